@@ -1,0 +1,230 @@
+"""Every error that fastq raises on purpose, grouped by when it occurs.
+
+An `ApiError` is an answer: its `status` and `code` go to the client together with its message. A `StartError` ends the
+start with its `exit_code`. Nothing else in the project defines an exception.
+"""
+
+from __future__ import annotations
+
+
+class FastqError(Exception):
+    """The root of all of them."""
+
+
+class ApiError(FastqError):
+    """An answer other than success. `code` is a stable word that programs may test; the message is for people."""
+
+    status = 500
+    code = "internal"
+
+    def fields(self) -> dict[str, str]:
+        """Further members of the answer's JSON object."""
+        return {}
+
+    def headers(self) -> dict[str, str]:
+        """Further headers of the answer."""
+        return {}
+
+
+# --- while a request is read ------------------------------------------------------------------------------------------
+
+
+class InvalidRequest(ApiError):
+    """The body, path or query is not what the endpoint takes. The message names the field and its limit."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class BodyTooLarge(ApiError):
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedEncoding(ApiError):
+    status = 415
+    code = "unsupported_encoding"
+
+
+class PathNotFound(ApiError):
+    status = 404
+    code = "path_not_found"
+
+
+class MethodNotAllowed(ApiError):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: list[str]) -> None:
+        super().__init__("method not allowed")
+        self.allowed = allowed
+
+    def headers(self) -> dict[str, str]:
+        return {"Allow": ", ".join(self.allowed)}
+
+
+# --- while the caller is identified -----------------------------------------------------------------------------------
+
+
+class Unauthenticated(ApiError):
+    status = 401
+    code = "unauthenticated"
+
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(ApiError):
+    status = 403
+    code = "forbidden"
+
+
+# --- while a job changes ----------------------------------------------------------------------------------------------
+
+
+class JobNotFound(ApiError):
+    """No such job, or one of another owner: the two are answered with the same bytes."""
+
+    status = 404
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job not found: {job_id}")
+        self.job_id = job_id
+
+
+class NoJobsAvailable(ApiError):
+    status = 404
+    code = "no_jobs"
+
+    def __init__(self) -> None:
+        super().__init__("no jobs available")
+
+
+class NotAckable(ApiError):
+    """An ack without a token met a job that is not running."""
+
+    status = 400
+    code = "not_running"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"job cannot be acked in state: {state}")
+        self.state = state
+
+    def fields(self) -> dict[str, str]:
+        return {"state": self.state}
+
+
+class LeaseLost(ApiError):
+    """The token is not the current lease's, and no closing that it made can be repeated."""
+
+    status = 409
+    code = "lease_lost"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"lease lost: the job is in state: {state}")
+        self.state = state
+
+    def fields(self) -> dict[str, str]:
+        return {"state": self.state}
+
+
+# --- while a key changes ----------------------------------------------------------------------------------------------
+
+
+class KeyNotFound(ApiError):
+    status = 404
+    code = "key_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("key not found")
+
+
+class NotKeyOwner(ApiError):
+    status = 403
+    code = "not_owner"
+
+    def __init__(self) -> None:
+        super().__init__("access denied: not the owner")
+
+
+# --- when there is too much -------------------------------------------------------------------------------------------
+
+
+class Overloaded(ApiError):
+    """More is unsynced than may be, or the next segment is not ready yet. Nothing was changed."""
+
+    status = 503
+    code = "overloaded"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "1"}
+
+
+class Draining(ApiError):
+    """The server is stopping and takes no more work. Nothing was changed."""
+
+    status = 503
+    code = "draining"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "5"}
+
+
+class DiskFull(ApiError):
+    """No segment can be made ready: what is left of the disk is for acks. Nothing was changed."""
+
+    status = 507
+    code = "disk_full"
+
+
+# --- at the start -----------------------------------------------------------------------------------------------------
+
+
+class StartError(FastqError):
+    """The server does not start. The message says what to do about it."""
+
+    exit_code = 1
+
+
+class BadSetting(StartError):
+    """An environment variable has a value that cannot be used. The message begins with the variable's name."""
+
+    exit_code = 78
+
+
+class DirectoryLocked(StartError):
+    """Another server uses the data directory."""
+
+    exit_code = 75
+
+
+class LogDamaged(StartError):
+    """Acknowledged data is damaged or missing. The message names the file, the offset and the sequences."""
+
+    exit_code = 65
+
+
+class UnsupportedFormat(StartError):
+    """The log was written by a later version. The message names the version that is needed."""
+
+    exit_code = 65
+
+
+class ClockBehindLog(StartError):
+    """The wall clock is more than an hour behind the log's last time."""
+
+    exit_code = 78
+
+
+# --- while running ----------------------------------------------------------------------------------------------------
+
+
+class LogFailed(FastqError):
+    """A write or a sync failed. The process answers nobody any more and ends with this exit code."""
+
+    exit_code = 70
+
+
+class RecordTooLarge(FastqError):
+    """A record does not fit into one segment: a limit of ours is wrong."""

@@ -1,0 +1,74 @@
+"""The log: where records become durable. One protocol, several homes: local files, memory (cluster: etcd, later).
+
+The engine encodes records into `log.tail`; whenever the log is idle it hands over the next batch with `commit`, and the
+log says when it is durable. One batch is under way at a time: while it is written and synced, the next one fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastq._core import Batch, Place, Tail
+
+# (records of one frame, segment number, offset of the first record in it) -> how many records were applied
+Replay = Callable[[memoryview, int, int], int]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What opening a log found."""
+
+    database_id: bytes  # 16 bytes, drawn when the log was made
+    epoch: int  # of this opening: 1 for a new log, higher at every later one
+    frames: int = 0
+    records: int = 0
+    bytes_read: int = 0
+    bytes_cut: int = 0  # of a torn tail
+    notes: list[str] = field(default_factory=list)  # one line for a person for each thing out of the ordinary
+
+
+class Log(Protocol):
+    """Durable, ordered batches of records."""
+
+    tail: Tail
+    """Where the engine's core appends. Its places, sequence numbers and segments are the log's."""
+
+    def open(self, replay: Replay) -> Opened:
+        """Lock and read the log, give every record to `replay` in order, and make `tail` ready for the next one.
+
+        Blocking: called before the event loop runs.
+
+        Raises:
+            DirectoryLocked, LogDamaged, UnsupportedFormat, OSError.
+        """
+
+    def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
+        """Begin to take batches, on the running event loop.
+
+        Args:
+            on_durable: called on the loop with the sequence number up to which every batch is on stable storage.
+            on_failed: called once, on the loop, when a write or sync failed; `on_durable` is never called again.
+        """
+
+    @property
+    def idle(self) -> bool:
+        """Whether `commit` may be called: no batch is under way and nothing failed."""
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether the next segment could not be made for want of space."""
+
+    def commit(self, batch: Batch) -> None:
+        """Write and sync `batch`, the next in sequence. Returns at once; `idle` is false until it is durable."""
+
+    async def read(self, place: Place) -> bytes:
+        """The bytes of one durable record that is no longer in the tail's cache.
+
+        Raises:
+            OSError: the device failed.
+        """
+
+    async def close(self) -> None:
+        """Wait for the batch under way, then give the lock back. A log that is closed takes nothing more."""
