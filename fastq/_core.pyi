@@ -1,0 +1,239 @@
+"""The pure core: the tail of the log in memory, and the state machine over its records.
+
+No clock, randomness, file or socket in it: times (Unix microseconds), jitter and secrets come in as arguments. One
+thread uses it, the event loop's; only the bytes of a taken `Batch` may be read by another.
+"""
+
+from collections.abc import Buffer  # type: ignore[attr-defined]
+from typing import final
+
+Place = tuple[int, int, int]
+"""Where one record is: segment number, offset in its file, length; the last two in bytes."""
+
+FRAME_HEAD_BYTES: int
+RECORD_VERSION: int
+
+@final
+class Batch:
+    """One group commit: the frame of all records that were appended while the one before was being synced.
+
+    Its bytes (buffer protocol, writable) are `FRAME_HEAD_BYTES` for the log to fill in, `record_bytes` of records, and
+    zeros up to a multiple of the tail's align. They do not move or change from `take` until `Tail.durable`.
+    """
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def segment(self) -> int: ...
+    @property
+    def offset(self) -> int:
+        """Of the frame in its segment, bytes."""
+    @property
+    def record_bytes(self) -> int: ...
+    @property
+    def frame_bytes(self) -> int:
+        """Head, records and padding: a multiple of align."""
+    @property
+    def count(self) -> int:
+        """How many records it holds."""
+    @property
+    def durable_seq(self) -> int:
+        """The highest sequence that was durable when the batch was taken."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Tail:
+    """The open end of the log: the batch that fills, those under way, and a bounded cache of those before.
+
+    A record gets its place when it is appended, so `offer_segment` must have named a segment with room. The last
+    `align` bytes of a segment are never given to a batch: they are for the frame that seals it.
+    """
+
+    def __init__(self, align: int, cache_bytes: int, batch_bytes_max: int) -> None:
+        """
+        Args:
+            align: bytes; frames start and end at its multiples. 512 to 65,536, a power of two.
+            cache_bytes: of durable batches kept in memory for `cached`.
+            batch_bytes_max: a batch is closed before it grows past this, unless one record alone is larger.
+        """
+    def resume(self, next_seq: int) -> None:
+        """The sequence number of the first batch to come. Once, before the first append."""
+    def offer_segment(self, number: int, first_offset: int, bytes: int) -> None:
+        """Add a segment that is ready to be written: numbers go up by one; frames start at `first_offset`."""
+    def take(self) -> Batch | None:
+        """Close the oldest batch that is not taken and hand it over, or None if there are no records."""
+    def durable(self, seq: int) -> None:
+        """Every batch up to `seq` is on stable storage."""
+    def cached(self, place: Place) -> bytes | None:
+        """The bytes at `place`, if they are still in memory."""
+    def has_room(self, record_bytes: int, segments_left: int) -> bool:
+        """Whether records of so many bytes in all fit with `segments_left` offered segments untouched after it."""
+    @property
+    def appended_seq(self) -> int:
+        """The batch that holds the last record appended: what an answer about the present state waits for."""
+    @property
+    def durable_seq(self) -> int: ...
+    @property
+    def unsynced_bytes(self) -> int:
+        """Of records appended and not yet durable."""
+    @property
+    def segments_offered(self) -> int:
+        """Segments that are ready and not yet begun."""
+    @property
+    def memory_bytes(self) -> int:
+        """Allocated for batches and the cache."""
+
+@final
+class Leased:
+    """One lease, as it was granted."""
+
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def token(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def lease_until_us(self) -> int: ...
+    @property
+    def created_us(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def max_retries(self) -> int: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def place(self) -> Place:
+        """Of the job's SUBMIT record: see `submit_payload`."""
+
+@final
+class JobView:
+    """One job as it is now."""
+
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def max_retries(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def created_us(self) -> int: ...
+    @property
+    def run_at_us(self) -> int: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def owner_id(self) -> str: ...
+    @property
+    def lease_until_us(self) -> int | None:
+        """Of the last lease; None if there was none."""
+    @property
+    def expired(self) -> bool:
+        """Whether the last attempt ended by the lease running out."""
+    @property
+    def place(self) -> Place:
+        """Of the job's SUBMIT record."""
+    @property
+    def close_place(self) -> Place | None:
+        """Of the record that ended the last attempt: see `close_result`. None if no attempt ended."""
+
+@final
+class Core:
+    """The state machine. Methods that change state first append records to `tail`, then apply them.
+
+    An error is raised before anything is appended: a refused command leaves no trace. `DiskFull` and `Overloaded` are
+    the engine's to raise, before it calls; here a tail without room is our own bug and an AssertionError.
+    """
+
+    def __init__(self, tail: Tail) -> None: ...
+
+    # once in a log's life, and once at every start
+    def genesis(self, database_id: bytes, token_key: bytes) -> None:
+        """The first record of a log: 16 random bytes each. Ids and lease tokens are made from them."""
+    def resume(self, now_us: int, epoch: int) -> None:
+        """The server serves again: running leases get until now + min(their length, 30 s), if that is later."""
+    def replay(self, records: Buffer, segment: int, offset: int) -> int:
+        """Apply the records of one frame, the first of which lies at `offset` of `segment`.
+
+        Returns:
+            How many there were.
+        Raises:
+            UnsupportedFormat: a type, version or field of a later version.
+            LogDamaged: bytes that are no records, though the frame's CRC holds.
+        """
+
+    # jobs
+    def submit(
+        self, now_us: int, payload: Buffer, *, owner_id: str, key_id: str, max_retries: int, priority: int = 0,
+        run_at_us: int = 0, queue: str = "default",
+    ) -> str:
+        """Store a job and return its id. `payload` is JSON text; `run_at_us` 0 or in the past counts as now."""
+    def lease(
+        self, now_us: int, *, lease_ms: int, key_id: str, worker_id: str = "", legacy: bool = False,
+        queue: str = "default",
+    ) -> Leased | None:
+        """Lease the first job of `queue` that is due, by priority, run_at, created_at and id; None if there is none."""
+    def ack(
+        self, now_us: int, job_id: str, token: str | None, *, key_id: str, result: Buffer | None = None,
+        error: str = "", retry_at_us: int = 0,
+    ) -> bool:
+        """End an attempt: ok if `error` is empty, else RETRY not before `retry_at_us`, or DEAD without attempts left.
+
+        Returns:
+            Whether anything changed: False for a repeated ack that is answered as it was.
+        Raises:
+            JobNotFound, NotAckable (no token, job not running), LeaseLost (any other token).
+        """
+    def attempt(self, job_id: str) -> int:
+        """The number of the job's present attempt, 0 if it has none or there is no such job: for the retry wait."""
+    def job(self, now_us: int, job_id: str) -> JobView:
+        """Raises JobNotFound."""
+
+    # time
+    def expire(self, now_us: int, retry_at_us: RetryAt, limit: int) -> int:
+        """Close up to `limit` leases whose deadline has passed; how many it closed."""
+    def advance(self, now_us: int, limit: int) -> int:
+        """Let up to `limit` delayed jobs that are due join their ready heaps; how many did. Logs nothing."""
+    def next_due_us(self) -> int:
+        """When `expire` or `advance` will next have something to do; a time past every limit if never."""
+
+    # documents: small named values that live in the log beside the jobs (keys; later queues and schedules)
+    def put_document(self, now_us: int, kind: int, name: str, body: bytes, key_id: str = "") -> None: ...
+    def drop_document(self, now_us: int, kind: int, name: str, key_id: str = "") -> None: ...
+    def documents(self, kind: int) -> dict[str, bytes]: ...
+
+    # what is there
+    @property
+    def last_us(self) -> int:
+        """The latest time that any record states; 0 for an empty log."""
+    @property
+    def database_id(self) -> bytes:
+        """Empty before `genesis`."""
+    def counts(self) -> dict[str, int]:
+        """Jobs by state as stored (READY includes the scheduled ones); `delayed` and `jobs` beside them."""
+    def skipped(self) -> int:
+        """Records met in replay whose job is not known."""
+    def state_hash(self) -> int:
+        """64 bits over all that records state, in no particular order and without places."""
+    def check(self) -> None:
+        """Walk every structure and assert that they agree. Slow: for tests and `log check`."""
+
+from collections.abc import Callable
+
+RetryAt = Callable[[int], int]
+"""attempt number -> the time before which it is not leased again, Unix microseconds"""
+
+def submit_payload(record: bytes, job_id: str) -> bytes:
+    """The payload's JSON text in a SUBMIT record.
+
+    Raises:
+        LogDamaged: it is not that job's record.
+    """
+
+def close_result(record: bytes, job_id: str) -> tuple[bytes | None, str]:
+    """Result (JSON text) and error text in a CLOSE record. Raises LogDamaged as above."""
