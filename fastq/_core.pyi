@@ -4,11 +4,16 @@ No clock, randomness, file or socket in it: times (Unix microseconds), jitter an
 thread uses it, the event loop's; only the bytes of a taken `Batch` may be read by another.
 """
 
-from collections.abc import Buffer  # type: ignore[attr-defined]
+from collections.abc import Callable
 from typing import final
+
+from typing_extensions import Buffer
 
 Place = tuple[int, int, int]
 """Where one record is: segment number, offset in its file, length; the last two in bytes."""
+
+RetryAt = Callable[[int], int]
+"""attempt number -> the time before which the job is not leased again, Unix microseconds"""
 
 FRAME_HEAD_BYTES: int
 RECORD_VERSION: int
@@ -180,22 +185,20 @@ class Core:
         """Lease the first job of `queue` that is due, by priority, run_at, created_at and id; None if there is none."""
     def ack(
         self, now_us: int, job_id: str, token: str | None, *, key_id: str, result: Buffer | None = None,
-        error: str = "", retry_at_us: int = 0,
+        error: str = "", retry_at: RetryAt | None = None,
     ) -> bool:
-        """End an attempt: ok if `error` is empty, else RETRY not before `retry_at_us`, or DEAD without attempts left.
+        """End an attempt: ok if `error` is empty, else RETRY not before `retry_at(attempt)`, or DEAD without attempts left.
 
         Returns:
             Whether anything changed: False for a repeated ack that is answered as it was.
         Raises:
             JobNotFound, NotAckable (no token, job not running), LeaseLost (any other token).
         """
-    def attempt(self, job_id: str) -> int:
-        """The number of the job's present attempt, 0 if it has none or there is no such job: for the retry wait."""
     def job(self, now_us: int, job_id: str) -> JobView:
         """Raises JobNotFound."""
 
     # time
-    def expire(self, now_us: int, retry_at_us: RetryAt, limit: int) -> int:
+    def expire(self, now_us: int, retry_at: RetryAt, limit: int) -> int:
         """Close up to `limit` leases whose deadline has passed; how many it closed."""
     def advance(self, now_us: int, limit: int) -> int:
         """Let up to `limit` delayed jobs that are due join their ready heaps; how many did. Logs nothing."""
@@ -222,11 +225,6 @@ class Core:
         """64 bits over all that records state, in no particular order and without places."""
     def check(self) -> None:
         """Walk every structure and assert that they agree. Slow: for tests and `log check`."""
-
-from collections.abc import Callable
-
-RetryAt = Callable[[int], int]
-"""attempt number -> the time before which it is not leased again, Unix microseconds"""
 
 def submit_payload(record: bytes, job_id: str) -> bytes:
     """The payload's JSON text in a SUBMIT record.
