@@ -1,0 +1,55 @@
+"""The extension modules; everything else about the package is in pyproject.toml.
+
+Every .pyx file below fastq/ is one extension module. FASTQ_SANITIZE=1 builds all of them with AddressSanitizer,
+UndefinedBehaviorSanitizer, bounds checks and C assertions; `./dev asan` does that in a tree of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from glob import glob
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+SANITIZE = os.environ.get("FASTQ_SANITIZE") == "1"
+
+# -O2 comes last and so wins over what the interpreter was built with. No -m flags: code for one kind of processor is
+# chosen when it runs, so that a wheel works on every x86-64.
+COMPILE = ["-O2", "-pthread", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+LINK = ["-pthread"]
+if SANITIZE:
+    SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    COMPILE += [*SANITIZERS, "-g", "-O1", "-UNDEBUG"]
+    LINK += SANITIZERS
+
+DIRECTIVES = {
+    "language_level": 3,
+    "auto_pickle": False,
+    "autotestdict": False,
+    "binding": True,
+    "boundscheck": SANITIZE,
+    "wraparound": False,
+    "cdivision": True,
+}
+
+
+def extension(source: str) -> Extension:
+    """The module of one .pyx file. It is built again when it, any .pxd, or a .pxi that it may include changes."""
+    path = Path(source)
+    return Extension(
+        ".".join(path.with_suffix("").parts),
+        [source],
+        depends=[*glob("fastq/**/*.pxd", recursive=True), *glob("fastq/**/*.pxi", recursive=True)],
+        extra_compile_args=COMPILE,
+        extra_link_args=LINK,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension(source) for source in sorted(glob("fastq/**/*.pyx", recursive=True))],
+        compiler_directives=DIRECTIVES,
+    )
+)
