@@ -236,6 +236,10 @@ class Engine:
         self.core.put_document(self._clock.now_us(), kind, name, body, key_id)
         await self._settled()
 
+    async def settled(self) -> None:
+        """Return when every change made so far is durable: before an answer that shows what was read here."""
+        await self._settled()
+
     def now_us(self) -> int:
         return self._clock.now_us()
 

@@ -1,0 +1,76 @@
+"""What the server writes on standard error: one line an event, as text or as JSON."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from datetime import datetime, timezone
+from typing import IO, Any
+
+import orjson
+
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+_SECRET = re.compile(r"\b(client|worker|admin)_[A-Za-z0-9_-]{32,}")
+
+
+def without_secrets(text: str) -> str:
+    """`text` with everything that looks like a key blotted out: nobody should log one, and if so it is not shown."""
+    return _SECRET.sub(r"\1_****", text)
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    """What the caller gave as `extra=`: request_id and the like."""
+    return {name: value for name, value in vars(record).items() if name not in _OWN}
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextFormatter(logging.Formatter):
+    """time LEVEL logger: message name=value …; a traceback follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        extras = "".join(f" {name}={value}" for name, value in _extras(record).items())
+        line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{extras}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return without_secrets(line)
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time, level, logger, message, the extras, and `exception` with a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= _extras(record)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return without_secrets(orjson.dumps(line, default=str).decode())
+
+
+def configure_logs(log_format: str, stream: IO[str] | None = None) -> None:
+    """Send every logger's lines to `stream` (standard error).
+
+    Args:
+        log_format: `text` or `json`.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    # uvicorn tells of its own start and of every connection; ours says what matters once.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    access = logging.getLogger("uvicorn.access")
+    access.handlers[:] = []
+    access.propagate = False
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,0 +1,301 @@
+"""Settings: environment variables in, one frozen value out. `SETTINGS` is the whole list.
+
+An empty variable counts as one that is not set, since compose files pass those on. Everything else that cannot be used
+as it stands ends the start with a message that begins with the variable's name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastq.errors import BadSetting
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+Parse = Callable[[str], Any]
+"""The text of a variable -> its value. Raises ValueError, whose message says what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment asks for, checked. Units are in the names; a path that was not given is None."""
+
+    host: str
+    port: int
+    directory: Path
+    tls_cert: Path | None
+    tls_key: Path | None
+    trusted_proxies: tuple[str, ...]
+    log_format: str
+    seed_dev_keys: bool
+    admin_key_file: Path | None
+    owner_isolation: bool
+    lease_ms: int
+    lease_check_ms: int
+    max_retries: int
+    backoff_base_ms: int
+    backoff_factor: float
+    backoff_cap_ms: int
+    segment_bytes: int
+    align_bytes: int
+    cache_bytes: int
+    accept_clock_back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One variable. `default` is text as it would be written, empty for none; `field` is its place in `Settings`."""
+
+    name: str
+    field: str
+    default: str
+    parse: Parse
+    meaning: str
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_UNIT_NS = {
+    "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
+}  # fmt: skip
+_SIZE = re.compile(r"(\d{1,18})(?: ?(KiB|MiB|GiB))?")
+_SIZE_UNIT = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
+_INTEGER = re.compile(r"-?\d{1,18}")
+_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?")
+
+
+def duration_ns(text: str) -> Fraction:
+    """A duration as Go writes it, nanoseconds. Raises ValueError."""
+    if text == "0":
+        return Fraction(0)
+    total_ns, end = Fraction(0), 0
+    for part in _DURATION_PART.finditer(text):
+        if part.start() != end:
+            break
+        total_ns += Fraction(part[1].rstrip(".")) * _UNIT_NS[part[2]]
+        end = part.end()
+    if end == 0 or end != len(text):
+        raise ValueError("a duration, such as 500ms, 30s, 1m30s or 1h")
+    return total_ns
+
+
+def duration_text(ms: int) -> str:
+    """The shortest way to write it: 90000 -> 1m30s."""
+    rest_s, rest_ms = divmod(ms, 1000)
+    parts = [(rest_s // 3600, "h"), (rest_s // 60 % 60, "m"), (rest_s % 60, "s"), (rest_ms, "ms")]
+    return "".join(f"{count}{unit}" for count, unit in parts if count) or "0s"
+
+
+def _duration_ms(least_ms: int, most_ms: int) -> Parse:
+    def parse(text: str) -> int:
+        ms = duration_ns(text) / 10**6
+        if not least_ms <= ms <= most_ms:
+            raise ValueError(f"a duration from {duration_text(least_ms)} to {duration_text(most_ms)}")
+        if ms.denominator != 1:
+            raise ValueError("a duration in whole milliseconds")
+        return int(ms)
+
+    return parse
+
+
+def size_text(count: int) -> str:
+    """A size in bytes as people write it: 67108864 -> 64 MiB."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if count and count % unit == 0:
+            return f"{count // unit} {name}"
+    return f"{count} bytes"
+
+
+def _size_bytes(least: int, most: int) -> Parse:
+    def parse(text: str) -> int:
+        match = _SIZE.fullmatch(text)
+        count = int(match[1]) * _SIZE_UNIT[match[2]] if match else -1
+        if not least <= count <= most:
+            raise ValueError(
+                f"a size from {size_text(least)} to {size_text(most)}: a number of bytes, or with KiB, MiB or GiB"
+            )
+        return count
+
+    return parse
+
+
+def _align_bytes(text: str) -> int:
+    count = int(text) if _INTEGER.fullmatch(text) else 0
+    if not 512 <= count <= 65_536 or count & (count - 1):
+        raise ValueError("a power of two from 512 to 65536, in bytes")
+    return count
+
+
+def _integer(least: int, most: int) -> Parse:
+    def parse(text: str) -> int:
+        if not _INTEGER.fullmatch(text) or not least <= int(text) <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _factor(text: str) -> float:
+    if not _NUMBER.fullmatch(text) or not 1 <= float(text) <= 100:
+        raise ValueError("a number from 1 to 100")
+    return float(text)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false", "1", "0"):
+        raise ValueError("true, false, 1 or 0")
+    return text in ("true", "1")
+
+
+def _one_of(*words: str) -> Parse:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(" or ".join(words))
+        return text
+
+    return parse
+
+
+def _host(text: str) -> str:
+    if _HOST.fullmatch(text):
+        return text
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("an address or a host name, without a port") from None
+
+
+def _proxies(text: str) -> tuple[str, ...]:
+    networks = [part.strip() for part in text.split(",")]
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ValueError(f"addresses or networks (10.0.0.0/8) with commas between them: {error}") from None
+    return tuple(networks)
+
+
+def _readable_file(text: str) -> Path:
+    path = Path(text)
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"a file that can be read: {error.strerror}") from None
+
+
+def _redis_url(text: str) -> str:
+    url = urlsplit(text if "://" in text else f"redis://{text}")
+    if url.scheme not in ("redis", "rediss") or not url.hostname or url.port == 0:
+        raise ValueError("host:port, redis://… or rediss://…")
+    return text
+
+
+# --- the list ---------------------------------------------------------------------------------------------------------
+
+_YEAR_MS = 8760 * 3_600_000
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("HOST", "host", "127.0.0.1", _host, "address to listen on; 0.0.0.0 for every one"),
+    Setting("PORT", "port", "8080", _integer(0, 65_535), "port to listen on; 0 lets the system choose one"),
+    Setting("WAL_DIR", "directory", "./data", Path, "where jobs and keys are kept; made if it is missing"),
+    Setting("TLS_CERT", "tls_cert", "", _readable_file, "certificate chain, PEM; together with TLS_KEY"),
+    Setting("TLS_KEY", "tls_key", "", _readable_file, "its private key, PEM, without a passphrase"),
+    Setting("TRUSTED_PROXIES", "trusted_proxies", "", _proxies,
+            "addresses or networks whose X-Forwarded-For is believed"),
+    Setting("LOG_FORMAT", "log_format", "text", _one_of("text", "json"), "of the lines on standard error: text or json"),
+    Setting("SEED_DEV_KEYS", "seed_dev_keys", "true", _boolean,
+            "whether a first start makes three development keys and prints them"),
+    Setting("ADMIN_KEY_FILE", "admin_key_file", "", _readable_file,
+            "holds the first admin key; read at a first start if SEED_DEV_KEYS is false"),
+    Setting("OWNER_ISOLATION", "owner_isolation", "true", _boolean, "whether a client key sees its owner's jobs only"),
+    Setting("LEASE_DURATION", "lease_ms", "30s", _duration_ms(1_000, 12 * 3_600_000),
+            "how long a worker has a job, if it does not say"),
+    Setting("LEASE_CHECK_INTERVAL", "lease_check_ms", "5s", _duration_ms(10, 60_000),
+            "longest time between two looks at what is due"),
+    Setting("DEFAULT_MAX_RETRIES", "max_retries", "3", _integer(0, 1000), "max_retries of a job that does not say"),
+    Setting("BACKOFF_BASE", "backoff_base_ms", "1s", _duration_ms(1, 24 * 3_600_000),
+            "upper bound of the wait after the first failed attempt"),
+    Setting("BACKOFF_FACTOR", "backoff_factor", "2", _factor, "by what that bound grows at each further attempt"),
+    Setting("BACKOFF_CAP", "backoff_cap_ms", "1h", _duration_ms(1, 30 * 24 * 3_600_000),
+            "the bound never passes this; not below BACKOFF_BASE"),
+    Setting("WAL_SEGMENT_BYTES", "segment_bytes", "64MiB", _size_bytes(4 * MIB, GIB),
+            "size of a log file; a multiple of WAL_ALIGN"),
+    Setting("WAL_ALIGN", "align_bytes", "4096", _align_bytes,
+            "bytes that the device writes whole: a batch starts and ends at their multiple"),
+    Setting("PAYLOAD_CACHE_BYTES", "cache_bytes", "16MiB", _size_bytes(0, 64 * GIB),
+            "how much of what was just written stays in memory"),
+    Setting("ACCEPT_CLOCK_BACK", "accept_clock_back", "false", _boolean,
+            "start although this machine's clock is more than an hour behind the log"),
+)  # fmt: skip
+
+# Known and checked, but a value would promise what this version does not do. A line leaves when its feature comes.
+NOT_SUPPORTED: tuple[tuple[str, Parse], ...] = (
+    ("REDIS_URL", _redis_url),
+    ("IDEMPOTENCY_WINDOW", _duration_ms(60_000, _YEAR_MS)),
+    ("RETENTION_ACKED", _duration_ms(0, 10 * _YEAR_MS)),
+    ("RETENTION_DEAD", _duration_ms(0, 10 * _YEAR_MS)),
+    ("MAX_FINISHED_JOBS", _integer(0, 10**9)),
+)
+_NOT_SHOWN = frozenset({"REDIS_URL"})  # it may hold a password
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read `environ` (as os.environ). Raises BadSetting."""
+    values = {}
+    for setting in SETTINGS:
+        text = environ.get(setting.name) or setting.default
+        values[setting.field] = _value(setting.name, text, setting.parse) if text else None
+    values["trusted_proxies"] = values["trusted_proxies"] or ()
+    for name, parse in NOT_SUPPORTED:
+        if text := environ.get(name):
+            _value(name, text, parse)
+            raise BadSetting(f"{name}: not supported by this version; start without it")
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings
+
+
+def _value(name: str, text: str, parse: Parse) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        given = "the value given" if name in _NOT_SHOWN else repr(text)
+        raise BadSetting(f"{name}: {given} cannot be used; allowed: {error}") from None
+
+
+def _check_together(settings: Settings) -> None:
+    """What no variable shows alone."""
+    if settings.backoff_cap_ms < settings.backoff_base_ms:
+        raise BadSetting(
+            f"BACKOFF_CAP: {duration_text(settings.backoff_cap_ms)} cannot be used; allowed: BACKOFF_BASE "
+            f"({duration_text(settings.backoff_base_ms)}) or longer"
+        )
+    if settings.segment_bytes % settings.align_bytes:
+        raise BadSetting(
+            f"WAL_SEGMENT_BYTES: {settings.segment_bytes} cannot be used; allowed: a multiple of WAL_ALIGN "
+            f"({settings.align_bytes})"
+        )
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        missing, given = ("TLS_CERT", "TLS_KEY") if settings.tls_cert is None else ("TLS_KEY", "TLS_CERT")
+        raise BadSetting(f"{missing}: missing; {given} is set, and one needs the other")
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(os.fspath(settings.tls_cert), os.fspath(settings.tls_key), password="")
+        except (ssl.SSLError, OSError) as error:
+            raise BadSetting(
+                f"TLS_CERT: '{settings.tls_cert}' with TLS_KEY '{settings.tls_key}' cannot be used; allowed: a PEM "
+                f"certificate and its key without a passphrase ({error})"
+            ) from None
