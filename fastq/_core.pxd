@@ -123,7 +123,7 @@ cdef enum LeaseFlag:
 cdef enum CloseFlag:
     CLOSE_RUN_AT = 1        # i64: the job runs again, not before
     CLOSE_ERROR = 2         # u16 length, text
-    CLOSE_BY_TOKEN = 4      # no field: a client closed it and may repeat itself
+    CLOSE_BY_CLIENT = 4     # no field: a client closed it and may repeat itself
     CLOSE_KEY_ID = 8        # name
     CLOSE_RESULT = 16       # no field: the body is a result
     CLOSE_KNOWN = 31

@@ -174,7 +174,7 @@ class Core:
 
     # jobs
     def submit(
-        self, now_us: int, payload: Buffer, *, owner_id: str, key_id: str, max_retries: int, priority: int = 0,
+        self, now_us: int, payload: bytes, *, owner_id: str, key_id: str, max_retries: int, priority: int = 0,
         run_at_us: int = 0, queue: str = "default",
     ) -> str:
         """Store a job and return its id. `payload` is JSON text; `run_at_us` 0 or in the past counts as now."""
@@ -184,7 +184,7 @@ class Core:
     ) -> Leased | None:
         """Lease the first job of `queue` that is due, by priority, run_at, created_at and id; None if there is none."""
     def ack(
-        self, now_us: int, job_id: str, token: str | None, *, key_id: str, result: Buffer | None = None,
+        self, now_us: int, job_id: str, token: str | None, *, key_id: str, result: bytes | None = None,
         error: str = "", retry_at: RetryAt | None = None,
     ) -> bool:
         """End an attempt: ok if `error` is empty, else RETRY not before `retry_at(attempt)`, or DEAD without attempts left.

@@ -1,0 +1,29 @@
+# cython: language_level=3
+# The pure core. Its data is in _core.pxd, its surface in _core.pyi; the parts by subject are in core/.
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from collections import deque
+
+from fastq.errors import JobNotFound, LeaseLost, LogDamaged, NotAckable, RecordTooLarge, UnsupportedFormat
+
+cdef extern from "Python.h":
+    str PyUnicode_FromStringAndSize(const char* text, Py_ssize_t n)
+
+cdef extern from "<stdlib.h>":
+    int posix_memalign(void** memory, size_t alignment, size_t size)
+
+globals().update(FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, RECORD_VERSION=RECORD_VERSION)
+
+include "core/bytes.pxi"
+include "core/tail.pxi"
+include "core/tables.pxi"
+include "core/ids.pxi"
+include "core/records.pxi"
+include "core/views.pxi"
+include "core/machine.pxi"

@@ -1,0 +1,233 @@
+# Where jobs live: pools of fixed structs, the index from id to slot, and the heaps that put slots in order.
+
+cdef enum:
+    POOL_CHUNK_ITEMS = 4096
+    SHARDS = 1024           # of the index: each grows by itself, so that no growth is a pause
+
+
+cdef struct Pool:           # of structs of one size; an item is named by its slot and never moves
+    char** chunks
+    uint32_t chunk_count
+    uint32_t used           # slots ever given out
+    uint32_t free_head      # first free slot, the others linked through their first four bytes; NONE
+    uint32_t live
+    uint32_t item_bytes
+
+
+cdef inline void* pool_at(Pool* pool, uint32_t slot) noexcept nogil:
+    return pool.chunks[slot // POOL_CHUNK_ITEMS] + <size_t>(slot % POOL_CHUNK_ITEMS) * pool.item_bytes
+
+
+cdef void pool_init(Pool* pool, uint32_t item_bytes) noexcept:
+    memset(pool, 0, sizeof(Pool))
+    pool.free_head = NONE
+    pool.item_bytes = item_bytes
+
+
+cdef void pool_clear(Pool* pool) noexcept:
+    cdef uint32_t i
+    for i in range(pool.chunk_count):
+        free(pool.chunks[i])
+    free(pool.chunks)
+
+
+cdef uint32_t pool_take(Pool* pool) except NONE:
+    """A slot with all its bytes zero."""
+    cdef uint32_t slot = pool.free_head
+    cdef char** chunks
+    if slot != NONE:
+        memcpy(&pool.free_head, pool_at(pool, slot), 4)
+    else:
+        slot = pool.used
+        if slot // POOL_CHUNK_ITEMS == pool.chunk_count:
+            chunks = <char**>realloc(pool.chunks, (pool.chunk_count + 1) * sizeof(char*))
+            if chunks == NULL:
+                raise MemoryError
+            pool.chunks = chunks
+            chunks[pool.chunk_count] = <char*>malloc(<size_t>POOL_CHUNK_ITEMS * pool.item_bytes)
+            if chunks[pool.chunk_count] == NULL:
+                raise MemoryError
+            pool.chunk_count += 1
+        pool.used += 1
+    memset(pool_at(pool, slot), 0, pool.item_bytes)
+    pool.live += 1
+    return slot
+
+
+cdef inline void pool_give(Pool* pool, uint32_t slot) noexcept nogil:
+    memset(pool_at(pool, slot), 0, pool.item_bytes)
+    memcpy(pool_at(pool, slot), &pool.free_head, 4)
+    pool.free_head = slot
+    pool.live -= 1
+
+
+# --- the index: job seq -> slot. Open addressing with linear probing in shards ------------------------------------------
+
+cdef struct Shard:
+    uint32_t* slots         # NONE where empty
+    uint32_t capacity       # a power of two
+    uint32_t used
+
+
+cdef struct Tables:
+    Pool jobs
+    Pool runs
+    Pool closings
+    Shard index[SHARDS]
+
+
+cdef inline Job* job_at(Tables* t, uint32_t slot) noexcept nogil:
+    return <Job*>pool_at(&t.jobs, slot)
+
+
+cdef inline Run* run_at(Tables* t, uint32_t slot) noexcept nogil:
+    return <Run*>pool_at(&t.runs, slot)
+
+
+cdef inline Closing* closing_at(Tables* t, uint32_t slot) noexcept nogil:
+    return <Closing*>pool_at(&t.closings, slot)
+
+
+cdef inline uint64_t index_hash(uint64_t seq) noexcept nogil:
+    return seq * <uint64_t>0x9e3779b97f4a7c15  # 2^64 / golden ratio: spreads neighbours evenly
+
+
+cdef uint32_t index_find(Tables* t, uint64_t seq) noexcept nogil:
+    cdef uint64_t h = index_hash(seq)
+    cdef Shard* shard = &t.index[h >> 54]
+    cdef uint32_t mask, i
+    if shard.capacity == 0:
+        return NONE
+    mask = shard.capacity - 1
+    i = <uint32_t>(h >> 22) & mask
+    while shard.slots[i] != NONE:
+        if job_at(t, shard.slots[i]).seq == seq:
+            return shard.slots[i]
+        i = (i + 1) & mask
+    return NONE
+
+
+cdef inline void shard_put(Tables* t, Shard* shard, uint32_t slot) noexcept nogil:
+    cdef uint32_t mask = shard.capacity - 1
+    cdef uint32_t i = <uint32_t>(index_hash(job_at(t, slot).seq) >> 22) & mask
+    while shard.slots[i] != NONE:
+        i = (i + 1) & mask
+    shard.slots[i] = slot
+
+
+cdef int index_add(Tables* t, uint32_t slot) except -1:
+    cdef Shard* shard = &t.index[index_hash(job_at(t, slot).seq) >> 54]
+    cdef uint32_t* old = shard.slots
+    cdef uint32_t i, old_capacity = shard.capacity
+    if (shard.used + 1) * 4 > old_capacity * 3:
+        shard.slots = <uint32_t*>malloc(max(8, old_capacity * 2) * sizeof(uint32_t))
+        if shard.slots == NULL:
+            shard.slots = old
+            raise MemoryError
+        shard.capacity = max(8, old_capacity * 2)
+        memset(shard.slots, 0xff, shard.capacity * sizeof(uint32_t))
+        for i in range(old_capacity):
+            if old[i] != NONE:
+                shard_put(t, shard, old[i])
+        free(old)
+    shard_put(t, shard, slot)
+    shard.used += 1
+    return 0
+
+
+# --- heaps --------------------------------------------------------------------------------------------------------------
+
+cdef inline bint before(Tables* t, uint8_t kind, uint32_t a, uint32_t b) noexcept nogil:
+    """Whether the job in slot a comes out of a heap of this kind before the one in b. Never true both ways."""
+    cdef Job* x = job_at(t, a)
+    cdef Job* y = job_at(t, b)
+    cdef int64_t u, v
+    if kind == IN_READY:
+        if x.priority != y.priority:
+            return x.priority > y.priority
+        if x.run_at_us != y.run_at_us:
+            return x.run_at_us < y.run_at_us
+        if x.created_us != y.created_us:
+            return x.created_us < y.created_us
+        return x.seq < y.seq
+    if kind == IN_DELAYED:
+        u, v = x.run_at_us, y.run_at_us
+    else:
+        u, v = run_at(t, x.run).lease_until_us, run_at(t, y.run).lease_until_us
+    return u < v if u != v else x.seq < y.seq
+
+
+cdef inline void heap_set(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept nogil:
+    heap.slots[pos] = slot
+    job_at(t, slot).heap_pos = pos
+
+
+cdef void heap_up(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept nogil:
+    """Put slot at pos or above it, where it belongs."""
+    cdef uint32_t parent
+    while pos:
+        parent = (pos - 1) // 4
+        if not before(t, heap.kind, slot, heap.slots[parent]):
+            break
+        heap_set(t, heap, pos, heap.slots[parent])
+        pos = parent
+    heap_set(t, heap, pos, slot)
+
+
+cdef void heap_down(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept nogil:
+    """Put slot at pos or below it, where it belongs."""
+    cdef uint32_t child, last, best
+    while True:
+        child = pos * 4 + 1
+        if child >= heap.count:
+            break
+        last = min(child + 4, heap.count)
+        best = child
+        child += 1
+        while child < last:
+            if before(t, heap.kind, heap.slots[child], heap.slots[best]):
+                best = child
+            child += 1
+        if not before(t, heap.kind, heap.slots[best], slot):
+            break
+        heap_set(t, heap, pos, heap.slots[best])
+        pos = best
+    heap_set(t, heap, pos, slot)
+
+
+cdef int heap_push(Tables* t, Heap* heap, uint32_t slot) except -1:
+    cdef uint32_t* slots
+    if heap.count == heap.capacity:
+        slots = <uint32_t*>realloc(heap.slots, max(64, <size_t>heap.capacity * 2) * sizeof(uint32_t))
+        if slots == NULL:
+            raise MemoryError
+        heap.slots = slots
+        heap.capacity = max(64, heap.capacity * 2)
+    heap.count += 1
+    job_at(t, slot).heap = heap.kind
+    heap_up(t, heap, heap.count - 1, slot)
+    return 0
+
+
+cdef void heap_remove(Tables* t, Heap* heap, uint32_t slot) noexcept nogil:
+    cdef uint32_t pos = job_at(t, slot).heap_pos, last
+    job_at(t, slot).heap = IN_NONE
+    heap.count -= 1
+    last = heap.slots[heap.count]
+    if last == slot:
+        return
+    if pos and before(t, heap.kind, last, heap.slots[(pos - 1) // 4]):
+        heap_up(t, heap, pos, last)
+    else:
+        heap_down(t, heap, pos, last)
+
+
+cdef void heap_rebuild(Tables* t, Heap* heap) noexcept nogil:
+    """Put a heap in order whose keys have all changed: n steps, not n log n."""
+    cdef uint32_t pos
+    if heap.count < 2:
+        return
+    pos = (heap.count - 2) // 4 + 1
+    while pos:
+        pos -= 1
+        heap_down(t, heap, pos, heap.slots[pos])

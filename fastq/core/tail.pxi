@@ -1,0 +1,333 @@
+# The tail of the log in memory: batches are encoded where they will be written from, and stay for a while as a cache.
+
+cdef enum:
+    CHUNK_BYTES = 1 << 20
+    CHUNK_ALIGN = 4096
+    CHUNKS_SPARE_MAX = 4    # empty chunks kept for the next batches
+
+
+cdef struct Chunk:          # a piece of memory that holds whole batches one after the other
+    char* data
+    size_t capacity
+    uint32_t extents        # batches in it, the open one not counted
+
+
+cdef struct Extent:         # a closed batch
+    uint64_t seq
+    char* data
+    Chunk* chunk
+    uint32_t segment
+    uint32_t offset
+    uint32_t frame_bytes
+    uint32_t record_bytes
+    uint32_t count
+
+
+cdef Chunk* chunk_new(size_t capacity) except NULL:
+    cdef Chunk* chunk = <Chunk*>malloc(sizeof(Chunk))
+    cdef void* data = NULL
+    if chunk == NULL or posix_memalign(&data, CHUNK_ALIGN, capacity) != 0:
+        free(chunk)
+        raise MemoryError
+    chunk.data = <char*>data
+    chunk.capacity = capacity
+    chunk.extents = 0
+    return chunk
+
+
+cdef void chunk_free(Chunk* chunk) noexcept:
+    free(chunk.data)
+    free(chunk)
+
+
+@cython.final
+cdef class Batch:
+    cdef Tail tail          # keeps the memory
+    cdef Extent extent
+    cdef readonly uint64_t durable_seq
+
+    @property
+    def seq(self):
+        return self.extent.seq
+
+    @property
+    def segment(self):
+        return self.extent.segment
+
+    @property
+    def offset(self):
+        return self.extent.offset
+
+    @property
+    def record_bytes(self):
+        return self.extent.record_bytes
+
+    @property
+    def frame_bytes(self):
+        return self.extent.frame_bytes
+
+    @property
+    def count(self):
+        return self.extent.count
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.extent.data, self.extent.frame_bytes, False, flags)
+
+    def __repr__(self):
+        return f"<Batch {self.seq}: {self.count} records at {self.segment}:{self.offset}>"
+
+
+@cython.final
+cdef class Tail:
+    cdef uint32_t align
+    cdef size_t cache_bytes_max, batch_bytes_max, chunk_bytes_total, cached_bytes
+    cdef readonly uint64_t unsynced_bytes, durable_seq
+    cdef uint64_t next_seq          # of the open batch, or of the next one
+    # the segment that is being filled, and those that come after it: (number, first_offset, bytes)
+    cdef uint32_t segment
+    cdef uint64_t write_offset      # where the next frame begins
+    cdef uint64_t segment_end       # frames end before it: the last `align` bytes are the seal's
+    cdef object offered
+    # the open batch
+    cdef Chunk* chunk
+    cdef size_t chunk_used          # bytes of the chunk in front of the open batch
+    cdef uint32_t open_bytes        # head and records
+    cdef uint32_t open_count        # 0: there is none
+    # closed batches, oldest first: a ring
+    cdef Extent* extents
+    cdef uint32_t ring_capacity, ring_first, ring_count
+    cdef uint32_t durable_count     # how many of them are durable: the cache
+    cdef uint32_t taken_count       # how many of them were taken, the durable ones included
+    cdef Chunk* spare[CHUNKS_SPARE_MAX]
+    cdef int spare_count
+
+    def __init__(self, uint32_t align, size_t cache_bytes, size_t batch_bytes_max):
+        if align < 512 or align > 65536 or align & (align - 1):
+            raise ValueError(f"align must be a power of two from 512 to 65536, not {align}")
+        self.align = align
+        self.cache_bytes_max = cache_bytes
+        self.batch_bytes_max = batch_bytes_max
+        self.next_seq = 1
+        self.offered = deque()
+        self.ring_capacity = 64
+        self.extents = <Extent*>malloc(64 * sizeof(Extent))
+        if self.extents == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        cdef Chunk* chunk
+        for i in range(self.ring_count):
+            chunk = self.extent_at(i).chunk
+            chunk.extents -= 1
+            if chunk.extents == 0 and chunk != self.chunk:
+                chunk_free(chunk)
+        free(self.extents)
+        if self.chunk != NULL:
+            chunk_free(self.chunk)
+        for i in range(<uint32_t>self.spare_count):
+            chunk_free(self.spare[i])
+
+    # --- what the log does ---------------------------------------------------------------------------------------------
+
+    def resume(self, uint64_t next_seq):
+        assert self.ring_count == 0 and self.open_count == 0, "resume comes before the first append"
+        self.next_seq = next_seq
+        self.durable_seq = next_seq - 1
+
+    def offer_segment(self, uint32_t number, uint32_t first_offset, uint32_t bytes):
+        assert first_offset % self.align == 0 and bytes % self.align == 0
+        self.offered.append((number, first_offset, bytes))
+
+    def take(self):
+        cdef Batch batch
+        if self.taken_count == self.ring_count:
+            if self.open_count == 0:
+                return None
+            self.close_batch()
+        batch = Batch.__new__(Batch)
+        batch.tail = self
+        batch.extent = self.extent_at(self.taken_count)[0]
+        batch.durable_seq = self.durable_seq
+        self.taken_count += 1
+        return batch
+
+    def durable(self, uint64_t seq):
+        cdef Extent* extent
+        while self.durable_count < self.taken_count:
+            extent = self.extent_at(self.durable_count)
+            if extent.seq > seq:
+                break
+            self.durable_count += 1
+            self.durable_seq = extent.seq
+            self.unsynced_bytes -= extent.record_bytes
+            self.cached_bytes += extent.frame_bytes
+        while self.durable_count and self.cached_bytes > self.cache_bytes_max:
+            self.evict()
+
+    def cached(self, place):
+        cdef uint32_t segment, offset, n
+        segment, offset, n = place
+        cdef uint64_t wanted = (<uint64_t>segment << 32) | offset
+        cdef uint32_t low = 0, high = self.ring_count, middle
+        cdef Extent* extent
+        if self.open_count and segment == self.segment and offset >= self.write_offset:
+            return PyBytes_FromStringAndSize(self.chunk.data + self.chunk_used + (offset - self.write_offset), n)
+        while low < high:  # the last batch that begins at or before the place
+            middle = (low + high) // 2
+            extent = self.extent_at(middle)
+            if ((<uint64_t>extent.segment << 32) | extent.offset) <= wanted:
+                low = middle + 1
+            else:
+                high = middle
+        if low == 0:
+            return None
+        extent = self.extent_at(low - 1)
+        if extent.segment != segment or offset + n > <uint64_t>extent.offset + extent.frame_bytes:
+            return None
+        return PyBytes_FromStringAndSize(extent.data + (offset - extent.offset), n)
+
+    def has_room(self, uint64_t record_bytes, uint32_t segments_left):
+        cdef uint64_t needed = FRAME_HEAD_BYTES + record_bytes + 2 * self.align
+        cdef uint32_t ready = len(self.offered)
+        if self.write_offset + self.open_bytes + needed <= self.segment_end:
+            return ready >= segments_left
+        return ready > segments_left and self.offered[0][1] + needed + self.align <= self.offered[0][2]
+
+    @property
+    def appended_seq(self):
+        return self.next_seq if self.open_count else self.next_seq - 1
+
+    @property
+    def segments_offered(self):
+        return len(self.offered)
+
+    @property
+    def memory_bytes(self):
+        return self.chunk_bytes_total + self.ring_capacity * sizeof(Extent)
+
+    # --- what the core does --------------------------------------------------------------------------------------------
+
+    cdef char* reserve(self, uint32_t n, Place* place) except NULL:
+        """Room for one record of n bytes at the end of the open batch, and the place where the log will have it."""
+        cdef char* p
+        if self.open_count and (
+            self.open_bytes + n > self.batch_bytes_max
+            or self.write_offset + self.aligned(self.open_bytes + n) > self.segment_end
+        ):
+            self.close_batch()
+        if self.open_count == 0:
+            while self.write_offset + self.aligned(FRAME_HEAD_BYTES + n) > self.segment_end:
+                self.begin_segment(n)
+            self.open_bytes = FRAME_HEAD_BYTES
+        self.ensure(n)
+        p = self.chunk.data + self.chunk_used + self.open_bytes
+        place.segment = self.segment
+        place.offset = <uint32_t>(self.write_offset + self.open_bytes)
+        place.bytes = n
+        self.open_bytes += n
+        self.open_count += 1
+        self.unsynced_bytes += n
+        return p
+
+    cdef inline uint64_t aligned(self, uint64_t n) noexcept:
+        return (n + self.align - 1) & ~<uint64_t>(self.align - 1)
+
+    cdef inline Extent* extent_at(self, uint32_t i) noexcept:
+        return &self.extents[(self.ring_first + i) % self.ring_capacity]
+
+    cdef int begin_segment(self, uint32_t n) except -1:
+        cdef uint32_t first, size
+        assert self.offered, "a record was appended without a segment to hold it"
+        number, first, size = self.offered.popleft()
+        if first + self.aligned(FRAME_HEAD_BYTES + n) > size - self.align:
+            self.offered.appendleft((number, first, size))
+            raise RecordTooLarge(f"a record of {n} bytes does not fit into a segment of {size}")
+        self.segment = number
+        self.write_offset = first
+        self.segment_end = size - self.align
+        return 0
+
+    cdef int ensure(self, uint32_t n) except -1:
+        """Make the open batch's chunk hold n more bytes and its padding; else move the batch to a chunk that does."""
+        cdef size_t needed = self.aligned(self.open_bytes + n)
+        cdef Chunk* chunk = self.chunk
+        cdef Chunk* other
+        if chunk != NULL and self.chunk_used + needed <= chunk.capacity:
+            return 0
+        other = self.chunk_get(needed * 2 if self.open_count else needed)
+        if self.open_count:
+            memcpy(other.data, chunk.data + self.chunk_used, self.open_bytes)
+        if chunk != NULL and chunk.extents == 0:
+            self.chunk_put(chunk)
+        self.chunk = other
+        self.chunk_used = 0
+        return 0
+
+    cdef int close_batch(self) except -1:
+        cdef uint32_t frame_bytes = self.aligned(self.open_bytes)
+        cdef char* data = self.chunk.data + self.chunk_used
+        cdef Extent* extent
+        if self.ring_count == self.ring_capacity:
+            self.grow_ring()
+        memset(data, 0, FRAME_HEAD_BYTES)
+        memset(data + self.open_bytes, 0, frame_bytes - self.open_bytes)
+        extent = self.extent_at(self.ring_count)
+        extent.seq = self.next_seq
+        extent.data = data
+        extent.chunk = self.chunk
+        extent.segment = self.segment
+        extent.offset = <uint32_t>self.write_offset
+        extent.frame_bytes = frame_bytes
+        extent.record_bytes = self.open_bytes - FRAME_HEAD_BYTES
+        extent.count = self.open_count
+        self.ring_count += 1
+        self.chunk.extents += 1
+        self.chunk_used += frame_bytes
+        self.write_offset += frame_bytes
+        self.next_seq += 1
+        self.open_bytes = 0
+        self.open_count = 0
+        return 0
+
+    cdef int grow_ring(self) except -1:
+        cdef uint32_t i, capacity = self.ring_capacity * 2
+        cdef Extent* extents = <Extent*>malloc(capacity * sizeof(Extent))
+        if extents == NULL:
+            raise MemoryError
+        for i in range(self.ring_count):
+            extents[i] = self.extent_at(i)[0]
+        free(self.extents)
+        self.extents = extents
+        self.ring_capacity = capacity
+        self.ring_first = 0
+        return 0
+
+    cdef void evict(self) noexcept:
+        """Forget the oldest durable batch."""
+        cdef Extent* extent = self.extent_at(0)
+        self.cached_bytes -= extent.frame_bytes
+        extent.chunk.extents -= 1
+        if extent.chunk.extents == 0 and extent.chunk != self.chunk:
+            self.chunk_put(extent.chunk)
+        self.ring_first = (self.ring_first + 1) % self.ring_capacity
+        self.ring_count -= 1
+        self.durable_count -= 1
+        self.taken_count -= 1
+
+    cdef Chunk* chunk_get(self, size_t needed) except NULL:
+        cdef Chunk* chunk
+        if needed <= CHUNK_BYTES and self.spare_count:
+            self.spare_count -= 1
+            return self.spare[self.spare_count]
+        chunk = chunk_new(max(needed, <size_t>CHUNK_BYTES))
+        self.chunk_bytes_total += chunk.capacity
+        return chunk
+
+    cdef void chunk_put(self, Chunk* chunk) noexcept:
+        if chunk.capacity == CHUNK_BYTES and self.spare_count < CHUNKS_SPARE_MAX:
+            self.spare[self.spare_count] = chunk
+            self.spare_count += 1
+        else:
+            self.chunk_bytes_total -= chunk.capacity
+            chunk_free(chunk)
