@@ -36,12 +36,12 @@ DIRECTIVES = {
 
 
 def extension(source: str) -> Extension:
-    """The module of one .pyx file. It is built again when it, any .pxd, or a .pxi that it may include changes."""
+    """The module of one .pyx file, which is built again when it or any .pxd, .pxi or .h changes."""
     path = Path(source)
     return Extension(
         ".".join(path.with_suffix("").parts),
         [source],
-        depends=[*glob("fastq/**/*.pxd", recursive=True), *glob("fastq/**/*.pxi", recursive=True)],
+        depends=[file for kind in ("pxd", "pxi", "h") for file in glob(f"fastq/**/*.{kind}", recursive=True)],
         extra_compile_args=COMPILE,
         extra_link_args=LINK,
     )
