@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fastq._core import Batch, Place, Tail
+if TYPE_CHECKING:
+    from fastq._core import Batch, Place, Tail
 
 # (records of one frame, segment number, offset of the first record in it) -> how many records were applied
 Replay = Callable[[memoryview, int, int], int]

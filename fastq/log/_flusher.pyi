@@ -1,0 +1,98 @@
+"""What the log does without the GIL: checksums, frames, reading them back, and the thread that writes and syncs."""
+
+from typing import Final, final
+
+from typing_extensions import Buffer
+
+FRAME_MAGIC: Final[int]
+FRAME_FORMAT: Final[int]
+FRAME_HEAD_BYTES: Final[int]
+SEAL: Final[int]
+CLOSED: Final[int]
+
+def crc32c(data: Buffer, *, by_table: bool = False) -> int:
+    """CRC32C (Castagnoli) of bytes. `by_table` does without the CPU's instruction, to test what old CPUs do."""
+
+def crc32c_by_instruction() -> bool:
+    """Whether this CPU computes checksums by its own instruction."""
+
+def fill_head(
+    frame: Buffer, *, seq: int, durable_seq: int, epoch: int, salt: int, segment: int, record_bytes: int, count: int,
+    prev_crc: int, flags: int = 0,
+) -> int:
+    """Write the head of `frame` (writable bytes, `FRAME_HEAD_BYTES` and then the records); its head_crc."""
+
+def scan_frames(
+    data: Buffer, *, start: int, align: int, segment: int, epoch: int, salt: int, next_seq: int, prev_crc: int,
+    stop_seq: int = 0,
+) -> tuple[list[tuple[int, int, int, int, int]], int, int, int, int, str]:
+    """Check the frames of a segment from offset `start` on, up to the first that is not sound.
+
+    Args:
+        data: the whole segment file, from its first byte.
+        stop_seq: frames from this one on are not wanted; 0: all are.
+    Returns:
+        (frames, end, next_seq, prev_crc, proven_seq, why). A frame is (seq, offset, record_bytes, count, durable_seq).
+        `end` is the offset after the last frame with records; proven_seq the highest durable_seq met, 0 if none; `why`
+        is seal, closed, end, stop, or what is wrong with what lies at `end`: nothing, bad head, foreign, order,
+        bad records, format.
+    """
+
+def find_later_frame(
+    data: Buffer, *, start: int, align: int, segment: int, epoch: int, salt: int, durable_min: int
+) -> tuple[int, int, int] | None:
+    """The first sound head at or after offset `start` whose durable_seq is at least `durable_min`.
+
+    Returns:
+        (offset, seq, durable_seq), or None.
+    """
+
+def used_bytes(data: Buffer, *, start: int) -> int:
+    """How many bytes from offset `start` on there are up to the last that is not zero."""
+
+@final
+class Flusher:
+    """The native thread that makes batches durable, one at a time. After a failure it writes nothing any more."""
+
+    def __init__(
+        self, epoch: int, align: int, fd: int, segment: int, salt: int, end: int, seq: int, prev_crc: int
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            fd, segment, salt: the segment to write to first; `end`: the offset after its last frame.
+            seq, prev_crc: the last frame's sequence number, and its head_crc (0: none in this epoch).
+        """
+    def fileno(self) -> int:
+        """An eventfd that is readable when the work given is done: then call `finish`."""
+    def commit(
+        self, batch: Buffer, *, fd: int, salt: int, segment: int, offset: int, seq: int, durable_seq: int,
+        record_bytes: int, count: int,
+    ) -> None:
+        """Complete, write and sync the frame in `batch` (writable bytes that do not change until `finish`).
+
+        A batch of another segment than the one before is written after that one is sealed.
+
+        Args:
+            fd: of the batch's segment file; `salt`: of its head.
+        """
+    def mark_closed(self) -> None:
+        """Write the frame that says the server stopped in good order. Then `finish`, as after `commit`."""
+    def finish(self) -> int:
+        """Take the outcome of the work that `fileno` announced.
+
+        Returns:
+            The sequence number up to which every frame is durable.
+        Raises:
+            BlockingIOError: it is not done yet.
+            OSError: a write or a sync failed. It stays failed.
+        """
+    def stop(self) -> None:
+        """End the thread, after the work under way if there is any."""
+    @property
+    def end(self) -> tuple[int, int]:
+        """(segment, offset) after the last frame. Not while a batch is under way."""
+    @property
+    def written_bytes(self) -> int: ...
+    @property
+    def syncs(self) -> int: ...
