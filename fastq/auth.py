@@ -30,7 +30,7 @@ class Authenticator:
         """Who makes a request with this header.
 
         Raises:
-            Unauthenticated: no header, another scheme (its word is case-sensitive), or a key that is unknown or revoked.
+            Unauthenticated: no header, another scheme (its word is case-sensitive), an unknown key or a revoked one.
         """
         secret = _secret(authorization)
         digest = _digest(secret)

@@ -133,8 +133,12 @@ class LogKeyStore:
     async def create(
         self, name: str, owner_id: str, type: str, now_us: int, by_key_id: str = ""
     ) -> tuple[str, KeyRecord]:
-        secret = f"{type}_{secrets.token_urlsafe(SECRET_BYTES)}"
+        secret = self.new_secret(type)
         return secret, await self.adopt(secret, name, owner_id, type, now_us, by_key_id)
+
+    @staticmethod
+    def new_secret(type: str) -> str:
+        return f"{type}_{secrets.token_urlsafe(SECRET_BYTES)}"
 
     async def adopt(
         self, secret: str, name: str, owner_id: str, type: str, now_us: int, by_key_id: str = ""

@@ -64,15 +64,15 @@ class Setting:
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
-_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _UNIT_NS = {
     "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
 }  # fmt: skip
-_SIZE = re.compile(r"(\d{1,18})(?: ?(KiB|MiB|GiB))?")
+_SIZE = re.compile(r"([0-9]{1,18})(?: ?(KiB|MiB|GiB))?")
 _SIZE_UNIT = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
-_INTEGER = re.compile(r"-?\d{1,18}")
-_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def duration_ns(text: str) -> Fraction:
@@ -214,7 +214,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("TLS_KEY", "tls_key", "", _readable_file, "its private key, PEM, without a passphrase"),
     Setting("TRUSTED_PROXIES", "trusted_proxies", "", _proxies,
             "addresses or networks whose X-Forwarded-For is believed"),
-    Setting("LOG_FORMAT", "log_format", "text", _one_of("text", "json"), "of the lines on standard error: text or json"),
+    Setting("LOG_FORMAT", "log_format", "text", _one_of("text", "json"), "of the lines on standard error: text, json"),
     Setting("SEED_DEV_KEYS", "seed_dev_keys", "true", _boolean,
             "whether a first start makes three development keys and prints them"),
     Setting("ADMIN_KEY_FILE", "admin_key_file", "", _readable_file,
@@ -253,14 +253,14 @@ _NOT_SHOWN = frozenset({"REDIS_URL"})  # it may hold a password
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read `environ` (as os.environ). Raises BadSetting."""
-    values = {}
+    values: dict[str, Any] = {}
     for setting in SETTINGS:
         text = environ.get(setting.name) or setting.default
         values[setting.field] = _value(setting.name, text, setting.parse) if text else None
     values["trusted_proxies"] = values["trusted_proxies"] or ()
     for name, parse in NOT_SUPPORTED:
-        if text := environ.get(name):
-            _value(name, text, parse)
+        if unsupported := environ.get(name):
+            _value(name, unsupported, parse)
             raise BadSetting(f"{name}: not supported by this version; start without it")
     settings = Settings(**values)
     _check_together(settings)
