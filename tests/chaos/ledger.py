@@ -1,0 +1,118 @@
+"""What the server said, kept outside of it, and the judgement whether it kept its word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+EXAMPLES_KEPT = 5
+
+
+@dataclass
+class Lease:
+    """One answered lease. `granted_us` and `until_us` are the server's own times."""
+
+    granted_us: int
+    until_us: int
+    token: str
+    closing: bool = False  # an ack of it was sent: from then on the next lease may come at any time
+
+
+@dataclass
+class Book:
+    """All that answers said about one job."""
+
+    payload: str
+    acknowledged: bool = False  # its submit was answered
+    leases: dict[int, Lease] = field(default_factory=dict)  # by attempt
+    acked: tuple[int, str] | None = None  # attempt and result of the ack that was answered
+    failed: int = 0  # the highest attempt whose error ack was answered
+
+
+class Ledger:
+    """Answers go in as they come, from any number of clients; `judge` holds the server's state against them."""
+
+    def __init__(self) -> None:
+        self.books: dict[str, Book] = {}
+        self.counts: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self._sent: set[str] = set()
+        self._job_of: dict[str, str] = {}
+
+    def fault(self, kind: str, what: str) -> None:
+        self.faults[kind] += 1
+        kept = self.examples.setdefault(kind, [])
+        if len(kept) < EXAMPLES_KEPT:
+            kept.append(what)
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def sending(self, payload: str) -> None:
+        """A submit with this payload, which no other has, goes out."""
+        self._sent.add(payload)
+
+    def submitted(self, job_id: str, payload: str) -> None:
+        self.counts["submitted"] += 1
+        self._book(job_id, payload).acknowledged = True
+
+    def leased(self, job_id: str, payload: str, attempt: int, lease: Lease) -> None:
+        self.counts["leased"] += 1
+        if payload not in self._sent:
+            self.fault("wrong", f"{job_id} was leased with a payload that nobody sent")
+            return
+        leases = self._book(job_id, payload).leases
+        if attempt in leases:
+            self.fault("doubled", f"{job_id}: attempt {attempt} was given out twice")
+        leases[attempt] = lease
+
+    def acked(self, job_id: str, attempt: int, result: str) -> None:
+        self.counts["acks"] += 1
+        self.books[job_id].acked = (attempt, result)
+
+    def failed(self, job_id: str, attempt: int) -> None:
+        self.counts["error acks"] += 1
+        book = self.books[job_id]
+        book.failed = max(book.failed, attempt)
+
+    def _book(self, job_id: str, payload: str) -> Book:
+        if (first := self._job_of.setdefault(payload, job_id)) != job_id:
+            self.fault("duplicated", f"one submit became {first} and {job_id}")
+        book = self.books.setdefault(job_id, Book(payload))
+        if book.payload != payload:
+            self.fault("wrong", f"{job_id} came with two payloads")
+        return book
+
+    # --- judgement ----------------------------------------------------------------------------------------------------
+
+    def judge(self, job_id: str, status: int, job: dict[str, Any]) -> None:
+        """Hold GET /jobs/{id}'s answer, given after everything else, against the job's book."""
+        book = self.books[job_id]
+        if status == 404:
+            self.fault("lost", f"{job_id} was acknowledged and is not there")
+            return
+        if status != 200:
+            self.fault("unexpected", f"GET of {job_id} answered {status}")
+            return
+        state, attempts = job["state"], job["attempts"]
+        seen = f"{job_id} is {state} at attempt {attempts}"
+        if book.acked is not None:
+            if state != "ACKED" or job.get("result") != book.acked[1]:
+                self.fault("undone", f"{seen}, and attempt {book.acked[0]} was acked with {book.acked[1]!r}")
+        elif book.failed and attempts <= book.failed and state not in ("RETRY", "DEAD"):
+            self.fault("undone", f"{seen}, and attempt {book.failed} was acked with an error")
+        if book.leases and attempts < max(book.leases):
+            self.fault("undone", f"{seen}, and attempt {max(book.leases)} was leased")
+
+    def judge_leases(self) -> None:
+        """No two live leases of one job, and none after its ack."""
+        for job_id, book in self.books.items():
+            attempts = sorted(book.leases)
+            for earlier, later in zip(attempts, attempts[1:], strict=False):
+                first, second = book.leases[earlier], book.leases[later]
+                if not first.closing and second.granted_us < first.until_us:
+                    early_us = first.until_us - second.granted_us
+                    self.fault("doubled", f"{job_id}: attempt {later} began {early_us} us before {earlier} ran out")
+            if book.acked is not None and attempts[-1] > book.acked[0]:
+                self.fault("undone", f"{job_id} was acked at attempt {book.acked[0]} and leased again")
