@@ -63,6 +63,16 @@ class MethodNotAllowed(ApiError):
         return {"Allow": ", ".join(self.allowed)}
 
 
+class ConnectionRefused(ApiError):
+    """What comes on a connection is not HTTP as it is taken here. This is answered, then the connection is closed."""
+
+    code = "bad_http"
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 # --- while the caller is identified -----------------------------------------------------------------------------------
 
 
@@ -127,6 +137,22 @@ class LeaseLost(ApiError):
 
     def fields(self) -> dict[str, str]:
         return {"state": self.state}
+
+
+class Refused(ApiError):
+    """What was refused, in the words of the original: what failed, a colon, and why."""
+
+    def __init__(self, what: str, cause: ApiError, status: int | None = None) -> None:
+        super().__init__(f"{what}: {cause}")
+        self.status = cause.status if status is None else status
+        self.code = cause.code
+        self._cause = cause
+
+    def fields(self) -> dict[str, str]:
+        return self._cause.fields()
+
+    def headers(self) -> dict[str, str]:
+        return self._cause.headers()
 
 
 # --- while a key changes ----------------------------------------------------------------------------------------------

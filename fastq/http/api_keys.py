@@ -1,0 +1,90 @@
+"""API keys: make, list, revoke."""
+
+from __future__ import annotations
+
+from falcon.asgi import Request, Response
+
+from fastq.engine import Engine
+from fastq.http import answers, bodies
+from fastq.http.errors import JSON
+from fastq.http.routes import ADMIN, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
+from fastq.keys import KeyStore
+
+
+class ApiKeys:
+    """The responders of /keys and /admin/keys. A secret is in one answer only: the one that makes its key."""
+
+    def __init__(self, engine: Engine, keys: KeyStore) -> None:
+        self._engine = engine
+        self._keys = keys
+
+    async def create(self, req: Request, resp: Response) -> None:
+        fields = bodies.create_key_fields(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
+        who = req.context.principal
+        secret, record = await self._keys.create(
+            fields.name, fields.owner_id, fields.type, self._engine.now_us(), who.key_id
+        )
+        resp.status = 201
+        resp.content_type = JSON
+        resp.set_header("Cache-Control", "no-store")
+        resp.data = answers.key_created(secret, record)
+
+    async def list_all(self, _req: Request, resp: Response) -> None:
+        resp.content_type = JSON
+        resp.data = answers.keys_listed(await self._keys.list(None))
+
+    async def list_own(self, req: Request, resp: Response) -> None:
+        resp.content_type = JSON
+        resp.data = answers.keys_listed(await self._keys.list(req.context.principal.owner_id))
+
+    async def revoke(self, req: Request, resp: Response, key: str) -> None:
+        record = await self._keys.revoke(key, req.context.principal)
+        resp.content_type = JSON
+        resp.data = answers.key_revoked(record)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "POST",
+                "/admin/keys",
+                ADMIN,
+                self.create,
+                "Make a key",
+                (
+                    Answer(201, "the key, its secret shown this once", answers.KeyShown),
+                    *WITH_BODY,
+                    *TOO_MUCH,
+                    DISK_FULL,
+                ),
+                bodies.CreateKeyBody,
+            ),
+            Route(
+                "GET",
+                "/admin/keys",
+                ADMIN,
+                self.list_all,
+                "List all keys",
+                (Answer(200, "the oldest first, revoked ones included", list[answers.KeyShown]),),
+            ),
+            Route(
+                "GET",
+                "/keys",
+                "keys:read",
+                self.list_own,
+                "List the keys of the caller's owner",
+                (Answer(200, "the oldest first, revoked ones included", list[answers.KeyShown]),),
+            ),
+            Route(
+                "DELETE",
+                "/keys/{key}",
+                "keys:revoke",
+                self.revoke,
+                "Revoke a key, named by its key_id or its secret",
+                (
+                    Answer(200, "the key is revoked, now or before", answers.KeyRevoked),
+                    Answer(404, "no such key", answers.Failure),
+                    *TOO_MUCH,
+                    DISK_FULL,
+                ),
+            ),
+        ]

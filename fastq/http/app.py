@@ -1,0 +1,147 @@
+"""The API as an ASGI application: the route table, and what holds for every route of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import falcon
+import falcon.asgi
+from falcon.asgi import Request, Response
+
+from fastq.auth import Authenticator
+from fastq.engine import Engine
+from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
+from fastq.http.api_keys import ApiKeys
+from fastq.http.errors import on_api_error, on_defect, on_falcon_error
+from fastq.http.jobs import Jobs
+from fastq.http.openapi import document
+from fastq.http.routes import OPEN, Route, check_routes, enforce
+from fastq.http.status import Status
+from fastq.keys import KeyStore
+
+_log = logging.getLogger("fastq.http.access")
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}
+
+
+@dataclass(frozen=True)
+class HttpOptions:
+    """What the API needs beside the engine.
+
+    Args:
+        keys: where the key routes make, list and revoke.
+        instance: begins every request id that is made here; drawn anew at each start, so that ids are not repeated.
+    """
+
+    keys: KeyStore
+    instance: str = "local"
+
+
+class RequestIds:
+    """One id a request: the caller's if it is sane, else one that this process never gave before."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._count = count(1)
+
+    def choose(self, offered: str | None) -> str:
+        if offered is not None and _SANE_ID.fullmatch(offered):
+            return offered
+        return f"{self._instance}-{next(self._count):x}"
+
+
+class Gate:
+    """Before a route: an id for the request, and who makes it. After it: the id in the answer, a line in the log."""
+
+    def __init__(self, auth: Authenticator, ids: RequestIds, open_paths: frozenset[str]) -> None:
+        self._auth = auth
+        self._ids = ids
+        self._open_paths = open_paths
+
+    async def process_request(self, req: Request, _resp: Response) -> None:
+        req.context.request_id = self._ids.choose(req.get_header("X-Request-Id"))
+        if req.path not in self._open_paths:
+            req.context.principal = await self._auth.principal(req.get_header("Authorization"))
+
+    async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
+        resp.set_header("X-Request-Id", req.context.request_id)
+        if _log.isEnabledFor(logging.DEBUG):  # the template: a path may hold a key
+            extra = {"request_id": req.context.request_id, "status": resp.status_code}
+            _log.debug("%s %s", req.method, req.uri_template or "(no route)", extra=extra)
+
+
+class Path:
+    """All methods of one path, as Falcon looks for them: `on_get` and so on. Those without a route are refused."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self.allowed = sorted(route.method for route in routes)
+        for method in _METHODS:
+            setattr(self, f"on_{method.lower()}", self._refuse)
+        for route in routes:
+            setattr(self, f"on_{route.method.lower()}", _guarded(route))
+
+    async def _refuse(self, _req: Request, _resp: Response, **_fields: str) -> None:
+        raise MethodNotAllowed(self.allowed)
+
+
+def _guarded(route: Route) -> Callable[..., Awaitable[None]]:
+    """The route's responder behind its scope."""
+    scope, responder = route.scope, route.responder
+    assert scope is not None, "check_routes comes first"
+    if scope == OPEN:
+        return responder
+
+    async def guarded(req: Request, resp: Response, **fields: str) -> None:
+        enforce(req.context.principal, scope)
+        await responder(req, resp, **fields)
+
+    return guarded
+
+
+class Api(falcon.asgi.App[Request, Response]):
+    """The application. `route_table` is what it answers to, `request_ids` what it names requests by."""
+
+    def __init__(self, routes: list[Route], auth: Authenticator, request_ids: RequestIds) -> None:
+        check_routes(routes)
+        open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
+        super().__init__(middleware=[Gate(auth, request_ids, open_paths)])
+        self.route_table = routes
+        self.request_ids = request_ids
+        paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
+        for template, path in paths.items():
+            self.add_route(template, path)
+        self.add_error_handler(Exception, on_defect)
+        self.add_error_handler(falcon.HTTPError, on_falcon_error({name: path.allowed for name, path in paths.items()}))
+        self.add_error_handler(ApiError, on_api_error)
+
+    async def __call__(  # type: ignore[override]  # as Falcon's own does
+        self, scope: dict[str, Any], receive: Any, send: Any
+    ) -> None:
+        """Falcon takes a lost connection for the end of the body. Here it is an error: half a body is no request."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        first = True
+
+        async def receive_whole() -> Any:
+            nonlocal first
+            event = await receive()
+            if event["type"] == "http.disconnect" and not first:
+                raise InvalidRequest("the body ended early")
+            first = False
+            return event
+
+        await super().__call__(scope, receive_whole, send)
+
+
+def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api:
+    """The API over an engine that has started. Raises StartError if a route does not declare who may call it."""
+    status = Status(engine)
+    routes = [*status.routes(), *Jobs(engine).routes(), *ApiKeys(engine, options.keys).routes()]
+    status.document = document(routes)
+    return Api(routes, auth, RequestIds(options.instance))

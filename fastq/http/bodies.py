@@ -1,0 +1,287 @@
+"""Request bodies: read with a limit, checked, decoded, and turned into commands.
+
+A message names the field and, if a limit was passed, the limit. Times are RFC 3339.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NoReturn, TypeVar
+
+import falcon.asgi
+import msgspec
+from msgspec import Meta
+
+from fastq.commands import (
+    ERROR_BYTES_KEPT,
+    KEY_NAME_BYTES_MAX,
+    LEASE_MS_MAX,
+    LEASE_MS_MIN,
+    MAX_RETRIES_MAX,
+    OWNER_ID_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    RESULT_BYTES_MAX,
+    RUN_AT_AHEAD_US_MAX,
+    WORKER_ID_BYTES_MAX,
+    Ack,
+    Lease,
+    Submit,
+)
+from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
+from fastq.http._scan import scan
+from fastq.http.errors import shown
+from fastq.keys import KEY_TYPES
+
+ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
+BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
+SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor result
+DEPTH_MAX = 64  # the body's own object is the first level
+DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
+TOKEN_CHARACTERS_MAX = 200
+UNNAMED_ERROR = "the worker reported an error without a text"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+
+Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
+
+
+class SubmitBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A job. At most one of `delay_ms` and `run_at` may be given."""
+
+    payload: Annotated[
+        msgspec.Raw,
+        Meta(
+            description=f"Any JSON value but null and the empty string, at most {PAYLOAD_BYTES_MAX} bytes of text.",
+            extra_json_schema={"not": {"enum": [None, ""]}},
+        ),
+    ]
+    max_retries: Annotated[int, Meta(ge=0, le=MAX_RETRIES_MAX)] | None = None
+    priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] | None = None
+    delay_ms: Delay | None = None
+    run_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
+
+
+class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How a job is leased. Without a body the lease may be acked without its token."""
+
+    lease_ms: Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)] | None = None
+    worker_id: Annotated[
+        str,
+        Meta(
+            description=f"At most {WORKER_ID_BYTES_MAX} bytes of UTF-8.",
+            extra_json_schema={"maxLength": WORKER_ID_BYTES_MAX},
+        ),
+    ] = ""
+
+
+class AckBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How an attempt ended. A `result_error` that is not empty is an error; so is the outcome `error`."""
+
+    result: Annotated[
+        msgspec.Raw,
+        Meta(description=f'Any JSON value, at most {RESULT_BYTES_MAX} bytes of text; null and "" count as none.'),
+    ] = msgspec.Raw()
+    result_error: Annotated[str, Meta(description=f"The first {ERROR_BYTES_KEPT} bytes are kept.")] | None = None
+    lease_token: Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)] | None = None
+    outcome: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "error"]})] | None = None
+    retry_after_ms: Delay | None = None
+
+
+class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A key to make."""
+
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description=f"At most {KEY_NAME_BYTES_MAX} bytes of UTF-8.",
+            extra_json_schema={"maxLength": KEY_NAME_BYTES_MAX},
+        ),
+    ]
+    owner_id: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description=f"At most {OWNER_ID_BYTES_MAX} bytes of UTF-8.",
+            extra_json_schema={"maxLength": OWNER_ID_BYTES_MAX},
+        ),
+    ]
+    type: Annotated[str, Meta(min_length=1, extra_json_schema={"enum": list(KEY_TYPES)})]
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
+    """The whole body, read as a stream and no further than one piece past `bytes_max`.
+
+    Raises:
+        UnsupportedEncoding, BodyTooLarge, InvalidRequest: it ended early.
+    """
+    coding = req.get_header("Content-Encoding")
+    if coding is not None and coding.strip().lower() != "identity":
+        raise UnsupportedEncoding("Content-Encoding must be identity")
+    announced = req.content_length
+    if announced is not None and announced > bytes_max:
+        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
+    body: bytes = await req.stream.read(bytes_max + 1)
+    if len(body) > bytes_max:
+        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
+    if announced is not None and len(body) < announced:
+        raise InvalidRequest("the body ended early")
+    return body
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The body as a struct. Raises InvalidRequest with a message that says what is wrong where."""
+    if not body:
+        raise InvalidRequest("invalid JSON: the body is empty")
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"invalid JSON: no UTF-8 at byte {error.start}") from None
+    found = scan(body, DEPTH_MAX)
+    if found == "depth":
+        raise InvalidRequest(f"invalid JSON: nested deeper than {DEPTH_MAX} levels")
+    if found == "surrogate":
+        raise InvalidRequest("invalid JSON: a surrogate escape without its other half")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        _say_what_is_wrong(str(error))
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"invalid JSON: {_lower_first(str(error))}") from None
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_TYPE = re.compile(r"Expected `([^`]*)`, got `(\w+)`(?: - at `\$\.(\w+)`)?")
+_LIMIT = re.compile(r"Expected `\w+` (of length )?([<>]=) (-?\d+) - at `\$\.(\w+)`")
+_KIND = {"int": "an integer", "str": "a string"}
+
+
+def _say_what_is_wrong(text: str) -> NoReturn:
+    """Raise InvalidRequest in our words for what msgspec says."""
+    if match := _UNKNOWN.fullmatch(text):
+        raise InvalidRequest(f"unknown field: {shown(match[1])}")
+    if match := _MISSING.fullmatch(text):
+        raise InvalidRequest(f"{match[1]} is required")
+    if match := _LIMIT.fullmatch(text):
+        of_length, relation, limit, field = match.groups()
+        if of_length and relation == ">=":
+            raise InvalidRequest(f"{field} is required")
+        raise InvalidRequest(f"{field} must be {of_length or ''}{relation} {limit}")
+    if match := _TYPE.fullmatch(text):
+        expected, got, field = match.groups()
+        if field is None:
+            raise InvalidRequest("invalid JSON: the body must be an object")
+        kind = expected.removesuffix(" | null")
+        if got == "null":
+            raise InvalidRequest(f"{field} is required")
+        raise InvalidRequest(f"invalid JSON: {field} must be {_KIND.get(kind, kind)}")
+    raise InvalidRequest(f"invalid JSON: {_lower_first(text)}")
+
+
+def _lower_first(text: str) -> str:
+    return text if text.startswith("JSON") else text[:1].lower() + text[1:]
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+_SUBMIT = msgspec.json.Decoder(SubmitBody)
+_LEASE = msgspec.json.Decoder(LeaseBody)
+_ACK = msgspec.json.Decoder(AckBody)
+_CREATE_KEY = msgspec.json.Decoder(CreateKeyBody)
+
+
+def submit_command(body: bytes, now_us: int) -> Submit:
+    """Raises InvalidRequest. `now_us`: what `run_at` is held against, Unix microseconds."""
+    fields = decode(body, _SUBMIT)
+    payload = bytes(fields.payload)
+    if payload in (b"null", b'""'):
+        raise InvalidRequest("payload is required")
+    _at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
+    run_at_us = None
+    if fields.run_at is not None:
+        if fields.delay_ms is not None:
+            raise InvalidRequest("run_at must be left out when delay_ms is given")
+        run_at_us = _run_at_us(fields.run_at, now_us)
+    return Submit(payload, fields.max_retries, fields.priority or 0, fields.delay_ms, run_at_us)
+
+
+def lease_command(body: bytes) -> Lease:
+    """Raises InvalidRequest. No body is the original's request."""
+    if not body:
+        return Lease()
+    fields = decode(body, _LEASE)
+    _at_most("worker_id", len(fields.worker_id.encode()), WORKER_ID_BYTES_MAX)
+    return Lease(fields.lease_ms, fields.worker_id, had_body=True)
+
+
+def ack_command(job_id: str, body: bytes) -> Ack:
+    """Raises InvalidRequest. No body is the outcome ok."""
+    if not body:
+        return Ack(job_id)
+    fields = decode(body, _ACK)
+    result: bytes | None = bytes(fields.result)
+    if result in (b"", b"null", b'""'):
+        result = None
+    _at_most("result", len(result or b""), RESULT_BYTES_MAX)
+    error = fields.result_error or ""
+    if fields.outcome == "ok" and error:
+        raise InvalidRequest("result_error must be empty when outcome is ok")
+    if fields.outcome == "error" and not error:
+        error = UNNAMED_ERROR
+    if fields.outcome not in (None, "ok", "error"):
+        raise InvalidRequest("outcome must be ok or error")
+    if fields.retry_after_ms is not None and not error:
+        raise InvalidRequest("retry_after_ms must be left out unless the attempt failed")
+    return Ack(job_id, fields.lease_token, result, _kept(error), fields.retry_after_ms)
+
+
+def create_key_fields(body: bytes) -> CreateKeyBody:
+    """Raises InvalidRequest."""
+    fields = decode(body, _CREATE_KEY)
+    _at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
+    _at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
+    if fields.type not in KEY_TYPES:
+        given = msgspec.json.encode(shown(fields.type)).decode()
+        raise InvalidRequest(f"invalid key type: {given} (must be 'client', 'worker', or 'admin')")
+    return fields
+
+
+def _at_most(field: str, length_bytes: int, bytes_max: int) -> None:
+    if length_bytes > bytes_max:
+        raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
+
+
+def _kept(error: str) -> str:
+    """As much of an error's text as is kept, whole characters."""
+    text = error.encode()
+    return error if len(text) <= ERROR_BYTES_KEPT else text[:ERROR_BYTES_KEPT].decode(errors="ignore")
+
+
+def _run_at_us(text: str, now_us: int) -> int:
+    """An RFC 3339 time as Unix microseconds, what is finer cut off; at least 0."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise InvalidRequest("run_at must be an RFC 3339 time")
+    day, minute, second, fraction, offset = match.groups()
+    leap_s = 1 if second == "60" else 0
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute}:{59 if leap_s else second}{offset.upper()}")
+        since = moment - _EPOCH
+    except (ValueError, OverflowError):
+        raise InvalidRequest("run_at must be an RFC 3339 time") from None
+    run_at_us = since // timedelta(microseconds=1) + leap_s * 1_000_000 + int(f"{fraction or '':0<6}"[:6])
+    if run_at_us > now_us + RUN_AT_AHEAD_US_MAX:
+        raise InvalidRequest("run_at must be at most 10 years ahead")
+    return max(0, run_at_us)

@@ -1,0 +1,67 @@
+"""From an exception to an answer: `{"error": "<message>", "code": "<word>"}`, and never more than is ours to tell."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import falcon
+import falcon.asgi
+import orjson
+
+from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed, PathNotFound
+
+JSON = "application/json"
+ECHO_MAX = 200  # characters of a caller's text that a message repeats
+
+_log = logging.getLogger("fastq.http")
+
+
+def shown(text: str) -> str:
+    """A caller's text as it may stand in a message: not without end."""
+    return text if len(text) <= ECHO_MAX else text[:ECHO_MAX] + "…"
+
+
+def error_body(error: ApiError) -> bytes:
+    return orjson.dumps({"error": str(error), "code": error.code, **error.fields()})
+
+
+def answer_error(resp: falcon.asgi.Response, error: ApiError) -> None:
+    resp.status = error.status
+    resp.content_type = JSON
+    resp.data = error_body(error)
+    for name, value in error.headers().items():
+        resp.set_header(name, value)
+
+
+async def on_api_error(_req: Any, resp: falcon.asgi.Response, error: ApiError, _params: Any) -> None:
+    answer_error(resp, error)
+
+
+def on_falcon_error(allowed_methods: dict[str, list[str]]) -> Any:
+    """The handler for what Falcon raises by itself.
+
+    Args:
+        allowed_methods: by path template.
+    """
+
+    async def handle(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, _: Any) -> None:
+        if error.status_code == 404:
+            answer_error(resp, PathNotFound("path not found"))
+        elif req.uri_template in allowed_methods and req.method not in falcon.constants.COMBINED_METHODS:
+            answer_error(resp, MethodNotAllowed(allowed_methods[req.uri_template]))
+        else:
+            answer_error(resp, InvalidRequest(error.description or error.title or "bad request"))
+
+    return handle
+
+
+async def on_defect(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: Any) -> None:
+    """A defect of ours: the client gets the request's id, the log the rest; not the path, which may hold a key."""
+    request_id = req.context.request_id
+    _log.error(
+        "%s %s failed", req.method, req.uri_template or "(no route)", exc_info=error, extra={"request_id": request_id}
+    )
+    resp.status = 500
+    resp.content_type = JSON
+    resp.data = orjson.dumps({"error": "internal error", "code": "internal", "request_id": request_id})

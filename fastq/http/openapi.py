@@ -1,0 +1,120 @@
+"""The OpenAPI document, made from the route table and from the structs that bodies are decoded into."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+import orjson
+
+from fastq.http.answers import Failure
+from fastq.http.routes import ADMIN, OPEN, Answer, Route
+
+_REF = "#/components/schemas/{name}"
+_INTRODUCTION = """\
+Jobs are submitted, leased and acked. An answer that says something changed comes after the change is on stable storage.
+Times are RFC 3339 in UTC. Unknown members of a body are refused. The last of two members with the same name counts."""
+
+# What every route that asks for a key may answer, whatever it does.
+_KEYED = (
+    Answer(401, "no key, or one that is unknown or revoked", Failure),
+    Answer(403, "the key may not do this", Failure),
+)
+_ANY = (
+    Answer(400, "the request cannot be read", Failure),
+    Answer(500, "a defect of the server; `request_id` is in its log", Failure),
+)
+
+_REQUEST_ID = {
+    "description": "The request's id: the caller's if it is sane, else made here.",
+    "schema": {"type": "string"},
+}
+
+
+def document(routes: list[Route]) -> bytes:
+    """The whole document as JSON."""
+    schemas = _schemas(routes)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return orjson.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "fastq", "version": _version(), "description": _INTRODUCTION},
+            "paths": paths,
+            "components": {
+                "schemas": schemas.components,
+                "headers": {"X-Request-Id": _REQUEST_ID},
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+            },
+        }
+    )
+
+
+class _Schemas:
+    """The JSON schemas of types; those that have a name are gathered in `components`."""
+
+    def __init__(self, types: list[Any]) -> None:
+        found, self.components = msgspec.json.schema_components(types, ref_template=_REF)
+        self._types = types
+        self._found = found
+
+    def of(self, type_: Any) -> dict[str, Any]:
+        return self._found[self._types.index(type_)]
+
+
+def _schemas(routes: list[Route]) -> _Schemas:
+    types: list[Any] = [Failure]
+    for route in routes:
+        for wanted in (route.body, *(answer.schema for answer in route.answers)):
+            if wanted is not None and wanted not in types:
+                types.append(wanted)
+    return _Schemas(types)
+
+
+def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    answers = {answer.status: answer for answer in _ANY}
+    if route.scope != OPEN:
+        answers |= {answer.status: answer for answer in _KEYED}
+    answers |= {answer.status: answer for answer in route.answers}
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": route.responder.__name__ + "_" + route.path.strip("/").split("/")[0].partition(".")[0],
+        "responses": {str(status): _response(answers[status], schemas) for status in sorted(answers)},
+    }
+    if route.path_fields:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            for name in route.path_fields
+        ]
+    if route.scope == OPEN:
+        operation["security"] = []
+    else:
+        operation["security"] = [{"key": [] if route.scope == ADMIN else [route.scope]}]
+        operation["x-scope"] = route.scope
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": not route.body_optional,
+            "content": {"application/json": {"schema": schemas.of(route.body)}},
+        }
+    return operation
+
+
+def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": answer.meaning,
+        "headers": {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}},
+    }
+    if answer.schema is not None:
+        response["content"] = {"application/json": {"schema": schemas.of(answer.schema)}}
+    elif answer.text is not None:
+        response["content"] = {"text/plain": {"schema": {"type": "string", "const": answer.text}}}
+    return response
+
+
+def _version() -> str:
+    try:
+        return version("fastq-queue")
+    except PackageNotFoundError:
+        return "0"

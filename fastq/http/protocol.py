@@ -1,0 +1,326 @@
+"""The HTTP protocol of one connection: uvicorn's, with limits on what comes in.
+
+The parser is llhttp's. It calls back only when it has a whole value, so what it may gather is bounded here, before it
+is fed: a piece given to it never goes past the end of a head (as far as a blank line tells), and a chunked body is
+given to it in pieces so small that one which brings no data and ends no chunk is an extension that is too long.
+
+What breaks a limit is answered once, after all requests that came before it on the connection, and the connection
+is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from fastq.errors import ConnectionRefused
+from fastq.http.errors import JSON, error_body
+
+HEAD_BYTES_MAX = 16 << 10  # request line, headers and the blank line
+HEADERS_MAX = 100
+URL_BYTES_MAX = 8 << 10
+CHUNK_EXTENSION_BYTES_MAX = 256
+HEAD_S_MAX = 10.0
+BODY_S_MAX = 30.0
+PIPELINED_MAX = 64  # requests read ahead of the one being answered
+DISCARDED_BYTES_MAX = 8 << 20  # of a body whose request was answered before it came
+LINGER_S = 1.0  # how long a refused client may take to read why before the connection goes
+
+_HEAD_END = b"\r\n\r\n"
+_HOST = re.compile(rb"[A-Za-z0-9._~%:\[\]-]*")
+
+
+class Flow(FlowControl):
+    """Reading stays paused while there is something read that has not been parsed."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
+
+
+class Protocol(HttpToolsProtocol):
+    """To be given to uvicorn as `http=`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.flow: Flow
+        self._requests = 0  # messages that came to an end
+        self._head_bytes = 0  # of the head that is coming in, so far
+        self._in_head = False  # the parser has seen the beginning of one
+        self._last_three = b""  # of the bytes that were parsed: the blank line after a head may be split
+        self._header_count = 0
+        self._in_body = False
+        self._chunked = False
+        self._body_left = 0  # of a body that is not chunked
+        self._moved = False  # whether the last piece brought data or ended something
+        self._discarded_bytes = 0
+        self._unparsed = b""
+        self._active: RequestResponseCycle | None = None
+        self._refusal: bytes | None = None
+        self._deaf = False  # nothing that comes is parsed any more
+        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline_for = ("", 0)
+
+    # --- the connection -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = Flow(transport)
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deaf = True
+        self._stop_deadline()
+        self.pipeline.clear()
+        if self._active is not None:
+            self._active.disconnected = True
+            self._active.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            self._discard(len(data))
+            return
+        self._unset_keepalive_if_required()
+        if self._unparsed:
+            self._unparsed += data
+            return
+        self._parse(data)
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    # --- pieces for the parser ----------------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        at, end = 0, len(data)
+        while at < end and not self._deaf:
+            if len(self.pipeline) >= PIPELINED_MAX:
+                self._unparsed = data[at:]
+                self.flow.pause_reading()
+                self.flow.held = True
+                break
+            try:
+                size = self._piece_bytes(data, at, end)
+                self._feed(data if size == end else data[at : at + size])
+            except ConnectionRefused as refusal:
+                self._refuse(refusal)
+                return
+            at += size
+        self._set_deadline()
+
+    def _piece_bytes(self, data: bytes, at: int, end: int) -> int:
+        """How much of data[at:end] the parser gets next. Raises ConnectionRefused if the head is at its limit."""
+        if self._in_body:
+            return min(end - at, CHUNK_EXTENSION_BYTES_MAX if self._chunked else max(1, self._body_left))
+        room = HEAD_BYTES_MAX - self._head_bytes
+        if room == 0:
+            raise ConnectionRefused(431, f"the request's head must be at most {HEAD_BYTES_MAX} bytes")
+        before = self._last_three
+        split = (before + data[at : at + 3]).find(_HEAD_END)
+        if split >= 0:
+            head_end = at + split + len(_HEAD_END) - len(before)
+        else:
+            found = data.find(_HEAD_END, at, end)
+            head_end = end if found < 0 else found + len(_HEAD_END)
+        return min(head_end - at, room)
+
+    def _feed(self, piece: bytes) -> None:
+        """Give a piece to the parser. Raises ConnectionRefused for what is wrong with it."""
+        was_in_body = self._in_body
+        if not was_in_body:
+            self._head_bytes += len(piece)
+        self._last_three = (self._last_three + piece[-3:])[-3:]
+        self._moved = False
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._deaf = True  # no other protocol is spoken here: this request is answered, then the connection ends
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, ConnectionRefused):
+                raise error.__context__ from None
+            raise ConnectionRefused(400, "the request is not valid HTTP") from None
+        if was_in_body and self._chunked and not self._moved:
+            limit = CHUNK_EXTENSION_BYTES_MAX
+            if len(piece) == limit:
+                raise ConnectionRefused(400, f"a chunk extension or trailer must be at most {limit} bytes")
+
+    # --- what the parser says -----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._header_count = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > URL_BYTES_MAX:
+            raise ConnectionRefused(414, f"the URL must be at most {URL_BYTES_MAX} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._moved = True
+        self._header_count += 1
+        if self._header_count > HEADERS_MAX:
+            raise ConnectionRefused(431, f"there must be at most {HEADERS_MAX} headers")
+        if not self._in_body:  # trailers are read and forgotten
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise ConnectionRefused(505, "the HTTP version must be 1.1 or 1.0")
+        hosts, lengths, codings = [], [], []
+        for name, value in self.headers:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"content-length":
+                lengths.append(value)
+            elif name == b"transfer-encoding":
+                codings.append(value.lower())
+        if len(hosts) > 1 or (not hosts and version == "1.1") or (hosts and not _HOST.fullmatch(hosts[0])):
+            raise ConnectionRefused(400, "there must be exactly one valid Host header")
+        if codings and (codings != [b"chunked"] or lengths or version == "1.0"):
+            raise ConnectionRefused(400, "Transfer-Encoding must be chunked, alone, and without Content-Length")
+        super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+        self._in_head = False
+        self._in_body = True
+        self._chunked = bool(codings)
+        self._body_left = int(lengths[0]) if lengths else 0
+        self._discarded_bytes = 0
+
+    def on_chunk_header(self) -> None:
+        self._moved = True
+
+    def on_chunk_complete(self) -> None:
+        self._moved = True
+
+    def on_body(self, body: bytes) -> None:
+        self._moved = True
+        self._body_left -= len(body)
+        if self.cycle.response_complete:
+            self._discard(len(body))
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._moved = True
+        self._in_body = False
+        self._head_bytes = 0
+        self._requests += 1
+        super().on_message_complete()
+
+    # --- requests and answers -----------------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self._active = None
+        if self._refusal is not None and not self.pipeline:
+            self.server_state.total_requests += 1
+            self._send_refusal()
+            return
+        super().on_response_complete()
+        if self._in_body or self._in_head:
+            self._unset_keepalive_if_required()  # a request is coming in: it has a deadline of its own
+        if self._unparsed:
+            data, self._unparsed = self._unparsed, b""
+            self.flow.held = False
+            self.flow.resume_reading()
+            self._parse(data)
+
+    def _refuse(self, refusal: ConnectionRefused) -> None:
+        """Answer with `refusal`, in its turn, and close the connection. Nothing that comes is parsed any more."""
+        self._deaf = True
+        self._stop_deadline()
+        self._unset_keepalive_if_required()
+        self._refusal = self._answer(refusal)
+        if self._in_body:  # the refused request is the newest one, and the application has it already
+            cycle = self.cycle
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+            elif cycle.response_started:
+                self.transport.close()
+                return
+            else:
+                self._active = None
+                cycle.disconnected = True
+                cycle.message_event.set()
+        if self._active is None and not self.pipeline:
+            self._send_refusal()
+
+    def _answer(self, refusal: ConnectionRefused) -> bytes:
+        body = error_body(refusal)
+        request_id = self.config.app.request_ids.choose(None)  # type: ignore[union-attr]
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", JSON.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [STATUS_LINE[refusal.status], *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n"]
+        return b"".join(lines) + body
+
+    def _send_refusal(self) -> None:
+        """Write it and half-close: closing at once, with unread input, could take the answer away from the client."""
+        if self.transport.is_closing() or self._refusal is None:
+            return
+        self.transport.write(self._refusal)
+        self._refusal = None
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.held = False
+        self.flow.resume_reading()
+        self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _discard(self, size: int) -> None:
+        self._discarded_bytes += size
+        if self._discarded_bytes > DISCARDED_BYTES_MAX:
+            self._deaf = True
+            self.transport.close()
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def _set_deadline(self) -> None:
+        """Keep a timer for what is coming in now; one that runs for the same thing goes on."""
+        if self._deaf:
+            return
+        if self._in_body:
+            what = "body"
+        elif self._in_head or self._head_bytes:
+            what = "head"
+        else:
+            what = "" if self._requests else "silence"
+        if self._deadline_for == (what, self._requests):
+            return
+        self._stop_deadline()
+        self._deadline_for = (what, self._requests)
+        if what:
+            seconds = BODY_S_MAX if what == "body" else HEAD_S_MAX
+            self._deadline = self.loop.call_later(seconds, self._too_slow, what, seconds)
+
+    def _stop_deadline(self) -> None:
+        self._deadline_for = ("", 0)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self, what: str, seconds: float) -> None:
+        if self.flow.read_paused:  # it is us who do not read: the client gets its time again
+            self._deadline = self.loop.call_later(seconds, self._too_slow, what, seconds)
+        elif what == "silence":
+            self.transport.close()
+        else:
+            self._refuse(ConnectionRefused(408, f"the request's {what} must come within {seconds:.0f} s"))
