@@ -1,0 +1,234 @@
+"""The house rules: each takes a file's path and text and yields what is wrong with it, one line for a person each.
+
+Paths count from the checkout's root. A rule looks at the syntax tree where there is one, so that a string or a comment
+that speaks of something is not taken for doing it; Cython files are judged by their text.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+
+Rule = Callable[[str, str], Iterator[str]]
+
+LINES_MAX = {".py": 450, ".pyi": 450, ".pyx": 1000, ".pxi": 1000, ".pxd": 1000}
+FUNCTION_LINES_MAX = 60
+LINE_CHARS_MAX = 120
+CODE_SUFFIXES = set(LINES_MAX)
+CYTHON_SUFFIXES = {".pyx", ".pxi", ".pxd"}
+
+NAMES_OF_NOTHING = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
+
+# The brackets keep these patterns from matching themselves.
+UNFINISHED = re.compile(r"\b([T]ODO|[F]IXME|[X]XX|[N]otImplementedError)\b")
+OUTSIDE = re.compile(r"/[w]ork/|\.\./[s]hared|\.[l]ibrary|\b[Ii]ssue #?\d")
+
+CLOCK_HOME = "fastq/clock.py"
+CLOCK_CALLS = {
+    "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns",
+    "time.process_time", "time.clock_gettime", "time.clock_gettime_ns", "datetime.now", "datetime.utcnow",
+    "datetime.today", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "date.today",
+    "datetime.date.today", "loop.time", "self._loop.time",
+}  # fmt: skip
+CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.time|time_ns|monotonic|time\(NULL)\b")
+
+RANDOM_HOMES = {"fastq/engine.py", "fastq/keys.py", "fastq/log/local.py", "fastq/server.py"}
+RANDOM_MODULES = {"random", "secrets"}
+RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
+RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")
+
+# What is higher up may import what is lower, never the other way; leaves import only leaves.
+LAYERS = ["__main__", "server", "http", "auth", "keys", "engine", "log", "_core"]
+LEAVES = {"clock", "commands", "errors"}
+IMPURE = re.compile(
+    r"^\s*(?:from|c?import)\s+(asyncio|datetime|libc\.time|os|posix|random|secrets|socket|threading|time)\b"
+)
+FASTQ_IMPORT = re.compile(
+    r"^\s*(?:from\s+fastq\.(\w+)|c?import\s+fastq\.(\w+)|from\s+fastq\s+c?import\s+(\w+))", re.MULTILINE
+)
+
+
+def suffix_of(path: str) -> str:
+    return PurePosixPath(path).suffix
+
+
+def dotted(node: ast.expr) -> str:
+    """`a.b.c` of a chain of names, else an empty string."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (left := dotted(node.value)):
+        return f"{left}.{node.attr}"
+    return ""
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that is named so, called or only handed on."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (name := dotted(node)):
+            yield node.lineno, name
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+# --- size and names ---------------------------------------------------------------------------------------------------
+
+
+def file_fits(path: str, text: str) -> Iterator[str]:
+    lines, most = text.count("\n"), LINES_MAX.get(suffix_of(path))
+    if most is not None and lines > most:
+        yield f"{path}: {lines} lines, more than {most}: split it by subject"
+
+
+def lines_fit(path: str, text: str) -> Iterator[str]:
+    if suffix_of(path) in CODE_SUFFIXES or path == "dev":
+        for number, line in enumerate(text.splitlines(), 1):
+            if len(line) > LINE_CHARS_MAX:
+                yield f"{path}:{number}: {len(line)} characters, more than {LINE_CHARS_MAX}"
+
+
+def functions_fit(path: str, text: str) -> Iterator[str]:
+    if suffix_of(path) == ".py":
+        found = python_functions(text)
+    elif suffix_of(path) in CYTHON_SUFFIXES:
+        found = cython_functions(text)
+    else:
+        return
+    for line, name, length in found:
+        if length > FUNCTION_LINES_MAX:
+            yield f"{path}:{line}: {name} has {length} lines, more than {FUNCTION_LINES_MAX}"
+
+
+def python_functions(text: str) -> Iterator[tuple[int, str, int]]:
+    """(line, name, lines without the docstring) of each function."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            first = node.body[0]
+            if ast.get_docstring(node, clean=False) is not None:
+                length -= (first.end_lineno or first.lineno) - first.lineno + 1
+            yield node.lineno, node.name, length
+
+
+CYTHON_FUNCTION = re.compile(r"^(\s*)(?:async\s+)?c?p?def\s(?!(?:class|struct|enum|union|extern)\b)[^=#]*?(\w+)\(")
+
+
+def cython_functions(text: str) -> Iterator[tuple[int, str, int]]:
+    """The same by indentation: a function goes on until a line that is indented no further than its `def`."""
+    lines = text.splitlines()
+    for start, line in enumerate(lines):
+        head = CYTHON_FUNCTION.match(line)
+        if head is None:
+            continue
+        indent, last = len(head[1]), start
+        for number in range(start + 1, len(lines)):
+            inner = lines[number]
+            if inner.strip() and not inner.lstrip().startswith((")", "#")):
+                if len(inner) - len(inner.lstrip()) <= indent:
+                    break
+                last = number
+        yield start + 1, head[2], last - start + 1
+
+
+def name_says_something(path: str, text: str) -> Iterator[str]:
+    parts = PurePosixPath(path).with_suffix("").parts
+    if suffix_of(path) in CODE_SUFFIXES:
+        for part in parts:
+            if part.strip("_").removeprefix("test_") in NAMES_OF_NOTHING:
+                yield f"{path}: {part!r} says nothing about what is in it"
+
+
+# --- what must not be there -------------------------------------------------------------------------------------------
+
+
+def finished(path: str, text: str) -> Iterator[str]:
+    if suffix_of(path) in CODE_SUFFIXES or path == "dev":
+        for number, line in enumerate(text.splitlines(), 1):
+            if found := UNFINISHED.search(line):
+                yield f"{path}:{number}: {found[0]}: do it now, or write down why not where people look"
+
+
+def stands_alone(path: str, text: str) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := OUTSIDE.search(line):
+            yield f"{path}:{number}: {found[0]!r} is nothing that a reader of this project has"
+
+
+def never_sleeps(path: str, text: str) -> Iterator[str]:
+    if suffix_of(path) == ".py":
+        for line, name in calls(ast.parse(text)):
+            if name == "time.sleep":
+                yield f"{path}:{line}: time.sleep: wait for the event itself"
+
+
+def errors_have_a_home(path: str, text: str) -> Iterator[str]:
+    if suffix_of(path) != ".py" or not path.startswith("fastq/") or path == "fastq/errors.py":
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            for parent in node.bases:
+                name = dotted(parent).rsplit(".", 1)[-1]
+                if name.endswith(("Error", "Exception")):
+                    yield f"{path}:{node.lineno}: {node.name} is an exception: they are defined in fastq/errors.py"
+
+
+# --- time, chance, direction ------------------------------------------------------------------------------------------
+
+
+def clock_has_a_home(path: str, text: str) -> Iterator[str]:
+    if not path.startswith("fastq/") or path == CLOCK_HOME:
+        return
+    if suffix_of(path) == ".py":
+        for line, name in calls(ast.parse(text)):
+            if name in CLOCK_CALLS:
+                yield f"{path}:{line}: {name} reads a clock: only {CLOCK_HOME} does"
+    elif suffix_of(path) in CYTHON_SUFFIXES:
+        yield from by_text(path, text, CLOCK_IN_CYTHON, f"reads a clock: only {CLOCK_HOME} does")
+
+
+def chance_has_homes(path: str, text: str) -> Iterator[str]:
+    if not path.startswith("fastq/") or path in RANDOM_HOMES:
+        return
+    if suffix_of(path) == ".py":
+        tree = ast.parse(text)
+        for line, name in calls(tree):
+            if name in RANDOM_CALLS or name.split(".")[0] in RANDOM_MODULES:
+                yield f"{path}:{line}: {name} draws at random: it comes in from outside"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.name in RANDOM_MODULES:
+                        yield f"{path}:{node.lineno}: {alias.name} draws at random: it comes in from outside"
+    elif suffix_of(path) in CYTHON_SUFFIXES:
+        yield from by_text(path, text, RANDOM_IN_CYTHON, "draws at random: it comes in from outside")
+
+
+def by_text(path: str, text: str, pattern: re.Pattern[str], what: str) -> Iterator[str]:
+    """Lines whose part before a comment matches."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := pattern.search(line.split("#", 1)[0]):
+            yield f"{path}:{number}: {found[0].strip()} {what}"
+
+
+def cython_imports_go_down(path: str, text: str) -> Iterator[str]:
+    """import-linter cannot see into Cython files."""
+    if suffix_of(path) not in CYTHON_SUFFIXES or not path.startswith("fastq/"):
+        return
+    own = PurePosixPath(path).parts[1].split(".")[0]
+    own = "_core" if own == "core" else own
+    allowed = LEAVES | set(LAYERS[LAYERS.index(own) :])
+    for found in FASTQ_IMPORT.finditer(text):
+        name = found[1] or found[2] or found[3]
+        if name not in allowed:
+            line = text.count("\n", 0, found.start()) + 1
+            yield f"{path}:{line}: {own} imports fastq.{name}, which is higher up"
+    if own == "_core":
+        yield from by_text(path, text, IMPURE, "in the core: it is pure, and nothing of the machine comes into it")
+
+
+RULES: list[Rule] = [
+    file_fits, lines_fit, functions_fit, name_says_something, finished, stands_alone, never_sleeps,
+    errors_have_a_home, clock_has_a_home, chance_has_homes, cython_imports_go_down,
+]  # fmt: skip
