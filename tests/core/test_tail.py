@@ -53,7 +53,7 @@ def test_padding_is_zero_also_in_memory_that_was_used_before() -> None:
     tail = Tail(4096, 0, 1 << 20)
     core = core_on(tail)
     tail.offer_segment(1, 4096, 64 << 20)
-    for n in [900_000, 900_000, 30, 900_000, 30, 30, 5000] * 3:
+    for n in [1_040_000] * 3 + [30, 5000] * 300:
         put(core, n, b"\xff")
         for batch in take_all(tail):
             frame = bytes(batch)
