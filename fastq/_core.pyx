@@ -10,7 +10,15 @@ from libc.string cimport memcpy, memset
 
 from collections import deque
 
-from fastq.errors import JobNotFound, LeaseLost, LogDamaged, NotAckable, RecordTooLarge, UnsupportedFormat
+from fastq.errors import (
+    CoreFailed,
+    JobNotFound,
+    LeaseLost,
+    LogDamaged,
+    NotAckable,
+    RecordTooLarge,
+    UnsupportedFormat,
+)
 
 cdef extern from "Python.h":
     str PyUnicode_FromStringAndSize(const char* text, Py_ssize_t n)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastq import _core
 from fastq.clock import Clock
 from fastq.commands import Ack, Lease, Principal, Submit
-from fastq.errors import DiskFull, Draining, JobNotFound, NoJobsAvailable, Overloaded
+from fastq.errors import CoreFailed, DiskFull, Draining, JobNotFound, NoJobsAvailable, Overloaded
 from fastq.log import Log, Opened
 
 UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until the disk has caught up
 SLICE = 1000  # how many leases expire, or delayed jobs become due, before other work gets its turn
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
+EXPIRY_RECORD_BYTES = 64
+NEVER_US = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -134,15 +137,16 @@ class Engine:
         if command.delay_ms is not None:
             run_at_us = now_us + command.delay_ms * 1000
         retries = command.max_retries
-        job_id = self.core.submit(
-            now_us,
-            command.payload,
-            owner_id=who.owner_id,
-            key_id=who.key_id,
-            max_retries=self.options.max_retries if retries is None else retries,
-            priority=command.priority,
-            run_at_us=run_at_us,
-        )
+        with self._change():
+            job_id = self.core.submit(
+                now_us,
+                command.payload,
+                owner_id=who.owner_id,
+                key_id=who.key_id,
+                max_retries=self.options.max_retries if retries is None else retries,
+                priority=command.priority,
+                run_at_us=run_at_us,
+            )
         await self._settled()
         return job_id
 
@@ -150,13 +154,14 @@ class Engine:
         """Lease the next job. Raises NoJobsAvailable."""
         self._accept_work()
         self._need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        leased = self.core.lease(
-            self._clock.now_us(),
-            lease_ms=command.lease_ms or self.options.lease_ms,
-            key_id=who.key_id,
-            worker_id=command.worker_id,
-            legacy=not command.had_body,
-        )
+        with self._change():
+            leased = self.core.lease(
+                self._clock.now_us(),
+                lease_ms=command.lease_ms or self.options.lease_ms,
+                key_id=who.key_id,
+                worker_id=command.worker_id,
+                legacy=not command.had_body,
+            )
         if leased is None:
             await self._settled()
             raise NoJobsAvailable
@@ -183,15 +188,16 @@ class Engine:
             return self._retry_at(now_us, attempt) if wait_ms is None else now_us + wait_ms * 1000
 
         try:
-            self.core.ack(
-                now_us,
-                command.job_id,
-                command.lease_token,
-                key_id=who.key_id,
-                result=command.result,
-                error=command.error,
-                retry_at=retry_at,
-            )
+            with self._change():
+                self.core.ack(
+                    now_us,
+                    command.job_id,
+                    command.lease_token,
+                    key_id=who.key_id,
+                    result=command.result,
+                    error=command.error,
+                    retry_at=retry_at,
+                )
         finally:
             await self._settled()
 
@@ -233,7 +239,8 @@ class Engine:
     async def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
         """Keep `body` under (kind, name), in place of what was there; returns when it is durable."""
         self._need_room(len(body) + ROOM_BYTES_SMALL, spare_segments=0)
-        self.core.put_document(self._clock.now_us(), kind, name, body, key_id)
+        with self._change():
+            self.core.put_document(self._clock.now_us(), kind, name, body, key_id)
         await self._settled()
 
     async def settled(self) -> None:
@@ -262,6 +269,15 @@ class Engine:
             raise Overloaded("the log's next segment is not ready yet")
         if self._tail.unsynced_bytes > UNSYNCED_BYTES_MAX:
             raise Overloaded(f"more than {UNSYNCED_BYTES_MAX} bytes wait to be synced")
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Around each call of the core that changes state."""
+        try:
+            yield
+        except CoreFailed as failure:
+            self._failed(failure)
+            raise
 
     async def _settled(self) -> None:
         """Return when every change made so far is durable."""
@@ -295,7 +311,7 @@ class Engine:
 
     def _kick(self) -> None:
         self._kick_due = False
-        if self._log.idle and (batch := self._tail.take()) is not None:
+        if self.failed is None and self._log.idle and (batch := self._tail.take()) is not None:
             self._log.commit(batch)
         self._watch_timer()
 
@@ -309,8 +325,10 @@ class Engine:
                 future.set_result(None)
 
     def _failed(self, error: BaseException) -> None:
-        self.failed = error
-        self._on_failed(error)
+        """From here on nothing is committed and nobody is answered."""
+        if self.failed is None:
+            self.failed = error
+            self._on_failed(error)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -325,12 +343,13 @@ class Engine:
         """Do what is due; go on in the next turn of the loop while there is more than a slice of it."""
         self._timer = None
         now_us = self._clock.now_us()
-        more = self.core.advance(now_us, SLICE) == SLICE
-        if self._tail.has_room(SLICE * 128, 0):
-            more |= self.core.expire(now_us, lambda attempt: self._retry_at(now_us, attempt), SLICE) == SLICE
-        self._kick_soon()
-        self._timer_us = now_us
-        self._arm(now_us if more else self.core.next_due_us(), now_us)
+        due_us = now_us if self.core.advance(now_us, SLICE) == SLICE else NEVER_US
+        if self._tail.has_room(SLICE * EXPIRY_RECORD_BYTES, 0):
+            with self._change():
+                self.core.expire(now_us, lambda attempt: self._retry_at(now_us, attempt), SLICE)
+            due_us = min(due_us, self.core.next_due_us())
+            self._kick_soon()
+        self._arm(due_us, now_us)  # without room, expiry is tried again after the check interval
 
     def _watch_timer(self) -> None:
         due_us = self.core.next_due_us()

@@ -252,5 +252,11 @@ class LogFailed(FastqError):
     exit_code = 70
 
 
+class CoreFailed(FastqError):
+    """A record was appended that cannot be applied: a bug of ours, or no memory. The process ends as above."""
+
+    exit_code = 70
+
+
 class RecordTooLarge(FastqError):
     """A record does not fit into one segment: a limit of ours is wrong."""

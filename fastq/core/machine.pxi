@@ -67,7 +67,7 @@ cdef class Core:
         assert len(database_id) == 16 and len(token_key) == 16 and not self.database_id
         p = self.tail.reserve(n, &place)
         put_bytes(put_bytes(put_head(p, GENESIS, 0, n), <const char*>database_id, 16), <const char*>token_key, 16)
-        self.apply(p, n, &place)
+        self.commit(p, n, &place)
 
     def resume(self, int64_t now_us, uint64_t epoch):
         cdef Place place
@@ -76,7 +76,7 @@ cdef class Core:
         assert self.database_id, "genesis comes first"
         p = self.tail.reserve(n, &place)
         put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq)
-        self.apply(p, n, &place)
+        self.commit(p, n, &place)
 
     # --- deciding: jobs -------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ cdef class Core:
             p = put_name(p, queue_name)
         p = put_name(put_name(p, owner), key)
         put_bytes(p, <const char*>payload, len(payload))
-        self.apply(record, n, &place)
+        self.commit(record, n, &place)
         return id_text(now_us, seq, self.tag)
 
     def lease(self, int64_t now_us, *, int64_t lease_ms, str key_id, str worker_id="", bint legacy=False,
@@ -208,7 +208,7 @@ cdef class Core:
         if key:
             p = put_name(p, key)
         put_bytes(p, <const char*>body, len(body))
-        self.apply(record, n, &place)
+        self.commit(record, n, &place)
         return 0
 
     # --- reading --------------------------------------------------------------------------------------------------------
@@ -273,6 +273,13 @@ cdef class Core:
         finally:
             PyBuffer_Release(&buffer)
         return n
+
+    cdef int commit(self, char* record, uint32_t n, Place* place) except -1:
+        """Apply a record that was just appended. It can not be taken back, so what fails here ends the process."""
+        try:
+            return self.apply(record, n, place)
+        except BaseException as failure:
+            raise CoreFailed(f"record at {place.segment}:{place.offset} could not be applied: {failure!r}") from failure
 
     cdef int apply(self, const char* record, uint32_t n, Place* place) except -1:
         cdef Reader r
@@ -468,7 +475,7 @@ cdef class Core:
         if worker:
             p = put_name(p, worker)
         put_name(p, key)
-        return self.apply(record, n, &place)
+        return self.commit(record, n, &place)
 
     cdef int append_close(self, uint32_t slot, int64_t now_us, uint8_t outcome, bytes error, bytes result, bytes key,
                           retry_at) except -1:
@@ -508,7 +515,7 @@ cdef class Core:
             p = put_name(p, key)
         if result is not None:
             put_bytes(p, <const char*>result, len(result))
-        return self.apply(record, n, &place)
+        return self.commit(record, n, &place)
 
     cdef bint is_repetition(self, Run* run, uint32_t lease_no, uint8_t outcome, bytes error, bytes result):
         """Whether the client that closed this attempt says the same once more."""
