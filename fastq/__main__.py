@@ -31,7 +31,8 @@ def serve() -> None:
     except BadSetting as error:
         print(f"fastq: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    from fastq.server import run  # only now: a wrong setting is told at once, and without the native modules
+    # Only now, so that a wrong setting is told at once and without the native modules.
+    from fastq.server import run  # noqa: PLC0415
 
     sys.exit(run(settings))
 

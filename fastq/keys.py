@@ -66,7 +66,7 @@ class KeyStore(Protocol):
     def touch(self, record: KeyRecord, now_us: int) -> None:
         """The key was used. Remembered in memory, written now and then by `save_used`."""
 
-    async def save_used(self, now_us: int, every_us: int = USED_EVERY_US) -> int:
+    async def save_used(self, every_us: int = USED_EVERY_US) -> int:
         """Write the last use of each key for which it has moved by `every_us` or more; how many those were."""
 
     def watch(self, changed: Callable[[], None]) -> None:
@@ -190,7 +190,7 @@ class LogKeyStore:
     def touch(self, record: KeyRecord, now_us: int) -> None:
         self._used_us[record.key_id] = now_us
 
-    async def save_used(self, now_us: int, every_us: int = USED_EVERY_US) -> int:
+    async def save_used(self, every_us: int = USED_EVERY_US) -> int:
         moved = [
             (key_id, used_us)
             for key_id, used_us in self._used_us.items()

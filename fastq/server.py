@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import resource
+import secrets
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ from fastq.clock import Clock, start_us, wall_us
 from fastq.engine import Engine, EngineOptions
 from fastq.errors import ApiError, BadSetting, LogFailed, StartError
 from fastq.first_start import FirstKeys, make_first_keys
-from fastq.http.app import create_app
+from fastq.http.app import HttpOptions, create_app
 from fastq.http.protocol import Protocol
 from fastq.keys import LogKeyStore
 from fastq.log import Opened
@@ -156,7 +157,7 @@ async def _answer_requests(
     """All there is between an engine that has started and one that is to stop."""
     keys = LogKeyStore(engine)
     first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
-    app = create_app(engine, Authenticator(keys, engine.now_us), keys)
+    app = create_app(engine, Authenticator(keys, engine.now_us), HttpOptions(keys, secrets.token_hex(4)))
     url = _url(settings, listener)
 
     def listening() -> None:
@@ -166,7 +167,7 @@ async def _answer_requests(
 
     server = HttpServer(_http_config(settings, app), listening)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    saving = asyncio.create_task(_save_used(keys, engine))
+    saving = asyncio.create_task(_save_used(keys))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not serving.done():
@@ -175,7 +176,7 @@ async def _answer_requests(
     stopping.cancel()
     await serving
     with contextlib.suppress(ApiError):  # a full disk: when keys were last used is not worth a failed stop
-        await keys.save_used(engine.now_us(), every_us=1)
+        await keys.save_used(every_us=1)
 
 
 def _stop_signal() -> asyncio.Event:
@@ -216,11 +217,11 @@ async def _drain(engine: Engine, server: HttpServer) -> None:
     server.should_exit = True
 
 
-async def _save_used(keys: LogKeyStore, engine: Engine) -> None:
+async def _save_used(keys: LogKeyStore) -> None:
     while True:
         await asyncio.sleep(SAVE_USED_S)
         with contextlib.suppress(ApiError):  # not now: the next time
-            await keys.save_used(engine.now_us())
+            await keys.save_used()
 
 
 def _die(error: BaseException) -> None:
@@ -241,7 +242,7 @@ def _give_up() -> None:
 
 def _recovered(engine: Engine, opened: Opened) -> list[str]:
     """What opening the log found, one line each."""
-    if opened.epoch == 1:
+    if not opened.records:
         return ["a new log", *opened.notes]
     counts = engine.core.counts()
     states = [f"{count:,} {state}" for state, count in counts.items() if count and state.isupper()]

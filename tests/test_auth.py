@@ -74,7 +74,8 @@ async def test_no_header(authenticator: Authenticator, header: str | None) -> No
 
 
 @pytest.mark.parametrize(
-    "header", ["Basic abc", "Bearer", "Bearer ", f"bearer {SECRET}", f"BEARER {SECRET}", f"Bearer\t{SECRET}", SECRET, " "]
+    "header",
+    ["Basic abc", "Bearer", "Bearer ", f"bearer {SECRET}", f"BEARER {SECRET}", f"Bearer\t{SECRET}", SECRET, " "],
 )
 async def test_another_scheme(authenticator: Authenticator, store: Store, header: str) -> None:
     expected = "Invalid Authorization header format. Expected: Bearer <token>"

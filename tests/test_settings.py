@@ -202,7 +202,8 @@ def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "ns"),
     [("0", 0), ("0s", 0), ("1h", 3600 * 10**9), ("1m30s", 90 * 10**9), ("1.5h", 5400 * 10**9), (".5s", 500_000_000),
-     ("1.s", 10**9), ("500ms", 500_000_000), ("3us", 3_000), ("3µs", 3_000), ("3μs", 3_000), ("7ns", 7), ("1s1s", 2 * 10**9)],
+     ("1.s", 10**9), ("500ms", 500_000_000), ("3us", 3_000), ("3µs", 3_000), ("3μs", 3_000), ("7ns", 7),
+     ("1s1s", 2 * 10**9)],
 )  # fmt: skip
 def test_durations_are_read_as_go_reads_them(text: str, ns: int) -> None:
     assert duration_ns(text) == ns
@@ -221,4 +222,5 @@ def test_durations_are_written_short_and_read_back(ms: int, text: str) -> None:
 
 
 def test_sizes_are_written_for_people() -> None:
-    assert [size_text(n) for n in (0, 512, 1024, 4 << 20, 1 << 30)] == ["0 bytes", "512 bytes", "1 KiB", "4 MiB", "1 GiB"]
+    written = [size_text(count) for count in (0, 512, 1024, 4 << 20, 1 << 30)]
+    assert written == ["0 bytes", "512 bytes", "1 KiB", "4 MiB", "1 GiB"]

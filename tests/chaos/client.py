@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client of the harness's own: keep-alive, one request at a time, and exact about what got no answer."""
+"""A small HTTP/1.1 client of our own: keep-alive, one request at a time, and exact about what got no answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """kill -9 under load: `python -m tests.chaos.kill9 --kills 50 --clients 64`.
 
-A server of its own in a directory of its own; clients that submit, lease and ack, and keep what was answered; SIGKILL at
-random moments, also while the server starts. At the end every job is accounted for and every job left is worked off.
+A server of its own in a directory of its own; clients that submit, lease and ack, and keep what was answered; SIGKILL
+at random moments, also while the server starts. At the end every job is accounted for and those left are worked off.
 Exit 0 only if real work was done and nothing was lost, undone, duplicated, given out twice or left lying.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 EXAMPLES_KEPT = 5
@@ -109,7 +110,7 @@ class Ledger:
         """No two live leases of one job, and none after its ack."""
         for job_id, book in self.books.items():
             attempts = sorted(book.leases)
-            for earlier, later in zip(attempts, attempts[1:], strict=False):
+            for earlier, later in pairwise(attempts):
                 first, second = book.leases[earlier], book.leases[later]
                 if not first.closing and second.granted_us < first.until_us:
                     early_us = first.until_us - second.granted_us
