@@ -266,8 +266,10 @@ cdef Stop _step(Scan* scan, Mark* mark) noexcept nogil:
         if head.count or head.record_bytes or head.seq + 1 != scan.next_seq or head.prev_crc != scan.prev_crc:
             return AT_STOP if stop else AT_ORDER
         scan.proven_seq = max(scan.proven_seq, head.durable_seq)
+        if head.flags & FLAG_CLOSED:
+            return AT_CLOSED  # nothing follows it: a later start may write a seal in its place
         scan.prev_crc = head.head_crc
-        return AT_SEAL if head.flags & FLAG_SEAL else AT_CLOSED
+        return AT_SEAL
     if stop:
         return AT_STOP
     if head.seq != scan.next_seq or head.prev_crc != scan.prev_crc or head.durable_seq >= head.seq:

@@ -1,0 +1,223 @@
+"""The log in local files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastq._core import Tail
+from fastq.errors import LogFailed
+from fastq.log import Opened, Replay
+from fastq.log._flusher import Flusher
+from fastq.log.opening import Begun, begin
+from fastq.log.places import PlaceReader
+from fastq.log.ready import ReadySegments
+from fastq.log.recovery import Ending, Found, apply_frame, read_log
+from fastq.log.segments import SegmentHead, lock_directory, make_directory, segment_path
+
+if TYPE_CHECKING:
+    from fastq._core import Batch, Place
+
+SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 << 10, 1 << 31
+ALIGN = 4096
+CACHE_BYTES = 64 << 20
+BATCH_BYTES_MAX = 4 << 20
+READERS = 4  # threads that read records back
+
+
+class LocalLog:
+    """Segments in a directory of their own. See `fastq.log.Log`; docs/log-format.md has what the files hold."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        align: int = ALIGN,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """
+        Args:
+            segment_bytes: of new segments; a multiple of `align` from 64 KiB to 2 GiB.
+            align: bytes; frames begin and end at its multiples. A power of two from 512 to 65,536.
+            cache_bytes: of what was just written, kept in memory for reads.
+        """
+        if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % align:
+            raise ValueError(f"segment_bytes must be a multiple of {align} from 64 KiB to 2 GiB, not {segment_bytes}")
+        self.tail = Tail(align, cache_bytes, min(BATCH_BYTES_MAX, segment_bytes // 2))
+        self._directory = Path(directory).absolute()
+        self._segment_bytes = segment_bytes
+        self._align = align
+        self._lock_fd = -1
+        self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of segments that can be written
+        self._places = PlaceReader(self._directory)
+        self._begun: Begun | None = None
+        self._unsealed: list[Ending] = []
+        self._opened_seq = self._durable_seq = 0  # the last frame when the log was opened, and now
+        self._segment = 0  # of the last batch
+        self._loop: asyncio.AbstractEventLoop
+        self._flusher: Flusher | None = None
+        self._ready: ReadySegments | None = None
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="fastq-read")
+        self._settled: asyncio.Future[None] | None = None  # what `close` waits for
+        self._busy = False
+        self._closed = False
+        self._failed: BaseException | None = None
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    def open(self, replay: Replay) -> Opened:
+        make_directory(self._directory)
+        self._lock_fd = lock_directory(self._directory)
+        try:
+            found = read_log(self._directory, replay)
+            begun = begin(
+                self._directory, found, segment_bytes=self._segment_bytes, align=self._align, draw=secrets.token_bytes
+            )
+            self._files[begun.head.number] = (begun.fd, begun.head.salt)
+            return self._opened(found, begun, replay)
+        except BaseException:
+            self._release()
+            raise
+
+    def _opened(self, found: Found, begun: Begun, replay: Replay) -> Opened:
+        """Replay what was written again, at its new place, and point the tail behind it."""
+        head = begun.head
+        for frame, offset in begun.rewritten:
+            where = f"{segment_path(self._directory, head.number)}: offset {offset}: frame {frame.seq}"
+            apply_frame(replay, memoryview(frame.records), frame.count, head.number, offset, where)
+            found.frames += 1
+            found.records += frame.count
+        self._begun, self._unsealed, self._segment = begun, found.unsealed, head.number
+        self._opened_seq = self._durable_seq = found.next_seq - 1
+        self.tail.resume(found.next_seq)
+        self.tail.offer_segment(head.number, begun.end, head.file_bytes)
+        return Opened(
+            database_id=head.database_id,
+            epoch=head.epoch,
+            frames=found.frames,
+            records=found.records,
+            bytes_read=found.bytes_read,
+            bytes_cut=len(found.torn),
+            notes=begun.notes,
+        )
+
+    def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
+        begun = self._begun
+        assert begun is not None and self._flusher is None, "open, then start, once"
+        self._on_durable, self._on_failed = on_durable, on_failed
+        self._loop = asyncio.get_running_loop()
+        self._flusher = Flusher(
+            epoch=begun.head.epoch, align=self._align, fd=begun.fd, segment=begun.head.number, salt=begun.head.salt,
+            end=begun.end, seq=self._durable_seq, prev_crc=begun.prev_crc,
+        )  # fmt: skip
+        self._ready = ReadySegments(
+            self._directory, self.tail, begun.head, self._unsealed, self._segment_bytes, self._made, self._fail,
+            secrets.token_bytes,
+        )  # fmt: skip
+        self._loop.add_reader(self._flusher.fileno(), self._finished)
+        self._ready.look(None)
+
+    def _made(self, head: SegmentHead, fd: int) -> None:
+        self._files[head.number] = (fd, head.salt)
+
+    # --- commits ------------------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        return self._flusher is not None and not (self._busy or self._closed or self._failed)
+
+    @property
+    def disk_full(self) -> bool:
+        return self._ready is not None and self._ready.disk_full
+
+    def commit(self, batch: Batch) -> None:
+        assert self._flusher is not None and self.idle, "one batch at a time, between start and close"
+        self._segment = batch.segment
+        fd, salt = self._files[batch.segment]
+        self._busy = True
+        self._flusher.commit(
+            batch, fd=fd, salt=salt, segment=batch.segment, offset=batch.offset, seq=batch.seq,
+            durable_seq=batch.durable_seq, record_bytes=batch.record_bytes, count=batch.count,
+        )  # fmt: skip
+
+    def _finished(self) -> None:
+        """The flusher has done what it was given."""
+        assert self._flusher is not None and self._ready is not None
+        try:
+            seq = self._flusher.finish()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        self._busy = False
+        while (number := min(self._files)) < self._segment:
+            os.close(self._files.pop(number)[0])
+        if self._settled is not None:
+            self._settled.set_result(None)
+            self._settled = None
+        if seq > self._durable_seq and self._failed is None:
+            self._durable_seq = seq
+            self._on_durable(seq)
+        self._ready.look(self._durable_seq if self._durable_seq > self._opened_seq else None)
+
+    def _fail(self, error: OSError) -> None:
+        """Nothing is written or answered from here on. A sync that failed may have lost what it was to keep."""
+        failure = LogFailed(f"{self._directory}: {error.strerror}")
+        failure.__cause__ = error
+        self._busy = False
+        if self._settled is not None:
+            self._settled.set_exception(failure)
+            self._settled = None
+        if self._failed is None:
+            self._failed = failure
+            self._on_failed(failure)
+
+    async def read(self, place: Place) -> bytes:
+        return await self._loop.run_in_executor(self._readers, self._places.read, place)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Raises LogFailed if the last batch, or the frame that says all is well, could not be written."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._flusher is not None and self._failed is None:
+                await self._settle()
+                if self._durable_seq > self._opened_seq:
+                    self._busy = True
+                    self._flusher.mark_closed()
+                    await self._settle()
+        finally:
+            if self._ready is not None:
+                await self._ready.close()
+            self._release()
+
+    async def _settle(self) -> None:
+        """Wait for the flusher."""
+        if self._busy:
+            self._settled = self._loop.create_future()
+            await self._settled
+
+    def _release(self) -> None:
+        """Give everything back, the lock last."""
+        self._readers.shutdown()
+        if self._flusher is not None:
+            self._loop.remove_reader(self._flusher.fileno())
+            self._flusher.stop()
+        for fd, _ in self._files.values():
+            os.close(fd)
+        self._files.clear()
+        self._places.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1

@@ -1,0 +1,68 @@
+"""Reading single records back, with a bounded number of open files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastq.log.segments import segment_path
+
+if TYPE_CHECKING:
+    from fastq._core import Place
+
+OPEN_FILES_MAX = 64
+
+
+class PlaceReader:
+    """Reads by place, from any thread. Files stay open until others were read more recently."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._idle: OrderedDict[int, int] = OrderedDict()  # segment -> descriptor, least recently used first
+        self._closed = False
+
+    def read(self, place: Place) -> bytes:
+        """Blocking.
+
+        Raises:
+            OSError: the device failed, or the file ends before the place does (EIO).
+        """
+        segment, offset, length = place
+        fd = self._get(segment)
+        try:
+            data = os.pread(fd, length, offset)
+            while len(data) < length:
+                more = os.pread(fd, length - len(data), offset + len(data))
+                if not more:
+                    path = segment_path(self._directory, segment)
+                    raise OSError(errno.EIO, f"the file ends before offset {offset + length}", str(path))
+                data += more
+            return data
+        finally:
+            self._put(segment, fd)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for fd in self._idle.values():
+                os.close(fd)
+            self._idle.clear()
+
+    def _get(self, segment: int) -> int:
+        """A descriptor that no other thread uses or closes until `_put`."""
+        with self._lock:
+            fd = self._idle.pop(segment, None)
+        return os.open(segment_path(self._directory, segment), os.O_RDONLY) if fd is None else fd
+
+    def _put(self, segment: int, fd: int) -> None:
+        with self._lock:
+            if not self._closed and segment not in self._idle:
+                self._idle[segment] = fd
+                fd = self._idle.popitem(last=False)[1] if len(self._idle) > OPEN_FILES_MAX else -1
+        if fd >= 0:
+            os.close(fd)

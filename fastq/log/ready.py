@@ -1,0 +1,135 @@
+"""Segments made ready before they are needed, and old ones shortened, on a thread of their own.
+
+Commits never wait for it. A full disk shows here first, while there still are segments to write to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastq.log.opening import seal_and_shorten, take_spare
+from fastq.log.recovery import Ending
+from fastq.log.segments import SegmentHead, fill_spare, name_segment
+
+if TYPE_CHECKING:
+    from fastq._core import Tail
+
+READY_SEGMENTS = 2  # kept beside the one that is being written
+RETRY_S = 1.0  # between attempts on a full disk
+
+
+class ReadySegments:
+    """Offers segments to the tail; one piece of work at a time. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        tail: Tail,
+        first: SegmentHead,
+        unsealed: list[Ending],
+        segment_bytes: int,
+        on_made: Callable[[SegmentHead, int], None],
+        on_failed: Callable[[OSError], None],
+        draw: Callable[[int], bytes],
+    ) -> None:
+        """
+        Args:
+            first: the head of the opening's first segment; those to come are like it.
+            unsealed: segments of earlier openings, to be shortened once this one has a durable frame.
+            on_made: called with a segment's head and a descriptor, before the tail is offered it.
+            on_failed: called once, with an error other than a full disk.
+            draw: so many random bytes.
+        """
+        self.disk_full = False
+        self._directory, self._tail, self._unsealed = directory, tail, list(unsealed)
+        self._next = replace(first, number=first.number + 1, file_bytes=segment_bytes, first_seq=0, synced_seq=0)
+        self._on_made, self._on_failed, self._draw = on_made, on_failed, draw
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
+        self._work: asyncio.Future[int | None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._stopping = threading.Event()
+
+    def look(self, durable_seq: int | None) -> None:
+        """Begin what there is to do.
+
+        Args:
+            durable_seq: the last durable frame of this opening; None if there is none yet.
+        """
+        if self._work is not None or self._retry is not None or self._stopping.is_set():
+            return
+        if self._unsealed and durable_seq is not None:
+            self._shorten(self._unsealed[0], durable_seq)
+        elif self._tail.segments_offered < READY_SEGMENTS:
+            head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
+            self._work = self._loop.run_in_executor(self._thread, self._make, head)
+            self._work.add_done_callback(lambda work: self._made(head, durable_seq, work))
+
+    async def close(self) -> None:
+        """Break off what is under way."""
+        self._stopping.set()
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._work is not None:
+            await asyncio.wait([self._work])
+        self._thread.shutdown()
+
+    def _make(self, head: SegmentHead) -> int | None:
+        """On the thread: make a segment ready to be written. Its descriptor; None if the log is being closed."""
+        spare = take_spare(self._directory, head.file_bytes)
+        spare = spare or fill_spare(self._directory, head.file_bytes, self._stopping.is_set)
+        return None if spare is None else name_segment(spare, head)
+
+    def _made(self, head: SegmentHead, durable_seq: int | None, work: asyncio.Future[int | None]) -> None:
+        self._work = None
+        error = work.exception()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.disk_full = True
+            if not self._stopping.is_set():
+                self._retry = self._loop.call_later(RETRY_S, self._try_again, durable_seq)
+            return
+        if error is not None:
+            self._fail(error)
+            return
+        fd = work.result()
+        if fd is None or self._stopping.is_set():
+            if fd is not None:
+                os.close(fd)
+            return
+        self.disk_full = False
+        self._next = replace(self._next, number=head.number + 1)
+        self._on_made(head, fd)
+        self._tail.offer_segment(head.number, head.first_offset, head.file_bytes)
+        self.look(durable_seq)
+
+    def _try_again(self, durable_seq: int | None) -> None:
+        self._retry = None
+        self.look(durable_seq)
+
+    def _shorten(self, ending: Ending, durable_seq: int) -> None:
+        self._work = self._loop.run_in_executor(self._thread, seal_and_shorten, self._directory, ending, durable_seq)
+        self._work.add_done_callback(lambda work: self._shortened(durable_seq, work))
+
+    def _shortened(self, durable_seq: int, work: asyncio.Future[int | None]) -> None:
+        self._work = None
+        self._unsealed.pop(0)
+        error = work.exception()
+        # Without space for it (a file system that copies on write) the next opening tries again.
+        if error is None or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            self.look(durable_seq)
+        else:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, OSError):
+            raise error
+        self._stopping.set()
+        self._on_failed(error)

@@ -1,0 +1,291 @@
+"""Reading a log at the start: what it holds, where it ends, and whether anything acknowledged is missing.
+
+Nothing is written here. docs/log-format.md has the rules; each refusal below names the one that was broken.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastq.errors import LogDamaged, UnsupportedFormat
+from fastq.log import Replay
+from fastq.log._flusher import FRAME_HEAD_BYTES, find_later_frame, scan_frames, used_bytes
+from fastq.log.segments import (
+    FIRST_SEGMENT,
+    HEAD_BYTES,
+    SegmentHead,
+    read_identity,
+    segment_numbers,
+    segment_path,
+    unpack_head,
+)
+
+# What `scan_frames` says of the place where sound frames end, for people.
+_WHY = {
+    "end": "the file ends",
+    "nothing": "there is no frame",
+    "bad head": "a frame's head is damaged",
+    "foreign": "there is a frame of another segment",
+    "order": "a frame does not follow from the one before",
+    "bad records": "a frame's records are damaged",
+    "closed": "the server had been stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A frame that nothing proves to have been durable: it is written again before anything is served."""
+
+    seq: int
+    count: int
+    records: bytes
+    segment: int
+    offset: int  # of the frame
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Where the frames of a segment end that another one follows, or will."""
+
+    head: SegmentHead
+    offset: int
+    seq: int  # of the last frame
+    prev_crc: int  # its head_crc
+
+
+@dataclass(slots=True)
+class Found:
+    """What a log holds. An empty directory has `database_id` None and the rest as it is here."""
+
+    database_id: bytes | None = None
+    has_identity: bool = False
+    epoch: int = 0  # the highest
+    next_seq: int = 1
+    last_segment: int = 0  # the last that stays
+    empty_segments: list[int] = field(default_factory=list)  # after it, to be made spares: in this order
+    unsealed: list[Ending] = field(default_factory=list)  # to be sealed and shortened once a later one is in use
+    pending: list[Pending] = field(default_factory=list)
+    torn: bytes = b""  # what lies behind the last sound frame
+    torn_offset: int = 0
+    torn_segment: int = 0
+    frames: int = 0
+    records: int = 0
+    bytes_read: int = 0
+
+
+def read_log(directory: Path, replay: Replay) -> Found:
+    """Read all of a log. Frames proven durable go to `replay` in order; those in `Found.pending` do not.
+
+    Raises:
+        LogDamaged, UnsupportedFormat.
+    """
+    return _Reader(directory, replay).read()
+
+
+class _Reader:
+    def __init__(self, directory: Path, replay: Replay) -> None:
+        self._directory = directory
+        self._replay = replay
+        self._found = Found()
+        self._heads: dict[int, SegmentHead] = {}
+        self._sizes: dict[int, int] = {}
+        self._proven_seq = 0  # every frame up to here was durable, as something sound says
+        self._prev_crc = 0
+        self._buffer = mmap.mmap(-1, 1)  # holds one segment; anonymous, so that its memory goes back at the end
+
+    def read(self) -> Found:
+        found = self._found
+        identity = read_identity(self._directory)
+        numbers = segment_numbers(self._directory)
+        found.has_identity = identity is not None
+        if not numbers:
+            if identity is not None:
+                raise LogDamaged(f"{self._directory}: the database's segments are gone; restore them from a backup")
+            return found
+        self._read_heads(numbers, identity)
+        for number in numbers:
+            if not self._read_segment(number):
+                break
+        if identity is None and (found.frames or found.pending or self._proven_seq):
+            raise LogDamaged(f"{self._directory}: the file `database` is missing beside a log; restore a backup")
+        return found
+
+    def _damaged(self, number: int, offset: int, what: str) -> LogDamaged:
+        found = self._found
+        return LogDamaged(
+            f"{segment_path(self._directory, number)}: offset {offset}: {what}. Frames up to {found.next_seq - 1} are "
+            f"sound, those up to {self._proven_seq} were durable. Acknowledged data is damaged or missing: restore a "
+            "backup, or see `fastq log check`"
+        )
+
+    # --- heads --------------------------------------------------------------------------------------------------------
+
+    def _read_heads(self, numbers: list[int], identity: bytes | None) -> None:
+        for number in numbers:
+            path = segment_path(self._directory, number)
+            try:
+                with path.open("rb", buffering=0) as file:
+                    head = unpack_head(file.read(HEAD_BYTES), path)
+                    self._sizes[number] = os.fstat(file.fileno()).st_size
+            except OSError as error:
+                raise LogDamaged(f"{path}: offset 0: cannot be read: {error.strerror}") from error
+            self._heads[number] = head
+            self._check_head(number, identity or self._heads[numbers[0]].database_id)
+        self._found.database_id = self._heads[numbers[0]].database_id
+        self._found.epoch = max(head.epoch for head in self._heads.values())
+
+    def _check_head(self, number: int, database_id: bytes) -> None:
+        head = self._heads[number]
+        before = self._heads.get(number - 1)
+        if head.database_id != database_id:
+            raise self._damaged(number, 0, "the segment belongs to another database")
+        if head.number != number:
+            raise self._damaged(number, 0, f"this is segment {head.number} under another's name")
+        if number == FIRST_SEGMENT:
+            if head.first_seq != 1:
+                raise self._damaged(number, 0, f"the log begins at frame {head.first_seq} instead of 1")
+        elif before is None:
+            raise self._damaged(number, 0, f"segment {number - 1} is missing")
+        elif head.epoch < before.epoch:
+            raise self._damaged(number, 0, f"epoch {head.epoch} comes after epoch {before.epoch}")
+        elif (head.epoch == before.epoch) != (head.first_seq == 0):
+            raise self._damaged(number, 0, f"epoch {head.epoch} does not begin where it should")
+
+    # --- frames -------------------------------------------------------------------------------------------------------
+
+    def _load(self, number: int) -> memoryview:
+        """The whole of a segment file."""
+        size = self._sizes[number]
+        if len(self._buffer) < size:
+            self._buffer = mmap.mmap(-1, size)
+        view = memoryview(self._buffer)[:size]
+        path, done = segment_path(self._directory, number), 0
+        try:
+            with path.open("rb", buffering=0) as file:
+                while done < size and (n := file.readinto(view[done:])):
+                    done += n
+        except OSError as error:
+            raise self._damaged(number, done, f"cannot be read: {error.strerror}") from error
+        if done < size:
+            raise self._damaged(number, done, "the file became shorter while it was read")
+        self._found.bytes_read += size
+        return view
+
+    def _read_segment(self, number: int) -> bool:
+        """Take a segment's frames. Returns whether the log goes on in the next one."""
+        found, head, after = self._found, self._heads[number], self._heads.get(number + 1)
+        if head.first_seq:
+            self._prev_crc = 0
+        stop_seq = after.first_seq if after else 0
+        data = self._load(number)
+        frames, end, found.next_seq, self._prev_crc, proven_seq, why = scan_frames(
+            data, start=head.first_offset, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
+            next_seq=found.next_seq, prev_crc=self._prev_crc, stop_seq=stop_seq,
+        )  # fmt: skip
+        found.last_segment = number
+        self._prove(max(proven_seq, head.synced_seq))
+        for seq, offset, record_bytes, count, _ in frames:
+            start = offset + FRAME_HEAD_BYTES
+            self._take(seq, count, data[start : start + record_bytes], number, offset)
+        if why == "format":
+            raise UnsupportedFormat(
+                f"{segment_path(self._directory, number)}: offset {end}: a frame of a later log format; start the "
+                "version of fastq that wrote it"
+            )
+        if stop_seq:
+            if found.next_seq != stop_seq:
+                raise self._damaged(number, end, f"{_WHY.get(why, why)}, but segment {number + 1} begins at {stop_seq}")
+            if why != "seal":
+                found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
+            return True
+        if why == "seal":
+            if after is None:
+                raise self._damaged(number, end, f"the log goes on in segment {number + 1}, which is missing")
+            return True
+        self._end(number, data, end, why, any_frames=bool(frames))
+        return False
+
+    def _end(self, number: int, data: memoryview, end: int, why: str, *, any_frames: bool) -> None:
+        """The sound frames end in this segment: was it a crash that cut them off, or was something lost?"""
+        found, head = self._found, self._heads[number]
+        found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
+        if found.next_seq <= self._proven_seq:
+            raise self._damaged(number, end, _WHY[why])
+        if len(data) != head.file_bytes:
+            raise self._damaged(number, end, f"the file has {len(data)} bytes instead of {head.file_bytes}")
+        later = find_later_frame(
+            data, start=end, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
+            durable_min=found.next_seq,
+        )  # fmt: skip
+        if later is not None:
+            offset, seq, durable_seq = later
+            what = f"{_WHY[why]}, but frame {seq} at {offset} says that those up to {durable_seq} were durable"
+            raise self._damaged(number, end, what)
+        if why not in ("closed", "foreign", "end"):
+            length = used_bytes(data, start=end)
+            found.torn, found.torn_segment, found.torn_offset = bytes(data[end : end + length]), number, end
+        later_numbers = [n for n in self._heads if n > number]
+        for n in later_numbers:
+            self._check_empty(n, end, why, number)
+        if not any_frames and self._may_go(number):
+            found.unsealed.pop()
+            later_numbers.insert(0, number)
+            found.last_segment = number - 1
+        found.empty_segments = later_numbers[::-1]
+
+    def _may_go(self, number: int) -> bool:
+        """Whether an empty segment can be taken away: not if a seal says that it exists, and not the first one."""
+        unsealed = {ending.head.number for ending in self._found.unsealed}
+        return number - 1 in unsealed
+
+    def _check_empty(self, number: int, end: int, why: str, tail: int) -> None:
+        """A segment that was made ready but not used when the log ended in segment `tail`."""
+        head = self._heads[number]
+        data = self._load(number)
+        if head.first_seq:
+            raise self._damaged(tail, end, f"{_WHY[why]}, but segment {number} begins at {head.first_seq}")
+        later = find_later_frame(
+            data, start=head.first_offset, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
+            durable_min=0,
+        )  # fmt: skip
+        if later is not None:
+            raise self._damaged(tail, end, f"{_WHY[why]}, but segment {number} holds frame {later[1]}")
+
+    # --- replay -------------------------------------------------------------------------------------------------------
+
+    def _prove(self, seq: int) -> None:
+        """Something sound says that every frame up to `seq` was durable."""
+        self._proven_seq = max(self._proven_seq, seq)
+        pending = self._found.pending
+        while pending and pending[0].seq <= self._proven_seq:
+            frame = pending.pop(0)
+            self._apply(frame.seq, frame.count, memoryview(frame.records), frame.segment, frame.offset)
+
+    def _take(self, seq: int, count: int, records: memoryview, number: int, offset: int) -> None:
+        if seq <= self._proven_seq:
+            self._apply(seq, count, records, number, offset)
+        else:
+            self._found.pending.append(Pending(seq, count, bytes(records), number, offset))
+
+    def _apply(self, seq: int, count: int, records: memoryview, number: int, offset: int) -> None:
+        path = segment_path(self._directory, number)
+        apply_frame(self._replay, records, count, number, offset, f"{path}: offset {offset}: frame {seq}")
+        self._found.frames += 1
+        self._found.records += count
+
+
+def apply_frame(replay: Replay, records: memoryview, count: int, number: int, offset: int, where: str) -> None:
+    """Give a frame's records to `replay`, and name the place if they are not what they should be.
+
+    Raises:
+        LogDamaged, UnsupportedFormat.
+    """
+    try:
+        applied = replay(records, number, offset + FRAME_HEAD_BYTES)
+    except (LogDamaged, UnsupportedFormat) as error:
+        raise type(error)(f"{where}: {error}") from error
+    if applied != count:
+        raise LogDamaged(f"{where}: {applied} records instead of {count}")

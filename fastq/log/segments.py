@@ -1,0 +1,243 @@
+"""The files of a log: their names, the head of a segment, the database's identity, the lock.
+
+Functions here do one thing to the disk each, in the order that docs/log-format.md gives reasons for.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastq.errors import DirectoryLocked, LogDamaged, UnsupportedFormat
+from fastq.log._flusher import crc32c
+
+FORMAT = 1
+HEAD_BYTES = 4096
+FIRST_SEGMENT = 1  # the first that a log needs: nothing trims a log yet
+SEGMENT_MAGIC = b"FASTQSEG"
+IDENTITY_MAGIC = b"FASTQDBI"
+IDENTITY_FILE = "database"
+LOCK_FILE = "LOCK"
+FILL_STEP = bytes(1 << 20)  # zeros: a spare is filled in steps of this
+
+# magic, format, align, database_id, epoch, number, reserved, bytes, first_seq, synced_seq, salt; then their CRC32C
+_HEAD = struct.Struct("<8sII16sQIIQQQQ")
+_IDENTITY = struct.Struct("<8sI16s")
+_CRC = struct.Struct("<I")
+_SEGMENT_NAME = re.compile(r"segment-(\d{8,})")
+_SPARE_NAME = re.compile(r"spare-\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHead:
+    """The first block of a segment file. Sequence numbers count frames."""
+
+    database_id: bytes  # 16 bytes
+    epoch: int  # raised at every opening of the log
+    number: int
+    align: int  # bytes; its frames begin and end at multiples of it
+    file_bytes: int  # until a later opening shortens it
+    first_seq: int  # the first segment of an opening: frames from here on in earlier ones are copies. 0: it continues
+    synced_seq: int  # every frame up to here was durable when the file got its name, those in it included
+    salt: int  # 64 random bits, in each frame's head too
+
+    @property
+    def first_offset(self) -> int:
+        """Where frames begin."""
+        return max(HEAD_BYTES, self.align)
+
+    def pack(self) -> bytes:
+        """`HEAD_BYTES` bytes. All that is not zero is in the first 512, so that a device writes it whole or not."""
+        packed = _HEAD.pack(
+            SEGMENT_MAGIC, FORMAT, self.align, self.database_id, self.epoch, self.number, 0, self.file_bytes,
+            self.first_seq, self.synced_seq, self.salt,
+        )  # fmt: skip
+        return (packed + _CRC.pack(crc32c(packed))).ljust(HEAD_BYTES, b"\0")
+
+
+def unpack_head(data: bytes, path: Path) -> SegmentHead:
+    """Read a segment's head from the first bytes of its file.
+
+    Raises:
+        LogDamaged: it is not one. UnsupportedFormat: a later version wrote it.
+    """
+    if len(data) < _HEAD.size + _CRC.size or data[:8] != SEGMENT_MAGIC:
+        raise LogDamaged(f"{path}: offset 0: not the head of a segment; see `fastq log check`")
+    (crc,) = _CRC.unpack_from(data, _HEAD.size)
+    if crc32c(data[: _HEAD.size]) != crc:
+        raise LogDamaged(f"{path}: offset 0: the segment's head is damaged; see `fastq log check`")
+    _, version, align, database_id, epoch, number, _, size, first_seq, synced_seq, salt = _HEAD.unpack_from(data)
+    if version != FORMAT:
+        raise UnsupportedFormat(f"{path}: written in log format {version}; this version of fastq reads {FORMAT}")
+    return SegmentHead(database_id, epoch, number, align, size, first_seq, synced_seq, salt)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def segment_path(directory: Path, number: int) -> Path:
+    return directory / f"segment-{number:08d}"
+
+
+def segment_numbers(directory: Path) -> list[int]:
+    """The numbers of the segment files there, ascending."""
+    names = [_SEGMENT_NAME.fullmatch(entry.name) for entry in os.scandir(directory)]
+    return sorted(int(name[1]) for name in names if name)
+
+
+def spare_paths(directory: Path) -> list[Path]:
+    return sorted(directory / entry.name for entry in os.scandir(directory) if _SPARE_NAME.fullmatch(entry.name))
+
+
+def new_spare_path(directory: Path) -> Path:
+    """A name that no spare has."""
+    taken = {path.name for path in spare_paths(directory)}
+    return next(directory / name for n in range(1, len(taken) + 2) if (name := f"spare-{n}") not in taken)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """pwrite until everything is written."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        if written == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        view, offset = view[written:], offset + written
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in it durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fill_spare(directory: Path, size: int, cancelled: Callable[[], bool] = lambda: False) -> Path | None:
+    """Make a file of `size` bytes whose blocks are written, so that no later write needs new ones.
+
+    Returns:
+        Its path; None if `cancelled` said so meanwhile, and then nothing of it is left.
+    Raises:
+        OSError: ENOSPC among others; then nothing of it is left either.
+    """
+    space = os.statvfs(directory)
+    if space.f_bavail * space.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    path = new_spare_path(directory)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        for offset in range(0, size, len(FILL_STEP)):
+            if cancelled():
+                path.unlink()
+                return None
+            write_all(fd, memoryview(FILL_STEP)[: size - offset], offset)
+        os.fsync(fd)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(fd)
+    return path
+
+
+def name_segment(spare: Path, head: SegmentHead, frames: bytes = b"") -> int:
+    """Turn a spare into the segment that `head` describes, beginning with `frames`. Durable when this returns.
+
+    Returns:
+        A descriptor open for reading and writing.
+    """
+    fd = os.open(spare, os.O_RDWR)
+    try:
+        write_all(fd, head.pack(), 0)
+        write_all(fd, frames, head.first_offset)
+        os.fsync(fd)
+        os.rename(spare, segment_path(spare.parent, head.number))
+        sync_directory(spare.parent)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def recycle_segment(directory: Path, number: int) -> None:
+    """Turn a segment that holds nothing into a spare."""
+    os.rename(segment_path(directory, number), new_spare_path(directory))
+    sync_directory(directory)
+
+
+# --- identity and lock ------------------------------------------------------------------------------------------------
+
+
+def read_identity(directory: Path) -> bytes | None:
+    """The database id that the directory belongs to; None if it has none.
+
+    Raises:
+        LogDamaged, UnsupportedFormat.
+    """
+    path = directory / IDENTITY_FILE
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    head, crc = data[: _IDENTITY.size], data[_IDENTITY.size :]
+    if head[:8] != IDENTITY_MAGIC or crc != _CRC.pack(crc32c(head)):
+        raise LogDamaged(f"{path}: the file that names the database is damaged; restore it from a backup")
+    _, version, database_id = _IDENTITY.unpack(head)
+    if version != FORMAT:
+        raise UnsupportedFormat(f"{path}: written in log format {version}; this version of fastq reads {FORMAT}")
+    return bytes(database_id)
+
+
+def write_identity(directory: Path, database_id: bytes) -> None:
+    """Say that the directory belongs to a database. Durable when this returns."""
+    packed = _IDENTITY.pack(IDENTITY_MAGIC, FORMAT, database_id)
+    draft = directory / f"{IDENTITY_FILE}.new"
+    fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        write_all(fd, packed + _CRC.pack(crc32c(packed)), 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(draft, directory / IDENTITY_FILE)
+    sync_directory(directory)
+
+
+def make_directory(directory: Path) -> None:
+    """Make it, with its parents, if it is not there. Durable when this returns."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)
+
+
+def lock_directory(directory: Path) -> int:
+    """Keep every other server out of `directory` until the descriptor returned is closed.
+
+    Raises:
+        DirectoryLocked: one is in.
+    """
+    fd = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        os.close(fd)
+        by = f" by process {pid}" if pid else ""
+        raise DirectoryLocked(f"{directory} is in use{by}: one server at a time on a data directory") from None
+    except BaseException:
+        os.close(fd)
+        raise
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
