@@ -110,6 +110,7 @@ class Api(falcon.asgi.App[Request, Response]):
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
         super().__init__(middleware=[Gate(auth, request_ids, open_paths)])
+        self.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
         self.route_table = routes
         self.request_ids = request_ids
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}

@@ -84,7 +84,7 @@ class AckBody(msgspec.Struct, forbid_unknown_fields=True):
     result: Annotated[
         msgspec.Raw,
         Meta(description=f'Any JSON value, at most {RESULT_BYTES_MAX} bytes of text; null and "" count as none.'),
-    ] = msgspec.Raw()
+    ] = msgspec.field(default_factory=msgspec.Raw)
     result_error: Annotated[str, Meta(description=f"The first {ERROR_BYTES_KEPT} bytes are kept.")] | None = None
     lease_token: Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)] | None = None
     outcome: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "error"]})] | None = None

@@ -1,0 +1,168 @@
+"""A whole server in the test's own event loop: engine over a log in memory, keys, uvicorn with our protocol, a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+import uvicorn
+
+from fastq.auth import Authenticator
+from fastq.clock import Clock, monotonic_us, wall_us
+from fastq.engine import Engine, EngineOptions
+from fastq.http.app import Api, HttpOptions, create_app
+from fastq.http.protocol import Protocol
+from fastq.keys import LogKeyStore
+from fastq.log.memory import MemoryLog
+from tests.http.wire import PATIENCE_S, Reply, Wire, request_bytes
+
+ROLES = {"client": "client", "worker": "worker", "admin": "admin", "stranger": "client"}
+"""name -> type of the keys that every world has; each belongs to an owner of its own, `<name>-owner`."""
+
+
+class Hands:
+    """The hands of a clock that a test may move forward."""
+
+    def __init__(self) -> None:
+        self.ahead_us = 0
+
+    def clock(self) -> Clock:
+        return Clock(wall_us(), lambda: monotonic_us() + self.ahead_us, lambda: wall_us() + self.ahead_us)
+
+
+class World:
+    def __init__(self, engine: Engine, keys: LogKeyStore, log: MemoryLog, app: Api, hands: Hands) -> None:
+        self.engine = engine
+        self.keys = keys
+        self.log = log
+        self.app = app
+        self.hands = hands
+        self.secrets: dict[str, str] = {}
+        self.key_ids: dict[str, str] = {}
+        self.port = 0
+        self.server: uvicorn.Server
+        self._wire: Wire | None = None
+
+    async def make_key(self, name: str, kind: str, owner_id: str | None = None) -> str:
+        """A key under `name` in `secrets`; its secret."""
+        secret, record = await self.keys.create(name, owner_id or f"{name}-owner", kind, self.engine.now_us())
+        self.secrets[name], self.key_ids[name] = secret, record.key_id
+        return secret
+
+    async def connect(self) -> Wire:
+        return await Wire.connect(self.port)
+
+    def bearer(self, who: str) -> tuple[str, str]:
+        return "Authorization", f"Bearer {self.secrets[who]}"
+
+    async def call(
+        self,
+        who: str | None,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> Reply:
+        """One request on a kept connection.
+
+        Args:
+            who: a name in `secrets`, or None for no key.
+            body: bytes are sent as they are, None sends none, anything else goes out as JSON.
+        """
+        content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
+        if who is not None:
+            headers = (self.bearer(who), *headers)
+        if self._wire is None:
+            self._wire = await self.connect()
+        await self._wire.send(request_bytes(method, path, headers, content))
+        reply = await self._wire.reply(head_only=method == "HEAD")
+        if reply.headers.get("connection") == "close":
+            await self.hang_up()
+        return reply
+
+    async def hang_up(self) -> None:
+        if self._wire is not None:
+            wire, self._wire = self._wire, None
+            await wire.close()
+
+    async def submit(self, payload: Any = "work", who: str = "client", **fields: Any) -> str:
+        reply = await self.call(who, "POST", "/jobs", {"payload": payload, **fields})
+        assert reply.status == 201, reply.body
+        job_id: str = reply.json["job_id"]
+        return job_id
+
+    async def lease(self, body: Any = None) -> dict[str, Any]:
+        reply = await self.call("worker", "POST", "/jobs/lease", body)
+        assert reply.status == 200, reply.body
+        leased: dict[str, Any] = reply.json
+        return leased
+
+    async def show(self, job_id: str, who: str = "client") -> dict[str, Any]:
+        reply = await self.call(who, "GET", f"/jobs/{job_id}")
+        assert reply.status == 200, reply.body
+        shown: dict[str, Any] = reply.json
+        return shown
+
+
+@contextlib.asynccontextmanager
+async def running(roles: Mapping[str, str] = ROLES, **options: Any) -> AsyncIterator[World]:
+    """A server that listens, with a key for each of `roles`. `options` are the engine's."""
+    hands, log = Hands(), MemoryLog()
+    engine = Engine(log, EngineOptions(**options), lambda: 0.5)
+    engine.open()
+    failures: list[BaseException] = []
+    await engine.start(hands.clock(), failures.append)
+    keys = LogKeyStore(engine)
+    app = create_app(engine, Authenticator(keys, engine.now_us), HttpOptions(keys, "test"))
+    world = World(engine, keys, log, app, hands)
+    for name, kind in roles.items():
+        await world.make_key(name, kind)
+    async with serving(app) as (world.server, world.port):
+        yield world
+        await world.hang_up()
+    await engine.stop()
+    assert not failures
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[tuple[uvicorn.Server, int]]:
+    """uvicorn with our protocol on a free port."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so asyncio sets TCP_NODELAY
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listener])
+    await server.on_tick(0)  # sets the Date header
+    try:
+        yield server, listener.getsockname()[1]
+    finally:
+        await _end(server)
+
+
+async def _end(server: uvicorn.Server) -> None:
+    """As uvicorn ends, without the pauses that it makes for other processes' sake."""
+    for listening in server.servers:
+        listening.close()
+    for connection in list(server.server_state.connections):
+        connection.shutdown()
+    async with asyncio.timeout(PATIENCE_S):
+        while server.server_state.connections or server.server_state.tasks:
+            await asyncio.sleep(0)
+    for listening in server.servers:
+        await listening.wait_closed()
