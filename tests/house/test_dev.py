@@ -1,0 +1,171 @@
+"""./dev prepares what is missing, once, and says so: in a small checkout, on a machine made of shell scripts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.house.tree import ROOT
+
+# Stands for every interpreter. Writes down what it was asked, and does what the real one would leave behind.
+PYTHON = """#!/bin/sh
+case "$*" in
+    "-c import ensurepip"*) [ ! -e "$MACHINE/no-venv" ] && exit ;;
+    *"Python.h"*) [ ! -e "$MACHINE/no-headers" ] && exit ;;
+    "-c"*"version_info"*) [ ! -e "$MACHINE/old" ] && exit ;;
+    "-VV" | "-V") cat "$MACHINE/version" && exit ;;
+    "-m pip --version") exit ;;
+esac
+case "$1" in -c) exit 1 ;; esac
+echo "python $*" >>"$MACHINE/asked"
+case "$*" in
+    "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "setup.py"*) [ ! -e "$MACHINE/broken" ] || { echo "syntax error in a.pyx" >&2; exit 1; }
+        touch fastq/a.cpython.so ;;
+esac
+"""
+COMPILER = '#!/bin/sh\n[ ! -e "$MACHINE/no-cc" ]\n'
+APT_GET = """#!/bin/sh
+echo "apt-get $*" >>"$MACHINE/asked"
+case "$1" in install) rm -f "$MACHINE"/no-* ;; esac
+"""
+
+
+class Machine:
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.checkout, self.bin = directory, directory / "checkout", directory / "bin"
+        for made in (self.checkout / "requirements", self.checkout / "fastq", self.bin):
+            made.mkdir(parents=True)
+        shutil.copy2(ROOT / "dev", self.checkout / "dev")
+        for path in ("requirements/run.txt", "requirements/dev.txt", "fastq/a.pyx", "fastq/a.py", "setup.py"):
+            (self.checkout / path).write_text("cython==3\n")
+            os.utime(self.checkout / path, (0, 0))
+        (directory / "version").write_text("Python 3.11.2\n")
+        self.script("python3", PYTHON)
+        self.script("cc", COMPILER)
+        self.script("apt-get", APT_GET)
+        self.script("id", "#!/bin/sh\necho 0\n")
+
+    def script(self, name: str, text: str) -> None:
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    def dev(self, *argv: str) -> tuple[int, list[str], str]:
+        """(exit code, what was asked of python and apt-get, what ./dev said)"""
+        (self.directory / "asked").write_text("")
+        env = {"PATH": f"{self.bin}:/usr/bin:/bin", "MACHINE": str(self.directory)}
+        done = subprocess.run(
+            [str(self.checkout / "dev"), *argv], cwd="/", env=env, capture_output=True, text=True, check=False
+        )
+        return done.returncode, (self.directory / "asked").read_text().splitlines(), done.stderr
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+BUILD = "python setup.py -q build_ext --inplace"
+PIP = "python -m pip install"
+SERVE = "python -m fastq serve"
+
+
+def test_first_run_prepares_and_repeats_are_quiet(machine: Machine) -> None:
+    code, asked, said = machine.dev("run", "--port", "1")
+    assert code == 0
+    assert [line.split(" -r ")[0].split(" -q")[0] for line in asked] == [
+        "python -m venv --clear .venv", PIP, "python setup.py", f"{SERVE} --port 1",
+    ]  # fmt: skip
+    assert "--require-hashes -r requirements/run.txt" in asked[1]
+    assert said.splitlines() == [
+        "dev: making .venv", "dev: installing what requirements/run.txt lists", "dev: building the extension modules"
+    ]  # fmt: skip
+    assert machine.dev("run") == (0, [SERVE], "")
+
+
+def test_tests_need_more_and_a_server_then_needs_nothing(machine: Machine) -> None:
+    machine.dev("run")
+    _, asked, _ = machine.dev("test", "tests/core", "-x")
+    assert asked[0].endswith("-r requirements/dev.txt")
+    assert asked[1:] == ["python -m pytest tests/core -x"]
+    assert machine.dev("run") == (0, [SERVE], "")
+    assert machine.dev("test") == (0, ["python -m pytest -q tests"], "")
+
+
+@pytest.mark.parametrize("path", ["fastq/a.pyx", "setup.py"])
+def test_a_changed_source_is_built_again(machine: Machine, path: str) -> None:
+    machine.dev("run")
+    os.utime(machine.checkout / path)
+    assert machine.dev("run")[1] == [BUILD, SERVE]
+    assert machine.dev("run")[1] == [SERVE]
+    os.utime(machine.checkout / "fastq" / "a.py")
+    assert machine.dev("run")[1] == [SERVE]
+
+
+def test_a_missing_module_is_built_again(machine: Machine) -> None:
+    machine.dev("run")
+    (machine.checkout / "fastq" / "a.cpython.so").unlink()
+    assert machine.dev("run")[1] == [BUILD, SERVE]
+
+
+def test_another_cython_or_interpreter_builds_all_of_it(machine: Machine) -> None:
+    machine.dev("run")
+    (machine.checkout / "requirements" / "run.txt").write_text("cython==4\n")
+    _, asked, _ = machine.dev("run")
+    assert asked[0].startswith(PIP)
+    assert asked[1:] == [f"{BUILD} --force", SERVE]
+    (machine.directory / "version").write_text("Python 3.12.1\n")
+    assert machine.dev("run")[1][-2:] == [f"{BUILD} --force", SERVE]
+
+
+def test_a_broken_build_is_shown_and_tried_again(machine: Machine) -> None:
+    (machine.directory / "broken").touch()
+    code, asked, said = machine.dev("run")
+    assert code == 1
+    assert SERVE not in asked
+    assert "syntax error in a.pyx" in said
+    assert machine.dev("run")[1] == [f"{BUILD} --force"]
+    (machine.directory / "broken").unlink()
+    assert machine.dev("run")[1] == [f"{BUILD} --force", SERVE]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "packages"),
+    [("no-venv", "python3-venv"), ("no-headers", "python3-dev"), ("no-cc", "gcc libc6-dev")],
+)
+def test_what_the_machine_lacks_is_installed(machine: Machine, lacking: str, packages: str) -> None:
+    (machine.directory / lacking).touch()
+    code, asked, said = machine.dev("run")
+    assert code == 0
+    assert asked[:2] == ["apt-get update -qq", f"apt-get install -y --no-install-recommends {packages} -qq"]
+    assert said.startswith(f"dev: installing packages: {packages} \n")
+    assert asked[-1] == SERVE
+
+
+def test_who_may_not_install_is_told_what_is_needed(machine: Machine) -> None:
+    machine.script("id", "#!/bin/sh\necho 1000\n")
+    (machine.directory / "no-cc").touch()
+    (machine.directory / "no-venv").touch()
+    code, asked, said = machine.dev("run")
+    assert (code, asked) == (1, [])
+    assert "as root run: apt-get update && apt-get install" in said
+    assert "python3-venv gcc libc6-dev" in said
+
+
+def test_an_install_that_does_not_help_is_said(machine: Machine) -> None:
+    machine.script("apt-get", "#!/bin/sh\n")
+    (machine.directory / "no-headers").touch()
+    code, _, said = machine.dev("run")
+    assert code == 1
+    assert "still lacks what these packages bring: python3-dev" in said
+
+
+def test_an_old_interpreter_is_refused(machine: Machine) -> None:
+    (machine.directory / "old").touch()
+    code, asked, said = machine.dev("run")
+    assert (code, asked) == (1, [])
+    assert "older than 3.11" in said
