@@ -59,7 +59,7 @@ class World:
     def retry_at(self, attempt: int) -> int:
         return self.now_us + attempt * 1_000_000
 
-    # --- actions --------------------------------------------------------------------------------------------------------
+    # --- actions -----------------------------------------------------------------------------------------------------
 
     def time_passes(self, step_us: int) -> None:
         self.now_us += step_us
@@ -78,13 +78,16 @@ class World:
         )
         run_at_us = self.now_us + max(0, delay_us)
         order = self.model.submitted
-        self.model.submit(
-            Job(job_id, order, payload, "o1", queue, priority, max_retries, self.now_us, run_at_us)
-        )
+        self.model.submit(Job(job_id, order, payload, "o1", queue, priority, max_retries, self.now_us, run_at_us))
 
     def lease(self, lease_ms: int, legacy: bool, queue: str) -> None:
         leased = self.core.lease(
-            self.now_us, lease_ms=lease_ms, key_id="k2", worker_id="w" * lease_ms.bit_length(), legacy=legacy, queue=queue
+            self.now_us,
+            lease_ms=lease_ms,
+            key_id="k2",
+            worker_id="w" * lease_ms.bit_length(),
+            legacy=legacy,
+            queue=queue,
         )
         expected = self.model.next_ready(self.now_us, queue)
         if expected is None:
@@ -138,7 +141,9 @@ class World:
     def sync(self) -> None:
         while (batch := self.tail.take()) is not None:
             frame = bytes(batch)
-            assert len(frame) == batch.frame_bytes and batch.frame_bytes % 512 == 0 and batch.seq == len(self.frames) + 1
+            assert (
+                len(frame) == batch.frame_bytes and batch.frame_bytes % 512 == 0 and batch.seq == len(self.frames) + 1
+            )
             assert batch.offset + batch.frame_bytes <= SEGMENT_BYTES - 512
             assert not any(frame[FRAME_HEAD_BYTES + batch.record_bytes :]), "padding is not zero"
             records = frame[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes]
@@ -162,7 +167,7 @@ class World:
         replayed.check()
         self.open()
 
-    # --- what always holds ---------------------------------------------------------------------------------------------
+    # --- what always holds ------------------------------------------------------------------------------------------
 
     def agree(self) -> None:
         self.offer()

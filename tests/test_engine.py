@@ -1,0 +1,341 @@
+"""The engine: what it answers when, over a log whose durability the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Self, TypeVar
+
+import pytest
+
+from fastq.clock import Clock
+from fastq.commands import Ack, Lease, Principal, Submit
+from fastq.engine import Engine, EngineOptions
+from fastq.errors import (
+    CoreFailed,
+    DiskFull,
+    Draining,
+    JobNotFound,
+    LeaseLost,
+    LogFailed,
+    NoJobsAvailable,
+    NotAckable,
+    Overloaded,
+)
+from fastq.log.memory import MemoryLog
+
+START_US = 1_700_000_000_000_000
+CLIENT = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read"}))
+OTHER = Principal("client_2", "bob", "client", frozenset({"jobs:submit", "jobs:read"}))
+WORKER = Principal("worker_1", "ops", "worker", frozenset({"jobs:lease", "jobs:ack", "jobs:read"}))
+
+T = TypeVar("T")
+
+
+class Hand:
+    """A clock that the test moves; the loop's own timers go on in real time."""
+
+    def __init__(self) -> None:
+        self.us = START_US
+
+    def clock(self) -> Clock:
+        return Clock(self.us, lambda: self.us, lambda: self.us)
+
+
+class Running:
+    def __init__(self, log: MemoryLog, hand: Hand, options: EngineOptions, jitter: float) -> None:
+        self.log, self.hand = log, hand
+        self.failures: list[BaseException] = []
+        self.engine = Engine(log, options, lambda: jitter)
+
+    async def __aenter__(self) -> Self:
+        self.engine.open()
+        await self.engine.start(self.hand.clock(), self.failures.append)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.log.release()
+        if not self.failures:
+            await self.engine.stop()
+
+
+class FullDisk(MemoryLog):
+    """No segment is made beyond the first two."""
+
+    def _make_ready(self) -> None:
+        if self._segment == 0:
+            super()._make_ready()
+
+
+async def fill(r: Running) -> None:
+    """Submit until that is refused."""
+    while True:
+        await r.engine.submit(CLIENT, Submit(b'"' + b"x" * 100 + b'"'))
+
+
+def running(
+    log: MemoryLog | None = None, hand: Hand | None = None, options: EngineOptions | None = None, jitter: float = 0.5
+) -> Running:
+    return Running(log or MemoryLog(), hand or Hand(), options or EngineOptions(lease_check_ms=10), jitter)
+
+
+async def is_pending(task: asyncio.Task[T]) -> bool:
+    """Whether the task still waits after the loop has had every chance to run it."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return not task.done()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that the engine's own timer brings about."""
+    async with asyncio.timeout(10):
+        while not await condition():  # noqa: ASYNC110 -- the timer is the loop's: nothing tells when it has fired
+            await asyncio.sleep(0.005)
+
+
+def test_no_answer_before_it_is_durable() -> None:
+    """Submits, leases, acks, reads and refusals: each waits for the batch under way."""
+
+    async def run() -> None:
+        async with running() as r:
+            job_id = await r.engine.submit(CLIENT, Submit(b'"a"'))
+            requests: list[Callable[[], Awaitable[object]]] = [
+                lambda: r.engine.submit(CLIENT, Submit(b'"b"')),
+                lambda: r.engine.lease(WORKER, Lease()),
+                lambda: r.engine.ack(WORKER, Ack(job_id)),
+                lambda: r.engine.job(CLIENT, job_id),
+                lambda: r.engine.ack(WORKER, Ack(job_id)),  # refused: it is acked
+                lambda: r.engine.job(CLIENT, "nope"),
+                lambda: r.engine.job(OTHER, job_id),
+                lambda: r.engine.put_document(9, "name", b"body"),
+            ]
+            for request in requests:
+                r.log.hold()
+                held = asyncio.ensure_future(r.engine.put_document(8, "before", b"it"))
+                task = asyncio.ensure_future(request())
+                assert await is_pending(task), "answered while a change before it was not durable"
+                r.log.release()
+                await asyncio.gather(held, task, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_requests_that_come_together_share_a_batch() -> None:
+    async def run() -> None:
+        async with running() as r:
+            before = r.log.tail.durable_seq
+            await asyncio.gather(*(r.engine.submit(CLIENT, Submit(b"1")) for _ in range(100)))
+            assert r.log.tail.durable_seq == before + 1
+            r.log.hold()
+            first = asyncio.ensure_future(r.engine.submit(CLIENT, Submit(b"1")))
+            assert await is_pending(first)
+            rest = []
+            for _ in range(50):  # one by one, while the first batch is under way
+                rest.append(asyncio.ensure_future(r.engine.submit(CLIENT, Submit(b"1"))))
+                assert await is_pending(rest[-1])
+            r.log.release()
+            await asyncio.gather(first, *rest)
+            assert r.log.tail.durable_seq == before + 3
+
+    asyncio.run(run())
+
+
+def test_a_whole_life_and_the_same_after_a_crash() -> None:
+    async def run() -> None:
+        hand = Hand()
+        async with running(hand=hand) as r:
+            job_id = await r.engine.submit(CLIENT, Submit(b'{"n": 1}', max_retries=2, priority=7))
+            leased = await r.engine.lease(WORKER, Lease(lease_ms=60_000, worker_id="w1", had_body=True))
+            assert (leased.job_id, leased.payload, leased.attempt, leased.priority) == (job_id, b'{"n": 1}', 1, 7)
+            await r.engine.ack(WORKER, Ack(job_id, leased.token, error="boom"))
+            status = await r.engine.job(CLIENT, job_id)
+            assert (status.state, status.error, status.attempts) == ("RETRY", "boom", 1)
+            assert status.run_at_us == hand.us + 500_000  # half of the first wait's bound of a second
+            with pytest.raises(NoJobsAvailable):
+                await r.engine.lease(WORKER, Lease())
+            hand.us += 500_000
+            again = await r.engine.lease(WORKER, Lease(had_body=True))
+            await r.engine.ack(WORKER, Ack(job_id, again.token, result=b'"fine"'))
+            last = await r.engine.job(CLIENT, job_id)
+            assert (last.state, last.result, last.error) == ("ACKED", b'"fine"', "")
+            log = r.log.crash()
+        async with running(log, hand) as r:
+            assert await r.engine.job(CLIENT, job_id) == last
+            await r.engine.ack(WORKER, Ack(job_id, again.token, result=b'"fine"'))  # a retry after a lost reply
+            for wrong in [leased.token, again.token]:
+                with pytest.raises(LeaseLost):
+                    await r.engine.ack(WORKER, Ack(job_id, wrong, result=b'"else"'))
+            with pytest.raises(NotAckable, match="ACKED"):
+                await r.engine.ack(WORKER, Ack(job_id))
+
+    asyncio.run(run())
+
+
+def test_a_batch_that_was_not_durable_is_gone_after_a_crash() -> None:
+    async def run(keep: bool) -> None:
+        async with running() as r:
+            job_id = await r.engine.submit(CLIENT, Submit(b"1"))
+            r.log.hold()
+            lease = asyncio.ensure_future(r.engine.lease(WORKER, Lease(had_body=True)))
+            assert await is_pending(lease)
+            after = r.log.crash(keep_under_way=keep)
+            lease.cancel()
+            r.failures.append(RuntimeError("crashed: nothing to stop"))
+        async with running(after) as r:
+            assert (await r.engine.job(CLIENT, job_id)).state == ("RUNNING" if keep else "READY")
+
+    for keep in (False, True):
+        asyncio.run(run(keep))
+
+
+def test_leases_run_out_by_themselves() -> None:
+    async def run() -> None:
+        hand = Hand()
+        async with running(hand=hand) as r:
+            job_id = await r.engine.submit(CLIENT, Submit(b"1", max_retries=1))
+            await r.engine.lease(WORKER, Lease(lease_ms=1000))
+            hand.us += 1_000_001
+
+            async def is_dead() -> bool:
+                return (await r.engine.job(CLIENT, job_id)).state == "DEAD"
+
+            await until(is_dead)
+            assert (await r.engine.job(CLIENT, job_id)).error == "lease_expired"
+
+    asyncio.run(run())
+
+
+def test_delayed_jobs_become_due_by_themselves() -> None:
+    async def run() -> None:
+        hand = Hand()
+        async with running(hand=hand) as r:
+            ids = [await r.engine.submit(CLIENT, Submit(b"1", delay_ms=1000)) for _ in range(200)]
+            assert (await r.engine.job(CLIENT, ids[0])).state == "SCHEDULED"
+            hand.us += 1_000_000
+
+            async def are_in() -> bool:
+                return r.engine.core.counts()["delayed"] == 0
+
+            await until(are_in)
+            assert [(await r.engine.lease(WORKER, Lease())).job_id for _ in ids] == ids
+
+    asyncio.run(run())
+
+
+def test_the_retry_wait_is_drawn_below_a_bound_that_grows_to_its_cap() -> None:
+    options = EngineOptions(backoff_base_ms=1000, backoff_factor=2, backoff_cap_ms=5000)
+    engine = Engine(MemoryLog(), options, lambda: 0.999_999)
+    waits_ms = [round(engine._retry_at(0, attempt) / 1000) for attempt in (1, 2, 3, 4, 1000)]
+    assert waits_ms == [1000, 2000, 4000, 5000, 5000]
+    assert Engine(MemoryLog(), options, lambda: 0.0)._retry_at(7, 9) == 7
+
+
+def test_owners_see_their_own_jobs_only() -> None:
+    async def run(isolated: bool) -> None:
+        async with running(options=EngineOptions(owner_isolation=isolated)) as r:
+            job_id = await r.engine.submit(CLIENT, Submit(b"1"))
+            assert (await r.engine.job(WORKER, job_id)).state == "READY"
+            if isolated:
+                with pytest.raises(JobNotFound):
+                    await r.engine.job(OTHER, job_id)
+            else:
+                assert (await r.engine.job(OTHER, job_id)).state == "READY"
+
+    for isolated in (True, False):
+        asyncio.run(run(isolated))
+
+
+def test_payloads_and_results_that_left_the_cache_are_read_from_the_log() -> None:
+    async def run() -> None:
+        async with running(MemoryLog(cache_bytes=0)) as r:
+            payloads = [b'"' + bytes([65 + i % 26]) * (50 + i) + b'"' for i in range(100)]
+            for payload in payloads:
+                await r.engine.submit(CLIENT, Submit(payload))
+            for payload in payloads:
+                leased = await r.engine.lease(WORKER, Lease())
+                assert leased.payload == payload
+                await r.engine.ack(WORKER, Ack(leased.job_id, result=payload))
+                assert (await r.engine.job(CLIENT, leased.job_id)).result == payload
+
+    asyncio.run(run())
+
+
+def test_a_full_disk_refuses_submits_and_leaves_room_for_acks() -> None:
+    async def run() -> None:
+        log = FullDisk(segment_bytes=64 * 1024, cache_bytes=0)
+        async with running(log) as r:
+            for _ in range(50):
+                await r.engine.submit(CLIENT, Submit(b"1"))
+            leases = [await r.engine.lease(WORKER, Lease(had_body=True)) for _ in range(50)]
+            log.disk_full = True
+            with pytest.raises(DiskFull):
+                await fill(r)
+            assert log.tail.segments_offered == 1, "a segment is left for acks"
+            for leased in leases:
+                await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, result=b'"' + b"r" * 500 + b'"'))
+            assert r.engine.core.counts()["ACKED"] == 50
+
+    asyncio.run(run())
+
+
+def test_without_a_ready_segment_commands_are_refused_and_leave_no_trace() -> None:
+    async def run() -> None:
+        log = FullDisk(segment_bytes=64 * 1024)
+        async with running(log) as r:
+            with pytest.raises(Overloaded):
+                await fill(r)
+            before = r.engine.core.state_hash()
+            for _ in range(3):
+                with pytest.raises(Overloaded):
+                    await fill(r)
+            assert r.engine.core.state_hash() == before
+            assert r.engine.core.counts()["READY"] > 100
+
+    asyncio.run(run())
+
+
+def test_a_server_that_drains_takes_acks_but_no_work() -> None:
+    async def run() -> None:
+        async with running() as r:
+            job_id = await r.engine.submit(CLIENT, Submit(b"1"))
+            await r.engine.lease(WORKER, Lease())
+            r.engine.draining = True
+            for request in (r.engine.submit(CLIENT, Submit(b"1")), r.engine.lease(WORKER, Lease())):
+                with pytest.raises(Draining):
+                    await request
+            await r.engine.ack(WORKER, Ack(job_id))
+            assert (await r.engine.job(CLIENT, job_id)).state == "ACKED"
+
+    asyncio.run(run())
+
+
+def test_a_failed_sync_answers_nobody() -> None:
+    async def run() -> None:
+        async with running() as r:
+            r.log.hold()
+            submit = asyncio.ensure_future(r.engine.submit(CLIENT, Submit(b"1")))
+            assert await is_pending(submit)
+            r.log.fail(OSError(5, "Input/output error"))
+            assert await is_pending(submit)
+            assert [type(failure) for failure in r.failures] == [LogFailed]
+            later = asyncio.ensure_future(r.engine.submit(CLIENT, Submit(b"1")))
+            assert await is_pending(later)
+            submit.cancel()
+            later.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_record_that_cannot_be_applied_ends_the_process() -> None:
+    """Job numbers have 40 bits: a log that says they are used up makes the next submit's record impossible."""
+
+    async def run() -> None:
+        async with running() as r:
+            resume = struct.pack("<BBHIqQQ", 2, 1, 0, 32, START_US, 1, 1 << 40)
+            assert r.engine.core.replay(memoryview(resume), 9, 0) == 1
+            with pytest.raises(CoreFailed):
+                await r.engine.submit(CLIENT, Submit(b"1"))
+            assert [type(failure) for failure in r.failures] == [CoreFailed]
+
+    asyncio.run(run())
