@@ -32,6 +32,14 @@ def run_to_its_end(directory: Path, **settings: str) -> subprocess.CompletedProc
     return subprocess.run(SERVE, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=END_S, check=False)
 
 
+class Ended(Exception):
+    """The server ended while it started."""
+
+    def __init__(self, code: int, stderr: str) -> None:
+        super().__init__(f"exit {code}: {stderr}")
+        self.code = code
+
+
 class Served:
     """`with Served(directory) as server:` starts it, waits until it listens, and kills it at the end if it still runs.
 
@@ -61,7 +69,8 @@ class Served:
         self.lines = []
         while not self.lines or not self.lines[-1].startswith("  curl "):
             line = self.process.stdout.readline()
-            assert line, f"it ended with {self.process.wait(END_S)}: {self.stderr}"
+            if not line:
+                raise Ended(self.wait(), self.stderr)
             self.lines.append(line.rstrip("\n"))
         return self
 

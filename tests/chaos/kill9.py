@@ -214,8 +214,8 @@ class Run:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def account(self) -> Counter[str]:
-        """Ask for every acknowledged job and judge it; how many there are in each state."""
-        left = [job_id for job_id, book in self.ledger.books.items() if book.acknowledged]
+        """Ask for every job that an answer named and judge it; how many there are in each state."""
+        left = list(self.ledger.books)
         states: Counter[str] = Counter()
 
         async def ask(connection: Connection) -> None:

@@ -25,7 +25,6 @@ class Book:
     """All that answers said about one job."""
 
     payload: str
-    acknowledged: bool = False  # its submit was answered
     leases: dict[int, Lease] = field(default_factory=dict)  # by attempt
     acked: tuple[int, str] | None = None  # attempt and result of the ack that was answered
     failed: int = 0  # the highest attempt whose error ack was answered
@@ -56,7 +55,7 @@ class Ledger:
 
     def submitted(self, job_id: str, payload: str) -> None:
         self.counts["submitted"] += 1
-        self._book(job_id, payload).acknowledged = True
+        self._book(job_id, payload)
 
     def leased(self, job_id: str, payload: str, attempt: int, lease: Lease) -> None:
         self.counts["leased"] += 1
@@ -91,7 +90,7 @@ class Ledger:
         """Hold GET /jobs/{id}'s answer, given after everything else, against the job's book."""
         book = self.books[job_id]
         if status == 404:
-            self.fault("lost", f"{job_id} was acknowledged and is not there")
+            self.fault("lost", f"{job_id} was told of and is not there")
             return
         if status != 200:
             self.fault("unexpected", f"GET of {job_id} answered {status}")

@@ -1,0 +1,83 @@
+/* A disk that fails on demand, for LD_PRELOAD.
+ *
+ * FAULTY_DISK is a path prefix: while a file of one of these names exists, calls on files of the log fail.
+ *   PREFIX.sync    fsync and fdatasync: EIO
+ *   PREFIX.write   pwrite to a segment: EIO
+ *   PREFIX.full    pwrite to a spare: ENOSPC
+ *   PREFIX.short   pwrite writes a third of what it is given
+ * FAULTY_SYNC_AT, FAULTY_WRITE_AT: the number of the one call in this process's life that fails with EIO, from 1;
+ * PREFIX.fired is made when it does.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static atomic_long syncs, writes;
+
+static int armed(const char *what) {
+    char path[PATH_MAX];
+    const char *prefix = getenv("FAULTY_DISK");
+    if (prefix == NULL) return 0;
+    snprintf(path, sizeof path, "%s.%s", prefix, what);
+    return access(path, F_OK) == 0;
+}
+
+static int due(const char *variable, atomic_long *calls) {
+    const char *at = getenv(variable), *prefix = getenv("FAULTY_DISK");
+    if (at == NULL || atomic_fetch_add(calls, 1) + 1 != atol(at)) return 0;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s.fired", prefix);
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    return 1;
+}
+
+static int is_named(int fd, const char *part) {
+    char link[64], path[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return strstr(path, part) != NULL;
+}
+
+static int sync_fails(void) {
+    if (!armed("sync") && !due("FAULTY_SYNC_AT", &syncs)) return 0;
+    errno = EIO;
+    return 1;
+}
+
+int fdatasync(int fd) {
+    static int (*real)(int);
+    if (real == NULL) real = dlsym(RTLD_NEXT, "fdatasync");
+    return sync_fails() ? -1 : real(fd);
+}
+
+int fsync(int fd) {
+    static int (*real)(int);
+    if (real == NULL) real = dlsym(RTLD_NEXT, "fsync");
+    return sync_fails() ? -1 : real(fd);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
+    static ssize_t (*real)(int, const void *, size_t, off64_t);
+    if (real == NULL) real = dlsym(RTLD_NEXT, "pwrite64");
+    if (armed("full") && is_named(fd, "/spare-")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    if ((armed("write") && is_named(fd, "/segment-")) || due("FAULTY_WRITE_AT", &writes)) {
+        errno = EIO;
+        return -1;
+    }
+    if (length > 3 && armed("short")) length /= 3;
+    return real(fd, bytes, length, offset);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) { return pwrite64(fd, bytes, length, offset); }
