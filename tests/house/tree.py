@@ -29,7 +29,7 @@ def text_files(*tops: str) -> Iterator[tuple[str, str]]:
             if entry.is_dir():
                 yield from walk(entry)
             elif entry.suffix in TEXT_SUFFIXES or not entry.suffix or entry.name == ".gitignore":
-                yield path, entry.read_text()
+                yield path, entry.read_text(errors="replace")
 
     for top in tops or (".",):
         yield from walk(ROOT / top)
