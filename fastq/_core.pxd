@@ -7,7 +7,7 @@ the process's own life, and are left out of the state hash. All times are Unix m
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-# --- states, outcomes ---------------------------------------------------------------------------------------------------
+# --- states, outcomes -------------------------------------------------------------------------------------------------
 
 cdef enum State:
     READY = 1       # waiting; shown as SCHEDULED while run_at lies ahead
@@ -21,7 +21,7 @@ cdef enum Outcome:
     OUTCOME_ERROR = 2
     OUTCOME_EXPIRED = 3     # the lease ran out; logged by the server
 
-# --- a job --------------------------------------------------------------------------------------------------------------
+# --- a job ------------------------------------------------------------------------------------------------------------
 
 cdef enum:
     NONE = 0xffffffff       # no index
@@ -65,7 +65,7 @@ cdef struct Closing:        # 24 bytes; a chain of at most CLOSINGS_KEPT a job, 
 cdef enum:
     CLOSINGS_KEPT = 4
 
-# --- order --------------------------------------------------------------------------------------------------------------
+# --- order ------------------------------------------------------------------------------------------------------------
 
 cdef enum HeapKind:
     IN_NONE = 0
@@ -83,7 +83,7 @@ cdef struct Queue:
     Heap ready
     uint32_t name           # index in the names
 
-# --- records ------------------------------------------------------------------------------------------------------------
+# --- records ----------------------------------------------------------------------------------------------------------
 # All little-endian and without padding. A record is a head, a fixed part, optional fields in the order of their flags
 # (a name is one length byte and its bytes), and what is left up to `bytes` is its body. docs/log-format.md has it all.
 

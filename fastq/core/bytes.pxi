@@ -70,7 +70,7 @@ cdef inline bytes get_name(Reader* r):
     return b"" if p == NULL else p[:n]
 
 
-# --- SipHash-2-4 (Aumasson and Bernstein, 2012): a short-input MAC ------------------------------------------------------
+# --- SipHash-2-4 (Aumasson and Bernstein, 2012): a short-input MAC ----------------------------------------------------
 
 cdef struct SipKey:
     uint64_t k0

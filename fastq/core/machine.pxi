@@ -58,7 +58,7 @@ cdef class Core:
         free(self.delayed.slots)
         free(self.leased.slots)
 
-    # --- deciding: the start --------------------------------------------------------------------------------------------
+    # --- deciding: the start ------------------------------------------------------------------------------------------
 
     def genesis(self, bytes database_id, bytes token_key):
         cdef Place place
@@ -78,7 +78,7 @@ cdef class Core:
         put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq)
         self.commit(p, n, &place)
 
-    # --- deciding: jobs -------------------------------------------------------------------------------------------------
+    # --- deciding: jobs -----------------------------------------------------------------------------------------------
 
     def submit(self, int64_t now_us, bytes payload, *, str owner_id, str key_id, int max_retries, int priority=0,
                int64_t run_at_us=0, str queue="default"):
@@ -185,7 +185,7 @@ cdef class Core:
             due_us = min(due_us, run_at(&self.t, job_at(&self.t, self.leased.slots[0]).run).lease_until_us)
         return due_us
 
-    # --- deciding: documents --------------------------------------------------------------------------------------------
+    # --- deciding: documents ------------------------------------------------------------------------------------------
 
     def put_document(self, int64_t now_us, int kind, str name, bytes body, str key_id=""):
         self.append_document(now_us, kind, name.encode(), body, key_id.encode(), 0)
@@ -211,7 +211,7 @@ cdef class Core:
         self.commit(record, n, &place)
         return 0
 
-    # --- reading --------------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     def job(self, int64_t now_us, str job_id):
         cdef Job* job = job_at(&self.t, self.slot_of(job_id))
@@ -247,7 +247,7 @@ cdef class Core:
     def skipped(self):
         return self.skipped_count
 
-    # --- applying -------------------------------------------------------------------------------------------------------
+    # --- applying -----------------------------------------------------------------------------------------------------
 
     def replay(self, records, uint32_t segment, uint32_t offset):
         cdef Py_buffer buffer
@@ -442,7 +442,7 @@ cdef class Core:
             self.documents_by_kind.setdefault(kind, {})[name.decode()] = r.p[:r.end - r.p]
         return 0
 
-    # --- pieces of deciding ---------------------------------------------------------------------------------------------
+    # --- pieces of deciding -------------------------------------------------------------------------------------------
 
     cdef uint32_t first_ready(self, bytes queue):
         """The slot of the queue's first job, NONE if none is due."""
@@ -546,7 +546,7 @@ cdef class Core:
             n += 1
         return n
 
-    # --- pieces of applying ---------------------------------------------------------------------------------------------
+    # --- pieces of applying -------------------------------------------------------------------------------------------
 
     cdef inline void saw(self, int64_t at_us) noexcept:
         if at_us > self.last_us:
@@ -624,7 +624,7 @@ cdef class Core:
             self.queue_count += 1
         return index
 
-    # --- pieces of reading ----------------------------------------------------------------------------------------------
+    # --- pieces of reading --------------------------------------------------------------------------------------------
 
     cdef uint32_t slot_of(self, str job_id) except NONE:
         cdef int64_t created_us = 0
@@ -642,7 +642,7 @@ cdef class Core:
     cdef str queue_name(self, uint32_t queue):
         return (<bytes>self.names[self.queues[queue].name]).decode()
 
-    # --- proof ----------------------------------------------------------------------------------------------------------
+    # --- proof --------------------------------------------------------------------------------------------------------
 
     def state_hash(self):
         cdef uint64_t total = siphash(self.key, <const char*>self.database_id, len(self.database_id))

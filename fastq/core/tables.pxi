@@ -61,7 +61,7 @@ cdef inline void pool_give(Pool* pool, uint32_t slot) noexcept nogil:
     pool.live -= 1
 
 
-# --- the index: job seq -> slot. Open addressing with linear probing in shards ------------------------------------------
+# --- the index: job seq -> slot. Open addressing with linear probing in shards ----------------------------------------
 
 cdef struct Shard:
     uint32_t* slots         # NONE where empty
@@ -135,7 +135,7 @@ cdef int index_add(Tables* t, uint32_t slot) except -1:
     return 0
 
 
-# --- heaps --------------------------------------------------------------------------------------------------------------
+# --- heaps ------------------------------------------------------------------------------------------------------------
 
 cdef inline bint before(Tables* t, uint8_t kind, uint32_t a, uint32_t b) noexcept nogil:
     """Whether the job in slot a comes out of a heap of this kind before the one in b. Never true both ways."""

@@ -128,7 +128,7 @@ cdef class Tail:
         for i in range(<uint32_t>self.spare_count):
             chunk_free(self.spare[i])
 
-    # --- what the log does ---------------------------------------------------------------------------------------------
+    # --- what the log does --------------------------------------------------------------------------------------------
 
     def resume(self, uint64_t next_seq):
         assert self.ring_count == 0 and self.open_count == 0, "resume comes before the first append"
@@ -206,7 +206,7 @@ cdef class Tail:
     def memory_bytes(self):
         return self.chunk_bytes_total + self.ring_capacity * sizeof(Extent)
 
-    # --- what the core does --------------------------------------------------------------------------------------------
+    # --- what the core does -------------------------------------------------------------------------------------------
 
     cdef char* reserve(self, uint32_t n, Place* place) except NULL:
         """Room for one record of n bytes at the end of the open batch, and the place where the log will have it."""

@@ -37,7 +37,7 @@ cdef class JobView:
     cdef readonly bint expired
 
 
-# --- the bodies of records that were read from the log -------------------------------------------------------------------
+# --- the bodies of records that were read from the log ----------------------------------------------------------------
 
 cdef Reader open_record(bytes record, uint8_t type, uint64_t seq, uint16_t* flags) except *:
     """A reader past the head and the seq of a record that must be of this type and job."""
