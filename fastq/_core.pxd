@@ -93,7 +93,7 @@ cdef enum RecordType:
     SUBMIT = 3              # seq u64, created i64, max_retries u16, optional fields, body: the payload's JSON text
     LEASE = 4               # seq u64, lease_no u32, attempts u16, at i64, until i64, optional fields
     CLOSE = 5               # seq u64, lease_no u32, attempts u16, outcome u8, state u8, at i64, optional; body: result
-    DOCUMENT = 6            # at i64, kind u8, name; body: what is kept under (kind, name). With DROPPED: nothing any more
+    DOCUMENT = 6            # at i64, kind u8, name; body: what is kept under (kind, name); DROPPED: nothing now
 
 cdef enum:
     RECORD_VERSION = 1

@@ -187,7 +187,7 @@ class Core:
         self, now_us: int, job_id: str, token: str | None, *, key_id: str, result: bytes | None = None,
         error: str = "", retry_at: RetryAt | None = None,
     ) -> bool:
-        """End an attempt: ok if `error` is empty, else RETRY not before `retry_at(attempt)`, or DEAD without attempts left.
+        """End an attempt: ok if `error` is empty, else RETRY not before `retry_at(attempt)`, or DEAD if none is left.
 
         Returns:
             Whether anything changed: False for a repeated ack that is answered as it was.

@@ -193,7 +193,9 @@ cdef class Core:
     def drop_document(self, int64_t now_us, int kind, str name, str key_id=""):
         self.append_document(now_us, kind, name.encode(), b"", key_id.encode(), DOCUMENT_DROPPED)
 
-    cdef int append_document(self, int64_t now_us, int kind, bytes name, bytes body, bytes key, uint16_t flags) except -1:
+    cdef int append_document(
+        self, int64_t now_us, int kind, bytes name, bytes body, bytes key, uint16_t flags
+    ) except -1:
         cdef Place place
         cdef uint32_t n = RECORD_HEAD_BYTES + 10 + len(name) + len(body)
         cdef char* p
@@ -664,6 +666,7 @@ cdef class Core:
     cdef tuple job_facts(self, Job* job):
         """All that records state about a job."""
         cdef Run* run
+        cdef Closing* closing
         cdef uint32_t i
         facts = (
             job.seq, job.created_us, job.run_at_us, job.priority, job.attempts, job.max_retries, job.state,
@@ -674,8 +677,9 @@ cdef class Core:
             facts += (run.lease_until_us, run.ended_us, run.lease_no, run.lease_ms, run.legacy, run.outcome)
             i = run.closing
             while i != NONE:
-                facts += (closing_at(&self.t, i).lease_no, closing_at(&self.t, i).outcome, closing_at(&self.t, i).digest)
-                i = closing_at(&self.t, i).next
+                closing = closing_at(&self.t, i)
+                facts += (closing.lease_no, closing.outcome, closing.digest)
+                i = closing.next
         return facts
 
     def check(self):

@@ -110,7 +110,7 @@ cdef uint16_t known_flags(uint8_t type) noexcept nogil:
 
 cdef inline uint64_t close_digest(SipKey key, uint8_t outcome, const char* error, size_t error_bytes,
                                   const char* result, size_t result_bytes) noexcept nogil:
-    """What must be the same for an ack to be a repetition. No result and an empty one are the same: JSON is never empty."""
+    """What must be the same for an ack to be a repetition. No result and an empty one are: JSON is never empty."""
     cdef char data[17]
     put_u8(put_u64(put_u64(data, siphash(key, error, error_bytes)), siphash(key, result, result_bytes)), outcome)
     return siphash(key, data, 17)
