@@ -236,9 +236,9 @@ class Run:
             await self.kill_again_and_again()
             self.stopping = True
             await asyncio.gather(*clients)
+            await self.account()
             if not self.ledger.faults:
-                await self.account()
-            await self._work_off()
+                await self._work_off()
             self.ledger.judge_leases()
             if (code := await self.server.stop()) != 0:
                 self.ledger.fault("unexpected", f"SIGTERM: exit {code}")

@@ -23,13 +23,13 @@ async def test_a_server_that_is_killed_keeps_its_word(tmp_path: Path) -> None:
 
 async def test_a_server_that_answers_too_early_is_caught(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tests.chaos.hasty", "serve")
-    ledger = await run(Plan(kills=8, clients=CLIENTS, seconds=4, command=command), tmp_path)
+    ledger = await run(Plan(kills=5, clients=CLIENTS, seconds=3, seed=2, command=command), tmp_path)
     assert ledger.faults["lost"] + ledger.faults["undone"] > 0, report(ledger)
 
 
 async def test_a_server_that_forgets_is_caught(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tests.chaos.forgetful", "serve")
-    ledger = await run(Plan(kills=1, clients=CLIENTS, seconds=1, command=command), tmp_path)
+    ledger = await run(Plan(kills=1, clients=CLIENTS, seconds=1, seed=2, command=command), tmp_path)
     assert ledger.faults["lost"] > 0, report(ledger)
 
 
@@ -45,7 +45,7 @@ async def test_bytes_that_go_missing_are_caught(tmp_path: Path) -> None:
             if written > 200_000:
                 path.write_bytes(content[: written - 100_000] + bytes(len(content) - written + 100_000))
 
-    ledger = await run(Plan(kills=2, clients=CLIENTS, seconds=2, after_kill=shorten), tmp_path)
+    ledger = await run(Plan(kills=2, clients=CLIENTS, seconds=2, seed=2, after_kill=shorten), tmp_path)
     caught = ledger.faults["lost"] + ledger.faults["undone"] + ledger.faults["not started"]
     assert caught > 0, report(ledger)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_a_full_disk_refuses_submits_and_takes_acks(tmp_path: Path, library: Pat
         server.submit(client, "first")
         server.fail("full")
         large = "x" * 900_000
-        answers = []
+        answers: list[tuple[int, Any]] = []
         while not answers or answers[-1][0] == 201:
             answers.append(server.call(client, "POST", "/jobs", {"payload": large}))
             assert len(answers) < 100, "the disk never got full"
