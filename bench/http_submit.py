@@ -1,0 +1,141 @@
+"""Durable submits a second over HTTP, by number of connections: `python -m bench.http_submit` (needs wrk).
+
+Starts a server of its own in a temporary directory for each step, loads it with wrk (-t1, keep-alive, payload of 100
+bytes), and says: answers a second, their latency, the server's CPU seconds per 10,000, and how many submits a batch held
+on average. fdatasync's own latency on the same disk is measured first: no figure means much without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from fastq._core import Core, Tail
+from fastq.log.local import LocalLog
+
+LUA = """
+wrk.method = "POST"
+wrk.headers["Authorization"] = "Bearer {key}"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = '{{"payload":"{payload}"}}'
+function done(summary, latency, requests)
+  io.write(string.format("FIGURES %d %d %d %d %d %d\\n", summary.requests, summary.duration,
+    summary.errors.status + summary.errors.read + summary.errors.write + summary.errors.timeout,
+    latency:percentile(50), latency:percentile(99), latency.max))
+end
+"""
+TICKS_S = os.sysconf("SC_CLK_TCK")
+
+
+def sync_us(directory: Path, n: int = 200) -> float:
+    """Median of write and fdatasync of 4 KiB over blocks that were written before, microseconds."""
+    path = directory / "sync-probe"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.pwrite(fd, bytes(4096 * n), 0)
+    os.fsync(fd)
+    times = []
+    for i in range(n):
+        begun = time.perf_counter()
+        os.pwrite(fd, b"x" * 4096, 4096 * i)
+        os.fdatasync(fd)
+        times.append(time.perf_counter() - begun)
+    os.close(fd)
+    path.unlink()
+    return statistics.median(times) * 1e6
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of all the process's threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_S
+
+
+def rss_mb(pid: int) -> float:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", text)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def start(directory: Path, core: str) -> tuple[subprocess.Popen[str], str, str]:
+    """The server, its URL, and the client key that it made."""
+    environ = {**os.environ, "WAL_DIR": str(directory), "PORT": "0"}
+    command = ["taskset", "-c", core] if core else []
+    server = subprocess.Popen(
+        [*command, sys.executable, "-m", "fastq", "serve"], env=environ, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    said = ""
+    while "curl " not in said:
+        line = server.stdout.readline()
+        if not line:
+            raise SystemExit(f"the server did not start:\n{said}")
+        said += line
+    url = re.search(r"serves at (\S+)", said)
+    key = re.search(r"client key: (\S+)", said)
+    assert url is not None and key is not None
+    return server, url[1], key[1]
+
+
+def batch_size(directory: Path) -> float:
+    """Records a frame held on average in a log that nobody uses any more."""
+    log = LocalLog(directory)
+    opened = log.open(lambda records, segment, offset: Core(Tail(512, 0, 4096)).replay(records, segment, offset))
+    asyncio.run(log.close())
+    return opened.records / opened.frames
+
+
+def load(url: str, script: Path, connections: int, seconds: int, core: str) -> list[int]:
+    """wrk's figures: answers, microseconds, errors, and latency p50, p99 and maximum in microseconds."""
+    command = ["taskset", "-c", core] if core else []
+    out = subprocess.run(
+        [*command, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, f"{url}/jobs"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = re.search(r"FIGURES (.*)", out)
+    assert found is not None, out
+    return [int(figure) for figure in found[1].split()]
+
+
+@click.command()
+@click.option("--seconds", default=5, help="of load at each step")
+@click.option("--connections", default="1,16,64,256", help="steps")
+@click.option("--pin/--no-pin", default=True, help="server and wrk to a core each")
+def main(seconds: int, connections: str, pin: bool) -> None:
+    """Measure and print a table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        print(f"write and fdatasync of 4 KiB on this disk: {sync_us(Path(scratch)):.0f} µs (median)")
+        print("| connections | submits/s | p50 ms | p99 ms | max ms | errors | CPU s per 10,000 | per batch | RSS MB |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for step in connections.split(","):
+            directory = Path(scratch, step)
+            server, url, key = start(directory, "0" if pin else "")
+            script = Path(scratch, "submit.lua")
+            script.write_text(LUA.format(key=key, payload="x" * 100))
+            cpu = cpu_s(server.pid)
+            answers, duration_us, errors, p50, p99, slowest = load(url, script, int(step), seconds, "1" if pin else "")
+            used_s = (cpu_s(server.pid) - cpu) / answers * 10_000
+            rss = rss_mb(server.pid)
+            server.send_signal(signal.SIGTERM)
+            server.wait()
+            print(
+                f"| {step} | {answers / duration_us * 1e6:,.0f} | {p50 / 1000:.2f} | {p99 / 1000:.2f} "
+                f"| {slowest / 1000:.1f} | {errors} | {used_s:.2f} | {batch_size(directory):.1f} | {rss:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
