@@ -113,6 +113,7 @@ class Api(falcon.asgi.App[Request, Response]):
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
         self.route_table = routes
         self.request_ids = request_ids
+        self.auth = auth
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
         for template, path in paths.items():
             self.add_route(template, path)

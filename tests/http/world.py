@@ -1,4 +1,4 @@
-"""A whole server in the test's own event loop: engine over a log in memory, keys, uvicorn with our protocol, a socket."""
+"""A whole server in the test's own event loop: keys, an engine over a log in memory, uvicorn with our protocol."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ async def _end(server: uvicorn.Server) -> None:
     for connection in list(server.server_state.connections):
         connection.shutdown()
     async with asyncio.timeout(PATIENCE_S):
-        while server.server_state.connections or server.server_state.tasks:
+        while server.server_state.connections or server.server_state.tasks:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0)
     for listening in server.servers:
         await listening.wait_closed()

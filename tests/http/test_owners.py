@@ -1,0 +1,63 @@
+"""Two owners and every route that takes an id: what is another's is as if it were not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.http.test_table import ABSENT
+from tests.http.world import World, running
+
+
+async def job_routes_with_an_id(world: World) -> set[tuple[str, str]]:
+    return {(route.method, route.path) for route in world.app.route_table if route.path_fields}
+
+
+async def test_every_route_with_an_id_is_looked_at_here(world: World) -> None:
+    assert await job_routes_with_an_id(world) == {
+        ("GET", "/jobs/{job_id}"),
+        ("POST", "/jobs/{job_id}/ack"),
+        ("DELETE", "/keys/{key}"),
+    }
+
+
+@pytest.mark.parametrize("state", ["READY", "SCHEDULED", "RUNNING", "ACKED", "RETRY", "DEAD"])
+async def test_another_owners_job_answers_as_an_absent_one(world: World, state: str) -> None:
+    fields: dict[str, Any] = {"SCHEDULED": {"delay_ms": 60_000}, "DEAD": {"max_retries": 1}}.get(state, {})
+    job_id = await world.submit(**fields)
+    if state not in ("READY", "SCHEDULED"):
+        await world.lease()
+    if state in ("ACKED", "RETRY", "DEAD"):
+        body = {} if state == "ACKED" else {"result_error": "boom"}
+        await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
+    assert (await world.show(job_id))["state"] == state
+
+    same_id = (("X-Request-Id", "same"),)
+    theirs = await world.call("stranger", "GET", f"/jobs/{job_id}", headers=same_id)
+    absent = await world.call("stranger", "GET", f"/jobs/{ABSENT}", headers=same_id)
+    assert theirs.status == absent.status == 404
+    assert theirs.body == absent.body.replace(ABSENT.encode(), job_id.encode())
+    assert {**theirs.headers, "date": ""} == {**absent.headers, "date": ""}
+    for who in ("worker", "admin"):  # whose types see all
+        assert (await world.show(job_id, who))["job_id"] == job_id
+
+
+async def test_without_isolation_any_reader_reads_any_job() -> None:
+    async with running(owner_isolation=False) as world:
+        job_id = await world.submit()
+        assert (await world.show(job_id, "stranger"))["state"] == "READY"
+
+
+async def test_keys_of_one_owner_see_each_others_jobs(world: World) -> None:
+    await world.make_key("second", "client", "client-owner")
+    assert (await world.show(await world.submit(), "second"))["state"] == "READY"
+
+
+async def test_another_owners_key(world: World) -> None:
+    """The original's rule, kept: it says that the key is another's."""
+    for name in (world.key_ids["client"], world.secrets["client"]):
+        reply = await world.call("stranger", "DELETE", f"/keys/{name}")
+        assert (reply.status, reply.error) == (403, "access denied: not the owner")
+    assert (await world.call("client", "GET", "/keys")).status == 200
+    assert (await world.call("stranger", "GET", "/keys")).json[0]["owner_id"] == "stranger-owner"
