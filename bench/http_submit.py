@@ -1,8 +1,8 @@
 """Durable submits a second over HTTP, by number of connections: `python -m bench.http_submit` (needs wrk).
 
 Starts a server of its own in a temporary directory for each step, loads it with wrk (-t1, keep-alive, payload of 100
-bytes), and says: answers a second, their latency, the CPU seconds of the server per 10,000, how many submits a batch held
-on average. The latency of fdatasync on the same disk is measured first: no figure means much without it.
+bytes), and says: answers a second, latency, CPU seconds of the server per 10,000, how many submits a batch held on
+average. The latency of fdatasync on the same disk is measured first: no figure means much without it.
 """
 
 from __future__ import annotations
