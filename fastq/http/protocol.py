@@ -52,6 +52,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.flow: Flow
+        self.access_log = False  # uvicorn's shows whole paths, and a path may hold a key
         self._requests = 0  # messages that came to an end
         self._head_bytes = 0  # of the head that is coming in, so far
         self._in_head = False  # the parser has seen the beginning of one
