@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from fastq.http import protocol
-from fastq.http.protocol import PIPELINED_MAX
-from tests.http.test_protocol import HEALTH, MALFORMED, post_jobs, refused
+from fastq.http.protocol import PIPELINED_MAX, Protocol
+from tests.http.test_protocol import HEALTH, MALFORMED, post_jobs, refused, with_header
 from tests.http.wire import request_bytes
 from tests.http.world import World
 
@@ -38,8 +38,15 @@ async def test_silence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await wire.closed()
 
 
-@pytest.mark.parametrize("before", [b"", HEALTH])
-@pytest.mark.parametrize("begun", [b"G", b"GET /health HTTP/1.1\r\nHost: x\r\n", b"\r\n"])
+CHUNKED_HEALTH = with_header(b"Transfer-Encoding: chunked") + b"0\r\n\r\n"
+
+
+BEGUN = [b"G", b"GET /health HTTP/1.1\r\nHost: x\r\n", b"\r\n"]
+SLOW_HEADS = [(before, begun) for before in (b"", HEALTH, CHUNKED_HEALTH) for begun in BEGUN]
+SLOW_HEADS.remove((CHUNKED_HEALTH, b"\r\n"))  # parsed in one piece with the end of the body: the idle time ends it
+
+
+@pytest.mark.parametrize(("before", "begun"), SLOW_HEADS)
 async def test_slow_head(world: World, monkeypatch: pytest.MonkeyPatch, before: bytes, begun: bytes) -> None:
     monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.05)
     wire = await world.connect()
@@ -53,8 +60,9 @@ async def test_a_head_does_not_win_time_by_dripping(world: World, monkeypatch: p
     monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.1)
     wire = await world.connect()
     await wire.send(b"GET /health HTTP/1.1\r\n")
-    await wire.pour(b"X: y\r\n", times=50, pause_s=0.01)
+    dripping = asyncio.create_task(wire.pour(b"X: y\r\n", times=2_000, pause_s=0.01))
     assert (await wire.reply()).status == 408
+    dripping.cancel()
 
 
 async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +79,37 @@ async def test_a_body_that_is_late_for_an_answer_already_given(world: World, mon
     await wire.send(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
     assert (await wire.reply()).status == 401
     assert await wire.closed()
+
+
+@pytest.mark.parametrize("cut", [30, -5], ids=["in its head", "in its body"])
+async def test_idle_time_does_not_run_while_a_request_comes(world: World, cut: int) -> None:
+    """Neither while its head comes, nor while its body does though it is answered already."""
+    world.server.config.timeout_keep_alive = 0.05  # type: ignore[assignment]
+    wire = await world.connect()
+    data = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n" + b"0123456789"
+    await wire.send(HEALTH + data[:cut])
+    assert (await wire.reply()).status == 200
+    if cut < 0:
+        assert (await wire.reply()).status == 401
+    await asyncio.sleep(0.15)
+    await wire.send(data[cut:] + HEALTH)
+    if cut > 0:
+        assert (await wire.reply()).status == 401
+    assert (await wire.reply()).status == 200
+    assert await wire.closed()
+
+
+async def test_time_does_not_run_while_we_do_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head half in, and the rest not read because answers are due before."""
+    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.02)
+    world.log.hold()
+    wire = await world.connect()
+    await wire.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}') + HEALTH + HEALTH[:10])
+    await world.until_at_work()
+    await wire.send(HEALTH[10:])
+    await asyncio.sleep(0.1)
+    world.log.release()
+    assert [(await wire.reply()).status for _ in range(3)] == [201, 200, 200]
 
 
 async def test_an_idle_connection_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,16 +170,21 @@ async def test_a_flood_of_pipelined_requests_waits_its_turn(world: World) -> Non
     """While one answer is held back, no more than PIPELINED_MAX requests behind it are taken in."""
     world.log.hold()
     wire = await world.connect()
-    await wire.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}') + HEALTH * 5_000)
+    many = 5_000
+    flood = post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}') + HEALTH * many
+    sending = asyncio.create_task(wire.send(flood))
     await world.until_at_work()
     (connection,) = world.server.server_state.connections
+    assert isinstance(connection, Protocol)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert len(connection.pipeline) == PIPELINED_MAX  # type: ignore[union-attr]
+    assert len(connection.pipeline) == PIPELINED_MAX
     world.log.release()
     assert (await wire.reply()).status == 201
-    for _ in range(5_000):
+    for _ in range(many):
         assert (await wire.reply()).body == b"OK"
+        assert connection.flow.read_paused or not connection._unparsed
+    await sending
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,25 @@ async def test_chunk_extension(world: World, ahead: bytes) -> None:
             await refused(wire, 400, f"a chunk extension or trailer must be at most {limit} bytes")
 
 
+async def test_chunk_extension_after_a_head_whose_end_is_split(world: World) -> None:
+    body = b"5;" + b"e" * (3 * CHUNK_EXTENSION_BYTES_MAX) + b"\r\nhello\r\n0\r\n\r\n"
+    data = post_jobs(world, "Transfer-Encoding: chunked", body=body)
+    head_end = data.index(b"\r\n\r\n")
+    for at in (1, 2, 3):
+        wire = await world.connect()
+        await wire.send(data[: head_end + at])
+        await world.until_parsed(head_end + at)
+        await wire.send(data[head_end + at :])
+        await refused(wire, 400, f"a chunk extension or trailer must be at most {CHUNK_EXTENSION_BYTES_MAX} bytes")
+
+
+async def test_trailers_are_forgotten(world: World) -> None:
+    wire = await world.connect()
+    body = b'f\r\n{"payload":"p"}\r\n0\r\nContent-Encoding: gzip\r\n\r\n'
+    await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=body))
+    assert (await wire.reply()).status == 201
+
+
 async def test_trailers_are_limited(world: World) -> None:
     wire = await world.connect()
     trailers = b"".join(b"T%d: v\r\n" % number for number in range(HEADERS_MAX))
@@ -265,7 +284,10 @@ async def test_trailers_are_limited(world: World) -> None:
 async def test_bad_chunks(world: World, body: bytes) -> None:
     wire = await world.connect()
     await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=body))
-    await refused(wire, 400, MALFORMED)
+    assert (await wire.reply()).error == MALFORMED
+    await world.until_at_rest()
+    assert world.server.server_state.connections, "the application is not left waiting until the connection goes"
+    assert await wire.closed()
     assert world.engine.core.counts()["jobs"] == 0
 
 

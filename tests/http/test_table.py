@@ -364,7 +364,10 @@ async def test_list_keys(world: World) -> None:
         entries = shaped(reply, 200, list[answers.KeyShown])
         assert {entry["name"] for entry in entries} == names
         for entry in entries:
+            secret = world.secrets[entry["name"]]
             assert entry["key_id"] == world.key_ids[entry["name"]]
+            assert "*" in entry["key"]
+            assert entry["key"][-4:] == secret[-4:]
             assert world.secrets[entry["name"]].encode() not in reply.body
 
 

@@ -99,6 +99,15 @@ class World:
             while not self.server.server_state.tasks:  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0)
 
+    async def until_parsed(self, head_bytes: int) -> None:
+        """Until some connection has had so much of a head."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not any(  # noqa: ASYNC110 - there is no event for it
+                isinstance(one, Protocol) and one._head_bytes == head_bytes
+                for one in self.server.server_state.connections
+            ):
+                await asyncio.sleep(0)
+
     async def until_at_rest(self) -> None:
         """Until the application has no request."""
         await asyncio.gather(*self.server.server_state.tasks)
