@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset
 from collections import deque
 
 from fastq.errors import (
+    ApiError,
     CoreFailed,
     JobNotFound,
     LeaseLost,
@@ -29,9 +30,11 @@ cdef extern from "<stdlib.h>":
 globals().update(FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, RECORD_VERSION=RECORD_VERSION)
 
 include "core/bytes.pxi"
+include "core/records.pxi"
 include "core/tail.pxi"
 include "core/tables.pxi"
 include "core/ids.pxi"
-include "core/records.pxi"
 include "core/views.pxi"
 include "core/machine.pxi"
+include "core/moving.pxi"
+include "core/proof.pxi"
