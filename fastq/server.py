@@ -137,6 +137,12 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._on_listening()
 
+    def hang_up(self) -> None:
+        """Close what is still open: requests that never ended, answers that nobody reads."""
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
 
 async def _serve(settings: Settings, listener: socket.socket, engine: Engine, opened: Opened) -> None:
     """From a recovered log to a stopped server. Raises StartError, OSError."""
@@ -202,7 +208,7 @@ def _http_config(settings: Settings, app: object) -> uvicorn.Config:
         forwarded_allow_ips=list(settings.trusted_proxies),
         backlog=BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=FINISH_S,
+        timeout_graceful_shutdown=FINISH_S + 2,  # never needed: we hang up before it
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
@@ -212,9 +218,11 @@ async def _drain(engine: Engine, server: HttpServer) -> None:
     """Take no more work, answer what is under way, and have connections closed."""
     logger.info("stopping: no more work is taken; what is under way is committed and answered")
     engine.draining = True
-    asyncio.get_running_loop().call_later(STOP_S, _give_up)
+    loop = asyncio.get_running_loop()
+    loop.call_later(STOP_S, _give_up)
     await asyncio.sleep(DRAIN_S)
     server.should_exit = True
+    loop.call_later(FINISH_S, server.hang_up)
 
 
 async def _save_used(keys: LogKeyStore) -> None:
@@ -272,9 +280,18 @@ def _say_started(settings: Settings, url: str, recovered: list[str], first: Firs
     key = first.client_secret or "$FASTQ_KEY"
     lines.append("Submit a job:")
     lines.append(f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'""")
-    print("\n".join(lines), flush=True)
+    _say(lines)
     if not _is_loopback(settings.host) and settings.tls_cert is None:
         logger.warning("HOST is %s and there is no TLS_CERT: keys travel in the clear", settings.host)
+
+
+def _say(lines: list[str]) -> None:
+    """On standard output, which whoever started us may have closed."""
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError as error:
+        logger.warning("standard output cannot be written, nobody has seen what a start says: %s", error.strerror)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries again at its end
 
 
 def _is_loopback(host: str) -> bool:

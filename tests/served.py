@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -9,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,8 +49,8 @@ class Served:
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
-        self.port = int(settings.get("PORT", 0)) or free_port()
-        self._environ = os.environ | {"WAL_DIR": str(directory)} | settings | {"PORT": str(self.port)}
+        self.port = int(settings.get("PORT", 0))
+        self._environ = os.environ | {"WAL_DIR": str(directory), "PORT": "0"} | settings
         self._stderr_path = directory.with_name(directory.name + ".stderr")
         self.lines: list[str] = []
         self.process: subprocess.Popen[str]
@@ -61,10 +62,8 @@ class Served:
         self.kill()
 
     def start(self) -> Self:
-        with self._stderr_path.open("a") as stderr:
-            self.process = subprocess.Popen(
-                SERVE, cwd=ROOT, env=self._environ, stdout=subprocess.PIPE, stderr=stderr, text=True
-            )
+        """Raises Ended."""
+        self._launch(subprocess.PIPE)
         assert self.process.stdout is not None
         self.lines = []
         while not self.lines or not self.lines[-1].startswith("  curl "):
@@ -72,7 +71,23 @@ class Served:
             if not line:
                 raise Ended(self.wait(), self.stderr)
             self.lines.append(line.rstrip("\n"))
+        self.port = int(self.lines[0].rpartition(":")[2])
         return self
+
+    @contextlib.contextmanager
+    def launched(self, stdout: int) -> Iterator[None]:
+        """Run without waiting for anything that it says."""
+        self._launch(stdout)
+        try:
+            yield
+        finally:
+            self.kill()
+
+    def _launch(self, stdout: int) -> None:
+        with self._stderr_path.open("a") as stderr:
+            self.process = subprocess.Popen(
+                SERVE, cwd=ROOT, env=self._environ, stdout=stdout, stderr=stderr, text=True
+            )
 
     def kill(self) -> None:
         if self.process.poll() is None:

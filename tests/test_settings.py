@@ -224,3 +224,13 @@ def test_durations_are_written_short_and_read_back(ms: int, text: str) -> None:
 def test_sizes_are_written_for_people() -> None:
     written = [size_text(count) for count in (0, 512, 1024, 4 << 20, 1 << 30)]
     assert written == ["0 bytes", "512 bytes", "1 KiB", "4 MiB", "1 GiB"]
+
+
+def test_the_readme_has_every_setting_as_it_is() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    expected = []
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else ""
+        expected.append(f"| `{setting.name}` | {default} | {setting.meaning} |")
+    assert rows == expected

@@ -25,6 +25,7 @@ HEAD_BYTES_MAX = 16 << 10  # request line, headers and the blank line
 HEADERS_MAX = 100
 URL_BYTES_MAX = 8 << 10
 CHUNK_EXTENSION_BYTES_MAX = 256
+CHUNK_PIECE_BYTES = CHUNK_EXTENSION_BYTES_MAX + 32  # room for the size and the line's end
 HEAD_S_MAX = 10.0
 BODY_S_MAX = 30.0
 PIPELINED_MAX = 64  # requests read ahead of the one being answered
@@ -51,6 +52,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.flow: Flow
+        self.access_log = False  # uvicorn's shows whole paths, and a path may hold a key
         self._requests = 0  # messages that came to an end
         self._head_bytes = 0  # of the head that is coming in, so far
         self._in_head = False  # the parser has seen the beginning of one
@@ -119,7 +121,7 @@ class Protocol(HttpToolsProtocol):
     def _piece_bytes(self, data: bytes, at: int, end: int) -> int:
         """How much of data[at:end] the parser gets next. Raises ConnectionRefused if the head is at its limit."""
         if self._in_body:
-            return min(end - at, CHUNK_EXTENSION_BYTES_MAX if self._chunked else max(1, self._body_left))
+            return min(end - at, CHUNK_PIECE_BYTES if self._chunked else max(1, self._body_left))
         room = HEAD_BYTES_MAX - self._head_bytes
         if room == 0:
             raise ConnectionRefused(431, f"the request's head must be at most {HEAD_BYTES_MAX} bytes")
@@ -147,10 +149,9 @@ class Protocol(HttpToolsProtocol):
             if isinstance(error.__context__, ConnectionRefused):
                 raise error.__context__ from None
             raise ConnectionRefused(400, "the request is not valid HTTP") from None
-        if was_in_body and self._chunked and not self._moved:
+        if was_in_body and self._chunked and not self._moved and len(piece) == CHUNK_PIECE_BYTES:
             limit = CHUNK_EXTENSION_BYTES_MAX
-            if len(piece) == limit:
-                raise ConnectionRefused(400, f"a chunk extension or trailer must be at most {limit} bytes")
+            raise ConnectionRefused(400, f"a chunk extension or trailer must be at most {limit} bytes")
 
     # --- what the parser says -----------------------------------------------------------------------------------------
 

@@ -18,13 +18,13 @@ from fastq.log.opening import Begun, begin
 from fastq.log.places import PlaceReader
 from fastq.log.ready import ReadySegments
 from fastq.log.recovery import Ending, Found, apply_frame, read_log
-from fastq.log.segments import SegmentHead, lock_directory, make_directory, segment_path
+from fastq.log.segments import SegmentHead, lock_directory, make_directory
 
 if TYPE_CHECKING:
     from fastq._core import Batch, Place
 
 SEGMENT_BYTES = 64 << 20
-SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 << 10, 1 << 31
+SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 16 << 10, 1 << 31
 ALIGN = 4096
 CACHE_BYTES = 64 << 20
 BATCH_BYTES_MAX = 4 << 20
@@ -44,12 +44,12 @@ class LocalLog:
     ) -> None:
         """
         Args:
-            segment_bytes: of new segments; a multiple of `align` from 64 KiB to 2 GiB.
+            segment_bytes: of new segments; a multiple of `align` from 16 KiB to 2 GiB.
             align: bytes; frames begin and end at its multiples. A power of two from 512 to 65,536.
             cache_bytes: of what was just written, kept in memory for reads.
         """
         if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % align:
-            raise ValueError(f"segment_bytes must be a multiple of {align} from 64 KiB to 2 GiB, not {segment_bytes}")
+            raise ValueError(f"segment_bytes must be a multiple of {align} from 16 KiB to 2 GiB, not {segment_bytes}")
         self.tail = Tail(align, cache_bytes, min(BATCH_BYTES_MAX, segment_bytes // 2))
         self._directory = Path(directory).absolute()
         self._segment_bytes = segment_bytes
@@ -90,8 +90,10 @@ class LocalLog:
         """Replay what was written again, at its new place, and point the tail behind it."""
         head = begun.head
         for frame, offset in begun.rewritten:
-            where = f"{segment_path(self._directory, head.number)}: offset {offset}: frame {frame.seq}"
-            apply_frame(replay, memoryview(frame.records), frame.count, head.number, offset, where)
+            apply_frame(
+                replay, memoryview(frame.records), self._directory,
+                seq=frame.seq, count=frame.count, number=head.number, offset=offset,
+            )  # fmt: skip
             found.frames += 1
             found.records += frame.count
         self._begun, self._unsealed, self._segment = begun, found.unsealed, head.number

@@ -10,6 +10,7 @@ import errno
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastq._core import FRAME_HEAD_BYTES, Tail
@@ -73,9 +74,10 @@ class MemoryLog:
         self._epoch += 1
         records = 0
         for frame in self._frames:
-            where = f"segment {frame.segment}, offset {frame.offset}, frame {frame.seq}"
-            frame_offset = frame.offset - FRAME_HEAD_BYTES
-            apply_frame(replay, memoryview(frame.records), frame.count, frame.segment, frame_offset, where)
+            apply_frame(
+                replay, memoryview(frame.records), Path("memory"),
+                seq=frame.seq, count=frame.count, number=frame.segment, offset=frame.offset - FRAME_HEAD_BYTES,
+            )  # fmt: skip
             records += frame.count
         self._segment = self._frames[-1].segment if self._frames else 0
         self.tail.resume(len(self._frames) + 1)

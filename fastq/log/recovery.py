@@ -271,14 +271,18 @@ class _Reader:
             self._found.pending.append(Pending(seq, count, bytes(records), number, offset))
 
     def _apply(self, seq: int, count: int, records: memoryview, number: int, offset: int) -> None:
-        path = segment_path(self._directory, number)
-        apply_frame(self._replay, records, count, number, offset, f"{path}: offset {offset}: frame {seq}")
+        apply_frame(self._replay, records, self._directory, seq=seq, count=count, number=number, offset=offset)
         self._found.frames += 1
         self._found.records += count
 
 
-def apply_frame(replay: Replay, records: memoryview, count: int, number: int, offset: int, where: str) -> None:
+def apply_frame(
+    replay: Replay, records: memoryview, directory: Path, *, seq: int, count: int, number: int, offset: int
+) -> None:
     """Give a frame's records to `replay`, and name the place if they are not what they should be.
+
+    Args:
+        offset: of the frame in segment `number`, bytes.
 
     Raises:
         LogDamaged, UnsupportedFormat.
@@ -286,6 +290,8 @@ def apply_frame(replay: Replay, records: memoryview, count: int, number: int, of
     try:
         applied = replay(records, number, offset + FRAME_HEAD_BYTES)
     except (LogDamaged, UnsupportedFormat) as error:
-        raise type(error)(f"{where}: {error}") from error
+        path = segment_path(directory, number)
+        raise type(error)(f"{path}: offset {offset}: frame {seq}: {error}") from error
     if applied != count:
-        raise LogDamaged(f"{where}: {applied} records instead of {count}")
+        path = segment_path(directory, number)
+        raise LogDamaged(f"{path}: offset {offset}: frame {seq}: {applied} records instead of {count}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,15 +72,23 @@ class Wire:
         """Whether the server closes without another byte."""
         return await self.rest() == b""
 
-    def abort(self) -> None:
-        self._writer.transport.abort()
+    async def pour(self, piece: bytes, times: int, pause_s: float = 0) -> bool:
+        """Send the same over and over; whether the server broke the connection meanwhile."""
+        try:
+            for _ in range(times):
+                await self.send(piece)
+                await asyncio.sleep(pause_s)
+        except ConnectionError:
+            return True
+        return False
 
     def half_close(self) -> None:
         self._writer.write_eof()
 
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         self._writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
-        except ConnectionError:
-            return

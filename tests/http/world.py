@@ -46,6 +46,7 @@ class World:
         self.port = 0
         self.server: uvicorn.Server
         self._wire: Wire | None = None
+        self._wires: list[Wire] = []
 
     async def make_key(self, name: str, kind: str, owner_id: str | None = None) -> str:
         """A key under `name` in `secrets`; its secret."""
@@ -54,7 +55,9 @@ class World:
         return secret
 
     async def connect(self) -> Wire:
-        return await Wire.connect(self.port)
+        wire = await Wire.connect(self.port)
+        self._wires.append(wire)
+        return wire
 
     def bearer(self, who: str) -> tuple[str, str]:
         return "Authorization", f"Bearer {self.secrets[who]}"
@@ -81,13 +84,24 @@ class World:
         await self._wire.send(request_bytes(method, path, headers, content))
         reply = await self._wire.reply(head_only=method == "HEAD")
         if reply.headers.get("connection") == "close":
-            await self.hang_up()
+            self._wire = None
         return reply
 
     async def hang_up(self) -> None:
-        if self._wire is not None:
-            wire, self._wire = self._wire, None
+        """Close every connection that was made."""
+        self._wire = None
+        for wire in self._wires:
             await wire.close()
+
+    async def until_at_work(self) -> None:
+        """Until the application has a request."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not self.server.server_state.tasks:  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0)
+
+    async def until_at_rest(self) -> None:
+        """Until the application has no request."""
+        await asyncio.gather(*self.server.server_state.tasks)
 
     async def submit(self, payload: Any = "work", who: str = "client", **fields: Any) -> str:
         reply = await self.call(who, "POST", "/jobs", {"payload": payload, **fields})
@@ -122,8 +136,11 @@ async def running(roles: Mapping[str, str] = ROLES, **options: Any) -> AsyncIter
     for name, kind in roles.items():
         await world.make_key(name, kind)
     async with serving(app) as (world.server, world.port):
-        yield world
-        await world.hang_up()
+        try:
+            yield world
+        finally:
+            log.release()
+            await world.hang_up()
     await engine.stop()
     assert not failures
 

@@ -1,0 +1,173 @@
+"""What every answer has: an id. What a defect of ours says, and to whom. What is never said."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Any
+
+import pytest
+
+from fastq.errors import DiskFull, Overloaded
+from tests.http.test_table import refused
+from tests.http.wire import request_bytes
+from tests.http.world import World
+
+SECRET = "a-secret-that-nobody-may-see"
+
+
+@pytest.mark.parametrize("offered", ["a", "0f-A_b.9", "x" * 128])
+async def test_a_sane_request_id_comes_back(world: World, offered: str) -> None:
+    for who, path in (
+        ("client", "/keys"),
+        (None, "/keys"),
+        ("client", "/nope"),
+        (None, "/health"),
+        ("client", "/jobs"),
+    ):
+        reply = await world.call(who, "GET", path, headers=(("X-Request-Id", offered),))
+        assert reply.headers["x-request-id"] == offered
+
+
+@pytest.mark.parametrize("offered", ["", "x" * 129, "a b", "a/b", "é", '"', "a,b"])
+async def test_another_request_id_is_replaced(world: World, offered: str) -> None:
+    seen = set()
+    for _ in range(3):
+        reply = await world.call(None, "GET", "/health", headers=(("X-Request-Id", offered),))
+        seen.add(reply.headers["x-request-id"])
+    assert len(seen) == 3
+    assert all(re.fullmatch(r"test-[0-9a-f]+", made) for made in seen)
+
+
+class Broken:
+    """Stands for any defect: its text holds what must not get out."""
+
+    async def __call__(self, *_arguments: Any) -> Any:
+        raise RuntimeError(SECRET)
+
+
+@pytest.mark.parametrize(
+    ("target", "who", "method", "path", "body"),
+    [
+        ("fastq.engine.Engine.submit", "client", "POST", "/jobs", {"payload": SECRET}),
+        ("fastq.engine.Engine.lease", "worker", "POST", "/jobs/lease", None),
+        ("fastq.engine.Engine.ack", "worker", "POST", f"/jobs/{SECRET}/ack", None),
+        ("fastq.engine.Engine.job", "client", "GET", f"/jobs/{SECRET}", None),
+        ("fastq.keys.LogKeyStore.revoke", "client", "DELETE", f"/keys/{SECRET}", None),
+        ("fastq.auth.Authenticator.principal", "client", "GET", f"/{SECRET}", None),
+    ],
+)
+async def test_a_defect(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    target: str,
+    who: str,
+    method: str,
+    path: str,
+    body: Any,
+) -> None:
+    monkeypatch.setattr(target, Broken())
+    reply = await world.call(who, method, path, body, (("X-Request-Id", "id-1"),))
+    assert reply.status == 500
+    assert reply.json == {"error": "internal error", "code": "internal", "request_id": "id-1"}
+    assert reply.headers["x-request-id"] == "id-1"
+    (record,) = [record for record in caplog.records if record.name == "fastq.http"]
+    assert record.levelno == logging.ERROR
+    assert record.__dict__["request_id"] == "id-1"
+    assert record.exc_info
+    assert SECRET not in record.getMessage(), "the path is not logged"
+    assert world.secrets[who] not in caplog.text
+    monkeypatch.undo()
+    assert (await world.call(None, "GET", "/health")).status == 200, "the connection goes on"
+
+
+async def test_the_access_log_has_templates_and_no_keys(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "fastq.http.access")
+    await world.call("client", "DELETE", f"/keys/{world.secrets['worker']}")
+    await world.call("client", "GET", f"/{world.secrets['client']}")
+    lines = [record for record in caplog.records if record.name == "fastq.http.access"]
+    assert [record.getMessage() for record in lines] == ["DELETE /keys/{key}", "GET (no route)"]
+    assert [record.__dict__["status"] for record in lines] == [403, 404]
+    assert not any(secret in caplog.text for secret in world.secrets.values())
+
+
+async def test_the_access_log_is_off(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    await world.call("client", "GET", "/keys")
+    assert not caplog.records
+
+
+async def test_no_answer_repeats_a_key(world: World) -> None:
+    """But the one that makes it."""
+    for who, method, path, body in (
+        ("client", "GET", "/keys", None),
+        ("admin", "GET", "/admin/keys", None),
+        ("client", "DELETE", f"/keys/{world.secrets['worker']}", None),
+        ("admin", "DELETE", f"/keys/{world.secrets['worker']}", None),
+        ("admin", "DELETE", f"/keys/{world.secrets['worker']}", None),
+        ("worker", "GET", "/keys", None),
+        (None, "GET", "/openapi.json", None),
+    ):
+        reply = await world.call(who, method, path, body)
+        said = reply.body + repr(reply.headers).encode()
+        assert not any(secret.encode() in said for secret in world.secrets.values()), (method, path)
+
+
+# --- too much ---------------------------------------------------------------------------------------------------------
+
+
+class Raises:
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def __call__(self, *_arguments: Any) -> Any:
+        raise self._error
+
+
+async def test_overloaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastq.engine.Engine.submit", Raises(Overloaded("too much waits")))
+    reply = await world.call("client", "POST", "/jobs", {"payload": "p"})
+    refused(reply, 503, "too much waits", "overloaded")
+    assert reply.headers["retry-after"] == "1"
+
+
+async def test_disk_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastq.engine.Engine.submit", Raises(DiskFull("no space left in the data directory")))
+    reply = await world.call("client", "POST", "/jobs", {"payload": "p"})
+    refused(reply, 507, "no space left in the data directory", "disk_full")
+
+
+# --- nothing is said before it is durable -----------------------------------------------------------------------------
+
+
+async def test_no_answer_comes_before_its_change_is_durable(world: World) -> None:
+    running_id, waiting_id = await world.submit(), await world.submit()
+    await world.lease()
+    bodies: list[tuple[str, str, str, bytes | None]] = [
+        ("client", "POST", "/jobs", b'{"payload":"p"}'),
+        ("worker", "POST", "/jobs/lease", None),
+        ("worker", "POST", f"/jobs/{running_id}/ack", None),
+        ("client", "GET", f"/jobs/{waiting_id}", None),
+        ("client", "GET", "/jobs/absent", None),
+        ("worker", "POST", f"/jobs/{running_id}/ack", b"{}"),
+        ("admin", "POST", "/admin/keys", b'{"name":"n","owner_id":"o","type":"client"}'),
+        ("admin", "GET", "/admin/keys", None),
+        ("admin", "DELETE", f"/keys/{world.key_ids['stranger']}", None),
+        ("stranger", "GET", "/keys", None),
+    ]
+    world.log.hold()
+    wires = []
+    for who, method, path, body in bodies:
+        wire = await world.connect()
+        await wire.send(request_bytes(method, path, (world.bearer(who),), body))
+        await world.until_at_work()
+        wires.append(wire)
+        for _ in range(20):
+            await asyncio.sleep(0)
+    waiting = [asyncio.create_task(wire.reply()) for wire in wires]
+    done, _ = await asyncio.wait(waiting, timeout=0.05)
+    assert not done
+    world.log.release()
+    assert [(await task).status for task in waiting] == [201, 200, 200, 200, 404, 400, 201, 200, 200, 401]

@@ -1,0 +1,449 @@
+"""HTTP as it comes: limits, malformed requests, slow clients, pipelining. Over raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from fastq.http import protocol
+from fastq.http.protocol import (
+    CHUNK_EXTENSION_BYTES_MAX,
+    DISCARDED_BYTES_MAX,
+    HEAD_BYTES_MAX,
+    HEADERS_MAX,
+    PIPELINED_MAX,
+    URL_BYTES_MAX,
+)
+from tests.http.wire import Wire, request_bytes
+from tests.http.world import World
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def refused(wire: Wire, status: int, message: str) -> None:
+    """The next answer says so, in JSON, and is the connection's last byte."""
+    reply = await wire.reply()
+    assert (reply.status, reply.error) == (status, message)
+    assert reply.json["code"] == "bad_http"
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["connection"] == "close"
+    assert reply.headers["x-request-id"]
+    assert await wire.closed()
+
+
+def with_header(line: bytes) -> bytes:
+    return b"GET /health HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n"
+
+
+def post_jobs(world: World, *lines: str, body: bytes = b"") -> bytes:
+    """POST /jobs by the client key with these header lines as they are."""
+    name, value = world.bearer("client")
+    head = "\r\n".join(["POST /jobs HTTP/1.1", "Host: x", f"{name}: {value}", *lines])
+    return head.encode() + b"\r\n\r\n" + body
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def head_of(size: int) -> bytes:
+    frame = with_header(b"X: ")
+    return with_header(b"X: " + b"a" * (size - len(frame)))
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 4000])
+async def test_head_size(world: World, pieces: int) -> None:
+    wire = await world.connect()
+    for data, fine in ((head_of(HEAD_BYTES_MAX), True), (head_of(HEAD_BYTES_MAX + 1), False)):
+        step = len(data) // pieces
+        for at in range(0, len(data), step):
+            await wire.send(data[at : at + step])
+            if pieces < 100:
+                await asyncio.sleep(0)
+        if fine:
+            assert (await wire.reply()).status == 200
+    await refused(wire, 431, f"the request's head must be at most {HEAD_BYTES_MAX} bytes")
+
+
+@pytest.mark.parametrize("line", [b"X: " + b"a" * 4_000_000, b"X" * 4_000_000, b"A: b\r\n" * 20_000])
+async def test_huge_head(world: World, line: bytes) -> None:
+    wire = await world.connect()
+    await wire.send(with_header(line))
+    assert (await wire.reply()).status == 431
+    assert await wire.closed()
+
+
+async def test_head_without_end_is_not_gathered(world: World) -> None:
+    wire = await world.connect()
+    await wire.send(b"GET /health HTTP/1.1\r\nX: ")
+    await wire.send(b"a" * HEAD_BYTES_MAX)
+    await refused(wire, 431, f"the request's head must be at most {HEAD_BYTES_MAX} bytes")
+
+
+async def test_header_count(world: World) -> None:
+    wire = await world.connect()
+    lines = [b"H%d: v" % number for number in range(HEADERS_MAX - 1)]
+    await wire.send(with_header(b"\r\n".join(lines)))
+    assert (await wire.reply()).status == 200
+    await wire.send(with_header(b"\r\n".join([*lines, b"One: more"])))
+    await refused(wire, 431, f"there must be at most {HEADERS_MAX} headers")
+
+
+async def test_url_size(world: World) -> None:
+    wire = await world.connect()
+    path = "/health?" + "x" * (URL_BYTES_MAX - len("/health?"))
+    await wire.send(request_bytes("GET", path))
+    assert (await wire.reply()).status == 200
+    await wire.send(request_bytes("GET", path + "x"))
+    await refused(wire, 414, f"the URL must be at most {URL_BYTES_MAX} bytes")
+
+
+async def test_url_without_end(world: World) -> None:
+    wire = await world.connect()
+    await wire.send(b"GET /" + b"x" * URL_BYTES_MAX)
+    await refused(wire, 414, f"the URL must be at most {URL_BYTES_MAX} bytes")
+
+
+HOST = "there must be exactly one valid Host header"
+CODING = "Transfer-Encoding must be chunked, alone, and without Content-Length"
+MALFORMED = "the request is not valid HTTP"
+VERSION = "the HTTP version must be 1.1 or 1.0"
+
+# (request, status, message)
+BAD_REQUESTS = [
+    (b"GET /health HTTP/1.1\r\n\r\n", 400, HOST),
+    (with_header(b"Host: x"), 400, HOST),
+    (with_header(b"host: y"), 400, HOST),
+    (b"GET /health HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", 400, HOST),
+    (b"GET /health HTTP/1.1\r\nHost: x, y\r\n\r\n", 400, HOST),
+    (b"GET /health HTTP/1.1\r\nHost: x y\r\n\r\n", 400, HOST),
+    (b"GET /health HTTP/1.1\r\nHost: x/\r\n\r\n", 400, HOST),
+    (b"GET /health HTTP/1.1\r\nHost: \xc3\xa9\r\n\r\n", 400, HOST),
+    (b"hello\r\n\r\n", 400, MALFORMED),
+    (b"\x16\x03\x01\x02\x00\x01\x00", 400, MALFORMED),  # TLS
+    (b"GET\r\n\r\n", 400, MALFORMED),
+    (b"GET /health\r\n\r\n", 505, VERSION),
+    (b"get /health HTTP/1.1\r\nHost: x\r\n\r\n", 400, MALFORMED),
+    (b"BREW /pot HTTP/1.1\r\nHost: x\r\n\r\n", 400, MALFORMED),
+    (b"GET /health HTTP/3.7\r\nHost: x\r\n\r\n", 400, MALFORMED),
+    (b"GET /health HTTP/2.0\r\nHost: x\r\n\r\n", 505, VERSION),
+    (b"GET /health HTTP/0.9\r\nHost: x\r\n\r\n", 505, VERSION),
+    (b"GET /health HTTP/1.1\nHost: x\n\n", 400, MALFORMED),  # bare line feeds
+    (b"GET /health HTTP/1.1\r\nHost: x\rX: y\r\n\r\n", 400, MALFORMED),  # a bare carriage return
+    (with_header(b"X : y"), 400, MALFORMED),  # a space before the colon
+    (with_header(b"X\x00: y"), 400, MALFORMED),
+    (with_header(b"X: y\x00"), 400, MALFORMED),
+    (with_header(b"X: y\x01"), 400, MALFORMED),
+    (with_header(b"X"), 400, MALFORMED),
+    (with_header(b": y"), 400, MALFORMED),
+    (b"GET /health HTTP/1.1\r\n Host: x\r\n\r\n", 400, MALFORMED),
+    (b"GET /caf\xe9 HTTP/1.1\r\nHost: x\r\n\r\n", 400, MALFORMED),
+    (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", 400, MALFORMED),
+    (with_header(b"Content-Length: -1"), 400, MALFORMED),
+    (with_header(b"Content-Length: +1"), 400, MALFORMED),
+    (with_header(b"Content-Length: 1x"), 400, MALFORMED),
+    (with_header(b"Content-Length: 0x10"), 400, MALFORMED),
+    (with_header(b"Content-Length: 1, 1"), 400, MALFORMED),
+    (with_header(b"Content-Length: 1\r\nContent-Length: 1"), 400, MALFORMED),
+    (with_header(b"Content-Length: 1\r\nContent-Length: 2"), 400, MALFORMED),
+    (with_header(b"Content-Length: 99999999999999999999999"), 400, MALFORMED),
+    (with_header(b"Transfer-Encoding: chunked\r\nContent-Length: 5"), 400, MALFORMED),
+    (with_header(b"Content-Length: 5\r\nTransfer-Encoding: chunked"), 400, MALFORMED),
+    (with_header(b"Transfer-Encoding: gzip, chunked"), 400, CODING),
+    (with_header(b"Transfer-Encoding: chunked, gzip"), 400, MALFORMED),
+    (with_header(b"Transfer-Encoding: identity"), 400, CODING),
+    (with_header(b"Transfer-Encoding: xchunked"), 400, CODING),
+    (with_header(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), 400, MALFORMED),
+    (b"POST /jobs HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, CODING),
+    (b"\r\n" * HEAD_BYTES_MAX, 431, f"the request's head must be at most {HEAD_BYTES_MAX} bytes"),
+]
+
+
+@pytest.mark.parametrize(("data", "status", "message"), BAD_REQUESTS, ids=lambda value: repr(value)[:50])
+async def test_bad_request(world: World, data: bytes, status: int, message: str) -> None:
+    wire = await world.connect()
+    await wire.send(HEALTH + data + HEALTH)
+    assert (await wire.reply()).body == b"OK", "what came before is answered"
+    await refused(wire, status, message)
+
+
+# --- requests that are unusual and fine -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /health HTTP/1.1\r\nHost:\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhOST: [::1]:8080\r\n\r\n",
+        b"GET http://x/health HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /%68ealth HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /health?a=b#c HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+        with_header(b"Transfer-Encoding: Chunked") + b"5;a=b\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
+    ],
+)
+async def test_unusual_request(world: World, data: bytes) -> None:
+    wire = await world.connect()
+    await wire.send(data + HEALTH)
+    assert (await wire.reply()).body == (await wire.reply()).body == b"OK"
+
+
+async def test_http_1_0_is_answered_and_closed(world: World) -> None:
+    wire = await world.connect()
+    await wire.send(b"GET /health HTTP/1.0\r\n\r\n")
+    reply = await wire.reply()
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+    assert await wire.closed()
+
+
+@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
+async def test_no_other_protocol_is_spoken(world: World, upgrade: bytes) -> None:
+    wire = await world.connect()
+    await wire.send(with_header(b"Connection: Upgrade\r\nUpgrade: " + upgrade) + HEALTH)
+    reply = await wire.reply()
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+    assert await wire.closed()
+
+
+async def test_every_split_of_a_request(world: World) -> None:
+    """A request and the next one, cut once, anywhere."""
+    wire = await world.connect()
+    body = b'{"payload":"\r\n\r\n"}'.replace(b"\r\n\r\n", b"\\r\\n\\r\\n")
+    data = post_jobs(world, f"Content-Length: {len(body)}", body=body) + HEALTH
+    for at in range(1, len(data)):
+        await wire.send(data[:at])
+        await asyncio.sleep(0)
+        await wire.send(data[at:])
+        assert (await wire.reply()).status == 201
+        assert (await wire.reply()).body == b"OK"
+
+
+# --- chunked bodies ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[1], [255, 256, 257], [100_000, 1], [7] * 500])
+async def test_chunked_body(world: World, sizes: list[int]) -> None:
+    payload = "x" * (sum(sizes) - len('{"payload":""}')) if sum(sizes) > 20 else "x"
+    body = json.dumps({"payload": payload}, separators=(",", ":")).encode()
+    chunks, at = [], 0
+    for size in [*sizes, len(body)]:
+        if part := body[at : at + size]:
+            chunks.append(b"%x\r\n" % len(part) + part + b"\r\n")
+        at += size
+    wire = await world.connect()
+    await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=b"".join(chunks) + b"0\r\n\r\n") + HEALTH)
+    assert (await wire.reply()).status == 201
+    assert (await wire.reply()).body == b"OK"
+    assert (await world.lease())["payload"] == payload
+
+
+@pytest.mark.parametrize("ahead", [b"", b"5\r\nhello\r\n", b"300\r\n" + b"x" * 0x300 + b"\r\n"])
+async def test_chunk_extension(world: World, ahead: bytes) -> None:
+    """What is long is refused whether it ends or not; what is short is taken wherever it lies."""
+    limit = CHUNK_EXTENSION_BYTES_MAX
+    for size in (limit, 3 * limit, 4_000_000):
+        wire = await world.connect()
+        extension = b";" + b"e" * (size - 1)
+        body = ahead + b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"
+        await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=body))
+        if size <= limit:
+            assert (await wire.reply()).error.startswith("invalid JSON")
+        else:
+            await refused(wire, 400, f"a chunk extension or trailer must be at most {limit} bytes")
+
+
+async def test_trailers_are_limited(world: World) -> None:
+    wire = await world.connect()
+    trailers = b"".join(b"T%d: v\r\n" % number for number in range(HEADERS_MAX))
+    await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=b"0\r\n" + trailers))
+    await refused(wire, 431, f"there must be at most {HEADERS_MAX} headers")
+
+
+@pytest.mark.parametrize(
+    "body", [b"x\r\n", b"-1\r\n", b"5\r\nhelloX", b"5 \r\nhello\r\n", b"fffffffffffffffff\r\n", b"5\nhello"]
+)
+async def test_bad_chunks(world: World, body: bytes) -> None:
+    wire = await world.connect()
+    await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=body))
+    await refused(wire, 400, MALFORMED)
+    assert world.engine.core.counts()["jobs"] == 0
+
+
+async def test_a_chunked_body_past_the_limit(world: World) -> None:
+    wire = await world.connect()
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=chunk * 20))
+    assert (await wire.reply()).status == 413
+    await wire.send(b"0\r\n\r\n" + HEALTH)
+    assert (await wire.reply()).body == b"OK", "the rest of the body is passed over"
+
+
+async def test_a_body_without_end_is_not_read_for_ever(world: World) -> None:
+    wire = await world.connect()
+    await wire.send(post_jobs(world, f"Content-Length: {10**12}", body=b"{"))
+    assert (await wire.reply()).status == 413
+    assert await wire.pour(b" " * (1 << 20), times=10 * DISCARDED_BYTES_MAX >> 20)
+
+
+# --- bodies that do not come whole ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 30", "Transfer-Encoding: chunked"])
+async def test_half_a_body_is_no_request(world: World, framing: str) -> None:
+    """Though what has come would be a whole JSON text."""
+    wire = await world.connect()
+    text = b'{"payload":"p"}'
+    body = text if "Length" in framing else b"%x\r\n" % len(text) + text + b"\r\n"
+    await wire.send(post_jobs(world, framing, body=body))
+    await world.until_at_work()
+    wire.half_close()
+    await wire.rest()
+    await world.until_at_rest()
+    assert world.engine.core.counts()["jobs"] == 0
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_silence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.02)
+    wire = await world.connect()
+    assert await wire.closed()
+
+
+@pytest.mark.parametrize("before", [b"", HEALTH])
+@pytest.mark.parametrize("begun", [b"G", b"GET /health HTTP/1.1\r\nHost: x\r\n", b"\r\n"])
+async def test_slow_head(world: World, monkeypatch: pytest.MonkeyPatch, before: bytes, begun: bytes) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.05)
+    wire = await world.connect()
+    await wire.send(before + begun)
+    if before:
+        assert (await wire.reply()).status == 200
+    await refused(wire, 408, "the request's head must come within 0 s")
+
+
+async def test_a_head_does_not_win_time_by_dripping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.1)
+    wire = await world.connect()
+    await wire.send(b"GET /health HTTP/1.1\r\n")
+    await wire.pour(b"X: y\r\n", times=50, pause_s=0.01)
+    assert (await wire.reply()).status == 408
+
+
+async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "BODY_S_MAX", 0.05)
+    wire = await world.connect()
+    await wire.send(post_jobs(world, "Content-Length: 20", body=b'{"payload":'))
+    await refused(wire, 408, "the request's body must come within 0 s")
+    assert world.engine.core.counts()["jobs"] == 0
+
+
+async def test_a_body_that_is_late_for_an_answer_already_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "BODY_S_MAX", 0.05)
+    wire = await world.connect()
+    await wire.send(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
+    assert (await wire.reply()).status == 401
+    assert await wire.closed()
+
+
+async def test_an_idle_connection_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for a head runs from its first byte, not from the last answer."""
+    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.02)
+    wire = await world.connect()
+    await wire.send(HEALTH)
+    assert (await wire.reply()).status == 200
+    await asyncio.sleep(0.1)
+    await wire.send(HEALTH)
+    assert (await wire.reply()).status == 200
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
+    """Far more than are read ahead, of several kinds, some refused."""
+    wire = await world.connect()
+    many = 5 * PIPELINED_MAX
+    kinds = [
+        (post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}'), 201),
+        (HEALTH, 200),
+        (b"GET /nope HTTP/1.1\r\nHost: x\r\n\r\n", 401),
+        (post_jobs(world, "Content-Length: 2", body=b"{}"), 400),
+    ]
+    sent = b"".join(
+        kinds[number % 4][0].replace(b"\r\n", b"\r\nX-Request-Id: n%d\r\n" % number, 1) for number in range(many)
+    )
+
+    async def send() -> None:
+        await wire.send(sent)
+
+    sending = asyncio.create_task(send())
+    for number in range(many):
+        reply = await wire.reply()
+        assert (reply.status, reply.headers["x-request-id"]) == (kinds[number % 4][1], f"n{number}")
+    await sending
+    assert world.engine.core.counts()["jobs"] == many // 4
+
+
+async def test_a_flood_of_pipelined_requests_waits_its_turn(world: World) -> None:
+    """While one answer is held back, no more than PIPELINED_MAX requests behind it are taken in."""
+    world.log.hold()
+    wire = await world.connect()
+    await wire.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}') + HEALTH * 5_000)
+    await world.until_at_work()
+    (connection,) = world.server.server_state.connections
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(connection.pipeline) == PIPELINED_MAX  # type: ignore[union-attr]
+    world.log.release()
+    assert (await wire.reply()).status == 201
+    for _ in range(5_000):
+        assert (await wire.reply()).body == b"OK"
+
+
+@pytest.mark.parametrize(
+    "bad", [b"nonsense\r\n\r\n", b"POST /jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"]
+)
+async def test_a_refusal_waits_for_the_answers_before_it(world: World, bad: bytes) -> None:
+    world.log.hold()
+    wire = await world.connect()
+    await wire.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}') + HEALTH + bad + HEALTH)
+    await world.until_at_work()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    world.log.release()
+    assert (await wire.reply()).status == 201
+    assert (await wire.reply()).body == b"OK"
+    await refused(wire, 400, MALFORMED)
+
+
+async def test_shutdown_answers_what_is_under_way(world: World) -> None:
+    world.log.hold()
+    wire = await world.connect()
+    idle = await world.connect()
+    await idle.send(HEALTH)
+    assert (await idle.reply()).status == 200
+    await wire.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}'))
+    await world.until_at_work()
+    for connection in list(world.server.server_state.connections):
+        connection.shutdown()
+    assert await idle.closed()
+    world.log.release()
+    reply = await wire.reply()
+    assert (reply.status, reply.headers["connection"]) == (201, "close")
+    assert await wire.closed()
+
+
+async def test_a_client_that_vanishes_takes_nothing_with_it(world: World) -> None:
+    world.log.hold()
+    for _ in range(20):
+        wire = await world.connect()
+        await wire.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}') * 3 + b"GET /he")
+        await world.until_at_work()
+        wire.abort()
+    world.log.release()
+    assert (await world.call(None, "GET", "/health")).status == 200
+    await world.until_at_rest()
+    assert world.engine.core.counts()["jobs"] >= 1

@@ -1,0 +1,23 @@
+"""What the log's tests share: the preloaded recorder, and a directory whose syncs cost nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.log.disk import build_shim
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_shim(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A directory in memory: what is tried here is what is written, not the device."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)

@@ -1,0 +1,78 @@
+"""What only the log in memory can do: hold a batch, fail, and crash in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fastq.errors import LogFailed
+from fastq.log.memory import MemoryLog
+from tests.log.writer import Writer
+
+
+async def started() -> tuple[MemoryLog, Writer]:
+    log = MemoryLog()
+    return log, await Writer(log).open().start()
+
+
+async def test_a_held_batch_is_durable_when_it_is_released() -> None:
+    log, writer = await started()
+    log.hold()
+    seq = writer.append("a", b"1")
+    writer.kick()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert writer.log.tail.durable_seq == seq - 1
+    log.release()
+    await writer.settled()
+    assert writer.log.tail.durable_seq == seq
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_a_crash_keeps_the_batch_under_way_or_not(keep: bool) -> None:
+    log, writer = await started()
+    await writer.write("durable", b"1")
+    log.hold()
+    writer.append("under way", b"2")
+    writer.kick()
+    writer.append("not even that", b"3")
+    after = Writer(log.crash(keep_under_way=keep)).open()
+    assert list(after.documents()) == (["durable", "under way"] if keep else ["durable"])
+    await after.start()
+    await after.write("new", b"4")
+    log.release()
+    await asyncio.sleep(0)
+    assert list(after.documents())[-1] == "new"
+
+
+async def test_a_dead_log_calls_nobody() -> None:
+    log, writer = await started()
+    seq = writer.append("a", b"1")
+    writer.kick()
+    log.crash()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert writer.log.tail.durable_seq == seq - 1
+    assert not log.idle
+
+
+async def test_a_failed_batch_is_told_once_and_the_log_stays_failed() -> None:
+    log, writer = await started()
+    log.hold()
+    writer.append("a", b"1")
+    writer.kick()
+    log.fail(OSError(5, "the device is gone"))
+    assert isinstance(writer.failure, LogFailed)
+    assert not log.idle
+    await log.close()
+
+
+async def test_nothing_durable_at_a_place_is_an_error() -> None:
+    log = MemoryLog()
+    writer = Writer(log).open()
+    with pytest.raises(OSError, match="nothing durable"):
+        await log.read((1, 512, 8))
+    await writer.start()
+    with pytest.raises(OSError, match="nothing durable"):
+        await log.read((1, 10_000, 8))

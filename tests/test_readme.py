@@ -1,0 +1,38 @@
+"""What the README tells people to type works as it is written there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.served import ROOT, Served
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_first_five_minutes(tmp_path: Path) -> None:
+    lines = re.findall(r"^    (curl .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    submit, lease, ack, ask = lines[:4]
+    with Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server:
+        known = {"CLIENT": server.keys["client"], "WORKER": server.keys["worker"]}
+
+        def type_in(line: str) -> str:
+            assert "localhost:8080" in line
+            typed = line.replace("localhost:8080", f"localhost:{server.port}")
+            command = ["sh", "-ec", typed]
+            return subprocess.run(command, env=os.environ | known, capture_output=True, text=True, check=True).stdout
+
+        job_id = json.loads(type_in(submit))["job_id"]
+        leased = json.loads(type_in(lease))
+        assert leased["job_id"] == job_id
+        known |= {"ID": job_id, "TOKEN": leased["lease_token"]}
+        assert type_in(ack) == ""
+        assert json.loads(type_in(ask))["state"] == "ACKED"
+        server.kill()
+        server.start()
+        assert json.loads(type_in(ask))["state"] == "ACKED"
