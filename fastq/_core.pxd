@@ -101,7 +101,7 @@ cdef struct Finished:       # jobs of one terminal state, in the order in which 
 # (a name is one length byte and its bytes), and what is left up to `bytes` is its body. docs/log-format.md has it all.
 
 cdef enum RecordType:
-    TRIM = 1                # at i64, oldest_segment u32, next_seq u64: what lies before that segment is not needed
+    TRIM = 1                # at i64, oldest_segment u32, next_seq u64, epoch u64: what lies before is not needed
     RESUME = 2              # at i64, epoch u64, next_seq u64
     SUBMIT = 3              # seq u64, created i64, max_retries u16, optional fields, body: the payload's JSON text
     LEASE = 4               # seq u64, lease_no u32, attempts u16, at i64, until i64, optional fields
@@ -114,6 +114,7 @@ cdef enum RecordType:
 
 cdef enum:
     RECORD_VERSION = 1
+    SMALL_RECORD_BYTES = 1200  # enough for any record about one job, beside payload, result and error text
     RECORD_HEAD_BYTES = 8   # type u8, version u8, flags u16, bytes u32 (head included)
     FRAME_HEAD_BYTES = 64   # in front of each batch; the log fills it in
 

@@ -19,6 +19,8 @@ RetryAt = Callable[[int], int]
 
 FRAME_HEAD_BYTES: int
 RECORD_VERSION: int
+SMALL_RECORD_BYTES: int
+"""Enough for any record about one job, beside payload, result and error text."""
 
 @final
 class Batch:
@@ -223,10 +225,11 @@ class Core:
         worker_id: str = "",
         legacy: bool = False,
         request_id: str = "",
+        bytes_max: int = 1 << 40,
     ) -> list[Leased]:
         """Lease up to `limit` jobs that are due, as one record: all of the first queue's before any of the next.
 
-        Within a queue the order is by priority, run_at, created_at and id.
+        Payloads add up to `bytes_max` at most, unless the first alone is larger. Within a queue the order is by priority, run_at, created_at and id.
         """
     def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[Leased]:
         """Those leases of an earlier request of this id, within a minute, that are still held."""

@@ -27,7 +27,9 @@ cdef extern from "Python.h":
 cdef extern from "<stdlib.h>":
     int posix_memalign(void** memory, size_t alignment, size_t size)
 
-globals().update(FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, RECORD_VERSION=RECORD_VERSION)
+globals().update(
+    FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, RECORD_VERSION=RECORD_VERSION, SMALL_RECORD_BYTES=SMALL_RECORD_BYTES
+)
 
 include "core/bytes.pxi"
 include "core/records.pxi"

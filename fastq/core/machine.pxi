@@ -7,7 +7,6 @@ cdef enum:
     ERROR_BYTES_MAX = 2048
     REQUESTS_MAX = 100_000          # request_ids that are remembered at most,
     REQUEST_US = 60_000_000         # and for how long
-    SMALL_RECORD_BYTES = 1200       # head, fixed part and every name there can be: enough for a record without a body
     STATES = 6
 
 cdef int64_t NEVER_US = <int64_t>1 << 62
@@ -157,10 +156,11 @@ cdef class Core:
         return id_text(now_us, seq, self.tag)
 
     def lease(self, int64_t now_us, list queues, int limit, *, int64_t lease_ms, str key_id, str worker_id="",
-              bint legacy=False, str request_id=""):
+              bint legacy=False, str request_id="", uint64_t bytes_max=1 << 40):
         cdef bytes key = key_id.encode(), worker = worker_id.encode(), request = request_id.encode()
         cdef list leased = []
         cdef uint32_t available, slot
+        cdef uint64_t payload_bytes = 0
         self.let_in(now_us, ADVANCE_AT_LEASE)
         available = min(<uint32_t>limit, self.ready_in(queues))
         if available == 0:
@@ -170,6 +170,9 @@ cdef class Core:
         try:
             while len(leased) < <Py_ssize_t>available:
                 slot = self.first_ready(queues)
+                payload_bytes += job_at(&self.t, slot).place.bytes
+                if leased and payload_bytes > bytes_max:
+                    break
                 self.append_lease(slot, now_us, now_us + lease_ms * 1000, key, worker, request, legacy)
                 leased.append(self.leased_view(job_at(&self.t, slot)))
         finally:
@@ -334,11 +337,11 @@ cdef class Core:
 
     def trim(self, int64_t now_us, uint32_t oldest_segment):
         cdef Place place
-        cdef uint32_t n = RECORD_HEAD_BYTES + 20
+        cdef uint32_t n = RECORD_HEAD_BYTES + 28
         cdef char* p
         assert oldest_segment > self.oldest_segment
         p = self.tail.reserve(n, &place)
-        put_u64(put_u32(put_i64(put_head(p, TRIM, 0, n), now_us), oldest_segment), self.next_seq)
+        put_u64(put_u64(put_u32(put_i64(put_head(p, TRIM, 0, n), now_us), oldest_segment), self.next_seq), self.epoch)
         self.commit(p, n, &place)
 
     def live_records(self, records, uint32_t segment, uint32_t offset):
@@ -509,12 +512,13 @@ cdef class Core:
     cdef int apply_trim(self, Reader* r) except -1:
         cdef int64_t at_us = <int64_t>get_int(r, 8)
         cdef uint32_t oldest_segment = <uint32_t>get_int(r, 4)
-        cdef uint64_t next_seq = get_int(r, 8)
+        cdef uint64_t next_seq = get_int(r, 8), epoch = get_int(r, 8)
         if r.short:
             return 0
         self.saw(at_us)
         self.oldest_segment = oldest_segment
         self.next_seq = max(self.next_seq, next_seq)
+        self.epoch = max(self.epoch, epoch)
         return 0
 
     cdef int apply_resume(self, Reader* r) except -1:
