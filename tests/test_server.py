@@ -31,6 +31,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def shell(line: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    environ["LD_PRELOAD"] = ""  # the sanitizer's library (./dev asan) is for Python only
     return subprocess.run(
         ["sh", "-c", line], env=os.environ | environ, capture_output=True, text=True, timeout=30, check=False
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -28,6 +29,7 @@ CHUNK_EXTENSION_BYTES_MAX = 256
 CHUNK_PIECE_BYTES = CHUNK_EXTENSION_BYTES_MAX + 32  # room for the size and the line's end
 HEAD_S_MAX = 10.0
 BODY_S_MAX = 30.0
+UNREAD_S_MAX = 60.0  # how long a client may leave answers unread that do not fit into buffers any more
 PIPELINED_MAX = 64  # requests read ahead of the one being answered
 DISCARDED_BYTES_MAX = 8 << 20  # of a body whose request was answered before it came
 LINGER_S = 1.0  # how long a refused client may take to read why before the connection goes
@@ -44,6 +46,15 @@ class Flow(FlowControl):
     def resume_reading(self) -> None:
         if not self.held:
             super().resume_reading()
+
+
+class AnswersTo:
+    """The transport as an answer sees it. To close it is to say that no answer follows: see `Protocol.end`."""
+
+    def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = end
 
 
 class Protocol(HttpToolsProtocol):
@@ -69,17 +80,20 @@ class Protocol(HttpToolsProtocol):
         self._deaf = False  # nothing that comes is parsed any more
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_for = ("", 0)
+        self._unread: asyncio.TimerHandle | None = None
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = Flow(transport)
+        self._answers_to = AnswersTo(transport, self.end)
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
         self._stop_deadline()
+        self._stop_unread()
         self.pipeline.clear()
         if self._active is not None:
             self._active.disconnected = True
@@ -95,6 +109,37 @@ class Protocol(HttpToolsProtocol):
             self._unparsed += data
             return
         self._parse(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_S_MAX, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_unread()
+
+    def end(self) -> None:
+        """Close the connection when all is written.
+
+        While a request is coming in, only our side is closed at first: a connection that is closed with input unread
+        is reset, and the reset can overtake the answer.
+        """
+        self._deaf = True
+        self._stop_deadline()
+        self._unset_keepalive_if_required()
+        self.pipeline.clear()
+        if not self.transport.can_write_eof() or not (self._in_body or self._in_head or self._unparsed):
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.held = False
+        self.flow.resume_reading()
+        self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _should_upgrade(self) -> bool:
         return False
@@ -190,6 +235,7 @@ class Protocol(HttpToolsProtocol):
         if codings and (codings != [b"chunked"] or lengths or version == "1.0"):
             raise ConnectionRefused(400, "Transfer-Encoding must be chunked, alone, and without Content-Length")
         super().on_headers_complete()
+        self.cycle.transport = self._answers_to  # type: ignore[assignment]
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
         self._in_head = False
@@ -226,7 +272,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._active = None
-        if self._refusal is not None and not self.pipeline:
+        if self._deaf and not self.pipeline:
             self.server_state.total_requests += 1
             self._send_refusal()
             return
@@ -273,24 +319,17 @@ class Protocol(HttpToolsProtocol):
         return b"".join(lines) + body
 
     def _send_refusal(self) -> None:
-        """Write it and half-close: closing at once, with unread input, could take the answer away from the client."""
-        if self.transport.is_closing() or self._refusal is None:
-            return
-        self.transport.write(self._refusal)
-        self._refusal = None
-        if not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self.transport.write_eof()
-        self.flow.held = False
-        self.flow.resume_reading()
-        self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+        if self._refusal is not None and not self.transport.is_closing():
+            self.transport.write(self._refusal)
+            self._refusal = None
+            self._in_head = True  # for all we know: what was refused has no end
+            self.end()
 
     def _discard(self, size: int) -> None:
         self._discarded_bytes += size
         if self._discarded_bytes > DISCARDED_BYTES_MAX:
             self._deaf = True
-            self.transport.close()
+            self.transport.abort()
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
