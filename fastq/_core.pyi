@@ -86,6 +86,9 @@ class Tail:
     def unsynced_bytes(self) -> int:
         """Of records appended and not yet durable."""
     @property
+    def record_bytes_max(self) -> int:
+        """The largest record that a whole segment takes, as far as one is ready."""
+    @property
     def segments_offered(self) -> int:
         """Segments that are ready and not yet begun."""
     @property

@@ -365,8 +365,17 @@ class Engine:
             self.core.put_document(self._clock.now_us(), kind, name, body, key_id)
         await self._commits.settled()
 
+    async def settled(self) -> None:
+        """Return when every change made so far is durable: whoever shows a document waits for it."""
+        await self._commits.settled()
+
     def now_us(self) -> int:
         return self._clock.now_us()
+
+    @property
+    def record_bytes_max(self) -> int:
+        """The largest record that a segment takes."""
+        return self._tail.record_bytes_max
 
     @property
     def disk_full(self) -> bool:

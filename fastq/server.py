@@ -217,7 +217,7 @@ def _http_config(settings: Settings, app: object) -> uvicorn.Config:
 async def _drain(engine: Engine, server: HttpServer) -> None:
     """Take no more work, answer what is under way, and have connections closed."""
     logger.info("stopping: no more work is taken; what is under way is committed and answered")
-    engine.draining = True
+    engine.drain()
     loop = asyncio.get_running_loop()
     loop.call_later(STOP_S, _give_up)
     await asyncio.sleep(DRAIN_S)

@@ -141,6 +141,11 @@ cdef class Tail:
         assert first_offset % self.align == 0 and bytes % self.align == 0
         self.offered.append((number, first_offset, bytes))
 
+    @property
+    def record_bytes_max(self):
+        segments = [(self.segment_end + self.align) if self.segment else 0, *(found[2] for found in self.offered)]
+        return max(0, max(segments) - <int64_t>(4 * self.align + FRAME_HEAD_BYTES + CHUNK_ALIGN))
+
     def take(self):
         cdef Batch batch
         if self.taken_count == self.ring_count:
