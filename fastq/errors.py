@@ -235,6 +235,12 @@ class DirectoryLocked(StartError):
     exit_code = 75
 
 
+class DirectoryFailed(StartError):
+    """The data directory could not be read or written: the device failed, or is full."""
+
+    exit_code = 74
+
+
 class LogDamaged(StartError):
     """Acknowledged data is damaged or missing. The message names the file, the offset and the sequences."""
 

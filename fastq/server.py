@@ -25,7 +25,7 @@ from fastq import __version__
 from fastq.auth import Authenticator
 from fastq.clock import Clock, start_us, wall_us
 from fastq.engine import Engine, EngineOptions
-from fastq.errors import ApiError, BadSetting, LogFailed, StartError
+from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, StartError
 from fastq.first_start import FirstKeys, make_first_keys
 from fastq.http.app import HttpOptions, create_app
 from fastq.http.protocol import Protocol
@@ -42,7 +42,6 @@ FINISH_S = 5  # then requests that are under way have so long
 STOP_S = 9.5  # and the whole stop ends by then, one way or the other
 SAVE_USED_S = 600.0
 BACKLOG = 2048
-EXIT_IO_ERROR = 74
 
 
 def run(settings: Settings) -> int:
@@ -60,7 +59,7 @@ def run(settings: Settings) -> int:
         return error.exit_code
     except OSError as error:
         print(f"fastq: {error}", file=sys.stderr)
-        return EXIT_IO_ERROR
+        return DirectoryFailed.exit_code
     except KeyboardInterrupt:  # before the loop took over the signals
         return 130
     return 0
@@ -117,6 +116,8 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
         return engine, engine.open()
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise BadSetting(f"WAL_DIR: '{settings.directory}' cannot be used: {error.strerror}") from None
+    except OSError as error:
+        raise DirectoryFailed(f"the data directory '{settings.directory}': {error}") from error
 
 
 # --- on the loop ------------------------------------------------------------------------------------------------------

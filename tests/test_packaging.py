@@ -60,7 +60,8 @@ def wheel(sdist: Path) -> Path:
     """Built from the source distribution, so that what is missing there is missed."""
     unpacked = sdist.parent.parent / "unpacked"
     with tarfile.open(sdist) as archive:
-        archive.extractall(unpacked, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian 12's Python has no filters yet
+        archive.extractall(unpacked)
     (source,) = unpacked.iterdir()
     return build("wheel", source, sdist.parent.parent / "wheel")
 

@@ -54,6 +54,7 @@ class ReadySegments:
         self._on_made, self._on_failed, self._draw = on_made, on_failed, draw
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
+        self._durable_seq: int | None = None
         self._work: asyncio.Future[int | None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -64,14 +65,21 @@ class ReadySegments:
         Args:
             durable_seq: the last durable frame of this opening; None if there is none yet.
         """
+        self._durable_seq = durable_seq
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._work is not None or self._retry is not None or self._stopping.is_set():
             return
-        if self._unsealed and durable_seq is not None:
-            self._shorten(self._unsealed[0], durable_seq)
+        if self._unsealed and self._durable_seq is not None:
+            self._work = self._loop.run_in_executor(
+                self._thread, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq
+            )
+            self._work.add_done_callback(self._shortened)
         elif self._tail.segments_offered < READY_SEGMENTS:
             head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
             self._work = self._loop.run_in_executor(self._thread, self._make, head)
-            self._work.add_done_callback(lambda work: self._made(head, durable_seq, work))
+            self._work.add_done_callback(lambda work: self._made(head, work))
 
     async def close(self) -> None:
         """Break off what is under way."""
@@ -88,13 +96,13 @@ class ReadySegments:
         spare = spare or fill_spare(self._directory, head.file_bytes, self._stopping.is_set)
         return None if spare is None else name_segment(spare, head)
 
-    def _made(self, head: SegmentHead, durable_seq: int | None, work: asyncio.Future[int | None]) -> None:
+    def _made(self, head: SegmentHead, work: asyncio.Future[int | None]) -> None:
         self._work = None
         error = work.exception()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             self.disk_full = True
             if not self._stopping.is_set():
-                self._retry = self._loop.call_later(RETRY_S, self._try_again, durable_seq)
+                self._retry = self._loop.call_later(RETRY_S, self._try_again)
             return
         if error is not None:
             self._fail(error)
@@ -108,23 +116,19 @@ class ReadySegments:
         self._next = replace(self._next, number=head.number + 1)
         self._on_made(head, fd)
         self._tail.offer_segment(head.number, head.first_offset, head.file_bytes)
-        self.look(durable_seq)
+        self._go_on()
 
-    def _try_again(self, durable_seq: int | None) -> None:
+    def _try_again(self) -> None:
         self._retry = None
-        self.look(durable_seq)
+        self._go_on()
 
-    def _shorten(self, ending: Ending, durable_seq: int) -> None:
-        self._work = self._loop.run_in_executor(self._thread, seal_and_shorten, self._directory, ending, durable_seq)
-        self._work.add_done_callback(lambda work: self._shortened(durable_seq, work))
-
-    def _shortened(self, durable_seq: int, work: asyncio.Future[int | None]) -> None:
+    def _shortened(self, work: asyncio.Future[int | None]) -> None:
         self._work = None
         self._unsealed.pop(0)
         error = work.exception()
         # Without space for it (a file system that copies on write) the next opening tries again.
         if error is None or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-            self.look(durable_seq)
+            self._go_on()
         else:
             self._fail(error)
 

@@ -158,14 +158,20 @@ def name_segment(spare: Path, head: SegmentHead, frames: bytes = b"") -> int:
         A descriptor open for reading and writing.
     """
     fd = os.open(spare, os.O_RDWR)
+    named = False
     try:
         write_all(fd, head.pack(), 0)
         write_all(fd, frames, head.first_offset)
         os.fsync(fd)
         os.rename(spare, segment_path(spare.parent, head.number))
+        named = True
         sync_directory(spare.parent)
-    except BaseException:
+    except OSError as error:
         os.close(fd)
+        if named:
+            # Whether the name is durable is not known and must not be tried again: no full disk to wait out.
+            raise OSError(errno.EIO, f"the directory could not be synced: {error.strerror}") from error
+        spare.unlink()  # a sync of it may have failed, and another would say nothing about what that one lost
         raise
     return fd
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastq.log.memory import MemoryLog
-
 from fastq import server
 from fastq.__main__ import main
+from fastq.log.memory import MemoryLog
 
 
 def _in_memory(directory: object, **sizes: Any) -> MemoryLog:

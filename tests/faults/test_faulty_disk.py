@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class Faulty(Served):
 
     def __init__(self, directory: Path, library: Path, **settings: str) -> None:
         self._prefix = directory.with_name("fault")
-        faults = {"LD_PRELOAD": str(library), "FAULTY_DISK": str(self._prefix)}
+        preload = f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()  # after a sanitizer's, if there is one
+        faults = {"LD_PRELOAD": preload, "FAULTY_DISK": str(self._prefix)}
         super().__init__(directory, **SMALL, **faults, **settings)
 
     def fail(self, what: str) -> None:

@@ -32,7 +32,8 @@ def run(*argv: str, cwd: Path = ROOT) -> tuple[int, str]:
 
 # --- ruff -------------------------------------------------------------------------------------------------------------
 
-RUFF = [str(BIN / "ruff"), "check", "--quiet", "--output-format=concise", "--config", str(ROOT / "pyproject.toml")]
+# Without its cache: ruff may remember how imports were sorted before a module was there.
+RUFF = [str(BIN / "ruff"), "check", "--no-cache", "-q", "--output-format=concise", f"--config={ROOT}/pyproject.toml"]
 
 
 def test_lint() -> None:

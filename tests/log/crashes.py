@@ -161,7 +161,8 @@ def trace_lives(shim: Path, scratch: Path, seed: int, lives: int, *how: str) -> 
     data, trace = scratch / "data", scratch / "trace"
     data.mkdir(exist_ok=True)
     trace.unlink(missing_ok=True)
-    environment = os.environ | {"LD_PRELOAD": str(shim), "IOTRACE_DIR": str(data), "IOTRACE_FILE": str(trace)}
+    preload = f"{os.environ.get('LD_PRELOAD', '')} {shim}".strip()  # after a sanitizer's library, if there is one
+    environment = os.environ | {"LD_PRELOAD": preload, "IOTRACE_DIR": str(data), "IOTRACE_FILE": str(trace)}
     command = [sys.executable, "-m", "tests.log.life", str(data), str(seed), str(lives), *how]
     subprocess.run(command, env=environment, check=True, timeout=120)
     return read_trace(trace)

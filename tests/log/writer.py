@@ -99,18 +99,36 @@ class Writer:
         self._turn.set()
 
 
-async def write_log(directory: Path, bodies: list[bytes], *, close: bool = True, first: int = 0, **shape: int) -> None:
+async def write_log(
+    directory: Path, bodies: list[bytes], *, close: bool = True, first: int = 0, when_quiet: bool = False, **shape: int
+) -> None:
     """One life of a local log: a frame for each body, named by its number from `first` on.
 
-    Without `close` the files are left as a killed process leaves them.
+    Without `close` the files are left as a killed process leaves them. With `when_quiet` the log's background work
+    ends first.
     """
     writer = await Writer(local(directory, **shape)).open().start()
     for number, body in enumerate(bodies, first):
         await writer.write(str(number), body)
+    if when_quiet:
+        await quiet(writer)
     if close:
         await writer.log.close()
     else:
         await abandon(writer)
+
+
+async def quiet(writer: Writer) -> None:
+    """Wait until the segments that were to be made or shortened are."""
+    log = writer.log
+    assert isinstance(log, LocalLog) and log._ready is not None
+    while log._ready._work is not None:
+        await asyncio.wait([log._ready._work])
+
+
+def write(directory: Path, bodies: list[bytes], **how: int) -> None:
+    """`write_log` for tests that have no loop."""
+    asyncio.run(write_log(directory, bodies, **how))  # type: ignore[arg-type]
 
 
 async def abandon(writer: Writer) -> None:
