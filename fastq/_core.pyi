@@ -193,8 +193,8 @@ class Core:
     def __init__(self, tail: Tail) -> None: ...
 
     # at every start: first `identify`, then `replay` of all there is, then `resume`
-    def identify(self, database_id: bytes, secret: bytes) -> None:
-        """16 bytes each, drawn when the log was made. Job ids and lease tokens are made from them."""
+    def identify(self, database_id: bytes) -> None:
+        """16 random bytes, drawn when the log was made. Job ids and lease tokens are made from them."""
     def resume(self, now_us: int, epoch: int) -> None:
         """The server serves again: running leases get until now + min(their length, 30 s), if that is later."""
     def replay(self, records: Buffer, segment: int, offset: int) -> int:

@@ -75,7 +75,7 @@ class Committer:
         if not missing:
             await self.settled()
             return [record for record in cached if record is not None]
-        reading = self._loop.create_task(self._log.read(missing))
+        reading = asyncio.ensure_future(self._log.read(missing))
         try:
             await self.settled()
         except BaseException:

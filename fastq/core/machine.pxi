@@ -79,13 +79,14 @@ cdef class Core:
 
     # --- deciding: the start ------------------------------------------------------------------------------------------
 
-    def identify(self, bytes database_id, bytes secret):
-        cdef uint64_t tag
-        assert len(database_id) == 16 and len(secret) == 16 and not self.database_id
+    def identify(self, bytes database_id):
+        cdef SipKey seed
+        assert len(database_id) == 16 and not self.database_id
         self.database_id = database_id
-        memcpy(&tag, <const char*>database_id, 8)
-        self.tag = tag & ((1 << TAG_BITS) - 1)
-        memcpy(&self.key, <const char*>secret, 16)
+        memcpy(&seed, <const char*>database_id, 16)
+        self.tag = seed.k0 & ((1 << TAG_BITS) - 1)
+        self.key.k0 = siphash(seed, b"lease token 0", 13)
+        self.key.k1 = siphash(seed, b"lease token 1", 13)
 
     def resume(self, int64_t now_us, uint64_t epoch):
         cdef Place place

@@ -6,7 +6,7 @@ log says when it is durable. One batch is under way at a time: while it is writt
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,8 +21,8 @@ Replay = Callable[[memoryview, int, int], int]
 class Replayer(Protocol):
     """Who is told what the log holds, while it is opened."""
 
-    def identify(self, database_id: bytes, secret: bytes) -> None:
-        """Before all else: the two values of 16 bytes that were drawn when the log was made."""
+    def identify(self, database_id: bytes) -> None:
+        """Before all else: the 16 random bytes that were drawn when the log was made."""
 
     def replay(self, records: memoryview, segment: int, offset: int) -> int:
         """The records of one frame, the first of which lies at `offset` of `segment`; how many there were."""
@@ -79,7 +79,7 @@ class Log(Protocol):
     def commit(self, batch: Batch) -> None:
         """Write and sync `batch`, the next in sequence. Returns at once; `idle` is false until it is durable."""
 
-    async def read(self, places: Sequence[Place]) -> list[bytes]:
+    def read(self, places: Sequence[Place]) -> Awaitable[list[bytes]]:
         """The bytes of durable records that are no longer in the tail's cache, in the order asked for.
 
         Raises:

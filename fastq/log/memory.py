@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 SEGMENT_BYTES = 64 << 20
 READY_SEGMENTS = 2
 DATABASE_ID = b"a log in memory."
-SECRET = b"which has secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class MemoryLog:
 
     def open(self, replayer: Replayer) -> Opened:
         assert self._state == "new", "a log is opened once"
-        replayer.identify(self._database_id, SECRET)
+        replayer.identify(self._database_id)
         self._state = "open"
         self._epoch += 1
         records = 0
@@ -115,9 +114,11 @@ class MemoryLog:
     def _read(self, place: Place) -> bytes:
         segment, offset, length = place
         at = bisect_right(self._frames, (segment, offset), key=lambda frame: (frame.segment, frame.offset)) - 1
+        if at < 0:
+            raise OSError(f"nothing durable at {place}")
         frame = self._frames[at]
         start = offset - frame.offset
-        if at < 0 or frame.segment != segment or start + length > len(frame.records):
+        if frame.segment != segment or start + length > len(frame.records):
             raise OSError(f"nothing durable at {place}")
         return frame.records[start : start + length]
 

@@ -238,7 +238,7 @@ def test_a_deep_backlog_comes_out_in_exact_order() -> None:
     core = Core(tail)
     for number in range(1, 9):
         tail.offer_segment(number, 4096, 16 << 20)
-    core.identify(b"d" * 16, b"k" * 16)
+    core.identify(b"d" * 16)
     waiting: list[tuple[int, int, int, str]] = []
     now_us = START_US
     for step in range(20_000):

@@ -30,7 +30,7 @@ class World:
         """A new core over what is durable, as a start does it."""
         self.tail = Tail(512, 4096, 16 * 1024)
         self.core = Core(self.tail)
-        self.core.identify(bytes(range(16)), b"k" * 16)
+        self.core.identify(bytes(range(16)))
         for segment, offset, records in self.frames:
             self.core.replay(records, segment, offset)
         self.tail.resume(self.seq + 1)
@@ -247,7 +247,7 @@ class World:
         self.sync()
         before = self.core.state_hash()
         replayed = Core(Tail(512, 0, 4096))
-        replayed.identify(bytes(range(16)), b"k" * 16)
+        replayed.identify(bytes(range(16)))
         for segment, offset, records in self.frames:
             replayed.replay(records, segment, offset)
         assert replayed.state_hash() == before, "a replay does not give what live work gave"

@@ -109,11 +109,11 @@ async def test_a_place_is_read_back_also_after_a_restart(home: Home) -> None:
     await writer.log.close()
     again = await Writer(home.again(writer.log)).open().start()
     for place, records in again.places:
-        assert await again.log.read(place) == records
+        assert await again.log.read([place]) == [records]
     segment, offset, length = again.places[-1][0]
-    assert await again.log.read((segment, offset + 3, length - 5)) == again.places[-1][1][3:-2]
+    assert await again.log.read([(segment, offset + 3, length - 5)]) == [again.places[-1][1][3:-2]]
     with pytest.raises(OSError, match=r"."):
-        await again.log.read((again.places[-1][0][0] + 50, 4096, 10))
+        await again.log.read([(again.places[-1][0][0] + 50, 4096, 10)])
     await again.log.close()
 
 
