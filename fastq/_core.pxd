@@ -146,7 +146,8 @@ cdef enum CloseFlag:
     CLOSE_RESULT = 16       # no field: the body is a result
     CLOSE_KNOWN = 31
 
-cdef enum JobFlag:          # JOB: seq u64, state u8, attempts u16, run_at i64, [run], SUBMIT record, [CLOSE], [LEASE record]
+# JOB: seq u64, state u8, attempts u16, run_at i64, [run], the SUBMIT record as it was, [CLOSE record], [LEASE record]
+cdef enum JobFlag:
     JOB_RUN = 1             # lease_no u32, lease_ms u32, until i64, ended i64, legacy u8, outcome u8,
                             #   closings u8, and for each, newest first: lease_no u32, outcome u8, digest u64
     JOB_CLOSE = 2           # the last CLOSE record as it was

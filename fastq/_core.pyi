@@ -209,8 +209,16 @@ class Core:
 
     # jobs
     def submit(
-        self, now_us: int, payload: bytes, *, owner_id: str, key_id: str, max_retries: int, priority: int = 0,
-        run_at_us: int = 0, queue: str = "default",
+        self,
+        now_us: int,
+        payload: bytes,
+        *,
+        owner_id: str,
+        key_id: str,
+        max_retries: int,
+        priority: int = 0,
+        run_at_us: int = 0,
+        queue: str = "default",
     ) -> str:
         """Store a job and return its id. `payload` is JSON text; `run_at_us` 0 or in the past counts as now."""
     def submit_many(
@@ -228,17 +236,25 @@ class Core:
         worker_id: str = "",
         legacy: bool = False,
         request_id: str = "",
-        bytes_max: int = 1 << 40,
+        bytes_max: int = ...,
     ) -> list[Leased]:
         """Lease up to `limit` jobs that are due, as one record: all of the first queue's before any of the next.
 
-        Payloads add up to `bytes_max` at most, unless the first alone is larger. Within a queue the order is by priority, run_at, created_at and id.
+        Payloads add up to `bytes_max` at most, unless the first alone is larger. Within a queue the order is by
+        priority, run_at, created_at and id.
         """
     def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[Leased]:
         """Those leases of an earlier request of this id, within a minute, that are still held."""
     def ack(
-        self, now_us: int, job_id: str, token: str | None, *, key_id: str, result: bytes | None = None,
-        error: str = "", retry_at: RetryAt | None = None,
+        self,
+        now_us: int,
+        job_id: str,
+        token: str | None,
+        *,
+        key_id: str,
+        result: bytes | None = None,
+        error: str = "",
+        retry_at: RetryAt | None = None,
     ) -> bool:
         """End an attempt: ok if `error` is empty, else RETRY not before `retry_at(attempt)`, or DEAD if none is left.
 
@@ -275,9 +291,7 @@ class Core:
         """When `expire` or `advance` will next have something to do; a time past every limit if never."""
 
     # what may go
-    def forget(
-        self, now_us: int, state: str, ended_before_us: int, count_max: int, bytes_max: int, limit: int
-    ) -> int:
+    def forget(self, now_us: int, state: str, ended_before_us: int, count_max: int, bytes_max: int, limit: int) -> int:
         """Remove up to `limit` jobs of a terminal state, oldest first, that are too old or too many; how many."""
     def trim(self, now_us: int, oldest_segment: int) -> None:
         """Say that nothing before this segment is needed any more: everything live in it was moved."""

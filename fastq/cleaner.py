@@ -28,9 +28,7 @@ LAG_BYTES_SHARE = 4  # work is slowed when the log is over its bound by a fourth
 class Cleaner:
     """One task beside the engine."""
 
-    def __init__(
-        self, core: Core, log: Log, committer: Committer, now_us: Callable[[], int], slack_bytes: int
-    ) -> None:
+    def __init__(self, core: Core, log: Log, committer: Committer, now_us: Callable[[], int], slack_bytes: int) -> None:
         self._core, self._log, self._committer, self._now_us = core, log, committer, now_us
         self._slack_bytes = slack_bytes
         self._wanted = asyncio.Event()

@@ -17,7 +17,7 @@ UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until 
 
 
 class Committer:
-    """Group commit without a timer: while a batch is being synced the next one fills, and goes when the sync returns."""
+    """Group commit without a timer: while one batch is being synced the next fills, and goes when the sync returns."""
 
     def __init__(self, log: Log, before_commit: Callable[[], None], on_failed: Callable[[BaseException], None]) -> None:
         """

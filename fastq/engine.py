@@ -14,6 +14,7 @@ from fastq.commands import LEASED_BYTES_MAX, Ack, Connection, Lease, Principal, 
 from fastq.committer import Committer
 from fastq.errors import ApiError, CleanerBehind, CoreFailed, Draining, JobNotFound
 from fastq.log import Log, Opened
+from fastq.results import JobStatus, LeasedJob
 from fastq.waiters import Waiter, WaitList
 
 SLICE = 1000  # how many leases expire, delayed jobs become due, or finished jobs go, before other work gets its turn
@@ -39,38 +40,6 @@ class EngineOptions:
     finished_jobs_max: int = 1_000_000  # of each terminal state
     finished_bytes_max: int = 4 << 30  # of each terminal state, in the log
     log_slack_bytes: int = 256 << 20  # what the log may take beyond twice what is live
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedJob:
-    """A lease and what to work on. `payload` is JSON text."""
-
-    job_id: str
-    payload: bytes
-    token: str
-    attempt: int
-    lease_until_us: int
-    created_us: int
-    priority: int
-    max_retries: int
-    queue: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """A job as a reader sees it. `result` is JSON text; `error` is the last attempt's, empty if it had none."""
-
-    job_id: str
-    state: str
-    attempts: int
-    max_retries: int
-    priority: int
-    queue: str
-    created_us: int
-    run_at_us: int
-    lease_until_us: int | None
-    result: bytes | None
-    error: str
 
 
 class Engine:

@@ -110,6 +110,10 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
         backoff_factor=settings.backoff_factor,
         backoff_cap_ms=settings.backoff_cap_ms,
         owner_isolation=settings.owner_isolation,
+        retention_acked_ms=settings.retention_acked_ms,
+        retention_dead_ms=settings.retention_dead_ms,
+        finished_jobs_max=settings.finished_jobs_max,
+        log_slack_bytes=settings.log_slack_bytes,
     )
     engine = Engine(log, options, random.SystemRandom().random)
     try:

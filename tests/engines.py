@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from fastq.clock import Clock
 from fastq.commands import Lease, Principal
-from fastq.engine import Engine, EngineOptions, LeasedJob
+from fastq.engine import Engine, EngineOptions
 from fastq.log.memory import MemoryLog
+from fastq.results import LeasedJob
 
 START_US = 1_700_000_000_000_000
 CLIENT = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read"}))
@@ -30,7 +31,7 @@ class Hand:
 
 
 class Running:
-    def __init__(self, log: MemoryLog, hand: Hand, options: EngineOptions, jitter: float) -> None:
+    def __init__(self, log: Any, hand: Hand, options: EngineOptions, jitter: float) -> None:
         self.log, self.hand = log, hand
         self.failures: list[BaseException] = []
         self.engine = Engine(log, options, lambda: jitter)
@@ -41,7 +42,8 @@ class Running:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self.log.release()
+        if isinstance(self.log, MemoryLog):
+            self.log.release()
         if not self.failures:
             await self.engine.stop()
 
@@ -51,7 +53,7 @@ class Running:
 
 
 def running(
-    log: MemoryLog | None = None, hand: Hand | None = None, options: EngineOptions | None = None, jitter: float = 0.5
+    log: Any = None, hand: Hand | None = None, options: EngineOptions | None = None, jitter: float = 0.5
 ) -> Running:
     return Running(log or MemoryLog(), hand or Hand(), options or EngineOptions(lease_check_ms=10), jitter)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+
+import pytest
 
 from fastq.commands import Ack, Lease, Submit
 from fastq.engine import EngineOptions
-from fastq.errors import JobNotFound
+from fastq.errors import JobNotFound, LogDamaged
+from fastq.log.local import LocalLog
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, running, until
 
 SEGMENT_BYTES = 64 << 10
 SLACK_BYTES = 4 * SEGMENT_BYTES
-SMALL = EngineOptions(
-    lease_check_ms=10, retention_acked_ms=1000, retention_dead_ms=1000, log_slack_bytes=SLACK_BYTES
-)
+SMALL = EngineOptions(lease_check_ms=10, retention_acked_ms=1000, retention_dead_ms=1000, log_slack_bytes=SLACK_BYTES)
 
 
 def small_log() -> MemoryLog:
@@ -35,6 +37,10 @@ async def churn(r: Running, rng: random.Random, jobs: int, left: dict[str, tuple
                 await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, result=b'"r"', error=error))
                 del left[leased.job_id]
         r.hand.us += rng.randrange(20_000)
+
+
+def segments(directory: Path) -> list[Path]:
+    return sorted(directory.glob("segment-*"))
 
 
 async def all_there(r: Running, left: dict[str, tuple[str, bytes]]) -> None:
@@ -72,6 +78,44 @@ async def test_the_log_stays_within_its_bound_and_nothing_is_lost() -> None:
             (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b")))
             assert leased.payload == waiting.pop(leased.job_id)
         assert not waiting
+
+
+async def test_the_files_of_a_log_go_and_it_opens_again(tmp_path: Path) -> None:
+    """The same on disk: kills (no last words) between rounds, and the directory within its bound."""
+    rng, hand = random.Random(2), Hand()
+    left: dict[str, tuple[str, bytes]] = {}
+    for _ in range(4):
+        log = LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=16 << 10)
+        async with running(log, hand, SMALL) as r:
+            await all_there(r, left)
+            await churn(r, rng, 500, left)
+
+            async def is_clean(r: Running = r, log: LocalLog = log) -> bool:
+                await r.engine.submit(CLIENT, Submit(b"1", queue="ticks"))
+                return log.used_bytes <= r.engine.cleaner.bound_bytes
+
+            await until(is_clean)
+            assert r.engine.cleaner.freed_segments > 5
+            await all_there(r, left)
+        on_disk = sum(path.stat().st_size for path in segments(tmp_path))
+        assert on_disk <= r.engine.cleaner.bound_bytes + 4 * SEGMENT_BYTES
+    assert not (tmp_path / "segment-00000001").exists()
+    log = LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=512)
+    async with running(log, hand, SMALL) as r:
+        waiting = {job_id: payload for job_id, (state, payload) in left.items() if state == "READY"}
+        for _ in range(len(waiting)):
+            (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b")))
+            assert leased.payload == waiting.pop(leased.job_id)
+
+
+async def test_a_missing_first_segment_is_refused_after_cleaning_too(tmp_path: Path) -> None:
+    hand = Hand()
+    async with running(LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=512), hand, SMALL) as r:
+        await churn(r, random.Random(3), 500, {})
+        assert r.engine.core.oldest_segment > 1
+    segments(tmp_path)[0].unlink()
+    with pytest.raises(LogDamaged, match="is missing"):
+        running(LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=512), hand, SMALL).engine.open()
 
 
 async def test_finished_jobs_go_by_age_and_by_count() -> None:

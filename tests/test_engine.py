@@ -23,6 +23,7 @@ from fastq.errors import (
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, OTHER, START_US, WORKER, Hand, Running, is_pending, running, until
 
+
 class FullDisk(MemoryLog):
     """No segment is made beyond the first two."""
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from fastq.commands import Ack, Lease, Submit
-from fastq.engine import EngineOptions, LeasedJob
+from fastq.engine import EngineOptions
+from fastq.results import LeasedJob
 from tests.engines import CLIENT, WORKER, Hand, Running, is_pending, running, until
 
 # The check interval is a minute: what a test sees in time, an event has brought.

@@ -167,7 +167,9 @@ cdef class Core:
         if available == 0:
             return leased
         if available > 1:
-            self.tail.begin_group(available * <uint32_t>(RECORD_HEAD_BYTES + 33 + len(key) + len(worker) + len(request)))
+            self.tail.begin_group(
+                available * <uint32_t>(RECORD_HEAD_BYTES + 33 + len(key) + len(worker) + len(request))
+            )
         try:
             while len(leased) < <Py_ssize_t>available:
                 slot = self.first_ready(queues)
@@ -308,7 +310,7 @@ cdef class Core:
             due_us = min(due_us, run_at(&self.t, job_at(&self.t, self.leased.slots[0]).run).lease_until_us)
         return due_us
 
-    # --- deciding: what may go -----------------------------------------------------------------------------------------
+    # --- deciding: what may go ----------------------------------------------------------------------------------------
 
     def forget(self, int64_t now_us, str state, int64_t ended_before_us, uint64_t count_max, uint64_t bytes_max,
                int limit):
@@ -594,7 +596,9 @@ cdef class Core:
         self.live_bytes += kept_bytes(&self.t, job)
         heap_push(&self.t, &self.leased, slot)
         if flags & LEASE_REQUEST_ID:
-            self.remember_request(f.at_us, f.key_id.p[:f.key_id.n], f.request_id.p[:f.request_id.n], job.seq, f.lease_no)
+            self.remember_request(
+                f.at_us, f.key_id.p[:f.key_id.n], f.request_id.p[:f.request_id.n], job.seq, f.lease_no
+            )
         self.saw(f.at_us)
         return 0
 

@@ -254,7 +254,7 @@ cdef void heap_rebuild(Tables* t, Heap* heap) noexcept nogil:
         heap_down(t, heap, pos, heap.slots[pos])
 
 
-# --- finished jobs, oldest first: a list through the runs ----------------------------------------------------------------
+# --- finished jobs, oldest first: a list through the runs -------------------------------------------------------------
 
 cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
     """The records of a job that replay needs."""

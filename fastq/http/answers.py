@@ -12,9 +12,9 @@ import msgspec
 import orjson
 from msgspec import Meta
 
-from fastq.engine import JobStatus, LeasedJob
 from fastq.errors import ApiError
 from fastq.keys import KeyRecord
+from fastq.results import JobStatus, LeasedJob
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 _EPOCH = datetime(1970, 1, 1)  # without a zone: orjson is told that it is UTC

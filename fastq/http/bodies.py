@@ -92,20 +92,23 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
     """How a job is leased. Without a body the lease may be acked without its token."""
 
     lease_ms: LeaseMs | None = None
-    queues: Annotated[
-        list[QueueName],
-        Meta(
-            min_length=1,
-            max_length=QUEUES_MAX,
-            description="In strict order: a job of the first queue that has one. Left out: the queue `default`.",
-        ),
-    ] | None = None
+    queues: (
+        Annotated[
+            list[QueueName],
+            Meta(
+                min_length=1,
+                max_length=QUEUES_MAX,
+                description="In strict order: a job of the first queue that has one. Left out: the queue `default`.",
+            ),
+        ]
+        | None
+    ) = None
     max: Annotated[int, Meta(ge=1, le=LEASES_MAX, description="With it the answer has `jobs`.")] | None = None
     wait_ms: Annotated[int, Meta(ge=0, le=WAIT_MS_MAX, description="How long to wait for a job.")] | None = None
     request_id: Annotated[
         str,
         Meta(
-            description=f"The same within a minute gets the same leases. At most {REQUEST_ID_BYTES_MAX} bytes of UTF-8.",
+            description=f"The same within a minute gets the same leases. At most {REQUEST_ID_BYTES_MAX} bytes.",
             extra_json_schema={"maxLength": REQUEST_ID_BYTES_MAX},
         ),
     ] = ""

@@ -11,7 +11,7 @@ from fastq.http import answers, bodies
 from fastq.http.errors import JSON
 from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
 
-
+CHANGES = (*WITH_BODY, *TOO_MUCH, DISK_FULL)  # what every change may be answered with
 CONNECTION = "fastq.connection"  # where a request's scope has the connection that its answer goes to
 
 
@@ -92,6 +92,9 @@ class Jobs:
         resp.data = answers.job_shown(job)
 
     def routes(self) -> list[Route]:
+        return [*self._submit_and_read(), *self._work()]
+
+    def _submit_and_read(self) -> list[Route]:
         return [
             Route(
                 "POST",
@@ -99,7 +102,7 @@ class Jobs:
                 "jobs:submit",
                 self.submit,
                 "Store a job",
-                (Answer(201, "the job is on stable storage", answers.JobCreated), *WITH_BODY, *TOO_MUCH, DISK_FULL, BEHIND),
+                (Answer(201, "the job is on stable storage", answers.JobCreated), *CHANGES, BEHIND),
                 bodies.SubmitBody,
             ),
             Route(
@@ -110,13 +113,26 @@ class Jobs:
                 "Store jobs, all of them or none",
                 (
                     Answer(201, "all jobs are on stable storage", answers.JobsCreated),
-                    *WITH_BODY,
-                    *TOO_MUCH,
-                    DISK_FULL,
+                    *CHANGES,
                     BEHIND,
                 ),
                 bodies.SubmitManyBody,
             ),
+            Route(
+                "GET",
+                "/jobs/{job_id}",
+                "jobs:read",
+                self.show,
+                "Look at a job",
+                (
+                    Answer(200, "the job as it is", answers.JobShown),
+                    Answer(404, "no such job, or one of another owner", answers.Failure),
+                ),
+            ),
+        ]
+
+    def _work(self) -> list[Route]:
+        return [
             Route(
                 "POST",
                 "/jobs/lease",
@@ -126,9 +142,7 @@ class Jobs:
                 (
                     Answer(200, "the job is leased; with `max`: the jobs", (answers.JobLeased, answers.JobsLeased)),
                     Answer(404, "no job is ready", answers.Failure),
-                    *WITH_BODY,
-                    *TOO_MUCH,
-                    DISK_FULL,
+                    *CHANGES,
                 ),
                 bodies.LeaseBody,
                 body_optional=True,
@@ -142,9 +156,7 @@ class Jobs:
                 (
                     Answer(200, "the end of the attempt is on stable storage; the body is empty"),
                     Answer(409, "the lease is lost: it ran out, or the token is an earlier one's", answers.Failure),
-                    *WITH_BODY,
-                    *TOO_MUCH,
-                    DISK_FULL,
+                    *CHANGES,
                 ),
                 bodies.AckBody,
                 body_optional=True,
@@ -157,9 +169,7 @@ class Jobs:
                 "End attempts",
                 (
                     Answer(200, "each is answered; what was accepted is on stable storage", answers.AcksAnswered),
-                    *WITH_BODY,
-                    *TOO_MUCH,
-                    DISK_FULL,
+                    *CHANGES,
                 ),
                 bodies.AckManyBody,
             ),
@@ -173,21 +183,8 @@ class Jobs:
                     Answer(200, "the lease lasts until then", answers.LeaseExtended),
                     Answer(404, "no such job", answers.Failure),
                     Answer(409, "the lease is lost: it ran out, or the token is an earlier one's", answers.Failure),
-                    *WITH_BODY,
-                    *TOO_MUCH,
-                    DISK_FULL,
+                    *CHANGES,
                 ),
                 bodies.ExtendBody,
-            ),
-            Route(
-                "GET",
-                "/jobs/{job_id}",
-                "jobs:read",
-                self.show,
-                "Look at a job",
-                (
-                    Answer(200, "the job as it is", answers.JobShown),
-                    Answer(404, "no such job, or one of another owner", answers.Failure),
-                ),
             ),
         ]

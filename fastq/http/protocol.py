@@ -222,7 +222,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[CONNECTION] = self._line  # type: ignore[typeddict-unknown-key]
+        self.scope[CONNECTION] = self._line  # type: ignore[literal-required]
         self._in_head = True
         self._header_count = 0
 

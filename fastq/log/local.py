@@ -19,7 +19,7 @@ from fastq.log.opening import Begun, begin
 from fastq.log.places import PlaceReader
 from fastq.log.ready import ReadySegments
 from fastq.log.recovery import Ending, Found, apply_frame, read_log, scan_segment
-from fastq.log.segments import SegmentHead, lock_directory, make_directory
+from fastq.log.segments import SegmentHead, lock_directory, make_directory, segment_path
 
 if TYPE_CHECKING:
     from fastq._core import Batch, Place
@@ -132,7 +132,8 @@ class LocalLog:
             end=begun.end, seq=self._durable_seq, prev_crc=begun.prev_crc,
         )  # fmt: skip
         self._ready = ReadySegments(
-            self._directory, self.tail, begun.head, self.oldest_segment, self._unsealed, self._segment_bytes, self._made, self._fail,
+            self._directory, self.tail, begun.head, self.oldest_segment, self._unsealed,
+            self._segment_bytes, self._made, self._fail,
             secrets.token_bytes,
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)

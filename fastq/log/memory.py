@@ -6,7 +6,6 @@ What it calls durable survives `crash`, and nothing else does. So it can stand f
 from __future__ import annotations
 
 import asyncio
-import errno
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass

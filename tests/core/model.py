@@ -151,9 +151,7 @@ class Model:
         over = max(0, len(finished) - count_max)
         too_old = sum(job.ended_us < ended_before_us for job in finished)
         assert len(gone) == max(over, too_old)
-        assert [self.jobs[job_id].ended_us for job_id in gone and sorted(gone, key=lambda i: self.jobs[i].ended_us)] == [
-            job.ended_us for job in finished[: len(gone)]
-        ]
+        assert sorted(self.jobs[job_id].ended_us for job_id in gone) == [job.ended_us for job in finished[: len(gone)]]
         for job_id in gone:
             del self.jobs[job_id]
 

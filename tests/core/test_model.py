@@ -111,7 +111,11 @@ class CoreAgainstModel(RuleBasedStateMachine):
         else:
             self.world.undelivered(job.job_id, token)
 
-    @rule(state=st.sampled_from(["ACKED", "DEAD"]), age_us=st.sampled_from(STEPS_US), count_max=st.sampled_from([0, 2, 99]))
+    @rule(
+        state=st.sampled_from(["ACKED", "DEAD"]),
+        age_us=st.sampled_from(STEPS_US),
+        count_max=st.sampled_from([0, 2, 99]),
+    )
     def forget(self, state: str, age_us: int, count_max: int) -> None:
         self.world.forget(state, age_us, count_max)
 

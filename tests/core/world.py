@@ -94,7 +94,8 @@ class World:
 
     def lease(self, lease_ms: int, legacy: bool, queues: list[str], limit: int = 1, request_id: str = "") -> None:
         held = self.core.leased_before(self.now_us, "k2", request_id)
-        assert sorted(lease.token for lease in held) == sorted(self.model.leased_before(self.now_us, request_id) * bool(request_id))
+        expected_held = self.model.leased_before(self.now_us, request_id) if request_id else []
+        assert sorted(lease.token for lease in held) == sorted(expected_held)
         if held:
             return
         granted = self.core.lease(
@@ -142,10 +143,10 @@ class World:
             attempts = self.model.jobs[job_id].attempts if job_id in self.model.jobs else 0
             try:
                 self.model.ack(self.now_us, job_id, token, result, error, self.retry_at(attempts))
-            except Refused as expected:
-                assert type(refusal).__name__ == expected.why
-            else:
-                assert refusal is None
+                expected = "NoneType"
+            except Refused as refused:
+                expected = refused.why
+            assert type(refusal).__name__ == expected
 
     def extend(self, job_id: str, token: str, lease_ms: int) -> None:
         try:
@@ -176,7 +177,7 @@ class World:
             return False
 
     def clean(self, stop_after: str) -> None:
-        """Move what is live out of the oldest segment, say that it is not needed, and throw it away; or part of that."""
+        """Move what is live out of the oldest segment, say that it is not needed, throw it away; or part of that."""
         self.sync()
         oldest = self.core.oldest_segment
         if not self.frames or self.frames[-1][0] <= oldest:
@@ -226,9 +227,7 @@ class World:
     def sync(self) -> None:
         while (batch := self.tail.take()) is not None:
             frame = bytes(batch)
-            assert (
-                len(frame) == batch.frame_bytes and batch.frame_bytes % 512 == 0 and batch.seq == self.seq + 1
-            )
+            assert len(frame) == batch.frame_bytes and batch.frame_bytes % 512 == 0 and batch.seq == self.seq + 1
             assert batch.offset + batch.frame_bytes <= SEGMENT_BYTES - 512
             assert not any(frame[FRAME_HEAD_BYTES + batch.record_bytes :]), "padding is not zero"
             records = frame[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes]
