@@ -90,7 +90,7 @@ def start(directory: Path, core: str) -> tuple[subprocess.Popen[str], str, str]:
 def batch_size(directory: Path) -> float:
     """Records a frame held on average in a log that nobody uses any more."""
     log = LocalLog(directory)
-    opened = log.open(lambda records, segment, offset: Core(Tail(512, 0, 4096)).replay(records, segment, offset))
+    opened = log.open(Core(Tail(512, 0, 4096)))
     asyncio.run(log.close())
     return opened.records / opened.frames
 

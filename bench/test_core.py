@@ -28,7 +28,7 @@ class Bare:
         self.core = Core(self.tail)
         self.now_us = START_US
         self.settle()
-        self.core.genesis(b"d" * 16, b"k" * 16)
+        self.core.identify(b"d" * 16)
         rng = random.Random(1)
         for i in range(jobs):
             self.submit(rng.randrange(-3, 4))

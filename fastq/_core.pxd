@@ -20,11 +20,13 @@ cdef enum Outcome:
     OUTCOME_OK = 1
     OUTCOME_ERROR = 2
     OUTCOME_EXPIRED = 3     # the lease ran out; logged by the server
+    OUTCOME_UNDELIVERED = 4 # nobody was there to take the lease: the attempt is given back
 
 # --- a job ------------------------------------------------------------------------------------------------------------
 
 cdef enum:
     NONE = 0xffffffff       # no index
+    DETACHED = 0xfffffffe   # of a run's older: the job is finished but in no list yet
 
 cdef struct Place:          # of one record in the log
     uint32_t segment
@@ -46,13 +48,16 @@ cdef struct Job:            # 72 bytes; one for each job that is not deleted
     uint8_t state           # [log] a State
     uint8_t heap            # [memory] which heap holds it: a HeapKind
 
-cdef struct Run:            # 56 bytes; one for each job that was ever leased
+cdef struct Run:            # 80 bytes; one for each job that was ever leased
     int64_t lease_until_us  # [log] the deadline of the last lease
     int64_t ended_us        # [log] when the last attempt ended; 0 while the first one runs
     uint32_t lease_no       # [log] counts every lease, never goes back: the fence
     uint32_t lease_ms       # [log] how long the last lease was asked for
     Place place             # [memory] of the last CLOSE record, which holds result and error
+    Place lease_place       # [memory] of the last LEASE record, which holds who leased it; needed while RUNNING
     uint32_t closing        # [log] index of the newest Closing; NONE if there is none
+    uint32_t older          # [memory] slots of the job that finished before and after it in the same state;
+    uint32_t newer          # [memory] NONE at the ends
     uint8_t legacy          # [log] leased by a request without a body: may be acked without a token
     uint8_t outcome         # [log] of the last attempt, 0 while there is none
 
@@ -79,24 +84,37 @@ cdef struct Heap:           # of job slots; four children a node
     uint32_t capacity
     uint8_t kind
 
-cdef struct Queue:
+cdef struct Queue:          # there while it has jobs
     Heap ready
     uint32_t name           # index in the names
+    uint32_t jobs           # in any state
+
+cdef struct Finished:       # jobs of one terminal state, in the order in which they came to it
+    uint32_t oldest         # slots; NONE if there are none
+    uint32_t newest
+    uint32_t last_added     # where the search for the next one's place begins
+    uint64_t count
+    uint64_t bytes          # of their records that replay needs
 
 # --- records ----------------------------------------------------------------------------------------------------------
 # All little-endian and without padding. A record is a head, a fixed part, optional fields in the order of their flags
 # (a name is one length byte and its bytes), and what is left up to `bytes` is its body. docs/log-format.md has it all.
 
 cdef enum RecordType:
-    GENESIS = 1             # database_id 16, token_key 16
+    TRIM = 1                # at i64, oldest_segment u32, next_seq u64, epoch u64: what lies before is not needed
     RESUME = 2              # at i64, epoch u64, next_seq u64
     SUBMIT = 3              # seq u64, created i64, max_retries u16, optional fields, body: the payload's JSON text
     LEASE = 4               # seq u64, lease_no u32, attempts u16, at i64, until i64, optional fields
     CLOSE = 5               # seq u64, lease_no u32, attempts u16, outcome u8, state u8, at i64, optional; body: result
-    DOCUMENT = 6            # at i64, kind u8, name; body: what is kept under (kind, name); DROPPED: nothing now
+    DOCUMENT = 6            # at i64, kind u8, name; body: what is kept under (kind, name). With DROPPED: nothing
+    EXTEND = 7              # seq u64, lease_no u32, at i64, until i64
+    GROUP = 8               # body: records that hold together, one after the other
+    JOB = 9                 # a whole job, written by the cleaner: see JobFlag
+    FORGET = 10             # at i64; body: the seqs (u64) of jobs that are there no more
 
 cdef enum:
     RECORD_VERSION = 1
+    SMALL_RECORD_BYTES = 1200  # enough for any record about one job, beside payload, result and error text
     RECORD_HEAD_BYTES = 8   # type u8, version u8, flags u16, bytes u32 (head included)
     FRAME_HEAD_BYTES = 64   # in front of each batch; the log fills it in
 
@@ -127,6 +145,14 @@ cdef enum CloseFlag:
     CLOSE_KEY_ID = 8        # name
     CLOSE_RESULT = 16       # no field: the body is a result
     CLOSE_KNOWN = 31
+
+# JOB: seq u64, state u8, attempts u16, run_at i64, [run], the SUBMIT record as it was, [CLOSE record], [LEASE record]
+cdef enum JobFlag:
+    JOB_RUN = 1             # lease_no u32, lease_ms u32, until i64, ended i64, legacy u8, outcome u8,
+                            #   closings u8, and for each, newest first: lease_no u32, outcome u8, digest u64
+    JOB_CLOSE = 2           # the last CLOSE record as it was
+    JOB_LEASE = 4           # the last LEASE record as it was
+    JOB_KNOWN = 7
 
 cdef enum DocumentFlag:
     DOCUMENT_DROPPED = 1    # no field

@@ -9,6 +9,8 @@ from typing import final
 
 from typing_extensions import Buffer
 
+from fastq.errors import ApiError
+
 Place = tuple[int, int, int]
 """Where one record is: segment number, offset in its file, length; the last two in bytes."""
 
@@ -17,6 +19,8 @@ RetryAt = Callable[[int], int]
 
 FRAME_HEAD_BYTES: int
 RECORD_VERSION: int
+SMALL_RECORD_BYTES: int
+"""Enough for any record about one job, beside payload, result and error text."""
 
 @final
 class Batch:
@@ -81,6 +85,9 @@ class Tail:
     @property
     def unsynced_bytes(self) -> int:
         """Of records appended and not yet durable."""
+    @property
+    def record_bytes_max(self) -> int:
+        """The largest record that a whole segment takes, as far as one is ready."""
     @property
     def segments_offered(self) -> int:
         """Segments that are ready and not yet begun."""
@@ -148,6 +155,34 @@ class JobView:
         """Of the record that ended the last attempt: see `close_result`. None if no attempt ended."""
 
 @final
+class LiveJob:
+    """A job whose SUBMIT record was found where the job says it is."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def place(self) -> Place: ...
+    @property
+    def close_place(self) -> Place | None: ...
+    @property
+    def lease_place(self) -> Place | None: ...
+
+@final
+class LiveDocument:
+    """A document that was found where it was last put."""
+
+    @property
+    def kind(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def segment(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def body_bytes(self) -> int: ...
+
+@final
 class Core:
     """The state machine. Methods that change state first append records to `tail`, then apply them.
 
@@ -157,9 +192,9 @@ class Core:
 
     def __init__(self, tail: Tail) -> None: ...
 
-    # once in a log's life, and once at every start
-    def genesis(self, database_id: bytes, token_key: bytes) -> None:
-        """The first record of a log: 16 random bytes each. Ids and lease tokens are made from them."""
+    # at every start: first `identify`, then `replay` of all there is, then `resume`
+    def identify(self, database_id: bytes) -> None:
+        """16 random bytes, drawn when the log was made. Job ids and lease tokens are made from them."""
     def resume(self, now_us: int, epoch: int) -> None:
         """The server serves again: running leases get until now + min(their length, 30 s), if that is later."""
     def replay(self, records: Buffer, segment: int, offset: int) -> int:
@@ -174,18 +209,52 @@ class Core:
 
     # jobs
     def submit(
-        self, now_us: int, payload: bytes, *, owner_id: str, key_id: str, max_retries: int, priority: int = 0,
-        run_at_us: int = 0, queue: str = "default",
+        self,
+        now_us: int,
+        payload: bytes,
+        *,
+        owner_id: str,
+        key_id: str,
+        max_retries: int,
+        priority: int = 0,
+        run_at_us: int = 0,
+        queue: str = "default",
     ) -> str:
         """Store a job and return its id. `payload` is JSON text; `run_at_us` 0 or in the past counts as now."""
+    def submit_many(
+        self, now_us: int, jobs: list[tuple[bytes, int, int, int, str]], *, owner_id: str, key_id: str
+    ) -> list[str]:
+        """Store jobs (payload, max_retries, priority, run_at_us, queue) as one record: all of them or none."""
     def lease(
-        self, now_us: int, *, lease_ms: int, key_id: str, worker_id: str = "", legacy: bool = False,
-        queue: str = "default",
-    ) -> Leased | None:
-        """Lease the first job of `queue` that is due, by priority, run_at, created_at and id; None if there is none."""
+        self,
+        now_us: int,
+        queues: list[str],
+        limit: int,
+        *,
+        lease_ms: int,
+        key_id: str,
+        worker_id: str = "",
+        legacy: bool = False,
+        request_id: str = "",
+        bytes_max: int = ...,
+    ) -> list[Leased]:
+        """Lease up to `limit` jobs that are due, as one record: all of the first queue's before any of the next.
+
+        Payloads add up to `bytes_max` at most, unless the first alone is larger. Within a queue the order is by
+        priority, run_at, created_at and id.
+        """
+    def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[Leased]:
+        """Those leases of an earlier request of this id, within a minute, that are still held."""
     def ack(
-        self, now_us: int, job_id: str, token: str | None, *, key_id: str, result: bytes | None = None,
-        error: str = "", retry_at: RetryAt | None = None,
+        self,
+        now_us: int,
+        job_id: str,
+        token: str | None,
+        *,
+        key_id: str,
+        result: bytes | None = None,
+        error: str = "",
+        retry_at: RetryAt | None = None,
     ) -> bool:
         """End an attempt: ok if `error` is empty, else RETRY not before `retry_at(attempt)`, or DEAD if none is left.
 
@@ -194,6 +263,22 @@ class Core:
         Raises:
             JobNotFound, NotAckable (no token, job not running), LeaseLost (any other token).
         """
+    def ack_many(
+        self, now_us: int, acks: list[tuple[str, str | None, bytes | None, str, RetryAt]], *, key_id: str
+    ) -> list[ApiError | None]:
+        """End attempts (job_id, token, result, error, retry_at): those that may end as one record.
+
+        Returns:
+            For each None, or why it was refused.
+        """
+    def extend(self, now_us: int, job_id: str, token: str, lease_ms: int) -> int:
+        """Let a lease last until now + `lease_ms`, if that is later than it does; the deadline.
+
+        Raises:
+            JobNotFound, LeaseLost.
+        """
+    def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
+        """Take a lease back that reached nobody, the attempt too. False if it is no longer the present one."""
     def job(self, now_us: int, job_id: str) -> JobView:
         """Raises JobNotFound."""
 
@@ -204,6 +289,18 @@ class Core:
         """Let up to `limit` delayed jobs that are due join their ready heaps; how many did. Logs nothing."""
     def next_due_us(self) -> int:
         """When `expire` or `advance` will next have something to do; a time past every limit if never."""
+
+    # what may go
+    def forget(self, now_us: int, state: str, ended_before_us: int, count_max: int, bytes_max: int, limit: int) -> int:
+        """Remove up to `limit` jobs of a terminal state, oldest first, that are too old or too many; how many."""
+    def trim(self, now_us: int, oldest_segment: int) -> None:
+        """Say that nothing before this segment is needed any more: everything live in it was moved."""
+    def live_records(self, records: Buffer, segment: int, offset: int) -> list[LiveJob | LiveDocument]:
+        """What replay still needs of the records of one frame, the first of which lies at `offset` of `segment`."""
+    def move_job(self, live: LiveJob, submit: bytes, close: bytes | None, lease: bytes | None) -> bool:
+        """Write a whole job to the tail, with the records at its places. False: these are no longer its places."""
+    def move_document(self, now_us: int, live: LiveDocument) -> bool:
+        """Write a document to the tail again. False: it has changed since."""
 
     # documents: small named values that live in the log beside the jobs (keys; later queues and schedules)
     def put_document(self, now_us: int, kind: int, name: str, body: bytes, key_id: str = "") -> None: ...
@@ -216,7 +313,17 @@ class Core:
         """The latest time that any record states; 0 for an empty log."""
     @property
     def database_id(self) -> bytes:
-        """Empty before `genesis`."""
+        """Empty before `identify`."""
+    @property
+    def oldest_segment(self) -> int:
+        """The first segment that replay needs."""
+    @property
+    def live_bytes(self) -> int:
+        """Of the records of jobs that replay needs."""
+    watching: bool
+    """Whether `take_touched` is to know where jobs become ready."""
+    def take_touched(self) -> set[str]:
+        """The queues in which jobs became ready since the last call."""
     def counts(self) -> dict[str, int]:
         """Jobs by state as stored (READY includes the scheduled ones); `delayed` and `jobs` beside them."""
     def skipped(self) -> int:

@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset
 from collections import deque
 
 from fastq.errors import (
+    ApiError,
     CoreFailed,
     JobNotFound,
     LeaseLost,
@@ -26,12 +27,16 @@ cdef extern from "Python.h":
 cdef extern from "<stdlib.h>":
     int posix_memalign(void** memory, size_t alignment, size_t size)
 
-globals().update(FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, RECORD_VERSION=RECORD_VERSION)
+globals().update(
+    FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, RECORD_VERSION=RECORD_VERSION, SMALL_RECORD_BYTES=SMALL_RECORD_BYTES
+)
 
 include "core/bytes.pxi"
+include "core/records.pxi"
 include "core/tail.pxi"
 include "core/tables.pxi"
 include "core/ids.pxi"
-include "core/records.pxi"
 include "core/views.pxi"
 include "core/machine.pxi"
+include "core/moving.pxi"
+include "core/proof.pxi"

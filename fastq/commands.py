@@ -5,7 +5,9 @@ A command holds only values that the engine can use as they are: no field of it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 # The limits of semantics that a request is held against. Passing one is a 400 that names the field and the limit.
 PAYLOAD_BYTES_MAX = 1 << 20
@@ -19,6 +21,13 @@ WORKER_ID_BYTES_MAX = 200
 OWNER_ID_BYTES_MAX = 128
 KEY_NAME_BYTES_MAX = 200
 DEFAULT_QUEUE = "default"
+QUEUES_MAX = 64  # that one lease asks for
+LEASES_MAX = 1000  # that one request gets
+LEASED_BYTES_MAX = 8 << 20  # of the payloads that one request gets, unless one alone is larger
+WAIT_MS_MAX = 60_000
+REQUEST_ID_BYTES_MAX = 200
+BATCH_JOBS_MAX = 10_000
+BATCH_BYTES_MAX = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +56,34 @@ class Submit:
     priority: int = 0
     delay_ms: int | None = None
     run_at_us: int | None = None
+    queue: str = DEFAULT_QUEUE
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A request for the next job. `had_body` False is the original's client: it acks without a token."""
+    """A request for the next jobs, at most `limit`: of the first queue that has some, then of the second, and so on.
+
+    `had_body` False is the original's client: it acks without a token. Without a job it waits up to `wait_ms` for one.
+    The same `request_id` (empty: none) within a minute gets the same leases.
+    """
 
     lease_ms: int | None = None
     worker_id: str = ""
     had_body: bool = False
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    limit: int = 1
+    wait_ms: int = 0
+    request_id: str = ""
+
+
+class Connection(Protocol):
+    """Where an answer goes: a lease must not be granted to somebody who is gone."""
+
+    @property
+    def is_closed(self) -> bool: ...
+
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called once when it closes; what this returns takes that back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastq import _core
+from fastq.cleaner import Cleaner
 from fastq.clock import Clock
-from fastq.commands import Ack, Lease, Principal, Submit
-from fastq.errors import CoreFailed, DiskFull, Draining, JobNotFound, NoJobsAvailable, Overloaded
+from fastq.commands import LEASED_BYTES_MAX, Ack, Connection, Lease, Principal, Submit
+from fastq.committer import Committer
+from fastq.errors import ApiError, CleanerBehind, CoreFailed, Draining, JobNotFound
 from fastq.log import Log, Opened
+from fastq.results import JobStatus, LeasedJob
+from fastq.waiters import Waiter, WaitList
 
-UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until the disk has caught up
-SLICE = 1000  # how many leases expire, or delayed jobs become due, before other work gets its turn
+SLICE = 1000  # how many leases expire, delayed jobs become due, or finished jobs go, before other work gets its turn
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
 EXPIRY_RECORD_BYTES = 64
 NEVER_US = 1 << 62
+LAG_WAIT_S = 1.0  # how long a submit waits for a cleaner that is behind, before it is refused
 
 
 @dataclass(frozen=True)
@@ -33,38 +35,11 @@ class EngineOptions:
     backoff_factor: float = 2.0
     backoff_cap_ms: int = 3_600_000
     owner_isolation: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedJob:
-    """A lease and what to work on. `payload` is JSON text."""
-
-    job_id: str
-    payload: bytes
-    token: str
-    attempt: int
-    lease_until_us: int
-    created_us: int
-    priority: int
-    max_retries: int
-    queue: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """A job as a reader sees it. `result` is JSON text; `error` is the last attempt's, empty if it had none."""
-
-    job_id: str
-    state: str
-    attempts: int
-    max_retries: int
-    priority: int
-    queue: str
-    created_us: int
-    run_at_us: int
-    lease_until_us: int | None
-    result: bytes | None
-    error: str
+    retention_acked_ms: int = 24 * 3_600_000
+    retention_dead_ms: int = 30 * 24 * 3_600_000
+    finished_jobs_max: int = 1_000_000  # of each terminal state
+    finished_bytes_max: int = 4 << 30  # of each terminal state, in the log
+    log_slack_bytes: int = 256 << 20  # what the log may take beyond twice what is live
 
 
 class Engine:
@@ -81,24 +56,26 @@ class Engine:
         """
         self.core = _core.Core(log.tail)
         self.options = options
+        self.draining = False
         self._log = log
         self._tail = log.tail
         self._jitter = jitter
+        self._commits = Committer(log, self._before_commit, self._failed)
+        self.cleaner = Cleaner(self.core, log, self._commits, self.now_us, options.log_slack_bytes)
+        self._waiters = WaitList()
+        self._touched: set[str] = set()  # queues in which jobs are ready that nobody who waits was offered yet
         self._clock: Clock
         self._opened: Opened
         self._loop: asyncio.AbstractEventLoop
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._kick_due = False
+        self._cleaning: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_us = 0
-        self.draining = False
-        self.failed: BaseException | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def open(self) -> Opened:
         """Recover the log. Blocking; the event loop need not run yet. Raises what `Log.open` raises."""
-        self._opened = self._log.open(self.core.replay)
+        self._opened = self._log.open(self.core)
         return self._opened
 
     async def start(self, clock: Clock, on_failed: Callable[[BaseException], None]) -> None:
@@ -110,112 +87,226 @@ class Engine:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._on_failed = on_failed
-        self._log.start(self._durable, self._failed)
-        if not self.core.database_id:
-            self.core.genesis(self._opened.database_id, secrets.token_bytes(16))
+        self._commits.start()
         self.core.resume(clock.now_us(), self._opened.epoch)
-        await self._settled()
+        await self._commits.settled()
+        if self.core.oldest_segment > self._log.oldest_segment:  # a crash came between the record and the deed
+            self._log.drop_before(self.core.oldest_segment)
+        self._cleaning = self._loop.create_task(self.cleaner.run())
+        self._cleaning.add_done_callback(self._cleaner_ended)
         self._tick()
 
     async def stop(self) -> None:
         """Take no more work, commit what is in flight, close the log."""
-        self.draining = True
+        self.drain()
         if self._timer is not None:
             self._timer.cancel()
+        if self._cleaning is not None:
+            self._cleaning.cancel()
         if self.failed is None:
-            await self._settled()
+            await self._commits.settled()
             await self._log.close()
 
-    # --- jobs ---------------------------------------------------------------------------------------------------------
+    def drain(self) -> None:
+        """Take no more work; whoever waits for a job gets none."""
+        self.draining = True
+        self._waiters.end_all()
+
+    @property
+    def failed(self) -> BaseException | None:
+        return self._commits.failed
+
+    # --- submit -------------------------------------------------------------------------------------------------------
 
     async def submit(self, who: Principal, command: Submit) -> str:
         """Store a job; its id, once it is durable."""
-        self._accept_work()
-        self._need_room(len(command.payload) + ROOM_BYTES_SMALL, spare_segments=1)
+        await self._accept_submit(len(command.payload))
         now_us = self._clock.now_us()
-        run_at_us = command.run_at_us or 0
-        if command.delay_ms is not None:
-            run_at_us = now_us + command.delay_ms * 1000
-        retries = command.max_retries
+        payload, max_retries, priority, run_at_us, queue = self._job_of(command, now_us)
         with self._change():
             job_id = self.core.submit(
                 now_us,
-                command.payload,
+                payload,
                 owner_id=who.owner_id,
                 key_id=who.key_id,
-                max_retries=self.options.max_retries if retries is None else retries,
-                priority=command.priority,
+                max_retries=max_retries,
+                priority=priority,
                 run_at_us=run_at_us,
+                queue=queue,
             )
-        await self._settled()
+        await self._commits.settled()
         return job_id
 
-    async def lease(self, who: Principal, command: Lease) -> LeasedJob:
-        """Lease the next job. Raises NoJobsAvailable."""
-        self._accept_work()
-        self._need_room(ROOM_BYTES_SMALL, spare_segments=0)
+    async def submit_many(self, who: Principal, commands: Sequence[Submit]) -> list[str]:
+        """Store jobs, all of them or none; their ids in order."""
+        await self._accept_submit(sum(len(command.payload) + _core.SMALL_RECORD_BYTES for command in commands))
+        now_us = self._clock.now_us()
+        jobs = [self._job_of(command, now_us) for command in commands]
         with self._change():
-            leased = self.core.lease(
-                self._clock.now_us(),
+            ids = self.core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id)
+        await self._commits.settled()
+        return ids
+
+    def _job_of(self, command: Submit, now_us: int) -> tuple[bytes, int, int, int, str]:
+        """A job as the core takes it, with what the server decides."""
+        run_at_us = command.run_at_us or 0
+        if command.delay_ms is not None:
+            run_at_us = now_us + command.delay_ms * 1000
+        retries = self.options.max_retries if command.max_retries is None else command.max_retries
+        return command.payload, retries, command.priority, run_at_us, command.queue
+
+    async def _accept_submit(self, payload_bytes: int) -> None:
+        """Raises Draining, DiskFull, Overloaded, CleanerBehind."""
+        self._accept_work()
+        if self.cleaner.is_behind:
+            await self.cleaner.progress(LAG_WAIT_S)
+            if self.cleaner.is_behind:
+                raise CleanerBehind("the log is being cleaned and does not keep up: submit more slowly")
+        self._commits.need_room(payload_bytes + ROOM_BYTES_SMALL, spare_segments=1)
+
+    # --- lease --------------------------------------------------------------------------------------------------------
+
+    async def lease(self, who: Principal, command: Lease, connection: Connection | None = None) -> list[LeasedJob]:
+        """Lease jobs; none if there are none, also not within `wait_ms`.
+
+        Args:
+            connection: where they go. If it is closed when they are due, they are taken back at once.
+        """
+        self._accept_work()
+        self._serve_waiters()  # whoever waits came first
+        leased = self._grant(who, command)
+        if not leased and command.wait_ms:
+            leased = await self._wait(who, command, connection)
+        records = await self._commits.records([lease.place for lease in leased])
+        if connection is not None and connection.is_closed and leased:
+            self._take_back(leased)
+            return []
+        return [
+            LeasedJob(
+                lease.job_id,
+                _core.submit_payload(record, lease.job_id),
+                lease.token,
+                lease.attempt,
+                lease.lease_until_us,
+                lease.created_us,
+                lease.priority,
+                lease.max_retries,
+                lease.queue,
+            )
+            for lease, record in zip(leased, records, strict=True)
+        ]
+
+    def _grant(self, who: Principal, command: Lease) -> list[_core.Leased]:
+        """What is ready now. Raises DiskFull, Overloaded."""
+        self._commits.need_room(command.limit * _core.SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
+        now_us = self._clock.now_us()
+        if command.request_id and (held := self.core.leased_before(now_us, who.key_id, command.request_id)):
+            return held
+        with self._change():
+            return self.core.lease(
+                now_us,
+                list(command.queues),
+                command.limit,
                 lease_ms=command.lease_ms or self.options.lease_ms,
                 key_id=who.key_id,
                 worker_id=command.worker_id,
                 legacy=not command.had_body,
+                request_id=command.request_id,
+                bytes_max=LEASED_BYTES_MAX,
             )
-        if leased is None:
-            await self._settled()
-            raise NoJobsAvailable
-        record = await self._record(leased.place)
-        return LeasedJob(
-            leased.job_id,
-            _core.submit_payload(record, leased.job_id),
-            leased.token,
-            leased.attempt,
-            leased.lease_until_us,
-            leased.created_us,
-            leased.priority,
-            leased.max_retries,
-            leased.queue,
-        )
+
+    async def _wait(self, who: Principal, command: Lease, connection: Connection | None) -> list[_core.Leased]:
+        waiter = Waiter(who, command, self._loop.create_future())
+        self._waiters.add(waiter)
+        self.core.watching = True
+        over = self._loop.call_later(command.wait_ms / 1000, self._waiters.end, waiter, [])
+        forget = connection.on_close(lambda: self._waiters.end(waiter, [])) if connection is not None else None
+        self._watch_timer()
+        try:
+            return await waiter.granted
+        finally:
+            over.cancel()
+            self._waiters.end(waiter, [])
+            if forget is not None:
+                forget()
+
+    def _serve_waiters(self) -> None:
+        """Offer the jobs that became ready to those who wait, in the order in which they came."""
+        if not self.core.watching:
+            return
+        self._touched |= self.core.take_touched()
+        while self._touched:
+            queue = next(iter(self._touched))
+            waiter = self._waiters.first(queue)
+            if waiter is None:
+                self._touched.discard(queue)
+                continue
+            try:
+                leased = self._grant(waiter.who, waiter.command)
+            except ApiError:
+                return  # no room now: they are offered again with the next batch
+            if leased:
+                self._waiters.end(waiter, leased)
+            else:
+                self._touched.discard(queue)
+        self.core.watching = self._waiters.count > 0
+
+    def _take_back(self, leased: Sequence[_core.Leased]) -> None:
+        """Nobody was there to take them: the next one gets them, and no attempt is lost."""
+        now_us = self._clock.now_us()
+        with self._change():
+            for lease in leased:
+                if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else they run out by themselves
+                    self.core.undelivered(now_us, lease.job_id, lease.token)
+        self._commits.kick_soon()
+
+    # --- the end of an attempt ----------------------------------------------------------------------------------------
 
     async def ack(self, who: Principal, command: Ack) -> None:
         """End an attempt. Raises JobNotFound, NotAckable, LeaseLost."""
-        self._need_room(len(command.result or b"") + ROOM_BYTES_SMALL, spare_segments=0)
+        (refusal,) = await self.ack_many(who, [command])
+        if refusal is not None:
+            raise refusal
+
+    async def ack_many(self, who: Principal, commands: Sequence[Ack]) -> list[ApiError | None]:
+        """End attempts: those that may end do, together; for each other one, why not."""
+        room_bytes = sum(len(ack.result or b"") + len(ack.error) + ROOM_BYTES_SMALL for ack in commands)
+        self._commits.need_room(room_bytes, spare_segments=0)
         now_us = self._clock.now_us()
-        wait_ms = command.retry_after_ms
+        acks = [
+            (ack.job_id, ack.lease_token, ack.result, ack.error, self._retry_at_of(ack, now_us)) for ack in commands
+        ]
+        with self._change():
+            refusals = self.core.ack_many(now_us, acks, key_id=who.key_id)
+        await self._commits.settled()
+        return refusals
 
-        def retry_at(attempt: int) -> int:
-            return self._retry_at(now_us, attempt) if wait_ms is None else now_us + wait_ms * 1000
-
+    async def extend(self, job_id: str, token: str, lease_ms: int) -> int:
+        """Let a lease last `lease_ms` from now; its deadline. Raises JobNotFound, LeaseLost."""
+        self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
         try:
             with self._change():
-                self.core.ack(
-                    now_us,
-                    command.job_id,
-                    command.lease_token,
-                    key_id=who.key_id,
-                    result=command.result,
-                    error=command.error,
-                    retry_at=retry_at,
-                )
+                return self.core.extend(self._clock.now_us(), job_id, token, lease_ms)
         finally:
-            await self._settled()
+            await self._commits.settled()
+
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     async def job(self, who: Principal, job_id: str) -> JobStatus:
         """A job as it is. Raises JobNotFound, also for another owner's job."""
         try:
             view = self.core.job(self._clock.now_us(), job_id)
+            if self.options.owner_isolation and who.type == "client" and view.owner_id != who.owner_id:
+                raise JobNotFound(job_id)
         except JobNotFound:
-            await self._settled()
+            await self._commits.settled()
             raise
-        if self.options.owner_isolation and who.type == "client" and view.owner_id != who.owner_id:
-            await self._settled()
-            raise JobNotFound(job_id)
         result, error = None, "lease_expired" if view.expired else ""
         if view.close_place is None or view.expired:
-            await self._settled()
+            await self._commits.settled()
         else:
-            result, error = _core.close_result(await self._record(view.close_place), job_id)
+            (record,) = await self._commits.records([view.close_place])
+            result, error = _core.close_result(record, job_id)
         return JobStatus(
             view.job_id,
             view.state,
@@ -238,37 +329,32 @@ class Engine:
 
     async def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
         """Keep `body` under (kind, name), in place of what was there; returns when it is durable."""
-        self._need_room(len(body) + ROOM_BYTES_SMALL, spare_segments=0)
+        self._commits.need_room(len(body) + ROOM_BYTES_SMALL, spare_segments=0)
         with self._change():
             self.core.put_document(self._clock.now_us(), kind, name, body, key_id)
-        await self._settled()
+        await self._commits.settled()
 
     async def settled(self) -> None:
-        """Return when every change made so far is durable: before an answer that shows what was read here."""
-        await self._settled()
+        """Return when every change made so far is durable: whoever shows a document waits for it."""
+        await self._commits.settled()
 
     def now_us(self) -> int:
         return self._clock.now_us()
 
     @property
+    def record_bytes_max(self) -> int:
+        """The largest record that a segment takes."""
+        return self._tail.record_bytes_max
+
+    @property
     def disk_full(self) -> bool:
         return self._log.disk_full
 
-    # --- commit -------------------------------------------------------------------------------------------------------
+    # --- pieces -------------------------------------------------------------------------------------------------------
 
     def _accept_work(self) -> None:
         if self.draining:
             raise Draining("the server is stopping")
-
-    def _need_room(self, record_bytes: int, spare_segments: int) -> None:
-        """Refuse what could not be stored now. Submits leave a segment untouched when the disk is full, for acks."""
-        left = spare_segments if self._log.disk_full else 0
-        if not self._tail.has_room(record_bytes, left):
-            if self._log.disk_full:
-                raise DiskFull("no space left in the data directory")
-            raise Overloaded("the log's next segment is not ready yet")
-        if self._tail.unsynced_bytes > UNSYNCED_BYTES_MAX:
-            raise Overloaded(f"more than {UNSYNCED_BYTES_MAX} bytes wait to be synced")
 
     @contextmanager
     def _change(self) -> Iterator[None]:
@@ -276,61 +362,45 @@ class Engine:
         try:
             yield
         except CoreFailed as failure:
-            self._failed(failure)
+            self._commits.fail(failure)
             raise
-
-    async def _settled(self) -> None:
-        """Return when every change made so far is durable."""
-        seq = self._tail.appended_seq
-        if seq <= self._tail.durable_seq:
-            return
-        durable = self._loop.create_future()
-        self._waiting.append((seq, durable))
-        self._kick_soon()
-        await durable
-
-    async def _record(self, place: _core.Place) -> bytes:
-        """A record's bytes, when every change made so far is durable: from memory, or read meanwhile."""
-        record = self._tail.cached(place)
-        if record is not None:
-            await self._settled()
-            return record
-        read = self._loop.create_task(self._log.read(place))
-        try:
-            await self._settled()
-        except BaseException:
-            read.cancel()
-            raise
-        return await read
-
-    def _kick_soon(self) -> None:
-        """Commit at the end of this turn of the loop, so that all requests that came together share a batch."""
-        if not self._kick_due:
-            self._kick_due = True
-            self._loop.call_soon(self._kick)
-
-    def _kick(self) -> None:
-        self._kick_due = False
-        if self.failed is None and self._log.idle and (batch := self._tail.take()) is not None:
-            self._log.commit(batch)
-        self._watch_timer()
-
-    def _durable(self, seq: int) -> None:
-        self._tail.durable(seq)
-        self._kick()
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= seq:
-            future = waiting.popleft()[1]
-            if not future.done():
-                future.set_result(None)
 
     def _failed(self, error: BaseException) -> None:
-        """From here on nothing is committed and nobody is answered."""
-        if self.failed is None:
-            self.failed = error
-            self._on_failed(error)
+        self._on_failed(error)
+
+    def _cleaner_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._commits.fail(error)
+
+    def _before_commit(self) -> None:
+        """What goes with every batch: leases for those who wait, and the end of what was kept long enough."""
+        self._serve_waiters()
+        self._forget_finished()
+        self.cleaner.look()
+        self._watch_timer()
+
+    def _forget_finished(self) -> None:
+        options = self.options
+        if not self._tail.has_room(2 * SLICE * 8 + ROOM_BYTES_SMALL, 0):
+            return
+        now_us = self._clock.now_us()
+        gone = 0
+        with self._change():
+            for state, kept_ms in (("ACKED", options.retention_acked_ms), ("DEAD", options.retention_dead_ms)):
+                gone += self.core.forget(
+                    now_us, state, now_us - kept_ms * 1000, options.finished_jobs_max, options.finished_bytes_max, SLICE
+                )
+        if gone >= SLICE:
+            self._commits.kick_soon()  # there may be more
 
     # --- time ---------------------------------------------------------------------------------------------------------
+
+    def _retry_at_of(self, ack: Ack, now_us: int) -> Callable[[int], int]:
+        """When the job may run again if this ack fails it, by the number of the attempt."""
+        wait_ms = ack.retry_after_ms
+        if wait_ms is not None:
+            return lambda _: now_us + wait_ms * 1000
+        return lambda attempt: self._retry_at(now_us, attempt)
 
     def _retry_at(self, now_us: int, attempt: int) -> int:
         """Exponential backoff with full jitter, capped. The chosen time goes into the record, so a replay is exact."""
@@ -348,7 +418,7 @@ class Engine:
             with self._change():
                 self.core.expire(now_us, lambda attempt: self._retry_at(now_us, attempt), SLICE)
             due_us = min(due_us, self.core.next_due_us())
-            self._kick_soon()
+        self._commits.kick_soon()
         self._arm(due_us, now_us)  # without room, expiry is tried again after the check interval
 
     def _watch_timer(self) -> None:

@@ -187,6 +187,16 @@ class Overloaded(ApiError):
         return {"Retry-After": "1"}
 
 
+class CleanerBehind(ApiError):
+    """The log takes more of the disk than it may, and cleaning does not keep up. Nothing was changed."""
+
+    status = 429
+    code = "cleaner_behind"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "2"}
+
+
 class Draining(ApiError):
     """The server is stopping and takes no more work. Nothing was changed."""
 

@@ -110,6 +110,10 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
         backoff_factor=settings.backoff_factor,
         backoff_cap_ms=settings.backoff_cap_ms,
         owner_isolation=settings.owner_isolation,
+        retention_acked_ms=settings.retention_acked_ms,
+        retention_dead_ms=settings.retention_dead_ms,
+        finished_jobs_max=settings.finished_jobs_max,
+        log_slack_bytes=settings.log_slack_bytes,
     )
     engine = Engine(log, options, random.SystemRandom().random)
     try:
@@ -218,7 +222,7 @@ def _http_config(settings: Settings, app: object) -> uvicorn.Config:
 async def _drain(engine: Engine, server: HttpServer) -> None:
     """Take no more work, answer what is under way, and have connections closed."""
     logger.info("stopping: no more work is taken; what is under way is committed and answered")
-    engine.draining = True
+    engine.drain()
     loop = asyncio.get_running_loop()
     loop.call_later(STOP_S, _give_up)
     await asyncio.sleep(DRAIN_S)

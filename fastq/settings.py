@@ -48,6 +48,10 @@ class Settings:
     segment_bytes: int
     align_bytes: int
     cache_bytes: int
+    retention_acked_ms: int
+    retention_dead_ms: int
+    finished_jobs_max: int
+    log_slack_bytes: int
     accept_clock_back: bool
 
 
@@ -236,6 +240,14 @@ SETTINGS: tuple[Setting, ...] = (
             "bytes that the device writes whole: a batch starts and ends at their multiple"),
     Setting("PAYLOAD_CACHE_BYTES", "cache_bytes", "16MiB", _size_bytes(0, 64 * GIB),
             "how much of what was just written stays in memory"),
+    Setting("RETENTION_ACKED", "retention_acked_ms", "24h", _duration_ms(0, 10 * _YEAR_MS),
+            "how long an ACKED job is kept"),
+    Setting("RETENTION_DEAD", "retention_dead_ms", "720h", _duration_ms(0, 10 * _YEAR_MS),
+            "how long a DEAD job is kept"),
+    Setting("MAX_FINISHED_JOBS", "finished_jobs_max", "1000000", _integer(0, 10**9),
+            "how many jobs of each final state are kept at most, oldest out first"),
+    Setting("WAL_SLACK_BYTES", "log_slack_bytes", "256MiB", _size_bytes(MIB, 1024 * GIB),
+            "what the log may take on disk beyond twice what is live, before it is cleaned"),
     Setting("ACCEPT_CLOCK_BACK", "accept_clock_back", "false", _boolean,
             "start although this machine's clock is more than an hour behind the log"),
 )  # fmt: skip
@@ -244,9 +256,6 @@ SETTINGS: tuple[Setting, ...] = (
 NOT_SUPPORTED: tuple[tuple[str, Parse], ...] = (
     ("REDIS_URL", _redis_url),
     ("IDEMPOTENCY_WINDOW", _duration_ms(60_000, _YEAR_MS)),
-    ("RETENTION_ACKED", _duration_ms(0, 10 * _YEAR_MS)),
-    ("RETENTION_DEAD", _duration_ms(0, 10 * _YEAR_MS)),
-    ("MAX_FINISHED_JOBS", _integer(0, 10**9)),
 )
 _NOT_SHOWN = frozenset({"REDIS_URL"})  # it may hold a password
 

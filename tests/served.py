@@ -85,9 +85,7 @@ class Served:
 
     def _launch(self, stdout: int) -> None:
         with self._stderr_path.open("a") as stderr:
-            self.process = subprocess.Popen(
-                SERVE, cwd=ROOT, env=self._environ, stdout=stdout, stderr=stderr, text=True
-            )
+            self.process = subprocess.Popen(SERVE, cwd=ROOT, env=self._environ, stdout=stdout, stderr=stderr, text=True)
 
     def kill(self) -> None:
         if self.process.poll() is None:

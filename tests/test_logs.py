@@ -38,7 +38,18 @@ def test_text() -> None:
 
 @pytest.mark.usefixtures("restored")
 def test_json() -> None:
-    (line,) = lines("json", "%s of %s", 1, 2, extra={"request_id": "r1", "odd": {1, }})
+    (line,) = lines(
+        "json",
+        "%s of %s",
+        1,
+        2,
+        extra={
+            "request_id": "r1",
+            "odd": {
+                1,
+            },
+        },
+    )
     seen = orjson.loads(line)
     assert seen.pop("time").endswith("Z")
     assert seen == {

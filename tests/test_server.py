@@ -129,9 +129,7 @@ def test_without_development_keys_the_first_admin_key_is_in_a_file(directory: Pa
         secret = file.read_text().strip()
         assert KEY.fullmatch(secret)
         assert not any(KEY.search(line) for line in server.lines)
-        status, made = server.call(
-            secret, "POST", "/admin/keys", {"name": "n", "owner_id": "o", "type": "client"}
-        )
+        status, made = server.call(secret, "POST", "/admin/keys", {"name": "n", "owner_id": "o", "type": "client"})
         assert status == 201
         server.submit(made["key"])
         file.unlink()
@@ -359,9 +357,10 @@ def test_an_owner_sees_its_own_jobs_unless_told_otherwise(directory: Path) -> No
 def test_a_client_that_never_ends_its_request_does_not_hold_up_a_stop(directory: Path) -> None:
     with Served(directory, **QUICK) as server:
         head = _request("POST", "/jobs", server.keys["client"], b'{"payload":"x"}')[:-1]
-        with socket.create_connection(("127.0.0.1", server.port)) as slow, socket.create_connection(
-            ("127.0.0.1", server.port)
-        ) as silent:
+        with (
+            socket.create_connection(("127.0.0.1", server.port)) as slow,
+            socket.create_connection(("127.0.0.1", server.port)) as silent,
+        ):
             slow.sendall(head)
             silent.sendall(b"GET /rea")
             server.submit(server.keys["client"])

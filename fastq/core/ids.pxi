@@ -2,7 +2,8 @@
 #
 # An id is a UUID, version 7: 48 bits of milliseconds, 12 bits of the microseconds within, 40 bits of the job's sequence
 # number and 22 bits that tell one database from another. So ids sort by creation, and an id names its index entry.
-# A token is the lease's number and a MAC over job and number under a key that only the log holds.
+# A token is the lease's number and a MAC over job and number under a key made from the
+# database id, of which ids show 22 bits and nothing shows more.
 
 cdef enum:
     ID_CHARS = 36

@@ -19,6 +19,8 @@ cdef struct LeaseFields:
     uint16_t attempts
     int64_t at_us
     int64_t until_us
+    Name key_id
+    Name request_id
 
 
 cdef struct CloseFields:
@@ -62,6 +64,7 @@ cdef void read_submit(Reader* r, uint16_t flags, SubmitFields* f) noexcept nogil
 
 
 cdef void read_lease(Reader* r, uint16_t flags, LeaseFields* f) noexcept nogil:
+    memset(f, 0, sizeof(LeaseFields))
     f.lease_no = <uint32_t>get_int(r, 4)
     f.attempts = <uint16_t>get_int(r, 2)
     f.at_us = <int64_t>get_int(r, 8)
@@ -69,9 +72,9 @@ cdef void read_lease(Reader* r, uint16_t flags, LeaseFields* f) noexcept nogil:
     if flags & LEASE_WORKER:
         read_name(r)
     if flags & LEASE_KEY_ID:
-        read_name(r)
+        f.key_id = read_name(r)
     if flags & LEASE_REQUEST_ID:
-        read_name(r)
+        f.request_id = read_name(r)
 
 
 cdef void read_close(Reader* r, uint16_t flags, CloseFields* f) noexcept nogil:
@@ -105,7 +108,18 @@ cdef uint16_t known_flags(uint8_t type) noexcept nogil:
         return LEASE_KNOWN
     if type == CLOSE:
         return CLOSE_KNOWN
+    if type == JOB:
+        return JOB_KNOWN
     return DOCUMENT_KNOWN if type == DOCUMENT else 0
+
+
+cdef inline uint32_t record_bytes(const char* p, const char* end) noexcept nogil:
+    """The length of the record that begins at p, head included; 0 if there is none that ends by end."""
+    cdef uint32_t n
+    if end - p < RECORD_HEAD_BYTES:
+        return 0
+    memcpy(&n, p + 4, 4)
+    return n if RECORD_HEAD_BYTES <= n <= end - p else 0
 
 
 cdef inline uint64_t close_digest(SipKey key, uint8_t outcome, const char* error, size_t error_bytes,

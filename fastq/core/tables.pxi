@@ -135,6 +135,27 @@ cdef int index_add(Tables* t, uint32_t slot) except -1:
     return 0
 
 
+cdef void index_drop(Tables* t, uint32_t slot) noexcept nogil:
+    """Take a slot out, and move up what its absence would hide."""
+    cdef uint64_t h = index_hash(job_at(t, slot).seq)
+    cdef Shard* shard = &t.index[h >> 54]
+    cdef uint32_t mask = shard.capacity - 1, hole, i, home
+    hole = <uint32_t>(h >> 22) & mask
+    while shard.slots[hole] != slot:
+        hole = (hole + 1) & mask
+    i = hole
+    while True:
+        i = (i + 1) & mask
+        if shard.slots[i] == NONE:
+            break
+        home = <uint32_t>(index_hash(job_at(t, shard.slots[i]).seq) >> 22) & mask
+        if ((i - home) & mask) >= ((i - hole) & mask):  # its way from home passes the hole
+            shard.slots[hole] = shard.slots[i]
+            hole = i
+    shard.slots[hole] = NONE
+    shard.used -= 1
+
+
 # --- heaps ------------------------------------------------------------------------------------------------------------
 
 cdef inline bint before(Tables* t, uint8_t kind, uint32_t a, uint32_t b) noexcept nogil:
@@ -198,11 +219,11 @@ cdef void heap_down(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept
 cdef int heap_push(Tables* t, Heap* heap, uint32_t slot) except -1:
     cdef uint32_t* slots
     if heap.count == heap.capacity:
-        slots = <uint32_t*>realloc(heap.slots, max(64, <size_t>heap.capacity * 2) * sizeof(uint32_t))
+        slots = <uint32_t*>realloc(heap.slots, max(4, <size_t>heap.capacity * 2) * sizeof(uint32_t))
         if slots == NULL:
             raise MemoryError
         heap.slots = slots
-        heap.capacity = max(64, heap.capacity * 2)
+        heap.capacity = max(4, heap.capacity * 2)
     heap.count += 1
     job_at(t, slot).heap = heap.kind
     heap_up(t, heap, heap.count - 1, slot)
@@ -231,3 +252,67 @@ cdef void heap_rebuild(Tables* t, Heap* heap) noexcept nogil:
     while pos:
         pos -= 1
         heap_down(t, heap, pos, heap.slots[pos])
+
+
+# --- finished jobs, oldest first: a list through the runs -------------------------------------------------------------
+
+cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
+    """The records of a job that replay needs."""
+    cdef uint64_t n = job.place.bytes
+    cdef Run* run
+    if job.run != NONE:
+        run = run_at(t, job.run)
+        n += run.place.bytes
+        if job.state == RUNNING:
+            n += run.lease_place.bytes
+    return n
+
+
+cdef void finished_add(Tables* t, Finished* list, uint32_t slot) noexcept nogil:
+    """Put a job where its end belongs: last, but for jobs that come back with a replay of what the cleaner moved.
+
+    Those come in runs of neighbours, so the search begins where the last one went.
+    """
+    cdef Run* run = run_at(t, job_at(t, slot).run)
+    cdef uint32_t older = list.newest, newer = NONE
+    if older != NONE and finished_us(t, older) > run.ended_us:
+        older = list.last_added
+        while older != NONE and finished_us(t, older) > run.ended_us:
+            older = run_at(t, job_at(t, older).run).older
+        newer = list.oldest if older == NONE else run_at(t, job_at(t, older).run).newer
+        while newer != NONE and finished_us(t, newer) <= run.ended_us:
+            older = newer
+            newer = run_at(t, job_at(t, newer).run).newer
+    run.older = older
+    run.newer = newer
+    if older == NONE:
+        list.oldest = slot
+    else:
+        run_at(t, job_at(t, older).run).newer = slot
+    if newer == NONE:
+        list.newest = slot
+    else:
+        run_at(t, job_at(t, newer).run).older = slot
+    list.last_added = slot
+    list.count += 1
+    list.bytes += kept_bytes(t, job_at(t, slot))
+
+
+cdef inline int64_t finished_us(Tables* t, uint32_t slot) noexcept nogil:
+    return run_at(t, job_at(t, slot).run).ended_us
+
+
+cdef void finished_drop(Tables* t, Finished* list, uint32_t slot) noexcept nogil:
+    cdef Run* run = run_at(t, job_at(t, slot).run)
+    if run.older == NONE:
+        list.oldest = run.newer
+    else:
+        run_at(t, job_at(t, run.older).run).newer = run.newer
+    if run.newer == NONE:
+        list.newest = run.older
+    else:
+        run_at(t, job_at(t, run.newer).run).older = run.older
+    if list.last_added == slot:
+        list.last_added = run.older
+    list.count -= 1
+    list.bytes -= kept_bytes(t, job_at(t, slot))

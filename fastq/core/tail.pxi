@@ -93,6 +93,8 @@ cdef class Tail:
     cdef size_t chunk_used          # bytes of the chunk in front of the open batch
     cdef uint32_t open_bytes        # head and records
     cdef uint32_t open_count        # 0: there is none
+    cdef uint32_t group_start       # of the open group's record in the open batch; 0: there is none
+    cdef uint32_t group_end         # how far it may grow
     # closed batches, oldest first: a ring
     cdef Extent* extents
     cdef uint32_t ring_capacity, ring_first, ring_count
@@ -138,6 +140,11 @@ cdef class Tail:
     def offer_segment(self, uint32_t number, uint32_t first_offset, uint32_t bytes):
         assert first_offset % self.align == 0 and bytes % self.align == 0
         self.offered.append((number, first_offset, bytes))
+
+    @property
+    def record_bytes_max(self):
+        segments = [(self.segment_end + self.align) if self.segment else 0, *(found[2] for found in self.offered)]
+        return max(0, max(segments) - <int64_t>(4 * self.align + FRAME_HEAD_BYTES + CHUNK_ALIGN))
 
     def take(self):
         cdef Batch batch
@@ -211,6 +218,8 @@ cdef class Tail:
     cdef char* reserve(self, uint32_t n, Place* place) except NULL:
         """Room for one record of n bytes at the end of the open batch, and the place where the log will have it."""
         cdef char* p
+        if self.group_start:
+            return self.reserve_in_group(n, place)
         if self.open_count and (
             self.open_bytes + n > self.batch_bytes_max
             or self.write_offset + self.aligned(self.open_bytes + n) > self.segment_end
@@ -229,6 +238,40 @@ cdef class Tail:
         self.open_count += 1
         self.unsynced_bytes += n
         return p
+
+    cdef char* reserve_in_group(self, uint32_t n, Place* place) except NULL:
+        cdef char* p = self.chunk.data + self.chunk_used + self.open_bytes
+        assert self.open_bytes + n <= self.group_end, "a group grew past its bound"
+        place.segment = self.segment
+        place.offset = <uint32_t>(self.write_offset + self.open_bytes)
+        place.bytes = n
+        self.open_bytes += n
+        self.unsynced_bytes += n
+        return p
+
+    cdef int begin_group(self, uint32_t bytes_max) except -1:
+        """The records that are reserved from here on become one, of at most bytes_max in all."""
+        cdef Place place
+        assert self.group_start == 0, "groups do not nest"
+        self.reserve(RECORD_HEAD_BYTES + bytes_max, &place)
+        self.open_bytes -= bytes_max
+        self.unsynced_bytes -= bytes_max
+        self.group_start = self.open_bytes - RECORD_HEAD_BYTES
+        self.group_end = self.open_bytes + bytes_max
+        return 0
+
+    cdef void end_group(self) noexcept:
+        """Complete the group's own record; without a record in it there is none."""
+        cdef uint32_t n = self.open_bytes - self.group_start
+        if n > RECORD_HEAD_BYTES:
+            put_head(self.chunk.data + self.chunk_used + self.group_start, GROUP, 0, n)
+        else:
+            self.open_bytes -= RECORD_HEAD_BYTES
+            self.unsynced_bytes -= RECORD_HEAD_BYTES
+            self.open_count -= 1
+            if self.open_count == 0:
+                self.open_bytes = 0
+        self.group_start = 0
 
     cdef inline uint64_t aligned(self, uint64_t n) noexcept:
         return (n + self.align - 1) & ~<uint64_t>(self.align - 1)

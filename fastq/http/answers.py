@@ -12,8 +12,9 @@ import msgspec
 import orjson
 from msgspec import Meta
 
-from fastq.engine import JobStatus, LeasedJob
+from fastq.errors import ApiError
 from fastq.keys import KeyRecord
+from fastq.results import JobStatus, LeasedJob
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 _EPOCH = datetime(1970, 1, 1)  # without a zone: orjson is told that it is UTC
@@ -36,6 +37,39 @@ class JobLeased(msgspec.Struct, forbid_unknown_fields=True):
     priority: int
     max_retries: int
     created_at: Time
+
+
+class JobsCreated(msgspec.Struct, forbid_unknown_fields=True):
+    """In the order of the request."""
+
+    job_ids: list[str]
+
+
+class JobsLeased(msgspec.Struct, forbid_unknown_fields=True):
+    """The answer to a request with `max`: as many leases as there were jobs for."""
+
+    jobs: list[JobLeased]
+
+
+class AckAnswered(msgspec.Struct, forbid_unknown_fields=True):
+    """Either `ok`, or what a single ack would have been refused with."""
+
+    job_id: str
+    ok: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    code: str | msgspec.UnsetType = msgspec.UNSET
+    state: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class AcksAnswered(msgspec.Struct, forbid_unknown_fields=True):
+    """In the order of the request."""
+
+    results: list[AckAnswered]
+
+
+class LeaseExtended(msgspec.Struct, forbid_unknown_fields=True):
+    job_id: str
+    lease_until: Time
 
 
 class JobShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -100,23 +134,50 @@ def job_created(job_id: str) -> bytes:
     return _bytes({"job_id": job_id})
 
 
+def jobs_created(job_ids: list[str]) -> bytes:
+    return _bytes({"job_ids": job_ids})
+
+
 def job_leased(job: LeasedJob, payload_as_string: bool) -> bytes:
+    return _bytes(_leased(job, payload_as_string))
+
+
+def jobs_leased(jobs: list[LeasedJob]) -> bytes:
+    return _bytes({"jobs": [_leased(job, False) for job in jobs]})
+
+
+def acks_answered(job_ids: list[str], refusals: list[ApiError | None]) -> bytes:
+    return _bytes(
+        {
+            "results": [
+                {"job_id": job_id, "ok": True}
+                if refusal is None
+                else {"job_id": job_id, "error": str(refusal), "code": refusal.code, **refusal.fields()}
+                for job_id, refusal in zip(job_ids, refusals, strict=True)
+            ]
+        }
+    )
+
+
+def lease_extended(job_id: str, lease_until_us: int) -> bytes:
+    return _bytes({"job_id": job_id, "lease_until": _time(lease_until_us)})
+
+
+def _leased(job: LeasedJob, payload_as_string: bool) -> dict[str, Any]:
     payload: Any = orjson.Fragment(job.payload)
     if payload_as_string and not job.payload.startswith(b'"'):
         payload = job.payload.decode()
-    return _bytes(
-        {
-            "job_id": job.job_id,
-            "payload": payload,
-            "lease_until": _time(job.lease_until_us),
-            "attempt": job.attempt,
-            "lease_token": job.token,
-            "queue": job.queue,
-            "priority": job.priority,
-            "max_retries": job.max_retries,
-            "created_at": _time(job.created_us),
-        }
-    )
+    return {
+        "job_id": job.job_id,
+        "payload": payload,
+        "lease_until": _time(job.lease_until_us),
+        "attempt": job.attempt,
+        "lease_token": job.token,
+        "queue": job.queue,
+        "priority": job.priority,
+        "max_retries": job.max_retries,
+        "created_at": _time(job.created_us),
+    }
 
 
 def job_shown(job: JobStatus) -> bytes:

@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import falcon.asgi
 import msgspec
 from msgspec import Meta
 
 from fastq.commands import (
+    BATCH_BYTES_MAX,
+    BATCH_JOBS_MAX,
+    DEFAULT_QUEUE,
     ERROR_BYTES_KEPT,
     KEY_NAME_BYTES_MAX,
     LEASE_MS_MAX,
     LEASE_MS_MIN,
+    LEASES_MAX,
     MAX_RETRIES_MAX,
     OWNER_ID_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
+    QUEUES_MAX,
+    REQUEST_ID_BYTES_MAX,
     RESULT_BYTES_MAX,
     RUN_AT_AHEAD_US_MAX,
+    WAIT_MS_MAX,
     WORKER_ID_BYTES_MAX,
     Ack,
     Lease,
@@ -47,6 +54,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 
 Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
+LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
+_QUEUE_PATTERN = "[A-Za-z0-9._-]{1,64}"
+_QUEUE = re.compile(_QUEUE_PATTERN, re.ASCII)
+QueueName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_QUEUE_PATTERN}$"})]
+Token = Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)]
+BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
 
 
 class SubmitBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,12 +76,42 @@ class SubmitBody(msgspec.Struct, forbid_unknown_fields=True):
     priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] | None = None
     delay_ms: Delay | None = None
     run_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
+    queue: QueueName | None = None
+
+
+class SubmitManyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Jobs that are stored together: all of them or none."""
+
+    jobs: Annotated[
+        list[SubmitBody],
+        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
+    ]
 
 
 class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
     """How a job is leased. Without a body the lease may be acked without its token."""
 
-    lease_ms: Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)] | None = None
+    lease_ms: LeaseMs | None = None
+    queues: (
+        Annotated[
+            list[QueueName],
+            Meta(
+                min_length=1,
+                max_length=QUEUES_MAX,
+                description="In strict order: a job of the first queue that has one. Left out: the queue `default`.",
+            ),
+        ]
+        | None
+    ) = None
+    max: Annotated[int, Meta(ge=1, le=LEASES_MAX, description="With it the answer has `jobs`.")] | None = None
+    wait_ms: Annotated[int, Meta(ge=0, le=WAIT_MS_MAX, description="How long to wait for a job.")] | None = None
+    request_id: Annotated[
+        str,
+        Meta(
+            description=f"The same within a minute gets the same leases. At most {REQUEST_ID_BYTES_MAX} bytes.",
+            extra_json_schema={"maxLength": REQUEST_ID_BYTES_MAX},
+        ),
+    ] = ""
     worker_id: Annotated[
         str,
         Meta(
@@ -86,9 +129,31 @@ class AckBody(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description=f'Any JSON value, at most {RESULT_BYTES_MAX} bytes of text; null and "" count as none.'),
     ] = msgspec.field(default_factory=msgspec.Raw)
     result_error: Annotated[str, Meta(description=f"The first {ERROR_BYTES_KEPT} bytes are kept.")] | None = None
-    lease_token: Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)] | None = None
+    lease_token: Token | None = None
     outcome: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "error"]})] | None = None
     retry_after_ms: Delay | None = None
+
+
+class AckOneBody(AckBody, forbid_unknown_fields=True, kw_only=True):
+    """How the attempt at one job ended."""
+
+    job_id: str
+
+
+class AckManyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How attempts ended. Each is answered for itself; those that are accepted are one change."""
+
+    acks: Annotated[
+        list[AckOneBody],
+        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
+    ]
+
+
+class ExtendBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How long a lease is to last from now on. It never gets shorter. Left out: as long as leases are by default."""
+
+    lease_token: Token
+    lease_ms: LeaseMs | None = None
 
 
 class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -139,7 +204,7 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH_MAX) -> T:
     """The body as a struct. Raises InvalidRequest with a message that says what is wrong where."""
     if not body:
         raise InvalidRequest("invalid JSON: the body is empty")
@@ -148,9 +213,9 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
             body.decode()
         except UnicodeDecodeError as error:
             raise InvalidRequest(f"invalid JSON: no UTF-8 at byte {error.start}") from None
-    found = scan(body, DEPTH_MAX)
+    found = scan(body, depth_max)
     if found == "depth":
-        raise InvalidRequest(f"invalid JSON: nested deeper than {DEPTH_MAX} levels")
+        raise InvalidRequest(f"invalid JSON: nested deeper than {depth_max} levels")
     if found == "surrogate":
         raise InvalidRequest("invalid JSON: a surrogate escape without its other half")
     try:
@@ -165,7 +230,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _TYPE = re.compile(r"Expected `([^`]*)`, got `(\w+)`(?: - at `\$\.(\w+)`)?")
 _LIMIT = re.compile(r"Expected `\w+` (of length )?([<>]=) (-?\d+) - at `\$\.(\w+)`")
-_KIND = {"int": "an integer", "str": "a string"}
+_KIND = {"int": "an integer", "str": "a string", "array": "an array", "object": "an object"}
 
 
 def _say_what_is_wrong(text: str) -> NoReturn:
@@ -199,12 +264,21 @@ def _lower_first(text: str) -> str:
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
 _LEASE = msgspec.json.Decoder(LeaseBody)
 _ACK = msgspec.json.Decoder(AckBody)
+_SUBMIT_MANY = msgspec.json.Decoder(SubmitManyBody)
+_ACK_ONE = msgspec.json.Decoder(AckOneBody)
+_ACK_MANY = msgspec.json.Decoder(AckManyBody)
+_RAW_JOBS = msgspec.json.Decoder(msgspec.defstruct("RawJobs", [("jobs", list[msgspec.Raw])]))
+_RAW_ACKS = msgspec.json.Decoder(msgspec.defstruct("RawAcks", [("acks", list[msgspec.Raw])]))
+_EXTEND = msgspec.json.Decoder(ExtendBody)
 _CREATE_KEY = msgspec.json.Decoder(CreateKeyBody)
 
 
 def submit_command(body: bytes, now_us: int) -> Submit:
     """Raises InvalidRequest. `now_us`: what `run_at` is held against, Unix microseconds."""
-    fields = decode(body, _SUBMIT)
+    return _submit(decode(body, _SUBMIT), now_us)
+
+
+def _submit(fields: SubmitBody, now_us: int) -> Submit:
     payload = bytes(fields.payload)
     if payload in (b"null", b'""'):
         raise InvalidRequest("payload is required")
@@ -214,7 +288,40 @@ def submit_command(body: bytes, now_us: int) -> Submit:
         if fields.delay_ms is not None:
             raise InvalidRequest("run_at must be left out when delay_ms is given")
         run_at_us = _run_at_us(fields.run_at, now_us)
-    return Submit(payload, fields.max_retries, fields.priority or 0, fields.delay_ms, run_at_us)
+    queue = DEFAULT_QUEUE if fields.queue is None else _queue(fields.queue, "queue")
+    return Submit(payload, fields.max_retries, fields.priority or 0, fields.delay_ms, run_at_us, queue)
+
+
+def submit_many_commands(body: bytes, now_us: int) -> list[Submit]:
+    """Raises InvalidRequest, which names the job by its index."""
+    fields = _members(body, _SUBMIT_MANY, _RAW_JOBS, "jobs", _SUBMIT)
+    commands = []
+    for i, job in enumerate(fields.jobs):
+        try:
+            commands.append(_submit(job, now_us))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"jobs[{i}]: {error}") from None
+    return commands
+
+
+def _members(
+    body: bytes, decoder: msgspec.json.Decoder[T], raw: msgspec.json.Decoder[Any], name: str,
+    member: msgspec.json.Decoder[Any],
+) -> T:  # fmt: skip
+    """A batch. If it cannot be decoded as a whole, its members are, one by one, to say which it is."""
+    try:
+        return decode(body, decoder, BATCH_DEPTH_MAX)
+    except InvalidRequest as whole:
+        try:
+            pieces = raw.decode(body)
+        except msgspec.MsgspecError:
+            raise whole from None
+        for i, piece in enumerate(getattr(pieces, name)):
+            try:
+                decode(bytes(piece), member)
+            except InvalidRequest as error:
+                raise InvalidRequest(f"{name}[{i}]: {error}") from None
+        raise
 
 
 def lease_command(body: bytes) -> Lease:
@@ -223,14 +330,44 @@ def lease_command(body: bytes) -> Lease:
         return Lease()
     fields = decode(body, _LEASE)
     _at_most("worker_id", len(fields.worker_id.encode()), WORKER_ID_BYTES_MAX)
-    return Lease(fields.lease_ms, fields.worker_id, had_body=True)
+    _at_most("request_id", len(fields.request_id.encode()), REQUEST_ID_BYTES_MAX)
+    queues = tuple(dict.fromkeys(_queue(name, "queues") for name in fields.queues or (DEFAULT_QUEUE,)))
+    return Lease(
+        fields.lease_ms, fields.worker_id, had_body=True, queues=queues, limit=fields.max or 1,
+        wait_ms=fields.wait_ms or 0, request_id=fields.request_id,
+    )  # fmt: skip
+
+
+def wants_many(body: bytes) -> bool:
+    """Whether a lease that was read without an error asks for several jobs, and so for an answer with `jobs`."""
+    return bool(body) and _LEASE.decode(body).max is not None
+
+
+def extend_fields(body: bytes) -> ExtendBody:
+    """Raises InvalidRequest."""
+    return decode(body, _EXTEND)
 
 
 def ack_command(job_id: str, body: bytes) -> Ack:
     """Raises InvalidRequest. No body is the outcome ok."""
     if not body:
         return Ack(job_id)
-    fields = decode(body, _ACK)
+    return _ack(job_id, decode(body, _ACK))
+
+
+def ack_many_commands(body: bytes) -> list[Ack]:
+    """Raises InvalidRequest, which names the ack by its index."""
+    fields = _members(body, _ACK_MANY, _RAW_ACKS, "acks", _ACK_ONE)
+    commands = []
+    for i, ack in enumerate(fields.acks):
+        try:
+            commands.append(_ack(ack.job_id, ack))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"acks[{i}]: {error}") from None
+    return commands
+
+
+def _ack(job_id: str, fields: AckBody) -> Ack:
     result: bytes | None = bytes(fields.result)
     if result in (b"", b"null", b'""'):
         result = None
@@ -256,6 +393,12 @@ def create_key_fields(body: bytes) -> CreateKeyBody:
         given = msgspec.json.encode(shown(fields.type)).decode()
         raise InvalidRequest(f"invalid key type: {given} (must be 'client', 'worker', or 'admin')")
     return fields
+
+
+def _queue(name: str, field: str) -> str:
+    if not _QUEUE.fullmatch(name):
+        raise InvalidRequest(f"{field} must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    return name
 
 
 def _at_most(field: str, length_bytes: int, bytes_max: int) -> None:

@@ -71,7 +71,7 @@ class _Schemas:
 def _schemas(routes: list[Route]) -> _Schemas:
     types: list[Any] = [Failure]
     for route in routes:
-        for wanted in (route.body, *(answer.schema for answer in route.answers)):
+        for wanted in (route.body, *(schema for answer in route.answers for schema in answer.schemas)):
             if wanted is not None and wanted not in types:
                 types.append(wanted)
     return _Schemas(types)
@@ -110,8 +110,9 @@ def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
         "description": answer.meaning,
         "headers": {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}},
     }
-    if answer.schema is not None:
-        response["content"] = {"application/json": {"schema": schemas.of(answer.schema)}}
+    if answer.schemas:
+        found = [schemas.of(schema) for schema in answer.schemas]
+        response["content"] = {"application/json": {"schema": found[0] if len(found) == 1 else {"anyOf": found}}}
     elif answer.text is not None:
         response["content"] = {"text/plain": {"schema": {"type": "string", "const": answer.text}}}
     return response

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fastq.errors import ConnectionRefused
 from fastq.http.errors import JSON, error_body
+from fastq.http.jobs import CONNECTION
 
 HEAD_BYTES_MAX = 16 << 10  # request line, headers and the blank line
 HEADERS_MAX = 100
@@ -57,6 +58,23 @@ class AnswersTo:
         self.close = end
 
 
+class Line:
+    """The connection as the engine sees it: see `fastq.commands.Connection`."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._callbacks: dict[Callable[[], None], None] = {}
+
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._callbacks[callback] = None
+        return lambda: self._callbacks.pop(callback, None)
+
+    def close(self) -> None:
+        self.is_closed = True
+        for callback in list(self._callbacks):
+            callback()
+
+
 class Protocol(HttpToolsProtocol):
     """To be given to uvicorn as `http=`."""
 
@@ -88,10 +106,12 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = Flow(transport)
         self._answers_to = AnswersTo(transport, self.end)
+        self._line = Line()
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
+        self._line.close()
         self._stop_deadline()
         self._stop_unread()
         self.pipeline.clear()
@@ -202,6 +222,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[CONNECTION] = self._line  # type: ignore[literal-required]
         self._in_head = True
         self._header_count = 0
 

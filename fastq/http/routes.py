@@ -24,12 +24,21 @@ Responder = Callable[..., Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One way in which a route answers. `schema` None is an answer without JSON: `text`, or an empty body."""
+    """One way in which a route answers. `schema` None is an answer without JSON: `text`, or an empty body.
+
+    A tuple of schemas: the answer is one of them.
+    """
 
     status: int
     meaning: str
     schema: Any = None
     text: str | None = None
+
+    @property
+    def schemas(self) -> tuple[Any, ...]:
+        if self.schema is None:
+            return ()
+        return self.schema if isinstance(self.schema, tuple) else (self.schema,)
 
 
 # Answers that routes have in common. What every route with a scope can say (401, 403) is not repeated in the table.
@@ -39,6 +48,7 @@ WITH_BODY = (
     Answer(415, "the body has a Content-Encoding", Failure),
 )
 TOO_MUCH = (Answer(503, "overloaded or stopping: nothing was changed; Retry-After says when to try again", Failure),)
+BEHIND = Answer(429, "the log is being cleaned and does not keep up: nothing was changed; submit more slowly", Failure)
 DISK_FULL = Answer(507, "the disk is full: nothing was changed", Failure)
 
 

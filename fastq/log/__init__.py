@@ -6,15 +6,30 @@ log says when it is durable. One batch is under way at a time: while it is writt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from fastq._core import Batch, Place, Tail
 
-# (records of one frame, segment number, offset of the first record in it) -> how many records were applied
+
+# (records of one frame, segment, offset of the first record in it) -> how many records were applied
 Replay = Callable[[memoryview, int, int], int]
+
+
+class Replayer(Protocol):
+    """Who is told what the log holds, while it is opened."""
+
+    def identify(self, database_id: bytes) -> None:
+        """Before all else: the 16 random bytes that were drawn when the log was made."""
+
+    def replay(self, records: memoryview, segment: int, offset: int) -> int:
+        """The records of one frame, the first of which lies at `offset` of `segment`; how many there were."""
+
+    @property
+    def oldest_segment(self) -> int:
+        """After the last frame: the first segment that had to be there."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +51,8 @@ class Log(Protocol):
     tail: Tail
     """Where the engine's core appends. Its places, sequence numbers and segments are the log's."""
 
-    def open(self, replay: Replay) -> Opened:
-        """Lock and read the log, give every record to `replay` in order, and make `tail` ready for the next one.
+    def open(self, replayer: Replayer) -> Opened:
+        """Lock and read the log, give every record to `replayer` in order, and make `tail` ready for the next one.
 
         Blocking: called before the event loop runs.
 
@@ -64,12 +79,38 @@ class Log(Protocol):
     def commit(self, batch: Batch) -> None:
         """Write and sync `batch`, the next in sequence. Returns at once; `idle` is false until it is durable."""
 
-    async def read(self, place: Place) -> bytes:
-        """The bytes of one durable record that is no longer in the tail's cache.
+    def read(self, places: Sequence[Place]) -> Awaitable[list[bytes]]:
+        """The bytes of durable records that are no longer in the tail's cache, in the order asked for.
 
         Raises:
             OSError: the device failed.
         """
+
+    # --- giving back what is not needed -------------------------------------------------------------------------------
+
+    @property
+    def used_bytes(self) -> int:
+        """Of the disk: all segments that hold frames, or are next to; spares are not counted."""
+
+    @property
+    def oldest_segment(self) -> int:
+        """The first one that is there."""
+
+    @property
+    def newest_segment(self) -> int:
+        """The one that batches go to. Those before it do not change any more."""
+
+    def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
+        """The records of each frame of a segment that does not change any more, and the offset of the first of them.
+
+        Read off the loop, a piece ahead. A view is good until the next one is asked for.
+
+        Raises:
+            OSError: the device failed.
+        """
+
+    def drop_before(self, segment: int) -> None:
+        """Give back every segment before this one. The record that says that they are not needed is durable."""
 
     async def close(self) -> None:
         """Wait for the batch under way, then give the lock back. A log that is closed takes nothing more."""

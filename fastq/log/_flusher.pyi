@@ -17,13 +17,30 @@ def crc32c_by_instruction() -> bool:
     """Whether this CPU computes checksums by its own instruction."""
 
 def fill_head(
-    frame: Buffer, *, seq: int, durable_seq: int, epoch: int, salt: int, segment: int, record_bytes: int, count: int,
-    prev_crc: int, flags: int = 0,
+    frame: Buffer,
+    *,
+    seq: int,
+    durable_seq: int,
+    epoch: int,
+    salt: int,
+    segment: int,
+    record_bytes: int,
+    count: int,
+    prev_crc: int,
+    flags: int = 0,
 ) -> int:
     """Write the head of `frame` (writable bytes, `FRAME_HEAD_BYTES` and then the records); its head_crc."""
 
 def scan_frames(
-    data: Buffer, *, start: int, align: int, segment: int, epoch: int, salt: int, next_seq: int, prev_crc: int,
+    data: Buffer,
+    *,
+    start: int,
+    align: int,
+    segment: int,
+    epoch: int,
+    salt: int,
+    next_seq: int,
+    prev_crc: int,
     stop_seq: int = 0,
 ) -> tuple[list[tuple[int, int, int, int, int]], int, int, int, int, str]:
     """Check the frames of a segment from offset `start` on, up to the first that is not sound.
@@ -66,8 +83,17 @@ class Flusher:
     def fileno(self) -> int:
         """An eventfd that is readable when the work given is done: then call `finish`."""
     def commit(
-        self, batch: Buffer, *, fd: int, salt: int, segment: int, offset: int, seq: int, durable_seq: int,
-        record_bytes: int, count: int,
+        self,
+        batch: Buffer,
+        *,
+        fd: int,
+        salt: int,
+        segment: int,
+        offset: int,
+        seq: int,
+        durable_seq: int,
+        record_bytes: int,
+        count: int,
     ) -> None:
         """Complete, write and sync the frame in `batch` (writable bytes that do not change until `finish`).
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastq._core import Tail
-from fastq.errors import LogFailed
-from fastq.log import Opened, Replay
+from fastq.errors import LogDamaged, LogFailed
+from fastq.log import Opened, Replay, Replayer
 from fastq.log._flusher import Flusher
 from fastq.log.opening import Begun, begin
 from fastq.log.places import PlaceReader
 from fastq.log.ready import ReadySegments
-from fastq.log.recovery import Ending, Found, apply_frame, read_log
-from fastq.log.segments import SegmentHead, lock_directory, make_directory
+from fastq.log.recovery import Ending, Found, apply_frame, read_log, scan_segment
+from fastq.log.segments import SegmentHead, lock_directory, make_directory, segment_path
 
 if TYPE_CHECKING:
     from fastq._core import Batch, Place
@@ -61,6 +62,8 @@ class LocalLog:
         self._unsealed: list[Ending] = []
         self._opened_seq = self._durable_seq = 0  # the last frame when the log was opened, and now
         self._segment = 0  # of the last batch
+        self._sizes: dict[int, int] = {}  # of the segments with frames
+        self._used_bytes = 0  # in all
         self._loop: asyncio.AbstractEventLoop
         self._flusher: Flusher | None = None
         self._ready: ReadySegments | None = None
@@ -72,16 +75,23 @@ class LocalLog:
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
-    def open(self, replay: Replay) -> Opened:
+    def open(self, replayer: Replayer) -> Opened:
         make_directory(self._directory)
         self._lock_fd = lock_directory(self._directory)
         try:
-            found = read_log(self._directory, replay)
+            found = read_log(self._directory, replayer.replay, replayer.identify)
             begun = begin(
                 self._directory, found, segment_bytes=self._segment_bytes, align=self._align, draw=secrets.token_bytes
             )
             self._files[begun.head.number] = (begun.fd, begun.head.salt)
-            return self._opened(found, begun, replay)
+            if found.database_id is None:
+                replayer.identify(begun.head.database_id)
+            opened = self._opened(found, begun, replayer.replay)
+            if found.first_segment > replayer.oldest_segment:
+                first, needed = found.first_segment, replayer.oldest_segment
+                path = segment_path(self._directory, first)
+                raise LogDamaged(f"{path}: segment {needed} is missing, and the log needs it: restore a backup")
+            return opened
         except BaseException:
             self._release()
             raise
@@ -97,6 +107,8 @@ class LocalLog:
             found.frames += 1
             found.records += frame.count
         self._begun, self._unsealed, self._segment = begun, found.unsealed, head.number
+        self._sizes = {**found.sizes, head.number: head.file_bytes}
+        self._used_bytes = sum(self._sizes.values())
         self._opened_seq = self._durable_seq = found.next_seq - 1
         self.tail.resume(found.next_seq)
         self.tail.offer_segment(head.number, begun.end, head.file_bytes)
@@ -120,7 +132,8 @@ class LocalLog:
             end=begun.end, seq=self._durable_seq, prev_crc=begun.prev_crc,
         )  # fmt: skip
         self._ready = ReadySegments(
-            self._directory, self.tail, begun.head, self._unsealed, self._segment_bytes, self._made, self._fail,
+            self._directory, self.tail, begun.head, self.oldest_segment, self._unsealed,
+            self._segment_bytes, self._made, self._fail,
             secrets.token_bytes,
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)
@@ -141,7 +154,10 @@ class LocalLog:
 
     def commit(self, batch: Batch) -> None:
         assert self._flusher is not None and self.idle, "one batch at a time, between start and close"
-        self._segment = batch.segment
+        if batch.segment != self._segment:
+            self._segment = batch.segment
+            self._sizes[batch.segment] = self._segment_bytes
+            self._used_bytes += self._segment_bytes
         fd, salt = self._files[batch.segment]
         self._busy = True
         self._flusher.commit(
@@ -182,8 +198,39 @@ class LocalLog:
             self._failed = failure
             self._on_failed(failure)
 
-    async def read(self, place: Place) -> bytes:
-        return await self._loop.run_in_executor(self._readers, self._places.read, place)
+    def read(self, places: Sequence[Place]) -> asyncio.Future[list[bytes]]:
+        return self._loop.run_in_executor(self._readers, self._places.read_many, places)
+
+    # --- giving back what is not needed -------------------------------------------------------------------------------
+
+    @property
+    def used_bytes(self) -> int:
+        return self._used_bytes
+
+    @property
+    def oldest_segment(self) -> int:
+        return min(self._sizes)
+
+    @property
+    def newest_segment(self) -> int:
+        return self._segment
+
+    async def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
+        path = segment_path(self._directory, segment)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
+            if head.number != segment:
+                raise LogDamaged(f"{path}: this is segment {head.number} under another's name")
+            for offset, record_bytes in frames:
+                with memoryview(data)[offset : offset + record_bytes] as records:
+                    yield offset, records
+
+    def drop_before(self, segment: int) -> None:
+        assert self._ready is not None and segment <= self._segment
+        for number in [number for number in self._sizes if number < segment]:
+            self._used_bytes -= self._sizes.pop(number)
+        self._places.forget_before(segment)
+        self._ready.drop_before(segment)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -6,16 +6,15 @@ What it calls durable survives `crash`, and nothing else does. So it can stand f
 from __future__ import annotations
 
 import asyncio
-import errno
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastq._core import FRAME_HEAD_BYTES, Tail
 from fastq.errors import LogFailed
-from fastq.log import Opened, Replay
+from fastq.log import Opened, Replayer
 from fastq.log.recovery import apply_frame
 
 if TYPE_CHECKING:
@@ -68,19 +67,20 @@ class MemoryLog:
 
     # --- the protocol -------------------------------------------------------------------------------------------------
 
-    def open(self, replay: Replay) -> Opened:
+    def open(self, replayer: Replayer) -> Opened:
         assert self._state == "new", "a log is opened once"
+        replayer.identify(self._database_id)
         self._state = "open"
         self._epoch += 1
         records = 0
         for frame in self._frames:
             apply_frame(
-                replay, memoryview(frame.records), Path("memory"),
+                replayer.replay, memoryview(frame.records), Path("memory"),
                 seq=frame.seq, count=frame.count, number=frame.segment, offset=frame.offset - FRAME_HEAD_BYTES,
             )  # fmt: skip
             records += frame.count
         self._segment = self._frames[-1].segment if self._frames else 0
-        self.tail.resume(len(self._frames) + 1)
+        self.tail.resume(self._frames[-1].seq + 1 if self._frames else 1)
         self._make_ready()
         read_bytes = sum(len(frame.records) for frame in self._frames)
         return Opened(self._database_id, self._epoch, len(self._frames), records, read_bytes)
@@ -99,7 +99,7 @@ class MemoryLog:
 
     def commit(self, batch: Batch) -> None:
         assert self.idle, "one batch at a time, between start and close"
-        assert batch.seq == len(self._frames) + 1, f"batch {batch.seq} after {len(self._frames)}"
+        assert not self._frames or batch.seq == self._frames[-1].seq + 1, "the next in sequence"
         records = bytes(memoryview(batch)[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes])
         self._under_way = Kept(batch.seq, batch.segment, batch.offset + FRAME_HEAD_BYTES, batch.count, records)
         self._settled.clear()
@@ -107,15 +107,39 @@ class MemoryLog:
         if not self._held:
             self._loop.call_soon(self._finish)
 
-    async def read(self, place: Place) -> bytes:
+    async def read(self, places: Sequence[Place]) -> list[bytes]:
+        return [self._read(place) for place in places]
+
+    def _read(self, place: Place) -> bytes:
         segment, offset, length = place
         at = bisect_right(self._frames, (segment, offset), key=lambda frame: (frame.segment, frame.offset)) - 1
-        if at >= 0:
-            frame = self._frames[at]
-            start = offset - frame.offset
-            if frame.segment == segment and start + length <= len(frame.records):
-                return frame.records[start : start + length]
-        raise OSError(errno.EIO, f"nothing durable at {place}")
+        if at < 0:
+            raise OSError(f"nothing durable at {place}")
+        frame = self._frames[at]
+        start = offset - frame.offset
+        if frame.segment != segment or start + length > len(frame.records):
+            raise OSError(f"nothing durable at {place}")
+        return frame.records[start : start + length]
+
+    @property
+    def used_bytes(self) -> int:
+        segment_bytes, _, _ = self._shape
+        return segment_bytes * (self.newest_segment - self.oldest_segment + 1)
+
+    @property
+    def oldest_segment(self) -> int:
+        return self._frames[0].segment if self._frames else 1
+
+    @property
+    def newest_segment(self) -> int:
+        return self._frames[-1].segment if self._frames else 1
+
+    async def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
+        for frame in [frame for frame in self._frames if frame.segment == segment]:
+            yield frame.offset, memoryview(frame.records)
+
+    def drop_before(self, segment: int) -> None:
+        self._frames = [frame for frame in self._frames if frame.segment >= segment]
 
     async def close(self) -> None:
         if self._state == "started":

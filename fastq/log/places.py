@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,16 @@ class PlaceReader:
             return data
         finally:
             self._put(segment, fd)
+
+    def read_many(self, places: Sequence[Place]) -> list[bytes]:
+        """As `read`."""
+        return [self.read(place) for place in places]
+
+    def forget_before(self, segment: int) -> None:
+        """Close what is open of segments that are deleted: their space is not free before."""
+        with self._lock:
+            for number in [number for number in self._idle if number < segment]:
+                os.close(self._idle.pop(number))
 
     def close(self) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fastq.log.opening import seal_and_shorten, take_spare
 from fastq.log.recovery import Ending
-from fastq.log.segments import SegmentHead, fill_spare, name_segment
+from fastq.log.segments import SegmentHead, drop_segments, fill_spare, name_segment
 
 if TYPE_CHECKING:
     from fastq._core import Tail
@@ -34,6 +34,7 @@ class ReadySegments:
         directory: Path,
         tail: Tail,
         first: SegmentHead,
+        first_segment: int,
         unsealed: list[Ending],
         segment_bytes: int,
         on_made: Callable[[SegmentHead, int], None],
@@ -43,6 +44,7 @@ class ReadySegments:
         """
         Args:
             first: the head of the opening's first segment; those to come are like it.
+            first_segment: the oldest there is.
             unsealed: segments of earlier openings, to be shortened once this one has a durable frame.
             on_made: called with a segment's head and a descriptor, before the tail is offered it.
             on_failed: called once, with an error other than a full disk.
@@ -55,6 +57,7 @@ class ReadySegments:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
         self._durable_seq: int | None = None
+        self._first = self._drop_before = first_segment
         self._work: asyncio.Future[int | None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -68,10 +71,22 @@ class ReadySegments:
         self._durable_seq = durable_seq
         self._go_on()
 
+    def drop_before(self, segment: int) -> None:
+        """Delete every segment before this one, when nothing else is under way."""
+        self._drop_before = segment
+        self._go_on()
+
     def _go_on(self) -> None:
-        if self._work is not None or self._retry is not None or self._stopping.is_set():
+        if self._work is not None or self._stopping.is_set():
             return
-        if self._unsealed and self._durable_seq is not None:
+        if self._drop_before > self._first:
+            self._unsealed = [ending for ending in self._unsealed if ending.head.number >= self._drop_before]
+            first, self._first = self._first, self._drop_before
+            self._work = self._loop.run_in_executor(self._thread, drop_segments, self._directory, first, self._first)
+            self._work.add_done_callback(self._dropped)
+        elif self._retry is not None:
+            return
+        elif self._unsealed and self._durable_seq is not None:
             self._work = self._loop.run_in_executor(
                 self._thread, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq
             )
@@ -120,6 +135,16 @@ class ReadySegments:
 
     def _try_again(self) -> None:
         self._retry = None
+        self._go_on()
+
+    def _dropped(self, work: asyncio.Future[int | None]) -> None:
+        self._work = None
+        if (error := work.exception()) is not None:
+            self._fail(error)
+            return
+        if self._retry is not None:  # there is room again
+            self._retry.cancel()
+            self._retry = None
         self._go_on()
 
     def _shortened(self, work: asyncio.Future[int | None]) -> None:

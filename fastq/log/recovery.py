@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from fastq.log.segments import (
     segment_path,
     unpack_head,
 )
+
+FIRST_FRAME = struct.Struct("<8xQ36xI")  # of a frame's head: seq and prev_crc
 
 # What `scan_frames` says of the place where sound frames end, for people.
 _WHY = {
@@ -64,7 +68,9 @@ class Found:
     has_identity: bool = False
     epoch: int = 0  # the highest
     next_seq: int = 1
+    first_segment: int = FIRST_SEGMENT
     last_segment: int = 0  # the last that stays
+    sizes: dict[int, int] = field(default_factory=dict)  # of segments with frames, once they are shortened
     empty_segments: list[int] = field(default_factory=list)  # after it, to be made spares: in this order
     unsealed: list[Ending] = field(default_factory=list)  # to be sealed and shortened once a later one is in use
     pending: list[Pending] = field(default_factory=list)
@@ -76,18 +82,21 @@ class Found:
     bytes_read: int = 0
 
 
-def read_log(directory: Path, replay: Replay) -> Found:
+def read_log(directory: Path, replay: Replay, identify: Callable[[bytes], None] | None = None) -> Found:
     """Read all of a log. Frames proven durable go to `replay` in order; those in `Found.pending` do not.
 
+    Args:
+        identify: told the database id, if there is one, before the first frame is replayed.
     Raises:
         LogDamaged, UnsupportedFormat.
     """
-    return _Reader(directory, replay).read()
+    return _Reader(directory, replay, identify).read()
 
 
 class _Reader:
-    def __init__(self, directory: Path, replay: Replay) -> None:
+    def __init__(self, directory: Path, replay: Replay, identify: Callable[[bytes], None] | None) -> None:
         self._directory = directory
+        self._identify = identify
         self._replay = replay
         self._found = Found()
         self._heads: dict[int, SegmentHead] = {}
@@ -106,6 +115,9 @@ class _Reader:
                 raise LogDamaged(f"{self._directory}: the database's segments are gone; restore them from a backup")
             return found
         self._read_heads(numbers, identity)
+        found.first_segment = numbers[0]
+        if self._identify is not None and found.database_id is not None:
+            self._identify(found.database_id)
         for number in numbers:
             if not self._read_segment(number):
                 break
@@ -144,11 +156,11 @@ class _Reader:
             raise self._damaged(number, 0, "the segment belongs to another database")
         if head.number != number:
             raise self._damaged(number, 0, f"this is segment {head.number} under another's name")
-        if number == FIRST_SEGMENT:
-            if head.first_seq != 1:
-                raise self._damaged(number, 0, f"the log begins at frame {head.first_seq} instead of 1")
-        elif before is None:
-            raise self._damaged(number, 0, f"segment {number - 1} is missing")
+        if number == FIRST_SEGMENT and head.first_seq != 1:
+            raise self._damaged(number, 0, f"the log begins at frame {head.first_seq} instead of 1")
+        if before is None:
+            if number != min(self._sizes):  # what went before the first one is for the records to say
+                raise self._damaged(number, 0, f"segment {number - 1} is missing")
         elif head.epoch < before.epoch:
             raise self._damaged(number, 0, f"epoch {head.epoch} comes after epoch {before.epoch}")
         elif (head.epoch == before.epoch) != (head.first_seq == 0):
@@ -181,11 +193,14 @@ class _Reader:
             self._prev_crc = 0
         stop_seq = after.first_seq if after else 0
         data = self._load(number)
+        if number == found.first_segment:
+            found.next_seq, self._prev_crc = beginning(data, head)
         frames, end, found.next_seq, self._prev_crc, proven_seq, why = scan_frames(
             data, start=head.first_offset, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
             next_seq=found.next_seq, prev_crc=self._prev_crc, stop_seq=stop_seq,
         )  # fmt: skip
         found.last_segment = number
+        found.sizes[number] = min(self._sizes[number], end + head.align)
         self._prove(max(proven_seq, head.synced_seq))
         for seq, offset, record_bytes, count, _ in frames:
             start = offset + FRAME_HEAD_BYTES
@@ -274,6 +289,31 @@ class _Reader:
         apply_frame(self._replay, records, self._directory, seq=seq, count=count, number=number, offset=offset)
         self._found.frames += 1
         self._found.records += count
+
+
+def beginning(data: memoryview | mmap.mmap, head: SegmentHead) -> tuple[int, int]:
+    """The sequence number of a segment's first frame, and the head CRC that it names as the one before."""
+    if head.first_seq:
+        return head.first_seq, 0
+    seq, prev_crc = FIRST_FRAME.unpack_from(data, head.first_offset)
+    return int(seq), int(prev_crc)
+
+
+def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[int, int]]]:
+    """Check a segment that is not written any more; offset and length of each frame's records.
+
+    Raises:
+        LogDamaged: its frames do not end as those of such a segment do.
+    """
+    head = unpack_head(data[:HEAD_BYTES], path)
+    next_seq, prev_crc = beginning(data, head)
+    frames, end, _, _, _, why = scan_frames(
+        data, start=head.first_offset, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
+        next_seq=next_seq, prev_crc=prev_crc,
+    )  # fmt: skip
+    if why not in ("seal", "closed", "end", "nothing"):
+        raise LogDamaged(f"{path}: offset {end}: {_WHY.get(why, why)}")
+    return head, [(offset + FRAME_HEAD_BYTES, record_bytes) for _, offset, record_bytes, _, _ in frames]
 
 
 def apply_frame(

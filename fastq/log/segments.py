@@ -19,7 +19,7 @@ from fastq.log._flusher import crc32c
 
 FORMAT = 1
 HEAD_BYTES = 4096
-FIRST_SEGMENT = 1  # the first that a log needs: nothing trims a log yet
+FIRST_SEGMENT = 1  # of a new log
 SEGMENT_MAGIC = b"FASTQSEG"
 IDENTITY_MAGIC = b"FASTQDBI"
 IDENTITY_FILE = "database"
@@ -179,6 +179,13 @@ def name_segment(spare: Path, head: SegmentHead, frames: bytes = b"") -> int:
 def recycle_segment(directory: Path, number: int) -> None:
     """Turn a segment that holds nothing into a spare."""
     os.rename(segment_path(directory, number), new_spare_path(directory))
+    sync_directory(directory)
+
+
+def drop_segments(directory: Path, first: int, before: int) -> None:
+    """Delete segments, oldest first: a crash in between leaves the log whole from some segment on."""
+    for number in range(first, before):
+        segment_path(directory, number).unlink(missing_ok=True)
     sync_directory(directory)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fastq.__main__ import main
-from fastq.engine import Engine
+from fastq.committer import Committer
 
 
-async def _never_wait(self: Engine) -> None:
-    self._kick_soon()
+async def _never_wait(self: Committer) -> None:
+    self.kick_soon()
 
 
 if __name__ == "__main__":
-    Engine._settled = _never_wait  # type: ignore[method-assign]
+    Committer.settled = _never_wait  # type: ignore[method-assign]
     main()

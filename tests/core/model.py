@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 RESTART_GRACE_US = 30_000_000
 CLOSINGS_KEPT = 4
+REQUEST_US = 60_000_000
 ERROR_BYTES_KEPT = 2048
 
 
@@ -33,6 +34,10 @@ class Job:
     result: bytes | None = None
     error: str = ""
     expired: bool = False
+    failed: bool = False  # an attempt has ended
+    ended_us: int = 0
+    leased_us: int = 0
+    request_id: str = ""  # of the last lease
 
     def shown_state(self, now_us: int) -> str:
         return "SCHEDULED" if self.state == "READY" and self.run_at_us > now_us else self.state
@@ -47,6 +52,8 @@ class Refused(Exception):
 
 
 class Model:
+    """Jobs in order of submission, and documents."""
+
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.documents: dict[tuple[int, str], bytes] = {}
@@ -60,6 +67,9 @@ class Model:
         self.jobs[job.job_id] = job
         self.submitted += 1
 
+    def next_of(self, now_us: int, queues: list[str]) -> Job | None:
+        return next((job for queue in queues if (job := self.next_ready(now_us, queue))), None)
+
     def next_ready(self, now_us: int, queue: str) -> Job | None:
         waiting = [
             job
@@ -68,11 +78,11 @@ class Model:
         ]
         return min(waiting, key=lambda job: (-job.priority, job.run_at_us, job.created_us, job.order), default=None)
 
-    def lease(self, job: Job, now_us: int, lease_ms: int, legacy: bool, token: str) -> None:
+    def lease(self, job: Job, now_us: int, lease_ms: int, legacy: bool, token: str, request_id: str = "") -> None:
         assert token not in job.tokens, "a token was given out twice"
         job.state, job.attempts = "RUNNING", job.attempts + 1
         job.lease_until_us, job.lease_ms, job.legacy = now_us + lease_ms * 1000, lease_ms, legacy
-        job.token = token
+        job.token, job.leased_us, job.request_id = token, now_us, request_id
         job.tokens.append(token)
 
     def ack(
@@ -98,6 +108,7 @@ class Model:
         return True
 
     def end_attempt(self, job: Job, now_us: int, failed: bool, retry_at_us: int) -> None:
+        job.failed, job.ended_us = True, now_us
         if not failed:
             job.state = "ACKED"
         elif job.attempts < job.max_retries:
@@ -111,6 +122,47 @@ class Model:
             job.result, job.error, job.expired = None, "", True
             self.end_attempt(job, now_us, True, retry_at(job.attempts))
         return len(due)
+
+    def extend(self, now_us: int, job_id: str, token: str, lease_ms: int) -> int:
+        job = self.held(job_id, token)
+        job.lease_until_us = max(job.lease_until_us or 0, now_us + lease_ms * 1000)
+        return job.lease_until_us
+
+    def undelivered(self, job_id: str, token: str) -> bool:
+        try:
+            job = self.held(job_id, token)
+        except Refused:
+            return False
+        job.attempts -= 1
+        job.state = "RETRY" if job.failed else "READY"
+        return True
+
+    def held(self, job_id: str, token: str) -> Job:
+        job = self.jobs.get(job_id)
+        if job is None:
+            raise Refused("JobNotFound")
+        if job.state != "RUNNING" or token != job.token:
+            raise Refused("LeaseLost")
+        return job
+
+    def forget(self, state: str, ended_before_us: int, count_max: int, gone: set[str]) -> None:
+        """Remove what the core removed, if it was right to: the oldest; of those that ended together, any."""
+        finished = sorted((job for job in self.jobs.values() if job.state == state), key=lambda job: job.ended_us)
+        over = max(0, len(finished) - count_max)
+        too_old = sum(job.ended_us < ended_before_us for job in finished)
+        assert len(gone) == max(over, too_old)
+        assert sorted(self.jobs[job_id].ended_us for job_id in gone) == [job.ended_us for job in finished[: len(gone)]]
+        for job_id in gone:
+            del self.jobs[job_id]
+
+    def leased_before(self, now_us: int, request_id: str) -> list[str]:
+        """Tokens of those leases of the request that are still held."""
+        held = [
+            job.token
+            for job in self.jobs.values()
+            if job.request_id == request_id and job.leased_us + REQUEST_US > now_us and job.state == "RUNNING"
+        ]
+        return [token for token in held if token is not None]
 
     def resume(self, now_us: int) -> None:
         for job in self.jobs.values():

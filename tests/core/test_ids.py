@@ -10,14 +10,13 @@ from fastq._core import Core, Tail
 from fastq.errors import JobNotFound, LeaseLost
 
 NOW_US = 1_763_973_600_123_456
-TOKEN_KEY = bytes(range(16))
 
 
 def new_core() -> Core:
     tail = Tail(512, 1 << 20, 1 << 20)
     tail.offer_segment(1, 4096, 1 << 20)
     core = Core(tail)
-    core.genesis(b"\xa7" * 16, TOKEN_KEY)
+    core.identify(b"\xa7" * 16)
     return core
 
 
@@ -87,17 +86,16 @@ def test_a_token_is_the_lease_number_and_a_mac() -> None:
     assert siphash_2_4(bytes(range(16)), bytes(range(15))) == 0xA129CA6149BE45E5  # the paper's appendix
     core = new_core()
     submit(core, NOW_US)
-    leased = core.lease(NOW_US, lease_ms=1000, key_id="k")
-    assert leased is not None
-    mac = siphash_2_4(TOKEN_KEY, (1).to_bytes(8, "little") + (1).to_bytes(4, "little"))
+    (leased,) = core.lease(NOW_US, ["default"], 1, lease_ms=1000, key_id="k")
+    halves = [siphash_2_4(b"\xa7" * 16, b"lease token %d" % i).to_bytes(8, "little") for i in (0, 1)]
+    mac = siphash_2_4(b"".join(halves), (1).to_bytes(8, "little") + (1).to_bytes(4, "little"))
     assert leased.token == f"{1:08x}{mac:016x}"
 
 
 def test_every_changed_token_is_refused() -> None:
     core = new_core()
     job_id = submit(core, NOW_US)
-    leased = core.lease(NOW_US, lease_ms=1000, key_id="k")
-    assert leased is not None
+    (leased,) = core.lease(NOW_US, ["default"], 1, lease_ms=1000, key_id="k")
     for i, char in enumerate(leased.token):
         forged = leased.token[:i] + ("0" if char != "0" else "1") + leased.token[i + 1 :]
         with pytest.raises(LeaseLost):

@@ -25,6 +25,9 @@ RESULTS = [None, b'"done"', b"{}"]
 PRIORITIES = [0, 0, 0, 5, -3, 2**31 - 1, -(2**31)]
 DELAYS_US = [0, 0, -5, 1_500_000]
 QUEUES = ["default", "default", "mail"]
+QUEUES_ASKED = [["default"], ["default"], ["mail"], ["mail", "default"], ["none", "default", "mail"]]
+REQUESTS = ["", "", "r1", "r2"]
+CLEANS = ["move", "trim", "drop", "drop"]
 LEASES_MS = [1000, 5000, 60_000]
 STEPS_US = [0, 1, 999, 1_000_000, 2_500_000, 40_000_000]
 STRANGERS = ["", "nope", "018bcfe5-6800-707b-8000-000001646464", "\u00e9" * 36, "0" * 36]
@@ -59,9 +62,24 @@ class CoreAgainstModel(RuleBasedStateMachine):
     def submit(self, payload: bytes, priority: int, max_retries: int, delay_us: int, queue: str) -> None:
         self.world.submit(payload, priority, max_retries, delay_us, queue)
 
-    @rule(lease_ms=st.sampled_from(LEASES_MS), legacy=st.booleans(), queue=st.sampled_from(QUEUES))
-    def lease(self, lease_ms: int, legacy: bool, queue: str) -> None:
-        self.world.lease(lease_ms, legacy, queue)
+    @rule(
+        payloads=st.lists(st.sampled_from(PAYLOADS), max_size=4),
+        priority=st.sampled_from(PRIORITIES),
+        max_retries=st.integers(0, 6),
+        queue=st.sampled_from(QUEUES),
+    )
+    def submit_many(self, payloads: list[bytes], priority: int, max_retries: int, queue: str) -> None:
+        self.world.submit_many(payloads, priority, max_retries, queue)
+
+    @rule(
+        lease_ms=st.sampled_from(LEASES_MS),
+        legacy=st.booleans(),
+        queues=st.sampled_from(QUEUES_ASKED),
+        limit=st.sampled_from([1, 1, 3]),
+        request_id=st.sampled_from(REQUESTS),
+    )
+    def lease(self, lease_ms: int, legacy: bool, queues: list[str], limit: int, request_id: str) -> None:
+        self.world.lease(lease_ms, legacy, queues, limit, request_id)
 
     @precondition(lambda self: self.world.model.jobs)
     @rule(data=st.data(), error=st.sampled_from(ERRORS), result=st.sampled_from(RESULTS))
@@ -75,6 +93,35 @@ class CoreAgainstModel(RuleBasedStateMachine):
         job = data.draw(st.sampled_from([job for job in self.world.model.jobs.values() if job.closings]))
         token, error, result = data.draw(st.sampled_from(job.closings))
         self.world.ack(job.job_id, token, error, result or None)
+
+    @precondition(lambda self: self.world.model.jobs)
+    @rule(data=st.data())
+    def ack_many(self, data: st.DataObject) -> None:
+        jobs = data.draw(st.lists(st.sampled_from(list(self.world.model.jobs.values())), max_size=4))
+        draw = [(job, data.draw(st.sampled_from(tokens_to_try(job)))) for job in jobs]
+        self.world.ack_many([(job.job_id, token, None, "") for job, token in draw])
+
+    @precondition(lambda self: any(job.tokens for job in self.world.model.jobs.values()))
+    @rule(data=st.data(), lease_ms=st.sampled_from([*LEASES_MS, 0]))
+    def extend_or_return(self, data: st.DataObject, lease_ms: int) -> None:
+        job = data.draw(st.sampled_from([job for job in self.world.model.jobs.values() if job.tokens]))
+        token = data.draw(st.sampled_from(job.tokens[-3:]))
+        if lease_ms:
+            self.world.extend(job.job_id, token, lease_ms)
+        else:
+            self.world.undelivered(job.job_id, token)
+
+    @rule(
+        state=st.sampled_from(["ACKED", "DEAD"]),
+        age_us=st.sampled_from(STEPS_US),
+        count_max=st.sampled_from([0, 2, 99]),
+    )
+    def forget(self, state: str, age_us: int, count_max: int) -> None:
+        self.world.forget(state, age_us, count_max)
+
+    @rule(stop_after=st.sampled_from(CLEANS))
+    def clean(self, stop_after: str) -> None:
+        self.world.clean(stop_after)
 
     @rule(job_id=st.sampled_from(STRANGERS))
     def stranger(self, job_id: str) -> None:
@@ -138,10 +185,29 @@ def walk(seed: int) -> None:
             job_id, token, error, result = pick([pick(closings), pick(forgotten)])
             world.ack(job_id, token, error, result or None)
 
+    def ack_many() -> None:
+        if jobs := list(world.model.jobs.values()):
+            chosen = rng.choices([job for job in jobs if job.state == "RUNNING"] or jobs, k=rng.randrange(5))
+            world.ack_many([(job.job_id, pick(tokens_to_try(job)), pick(RESULTS), pick(ERRORS)) for job in chosen])
+
+    def extend_or_return() -> None:
+        if jobs := [job for job in world.model.jobs.values() if job.tokens]:
+            job = pick([job for job in jobs if job.state == "RUNNING"] or jobs)
+            if rng.random() < 0.5:
+                world.extend(job.job_id, pick(job.tokens[-2:]), pick(LEASES_MS))
+            else:
+                world.undelivered(job.job_id, pick(job.tokens[-2:]))
+
     actions: list[tuple[int, Callable[[], object]]] = [
         (6, lambda: world.submit(pick(PAYLOADS), pick(PRIORITIES), rng.randrange(7), pick(DELAYS_US), pick(QUEUES))),
-        (14, lambda: world.lease(pick(LEASES_MS), rng.random() < 0.3, pick(QUEUES))),
+        (2, lambda: world.submit_many(rng.choices(PAYLOADS, k=rng.randrange(5)), 0, rng.randrange(7), pick(QUEUES))),
+        (12, lambda: world.lease(pick(LEASES_MS), rng.random() < 0.3, pick(QUEUES_ASKED), 1, pick(REQUESTS))),
+        (2, lambda: world.lease(pick(LEASES_MS), False, pick(QUEUES_ASKED), 3, pick(REQUESTS))),
         (12, ack),
+        (2, ack_many),
+        (3, extend_or_return),
+        (2, lambda: world.forget(pick(["ACKED", "DEAD"]), pick(STEPS_US), pick([0, 2, 99]))),
+        (2, lambda: world.clean(pick(CLEANS))),
         (4, ack_again),
         (8, lambda: world.time_passes(pick(STEPS_US))),
         (3, world.expire),
@@ -176,7 +242,7 @@ def test_a_deep_backlog_comes_out_in_exact_order() -> None:
     core = Core(tail)
     for number in range(1, 9):
         tail.offer_segment(number, 4096, 16 << 20)
-    core.genesis(b"d" * 16, b"k" * 16)
+    core.identify(b"d" * 16)
     waiting: list[tuple[int, int, int, str]] = []
     now_us = START_US
     for step in range(20_000):
@@ -188,6 +254,6 @@ def test_a_deep_backlog_comes_out_in_exact_order() -> None:
         else:
             first = min(waiting)
             waiting.remove(first)
-            leased = core.lease(now_us, lease_ms=1000, key_id="k")
-            assert leased is not None and leased.job_id == first[3]
+            (leased,) = core.lease(now_us, ["default"], 1, lease_ms=1000, key_id="k")
+            assert leased.job_id == first[3]
     core.check()

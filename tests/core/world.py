@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fastq import errors
-from fastq._core import FRAME_HEAD_BYTES, Core, JobView, Leased, Tail, close_result, submit_payload
+from fastq._core import FRAME_HEAD_BYTES, Core, JobView, Leased, LiveDocument, Tail, close_result, submit_payload
 from tests.core.model import Job, Model, Refused
 
 START_US = 1_700_000_000_000_000
-SEGMENT_BYTES = 64 * 1024
+SEGMENT_BYTES = 32 * 1024
 FORGED_TOKEN = "0000000100000000deadbeef"
 
 
@@ -18,6 +18,7 @@ class World:
         self.frames: list[tuple[int, int, bytes]] = []  # durable: segment, offset of the first record, records
         self.model = Model()
         self.durable_model = self.model.copy()
+        self.seq = 0  # of the last durable frame
         self.segments = 0
         self.tail: Tail
         self.core: Core
@@ -29,12 +30,11 @@ class World:
         """A new core over what is durable, as a start does it."""
         self.tail = Tail(512, 4096, 16 * 1024)
         self.core = Core(self.tail)
+        self.core.identify(bytes(range(16)))
         for segment, offset, records in self.frames:
             self.core.replay(records, segment, offset)
-        self.tail.resume(len(self.frames) + 1)
+        self.tail.resume(self.seq + 1)
         self.offer()
-        if not self.frames:
-            self.core.genesis(bytes(range(16)), b"k" * 16)
         self.epoch += 1
         self.core.resume(self.now_us, self.epoch)
         self.model.resume(self.now_us)
@@ -80,26 +80,44 @@ class World:
         order = self.model.submitted
         self.model.submit(Job(job_id, order, payload, "o1", queue, priority, max_retries, self.now_us, run_at_us))
 
-    def lease(self, lease_ms: int, legacy: bool, queue: str) -> None:
-        leased = self.core.lease(
+    def submit_many(self, payloads: list[bytes], priority: int, max_retries: int, queue: str) -> None:
+        jobs = [(payload, max_retries, priority, 0, queue) for payload in payloads]
+        before = self.tail.appended_seq, self.tail.unsynced_bytes
+        ids = self.core.submit_many(self.now_us, jobs, owner_id="o1", key_id="k1")
+        assert len(ids) == len(payloads)
+        assert payloads or before == (self.tail.appended_seq, self.tail.unsynced_bytes), "an empty group left a trace"
+        for job_id, payload in zip(ids, payloads, strict=True):
+            job = Job(
+                job_id, self.model.submitted, payload, "o1", queue, priority, max_retries, self.now_us, self.now_us
+            )
+            self.model.submit(job)
+
+    def lease(self, lease_ms: int, legacy: bool, queues: list[str], limit: int = 1, request_id: str = "") -> None:
+        held = self.core.leased_before(self.now_us, "k2", request_id)
+        expected_held = self.model.leased_before(self.now_us, request_id) if request_id else []
+        assert sorted(lease.token for lease in held) == sorted(expected_held)
+        if held:
+            return
+        granted = self.core.lease(
             self.now_us,
+            queues,
+            limit,
             lease_ms=lease_ms,
             key_id="k2",
             worker_id="w" * lease_ms.bit_length(),
             legacy=legacy,
-            queue=queue,
+            request_id=request_id,
         )
-        expected = self.model.next_ready(self.now_us, queue)
-        if expected is None:
-            assert leased is None
-            return
-        assert isinstance(leased, Leased)
-        assert leased.job_id == expected.job_id
-        self.model.lease(expected, self.now_us, lease_ms, legacy, leased.token)
-        assert (leased.attempt, leased.lease_until_us) == (expected.attempts, expected.lease_until_us)
-        assert (leased.priority, leased.max_retries) == (expected.priority, expected.max_retries)
-        assert (leased.queue, leased.created_us) == (expected.queue, expected.created_us)
-        assert submit_payload(self.record(leased.place), leased.job_id) == expected.payload
+        for leased in granted:
+            expected = self.model.next_of(self.now_us, queues)
+            assert isinstance(leased, Leased)
+            assert expected is not None and leased.job_id == expected.job_id
+            self.model.lease(expected, self.now_us, lease_ms, legacy, leased.token, request_id)
+            assert (leased.attempt, leased.lease_until_us) == (expected.attempts, expected.lease_until_us)
+            assert (leased.priority, leased.max_retries) == (expected.priority, expected.max_retries)
+            assert (leased.queue, leased.created_us) == (expected.queue, expected.created_us)
+            assert submit_payload(self.record(leased.place), leased.job_id) == expected.payload
+        assert len(granted) == limit or self.model.next_of(self.now_us, queues) is None
 
     def ack(self, job_id: str, token: str | None, error: str, result: bytes | None) -> None:
         before = self.tail.appended_seq, self.tail.unsynced_bytes
@@ -117,6 +135,74 @@ class World:
         assert changed == expected
         if changed is not True:
             assert before == (self.tail.appended_seq, self.tail.unsynced_bytes), "a refused ack left a trace"
+
+    def ack_many(self, acks: list[tuple[str, str | None, bytes | None, str]]) -> None:
+        items = [(job_id, token, result, error, self.retry_at) for job_id, token, result, error in acks]
+        refusals = self.core.ack_many(self.now_us, items, key_id="k2")
+        for (job_id, token, result, error), refusal in zip(acks, refusals, strict=True):
+            attempts = self.model.jobs[job_id].attempts if job_id in self.model.jobs else 0
+            try:
+                self.model.ack(self.now_us, job_id, token, result, error, self.retry_at(attempts))
+                expected = "NoneType"
+            except Refused as refused:
+                expected = refused.why
+            assert type(refusal).__name__ == expected
+
+    def extend(self, job_id: str, token: str, lease_ms: int) -> None:
+        try:
+            until: int | str = self.core.extend(self.now_us, job_id, token, lease_ms)
+        except errors.ApiError as refusal:
+            until = type(refusal).__name__
+        try:
+            expected: int | str = self.model.extend(self.now_us, job_id, token, lease_ms)
+        except Refused as refusal:
+            expected = refusal.why
+        assert until == expected
+
+    def undelivered(self, job_id: str, token: str) -> None:
+        if job_id in self.model.jobs:
+            assert self.core.undelivered(self.now_us, job_id, token) == self.model.undelivered(job_id, token)
+
+    def forget(self, state: str, age_us: int, count_max: int) -> None:
+        before_us = self.now_us - age_us
+        n = self.core.forget(self.now_us, state, before_us, count_max, 1 << 40, 1_000_000)
+        gone = {job_id for job_id in self.model.jobs if not self.exists(job_id)}
+        assert len(gone) == n
+        self.model.forget(state, before_us, count_max, gone)
+
+    def exists(self, job_id: str) -> bool:
+        try:
+            return self.core.job(self.now_us, job_id).job_id == job_id
+        except errors.JobNotFound:
+            return False
+
+    def clean(self, stop_after: str) -> None:
+        """Move what is live out of the oldest segment, say that it is not needed, throw it away; or part of that."""
+        self.sync()
+        oldest = self.core.oldest_segment
+        if not self.frames or self.frames[-1][0] <= oldest:
+            return
+        for segment, offset, records in [frame for frame in self.frames if frame[0] == oldest]:
+            for live in self.core.live_records(records, segment, offset):
+                self.offer()
+                if isinstance(live, LiveDocument):
+                    assert self.core.move_document(self.now_us, live)
+                    assert not self.core.move_document(self.now_us, live), "moved twice"
+                    continue
+                needed = [place and self.record(place) for place in (live.place, live.close_place, live.lease_place)]
+                assert needed[0] is not None
+                assert self.core.move_job(live, needed[0], needed[1], needed[2])
+                assert not self.core.move_job(live, needed[0], needed[1], needed[2]), "moved twice"
+        for segment, offset, records in [frame for frame in self.frames if frame[0] == oldest]:
+            assert self.core.live_records(records, segment, offset) == []
+        if stop_after == "move":
+            return
+        self.offer()
+        self.core.trim(self.now_us, oldest + 1)
+        self.sync()
+        if stop_after == "trim":
+            return
+        self.frames = [frame for frame in self.frames if frame[0] > oldest]
 
     def stranger(self, job_id: str) -> None:
         """An id that is none of ours."""
@@ -141,13 +227,12 @@ class World:
     def sync(self) -> None:
         while (batch := self.tail.take()) is not None:
             frame = bytes(batch)
-            assert (
-                len(frame) == batch.frame_bytes and batch.frame_bytes % 512 == 0 and batch.seq == len(self.frames) + 1
-            )
+            assert len(frame) == batch.frame_bytes and batch.frame_bytes % 512 == 0 and batch.seq == self.seq + 1
             assert batch.offset + batch.frame_bytes <= SEGMENT_BYTES - 512
             assert not any(frame[FRAME_HEAD_BYTES + batch.record_bytes :]), "padding is not zero"
             records = frame[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes]
             self.frames.append((batch.segment, batch.offset + FRAME_HEAD_BYTES, records))
+            self.seq = batch.seq
             self.tail.durable(batch.seq)
         assert self.tail.unsynced_bytes == 0 and self.tail.durable_seq == self.tail.appended_seq
         self.durable_model = self.model.copy()
@@ -161,6 +246,7 @@ class World:
         self.sync()
         before = self.core.state_hash()
         replayed = Core(Tail(512, 0, 4096))
+        replayed.identify(bytes(range(16)))
         for segment, offset, records in self.frames:
             replayed.replay(records, segment, offset)
         assert replayed.state_hash() == before, "a replay does not give what live work gave"

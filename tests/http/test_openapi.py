@@ -71,9 +71,24 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("SubmitBody", "payload"): {"not": {"enum": [None, ""]}},
     ("LeaseBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
     ("LeaseBody", "worker_id"): {"maxLength": commands.WORKER_ID_BYTES_MAX},
-    ("AckBody", "lease_token"): {"maxLength": bodies.TOKEN_CHARACTERS_MAX},
-    ("AckBody", "outcome"): {"enum": ["ok", "error"]},
-    ("AckBody", "retry_after_ms"): {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    ("SubmitBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("SubmitManyBody", "jobs"): {"minItems": 1, "maxItems": commands.BATCH_JOBS_MAX},
+    ("LeaseBody", "queues"): {"minItems": 1, "maxItems": commands.QUEUES_MAX},
+    ("LeaseBody", "max"): {"minimum": 1, "maximum": commands.LEASES_MAX},
+    ("LeaseBody", "wait_ms"): {"minimum": 0, "maximum": commands.WAIT_MS_MAX},
+    ("LeaseBody", "request_id"): {"maxLength": commands.REQUEST_ID_BYTES_MAX},
+    ("ExtendBody", "lease_token"): {"maxLength": bodies.TOKEN_CHARACTERS_MAX},
+    ("ExtendBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    ("AckManyBody", "acks"): {"minItems": 1, "maxItems": commands.BATCH_JOBS_MAX},
+    **{
+        (body, field): limits
+        for body in ("AckBody", "AckOneBody")
+        for field, limits in {
+            "lease_token": {"maxLength": bodies.TOKEN_CHARACTERS_MAX},
+            "outcome": {"enum": ["ok", "error"]},
+            "retry_after_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+        }.items()
+    },
     ("CreateKeyBody", "name"): {"minLength": 1, "maxLength": commands.KEY_NAME_BYTES_MAX},
     ("CreateKeyBody", "owner_id"): {"minLength": 1, "maxLength": commands.OWNER_ID_BYTES_MAX},
     ("CreateKeyBody", "type"): {"enum": ["client", "worker", "admin"]},
@@ -88,7 +103,8 @@ async def test_it_states_every_limit(document: dict[str, Any]) -> None:
         assert any(limits.items() <= one.items() for one in described), (name, field, schema)
     requests = {name for name in schemas if name.endswith("Body")}
     fields = {(name, field) for name in requests for field in schemas[name]["properties"]}
-    assert fields - LIMITS.keys() == {("AckBody", "result"), ("AckBody", "result_error")}
+    free = {(body, field) for body in ("AckBody", "AckOneBody") for field in ("result", "result_error")}
+    assert fields - LIMITS.keys() == free | {("AckOneBody", "job_id")}
     assert all(schemas[name]["additionalProperties"] is False for name in requests)
     assert schemas["SubmitBody"]["required"] == ["payload"]
     assert schemas["CreateKeyBody"]["required"] == ["name", "owner_id", "type"]
@@ -98,4 +114,12 @@ async def test_it_says_which_bodies_may_be_left_out(document: dict[str, Any]) ->
     required = {
         path: item["post"]["requestBody"]["required"] for path, item in document["paths"].items() if "post" in item
     }
-    assert required == {"/jobs": True, "/jobs/lease": False, "/jobs/{job_id}/ack": False, "/admin/keys": True}
+    assert required == {
+        "/jobs": True,
+        "/jobs/batch": True,
+        "/jobs/lease": False,
+        "/jobs/ack": True,
+        "/jobs/{job_id}/ack": False,
+        "/jobs/{job_id}/extend": True,
+        "/admin/keys": True,
+    }

@@ -18,6 +18,7 @@ async def test_every_route_with_an_id_is_looked_at_here(world: World) -> None:
     assert await job_routes_with_an_id(world) == {
         ("GET", "/jobs/{job_id}"),
         ("POST", "/jobs/{job_id}/ack"),
+        ("POST", "/jobs/{job_id}/extend"),
         ("DELETE", "/keys/{key}"),
     }
 

@@ -86,7 +86,7 @@ def go_on(directory: Path) -> list[bytes]:
         writer = await Writer(log_of(directory)).open().start()
         before = writer.places
         for place, records in before:
-            assert await writer.log.read(place) == records, f"{place} is not where the records are"
+            assert await writer.log.read([place]) == [records], f"{place} is not where the records are"
         await writer.write("more", b"x" * 700)
         await writer.log.close()
         return [records for _, records in before]

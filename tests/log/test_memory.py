@@ -72,7 +72,7 @@ async def test_nothing_durable_at_a_place_is_an_error() -> None:
     log = MemoryLog()
     writer = Writer(log).open()
     with pytest.raises(OSError, match="nothing durable"):
-        await log.read((1, 512, 8))
+        await log.read([(1, 512, 8)])
     await writer.start()
     with pytest.raises(OSError, match="nothing durable"):
-        await log.read((1, 10_000, 8))
+        await log.read([(1, 10_000, 8)])

@@ -34,18 +34,23 @@ class Writer:
         self._turn = asyncio.Event()
 
     def open(self) -> Writer:
-        self.opened = self.log.open(self._replay)
+        self.opened = self.log.open(self)
         return self
 
-    def _replay(self, records: memoryview, segment: int, offset: int) -> int:
+    def identify(self, database_id: bytes) -> None:
+        self.core.identify(database_id)
+
+    @property
+    def oldest_segment(self) -> int:
+        return self.core.oldest_segment
+
+    def replay(self, records: memoryview, segment: int, offset: int) -> int:
         self.places.append(((segment, offset, len(records)), bytes(records)))
         return self.core.replay(records, segment, offset)
 
     async def start(self) -> Writer:
-        """As the engine does: genesis in a new log, then a record that says the server is back."""
+        """As the engine does: with a record that says the server is back."""
         self.log.start(self._durable, self._failed)
-        if not self.core.database_id:
-            self.core.genesis(self.opened.database_id, bytes(16))
         self.core.resume(1, self.opened.epoch)
         await self.settled()
         return self

@@ -1,0 +1,109 @@
+"""Between the engine and the log: batches go when the log is free, and everybody hears when theirs is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fastq.errors import DiskFull, Overloaded
+from fastq.log import Log
+
+if TYPE_CHECKING:
+    from fastq._core import Place
+
+UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until the disk has caught up
+
+
+class Committer:
+    """Group commit without a timer: while one batch is being synced the next fills, and goes when the sync returns."""
+
+    def __init__(self, log: Log, before_commit: Callable[[], None], on_failed: Callable[[BaseException], None]) -> None:
+        """
+        Args:
+            before_commit: called before a batch is closed; what it appends goes with it.
+            on_failed: called once if a write or sync fails, or if `fail` is called.
+        """
+        self._log, self._tail = log, log.tail
+        self._before_commit, self._on_failed = before_commit, on_failed
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._kick_due = False
+        self._loop: asyncio.AbstractEventLoop
+        self.failed: BaseException | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._log.start(self._durable, self.fail)
+
+    def fail(self, error: BaseException) -> None:
+        """From here on nothing is committed and nobody is answered."""
+        if self.failed is None:
+            self.failed = error
+            self._on_failed(error)
+
+    def need_room(self, record_bytes: int, spare_segments: int) -> None:
+        """Refuse what could not be stored now.
+
+        Args:
+            spare_segments: ready segments that it must leave untouched while the disk is full.
+        Raises:
+            DiskFull, Overloaded.
+        """
+        left = spare_segments if self._log.disk_full else 0
+        if not self._tail.has_room(record_bytes, left):
+            if self._log.disk_full:
+                raise DiskFull("no space left in the data directory")
+            raise Overloaded("the log's next segment is not ready yet")
+        if self._tail.unsynced_bytes > UNSYNCED_BYTES_MAX:
+            raise Overloaded(f"more than {UNSYNCED_BYTES_MAX} bytes wait to be synced")
+
+    async def settled(self) -> None:
+        """Return when every change made so far is durable."""
+        seq = self._tail.appended_seq
+        if seq <= self._tail.durable_seq:
+            return
+        durable = self._loop.create_future()
+        self._waiting.append((seq, durable))
+        self.kick_soon()
+        await durable
+
+    async def records(self, places: Sequence[Place]) -> list[bytes]:
+        """Records by their places, when every change made so far is durable: from memory, or read meanwhile."""
+        cached = [self._tail.cached(place) for place in places]
+        missing = [place for place, record in zip(places, cached, strict=True) if record is None]
+        if not missing:
+            await self.settled()
+            return [record for record in cached if record is not None]
+        reading = asyncio.ensure_future(self._log.read(missing))
+        try:
+            await self.settled()
+        except BaseException:
+            reading.cancel()
+            raise
+        read = iter(await reading)
+        return [next(read) if record is None else record for record in cached]
+
+    def kick_soon(self) -> None:
+        """Commit at the end of this turn of the loop, so that all requests that came together share a batch."""
+        if not self._kick_due:
+            self._kick_due = True
+            self._loop.call_soon(self._kick)
+
+    def _kick(self) -> None:
+        self._kick_due = False
+        if self.failed is not None:
+            return
+        self._before_commit()
+        if self._log.idle and (batch := self._tail.take()) is not None:
+            self._log.commit(batch)
+
+    def _durable(self, seq: int) -> None:
+        """The next batch goes first, then everybody of this one hears of it."""
+        self._tail.durable(seq)
+        self._kick()
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= seq:
+            future = waiting.popleft()[1]
+            if not future.done():
+                future.set_result(None)

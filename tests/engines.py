@@ -1,0 +1,72 @@
+"""An engine on a log in memory, whose time and durability the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, TypeVar
+
+from fastq.clock import Clock
+from fastq.commands import Lease, Principal
+from fastq.engine import Engine, EngineOptions
+from fastq.log.memory import MemoryLog
+from fastq.results import LeasedJob
+
+START_US = 1_700_000_000_000_000
+CLIENT = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read"}))
+OTHER = Principal("client_2", "bob", "client", frozenset({"jobs:submit", "jobs:read"}))
+WORKER = Principal("worker_1", "ops", "worker", frozenset({"jobs:lease", "jobs:ack", "jobs:read"}))
+
+T = TypeVar("T")
+
+
+class Hand:
+    """A clock that the test moves; the loop's own timers go on in real time."""
+
+    def __init__(self) -> None:
+        self.us = START_US
+
+    def clock(self) -> Clock:
+        return Clock(self.us, lambda: self.us, lambda: self.us)
+
+
+class Running:
+    def __init__(self, log: Any, hand: Hand, options: EngineOptions, jitter: float) -> None:
+        self.log, self.hand = log, hand
+        self.failures: list[BaseException] = []
+        self.engine = Engine(log, options, lambda: jitter)
+
+    async def __aenter__(self) -> Self:
+        self.engine.open()
+        await self.engine.start(self.hand.clock(), self.failures.append)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if isinstance(self.log, MemoryLog):
+            self.log.release()
+        if not self.failures:
+            await self.engine.stop()
+
+    async def lease_one(self, command: Lease) -> LeasedJob:
+        (leased,) = await self.engine.lease(WORKER, command)
+        return leased
+
+
+def running(
+    log: Any = None, hand: Hand | None = None, options: EngineOptions | None = None, jitter: float = 0.5
+) -> Running:
+    return Running(log or MemoryLog(), hand or Hand(), options or EngineOptions(lease_check_ms=10), jitter)
+
+
+async def is_pending(task: asyncio.Future[T]) -> bool:
+    """Whether the task still waits after the loop has had every chance to run it."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return not task.done()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that the engine's own timer brings about."""
+    async with asyncio.timeout(10):
+        while not await condition():  # noqa: ASYNC110 -- the timer is the loop's: nothing tells when it has fired
+            await asyncio.sleep(0.005)
