@@ -91,6 +91,9 @@ class LocalLog:
                 first, needed = found.first_segment, replayer.oldest_segment
                 path = segment_path(self._directory, first)
                 raise LogDamaged(f"{path}: segment {needed} is missing, and the log needs it: restore a backup")
+            if replayer.oldest_segment > found.last_segment + 1:  # never let a wrong number delete segments
+                needed = replayer.oldest_segment
+                raise LogDamaged(f"{self._directory}: a record says that segment {needed} is the oldest, which is none")
             return opened
         except BaseException:
             self._release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import struct
@@ -321,3 +322,15 @@ def test_a_later_frame_format_is_refused(killed: Path) -> None:
     change(path, frame.offset, bytes(head))
     with pytest.raises(UnsupportedFormat, match=f"offset {frame.offset}: a frame of a later log format"):
         read_back(killed)
+
+
+def test_a_trim_beyond_the_log_is_refused_and_deletes_nothing(tmp_path: Path) -> None:
+    async def live() -> None:
+        writer = await Writer(local(tmp_path)).open().start()
+        writer.core.trim(3, 1000)
+        await writer.settled()
+        await writer.log.close()
+
+    asyncio.run(live())
+    assert "segment 1000 is the oldest" in refusal(tmp_path)
+    assert read_segment(segment(tmp_path, 1)).with_records, "what there was is still there"
