@@ -220,8 +220,26 @@ class _Reader:
             if after is None:
                 raise self._damaged(number, end, f"the log goes on in segment {number + 1}, which is missing")
             return True
+        if self._goes_on_behind_empty_ones(number):
+            found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
+            return True
+        if number + 1 in self._heads:
+            data = self._load(number)  # the look at later ones took its place
         self._end(number, data, end, why, any_frames=bool(frames))
         return False
+
+    def _goes_on_behind_empty_ones(self, number: int) -> bool:
+        """Whether a later opening began with exactly the next frame, behind segments that hold none.
+
+        A kill between a seal and the first frame behind it leaves an empty segment. The next opening keeps it, since
+        the seal announces it; but the seal may be in the page cache only, and the power can take it afterwards.
+        """
+        next_seq = self._found.next_seq
+        later = [n for n in self._heads if n > number and self._heads[n].first_seq]
+        if not later or self._heads[min(later)].first_seq != next_seq:
+            return False
+        first_frames = [self._first_frame_in(n) for n in range(number + 1, min(later))]
+        return all(frame is None or frame[1] < next_seq for frame in first_frames)  # a seal repeats the last seq
 
     def _end(self, number: int, data: memoryview, end: int, why: str, *, any_frames: bool) -> None:
         """The sound frames end in this segment: was it a crash that cut them off, or was something lost?"""
@@ -259,15 +277,18 @@ class _Reader:
     def _check_empty(self, number: int, end: int, why: str, tail: int) -> None:
         """A segment that was made ready but not used when the log ended in segment `tail`."""
         head = self._heads[number]
-        data = self._load(number)
         if head.first_seq:
             raise self._damaged(tail, end, f"{_WHY[why]}, but segment {number} begins at {head.first_seq}")
-        later = find_later_frame(
-            data, start=head.first_offset, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
-            durable_min=0,
-        )  # fmt: skip
-        if later is not None:
+        if (later := self._first_frame_in(number)) is not None:
             raise self._damaged(tail, end, f"{_WHY[why]}, but segment {number} holds frame {later[1]}")
+
+    def _first_frame_in(self, number: int) -> tuple[int, int, int] | None:
+        """The first sound head of a frame in a segment: its offset, seq and durable_seq."""
+        head = self._heads[number]
+        return find_later_frame(
+            self._load(number), start=head.first_offset, align=head.align, segment=number, epoch=head.epoch,
+            salt=head.salt, durable_min=0,
+        )  # fmt: skip
 
     # --- replay -------------------------------------------------------------------------------------------------------
 

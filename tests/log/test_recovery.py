@@ -334,3 +334,30 @@ def test_a_trim_beyond_the_log_is_refused_and_deletes_nothing(tmp_path: Path) ->
     asyncio.run(live())
     assert "segment 1000 is the oldest" in refusal(tmp_path)
     assert read_segment(segment(tmp_path, 1)).with_records, "what there was is still there"
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_seal_that_the_power_took_after_the_next_start_is_not_missed(tmp_path: Path, quiet: bool) -> None:
+    """Killed behind a seal, started again, and then the seal turns out never to have been on the disk."""
+    write(tmp_path, [BODY] * 3, close=False, when_quiet=True)
+    first, head = segment(tmp_path, 1), unpack_head(segment(tmp_path, 1).read_bytes()[:4096], segment(tmp_path, 1))
+    last = read_segment(first).frames[-1]
+    end = last.offset + (HEAD_BYTES + last.record_bytes + 511) // 512 * 512
+    seal = bytearray(512)
+    fill_head(
+        seal, seq=last.seq, durable_seq=last.seq, epoch=head.epoch, salt=head.salt, segment=1, record_bytes=0, count=0,
+        prev_crc=last.head_crc, flags=1,
+    )  # fmt: skip
+    change(first, end, bytes(seal))
+    write(tmp_path, [BODY], close=False, first=3, when_quiet=quiet)
+    change(first, end, bytes(512))
+    assert list(read_back(tmp_path).documents()) == ["0", "1", "2", "3"]
+    assert list(read_back(tmp_path).documents()) == ["0", "1", "2", "3"]
+
+
+def test_a_lost_frame_before_a_later_opening_is_still_refused(tmp_path: Path) -> None:
+    write(tmp_path, [BODY] * 3, close=False)
+    write(tmp_path, [BODY], close=False, first=3)
+    lost = read_segment(segment(tmp_path, 1)).with_records[-2]
+    change(segment(tmp_path, 1), lost.offset, bytes(HEAD_BYTES))
+    assert "begins at" in refusal(tmp_path) or "durable" in refusal(tmp_path)
