@@ -33,7 +33,7 @@ cdef struct Place:          # of one record in the log
     uint32_t offset         # from the start of the segment file
     uint32_t bytes
 
-cdef struct Job:            # 72 bytes; one for each job that is not deleted
+cdef struct Job:            # 64 bytes; one for each job that is not deleted
     uint64_t seq            # [log] identity: the sequence part of the job's id, 40 bits
     int64_t created_us      # [log] the time part of the id
     int64_t run_at_us       # [log] not leased before
@@ -48,7 +48,7 @@ cdef struct Job:            # 72 bytes; one for each job that is not deleted
     uint8_t state           # [log] a State
     uint8_t heap            # [memory] which heap holds it: a HeapKind
 
-cdef struct Run:            # 80 bytes; one for each job that was ever leased
+cdef struct Run:            # 64 bytes; one for each job that was ever leased
     int64_t lease_until_us  # [log] the deadline of the last lease
     int64_t ended_us        # [log] when the last attempt ended; 0 while the first one runs
     uint32_t lease_no       # [log] counts every lease, never goes back: the fence
@@ -114,7 +114,10 @@ cdef enum RecordType:
 
 cdef enum:
     RECORD_VERSION = 1
+    SUBMIT_RECORD_BYTES = 640  # more than any SUBMIT record has beside the payload
+    CLOSE_RECORD_BYTES = 320   # more than any CLOSE record has beside result and error text
     SMALL_RECORD_BYTES = 1200  # enough for any record about one job, beside payload, result and error text
+    ERROR_BYTES_MAX = 2048     # of an error's text, what is kept
     RECORD_HEAD_BYTES = 8   # type u8, version u8, flags u16, bytes u32 (head included)
     FRAME_HEAD_BYTES = 64   # in front of each batch; the log fills it in
 

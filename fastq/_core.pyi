@@ -19,8 +19,10 @@ RetryAt = Callable[[int], int]
 
 FRAME_HEAD_BYTES: int
 RECORD_VERSION: int
+SUBMIT_RECORD_BYTES: int
+CLOSE_RECORD_BYTES: int
 SMALL_RECORD_BYTES: int
-"""Enough for any record about one job, beside payload, result and error text."""
+"""Enough for a SUBMIT record, a CLOSE record, any record about one job: beside payload, result and error text."""
 
 @final
 class Batch:

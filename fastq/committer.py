@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fastq.errors import DiskFull, Overloaded
+from fastq.errors import BodyTooLarge, DiskFull, Overloaded
 from fastq.log import Log
 
 if TYPE_CHECKING:
@@ -48,8 +48,13 @@ class Committer:
         Args:
             spare_segments: ready segments that it must leave untouched while the disk is full.
         Raises:
-            DiskFull, Overloaded.
+            BodyTooLarge: it will never fit. DiskFull, Overloaded.
         """
+        if record_bytes > self._tail.record_bytes_max > 0:
+            at_most = self._tail.record_bytes_max
+            raise BodyTooLarge(
+                f"this takes up to {record_bytes} bytes of the log, which stores at most {at_most} at once"
+            )
         left = spare_segments if self._log.disk_full else 0
         if not self._tail.has_room(record_bytes, left):
             if self._log.disk_full:

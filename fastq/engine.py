@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastq import _core
 from fastq.cleaner import Cleaner
 from fastq.clock import Clock
-from fastq.commands import LEASED_BYTES_MAX, Ack, Connection, Lease, Principal, Submit
+from fastq.commands import ERROR_BYTES_KEPT, LEASED_BYTES_MAX, Ack, Connection, Lease, Principal, Submit
 from fastq.committer import Committer
 from fastq.errors import ApiError, CleanerBehind, CoreFailed, Draining, JobNotFound
 from fastq.log import Log, Opened
@@ -139,7 +139,7 @@ class Engine:
 
     async def submit_many(self, who: Principal, commands: Sequence[Submit]) -> list[str]:
         """Store jobs, all of them or none; their ids in order."""
-        await self._accept_submit(sum(len(command.payload) + _core.SMALL_RECORD_BYTES for command in commands))
+        await self._accept_submit(sum(len(command.payload) + _core.SUBMIT_RECORD_BYTES for command in commands))
         now_us = self._clock.now_us()
         jobs = [self._job_of(command, now_us) for command in commands]
         with self._change():
@@ -270,8 +270,11 @@ class Engine:
 
     async def ack_many(self, who: Principal, commands: Sequence[Ack]) -> list[ApiError | None]:
         """End attempts: those that may end do, together; for each other one, why not."""
-        room_bytes = sum(len(ack.result or b"") + len(ack.error) + ROOM_BYTES_SMALL for ack in commands)
-        self._commits.need_room(room_bytes, spare_segments=0)
+        room_bytes = sum(
+            len(ack.result or b"") + min(4 * len(ack.error), ERROR_BYTES_KEPT) + _core.CLOSE_RECORD_BYTES
+            for ack in commands
+        )
+        self._commits.need_room(room_bytes + ROOM_BYTES_SMALL, spare_segments=0)
         now_us = self._clock.now_us()
         acks = [
             (ack.job_id, ack.lease_token, ack.result, ack.error, self._retry_at_of(ack, now_us)) for ack in commands

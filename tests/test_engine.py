@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from fastq.commands import Ack, Lease, Submit
 from fastq.engine import Engine, EngineOptions
 from fastq.errors import (
+    BodyTooLarge,
     CoreFailed,
     DiskFull,
     Draining,
@@ -234,6 +236,38 @@ def test_without_a_ready_segment_commands_are_refused_and_leave_no_trace() -> No
                     await fill(r)
             assert r.engine.core.state_hash() == before
             assert r.engine.core.counts()["READY"] > 100
+
+    asyncio.run(run())
+
+
+def test_the_largest_batches_fit() -> None:
+    """10,000 jobs, leased, and acked at once with the longest key names there are."""
+
+    async def run() -> None:
+        log = MemoryLog(segment_bytes=64 << 20)
+        async with running(log) as r:
+            worker = replace(WORKER, key_id="k" * 255)
+            client = replace(CLIENT, key_id="k" * 255, owner_id="o" * 255)
+            submits = [Submit(b'"' + b"x" * 400 + b'"', queue="q" * 64, priority=1, delay_ms=0)] * 10_000
+            ids = await r.engine.submit_many(client, submits)
+            leases = []
+            while len(leases) < 10_000:
+                leases += await r.engine.lease(worker, Lease(had_body=True, limit=1000, queues=("q" * 64,)))
+            acks = [Ack(lease.job_id, lease.token, b'"' + b"r" * 400 + b'"', error="e" * 99) for lease in leases]
+            assert await r.engine.ack_many(worker, acks) == [None] * 10_000
+            assert [lease.job_id for lease in leases] == ids
+
+    asyncio.run(run())
+
+
+def test_what_will_never_fit_is_refused_for_good() -> None:
+    async def run() -> None:
+        async with running(MemoryLog(segment_bytes=1 << 20)) as r:
+            with pytest.raises(BodyTooLarge, match="at once"):
+                await r.engine.submit_many(CLIENT, [Submit(b"1")] * 5000)
+            with pytest.raises(BodyTooLarge, match="at once"):
+                await r.engine.ack_many(WORKER, [Ack("nope")] * 5000)
+            assert r.engine.core.counts()["jobs"] == 0
 
     asyncio.run(run())
 

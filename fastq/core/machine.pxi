@@ -4,7 +4,6 @@
 cdef enum:
     RESTART_GRACE_US = 30_000_000   # what a lease has at least after a restart, if it was as long
     ADVANCE_AT_LEASE = 64           # delayed jobs that a lease lets in first; the engine's timer does the bulk
-    ERROR_BYTES_MAX = 2048
     REQUESTS_MAX = 100_000          # request_ids that are remembered at most,
     REQUEST_US = 60_000_000         # and for how long
     STATES = 6
@@ -114,7 +113,7 @@ cdef class Core:
         cdef list ids = []
         assert self.database_id and len(owner) <= 255 and len(key) <= 255
         for payload, max_retries, priority, run_at_us, queue in jobs:
-            bytes_max += SMALL_RECORD_BYTES + len(payload)
+            bytes_max += SUBMIT_RECORD_BYTES + len(payload)
         self.tail.begin_group(bytes_max)
         try:
             for payload, max_retries, priority, run_at_us, queue in jobs:
@@ -224,7 +223,7 @@ cdef class Core:
         cdef uint64_t bytes_max = 0
         cdef list outcomes = []
         for job_id, token, result, error, retry_at in acks:
-            bytes_max += SMALL_RECORD_BYTES + ERROR_BYTES_MAX + (0 if result is None else len(result))
+            bytes_max += close_bytes_max(result, error)
         self.tail.begin_group(bytes_max)
         try:
             for job_id, token, result, error, retry_at in acks:
@@ -990,10 +989,3 @@ cdef class Core:
 
     def check(self):
         check_core(self)
-
-
-cdef bytes cut_text(bytes text, Py_ssize_t n):
-    """At most n bytes of UTF-8 text, cut between characters."""
-    if len(text) <= n:
-        return text
-    return text[:n].decode("utf-8", "ignore").encode()

@@ -128,3 +128,15 @@ cdef inline uint64_t close_digest(SipKey key, uint8_t outcome, const char* error
     cdef char data[17]
     put_u8(put_u64(put_u64(data, siphash(key, error, error_bytes)), siphash(key, result, result_bytes)), outcome)
     return siphash(key, data, 17)
+
+
+cdef uint64_t close_bytes_max(bytes result, str error) except 0:
+    """What a CLOSE record takes at most. A character is at most four bytes."""
+    return CLOSE_RECORD_BYTES + (0 if result is None else len(result)) + min(4 * len(error), ERROR_BYTES_MAX)
+
+
+cdef bytes cut_text(bytes text, Py_ssize_t n):
+    """At most n bytes of UTF-8 text, cut between characters."""
+    if len(text) <= n:
+        return text
+    return text[:n].decode("utf-8", "ignore").encode()

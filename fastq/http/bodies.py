@@ -324,23 +324,23 @@ def _members(
         raise
 
 
-def lease_command(body: bytes) -> Lease:
-    """Raises InvalidRequest. No body is the original's request."""
+def lease_command(body: bytes) -> tuple[Lease, bool]:
+    """The command, and whether it asks with `max`, and so for an answer with `jobs`. No body is the original's request.
+
+    Raises:
+        InvalidRequest.
+    """
     if not body:
-        return Lease()
+        return Lease(), False
     fields = decode(body, _LEASE)
     _at_most("worker_id", len(fields.worker_id.encode()), WORKER_ID_BYTES_MAX)
     _at_most("request_id", len(fields.request_id.encode()), REQUEST_ID_BYTES_MAX)
     queues = tuple(dict.fromkeys(_queue(name, "queues") for name in fields.queues or (DEFAULT_QUEUE,)))
-    return Lease(
+    command = Lease(
         fields.lease_ms, fields.worker_id, had_body=True, queues=queues, limit=fields.max or 1,
         wait_ms=fields.wait_ms or 0, request_id=fields.request_id,
     )  # fmt: skip
-
-
-def wants_many(body: bytes) -> bool:
-    """Whether a lease that was read without an error asks for several jobs, and so for an answer with `jobs`."""
-    return bool(body) and _LEASE.decode(body).max is not None
+    return command, fields.max is not None
 
 
 def extend_fields(body: bytes) -> ExtendBody:
@@ -381,7 +381,7 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
         raise InvalidRequest("outcome must be ok or error")
     if fields.retry_after_ms is not None and not error:
         raise InvalidRequest("retry_after_ms must be left out unless the attempt failed")
-    return Ack(job_id, fields.lease_token, result, _kept(error), fields.retry_after_ms)
+    return Ack(job_id, fields.lease_token, result, error, fields.retry_after_ms)
 
 
 def create_key_fields(body: bytes) -> CreateKeyBody:
@@ -404,12 +404,6 @@ def _queue(name: str, field: str) -> str:
 def _at_most(field: str, length_bytes: int, bytes_max: int) -> None:
     if length_bytes > bytes_max:
         raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
-
-
-def _kept(error: str) -> str:
-    """As much of an error's text as is kept, whole characters."""
-    text = error.encode()
-    return error if len(text) <= ERROR_BYTES_KEPT else text[:ERROR_BYTES_KEPT].decode(errors="ignore")
 
 
 def _run_at_us(text: str, now_us: int) -> int:

@@ -44,9 +44,7 @@ class Jobs:
         resp.data = answers.jobs_created(job_ids)
 
     async def lease(self, req: Request, resp: Response) -> None:
-        body = await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX)
-        command = bodies.lease_command(body)
-        many = bodies.wants_many(body)
+        command, many = bodies.lease_command(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
         leased = await self._engine.lease(req.context.principal, command, req.scope.get(CONNECTION))
         if not leased and not many:
             raise Refused("no jobs available", NoJobsAvailable())
