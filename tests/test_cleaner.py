@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -178,15 +179,19 @@ async def test_a_crash_between_the_record_and_the_deed_is_made_good() -> None:
     log = Stuck(segment_bytes=SEGMENT_BYTES, cache_bytes=16 << 10)
     async with running(log, hand, SMALL) as r:
 
-        async def has_failed() -> bool:
-            if not r.failures:
+        async def work() -> None:
+            while True:
                 await r.engine.submit(CLIENT, Submit(b'"' + b"x" * 3000 + b'"'))
                 leased = await r.lease_one(Lease(had_body=True))
                 await r.engine.ack(WORKER, Ack(leased.job_id, leased.token))
                 hand.us += 100_000
+
+        async def has_failed() -> bool:
             return bool(r.failures)
 
+        working = asyncio.create_task(work())  # it hangs when the log has failed: nobody is answered then
         await until(has_failed)
+        working.cancel()
     after = log.crash()
     assert after.oldest_segment == 1
     async with running(after, hand, SMALL) as r:
