@@ -1,41 +1,8 @@
-"""The command line: `fastq serve`."""
+"""`python -m fastq`, and the command `fastq`."""
 
 from __future__ import annotations
 
-import os
-import sys
-
-import click
-
-from fastq import __version__
-from fastq.errors import BadSetting
-from fastq.settings import SETTINGS, load_settings
-
-
-def _settings_epilog() -> str:
-    shown = [f"{s.name} ({s.default})" if s.default else s.name for s in SETTINGS]
-    return "Settings are environment variables: " + ", ".join(shown) + "."
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="fastq")
-def main() -> None:
-    """A durable job queue."""
-
-
-@main.command(epilog=_settings_epilog())
-def serve() -> None:
-    """Start the server."""
-    try:
-        settings = load_settings(os.environ)
-    except BadSetting as error:
-        print(f"fastq: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    # Only now, so that a wrong setting is told at once and without the native modules.
-    from fastq.server import run  # noqa: PLC0415
-
-    sys.exit(run(settings))
-
+from fastq.cli import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastq import server
-from fastq.__main__ import main
+from fastq.cli import main
 from fastq.log.memory import MemoryLog
 
 

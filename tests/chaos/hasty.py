@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastq.__main__ import main
+from fastq.cli import main
 from fastq.committer import Committer
 
 

@@ -40,7 +40,7 @@ RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
 RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")
 
 # What is higher up may import what is lower, never the other way; leaves import only leaves.
-LAYERS = ["__main__", "server", "http", "auth", "keys", "engine", "log", "_core"]
+LAYERS = ["__main__", "cli", "server", "http", "auth", "keys", "engine", "log", "_core"]
 LEAVES = {"clock", "commands", "errors"}
 IMPURE = re.compile(
     r"^\s*(?:from|c?import)\s+(asyncio|datetime|libc\.time|os|posix|random|secrets|socket|threading|time)\b"

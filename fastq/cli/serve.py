@@ -1,0 +1,30 @@
+"""`fastq serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from fastq.errors import BadSetting
+from fastq.settings import SETTINGS, load_settings
+
+
+def _settings_epilog() -> str:
+    shown = [f"{s.name} ({s.default})" if s.default else s.name for s in SETTINGS]
+    return "Settings are environment variables: " + ", ".join(shown) + "."
+
+
+@click.command(epilog=_settings_epilog())
+def serve() -> None:
+    """Start the server."""
+    try:
+        settings = load_settings(os.environ)
+    except BadSetting as error:
+        print(f"fastq: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    # Only now, so that a wrong setting is told at once and without the native modules.
+    from fastq.server import run  # noqa: PLC0415
+
+    sys.exit(run(settings))
