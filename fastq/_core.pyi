@@ -4,7 +4,7 @@ No clock, randomness, file or socket in it: times (Unix microseconds), jitter an
 thread uses it, the event loop's; only the bytes of a taken `Batch` may be read by another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 from typing_extensions import Buffer
@@ -14,8 +14,29 @@ from fastq.errors import ApiError
 Place = tuple[int, int, int]
 """Where one record is: segment number, offset in its file, length; the last two in bytes."""
 
-RetryAt = Callable[[int], int]
-"""attempt number -> the time before which the job is not leased again, Unix microseconds"""
+Jitter = Callable[[], float]
+"""Draws from [0, 1): the share of the retry wait's upper bound that is waited."""
+
+Ack = tuple[str, str | None, str, bytes | None, str, str, int, float]
+"""(job_id, token or None, outcome, result, error, error_code, wait_ms, jitter).
+
+outcome: `ok`, `error`, `discard`, `snooze`, `release`. wait_ms: of a snooze its delay; of an error the wait that the
+worker asks for, or -1 for the backoff times jitter.
+"""
+
+NewJob = tuple[bytes, int, int, int, str, "SubmitOptions | None"]
+"""(payload, max_retries, priority, run_at_us, queue, options)"""
+
+Submitted = tuple[str, int]
+"""(job_id, one of CREATED, DUPLICATE, REPLACED, REPEATED)"""
+
+CREATED: int
+DUPLICATE: int
+"""Nothing was stored: an unfinished job with that unique key is there."""
+REPLACED: int
+"""The unfinished job with that unique key has the new payload, priority and run_at."""
+REPEATED: int
+"""Nothing was stored: the same submit, by its idempotency key, was answered with this job before."""
 
 FRAME_HEAD_BYTES: int
 RECORD_VERSION: int
@@ -98,6 +119,64 @@ class Tail:
         """Allocated for batches and the cache."""
 
 @final
+class SubmitOptions:
+    """What only some jobs have. Immutable; texts are checked by whoever makes it."""
+
+    def __init__(
+        self,
+        *,
+        group: str = "",
+        lease_ms: int = 0,
+        backoff: tuple[int, float, int] | None = None,
+        expires_us: int = 0,
+        unique_key: str = "",
+        replace: bool = False,
+        tags: Sequence[str] = (),
+        traceparent: str = "",
+        idempotency_key: str = "",
+        body_digest: int = 0,
+    ) -> None:
+        """
+        Args:
+            group: within the queue; empty for its default group.
+            lease_ms: of its leases, if the request does not say; 0: the queue's, or the server's.
+            backoff: base_ms, factor, cap_ms; None: the queue's, or the server's.
+            expires_us: when the job, if it waits then, becomes EXPIRED; 0 for never.
+            unique_key: scope (owner, queue, key): at most one unfinished job.
+            replace: what a duplicate does: replace payload, priority and run_at of a job that is not running.
+            idempotency_key: scope (owner, key); remembered with `body_digest` (64 bits of a hash of the request).
+        """
+
+@final
+class QueueSettings:
+    """How a queue is served. Immutable. 0 is `no limit` or `the server's`."""
+
+    def __init__(
+        self,
+        *,
+        paused: bool = False,
+        fair: bool = False,
+        concurrency: int = 0,
+        group_concurrency: int = 0,
+        rate_n: int = 0,
+        rate_per_ms: int = 0,
+        lease_ms: int = 0,
+        backoff: tuple[int, float, int] | None = None,
+        retention_acked_ms: int = -1,
+        retention_dead_ms: int = -1,
+        finished_max: int = -1,
+        max_depth: int = 0,
+    ) -> None:
+        """
+        Args:
+            fair: groups take turns, instead of the one whose head is first.
+            rate_n, rate_per_ms: so many leases in so many milliseconds; the bucket is empty at a start.
+            retention_acked_ms: of ACKED, CANCELLED and EXPIRED jobs; -1: the server's.
+            finished_max: of each terminal state; -1: the server's.
+            max_depth: of unfinished jobs.
+        """
+
+@final
 class Leased:
     """One lease, as it was granted."""
 
@@ -118,8 +197,10 @@ class Leased:
     @property
     def queue(self) -> str: ...
     @property
+    def group(self) -> str: ...
+    @property
     def place(self) -> Place:
-        """Of the job's SUBMIT record: see `submit_payload`."""
+        """Of the job's SUBMIT record: see `submit_facts`."""
 
 @final
 class JobView:
@@ -128,7 +209,8 @@ class JobView:
     @property
     def job_id(self) -> str: ...
     @property
-    def state(self) -> str: ...
+    def state(self) -> str:
+        """READY, SCHEDULED, RUNNING, RETRY, ACKED, DEAD, EXPIRED or CANCELLED."""
     @property
     def attempts(self) -> int: ...
     @property
@@ -140,21 +222,48 @@ class JobView:
     @property
     def run_at_us(self) -> int: ...
     @property
+    def expires_us(self) -> int:
+        """0 for never."""
+    @property
     def queue(self) -> str: ...
     @property
+    def group(self) -> str: ...
+    @property
     def owner_id(self) -> str: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+    @property
+    def worker_id(self) -> str:
+        """Of the present lease; empty while the job does not run, or if the worker did not say."""
+    @property
+    def lease_no(self) -> int:
+        """How often it was leased."""
+    @property
+    def leased_us(self) -> int:
+        """When the last lease began; 0 if there was none."""
     @property
     def lease_until_us(self) -> int | None:
         """Of the last lease; None if there was none."""
     @property
-    def expired(self) -> bool:
-        """Whether the last attempt ended by the lease running out."""
+    def ended_us(self) -> int:
+        """When the last attempt, or the job, ended; 0 if none has."""
+    @property
+    def outcome(self) -> str:
+        """Of the last attempt: see `Attempt`; empty if none has ended."""
+    @property
+    def cancel_requested(self) -> bool: ...
+    @property
+    def progress(self) -> tuple[int, str, int] | None:
+        """(percent, note, when) as the present or last attempt last said."""
     @property
     def place(self) -> Place:
         """Of the job's SUBMIT record."""
     @property
     def close_place(self) -> Place | None:
         """Of the record that ended the last attempt: see `close_result`. None if no attempt ended."""
+    @property
+    def history_place(self) -> Place | None:
+        """Of the newest record of the job's history: see `history_of`. None if it was never more than submitted."""
 
 @final
 class LiveJob:
@@ -168,6 +277,8 @@ class LiveJob:
     def close_place(self) -> Place | None: ...
     @property
     def lease_place(self) -> Place | None: ...
+    @property
+    def history_place(self) -> Place | None: ...
 
 @final
 class LiveDocument:
@@ -185,6 +296,33 @@ class LiveDocument:
     def body_bytes(self) -> int: ...
 
 @final
+class LiveKey:
+    """An idempotency key that is still remembered, found where its answer was last written."""
+
+@final
+class QueueView:
+    """One queue as it is now."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ready(self) -> int:
+        """Jobs that are due, RETRY included."""
+    @property
+    def waiting(self) -> int:
+        """Jobs whose run_at lies ahead."""
+    @property
+    def running(self) -> int: ...
+    @property
+    def finished(self) -> dict[str, int]:
+        """By terminal state."""
+    @property
+    def groups(self) -> int: ...
+    @property
+    def oldest_ready_us(self) -> int:
+        """run_at of the job that is next in it, as far as order by priority shows; 0 if there is none."""
+
+@final
 class Core:
     """The state machine. Methods that change state first append records to `tail`, then apply them.
 
@@ -194,9 +332,28 @@ class Core:
 
     def __init__(self, tail: Tail) -> None: ...
 
-    # at every start: first `identify`, then `replay` of all there is, then `resume`
+    # at every start: first `identify`, then `replay` of all there is, then `configure` and `resume`
     def identify(self, database_id: bytes) -> None:
         """16 random bytes, drawn when the log was made. Job ids and lease tokens are made from them."""
+    def configure(
+        self,
+        *,
+        lease_ms: int = 30_000,
+        backoff: tuple[int, float, int] = (1_000, 2.0, 3_600_000),
+        poison_expiries: int = 0,
+        idempotency_us: int = 3_600_000_000,
+        idempotency_keys_max: int = 8_000_000,
+        owner_depth_max: int = 0,
+    ) -> None:
+        """What the server decides where neither job nor queue does.
+
+        Args:
+            backoff: base_ms, factor, cap_ms.
+            poison_expiries: so many leases of a job that ran out in a row make it DEAD; 0: never.
+            owner_depth_max: of one owner's unfinished jobs; 0: any number.
+        """
+    def configure_queue(self, name: str, settings: QueueSettings | None) -> None:
+        """How a queue is served from now on; None: as one that nobody configured. Logs nothing."""
     def resume(self, now_us: int, epoch: int) -> None:
         """The server serves again: running leases get until now + min(their length, 30 s), if that is later."""
     def replay(self, records: Buffer, segment: int, offset: int) -> int:
@@ -221,16 +378,19 @@ class Core:
         priority: int = 0,
         run_at_us: int = 0,
         queue: str = "default",
-    ) -> str:
-        """Store a job and return its id. `payload` is JSON text; `run_at_us` 0 or in the past counts as now."""
-    def submit_many(
-        self, now_us: int, jobs: list[tuple[bytes, int, int, int, str]], *, owner_id: str, key_id: str
-    ) -> list[str]:
-        """Store jobs (payload, max_retries, priority, run_at_us, queue) as one record: all of them or none."""
+        options: SubmitOptions | None = None,
+    ) -> Submitted:
+        """Store a job. `payload` is JSON text; `run_at_us` 0 or in the past counts as now.
+
+        Raises:
+            IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull, JobRunning (a duplicate that cannot be replaced).
+        """
+    def submit_many(self, now_us: int, jobs: list[NewJob], *, owner_id: str, key_id: str) -> list[Submitted]:
+        """Store jobs as one record: all of them or none. Raises as `submit`."""
     def lease(
         self,
         now_us: int,
-        queues: list[str],
+        queues: list[str] | dict[str, int],
         limit: int,
         *,
         lease_ms: int,
@@ -240,10 +400,13 @@ class Core:
         request_id: str = "",
         bytes_max: int = ...,
     ) -> list[Leased]:
-        """Lease up to `limit` jobs that are due, as one record: all of the first queue's before any of the next.
+        """Lease up to `limit` jobs that are due, as one record.
 
-        Payloads add up to `bytes_max` at most, unless the first alone is larger. Within a queue the order is by
-        priority, run_at, created_at and id.
+        Payloads add up to `bytes_max` at most, unless the first alone is larger.
+
+        Args:
+            queues: a list: all of the first queue's before any of the next; a dict: by weight.
+            lease_ms: 0: the job's, else the queue's, else the server's.
         """
     def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[Leased]:
         """Those leases of an earlier request of this id, within a minute, that are still held."""
@@ -254,60 +417,170 @@ class Core:
         token: str | None,
         *,
         key_id: str,
+        outcome: str = "ok",
         result: bytes | None = None,
         error: str = "",
-        retry_at: RetryAt | None = None,
+        error_code: str = "",
+        wait_ms: int = -1,
+        jitter: float = 0.0,
     ) -> bool:
-        """End an attempt: ok if `error` is empty, else RETRY not before `retry_at(attempt)`, or DEAD if none is left.
+        """End an attempt; see `Ack` for the fields.
 
         Returns:
             Whether anything changed: False for a repeated ack that is answered as it was.
         Raises:
             JobNotFound, NotAckable (no token, job not running), LeaseLost (any other token).
         """
-    def ack_many(
-        self, now_us: int, acks: list[tuple[str, str | None, bytes | None, str, RetryAt]], *, key_id: str
-    ) -> list[ApiError | None]:
-        """End attempts (job_id, token, result, error, retry_at): those that may end as one record.
-
-        Returns:
-            For each None, or why it was refused.
-        """
+    def ack_many(self, now_us: int, acks: list[Ack], *, key_id: str) -> list[ApiError | None]:
+        """End attempts: those that may end as one record. For each None, or why it was refused."""
     def extend(self, now_us: int, job_id: str, token: str, lease_ms: int) -> int:
         """Let a lease last until now + `lease_ms`, if that is later than it does; the deadline.
 
         Raises:
             JobNotFound, LeaseLost.
         """
+    def extend_many(
+        self, now_us: int, leases: list[tuple[str, str]], lease_ms: int
+    ) -> list[tuple[int, bool] | ApiError]:
+        """Extend leases (job_id, token) as one record: for each (deadline, cancel_requested), or why not.
+
+        `lease_ms` 0: each as long as it was granted.
+        """
+    def report(self, now_us: int, job_id: str, token: str, percent: int, note: str) -> None:
+        """How far an attempt has come. Raises JobNotFound, LeaseLost."""
     def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
         """Take a lease back that reached nobody, the attempt too. False if it is no longer the present one."""
+    def transact(
+        self,
+        now_us: int,
+        acks: list[Ack],
+        extends: list[tuple[str, str, int]],
+        jobs: list[NewJob],
+        *,
+        owner_id: str,
+        key_id: str,
+        idempotency_key: str = "",
+        body_digest: int = 0,
+    ) -> tuple[list[int], list[Submitted], bool]:
+        """Ack, extend (job_id, token, lease_ms) and submit as one record: all or nothing.
+
+        A repeated ack is a refusal here. A job may be named once.
+
+        Returns:
+            The deadlines, the jobs, and whether it is the answer to an earlier transaction with that key.
+        Raises:
+            What the first operation that may not happen is refused with.
+        """
+    def cancel(self, now_us: int, job_id: str, *, force: bool, key_id: str) -> str:
+        """End a job that is wanted no more; its state then: CANCELLED, or RUNNING if its worker is to be told.
+
+        Raises:
+            JobNotFound, JobFinished.
+        """
+    def redrive(self, now_us: int, job_id: str, *, key_id: str) -> None:
+        """Let a DEAD job run again at once, its attempts counted from 0. Raises JobNotFound, NotDead, JobDuplicate."""
+    def edit(
+        self,
+        now_us: int,
+        job_id: str,
+        submit: bytes,
+        *,
+        key_id: str,
+        payload: bytes | None = None,
+        priority: int | None = None,
+        run_at_us: int | None = None,
+        queue: str | None = None,
+    ) -> bool:
+        """Change a job that does not run and is not finished, or is DEAD. `submit`: its record, read at its place.
+
+        Returns:
+            False if `submit` is no longer its record: read again.
+        Raises:
+            JobNotFound, JobRunning, JobFinished, JobDuplicate (its unique key is taken in the other queue), QueueFull.
+        """
+    def delete(self, now_us: int, job_ids: list[str]) -> None:
+        """Remove jobs. Raises JobNotFound, JobRunning for the first that cannot be, and then removes none."""
     def job(self, now_us: int, job_id: str) -> JobView:
         """Raises JobNotFound."""
 
+    # looking
+    def page(
+        self,
+        now_us: int,
+        before: int,
+        limit: int,
+        examine_max: int,
+        *,
+        state: str = "",
+        queue: str = "",
+        group: str | None = None,
+        tag: str = "",
+        owner_id: str | None = None,
+        since_us: int = 0,
+        queues: frozenset[str] | None = None,
+    ) -> tuple[list[JobView], int]:
+        """Jobs, the newest first, that were submitted before the one with number `before` (0: all).
+
+        Args:
+            examine_max: how many jobs it looks at, at most.
+            queues: of no others than these; None: of all.
+        Returns:
+            The jobs, and `before` for the next page: 0 if there is none.
+        """
+    def running(self, limit: int) -> list[JobView]:
+        """Jobs that run, in no particular order, at most `limit`."""
+    def position(self, job_id: str, count_max: int) -> int:
+        """How many ready jobs of its queue and group come before a ready job, counted up to `count_max`."""
+    def queues(self) -> list[str]:
+        """Those that have jobs or settings."""
+    def queue(self, name: str) -> QueueView: ...
+    def blocked_by(self, now_us: int, name: str, group: str) -> str:
+        """Why nothing of this group is leased now though jobs are ready: `paused`, `rate_limit`, `concurrency`,
+        `group_concurrency`; empty if nothing is in the way."""
+
     # time
-    def expire(self, now_us: int, retry_at: RetryAt, limit: int) -> int:
-        """Close up to `limit` leases whose deadline has passed; how many it closed."""
+    def expire(self, now_us: int, jitter: Jitter, limit: int) -> int:
+        """Close up to `limit` leases whose deadline has passed, and end waiting jobs that have expired; how many."""
     def advance(self, now_us: int, limit: int) -> int:
         """Let up to `limit` delayed jobs that are due join their ready heaps; how many did. Logs nothing."""
     def next_due_us(self) -> int:
         """When `expire` or `advance` will next have something to do; a time past every limit if never."""
+    def rate_due_us(self, name: str) -> int:
+        """When the rate limit of a queue lets the next lease go; 0 if it has none or lets it go now."""
 
     # what may go
-    def forget(self, now_us: int, state: str, ended_before_us: int, count_max: int, bytes_max: int, limit: int) -> int:
-        """Remove up to `limit` jobs of a terminal state, oldest first, that are too old or too many; how many."""
+    def forget(
+        self, now_us: int, state: str, kept_ms: int, count_max: int, bytes_max: int, limit: int
+    ) -> int:
+        """Remove up to `limit` jobs of a terminal state, oldest first, that are too old or too many; how many.
+
+        A queue's own settings come before `kept_ms` and `count_max`.
+        """
     def trim(self, now_us: int, oldest_segment: int) -> None:
         """Say that nothing before this segment is needed any more: everything live in it was moved."""
-    def live_records(self, records: Buffer, segment: int, offset: int) -> list[LiveJob | LiveDocument]:
+    def live_records(self, records: Buffer, segment: int, offset: int) -> list[LiveJob | LiveDocument | LiveKey]:
         """What replay still needs of the records of one frame, the first of which lies at `offset` of `segment`."""
-    def move_job(self, live: LiveJob, submit: bytes, close: bytes | None, lease: bytes | None) -> bool:
-        """Write a whole job to the tail, with the records at its places. False: these are no longer its places."""
+    def move_job(self, live: LiveJob, submit: bytes, lease: bytes | None, history: list[bytes]) -> bool:
+        """Write a whole job to the tail, with its records as they are. False: these are no longer its places.
+
+        Args:
+            history: what `history_of` has found, newest first; in it, or else behind it, the record at close_place.
+        """
     def move_document(self, now_us: int, live: LiveDocument) -> bool:
         """Write a document to the tail again. False: it has changed since."""
+    def move_key(self, now_us: int, live: LiveKey) -> bool:
+        """Write an idempotency key to the tail again. False: it is forgotten, or was moved."""
 
-    # documents: small named values that live in the log beside the jobs (keys; later queues and schedules)
+    # documents: small named values that live in the log beside the jobs (keys, queue settings, schedules, audit)
     def put_document(self, now_us: int, kind: int, name: str, body: bytes, key_id: str = "") -> None: ...
     def drop_document(self, now_us: int, kind: int, name: str, key_id: str = "") -> None: ...
     def documents(self, kind: int) -> dict[str, bytes]: ...
+    def begin_group(self, bytes_max: int) -> None:
+        """What is appended until `end_group` becomes one record: all of it happens, or nothing.
+
+        Only for commands that take no group of their own: submit, put_document, drop_document, cancel, redrive, edit.
+        """
+    def end_group(self) -> None: ...
 
     # what is there
     @property
@@ -322,10 +595,21 @@ class Core:
     @property
     def live_bytes(self) -> int:
         """Of the records of jobs that replay needs."""
+    @property
+    def idempotency_keys(self) -> int:
+        """How many are remembered."""
+    @property
+    def dropped_early(self) -> int:
+        """Idempotency keys that were dropped before their time, since there were too many."""
     watching: bool
     """Whether `take_touched` is to know where jobs become ready."""
     def take_touched(self) -> set[str]:
-        """The queues in which jobs became ready since the last call."""
+        """The queues in which jobs became ready, or that were no longer held back, since the last call."""
+    def watch_end(self, job_id: str) -> None:
+        """Have `take_ended` know when this job becomes terminal or is removed. Raises JobNotFound."""
+    def unwatch_end(self, job_id: str) -> None: ...
+    def take_ended(self) -> list[str]:
+        """Watched jobs that ended since the last call; they are watched no more."""
     def counts(self) -> dict[str, int]:
         """Jobs by state as stored (READY includes the scheduled ones); `delayed` and `jobs` beside them."""
     def skipped(self) -> int:
@@ -335,6 +619,25 @@ class Core:
     def check(self) -> None:
         """Walk every structure and assert that they agree. Slow: for tests and `log check`."""
 
+@final
+class SubmitFacts:
+    """A SUBMIT record, read."""
+
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+    @property
+    def traceparent(self) -> str: ...
+    @property
+    def unique_key(self) -> str: ...
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def lease_ms(self) -> int: ...
+    @property
+    def backoff(self) -> tuple[int, float, int] | None: ...
+
 def submit_payload(record: bytes, job_id: str) -> bytes:
     """The payload's JSON text in a SUBMIT record.
 
@@ -342,5 +645,45 @@ def submit_payload(record: bytes, job_id: str) -> bytes:
         LogDamaged: it is not that job's record.
     """
 
+def submit_facts(record: bytes, job_id: str) -> SubmitFacts:
+    """All of a SUBMIT record that memory does not hold. Raises LogDamaged as above."""
+
 def close_result(record: bytes, job_id: str) -> tuple[bytes | None, str]:
     """Result (JSON text) and error text in a CLOSE record. Raises LogDamaged as above."""
+
+@final
+class Event:
+    """One record of a job's history: an attempt that ended, or a change from outside."""
+
+    @property
+    def what(self) -> str:
+        """`attempt`, `cancel_requested`, `cancelled`, `expired`, `redriven`, `edited`, `replaced`."""
+    @property
+    def at_us(self) -> int: ...
+    @property
+    def key_id(self) -> str:
+        """Of who did it; empty for the server itself."""
+    # of an attempt
+    @property
+    def number(self) -> int:
+        """Of the lease."""
+    @property
+    def leased_us(self) -> int: ...
+    @property
+    def worker_id(self) -> str: ...
+    @property
+    def outcome(self) -> str:
+        """`ok`, `error`, `lease_expired`, `discarded`, `snoozed`, `released`, `cancelled`, `poisoned`."""
+    @property
+    def error(self) -> str: ...
+    @property
+    def error_code(self) -> str: ...
+
+def history_of(record: bytes) -> tuple[list[bytes], Place | None]:
+    """The history records in a record at a history place, newest first, and the place of what came before.
+
+    A CLOSE or CHANGE record is one itself; a JOB record holds those of a job that the cleaner moved.
+    """
+
+def read_event(record: bytes) -> Event:
+    """A CLOSE or CHANGE record. Raises LogDamaged for any other."""
