@@ -68,7 +68,8 @@ cdef struct Job:            # 72 bytes; one for each job that is not deleted
 cdef enum JobFlags:
     JOB_FAILED = 1          # an attempt has failed since it was submitted or redriven: it waits as RETRY
     JOB_CANCEL = 2          # cancel_requested
-    JOB_WATCHED = 4         # [memory] somebody waits for its end
+    JOB_NO_EXPIRY = 4       # redriven: expires_at of its SUBMIT record counts no more
+    JOB_WATCHED = 128       # [memory] somebody waits for its end
 
 cdef struct Run:            # 96 bytes; one for each job that was ever leased or changed
     int64_t leased_us       # [log] when the last lease began
@@ -88,14 +89,14 @@ cdef struct Run:            # 96 bytes; one for each job that was ever leased or
     uint8_t outcome         # [log] of the last attempt, 0 while there is none
     uint8_t expiries        # [log] leases that ran out, in a row
 
-cdef struct Extra:          # 64 bytes; one for each job that has any of these
+cdef struct Extra:          # 56 bytes; one for each job that has any of these
     int64_t expires_us      # [log] when it becomes EXPIRED if it waits; 0 for never
     uint64_t unique[2]      # [log] keyed hash of (owner, queue, unique key); both 0 for none
+    double backoff_factor   # [log]
     uint32_t tags           # [log] index in the names, of all tags with zero bytes between them; NONE for none
     uint32_t lease_ms       # [log] of its leases; 0 if it does not say
     uint32_t backoff_base_ms    # [log] 0 if it does not say
     uint32_t backoff_cap_ms     # [log]
-    float backoff_factor    # [log]
     uint32_t expiry_pos     # [memory] where it is in the heap of those that expire; NONE if it is in none
 
 cdef struct Closing:        # 24 bytes; a chain of at most CLOSINGS_KEPT a job, newest first
@@ -165,7 +166,7 @@ cdef struct Queue:          # there while it has jobs or settings
     uint32_t lease_ms
     uint32_t backoff_base_ms
     uint32_t backoff_cap_ms
-    float backoff_factor
+    double backoff_factor
     int64_t retention_acked_ms
     int64_t retention_dead_ms
     int64_t finished_max
@@ -204,7 +205,7 @@ cdef enum RecordType:
     FORGET = 10             # at i64; body: the seqs (u64) of jobs that are there no more
     CHANGE = 11             # seq u64, what u8, state u8, attempts u16, at i64, optional fields
     PROGRESS = 12           # seq u64, lease_no u32, at i64, percent u8; body: a note, UTF-8
-    REMEMBER = 13           # at i64, key 2 x u64, body_digest u64; body: (seq u64, created i64, how u8) of each job
+    REMEMBER = 13           # at i64, key 2 x u64, body_digest u64; body: (seq u64, value i64, how u8) of each answer
     RECORD_TYPE_LAST = 13
 
 cdef enum:
@@ -228,7 +229,7 @@ cdef enum SubmitFlag:
     SUBMIT_LEASE_MS = 256   # u32
     SUBMIT_TRACE = 512      # name: traceparent
     SUBMIT_EXPIRES = 1024   # i64
-    SUBMIT_BACKOFF = 2048   # base u32, factor f32, cap u32, milliseconds
+    SUBMIT_BACKOFF = 2048   # base u32, factor f64, cap u32, milliseconds
     SUBMIT_TAGS = 4096      # u16 length, the tags with zero bytes between them
     SUBMIT_EDITED = 8192    # no field: the job is there; this is what it is like from now on
     SUBMIT_KNOWN = 16383

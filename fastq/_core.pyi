@@ -352,7 +352,7 @@ class Core:
             poison_expiries: so many leases of a job that ran out in a row make it DEAD; 0: never.
             owner_depth_max: of one owner's unfinished jobs; 0: any number.
         """
-    def configure_queue(self, name: str, settings: QueueSettings | None) -> None:
+    def configure_queue(self, now_us: int, name: str, settings: QueueSettings | None) -> None:
         """How a queue is served from now on; None: as one that nobody configured. Logs nothing."""
     def resume(self, now_us: int, epoch: int) -> None:
         """The server serves again: running leases get until now + min(their length, 30 s), if that is later."""
