@@ -139,6 +139,71 @@ class LeaseLost(ApiError):
         return {"state": self.state}
 
 
+class JobRunning(ApiError):
+    """What was asked for cannot be done to a job while a worker has it."""
+
+    status = 409
+    code = "job_running"
+
+    def __init__(self) -> None:
+        super().__init__("the job is running")
+
+    def fields(self) -> dict[str, str]:
+        return {"state": "RUNNING"}
+
+
+class JobFinished(ApiError):
+    """What was asked for cannot be done to a job in a terminal state."""
+
+    status = 409
+    code = "job_finished"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the job is finished: {state}")
+        self.state = state
+
+    def fields(self) -> dict[str, str]:
+        return {"state": self.state}
+
+
+class NotDead(ApiError):
+    """Only a dead letter can be redriven."""
+
+    status = 409
+    code = "not_dead"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"only a DEAD job can be redriven, this one is {state}")
+        self.state = state
+
+    def fields(self) -> dict[str, str]:
+        return {"state": self.state}
+
+
+class JobDuplicate(ApiError):
+    """Another unfinished job has the unique key that this one would take again."""
+
+    status = 409
+    code = "duplicate"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"another unfinished job has its unique key: {job_id}")
+        self.job_id = job_id
+
+    def fields(self) -> dict[str, str]:
+        return {"job_id": self.job_id}
+
+
+class IdempotencyMismatch(ApiError):
+    """An idempotency key came again with another request."""
+
+    status = 422
+    code = "idempotency_mismatch"
+
+    def __init__(self) -> None:
+        super().__init__("idempotency_key: was used with another request before")
+
+
 class Refused(ApiError):
     """What was refused, in the words of the original: what failed, a colon, and why."""
 
@@ -195,6 +260,45 @@ class CleanerBehind(ApiError):
 
     def headers(self) -> dict[str, str]:
         return {"Retry-After": "2"}
+
+
+class IdempotencyFull(ApiError):
+    """As many idempotency keys are remembered as may be, and the oldest is too young to go. Nothing was changed."""
+
+    status = 429
+    code = "idempotency_full"
+
+    def __init__(self) -> None:
+        super().__init__("idempotency_key: too many are remembered; submit more slowly, or without")
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "10"}
+
+
+class QueueFull(ApiError):
+    """A queue has as many unfinished jobs as its max_depth allows. Nothing was changed."""
+
+    status = 429
+    code = "queue_full"
+
+    def __init__(self, queue: str, depth_max: int) -> None:
+        super().__init__(f"queue: '{queue}' may have at most {depth_max} unfinished jobs")
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "5"}
+
+
+class OwnerFull(ApiError):
+    """An owner has as many unfinished jobs as is allowed. Nothing was changed."""
+
+    status = 429
+    code = "owner_full"
+
+    def __init__(self, depth_max: int) -> None:
+        super().__init__(f"an owner may have at most {depth_max} unfinished jobs")
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "5"}
 
 
 class Draining(ApiError):
