@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 # --- states, outcomes -------------------------------------------------------------------------------------------------
 
-cdef enum State:
+cdef enum:                  # State
     READY = 1       # waiting; shown as SCHEDULED while run_at lies ahead
     RUNNING = 2     # leased
     RETRY = 3       # an attempt failed; stays RETRY until leased again, also after its wait is over
@@ -41,7 +41,6 @@ cdef enum Change:           # of a job from outside
 
 cdef enum:
     NONE = 0xffffffff       # no index
-    DETACHED = 0xfffffffe   # of a run's older: the job is finished but in no list yet
 
 cdef struct Place:          # of one record in the log
     uint32_t segment
@@ -181,12 +180,15 @@ cdef struct Queue:          # there while it has jobs or settings
 
 # --- keys -------------------------------------------------------------------------------------------------------------
 
-cdef struct Remembered:     # 48 bytes; an idempotency key and its answer
+cdef struct Remembered:     # 64 bytes; an idempotency key and its answer, in a list by time
     uint64_t key[2]         # [log] keyed hash of (owner, idempotency key)
     uint64_t body_digest    # [log] of the request
-    uint64_t seq            # [log] the job; 0: the answer of a transaction, kept beside
-    int64_t created_us      # [log] the job's, and when the key was first used
+    uint64_t seq            # [log] the job; 0: a transaction, whose answer is kept beside
+    int64_t created_us      # [log] the job's
+    int64_t used_us         # [log] when the key was used first
     uint32_t segment        # [memory] of the record that states it
+    uint32_t older
+    uint32_t newer
 
 # --- records ----------------------------------------------------------------------------------------------------------
 # All little-endian and without padding. A record is a head, a fixed part, optional fields in the order of their flags
@@ -205,13 +207,14 @@ cdef enum RecordType:
     FORGET = 10             # at i64; body: the seqs (u64) of jobs that are there no more
     CHANGE = 11             # seq u64, what u8, state u8, attempts u16, at i64, optional fields
     PROGRESS = 12           # seq u64, lease_no u32, at i64, percent u8; body: a note, UTF-8
-    REMEMBER = 13           # at i64, key 2 x u64, body_digest u64; body: (seq u64, value i64, how u8) of each answer
+    REMEMBER = 13           # at i64, key 2 x u64, body_digest u64; body: (seq u64, value i64, how u8) of each answer.
+                            #   how 0 to 3: a job, value is its created_us; 4: an extend, value is the deadline
     RECORD_TYPE_LAST = 13
 
 cdef enum:
     RECORD_VERSION = 1
-    SUBMIT_RECORD_BYTES = 2400 # more than any SUBMIT record has beside the payload
-    CLOSE_RECORD_BYTES = 900   # more than any CLOSE record has beside result and error text
+    SUBMIT_RECORD_BYTES = 640  # more than a SUBMIT record has beside the payload and what options take
+    CLOSE_RECORD_BYTES = 480   # more than any CLOSE record has beside result and error text
     SMALL_RECORD_BYTES = 1200  # enough for any other record about one job
     ERROR_BYTES_MAX = 2048     # of an error's text, what is kept
     RECORD_HEAD_BYTES = 8   # type u8, version u8, flags u16, bytes u32 (head included)
@@ -259,13 +262,17 @@ cdef enum ChangeFlag:
     CHANGE_KNOWN = 7
 
 # JOB: seq u64, state u8, attempts u16, run_at i64, flags u8 (JobFlags), [run], [progress], the SUBMIT record as it was,
-# [the LEASE record], the records of its history, newest first, and last the CLOSE record if it is not among them
+# [the LEASE record], the records of its history, newest first, and last the newest CLOSE record if it is not among them
 cdef enum JobRecordFlag:
     JOB_RUN = 1             # lease_no u32, lease_ms u32, leased i64, until i64, ended i64, legacy u8, outcome u8,
                             #   expiries u8, closings u8, and for each, newest first: lease_no u32, outcome u8, digest u64
     JOB_LEASE = 2           # the last LEASE record is there
     JOB_PROGRESS = 4        # at i64, percent u8, note as a name
     JOB_KNOWN = 7
+
+cdef enum RememberFlag:
+    REMEMBER_TRANSACTION = 1    # no field: the answer is a transaction's, else one job
+    REMEMBER_KNOWN = 1
 
 cdef enum DocumentFlag:
     DOCUMENT_DROPPED = 1    # no field

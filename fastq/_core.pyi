@@ -45,6 +45,11 @@ CLOSE_RECORD_BYTES: int
 SMALL_RECORD_BYTES: int
 """Enough for a SUBMIT record, a CLOSE record, any record about one job: beside payload, result and error text."""
 
+ATTEMPTS_KEPT: int
+EVENTS_KEPT: int
+HISTORY_BYTES_MAX: int
+"""Of a job's history: attempts, attempts and changes together, bytes of their records. Whoever walks it stops there."""
+
 @final
 class Batch:
     """One group commit: the frame of all records that were appended while the one before was being synced.
@@ -146,6 +151,9 @@ class SubmitOptions:
             replace: what a duplicate does: replace payload, priority and run_at of a job that is not running.
             idempotency_key: scope (owner, key); remembered with `body_digest` (64 bits of a hash of the request).
         """
+    @property
+    def record_bytes(self) -> int:
+        """What records about the job take at most because of these, beside SUBMIT_RECORD_BYTES and the payload."""
 
 @final
 class QueueSettings:
@@ -483,6 +491,7 @@ class Core:
         self,
         now_us: int,
         job_id: str,
+        place: Place,
         submit: bytes,
         *,
         key_id: str,
@@ -491,10 +500,10 @@ class Core:
         run_at_us: int | None = None,
         queue: str | None = None,
     ) -> bool:
-        """Change a job that does not run and is not finished, or is DEAD. `submit`: its record, read at its place.
+        """Change a job that does not run and is not finished, or is DEAD. `submit`: its record, as read at `place`.
 
         Returns:
-            False if `submit` is no longer its record: read again.
+            False if its record is at another place by now: read again.
         Raises:
             JobNotFound, JobRunning, JobFinished, JobDuplicate (its unique key is taken in the other queue), QueueFull.
         """

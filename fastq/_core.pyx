@@ -5,18 +5,28 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.math cimport pow
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from collections import deque
+from heapq import heapify, heappop, heapreplace
 
 from fastq.errors import (
     ApiError,
     CoreFailed,
+    IdempotencyFull,
+    IdempotencyMismatch,
+    JobDuplicate,
+    JobFinished,
     JobNotFound,
+    JobRunning,
     LeaseLost,
     LogDamaged,
     NotAckable,
+    NotDead,
+    OwnerFull,
+    QueueFull,
     RecordTooLarge,
     UnsupportedFormat,
 )
@@ -30,6 +40,8 @@ cdef extern from "<stdlib.h>":
 globals().update(
     FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, RECORD_VERSION=RECORD_VERSION, SMALL_RECORD_BYTES=SMALL_RECORD_BYTES,
     SUBMIT_RECORD_BYTES=SUBMIT_RECORD_BYTES, CLOSE_RECORD_BYTES=CLOSE_RECORD_BYTES,
+    CREATED=CREATED, DUPLICATE=DUPLICATE, REPLACED=REPLACED, REPEATED=REPEATED,
+    ATTEMPTS_KEPT=ATTEMPTS_KEPT, EVENTS_KEPT=EVENTS_KEPT, HISTORY_BYTES_MAX=HISTORY_BYTES_MAX,
 )
 
 include "core/bytes.pxi"
@@ -38,6 +50,12 @@ include "core/tail.pxi"
 include "core/tables.pxi"
 include "core/ids.pxi"
 include "core/views.pxi"
+include "core/queues.pxi"
 include "core/machine.pxi"
+include "core/keys.pxi"
+include "core/deciding.pxi"
+include "core/changing.pxi"
+include "core/applying.pxi"
+include "core/listing.pxi"
 include "core/moving.pxi"
 include "core/proof.pxi"

@@ -26,6 +26,11 @@ cdef inline char* put_i64(char* p, int64_t value) noexcept nogil:
     return p + 8
 
 
+cdef inline char* put_double(char* p, double value) noexcept nogil:
+    memcpy(p, &value, 8)
+    return p + 8
+
+
 cdef inline char* put_bytes(char* p, const char* data, size_t n) noexcept nogil:
     memcpy(p, data, n)
     return p + n
@@ -61,6 +66,14 @@ cdef inline uint64_t get_int(Reader* r, size_t n) noexcept nogil:
     cdef const char* p = get_bytes(r, n)
     if p != NULL:
         memcpy(&value, p, n)
+    return value
+
+
+cdef inline double get_double(Reader* r) noexcept nogil:
+    cdef double value = 0
+    cdef const char* p = get_bytes(r, 8)
+    if p != NULL:
+        memcpy(&value, p, 8)
     return value
 
 

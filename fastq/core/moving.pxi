@@ -8,6 +8,7 @@ cdef class LiveJob:
     cdef readonly tuple place           # of its SUBMIT record
     cdef readonly object close_place    # of its last CLOSE record, or None
     cdef readonly object lease_place    # of its last LEASE record while it runs, or None
+    cdef readonly object history_place  # of the newest record of its history, or None
 
 
 @cython.final
@@ -18,6 +19,15 @@ cdef class LiveDocument:
     cdef readonly uint32_t offset
     cdef readonly int body_bytes
 
+
+@cython.final
+cdef class LiveKey:
+    """An idempotency key that is still remembered, by a record that was found."""
+    cdef uint64_t key[2]
+    cdef uint32_t segment
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------
 
 cdef int find_live(Core core, const char* p, const char* end, uint32_t segment, uint32_t offset, list found) except -1:
     """Append to found what replay still needs of the records from p to end, the first of which lies at offset."""
@@ -30,12 +40,9 @@ cdef int find_live(Core core, const char* p, const char* end, uint32_t segment, 
         if n == 0:
             raise LogDamaged(f"no record at {segment}:{offset}, though the frame is whole")
         type = <uint8_t>p[0]
-        memcpy(&flags, p + 2, 2)
-        r.p = p + RECORD_HEAD_BYTES
-        r.end = p + n
-        r.short = False
+        r = reader_of(p, n, &flags)
         if type == SUBMIT:
-            find_live_job(core, get_int(&r, 8), segment, offset, found)
+            find_live_job(core, &r, flags, segment, offset, found)
         elif type == GROUP:
             find_live(core, r.p, r.end, segment, offset + RECORD_HEAD_BYTES, found)
         elif type == JOB:
@@ -43,18 +50,42 @@ cdef int find_live(Core core, const char* p, const char* end, uint32_t segment, 
             find_live(core, r.p, r.end, segment, offset + <uint32_t>(r.p - p), found)
         elif type == DOCUMENT and not flags & DOCUMENT_DROPPED:
             find_live_document(core, &r, segment, offset, found)
+        elif type == REMEMBER:
+            get_bytes(&r, 8)
+            find_live_key(core, get_int(&r, 8), get_int(&r, 8), segment, found)
         p += n
         offset += n
     return 0
 
 
-cdef int find_live_job(Core core, uint64_t seq, uint32_t segment, uint32_t offset, list found) except -1:
+cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint32_t segment, uint32_t offset, list found) except -1:
+    """The job, if this is its SUBMIT record; else the idempotency key that only this record may state."""
+    cdef uint64_t seq = get_int(r, 8)
+    cdef uint64_t key[2]
     cdef uint32_t slot = index_find(&core.t, seq)
-    cdef LiveJob live
-    if slot == NONE:
-        return 0
-    live = live_job(core, job_at(&core.t, slot))
-    if live.place[0] == segment and live.place[1] == offset:
+    cdef SubmitFields f
+    if slot != NONE:
+        if job_at(&core.t, slot).place.segment == segment and job_at(&core.t, slot).place.offset == offset:
+            found.append(live_job(core, job_at(&core.t, slot)))
+            return 0
+    if flags & SUBMIT_IDEMPOTENCY_KEY:
+        read_submit(r, flags, &f)
+        scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
+        find_live_key(core, key[0], key[1], segment, found)
+    return 0
+
+
+cdef int find_live_key(Core core, uint64_t key0, uint64_t key1, uint32_t segment, list found) except -1:
+    cdef LiveKey live
+    cdef uint64_t key[2]
+    cdef uint32_t i
+    key[0] = key0
+    key[1] = key1
+    i = remembered_key(core, core.last_us, key)
+    if i != NONE and remembered_at(&core.t, i).segment == segment:
+        live = LiveKey.__new__(LiveKey)
+        live.key = key
+        live.segment = segment
         found.append(live)
     return 0
 
@@ -68,6 +99,8 @@ cdef LiveJob live_job(Core core, Job* job):
         run = run_at(&core.t, job.run)
         if run.outcome:
             live.close_place = place_tuple(&run.place)
+        if run.history.bytes:
+            live.history_place = place_tuple(&run.history)
         if job.state == RUNNING:
             live.lease_place = place_tuple(&run.lease_place)
     return live
@@ -87,101 +120,217 @@ cdef int find_live_document(Core core, Reader* r, uint32_t segment, uint32_t off
     return 0
 
 
-cdef bint append_job(Core core, LiveJob live, bytes submit, bytes close, bytes lease) except -1:
+def history_of(bytes record):
+    cdef const char* p = record
+    cdef const char* end = p + len(record)
+    cdef uint32_t n = record_bytes(p, end)
+    cdef uint16_t flags
+    cdef Reader r
+    cdef CloseFields close
+    cdef ChangeFields change
+    cdef Place previous
+    cdef list found = []
+    if n == 0:
+        raise LogDamaged("a record of a job's history is none")
+    r = reader_of(p, n, &flags)
+    if p[0] == JOB:
+        skip_job_facts(&r, flags)
+        while r.p < r.end:
+            n = record_bytes(r.p, r.end)
+            if n == 0:
+                raise LogDamaged("the record of a whole job is cut short")
+            if r.p[0] == CLOSE or r.p[0] == CHANGE:
+                found.append(r.p[:n])
+            r.p += n
+        return found, None
+    get_int(&r, 8)
+    if p[0] == CLOSE:
+        read_close(&r, flags, &close)
+        previous = close.previous
+    else:
+        read_change(&r, flags, &change)
+        previous = change.previous
+    return [record], place_tuple(&previous) if previous.bytes else None
+
+
+# --- moving -----------------------------------------------------------------------------------------------------------
+
+cdef bint move_key(Core core, int64_t now_us, LiveKey live) except *:
+    """State an answer that is still remembered once more, as of the time when it was given."""
+    cdef uint32_t i = remembered_key(core, now_us, live.key)
+    cdef Remembered* entry
+    if i == NONE:
+        return False
+    entry = remembered_at(&core.t, i)
+    if entry.segment != live.segment:
+        return False
+    if entry.seq == 0:
+        append_remember(
+            core, entry.used_us, live.key, entry.body_digest, core.answers[entry.key[0], entry.key[1]], True
+        )
+    else:
+        append_remember(
+            core, entry.used_us, live.key, entry.body_digest, [(entry.seq, entry.created_us, CREATED)], False
+        )
+    return True
+
+
+cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list history) except *:
     """Write a job as it is now, with the records that it needs as they were. False if they are no longer the ones."""
-    cdef uint32_t slot = index_find(&core.t, live.seq), n, i
+    cdef uint32_t slot = index_find(&core.t, live.seq), n
     cdef uint16_t flags = 0
     cdef Job* job
-    cdef Run* run = NULL
     cdef Place place
     cdef char* p
     cdef char* record
-    cdef uint8_t closings = 0
+    cdef bytes note, past
     cdef LiveJob present
     if slot == NONE:
         return False
     job = job_at(&core.t, slot)
     present = live_job(core, job)
-    if (present.place, present.close_place, present.lease_place) != (live.place, live.close_place, live.lease_place):
+    if (present.place, present.close_place, present.lease_place, present.history_place) != (
+        live.place, live.close_place, live.lease_place, live.history_place
+    ):
         return False
-    n = RECORD_HEAD_BYTES + 19 + len(submit)
+    n = RECORD_HEAD_BYTES + 20 + len(submit)
     if job.run != NONE:
-        run = run_at(&core.t, job.run)
         flags |= JOB_RUN
-        i = run.closing
-        while i != NONE:
-            closings += 1
-            i = closing_at(&core.t, i).next
-        n += 27 + 13 * closings
-    if close is not None:
-        flags |= JOB_CLOSE
-        n += len(close)
+        n += run_facts_bytes(core, run_at(&core.t, job.run))
     if lease is not None:
         flags |= JOB_LEASE
         n += len(lease)
+    progress = core.progress.get(job.seq)
+    if progress is not None:
+        flags |= JOB_PROGRESS
+        note = (<str>progress[1]).encode()
+        n += 10 + len(note)
+    for past in history:
+        n += len(past)
     record = p = core.tail.reserve(n, &place)
     p = put_u8(put_u64(put_head(p, JOB, flags, n), job.seq), job.state)
-    p = put_i64(put_u16(p, job.attempts), job.run_at_us)
-    if run != NULL:
-        p = put_i64(put_i64(put_u32(put_u32(p, run.lease_no), run.lease_ms), run.lease_until_us), run.ended_us)
-        p = put_u8(put_u8(put_u8(p, run.legacy), run.outcome), closings)
-        i = run.closing
-        while i != NONE:
-            p = put_u8(put_u32(p, closing_at(&core.t, i).lease_no), closing_at(&core.t, i).outcome)
-            p = put_u64(p, closing_at(&core.t, i).digest)
-            i = closing_at(&core.t, i).next
+    p = put_u8(put_i64(put_u16(p, job.attempts), job.run_at_us), job.flags & ~JOB_WATCHED)
+    if flags & JOB_RUN:
+        p = put_run_facts(core, p, run_at(&core.t, job.run))
+    if progress is not None:
+        p = put_name(put_u8(put_i64(p, progress[2]), progress[0]), note)
     p = put_bytes(p, <const char*>submit, len(submit))
-    if close is not None:
-        p = put_bytes(p, <const char*>close, len(close))
     if lease is not None:
-        put_bytes(p, <const char*>lease, len(lease))
-    core.commit(record, n, &place)
+        p = put_bytes(p, <const char*>lease, len(lease))
+    for past in history:
+        p = put_bytes(p, <const char*>past, len(past))
+    commit(core, record, n, &place)
     return True
 
 
+cdef uint32_t run_facts_bytes(Core core, Run* run) noexcept:
+    cdef uint32_t n = 40, i = run.closing
+    while i != NONE:
+        n += 13
+        i = closing_at(&core.t, i).next
+    return n
+
+
+cdef char* put_run_facts(Core core, char* p, Run* run) noexcept:
+    cdef uint32_t i = run.closing
+    cdef uint8_t closings = <uint8_t>((run_facts_bytes(core, run) - 40) // 13)
+    p = put_i64(put_u32(put_u32(p, run.lease_no), run.lease_ms), run.leased_us)
+    p = put_i64(put_i64(p, run.lease_until_us), run.ended_us)
+    p = put_u8(put_u8(put_u8(put_u8(p, run.legacy), run.outcome), run.expiries), closings)
+    while i != NONE:
+        p = put_u8(put_u32(p, closing_at(&core.t, i).lease_no), closing_at(&core.t, i).outcome)
+        p = put_u64(p, closing_at(&core.t, i).digest)
+        i = closing_at(&core.t, i).next
+    return p
+
+
+# --- applying what was moved ------------------------------------------------------------------------------------------
+
 cdef void skip_job_facts(Reader* r, uint16_t flags) noexcept nogil:
     """Go to the first of the records in a JOB record."""
-    get_bytes(r, 19)
+    get_bytes(r, 20)
     if flags & JOB_RUN:
-        get_bytes(r, 26)
+        get_bytes(r, 35)
         get_bytes(r, 13 * get_int(r, 1))
+    if flags & JOB_PROGRESS:
+        get_bytes(r, 9)
+        get_bytes(r, get_int(r, 1))
 
 
 cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1:
     """A job that is known only changes its places; another one is made whole."""
     cdef const char* begin = r.p - RECORD_HEAD_BYTES
-    cdef Reader facts = r[0]
+    cdef Reader facts = r[0], inner_reader
     cdef uint64_t seq = get_int(&facts, 8)
     cdef uint32_t slot = index_find(&core.t, seq)
+    cdef uint16_t submit_flags
+    cdef bint is_new = slot == NONE
     cdef Job* job
-    cdef Run* run
     cdef Place inner
     inner.segment = place.segment
     skip_job_facts(r, flags)
     if r.short or record_bytes(r.p, r.end) == 0 or r.p[0] != SUBMIT:
         raise LogDamaged(f"the record of the whole job {seq} is none")
     next_inner(begin, r, place, &inner)
-    if slot == NONE:
-        core.apply(begin + (inner.offset - place.offset), inner.bytes, &inner)
+    inner_reader = reader_of(begin + (inner.offset - place.offset), inner.bytes, &submit_flags)
+    if is_new:
+        apply_submit(core, &inner_reader, submit_flags, &inner, True)
         slot = index_find(&core.t, seq)
         if slot == NONE:
             raise LogDamaged(f"the record of job {seq} holds another job")
         restore_facts(core, slot, &facts, flags)
+    else:
+        relearn_key(core, &inner_reader, submit_flags, place.segment)
     job = job_at(&core.t, slot)
+    if not is_new and job.state >= TERMINAL:
+        queue_at(core, job.group).finished[job.state].bytes -= kept_bytes(&core.t, job)
     core.live_bytes -= kept_bytes(&core.t, job)
     job.place = inner
     if flags & JOB_RUN:
-        run = run_at(&core.t, job.run)
-        if flags & JOB_CLOSE:
-            next_inner(begin, r, place, &inner)
-            run.place = inner
-        if flags & JOB_LEASE:
-            next_inner(begin, r, place, &inner)
-            run.lease_place = inner
-            remember_lease(core, job, begin + (inner.offset - place.offset), inner.bytes)
+        relearn_places(core, job, begin, r, place, &inner, flags)
     core.live_bytes += kept_bytes(&core.t, job)
-    if job.state >= ACKED and job.heap == IN_NONE and run_at(&core.t, job.run).older == DETACHED:
-        finished_add(&core.t, &core.finished[job.state], slot)
+    if job.state >= TERMINAL:
+        if is_new:
+            add_finished(core, slot)
+        else:
+            queue_at(core, job.group).finished[job.state].bytes += kept_bytes(&core.t, job)
+    return 0
+
+
+cdef int relearn_places(Core core, Job* job, const char* begin, Reader* r, Place* place, Place* inner,
+                        uint16_t flags) except -1:
+    """Where the records of a job are that come after its SUBMIT record in a JOB record."""
+    cdef Run* run = run_at(&core.t, job.run)
+    cdef bint closed = False
+    if flags & JOB_LEASE:
+        next_inner(begin, r, place, inner)
+        run.lease_place = inner[0]
+        relearn_lease(core, job, begin + (inner.offset - place.offset), inner.bytes)
+    run.history_bytes = 0
+    memset(&run.history, 0, sizeof(Place))
+    while r.p < r.end:
+        next_inner(begin, r, place, inner)
+        run.history_bytes += inner.bytes
+        run.history = place[0]
+        if not closed and begin[inner.offset - place.offset] == CLOSE:
+            run.place = inner[0]
+            closed = True
+    return 0
+
+
+cdef int relearn_key(Core core, Reader* r, uint16_t flags, uint32_t segment) except -1:
+    """The idempotency key in a SUBMIT record that was moved is stated there now."""
+    cdef SubmitFields f
+    cdef uint64_t seq = get_int(r, 8)
+    cdef uint64_t key[2]
+    cdef uint32_t i
+    if not flags & SUBMIT_IDEMPOTENCY_KEY:
+        return 0
+    read_submit(r, flags, &f)
+    scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
+    i = index_find_key(&core.t, BY_KEY, key)
+    if i != NONE and remembered_at(&core.t, i).seq == seq and remembered_at(&core.t, i).used_us == f.created_us:
+        remembered_at(&core.t, i).segment = segment
     return 0
 
 
@@ -198,57 +347,68 @@ cdef int next_inner(const char* begin, Reader* r, Place* place, Place* inner) ex
 cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) except -1:
     """Give a job that was just submitted again the state that the JOB record states."""
     cdef Job* job = job_at(&core.t, slot)
-    cdef Run* run
     cdef uint8_t state = <uint8_t>get_int(facts, 1)
-    cdef int i, closings
-    cdef uint32_t closing
-    cdef uint32_t* link
-    if state < READY or state > DEAD or (state != READY and not flags & JOB_RUN):
+    if state < READY or state >= STATES or (state != READY and not flags & JOB_RUN):
         raise LogDamaged(f"job {job.seq} is in no state")
-    core.leave_heap(slot)
-    core.live_bytes -= kept_bytes(&core.t, job)
+    stop_waiting(core, slot)
     job.attempts = <uint16_t>get_int(facts, 2)
     job.run_at_us = <int64_t>get_int(facts, 8)
+    job.flags = <uint8_t>get_int(facts, 1) & ~JOB_WATCHED
+    if job.flags & JOB_NO_EXPIRY and job.extra != NONE:
+        extra_at(&core.t, job.extra).expires_us = 0
     if flags & JOB_RUN:
-        run = core.run_of(job)
-        run.lease_no = <uint32_t>get_int(facts, 4)
-        run.lease_ms = <uint32_t>get_int(facts, 4)
-        run.lease_until_us = <int64_t>get_int(facts, 8)
-        run.ended_us = <int64_t>get_int(facts, 8)
-        run.legacy = <uint8_t>get_int(facts, 1)
-        run.outcome = <uint8_t>get_int(facts, 1)
-        run.older = DETACHED
-        closings = <int>get_int(facts, 1)
-        link = &run.closing
-        for i in range(closings):
-            closing = pool_take(&core.t.closings)
-            link[0] = closing
-            closing_at(&core.t, closing).lease_no = <uint32_t>get_int(facts, 4)
-            closing_at(&core.t, closing).outcome = <uint8_t>get_int(facts, 1)
-            closing_at(&core.t, closing).digest = get_int(facts, 8)
-            closing_at(&core.t, closing).next = NONE
-            link = &closing_at(&core.t, closing).next
-    core.set_state(job, state)
-    core.live_bytes += kept_bytes(&core.t, job)
+        restore_run(core, run_of(core, job), facts)
+    if flags & JOB_PROGRESS:
+        at_us = <int64_t>get_int(facts, 8)
+        percent = get_int(facts, 1)
+        core.progress[job.seq] = (percent, get_name(facts).decode(), at_us)
+    set_state(core, job, state)
+    if state >= TERMINAL:
+        return 0
+    hold_unique(core, slot)
     if state == RUNNING:
+        occupy(core, job.group)
         return heap_push(&core.t, &core.leased, slot)
-    return core.wait(slot, core.last_us) if state <= RETRY else 0
+    return wait(core, slot, core.last_us)
 
 
-cdef int remember_lease(Core core, Job* job, const char* record, uint32_t n) except -1:
-    """A running job's request_id, if its LEASE record has one."""
+cdef int restore_run(Core core, Run* run, Reader* facts) except -1:
+    cdef int i, closings
+    cdef uint32_t closing
+    cdef uint32_t* link = &run.closing
+    run.lease_no = <uint32_t>get_int(facts, 4)
+    run.lease_ms = <uint32_t>get_int(facts, 4)
+    run.leased_us = <int64_t>get_int(facts, 8)
+    run.lease_until_us = <int64_t>get_int(facts, 8)
+    run.ended_us = <int64_t>get_int(facts, 8)
+    run.legacy = <uint8_t>get_int(facts, 1)
+    run.outcome = <uint8_t>get_int(facts, 1)
+    run.expiries = <uint8_t>get_int(facts, 1)
+    closings = <int>get_int(facts, 1)
+    for i in range(closings):
+        closing = pool_take(&core.t.closings)
+        link[0] = closing
+        closing_at(&core.t, closing).lease_no = <uint32_t>get_int(facts, 4)
+        closing_at(&core.t, closing).outcome = <uint8_t>get_int(facts, 1)
+        closing_at(&core.t, closing).digest = get_int(facts, 8)
+        closing_at(&core.t, closing).next = NONE
+        link = &closing_at(&core.t, closing).next
+    return 0
+
+
+cdef int relearn_lease(Core core, Job* job, const char* record, uint32_t n) except -1:
+    """A running job's worker and request_id, from its LEASE record."""
     cdef Reader r
     cdef LeaseFields f
     cdef uint16_t flags
-    memcpy(&flags, record + 2, 2)
-    if not flags & LEASE_REQUEST_ID:
-        return 0
-    r.p = record + RECORD_HEAD_BYTES + 8
-    r.end = record + n
-    r.short = False
+    cdef Run* run = run_at(&core.t, job.run)
+    r = reader_of(record, n, &flags)
+    get_int(&r, 8)
     read_lease(&r, flags, &f)
-    if not r.short:
-        core.remember_request(
-            f.at_us, f.key_id.p[:f.key_id.n], f.request_id.p[:f.request_id.n], job.seq, f.lease_no
-        )
+    if r.short:
+        raise LogDamaged(f"the lease record of job {job.seq} is cut short")
+    if f.worker.n and run.worker == NONE:
+        run.worker = name_of(core, name_bytes(f.worker))
+    if f.request_id.n:
+        remember_request(core, f.at_us, name_bytes(f.key_id), name_bytes(f.request_id), job.seq, f.lease_no)
     return 0

@@ -5,6 +5,7 @@ cdef uint64_t hash_state(Core core) except? 0:
     cdef uint64_t total = 0
     cdef uint32_t slot
     cdef Job* job
+    cdef Remembered* entry
     for slot in range(core.t.jobs.used):
         job = job_at(&core.t, slot)
         if job.state:
@@ -12,6 +13,15 @@ cdef uint64_t hash_state(Core core) except? 0:
     for kind, named in core.documents_by_kind.items():
         for name, found in named.items():
             total += hash_text(core, repr((kind, name, found[0])))
+    slot = core.oldest_key
+    while slot != NONE:
+        entry = remembered_at(&core.t, slot)
+        if entry.used_us + core.idempotency_us > core.last_us:
+            answer = core.answers.get((entry.key[0], entry.key[1])) if entry.seq == 0 else None
+            total += hash_text(core, repr((
+                entry.key[0], entry.key[1], entry.body_digest, entry.seq, entry.created_us, entry.used_us, answer
+            )))
+        slot = entry.newer
     return total + hash_text(core, repr((core.next_seq, core.epoch, core.last_us, core.oldest_segment)))
 
 
@@ -23,16 +33,24 @@ cdef uint64_t hash_text(Core core, str text):
 cdef tuple job_facts(Core core, Job* job):
     """All that records state about a job."""
     cdef Run* run
+    cdef Extra* extra
     cdef Closing* closing
     cdef uint32_t i
     facts = (
         job.seq, job.created_us, job.run_at_us, job.priority, job.attempts, job.max_retries, job.state,
-        core.names[core.queues[job.queue].name], core.names[job.owner], job.place.bytes,
+        job.flags & ~JOB_WATCHED, queue_name(core, core.groups[job.group].queue),
+        name_text(core, core.groups[job.group].name), core.names[job.owner], job.place.bytes,
+        core.progress.get(job.seq),
     )
+    if job.extra != NONE:
+        extra = extra_at(&core.t, job.extra)
+        facts += (extra.expires_us, extra.unique[0], extra.unique[1], name_text(core, extra.tags), extra.lease_ms)
+        facts += (extra.backoff_base_ms, extra.backoff_factor, extra.backoff_cap_ms)
     if job.run != NONE:
         run = run_at(&core.t, job.run)
-        facts += (run.lease_until_us, run.ended_us, run.lease_no, run.lease_ms, run.legacy, run.outcome)
-        facts += (run.place.bytes if run.outcome else 0, run.lease_place.bytes if job.state == RUNNING else 0)
+        facts += (run.leased_us, run.lease_until_us, run.ended_us, run.lease_no, run.lease_ms, run.legacy, run.outcome)
+        facts += (run.expiries, name_text(core, run.worker), run.place.bytes if run.outcome else 0)
+        facts += (run.lease_place.bytes if job.state == RUNNING else 0,)
         i = run.closing
         while i != NONE:
             closing = closing_at(&core.t, i)
@@ -42,18 +60,15 @@ cdef tuple job_facts(Core core, Job* job):
 
 
 cdef int check_core(Core core) except -1:
-    cdef uint64_t in_heaps = core.delayed.count + core.leased.count, waiting = 0, found = 0, live = 0
+    cdef uint64_t found = 0, live = 0, uniques = 0, expiring = 0, waiting = 0, in_heaps = core.delayed.count
     cdef uint64_t counts[STATES]
-    cdef uint32_t slot, i
+    cdef uint32_t slot
     cdef Job* job
+    cdef dict uses = {}, blocks = {}, unfinished = {}, running = {}, members = {}
     memset(counts, 0, sizeof(counts))
-    jobs_of_queue = [0] * core.queue_count
-    uses = [0] * len(core.names)
     check_heap(core, &core.delayed)
     check_heap(core, &core.leased)
-    for i in range(core.queue_count):
-        check_heap(core, &core.queues[i].ready)
-        in_heaps += core.queues[i].ready.count
+    check_heap(core, &core.expiring)
     for slot in range(core.t.jobs.used):
         job = job_at(&core.t, slot)
         if not job.state:
@@ -61,48 +76,164 @@ cdef int check_core(Core core) except -1:
         found += 1
         counts[job.state] += 1
         live += kept_bytes(&core.t, job)
-        jobs_of_queue[job.queue] += 1
-        uses[job.owner] += 1
-        assert index_find(&core.t, job.seq) == slot, f"job {job.seq} is not in the index"
-        assert (job.heap == IN_LEASED) == (job.state == RUNNING), f"job {job.seq} is in the wrong heap"
-        waiting += job.state <= RETRY
-        assert (job.heap == IN_NONE) == (job.state > RETRY), f"job {job.seq} is in a heap though it is finished"
+        waiting += job.state == READY or job.state == RETRY
+        bump(uses, job.owner)
+        bump(members, job.group)
+        bump(blocks, job.seq >> BLOCK_BITS)
+        if job.state == RUNNING:
+            bump(running, job.group)
+        if job.state < TERMINAL:
+            bump(unfinished, job.owner)
+        check_job(core, slot, uses, &uniques, &expiring)
+    for slot in range(core.group_count):
+        if core.groups[slot].queue != NONE:
+            in_heaps += core.groups[slot].ready.count
     assert found == core.t.jobs.live and in_heaps == waiting, "jobs, heaps and states do not add up"
     assert live == core.live_bytes, f"{core.live_bytes} bytes are counted as live instead of {live}"
+    assert core.leased.count == counts[RUNNING] and core.expiring.count == expiring, "heaps do not add up"
+    assert uniques == used_in(&core.t.by[BY_UNIQUE]), "unique keys do not add up"
+    check_queues(core, members, running, uses)
+    check_names(core, uses, unfinished)
+    check_keys(core)
+    kept = dict(core.blocks)
+    if core.block_jobs:
+        kept[core.block] = core.block_jobs
+    assert kept == blocks, "jobs are counted wrongly by block"
+    for slot in range(STATES):
+        assert counts[slot] == core.counts_by_state[slot], f"{STATE_NAMES[slot]} is counted wrongly"
+    return 0
+
+
+cdef int bump(dict counts, uint64_t key) except -1:
+    counts[key] = counts.get(key, 0) + 1
+    return 0
+
+
+cdef uint64_t used_in(Index* index) noexcept:
+    cdef uint64_t n = 0
+    cdef int i
+    for i in range(SHARDS):
+        n += index.shards[i].used
+    return n
+
+
+cdef int check_job(Core core, uint32_t slot, dict uses, uint64_t* uniques, uint64_t* expiring) except -1:
+    cdef Job* job = job_at(&core.t, slot)
+    cdef Extra* extra
+    cdef bint waits = job.state == READY or job.state == RETRY
+    assert index_find(&core.t, job.seq) == slot, f"job {job.seq} is not in the index"
+    assert (job.heap == IN_LEASED) == (job.state == RUNNING), f"job {job.seq} is in the wrong heap"
+    assert (job.heap == IN_READY or job.heap == IN_DELAYED) == waits, f"job {job.seq} does not wait as it should"
+    if job.run != NONE and run_at(&core.t, job.run).worker != NONE:
+        assert job.state == RUNNING, f"job {job.seq} has a worker though it does not run"
+        bump(uses, run_at(&core.t, job.run).worker)
+    if job.extra == NONE:
+        return 0
+    extra = extra_at(&core.t, job.extra)
+    if extra.tags != NONE:
+        bump(uses, extra.tags)
+    if extra.unique[1] and job.state < TERMINAL:
+        assert index_find_key(&core.t, BY_UNIQUE, extra.unique) == slot, f"job {job.seq} does not have its unique key"
+        uniques[0] += 1
+    assert (extra.expiry_pos != NONE) == (waits and extra.expires_us != 0), f"job {job.seq} expires wrongly"
+    expiring[0] += extra.expiry_pos != NONE
+    return 0
+
+
+cdef int check_queues(Core core, dict members, dict running, dict uses) except -1:
+    cdef uint32_t i, there = 0, group
+    cdef Queue* queue
+    cdef Group* one
+    ready, groups, eligible = [0] * core.queue_count, [0] * core.queue_count, [0] * core.queue_count
+    for i in range(core.group_count):
+        one = &core.groups[i]
+        if one.queue == NONE:
+            continue
+        check_heap(core, &one.ready)
+        assert one.jobs == members.get(i, 0) and one.running == running.get(i, 0), "a group's jobs are counted wrongly"
+        queue = &core.all_queues[one.queue]
+        assert (one.pos != NONE) == is_eligible(queue, one), "a group is held back wrongly"
+        assert one.pos == NONE or queue.groups[one.pos] == i, "a group is at another place"
+        assert one.jobs or one.turn > queue.turn or i in core.idle_groups, "an empty group stays"
+        if one.name != NONE:
+            bump(uses, one.name)
+        ready[one.queue] += one.ready.count
+        groups[one.queue] += 1
+        eligible[one.queue] += one.pos != NONE
     for i in range(core.queue_count):
-        assert core.queues[i].jobs == jobs_of_queue[i], "a queue's jobs are counted wrongly"
-        if jobs_of_queue[i]:
-            uses[core.queues[i].name] += 1
-            assert core.queue_index[core.queue_name(i)] == i
-    assert len(core.queue_index) == sum(n > 0 for n in jobs_of_queue)
-    assert uses == core.name_uses, "names are counted wrongly"
-    for i in range(STATES):
-        assert counts[i] == core.counts_by_state[i], f"{STATE_NAMES[i]} is counted wrongly"
-        check_finished(core, i)
+        if core.queue_names[i] is None:
+            continue
+        there += 1
+        queue = &core.all_queues[i]
+        bump(uses, queue.name)
+        assert core.queue_index[core.names[queue.name]] == i
+        assert queue.ready == ready[i] and queue.all_groups == groups[i] and queue.group_count == eligible[i]
+        assert queue.all_groups or queue.configured, "an empty queue stays"
+        for group in range(1, queue.group_count):
+            assert not group_before(core, queue, queue.groups[group], queue.groups[(group - 1) // 4]), "group order"
+        check_finished(core, queue)
+    assert there == <uint32_t>len(core.queue_index), "queues do not add up"
+    return 0
+
+
+cdef int check_names(Core core, dict uses, dict unfinished) except -1:
+    cdef uint32_t i
+    for i in range(<uint32_t>len(core.names)):
+        assert core.name_uses[i].uses == uses.get(i, 0), f"the uses of name {core.names[i]} are counted wrongly"
+        assert (core.names[i] is None) == (core.name_uses[i].uses == 0), "a name that nobody uses stays"
+        if core.names[i] is not None:
+            assert core.name_index[core.names[i]] == i
+            assert core.name_uses[i].unfinished == unfinished.get(i, 0), "an owner's jobs are counted wrongly"
+    return 0
+
+
+cdef int check_keys(Core core) except -1:
+    cdef uint32_t i = core.oldest_key, older = NONE, n = 0, transactions = 0
+    cdef Remembered* entry
+    while i != NONE:
+        entry = remembered_at(&core.t, i)
+        assert entry.older == older and index_find_key(&core.t, BY_KEY, entry.key) == i, "the list of keys is broken"
+        assert older == NONE or remembered_at(&core.t, older).used_us <= entry.used_us, "keys are out of order"
+        transactions += entry.seq == 0
+        n += 1
+        older = i
+        i = entry.newer
+    assert older == core.newest_key and n == core.t.remembered.live and n == used_in(&core.t.by[BY_KEY])
+    assert transactions == <uint32_t>len(core.answers), "the answers of transactions do not add up"
     return 0
 
 
 cdef int check_heap(Core core, Heap* heap) except -1:
     cdef uint32_t i
+    cdef Job* job
     for i in range(heap.count):
-        assert job_at(&core.t, heap.slots[i]).heap_pos == i and job_at(&core.t, heap.slots[i]).heap == heap.kind
+        job = job_at(&core.t, heap.slots[i])
+        if heap.kind == IN_EXPIRING:
+            assert extra_at(&core.t, job.extra).expiry_pos == i
+        else:
+            assert job.heap_pos == i and job.heap == heap.kind
         assert i == 0 or not before(&core.t, heap.kind, heap.slots[i], heap.slots[(i - 1) // 4]), "heap order"
     return 0
 
 
-cdef int check_finished(Core core, uint32_t state) except -1:
-    cdef Finished* list = &core.finished[state]
-    cdef uint64_t count = 0, n = 0
-    cdef uint32_t slot = list.oldest, older = NONE
+cdef int check_finished(Core core, Queue* queue) except -1:
+    cdef Finished* list
+    cdef uint64_t count, n
+    cdef uint32_t slot, older, state
     cdef Run* run
-    while slot != NONE:
-        run = run_at(&core.t, job_at(&core.t, slot).run)
-        assert job_at(&core.t, slot).state == state and run.older == older, "a list of finished jobs is broken"
-        assert older == NONE or finished_us(&core.t, older) <= run.ended_us, "finished jobs are out of order"
-        count += 1
-        n += kept_bytes(&core.t, job_at(&core.t, slot))
-        older = slot
-        slot = run.newer
-    assert older == list.newest and count == list.count and n == list.bytes, "finished jobs do not add up"
-    assert count == (core.counts_by_state[state] if state >= ACKED else 0), "a finished job is in no list"
+    for state in range(STATES):
+        list = &queue.finished[state]
+        count = n = 0
+        slot = list.oldest
+        older = NONE
+        while slot != NONE:
+            run = run_at(&core.t, job_at(&core.t, slot).run)
+            assert job_at(&core.t, slot).state == state and run.older == older, "a list of finished jobs is broken"
+            assert older == NONE or finished_us(&core.t, older) <= run.ended_us, "finished jobs are out of order"
+            count += 1
+            n += kept_bytes(&core.t, job_at(&core.t, slot))
+            older = slot
+            slot = run.newer
+        assert older == list.newest and count == list.count and n == list.bytes, "finished jobs do not add up"
+        assert count == (queue.counts[state] if state >= TERMINAL else 0), "a finished job is in no list"
     return 0

@@ -1,17 +1,31 @@
-# The fields of records: read here, for replay and for live work alike; docs/log-format.md is their description.
+# The fields of records: read and written here, for replay and for live work alike; docs/log-format.md describes them.
 
-cdef struct Name:           # of optional fields: text in the record itself
+cdef struct Name:           # of optional fields: text in the record itself, or in a bytes object that outlives it
     const char* p
     uint8_t n
 
 
 cdef struct SubmitFields:
+    uint64_t seq
     int64_t created_us
     int64_t run_at_us
+    int64_t expires_us
+    uint64_t body_digest
+    double backoff_factor
+    uint32_t backoff_base_ms
+    uint32_t backoff_cap_ms
+    uint32_t lease_ms
     int32_t priority
     uint16_t max_retries
+    uint16_t tags_bytes
+    const char* tags        # with zero bytes between them
     Name queue
     Name owner
+    Name key_id
+    Name group
+    Name unique_key
+    Name idempotency_key
+    Name trace
 
 
 cdef struct LeaseFields:
@@ -19,6 +33,7 @@ cdef struct LeaseFields:
     uint16_t attempts
     int64_t at_us
     int64_t until_us
+    Name worker
     Name key_id
     Name request_id
 
@@ -30,9 +45,26 @@ cdef struct CloseFields:
     uint8_t state
     int64_t at_us
     int64_t run_at_us
+    int64_t leased_us
     const char* error
     uint16_t error_bytes
+    Name key_id
+    Name worker
+    Name error_code
+    Place previous
 
+
+cdef struct ChangeFields:
+    uint8_t what
+    uint8_t state
+    uint16_t attempts
+    int64_t at_us
+    int64_t run_at_us
+    Name key_id
+    Place previous
+
+
+# --- names and places -------------------------------------------------------------------------------------------------
 
 cdef inline Name read_name(Reader* r) noexcept nogil:
     cdef Name name
@@ -41,9 +73,41 @@ cdef inline Name read_name(Reader* r) noexcept nogil:
     return name
 
 
+cdef inline char* put_text(char* p, Name name) noexcept nogil:
+    p[0] = <char>name.n
+    memcpy(p + 1, name.p, name.n)
+    return p + 1 + name.n
+
+
+cdef inline Name name_in(bytes text):
+    """A name whose text is in an object that the caller keeps."""
+    cdef Name name
+    assert len(text) <= 255
+    name.p = <const char*>text
+    name.n = <uint8_t>len(text)
+    return name
+
+
+cdef inline bytes name_bytes(Name name):
+    return name.p[:name.n] if name.n else b""
+
+
+cdef inline Place read_place(Reader* r) noexcept nogil:
+    cdef Place place
+    place.segment = <uint32_t>get_int(r, 4)
+    place.offset = <uint32_t>get_int(r, 4)
+    place.bytes = <uint32_t>get_int(r, 4)
+    return place
+
+
+cdef inline char* put_place(char* p, Place* place) noexcept nogil:
+    return put_u32(put_u32(put_u32(p, place.segment), place.offset), place.bytes)
+
+
+# --- SUBMIT -----------------------------------------------------------------------------------------------------------
+
 cdef void read_submit(Reader* r, uint16_t flags, SubmitFields* f) noexcept nogil:
     """All fields after the seq; what is left in the reader is the payload."""
-    cdef uint16_t flag = SUBMIT_KEY_ID
     memset(f, 0, sizeof(SubmitFields))
     f.created_us = <int64_t>get_int(r, 8)
     f.max_retries = <uint16_t>get_int(r, 2)
@@ -54,14 +118,124 @@ cdef void read_submit(Reader* r, uint16_t flags, SubmitFields* f) noexcept nogil
         f.queue = read_name(r)
     if flags & SUBMIT_OWNER:
         f.owner = read_name(r)
-    while flag <= SUBMIT_TRACE:  # kept in the log only
-        if flags & flag:
-            if flag == SUBMIT_LEASE_MS:
-                get_int(r, 4)
-            else:
-                read_name(r)
-        flag <<= 1
+    if flags & SUBMIT_KEY_ID:
+        f.key_id = read_name(r)
+    if flags > SUBMIT_GROUP - 1:
+        read_submit_options(r, flags, f)
 
+
+cdef void read_submit_options(Reader* r, uint16_t flags, SubmitFields* f) noexcept nogil:
+    if flags & SUBMIT_GROUP:
+        f.group = read_name(r)
+    if flags & SUBMIT_UNIQUE_KEY:
+        f.unique_key = read_name(r)
+    if flags & SUBMIT_IDEMPOTENCY_KEY:
+        f.idempotency_key = read_name(r)
+        f.body_digest = get_int(r, 8)
+    if flags & SUBMIT_LEASE_MS:
+        f.lease_ms = <uint32_t>get_int(r, 4)
+    if flags & SUBMIT_TRACE:
+        f.trace = read_name(r)
+    if flags & SUBMIT_EXPIRES:
+        f.expires_us = <int64_t>get_int(r, 8)
+    if flags & SUBMIT_BACKOFF:
+        f.backoff_base_ms = <uint32_t>get_int(r, 4)
+        f.backoff_factor = get_double(r)
+        f.backoff_cap_ms = <uint32_t>get_int(r, 4)
+    if flags & SUBMIT_TAGS:
+        f.tags_bytes = <uint16_t>get_int(r, 2)
+        f.tags = get_bytes(r, f.tags_bytes)
+
+
+cdef uint16_t submit_flags(SubmitFields* f) noexcept nogil:
+    """Which optional fields a record with these facts has."""
+    cdef uint16_t flags = SUBMIT_OWNER | SUBMIT_KEY_ID
+    if f.run_at_us != f.created_us:
+        flags |= SUBMIT_RUN_AT
+    if f.priority:
+        flags |= SUBMIT_PRIORITY
+    if f.queue.n:
+        flags |= SUBMIT_QUEUE
+    if f.group.n:
+        flags |= SUBMIT_GROUP
+    if f.unique_key.n:
+        flags |= SUBMIT_UNIQUE_KEY
+    if f.idempotency_key.n:
+        flags |= SUBMIT_IDEMPOTENCY_KEY
+    if f.lease_ms:
+        flags |= SUBMIT_LEASE_MS
+    if f.trace.n:
+        flags |= SUBMIT_TRACE
+    if f.expires_us:
+        flags |= SUBMIT_EXPIRES
+    if f.backoff_base_ms:
+        flags |= SUBMIT_BACKOFF
+    if f.tags_bytes:
+        flags |= SUBMIT_TAGS
+    return flags
+
+
+cdef uint32_t submit_bytes(SubmitFields* f, uint16_t flags) noexcept nogil:
+    """How long that record is without its payload."""
+    cdef uint32_t n = RECORD_HEAD_BYTES + 18 + 2 + f.owner.n + f.key_id.n
+    if flags & SUBMIT_RUN_AT:
+        n += 8
+    if flags & SUBMIT_PRIORITY:
+        n += 4
+    if flags & SUBMIT_QUEUE:
+        n += 1 + f.queue.n
+    if flags < SUBMIT_GROUP:
+        return n
+    if flags & SUBMIT_GROUP:
+        n += 1 + f.group.n
+    if flags & SUBMIT_UNIQUE_KEY:
+        n += 1 + f.unique_key.n
+    if flags & SUBMIT_IDEMPOTENCY_KEY:
+        n += 9 + f.idempotency_key.n
+    if flags & SUBMIT_LEASE_MS:
+        n += 4
+    if flags & SUBMIT_TRACE:
+        n += 1 + f.trace.n
+    if flags & SUBMIT_EXPIRES:
+        n += 8
+    if flags & SUBMIT_BACKOFF:
+        n += 16
+    if flags & SUBMIT_TAGS:
+        n += 2 + f.tags_bytes
+    return n
+
+
+cdef char* put_submit(char* p, SubmitFields* f, uint16_t flags, uint32_t n) noexcept nogil:
+    """Write the record up to its payload."""
+    p = put_u64(put_head(p, SUBMIT, flags, n), f.seq)
+    p = put_u16(put_i64(p, f.created_us), f.max_retries)
+    if flags & SUBMIT_RUN_AT:
+        p = put_i64(p, f.run_at_us)
+    if flags & SUBMIT_PRIORITY:
+        p = put_u32(p, <uint32_t>f.priority)
+    if flags & SUBMIT_QUEUE:
+        p = put_text(p, f.queue)
+    p = put_text(put_text(p, f.owner), f.key_id)
+    if flags & SUBMIT_GROUP:
+        p = put_text(p, f.group)
+    if flags & SUBMIT_UNIQUE_KEY:
+        p = put_text(p, f.unique_key)
+    if flags & SUBMIT_IDEMPOTENCY_KEY:
+        p = put_u64(put_text(p, f.idempotency_key), f.body_digest)
+    if flags & SUBMIT_LEASE_MS:
+        p = put_u32(p, f.lease_ms)
+    if flags & SUBMIT_TRACE:
+        p = put_text(p, f.trace)
+    if flags & SUBMIT_EXPIRES:
+        p = put_i64(p, f.expires_us)
+    if flags & SUBMIT_BACKOFF:
+        p = put_u32(put_double(put_u32(p, f.backoff_base_ms), f.backoff_factor), f.backoff_cap_ms)
+    if flags & SUBMIT_TAGS:
+        p = put_bytes(put_u16(p, f.tags_bytes), f.tags, f.tags_bytes)
+    return p
+
+
+# --- the others -------------------------------------------------------------------------------------------------------
 
 cdef void read_lease(Reader* r, uint16_t flags, LeaseFields* f) noexcept nogil:
     memset(f, 0, sizeof(LeaseFields))
@@ -70,7 +244,7 @@ cdef void read_lease(Reader* r, uint16_t flags, LeaseFields* f) noexcept nogil:
     f.at_us = <int64_t>get_int(r, 8)
     f.until_us = <int64_t>get_int(r, 8)
     if flags & LEASE_WORKER:
-        read_name(r)
+        f.worker = read_name(r)
     if flags & LEASE_KEY_ID:
         f.key_id = read_name(r)
     if flags & LEASE_REQUEST_ID:
@@ -91,7 +265,29 @@ cdef void read_close(Reader* r, uint16_t flags, CloseFields* f) noexcept nogil:
         f.error_bytes = <uint16_t>get_int(r, 2)
         f.error = get_bytes(r, f.error_bytes)
     if flags & CLOSE_KEY_ID:
-        read_name(r)
+        f.key_id = read_name(r)
+    if flags & CLOSE_LEASED:
+        f.leased_us = <int64_t>get_int(r, 8)
+        f.worker = read_name(r)
+    if flags & CLOSE_PREVIOUS:
+        f.previous = read_place(r)
+    if flags & CLOSE_ERROR_CODE:
+        f.error_code = read_name(r)
+
+
+cdef void read_change(Reader* r, uint16_t flags, ChangeFields* f) noexcept nogil:
+    """All fields after the seq."""
+    memset(f, 0, sizeof(ChangeFields))
+    f.what = <uint8_t>get_int(r, 1)
+    f.state = <uint8_t>get_int(r, 1)
+    f.attempts = <uint16_t>get_int(r, 2)
+    f.at_us = <int64_t>get_int(r, 8)
+    if flags & CHANGE_RUN_AT:
+        f.run_at_us = <int64_t>get_int(r, 8)
+    if flags & CHANGE_KEY_ID:
+        f.key_id = read_name(r)
+    if flags & CHANGE_PREVIOUS:
+        f.previous = read_place(r)
 
 
 cdef inline char* put_head(char* p, uint8_t type, uint16_t flags, uint32_t n) noexcept nogil:
@@ -110,6 +306,10 @@ cdef uint16_t known_flags(uint8_t type) noexcept nogil:
         return CLOSE_KNOWN
     if type == JOB:
         return JOB_KNOWN
+    if type == CHANGE:
+        return CHANGE_KNOWN
+    if type == REMEMBER:
+        return REMEMBER_KNOWN
     return DOCUMENT_KNOWN if type == DOCUMENT else 0
 
 
@@ -122,17 +322,22 @@ cdef inline uint32_t record_bytes(const char* p, const char* end) noexcept nogil
     return n if RECORD_HEAD_BYTES <= n <= end - p else 0
 
 
+cdef inline Reader reader_of(const char* record, uint32_t n, uint16_t* flags) noexcept nogil:
+    """A reader past the head of a record of n bytes."""
+    cdef Reader r
+    memcpy(flags, record + 2, 2)
+    r.p = record + RECORD_HEAD_BYTES
+    r.end = record + n
+    r.short = False
+    return r
+
+
 cdef inline uint64_t close_digest(SipKey key, uint8_t outcome, const char* error, size_t error_bytes,
                                   const char* result, size_t result_bytes) noexcept nogil:
     """What must be the same for an ack to be a repetition. No result and an empty one are: JSON is never empty."""
     cdef char data[17]
     put_u8(put_u64(put_u64(data, siphash(key, error, error_bytes)), siphash(key, result, result_bytes)), outcome)
     return siphash(key, data, 17)
-
-
-cdef uint64_t close_bytes_max(bytes result, str error) except 0:
-    """What a CLOSE record takes at most. A character is at most four bytes."""
-    return CLOSE_RECORD_BYTES + (0 if result is None else len(result)) + min(4 * len(error), ERROR_BYTES_MAX)
 
 
 cdef bytes cut_text(bytes text, Py_ssize_t n):

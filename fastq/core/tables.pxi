@@ -61,7 +61,13 @@ cdef inline void pool_give(Pool* pool, uint32_t slot) noexcept nogil:
     pool.live -= 1
 
 
-# --- the index: job seq -> slot. Open addressing with linear probing in shards ----------------------------------------
+# --- indexes: a hash -> a slot of some pool. Open addressing with linear probing, in shards --------------------------
+
+cdef enum:                  # IndexKind
+    BY_SEQ = 0              # jobs, by number
+    BY_UNIQUE = 1           # unfinished jobs, by unique key
+    BY_KEY = 2              # remembered idempotency keys
+
 
 cdef struct Shard:
     uint32_t* slots         # NONE where empty
@@ -69,11 +75,17 @@ cdef struct Shard:
     uint32_t used
 
 
+cdef struct Index:
+    Shard shards[SHARDS]
+
+
 cdef struct Tables:
     Pool jobs
     Pool runs
+    Pool extras
     Pool closings
-    Shard index[SHARDS]
+    Pool remembered
+    Index by[3]             # an IndexKind each
 
 
 cdef inline Job* job_at(Tables* t, uint32_t slot) noexcept nogil:
@@ -84,22 +96,64 @@ cdef inline Run* run_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Run*>pool_at(&t.runs, slot)
 
 
+cdef inline Extra* extra_at(Tables* t, uint32_t slot) noexcept nogil:
+    return <Extra*>pool_at(&t.extras, slot)
+
+
 cdef inline Closing* closing_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Closing*>pool_at(&t.closings, slot)
 
 
-cdef inline uint64_t index_hash(uint64_t seq) noexcept nogil:
+cdef inline Remembered* remembered_at(Tables* t, uint32_t slot) noexcept nogil:
+    return <Remembered*>pool_at(&t.remembered, slot)
+
+
+cdef void tables_init(Tables* t) noexcept:
+    memset(t, 0, sizeof(Tables))
+    pool_init(&t.jobs, sizeof(Job))
+    pool_init(&t.runs, sizeof(Run))
+    pool_init(&t.extras, sizeof(Extra))
+    pool_init(&t.closings, sizeof(Closing))
+    pool_init(&t.remembered, sizeof(Remembered))
+
+
+cdef void tables_clear(Tables* t) noexcept:
+    cdef int kind, i
+    pool_clear(&t.jobs)
+    pool_clear(&t.runs)
+    pool_clear(&t.extras)
+    pool_clear(&t.closings)
+    pool_clear(&t.remembered)
+    for kind in range(3):
+        for i in range(SHARDS):
+            free(t.by[kind].shards[i].slots)
+
+
+cdef inline uint64_t seq_hash(uint64_t seq) noexcept nogil:
     return seq * <uint64_t>0x9e3779b97f4a7c15  # 2^64 / golden ratio: spreads neighbours evenly
 
 
+cdef inline uint64_t slot_hash(Tables* t, int kind, uint32_t slot) noexcept nogil:
+    if kind == BY_SEQ:
+        return seq_hash(job_at(t, slot).seq)
+    if kind == BY_UNIQUE:
+        return extra_at(t, job_at(t, slot).extra).unique[0]
+    return remembered_at(t, slot).key[0]
+
+
+cdef inline Shard* shard_of(Tables* t, int kind, uint64_t hash) noexcept nogil:
+    return &t.by[kind].shards[hash >> 54]
+
+
 cdef uint32_t index_find(Tables* t, uint64_t seq) noexcept nogil:
-    cdef uint64_t h = index_hash(seq)
-    cdef Shard* shard = &t.index[h >> 54]
+    """The slot of the job with that number, or NONE."""
+    cdef uint64_t hash = seq_hash(seq)
+    cdef Shard* shard = shard_of(t, BY_SEQ, hash)
     cdef uint32_t mask, i
     if shard.capacity == 0:
         return NONE
     mask = shard.capacity - 1
-    i = <uint32_t>(h >> 22) & mask
+    i = <uint32_t>(hash >> 22) & mask
     while shard.slots[i] != NONE:
         if job_at(t, shard.slots[i]).seq == seq:
             return shard.slots[i]
@@ -107,16 +161,36 @@ cdef uint32_t index_find(Tables* t, uint64_t seq) noexcept nogil:
     return NONE
 
 
-cdef inline void shard_put(Tables* t, Shard* shard, uint32_t slot) noexcept nogil:
+cdef uint32_t index_find_key(Tables* t, int kind, uint64_t* key) noexcept nogil:
+    """The slot of what has that 128-bit key, of jobs (BY_UNIQUE) or of what is remembered (BY_KEY), or NONE."""
+    cdef Shard* shard = shard_of(t, kind, key[0])
+    cdef uint32_t mask, i
+    cdef uint64_t* found
+    if shard.capacity == 0:
+        return NONE
+    mask = shard.capacity - 1
+    i = <uint32_t>(key[0] >> 22) & mask
+    while shard.slots[i] != NONE:
+        if kind == BY_UNIQUE:
+            found = extra_at(t, job_at(t, shard.slots[i]).extra).unique
+        else:
+            found = remembered_at(t, shard.slots[i]).key
+        if found[0] == key[0] and found[1] == key[1]:
+            return shard.slots[i]
+        i = (i + 1) & mask
+    return NONE
+
+
+cdef inline void shard_put(Tables* t, int kind, Shard* shard, uint32_t slot) noexcept nogil:
     cdef uint32_t mask = shard.capacity - 1
-    cdef uint32_t i = <uint32_t>(index_hash(job_at(t, slot).seq) >> 22) & mask
+    cdef uint32_t i = <uint32_t>(slot_hash(t, kind, slot) >> 22) & mask
     while shard.slots[i] != NONE:
         i = (i + 1) & mask
     shard.slots[i] = slot
 
 
-cdef int index_add(Tables* t, uint32_t slot) except -1:
-    cdef Shard* shard = &t.index[index_hash(job_at(t, slot).seq) >> 54]
+cdef int index_add(Tables* t, int kind, uint32_t slot) except -1:
+    cdef Shard* shard = shard_of(t, kind, slot_hash(t, kind, slot))
     cdef uint32_t* old = shard.slots
     cdef uint32_t i, old_capacity = shard.capacity
     if (shard.used + 1) * 4 > old_capacity * 3:
@@ -128,19 +202,19 @@ cdef int index_add(Tables* t, uint32_t slot) except -1:
         memset(shard.slots, 0xff, shard.capacity * sizeof(uint32_t))
         for i in range(old_capacity):
             if old[i] != NONE:
-                shard_put(t, shard, old[i])
+                shard_put(t, kind, shard, old[i])
         free(old)
-    shard_put(t, shard, slot)
+    shard_put(t, kind, shard, slot)
     shard.used += 1
     return 0
 
 
-cdef void index_drop(Tables* t, uint32_t slot) noexcept nogil:
+cdef void index_drop(Tables* t, int kind, uint32_t slot) noexcept nogil:
     """Take a slot out, and move up what its absence would hide."""
-    cdef uint64_t h = index_hash(job_at(t, slot).seq)
-    cdef Shard* shard = &t.index[h >> 54]
+    cdef uint64_t hash = slot_hash(t, kind, slot)
+    cdef Shard* shard = shard_of(t, kind, hash)
     cdef uint32_t mask = shard.capacity - 1, hole, i, home
-    hole = <uint32_t>(h >> 22) & mask
+    hole = <uint32_t>(hash >> 22) & mask
     while shard.slots[hole] != slot:
         hole = (hole + 1) & mask
     i = hole
@@ -148,7 +222,7 @@ cdef void index_drop(Tables* t, uint32_t slot) noexcept nogil:
         i = (i + 1) & mask
         if shard.slots[i] == NONE:
             break
-        home = <uint32_t>(index_hash(job_at(t, shard.slots[i]).seq) >> 22) & mask
+        home = <uint32_t>(slot_hash(t, kind, shard.slots[i]) >> 22) & mask
         if ((i - home) & mask) >= ((i - hole) & mask):  # its way from home passes the hole
             shard.slots[hole] = shard.slots[i]
             hole = i
@@ -173,6 +247,8 @@ cdef inline bint before(Tables* t, uint8_t kind, uint32_t a, uint32_t b) noexcep
         return x.seq < y.seq
     if kind == IN_DELAYED:
         u, v = x.run_at_us, y.run_at_us
+    elif kind == IN_EXPIRING:
+        u, v = extra_at(t, x.extra).expires_us, extra_at(t, y.extra).expires_us
     else:
         u, v = run_at(t, x.run).lease_until_us, run_at(t, y.run).lease_until_us
     return u < v if u != v else x.seq < y.seq
@@ -180,7 +256,10 @@ cdef inline bint before(Tables* t, uint8_t kind, uint32_t a, uint32_t b) noexcep
 
 cdef inline void heap_set(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept nogil:
     heap.slots[pos] = slot
-    job_at(t, slot).heap_pos = pos
+    if heap.kind == IN_EXPIRING:
+        extra_at(t, job_at(t, slot).extra).expiry_pos = pos
+    else:
+        job_at(t, slot).heap_pos = pos
 
 
 cdef void heap_up(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept nogil:
@@ -225,14 +304,20 @@ cdef int heap_push(Tables* t, Heap* heap, uint32_t slot) except -1:
         heap.slots = slots
         heap.capacity = max(4, heap.capacity * 2)
     heap.count += 1
-    job_at(t, slot).heap = heap.kind
+    if heap.kind != IN_EXPIRING:
+        job_at(t, slot).heap = heap.kind
     heap_up(t, heap, heap.count - 1, slot)
     return 0
 
 
 cdef void heap_remove(Tables* t, Heap* heap, uint32_t slot) noexcept nogil:
-    cdef uint32_t pos = job_at(t, slot).heap_pos, last
-    job_at(t, slot).heap = IN_NONE
+    cdef Job* job = job_at(t, slot)
+    cdef uint32_t pos = job.heap_pos, last
+    if heap.kind == IN_EXPIRING:
+        pos = extra_at(t, job.extra).expiry_pos
+        extra_at(t, job.extra).expiry_pos = NONE
+    else:
+        job.heap = IN_NONE
     heap.count -= 1
     last = heap.slots[heap.count]
     if last == slot:
@@ -262,7 +347,7 @@ cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
     cdef Run* run
     if job.run != NONE:
         run = run_at(t, job.run)
-        n += run.place.bytes
+        n += run.history_bytes
         if job.state == RUNNING:
             n += run.lease_place.bytes
     return n

@@ -1,10 +1,22 @@
 # What the core hands out: plain values, made when they are asked for.
 
-cdef tuple STATE_NAMES = ("", "READY", "RUNNING", "RETRY", "ACKED", "DEAD")
+cdef tuple STATE_NAMES = ("", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED")
+cdef tuple OUTCOME_NAMES = (
+    "", "ok", "error", "lease_expired", "undelivered", "discarded", "snoozed", "released", "cancelled", "poisoned",
+)
+cdef tuple CHANGE_NAMES = ("", "cancel_requested", "cancelled", "expired", "redriven", "edited", "replaced")
 
 
 cdef inline tuple place_tuple(Place* place):
     return (place.segment, place.offset, place.bytes)
+
+
+cdef inline str text_of(Name name):
+    return name.p[:name.n].decode() if name.n else ""
+
+
+cdef inline tuple tags_of(bytes joined):
+    return tuple(joined.decode().split("\0")) if joined else ()
 
 
 @cython.final
@@ -12,6 +24,7 @@ cdef class Leased:
     cdef readonly str job_id
     cdef readonly str token
     cdef readonly str queue
+    cdef readonly str group
     cdef readonly tuple place
     cdef readonly int64_t lease_until_us
     cdef readonly int64_t created_us
@@ -25,19 +38,158 @@ cdef class JobView:
     cdef readonly str job_id
     cdef readonly str state
     cdef readonly str queue
+    cdef readonly str group
     cdef readonly str owner_id
+    cdef readonly str worker_id
+    cdef readonly str outcome
+    cdef readonly tuple tags
     cdef readonly tuple place
     cdef readonly object close_place
+    cdef readonly object history_place
     cdef readonly object lease_until_us
+    cdef readonly object progress
     cdef readonly int64_t created_us
     cdef readonly int64_t run_at_us
+    cdef readonly int64_t expires_us
+    cdef readonly int64_t leased_us
+    cdef readonly int64_t ended_us
     cdef readonly int32_t priority
     cdef readonly int attempts
     cdef readonly int max_retries
-    cdef readonly bint expired
+    cdef readonly int lease_no
+    cdef readonly bint cancel_requested
+
+
+@cython.final
+cdef class QueueView:
+    cdef readonly str name
+    cdef readonly uint64_t ready
+    cdef readonly uint64_t waiting
+    cdef readonly uint64_t running
+    cdef readonly uint64_t groups
+    cdef readonly int64_t oldest_ready_us
+    cdef readonly dict finished
+
+
+cdef uint32_t slot_of(Core core, str job_id) except NONE:
+    cdef int64_t created_us = 0
+    cdef uint64_t seq = id_seq(job_id, core.tag, &created_us)
+    cdef uint32_t slot = NONE if seq == 0 else index_find(&core.t, seq)
+    if slot == NONE or job_at(&core.t, slot).created_us != created_us:
+        raise JobNotFound(job_id)
+    return slot
+
+
+cdef inline str job_id_of(Core core, Job* job):
+    return id_text(job.created_us, job.seq, core.tag)
+
+
+cdef str state_name(Core core, Job* job, int64_t now_us):
+    if job.state == READY and job.run_at_us > now_us:
+        return "SCHEDULED"
+    return STATE_NAMES[job.state]
+
+
+cdef Leased leased_view(Core core, uint32_t slot):
+    cdef Job* job = job_at(&core.t, slot)
+    cdef Run* run = run_at(&core.t, job.run)
+    cdef Leased leased = Leased.__new__(Leased)
+    leased.job_id = job_id_of(core, job)
+    leased.token = token_text(core.key, job.seq, run.lease_no)
+    leased.queue = queue_name(core, core.groups[job.group].queue)
+    leased.group = name_text(core, core.groups[job.group].name)
+    leased.place = place_tuple(&job.place)
+    leased.lease_until_us = run.lease_until_us
+    leased.created_us = job.created_us
+    leased.priority = job.priority
+    leased.attempt = job.attempts
+    leased.max_retries = job.max_retries
+    return leased
+
+
+cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
+    cdef Job* job = job_at(&core.t, slot)
+    cdef JobView view = JobView.__new__(JobView)
+    cdef Run* run
+    view.job_id = job_id_of(core, job)
+    view.state = state_name(core, job, now_us)
+    view.queue = queue_name(core, core.groups[job.group].queue)
+    view.group = name_text(core, core.groups[job.group].name)
+    view.owner_id = name_text(core, job.owner)
+    view.place = place_tuple(&job.place)
+    view.created_us = job.created_us
+    view.run_at_us = job.run_at_us
+    view.priority = job.priority
+    view.attempts = job.attempts
+    view.max_retries = job.max_retries
+    view.cancel_requested = job.flags & JOB_CANCEL != 0
+    view.worker_id = view.outcome = ""
+    view.tags = ()
+    view.progress = core.progress.get(job.seq)
+    if job.extra != NONE:
+        view.expires_us = extra_at(&core.t, job.extra).expires_us
+        if extra_at(&core.t, job.extra).tags != NONE:
+            view.tags = tags_of(core.names[extra_at(&core.t, job.extra).tags])
+    if job.run != NONE:
+        run = run_at(&core.t, job.run)
+        view.lease_no = <int>run.lease_no
+        view.leased_us = run.leased_us
+        view.ended_us = run.ended_us
+        view.worker_id = name_text(core, run.worker)
+        if run.lease_no:
+            view.lease_until_us = run.lease_until_us
+        if run.outcome:
+            view.outcome = OUTCOME_NAMES[run.outcome]
+            view.close_place = place_tuple(&run.place)
+        if run.history.bytes:
+            view.history_place = place_tuple(&run.history)
+    return view
+
+
+cdef QueueView queue_view(Core core, str name):
+    cdef QueueView view = QueueView.__new__(QueueView)
+    cdef Queue* queue
+    view.name = name
+    view.finished = {STATE_NAMES[i]: 0 for i in range(TERMINAL, STATES)}
+    index = core.queue_index.get(name.encode())
+    if index is None:
+        return view
+    queue = &core.all_queues[<uint32_t>index]
+    view.ready = queue.ready
+    view.waiting = queue.counts[READY] + queue.counts[RETRY] - queue.ready
+    view.running = queue.counts[RUNNING]
+    view.groups = queue.all_groups
+    view.finished = {STATE_NAMES[i]: queue.counts[i] for i in range(TERMINAL, STATES)}
+    if queue.group_count:
+        view.oldest_ready_us = job_at(&core.t, core.groups[queue.groups[0]].ready.slots[0]).run_at_us
+    return view
 
 
 # --- the bodies of records that were read from the log ----------------------------------------------------------------
+
+@cython.final
+cdef class SubmitFacts:
+    cdef readonly bytes payload
+    cdef readonly tuple tags
+    cdef readonly str traceparent
+    cdef readonly str unique_key
+    cdef readonly str key_id
+    cdef readonly int lease_ms
+    cdef readonly object backoff
+
+
+@cython.final
+cdef class Event:
+    cdef readonly str what
+    cdef readonly int64_t at_us
+    cdef readonly str key_id
+    cdef readonly int number
+    cdef readonly int64_t leased_us
+    cdef readonly str worker_id
+    cdef readonly str outcome
+    cdef readonly str error
+    cdef readonly str error_code
+
 
 cdef Reader open_record(bytes record, uint8_t type, uint64_t seq, uint16_t* flags) except *:
     """A reader past the head and the seq of a record that must be of this type and job."""
@@ -59,14 +211,34 @@ cdef uint64_t seq_of(str job_id):
     return (int(job_id[19:23] + job_id[24:], 16) >> TAG_BITS) & ((<uint64_t>1 << SEQ_BITS) - 1)
 
 
-def submit_payload(bytes record, str job_id):
+cdef Reader read_submit_of(bytes record, str job_id, SubmitFields* f) except *:
     cdef uint16_t flags = 0
     cdef Reader r = open_record(record, SUBMIT, seq_of(job_id), &flags)
-    cdef SubmitFields f
-    read_submit(&r, flags, &f)
+    read_submit(&r, flags, f)
     if r.short:
         raise LogDamaged(f"the submit record of job {job_id} is cut short")
+    return r
+
+
+def submit_payload(bytes record, str job_id):
+    cdef SubmitFields f
+    cdef Reader r = read_submit_of(record, job_id, &f)
     return PyBytes_FromStringAndSize(r.p, r.end - r.p)
+
+
+def submit_facts(bytes record, str job_id):
+    cdef SubmitFields f
+    cdef Reader r = read_submit_of(record, job_id, &f)
+    cdef SubmitFacts facts = SubmitFacts.__new__(SubmitFacts)
+    facts.payload = PyBytes_FromStringAndSize(r.p, r.end - r.p)
+    facts.tags = tags_of(f.tags[:f.tags_bytes]) if f.tags_bytes else ()
+    facts.traceparent = text_of(f.trace)
+    facts.unique_key = text_of(f.unique_key)
+    facts.key_id = text_of(f.key_id)
+    facts.lease_ms = <int>f.lease_ms
+    if f.backoff_base_ms:
+        facts.backoff = (f.backoff_base_ms, f.backoff_factor, f.backoff_cap_ms)
+    return facts
 
 
 def close_result(bytes record, str job_id):
@@ -78,3 +250,36 @@ def close_result(bytes record, str job_id):
         raise LogDamaged(f"the close record of job {job_id} is cut short")
     result = PyBytes_FromStringAndSize(r.p, r.end - r.p) if flags & CLOSE_RESULT else None
     return result, (f.error[:f.error_bytes]).decode()
+
+
+def read_event(bytes record):
+    cdef uint16_t flags = 0
+    cdef uint32_t n = record_bytes(<const char*>record, <const char*>record + len(record))
+    cdef Event event = Event.__new__(Event)
+    cdef Reader r
+    cdef CloseFields close
+    cdef ChangeFields change
+    if n == 0 or n != <uint32_t>len(record) or record[0] not in (CLOSE, CHANGE):
+        raise LogDamaged("a record of a job's history is none")
+    r = reader_of(<const char*>record, n, &flags)
+    get_int(&r, 8)
+    event.worker_id = event.outcome = event.error = event.error_code = ""
+    if record[0] == CLOSE:
+        read_close(&r, flags, &close)
+        event.what = "attempt"
+        event.at_us = close.at_us
+        event.key_id = text_of(close.key_id)
+        event.number = <int>close.lease_no
+        event.leased_us = close.leased_us
+        event.worker_id = text_of(close.worker)
+        event.outcome = OUTCOME_NAMES[close.outcome]
+        event.error = (close.error[:close.error_bytes]).decode() if close.error_bytes else ""
+        event.error_code = text_of(close.error_code)
+    else:
+        read_change(&r, flags, &change)
+        event.what = CHANGE_NAMES[change.what]
+        event.at_us = change.at_us
+        event.key_id = text_of(change.key_id)
+    if r.short:
+        raise LogDamaged("a record of a job's history is cut short")
+    return event

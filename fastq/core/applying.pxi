@@ -1,0 +1,589 @@
+# Applying: records change the state, live as in replay. Nothing else does.
+
+cdef int apply_each(Core core, const char* p, const char* end, uint32_t segment, uint32_t offset) except -1:
+    """Apply the records that lie one after the other from p to end; how many there were."""
+    cdef int n = 0
+    cdef Place place
+    place.segment = segment
+    place.offset = offset
+    while p < end:
+        place.bytes = record_bytes(p, end)
+        if place.bytes == 0:
+            raise LogDamaged(f"no record at {segment}:{place.offset}, though the frame is whole")
+        apply(core, p, place.bytes, &place)
+        p += place.bytes
+        place.offset += place.bytes
+        n += 1
+    return n
+
+
+cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -1:
+    cdef Reader r
+    cdef uint8_t type
+    cdef uint8_t version
+    cdef uint16_t flags
+    r.p = record
+    r.end = record + n
+    r.short = False
+    type = <uint8_t>get_int(&r, 1)
+    version = <uint8_t>get_int(&r, 1)
+    flags = <uint16_t>get_int(&r, 2)
+    get_int(&r, 4)
+    if type < TRIM or type > RECORD_TYPE_LAST or version != RECORD_VERSION or flags & ~known_flags(type):
+        raise UnsupportedFormat(
+            f"record of type {type}, version {version}, flags {flags:#x} at {place.segment}:{place.offset}: "
+            f"this fastq reads record version {RECORD_VERSION}; a later one is needed"
+        )
+    if type == SUBMIT:
+        apply_submit(core, &r, flags, place, False)
+    elif type == LEASE:
+        apply_lease(core, &r, flags, place)
+    elif type == CLOSE:
+        apply_close(core, &r, flags, place)
+    elif type == DOCUMENT:
+        apply_document(core, &r, flags, place)
+    elif type == RESUME:
+        apply_resume(core, &r)
+    elif type == EXTEND:
+        apply_extend(core, &r)
+    elif type == GROUP:
+        apply_each(core, r.p, r.end, place.segment, place.offset + RECORD_HEAD_BYTES)
+    elif type == JOB:
+        apply_job(core, &r, flags, place)
+    elif type == FORGET:
+        apply_forget(core, &r)
+    elif type == CHANGE:
+        apply_change(core, &r, flags, place)
+    elif type == PROGRESS:
+        apply_progress(core, &r)
+    elif type == REMEMBER:
+        apply_remember(core, &r, flags, place)
+    else:
+        apply_trim(core, &r)
+    if r.short:
+        raise LogDamaged(f"the record at {place.segment}:{place.offset} is cut short")
+    return 0
+
+
+cdef inline void saw(Core core, int64_t at_us) noexcept:
+    if at_us > core.last_us:
+        core.last_us = at_us
+
+
+cdef uint32_t known(Core core, uint64_t seq) noexcept:
+    """The slot of a record's job; records of jobs that are gone are counted and passed over."""
+    cdef uint32_t slot = index_find(&core.t, seq)
+    if slot == NONE:
+        core.skipped_count += 1
+    return slot
+
+
+# --- the log itself ---------------------------------------------------------------------------------------------------
+
+cdef int apply_trim(Core core, Reader* r) except -1:
+    cdef int64_t at_us = <int64_t>get_int(r, 8)
+    cdef uint32_t oldest_segment = <uint32_t>get_int(r, 4)
+    cdef uint64_t next_seq = get_int(r, 8), epoch = get_int(r, 8)
+    if r.short:
+        return 0
+    saw(core, at_us)
+    core.oldest_segment = oldest_segment
+    core.next_seq = max(core.next_seq, next_seq)
+    core.epoch = max(core.epoch, epoch)
+    return 0
+
+
+cdef int apply_resume(Core core, Reader* r) except -1:
+    cdef int64_t at_us = <int64_t>get_int(r, 8)
+    cdef uint64_t epoch = get_int(r, 8), next_seq = get_int(r, 8)
+    cdef uint32_t i
+    cdef Run* run
+    if r.short:
+        return 0
+    saw(core, at_us)
+    core.epoch = epoch
+    core.next_seq = max(core.next_seq, next_seq)
+    for i in range(core.leased.count):
+        run = run_at(&core.t, job_at(&core.t, core.leased.slots[i]).run)
+        run.lease_until_us = max(
+            run.lease_until_us, at_us + min(<int64_t>run.lease_ms * 1000, <int64_t>RESTART_GRACE_US)
+        )
+    heap_rebuild(&core.t, &core.leased)
+    return 0
+
+
+# --- a job comes ------------------------------------------------------------------------------------------------------
+
+cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint whole) except -1:
+    """A new job, or with SUBMIT_EDITED what one is like from now on. `whole`: from a JOB record, where it is new."""
+    cdef SubmitFields f
+    cdef uint64_t seq = get_int(r, 8)
+    cdef uint64_t key[2]
+    cdef uint32_t slot
+    cdef Job* job
+    read_submit(r, flags, &f)
+    if r.short:
+        return 0
+    if flags & SUBMIT_EDITED and not whole:
+        return apply_edit(core, seq, &f, place)
+    if seq == 0 or seq >> SEQ_BITS or index_find(&core.t, seq) != NONE:
+        raise LogDamaged(f"job {seq} is submitted twice, or has no valid number")
+    slot = pool_take(&core.t.jobs)
+    job = job_at(&core.t, slot)
+    job.seq = seq
+    job.created_us = f.created_us
+    job.run_at_us = f.run_at_us
+    job.place = place[0]
+    job.priority = f.priority
+    job.owner = name_of(core, name_bytes(f.owner))
+    job.run = job.extra = NONE
+    job.max_retries = f.max_retries
+    join_group(core, job, &f)
+    set_extra(core, job, &f)
+    core.live_bytes += place.bytes
+    index_add(&core.t, BY_SEQ, slot)
+    count_in_block(core, seq)
+    set_state(core, job, READY)
+    if not whole:
+        hold_unique(core, slot)
+    wait(core, slot, f.created_us)
+    if f.idempotency_key.n:
+        scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
+        remember(core, f.created_us, key, f.body_digest, seq, f.created_us, place.segment, None)
+    core.next_seq = max(core.next_seq, seq + 1)
+    saw(core, f.created_us)
+    return 0
+
+
+cdef int join_group(Core core, Job* job, SubmitFields* f) except -1:
+    cdef uint32_t queue = queue_of(core, b"default" if f.queue.n == 0 else f.queue.p[:f.queue.n])
+    job.group = group_of(core, queue, name_bytes(f.group))
+    core.groups[job.group].jobs += 1
+    return 0
+
+
+cdef int set_extra(Core core, Job* job, SubmitFields* f) except -1:
+    """What only some jobs have."""
+    cdef Extra* extra
+    cdef bytes queue
+    if not (f.expires_us or f.unique_key.n or f.tags_bytes or f.lease_ms or f.backoff_base_ms):
+        return 0
+    job.extra = pool_take(&core.t.extras)
+    extra = extra_at(&core.t, job.extra)
+    extra.expires_us = f.expires_us
+    extra.lease_ms = f.lease_ms
+    extra.backoff_base_ms = f.backoff_base_ms
+    extra.backoff_factor = f.backoff_factor
+    extra.backoff_cap_ms = f.backoff_cap_ms
+    extra.expiry_pos = extra.tags = NONE
+    if f.tags_bytes:
+        extra.tags = name_of(core, f.tags[:f.tags_bytes])
+    if f.unique_key.n:
+        queue = core.names[core.all_queues[core.groups[job.group].queue].name]
+        scoped_hash(core, f.owner, name_in(queue), f.unique_key, extra.unique)
+    return 0
+
+
+cdef int drop_extra(Core core, Job* job) except -1:
+    if job.extra != NONE:
+        if extra_at(&core.t, job.extra).tags != NONE:
+            drop_name(core, extra_at(&core.t, job.extra).tags)
+        pool_give(&core.t.extras, job.extra)
+        job.extra = NONE
+    return 0
+
+
+cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) except -1:
+    cdef uint32_t slot = known(core, seq), group
+    cdef Job* job
+    if slot == NONE:
+        return 0
+    job = job_at(&core.t, slot)
+    if job.state == RUNNING or (job.state >= TERMINAL and job.state != DEAD):
+        raise LogDamaged(f"job {seq} is edited in state {STATE_NAMES[job.state]}")
+    leave_place(core, slot)
+    group = job.group
+    core.live_bytes -= kept_bytes(&core.t, job)
+    queue_at(core, group).counts[job.state] -= 1
+    job.run_at_us = f.run_at_us
+    job.priority = f.priority
+    job.place = place[0]
+    drop_extra(core, job)
+    join_group(core, job, f)
+    set_extra(core, job, f)
+    core.live_bytes += kept_bytes(&core.t, job)
+    queue_at(core, job.group).counts[job.state] += 1
+    leave_group(core, group)
+    if job.state == DEAD:
+        add_finished(core, slot)
+        return 0
+    hold_unique(core, slot)
+    return wait(core, slot, core.last_us)
+
+
+# --- it is leased, it runs --------------------------------------------------------------------------------------------
+
+cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except -1:
+    cdef LeaseFields f
+    cdef uint32_t slot = known(core, get_int(r, 8))
+    cdef Job* job
+    cdef Run* run
+    read_lease(r, flags, &f)
+    if r.short or slot == NONE:
+        return 0
+    job = job_at(&core.t, slot)
+    if job.state != READY and job.state != RETRY:
+        raise LogDamaged(f"job {job.seq} is leased in state {STATE_NAMES[job.state]}")
+    stop_waiting(core, slot)
+    core.live_bytes -= kept_bytes(&core.t, job)
+    run = run_of(core, job)
+    run.lease_place = place[0]
+    run.lease_no = f.lease_no
+    run.leased_us = f.at_us
+    run.lease_until_us = f.until_us
+    run.lease_ms = <uint32_t>((f.until_us - f.at_us) // 1000)
+    run.legacy = flags & LEASE_LEGACY
+    if f.worker.n:
+        run.worker = name_of(core, name_bytes(f.worker))
+    job.attempts = f.attempts
+    set_state(core, job, RUNNING)
+    core.live_bytes += kept_bytes(&core.t, job)
+    heap_push(&core.t, &core.leased, slot)
+    occupy(core, job.group)
+    if core.progress:
+        core.progress.pop(job.seq, None)
+    if flags & LEASE_REQUEST_ID:
+        remember_request(core, f.at_us, name_bytes(f.key_id), name_bytes(f.request_id), job.seq, f.lease_no)
+    saw(core, f.at_us)
+    return 0
+
+
+cdef inline int occupy(Core core, uint32_t group) except -1:
+    """One more job of a group runs."""
+    core.groups[group].running += 1
+    return settle_group(core, group) if queue_at(core, group).group_concurrency else 0
+
+
+cdef inline int vacate(Core core, uint32_t group) except -1:
+    """One job of a group no longer runs: the group, or its queue, may be held back no more."""
+    core.groups[group].running -= 1
+    if core.watching and queue_at(core, group).ready:
+        core.touched.add(queue_name(core, core.groups[group].queue))
+    return settle_group(core, group) if queue_at(core, group).group_concurrency else 0
+
+
+cdef int apply_extend(Core core, Reader* r) except -1:
+    cdef uint32_t slot = known(core, get_int(r, 8)), lease_no = <uint32_t>get_int(r, 4)
+    cdef int64_t at_us = <int64_t>get_int(r, 8), until_us = <int64_t>get_int(r, 8)
+    cdef Job* job
+    if r.short or slot == NONE:
+        return 0
+    job = running_job(core, slot, lease_no)
+    heap_remove(&core.t, &core.leased, slot)
+    run_at(&core.t, job.run).lease_until_us = until_us
+    heap_push(&core.t, &core.leased, slot)
+    saw(core, at_us)
+    return 0
+
+
+cdef Job* running_job(Core core, uint32_t slot, uint32_t lease_no) except NULL:
+    """The job, which a record says runs under this lease."""
+    cdef Job* job = job_at(&core.t, slot)
+    if job.state != RUNNING or run_at(&core.t, job.run).lease_no != lease_no:
+        raise LogDamaged(f"the log goes on with lease {lease_no} of job {job.seq}, which is {STATE_NAMES[job.state]}")
+    return job
+
+
+cdef int apply_progress(Core core, Reader* r) except -1:
+    cdef uint32_t slot = known(core, get_int(r, 8)), lease_no = <uint32_t>get_int(r, 4)
+    cdef int64_t at_us = <int64_t>get_int(r, 8)
+    cdef int percent = <int>get_int(r, 1)
+    if r.short or slot == NONE:
+        return 0
+    running_job(core, slot, lease_no)
+    core.progress[job_at(&core.t, slot).seq] = (percent, r.p[:r.end - r.p].decode(), at_us)
+    saw(core, at_us)
+    return 0
+
+
+# --- an attempt ends --------------------------------------------------------------------------------------------------
+
+cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except -1:
+    cdef CloseFields f
+    cdef uint32_t slot = known(core, get_int(r, 8))
+    cdef Job* job
+    cdef Run* run
+    read_close(r, flags, &f)
+    if r.short or slot == NONE:
+        return 0
+    if not READY <= f.state < STATES or f.state == RUNNING or not OUTCOME_OK <= f.outcome <= OUTCOME_POISONED:
+        raise LogDamaged(f"attempt {f.lease_no} is closed with outcome {f.outcome}, state {f.state}")
+    job = running_job(core, slot, f.lease_no)
+    run = run_at(&core.t, job.run)
+    heap_remove(&core.t, &core.leased, slot)
+    core.live_bytes -= kept_bytes(&core.t, job)
+    job.attempts = f.attempts
+    if run.worker != NONE:
+        drop_name(core, run.worker)
+        run.worker = NONE
+    set_state(core, job, f.state)
+    if f.outcome != OUTCOME_UNDELIVERED:  # which was no attempt: what the one before left stays
+        run.ended_us = f.at_us
+        run.outcome = f.outcome
+        run.place = place[0]
+        add_to_history(run, place)
+        end_row(job, run, &f)
+    core.live_bytes += kept_bytes(&core.t, job)
+    if flags & CLOSE_BY_CLIENT:
+        remember_closing(
+            core, run, f.outcome, close_digest(core.key, f.outcome, f.error, f.error_bytes, r.p, r.end - r.p)
+        )
+    vacate(core, job.group)
+    if f.state >= TERMINAL:
+        run.ended_us = f.at_us
+        finish(core, slot)
+    else:
+        if flags & CLOSE_RUN_AT:
+            job.run_at_us = f.run_at_us
+        wait(core, slot, f.at_us)
+    saw(core, f.at_us)
+    return 0
+
+
+cdef inline void add_to_history(Run* run, Place* place) noexcept:
+    run.history = place[0]
+    run.history_bytes += place.bytes
+
+
+cdef inline void end_row(Job* job, Run* run, CloseFields* f) noexcept:
+    """Count leases that ran out in a row, and mark a job of which an attempt has failed."""
+    if f.outcome != OUTCOME_EXPIRED and f.outcome != OUTCOME_POISONED:
+        run.expiries = 0
+    elif run.expiries < 255:
+        run.expiries += 1
+    if f.state == RETRY:
+        job.flags |= JOB_FAILED
+
+
+cdef int finish(Core core, uint32_t slot) except -1:
+    """A job has come to a terminal state."""
+    cdef Job* job = job_at(&core.t, slot)
+    job.flags &= ~JOB_CANCEL
+    release_unique(core, slot)
+    if job.flags & JOB_WATCHED:
+        job.flags &= ~JOB_WATCHED
+        core.ended.append(job_id_of(core, job))
+    add_finished(core, slot)
+    return 0
+
+
+cdef inline void add_finished(Core core, uint32_t slot) noexcept:
+    cdef Job* job = job_at(&core.t, slot)
+    finished_add(&core.t, &queue_at(core, job.group).finished[job.state], slot)
+
+
+# --- a change from outside --------------------------------------------------------------------------------------------
+
+cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except -1:
+    cdef ChangeFields f
+    cdef uint32_t slot = known(core, get_int(r, 8))
+    cdef Job* job
+    cdef Run* run
+    read_change(r, flags, &f)
+    if r.short or slot == NONE:
+        return 0
+    job = job_at(&core.t, slot)
+    if not change_fits(job, &f):
+        raise LogDamaged(f"change {f.what} of job {job.seq}, which is {STATE_NAMES[job.state]}")
+    core.live_bytes -= kept_bytes(&core.t, job)
+    run = run_of(core, job)
+    if f.what == CHANGE_REDRIVEN:
+        leave_place(core, slot)
+    elif job.state == DEAD:  # its list counts what it keeps
+        queue_at(core, job.group).finished[DEAD].bytes += place.bytes
+    add_to_history(run, place)
+    core.live_bytes += kept_bytes(&core.t, job)
+    if f.what == CANCEL_REQUESTED:
+        job.flags |= JOB_CANCEL
+    elif f.what == CHANGE_CANCELLED or f.what == CHANGE_EXPIRED:
+        stop_waiting(core, slot)
+        run.ended_us = f.at_us
+        set_state(core, job, f.state)
+        finish(core, slot)
+    elif f.what == CHANGE_REDRIVEN:
+        redrive(core, slot, &f)
+    saw(core, f.at_us)
+    return 0
+
+
+cdef bint change_fits(Job* job, ChangeFields* f) noexcept:
+    """Whether a job in its present state can be changed so."""
+    if f.what == CANCEL_REQUESTED:
+        return job.state == RUNNING and f.state == RUNNING
+    if f.what == CHANGE_CANCELLED or f.what == CHANGE_EXPIRED:
+        return (job.state == READY or job.state == RETRY) and f.state == (
+            CANCELLED if f.what == CHANGE_CANCELLED else EXPIRED
+        )
+    if f.what == CHANGE_REDRIVEN:
+        return job.state == DEAD and f.state == READY
+    return CHANGE_EDITED <= f.what <= CHANGE_REPLACED and job.state == f.state and job.state != RUNNING
+
+
+cdef int redrive(Core core, uint32_t slot, ChangeFields* f) except -1:
+    """A dead letter begins anew; its history and the number of its leases stay."""
+    cdef Job* job = job_at(&core.t, slot)
+    job.attempts = f.attempts
+    job.run_at_us = f.run_at_us
+    job.flags &= ~(JOB_FAILED | JOB_CANCEL)
+    run_at(&core.t, job.run).expiries = 0
+    if job.extra != NONE and extra_at(&core.t, job.extra).expires_us:
+        extra_at(&core.t, job.extra).expires_us = 0
+        job.flags |= JOB_NO_EXPIRY
+    set_state(core, job, READY)
+    hold_unique(core, slot)
+    return wait(core, slot, f.at_us)
+
+
+# --- a job goes -------------------------------------------------------------------------------------------------------
+
+cdef int apply_forget(Core core, Reader* r) except -1:
+    cdef uint32_t slot
+    saw(core, <int64_t>get_int(r, 8))
+    while r.p < r.end and not r.short:
+        slot = known(core, get_int(r, 8))
+        if slot != NONE:
+            forget_job(core, slot)
+    return 0
+
+
+cdef int forget_job(Core core, uint32_t slot) except -1:
+    """Free all that memory has of a job."""
+    cdef Job* job = job_at(&core.t, slot)
+    cdef uint32_t closing, next, group = job.group
+    cdef Run* run
+    leave_place(core, slot)
+    if job.state == RUNNING:
+        raise LogDamaged(f"job {job.seq} is removed while it runs")
+    if job.flags & JOB_WATCHED:
+        core.ended.append(job_id_of(core, job))
+    core.live_bytes -= kept_bytes(&core.t, job)
+    core.counts_by_state[job.state] -= 1
+    queue_at(core, group).counts[job.state] -= 1
+    if job.state < TERMINAL:
+        core.name_uses[job.owner].unfinished -= 1
+    index_drop(&core.t, BY_SEQ, slot)
+    uncount_in_block(core, job.seq)
+    drop_extra(core, job)
+    drop_name(core, job.owner)
+    if core.progress:
+        core.progress.pop(job.seq, None)
+    if job.run != NONE:
+        run = run_at(&core.t, job.run)
+        closing = run.closing
+        while closing != NONE:
+            next = closing_at(&core.t, closing).next
+            pool_give(&core.t.closings, closing)
+            closing = next
+        pool_give(&core.t.runs, job.run)
+    pool_give(&core.t.jobs, slot)
+    leave_group(core, group)
+    return drop_idle(core) if core.idle_groups else 0
+
+
+cdef int leave_place(Core core, uint32_t slot) except -1:
+    """Take a job that does not run out of the heaps it waits in, or of its list of finished ones."""
+    cdef Job* job = job_at(&core.t, slot)
+    if job.state >= TERMINAL:
+        finished_drop(&core.t, &queue_at(core, job.group).finished[job.state], slot)
+        return 0
+    release_unique(core, slot)
+    return stop_waiting(core, slot)
+
+
+cdef int apply_document(Core core, Reader* r, uint16_t flags, Place* place) except -1:
+    cdef int64_t at_us = <int64_t>get_int(r, 8)
+    cdef int kind = <int>get_int(r, 1)
+    cdef bytes name = get_name(r)
+    if flags & DOCUMENT_KEY_ID:
+        get_name(r)
+    if r.short:
+        return 0
+    saw(core, at_us)
+    if flags & DOCUMENT_DROPPED:
+        core.documents_by_kind.get(kind, {}).pop(name.decode(), None)
+    else:
+        core.documents_by_kind.setdefault(kind, {})[name.decode()] = (
+            r.p[:r.end - r.p], place.segment, place.offset
+        )
+    return 0
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+cdef inline void set_state(Core core, Job* job, uint8_t state) noexcept:
+    """Count it there, and among its queue's and its owner's."""
+    cdef Queue* queue = queue_at(core, job.group)
+    cdef bint was_unfinished = 0 < job.state < TERMINAL
+    if job.state:
+        core.counts_by_state[job.state] -= 1
+        queue.counts[job.state] -= 1
+    if was_unfinished != (state < TERMINAL):
+        if was_unfinished:
+            core.name_uses[job.owner].unfinished -= 1
+        else:
+            core.name_uses[job.owner].unfinished += 1
+    job.state = state
+    core.counts_by_state[state] += 1
+    queue.counts[state] += 1
+
+
+cdef Run* run_of(Core core, Job* job) except NULL:
+    """The job's run, made if it has none yet."""
+    cdef Run* run
+    if job.run == NONE:
+        job.run = pool_take(&core.t.runs)
+        run = run_at(&core.t, job.run)
+        run.closing = run.worker = NONE
+    return run_at(&core.t, job.run)
+
+
+cdef int remember_request(Core core, int64_t at_us, bytes key, bytes request, uint64_t seq, uint32_t lease_no) except -1:
+    """So that the same request is answered with the same leases for a while."""
+    drop_requests(core, at_us)
+    found = core.requests.get((key, request))
+    if found is None or found[0] != at_us:
+        core.requests.pop((key, request), None)
+        found = core.requests[key, request] = (at_us, [])
+    if (seq, lease_no) not in found[1]:
+        found[1].append((seq, lease_no))
+    return 0
+
+
+cdef int drop_requests(Core core, int64_t now_us) except -1:
+    while core.requests:
+        oldest = next(iter(core.requests))
+        if len(core.requests) <= REQUESTS_MAX and core.requests[oldest][0] + REQUEST_US > now_us:
+            break
+        del core.requests[oldest]
+    return 0
+
+
+cdef int remember_closing(Core core, Run* run, uint8_t outcome, uint64_t digest) except -1:
+    """Put it in front of the job's chain, and cut the chain at CLOSINGS_KEPT."""
+    cdef uint32_t i = pool_take(&core.t.closings), next
+    cdef int kept = 1
+    cdef Closing* closing = closing_at(&core.t, i)
+    closing.digest = digest
+    closing.lease_no = run.lease_no
+    closing.outcome = outcome
+    closing.next = run.closing
+    run.closing = i
+    while closing.next != NONE:
+        next = closing.next
+        if kept == CLOSINGS_KEPT:
+            closing.next = NONE
+            pool_give(&core.t.closings, next)
+            break
+        closing = closing_at(&core.t, next)
+        kept += 1
+    return 0

@@ -1,0 +1,331 @@
+# Deciding, continued: changes from outside, transactions, what may go, documents, and how queues are configured.
+
+# --- one job ----------------------------------------------------------------------------------------------------------
+
+cdef int append_change(Core core, uint32_t slot, int64_t now_us, uint8_t what, uint8_t state, Name key) except -1:
+    cdef Job* job = job_at(&core.t, slot)
+    cdef Run* run = NULL if job.run == NONE else run_at(&core.t, job.run)
+    cdef uint16_t flags = 0
+    cdef uint32_t n = RECORD_HEAD_BYTES + 20
+    cdef Place place
+    cdef char* p
+    cdef char* record
+    if what == CHANGE_REDRIVEN:
+        flags |= CHANGE_RUN_AT
+        n += 8
+    if key.n:
+        flags |= CHANGE_KEY_ID
+        n += 1 + key.n
+    if run != NULL and run.history.bytes:
+        flags |= CHANGE_PREVIOUS
+        n += 12
+    record = p = core.tail.reserve(n, &place)
+    p = put_u8(put_u8(put_u64(put_head(p, CHANGE, flags, n), job.seq), what), state)
+    p = put_i64(put_u16(p, 0 if what == CHANGE_REDRIVEN else job.attempts), now_us)
+    if flags & CHANGE_RUN_AT:
+        p = put_i64(p, now_us)
+    if flags & CHANGE_KEY_ID:
+        p = put_text(p, key)
+    if flags & CHANGE_PREVIOUS:
+        put_place(p, &run.history)
+    return commit(core, record, n, &place)
+
+
+cdef str cancel_job(Core core, int64_t now_us, str job_id, bint force, bytes key):
+    cdef uint32_t slot = slot_of(core, job_id)
+    cdef Job* job = job_at(&core.t, slot)
+    if job.state >= TERMINAL:
+        raise JobFinished(STATE_NAMES[job.state])
+    if job.state != RUNNING:
+        append_change(core, slot, now_us, CHANGE_CANCELLED, CANCELLED, name_in(key))
+    elif force:
+        append_close(core, slot, now_us, OUTCOME_CANCELLED, b"", None, b"", key, -1, 0)
+    elif not job.flags & JOB_CANCEL:
+        append_change(core, slot, now_us, CANCEL_REQUESTED, RUNNING, name_in(key))
+    return STATE_NAMES[job.state]
+
+
+cdef int redrive_job(Core core, int64_t now_us, str job_id, bytes key) except -1:
+    cdef uint32_t slot = slot_of(core, job_id), other
+    cdef Job* job = job_at(&core.t, slot)
+    if job.state != DEAD:
+        raise NotDead(state_name(core, job, now_us))
+    if job.extra != NONE and extra_at(&core.t, job.extra).unique[1]:
+        other = index_find_key(&core.t, BY_UNIQUE, extra_at(&core.t, job.extra).unique)
+        if other != NONE:
+            raise JobDuplicate(job_id_of(core, job_at(&core.t, other)))
+    return append_change(core, slot, now_us, CHANGE_REDRIVEN, READY, name_in(key))
+
+
+cdef bint edit_job(Core core, int64_t now_us, str job_id, tuple place, bytes submit, bytes key, bytes payload, priority,
+                   run_at_us, queue) except *:
+    cdef uint32_t slot = slot_of(core, job_id), n
+    cdef Job* job = job_at(&core.t, slot)
+    cdef SubmitFields f
+    cdef uint16_t flags = 0
+    cdef Reader r
+    cdef bytes queue_bytes
+    cdef bint ours
+    if job.state == RUNNING:
+        raise JobRunning()
+    if job.state >= TERMINAL and job.state != DEAD:
+        raise JobFinished(STATE_NAMES[job.state])
+    if place_tuple(&job.place) != place:
+        return False
+    r = open_record(submit, SUBMIT, job.seq, &flags)
+    read_submit(&r, flags, &f)
+    f.seq = job.seq
+    f.priority = job.priority if priority is None else priority
+    f.run_at_us = job.run_at_us if run_at_us is None else max(now_us, <int64_t>run_at_us)
+    f.idempotency_key = no_name()  # what was answered to it stays remembered, from the record before
+    if job.flags & JOB_NO_EXPIRY:
+        f.expires_us = 0
+    if queue is not None and queue != queue_name(core, core.groups[job.group].queue):
+        queue_bytes = (<str>queue).encode()
+        check_move(core, job, &f, queue, queue_bytes)
+        f.queue = no_name() if queue == "default" else name_in(queue_bytes)
+    if payload is None:
+        payload = PyBytes_FromStringAndSize(r.p, r.end - r.p)
+    n = submit_bytes(&f, submit_flags(&f)) + <uint32_t>len(payload)
+    ours = begin_own_group(core, n + SMALL_RECORD_BYTES)
+    try:
+        append_submit(core, &f, payload, SUBMIT_EDITED)
+        append_change(core, slot, now_us, CHANGE_EDITED, job.state, name_in(key))
+    finally:
+        if ours:
+            core.tail.end_group()
+    return True
+
+
+cdef int check_move(Core core, Job* job, SubmitFields* f, str queue, bytes name) except -1:
+    """Refuse to move a job that is not finished to a queue where its key is taken or that is full."""
+    cdef uint32_t holder
+    if job.state >= TERMINAL:
+        return 0
+    if f.unique_key.n:
+        holder = unique_holder(core, f.owner, name_in(name), f.unique_key)
+        if holder != NONE:
+            raise JobDuplicate(job_id_of(core, job_at(&core.t, holder)))
+    index = core.queue_index.get(name)
+    if index is not None and core.all_queues[<uint32_t>index].max_depth:
+        if unfinished_in(&core.all_queues[<uint32_t>index]) >= core.all_queues[<uint32_t>index].max_depth:
+            raise QueueFull(queue, core.all_queues[<uint32_t>index].max_depth)
+    return 0
+
+
+# --- several at once --------------------------------------------------------------------------------------------------
+
+cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list jobs, bytes owner, bytes key,
+                    bytes idempotency_key, uint64_t body_digest):
+    cdef uint64_t hash[2]
+    cdef list untils = [], answers = []
+    cdef uint32_t i, room
+    if idempotency_key:
+        scoped_hash(core, name_in(owner), no_name(), name_in(idempotency_key), hash)
+        i = remembered_key(core, now_us, hash)
+        if i != NONE:
+            if remembered_at(&core.t, i).seq or remembered_at(&core.t, i).body_digest != body_digest:
+                raise IdempotencyMismatch()
+            return told_before(core, core.answers[hash[0], hash[1]])
+        if keys_are_full(core, now_us, 1):
+            raise IdempotencyFull()
+    for ack in acks:
+        check_held(core, now_us, ack[0], ack[1])
+    for job_id, token, _ in extends:
+        check_held(core, now_us, job_id, token)
+    check_new(core, now_us, jobs, owner)
+    room = jobs_bytes_max(jobs) + acks_bytes_max(acks) + len(extends) * (RECORD_HEAD_BYTES + 28)
+    core.tail.begin_group(room + RECORD_HEAD_BYTES + 32 + 17 * (len(extends) + len(jobs)))
+    try:
+        for ack in acks:
+            append_ack(core, now_us, ack, key)
+        for job_id, token, lease_ms in extends:
+            untils.append(append_extend(core, now_us, job_id, token, lease_ms))
+        for payload, max_retries, priority, run_at_us, queue, options in jobs:
+            answers.append(submit_one(
+                core, now_us, payload, owner, key, max_retries, priority, run_at_us, queue, options
+            ))
+        if idempotency_key:
+            append_remember(core, now_us, hash, body_digest, to_tell_again(core, untils, answers), True)
+    finally:
+        core.tail.end_group()
+    return untils, answers, False
+
+
+cdef int check_held(Core core, int64_t now_us, str job_id, token) except -1:
+    """Refuse what an ack or extend with this token would be refused for; a repeated ack too."""
+    cdef Job* job = job_at(&core.t, slot_of(core, job_id))
+    if token is None and job.state != RUNNING:
+        raise NotAckable(state_name(core, job, now_us))
+    if not run_at(&core.t, job.run).legacy if token is None else not holds(core, job, token):
+        raise LeaseLost(state_name(core, job, now_us))
+    return 0
+
+
+cdef list to_tell_again(Core core, list untils, list answers):
+    """What a transaction was answered, as it is remembered: (seq, value, how) of each."""
+    cdef list told = [(0, until_us, EXTENDED) for until_us in untils]
+    cdef int64_t created_us = 0
+    for job_id, how in answers:
+        seq = id_seq(job_id, core.tag, &created_us)
+        told.append((seq, created_us, how))
+    return told
+
+
+cdef tuple told_before(Core core, list told):
+    return (
+        [value for _, value, how in told if how == EXTENDED],
+        [(id_text(value, seq, core.tag), how) for seq, value, how in told if how != EXTENDED],
+        True,
+    )
+
+
+# --- what may go ------------------------------------------------------------------------------------------------------
+
+cdef int append_forget(Core core, int64_t now_us, list seqs) except -1:
+    cdef Place place
+    cdef uint32_t n = RECORD_HEAD_BYTES + 8 + 8 * len(seqs)
+    cdef char* record = core.tail.reserve(n, &place)
+    cdef char* p = put_i64(put_head(record, FORGET, 0, n), now_us)
+    for seq in seqs:
+        p = put_u64(p, seq)
+    return commit(core, record, n, &place)
+
+
+cdef int forget_finished(Core core, int64_t now_us, int state, int64_t kept_ms, uint64_t count_max, uint64_t bytes_max,
+                         int limit) except -1:
+    """Remove finished jobs that are too old or too many: by their queues' own rules first, then by the server's."""
+    cdef list seqs = []
+    cdef uint32_t i
+    for i in range(core.queue_count):
+        if core.queue_names[i] is not None and len(seqs) < limit:
+            gather_old(core, i, now_us, state, kept_ms, limit, seqs)
+    if not seqs:
+        gather_over(core, state, count_max, bytes_max, limit, seqs)
+    if seqs:
+        append_forget(core, now_us, seqs)
+    return len(seqs)
+
+
+cdef int gather_old(Core core, uint32_t index, int64_t now_us, int state, int64_t kept_ms, int limit,
+                    list seqs) except -1:
+    """Those of one queue that are past its time, or more than it keeps."""
+    cdef Queue* queue = &core.all_queues[index]
+    cdef Finished* list = &queue.finished[state]
+    cdef int64_t own_ms = queue.retention_dead_ms if state == DEAD else queue.retention_acked_ms
+    cdef int64_t before_us = now_us - (own_ms if own_ms >= 0 else kept_ms) * 1000
+    cdef uint64_t over = 0, n = 0
+    cdef uint32_t slot = list.oldest
+    if queue.finished_max >= 0 and list.count > <uint64_t>queue.finished_max:
+        over = list.count - queue.finished_max
+    while slot != NONE and len(seqs) < limit and (n < over or finished_us(&core.t, slot) < before_us):
+        seqs.append(job_at(&core.t, slot).seq)
+        slot = run_at(&core.t, job_at(&core.t, slot).run).newer
+        n += 1
+    return 0
+
+
+cdef int gather_over(Core core, int state, uint64_t count_max, uint64_t bytes_max, int limit, list seqs) except -1:
+    """The oldest of all queues that have no bound of their own, while there are too many or they take too much."""
+    cdef uint64_t count = 0, size = 0
+    cdef uint32_t i, slot
+    cdef list heads = []
+    for i in range(core.queue_count):
+        if core.queue_names[i] is not None and core.all_queues[i].finished_max < 0:
+            count += core.all_queues[i].finished[state].count
+            size += core.all_queues[i].finished[state].bytes
+            slot = core.all_queues[i].finished[state].oldest
+            if slot != NONE:
+                heads.append((finished_us(&core.t, slot), slot))
+    heapify(heads)
+    while heads and len(seqs) < limit and (count > count_max or size > bytes_max):
+        slot = heads[0][1]
+        seqs.append(job_at(&core.t, slot).seq)
+        count -= 1
+        size -= kept_bytes(&core.t, job_at(&core.t, slot))
+        slot = run_at(&core.t, job_at(&core.t, slot).run).newer
+        if slot == NONE:
+            heappop(heads)
+        else:
+            heapreplace(heads, (finished_us(&core.t, slot), slot))
+    return 0
+
+
+# --- documents, queues ------------------------------------------------------------------------------------------------
+
+cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes body, bytes key, uint16_t flags) except -1:
+    cdef Place place
+    cdef uint32_t n = RECORD_HEAD_BYTES + 10 + len(name) + len(body)
+    cdef char* p
+    cdef char* record
+    assert 0 < len(name) <= 255 and len(key) <= 255 and 0 < kind <= 255
+    if key:
+        flags |= DOCUMENT_KEY_ID
+        n += 1 + len(key)
+    record = p = core.tail.reserve(n, &place)
+    p = put_u8(put_i64(put_head(p, DOCUMENT, flags, n), now_us), <uint8_t>kind)
+    p = put_name(p, name)
+    if key:
+        p = put_name(p, key)
+    put_bytes(p, <const char*>body, len(body))
+    return commit(core, record, n, &place)
+
+
+@cython.final
+cdef class QueueSettings:
+    cdef readonly bint paused, fair
+    cdef readonly uint32_t concurrency, group_concurrency, max_depth, lease_ms
+    cdef readonly int64_t rate_n, rate_per_ms, retention_acked_ms, retention_dead_ms, finished_max
+    cdef readonly tuple backoff
+
+    def __init__(self, *, bint paused=False, bint fair=False, uint32_t concurrency=0, uint32_t group_concurrency=0,
+                 int64_t rate_n=0, int64_t rate_per_ms=0, uint32_t lease_ms=0, tuple backoff=None,
+                 int64_t retention_acked_ms=-1, int64_t retention_dead_ms=-1, int64_t finished_max=-1,
+                 uint32_t max_depth=0):
+        assert 0 <= rate_n <= 10**6 and 0 <= rate_per_ms <= 86_400_000 and (rate_n == 0) == (rate_per_ms == 0)
+        self.paused, self.fair = paused, fair
+        self.concurrency, self.group_concurrency = concurrency, group_concurrency
+        self.rate_n, self.rate_per_ms = rate_n, rate_per_ms
+        self.lease_ms, self.backoff, self.max_depth = lease_ms, backoff, max_depth
+        self.retention_acked_ms, self.retention_dead_ms = retention_acked_ms, retention_dead_ms
+        self.finished_max = finished_max
+
+
+cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings settings) except -1:
+    cdef uint32_t index
+    cdef Queue* queue
+    if settings is None and name not in core.queue_index:
+        return 0
+    index = queue_of(core, name)
+    queue = &core.all_queues[index]
+    queue.configured = settings is not None
+    if settings is None:
+        settings = QueueSettings()
+    queue.paused = settings.paused
+    queue.fair = settings.fair
+    queue.concurrency = settings.concurrency
+    queue.group_concurrency = settings.group_concurrency
+    queue.max_depth = settings.max_depth
+    queue.lease_ms = settings.lease_ms
+    queue.backoff_base_ms, queue.backoff_factor, queue.backoff_cap_ms = settings.backoff or (0, 0, 0)
+    queue.retention_acked_ms = settings.retention_acked_ms
+    queue.retention_dead_ms = settings.retention_dead_ms
+    queue.finished_max = settings.finished_max
+    if queue.rate_n != settings.rate_n or queue.rate_per_us != settings.rate_per_ms * 1000:
+        queue.rate_n = settings.rate_n
+        queue.rate_per_us = settings.rate_per_ms * 1000
+        queue.credit = 0
+        queue.credit_us = now_us
+    resettle(core, index)
+    if core.watching and queue.ready:
+        core.touched.add(queue_name(core, index))
+    note_depth_limits(core)
+    return drop_queue(core, index)
+
+
+cdef void note_depth_limits(Core core) noexcept:
+    cdef uint32_t i
+    core.depth_limited = core.owner_depth_max > 0
+    for i in range(core.queue_count):
+        if core.all_queues[i].max_depth:
+            core.depth_limited = True

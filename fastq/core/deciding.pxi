@@ -1,0 +1,594 @@
+# Deciding: from a command and the present state to records. What is refused is refused before anything is appended.
+
+cdef dict OUTCOMES = {
+    "ok": OUTCOME_OK, "error": OUTCOME_ERROR, "discard": OUTCOME_DISCARD, "snooze": OUTCOME_SNOOZE,
+    "release": OUTCOME_RELEASE,
+}
+
+cdef enum:
+    CREATED = 0
+    DUPLICATE = 1
+    REPLACED = 2
+    REPEATED = 3
+    EXTENDED = 4            # in what is remembered of a transaction
+
+
+@cython.final
+cdef class SubmitOptions:
+    cdef bytes group, unique_key, tags, trace, idempotency_key
+    cdef bint replace
+    cdef uint32_t lease_ms, backoff_base_ms, backoff_cap_ms
+    cdef double backoff_factor
+    cdef int64_t expires_us
+    cdef uint64_t body_digest
+    cdef readonly uint32_t record_bytes
+
+    def __init__(self, *, str group="", uint32_t lease_ms=0, tuple backoff=None, int64_t expires_us=0, str unique_key="",
+                 bint replace=False, tags=(), str traceparent="", str idempotency_key="", uint64_t body_digest=0):
+        self.group = group.encode()
+        self.lease_ms = lease_ms
+        if backoff is not None:
+            self.backoff_base_ms, self.backoff_factor, self.backoff_cap_ms = backoff
+        self.expires_us = expires_us
+        self.unique_key = unique_key.encode()
+        self.replace = replace
+        self.tags = "\0".join(tags).encode()
+        self.trace = traceparent.encode()
+        self.idempotency_key = idempotency_key.encode()
+        self.body_digest = body_digest
+        assert len(self.tags) <= 4096
+        self.record_bytes = 64 + len(self.group) + len(self.unique_key) + len(self.tags) + len(self.trace)
+        self.record_bytes += len(self.idempotency_key)
+        if unique_key:  # then it may be a REPLACED job's record with what that one has, and a CHANGE
+            self.record_bytes += 2 * SMALL_RECORD_BYTES + 4096
+
+
+cdef uint32_t jobs_bytes_max(list jobs) except? 0:
+    """What the records of new jobs take at most."""
+    cdef uint64_t n = 0
+    cdef bytes payload
+    cdef SubmitOptions options
+    for payload, _, _, _, _, options in jobs:
+        n += SUBMIT_RECORD_BYTES + len(payload)
+        if options is not None:
+            n += options.record_bytes
+    return <uint32_t>n
+
+
+cdef uint32_t acks_bytes_max(list acks) except? 0:
+    """What the CLOSE records of acks take at most. A character is at most four bytes."""
+    cdef uint64_t n = 0
+    cdef bytes result
+    cdef str error
+    for _, _, _, result, error, _, _, _ in acks:
+        n += CLOSE_RECORD_BYTES + min(4 * len(error), ERROR_BYTES_MAX)
+        if result is not None:
+            n += len(result)
+    return <uint32_t>n
+
+
+cdef int commit(Core core, char* record, uint32_t n, Place* place) except -1:
+    """Apply a record that was just appended. It can not be taken back, so what fails here ends the process."""
+    try:
+        return apply(core, record, n, place)
+    except BaseException as failure:
+        raise CoreFailed(f"record at {place.segment}:{place.offset} could not be applied: {failure!r}") from failure
+
+
+cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
+    """Begin a group unless one is open already: whether it is ours to end."""
+    if core.tail.group_start:
+        return False
+    core.tail.begin_group(bytes_max)
+    return True
+
+
+# --- submit -----------------------------------------------------------------------------------------------------------
+
+cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner) except -1:
+    """Refuse jobs whose keys were used with another request, or that are too many."""
+    cdef SubmitOptions options
+    cdef uint64_t key[2]
+    cdef uint64_t fresh = 0
+    cdef uint32_t i
+    cdef dict keys = {}, depths = {}
+    cdef set uniques = set()
+    cdef bytes name
+    for _, _, _, _, queue, options in jobs:
+        if options is not None and options.idempotency_key:
+            scoped_hash(core, name_in(owner), no_name(), name_in(options.idempotency_key), key)
+            i = remembered_key(core, now_us, key)
+            digest = keys.get((key[0], key[1]))
+            if i != NONE:
+                digest = remembered_at(&core.t, i).body_digest if remembered_at(&core.t, i).seq else None
+                if digest is None:
+                    raise IdempotencyMismatch()
+            if digest is not None:
+                if digest != options.body_digest:
+                    raise IdempotencyMismatch()
+                continue
+            keys[key[0], key[1]] = options.body_digest
+        if options is not None and options.unique_key:
+            name = (<str>queue).encode()
+            if (name, options.unique_key) in uniques:
+                continue
+            uniques.add((name, options.unique_key))
+            if unique_holder(core, name_in(owner), name_in(name), name_in(options.unique_key)) != NONE:
+                continue
+        fresh += 1
+        if core.depth_limited:
+            depths[queue] = depths.get(queue, 0) + 1
+    if keys and keys_are_full(core, now_us, len(keys)):
+        raise IdempotencyFull()
+    return check_depths(core, depths, owner, fresh) if core.depth_limited else 0
+
+
+cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) except -1:
+    """Refuse so many new jobs, by queue and in all, if they pass a limit."""
+    cdef Queue* queue
+    for name, count in depths.items():
+        index = core.queue_index.get((<str>name).encode())
+        if index is None:
+            continue
+        queue = &core.all_queues[<uint32_t>index]
+        if queue.max_depth and unfinished_in(queue) + <uint64_t>count > queue.max_depth:
+            raise QueueFull(name, queue.max_depth)
+    if core.owner_depth_max:
+        index = core.name_index.get(owner)
+        if (0 if index is None else core.name_uses[<uint32_t>index].unfinished) + fresh > core.owner_depth_max:
+            raise OwnerFull(core.owner_depth_max)
+    return 0
+
+
+cdef inline uint64_t unfinished_in(Queue* queue) noexcept:
+    return queue.counts[READY] + queue.counts[RUNNING] + queue.counts[RETRY]
+
+
+cdef tuple submit_one(Core core, int64_t now_us, bytes payload, bytes owner, bytes key, int max_retries, int priority,
+                      int64_t run_at_us, str queue, SubmitOptions options):
+    """Store a job, unless its keys say that it is there; `check_new` comes first."""
+    cdef SubmitFields f
+    cdef bytes queue_bytes
+    memset(&f, 0, sizeof(SubmitFields))
+    f.seq = core.next_seq
+    f.created_us = now_us
+    f.run_at_us = max(now_us, run_at_us)
+    f.priority = priority
+    f.max_retries = <uint16_t>max_retries
+    f.owner = name_in(owner)
+    f.key_id = name_in(key)
+    if queue != "default":
+        queue_bytes = queue.encode()
+        f.queue = name_in(queue_bytes)
+    if options is not None:
+        known = known_job(core, now_us, &f, queue, options, payload)
+        if known is not None:
+            return known
+        set_options(&f, options)
+    append_submit(core, &f, payload, 0)
+    return (id_text(now_us, f.seq, core.tag), CREATED)
+
+
+cdef int set_options(SubmitFields* f, SubmitOptions options) except -1:
+    f.expires_us = options.expires_us
+    f.lease_ms = options.lease_ms
+    f.backoff_base_ms = options.backoff_base_ms
+    f.backoff_factor = options.backoff_factor
+    f.backoff_cap_ms = options.backoff_cap_ms
+    f.group = name_in(options.group)
+    f.unique_key = name_in(options.unique_key)
+    f.idempotency_key = name_in(options.idempotency_key)
+    f.body_digest = options.body_digest
+    f.trace = name_in(options.trace)
+    f.tags = <const char*>options.tags
+    f.tags_bytes = <uint16_t>len(options.tags)
+    return 0
+
+
+cdef tuple known_job(Core core, int64_t now_us, SubmitFields* f, str queue, SubmitOptions options, bytes payload):
+    """The answer to a submit whose idempotency or unique key is taken; None if neither is."""
+    cdef uint64_t key[2]
+    cdef Remembered* entry
+    cdef Job* job
+    cdef uint32_t i
+    cdef int how = DUPLICATE
+    cdef bytes name
+    cdef bint ours
+    if options.idempotency_key:
+        scoped_hash(core, f.owner, no_name(), name_in(options.idempotency_key), key)
+        i = remembered_key(core, now_us, key)
+        if i != NONE:
+            entry = remembered_at(&core.t, i)
+            return (id_text(entry.created_us, entry.seq, core.tag), REPEATED)
+    if not options.unique_key:
+        return None
+    name = queue.encode()
+    i = unique_holder(core, f.owner, name_in(name), name_in(options.unique_key))
+    if i == NONE:
+        return None
+    job = job_at(&core.t, i)
+    ours = begin_own_group(core, options.record_bytes + SUBMIT_RECORD_BYTES + len(payload))
+    try:
+        if options.replace and job.state != RUNNING:
+            replace_job(core, i, now_us, f, options, payload)
+            how = REPLACED
+        if options.idempotency_key:
+            append_remember(core, now_us, key, options.body_digest, [(job.seq, job.created_us, how)], False)
+    finally:
+        if ours:
+            core.tail.end_group()
+    return (id_text(job.created_us, job.seq, core.tag), how)
+
+
+cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new, SubmitOptions options,
+                     bytes payload) except -1:
+    """Give a waiting job another payload, priority and time; what else it has stays."""
+    cdef Job* job = job_at(&core.t, slot)
+    cdef Extra* extra = extra_at(&core.t, job.extra)
+    cdef SubmitFields f = new[0]
+    cdef bytes group, tags
+    f.seq = job.seq
+    f.created_us = job.created_us
+    f.max_retries = job.max_retries
+    f.unique_key = name_in(options.unique_key)
+    f.trace = name_in(options.trace)
+    group = b"" if core.groups[job.group].name == NONE else core.names[core.groups[job.group].name]
+    f.group = name_in(group)
+    f.expires_us = extra.expires_us
+    f.lease_ms = extra.lease_ms
+    f.backoff_base_ms = extra.backoff_base_ms
+    f.backoff_factor = extra.backoff_factor
+    f.backoff_cap_ms = extra.backoff_cap_ms
+    if extra.tags != NONE:
+        tags = core.names[extra.tags]
+        f.tags = <const char*>tags
+        f.tags_bytes = <uint16_t>len(tags)
+    append_submit(core, &f, payload, SUBMIT_EDITED)
+    return append_change(core, slot, now_us, CHANGE_REPLACED, job.state, new.key_id)
+
+
+cdef int append_submit(Core core, SubmitFields* f, bytes payload, uint16_t more_flags) except -1:
+    cdef Place place
+    cdef uint16_t flags = submit_flags(f) | more_flags
+    cdef uint32_t n = submit_bytes(f, flags & ~<uint16_t>SUBMIT_EDITED) + <uint32_t>len(payload)
+    cdef char* record = core.tail.reserve(n, &place)
+    put_bytes(put_submit(record, f, flags, n), <const char*>payload, len(payload))
+    return commit(core, record, n, &place)
+
+
+# --- lease ------------------------------------------------------------------------------------------------------------
+
+cdef list lease_jobs(Core core, int64_t now_us, queues, int limit, int64_t lease_ms, bytes key, bytes worker, bint legacy,
+                     bytes request, uint64_t bytes_max):
+    cdef Asked asked
+    cdef Shares shares = shares_of(core, queues) if isinstance(queues, dict) else None
+    cdef list leased = []
+    cdef uint32_t available, at, group, slot
+    cdef uint64_t payload_bytes = 0
+    assert len(key) <= 255 and len(worker) <= 255 and len(request) <= 255 and len(queues) <= QUEUES_ASKED_MAX
+    if core.expiring.count:
+        expire_waiting(core, now_us, ADVANCE_AT_LEASE)
+    let_in(core, now_us, ADVANCE_AT_LEASE)
+    available = min(<uint32_t>limit, ask(core, queues, shares, now_us, &asked))
+    if available == 0:
+        return leased
+    if available > 1:
+        core.tail.begin_group(available * <uint32_t>(RECORD_HEAD_BYTES + 33 + len(key) + len(worker) + len(request)))
+    try:
+        while len(leased) < <Py_ssize_t>available:
+            at = choose(core, &asked, shares, now_us)
+            if at == NONE:
+                break
+            group = core.all_queues[asked.queues[at]].groups[0]
+            slot = core.groups[group].ready.slots[0]
+            payload_bytes += job_at(&core.t, slot).place.bytes
+            if leased and payload_bytes > bytes_max or has_expired(core, slot, now_us):
+                break
+            if shares is not None:
+                share_served(shares, asked.share[at])
+            if core.all_queues[asked.queues[at]].configured:
+                charge(&core.all_queues[asked.queues[at]], &core.groups[group])
+            append_lease(core, slot, now_us, lease_ms, key, worker, request, legacy)
+            leased.append(leased_view(core, slot))
+    finally:
+        if available > 1:
+            core.tail.end_group()
+    return leased
+
+
+cdef inline bint has_expired(Core core, uint32_t slot, int64_t now_us) noexcept:
+    cdef uint32_t extra = job_at(&core.t, slot).extra
+    return extra != NONE and 0 < extra_at(&core.t, extra).expires_us <= now_us
+
+
+cdef int64_t lease_ms_of(Core core, Job* job) noexcept:
+    """What a lease lasts if the request does not say: what the job, its queue or the server does."""
+    if job.extra != NONE and extra_at(&core.t, job.extra).lease_ms:
+        return extra_at(&core.t, job.extra).lease_ms
+    return queue_at(core, job.group).lease_ms or core.lease_ms
+
+
+cdef int append_lease(Core core, uint32_t slot, int64_t now_us, int64_t lease_ms, bytes key, bytes worker, bytes request,
+                      bint legacy) except -1:
+    cdef Job* job = job_at(&core.t, slot)
+    cdef uint32_t lease_no = 1 if job.run == NONE else run_at(&core.t, job.run).lease_no + 1
+    cdef uint16_t flags = LEASE_KEY_ID
+    cdef uint32_t n = RECORD_HEAD_BYTES + 30 + 1 + len(key)
+    cdef int64_t until_us = now_us + (lease_ms or lease_ms_of(core, job)) * 1000
+    cdef Place place
+    cdef char* p
+    cdef char* record
+    if legacy:
+        flags |= LEASE_LEGACY
+    if worker:
+        flags |= LEASE_WORKER
+        n += 1 + len(worker)
+    if request:
+        flags |= LEASE_REQUEST_ID
+        n += 1 + len(request)
+    record = p = core.tail.reserve(n, &place)
+    p = put_u32(put_u64(put_head(p, LEASE, flags, n), job.seq), lease_no)
+    p = put_i64(put_i64(put_u16(p, job.attempts + 1), now_us), until_us)
+    if worker:
+        p = put_name(p, worker)
+    p = put_name(p, key)
+    if request:
+        put_name(p, request)
+    return commit(core, record, n, &place)
+
+
+cdef list leased_before(Core core, int64_t now_us, bytes key, bytes request):
+    cdef list leased = []
+    cdef uint32_t slot
+    cdef uint64_t seq
+    cdef uint32_t lease_no
+    cdef Job* job
+    found = core.requests.get((key, request))
+    if found is None or found[0] + REQUEST_US <= now_us:
+        return leased
+    for seq, lease_no in found[1]:
+        slot = index_find(&core.t, seq)
+        if slot == NONE:
+            continue
+        job = job_at(&core.t, slot)
+        if job.state == RUNNING and run_at(&core.t, job.run).lease_no == lease_no:
+            leased.append(leased_view(core, slot))
+    return leased
+
+
+# --- the end of an attempt --------------------------------------------------------------------------------------------
+
+cdef bint holds(Core core, Job* job, str token) except *:
+    """Whether the token is the present lease's."""
+    cdef uint32_t lease_no = token_lease_no(core.key, job.seq, token)
+    return lease_no != 0 and job.state == RUNNING and run_at(&core.t, job.run).lease_no == lease_no
+
+
+cdef bint append_ack(Core core, int64_t now_us, tuple ack, bytes key) except *:
+    """End an attempt as its worker says. False: that was said before, and is answered the same."""
+    cdef str job_id, token, outcome_name, error, error_code
+    cdef bytes result, text, code
+    cdef int64_t wait_ms
+    cdef double jitter
+    cdef uint32_t slot, lease_no
+    cdef uint8_t outcome
+    cdef Job* job
+    job_id, token, outcome_name, result, error, error_code, wait_ms, jitter = ack
+    slot = slot_of(core, job_id)
+    job = job_at(&core.t, slot)
+    outcome = OUTCOMES[outcome_name]
+    text = cut_text(error.encode(), ERROR_BYTES_MAX) if error else b""
+    code = error_code.encode()
+    assert len(code) <= 64 and len(key) <= 64
+    if token is None:
+        if job.state != RUNNING:
+            raise NotAckable(state_name(core, job, now_us))
+        if not run_at(&core.t, job.run).legacy:
+            raise LeaseLost("RUNNING")
+    elif not holds(core, job, token):
+        lease_no = token_lease_no(core.key, job.seq, token)
+        if lease_no and job.run != NONE:
+            if is_repetition(core, run_at(&core.t, job.run), lease_no, outcome, text, result):
+                return False
+        raise LeaseLost(state_name(core, job, now_us))
+    append_close(core, slot, now_us, outcome, text, result, code, key, wait_ms, jitter)
+    return True
+
+
+cdef bint is_repetition(Core core, Run* run, uint32_t lease_no, uint8_t outcome, bytes error, bytes result) except *:
+    """Whether the client that closed this attempt says the same once more."""
+    cdef uint32_t i = run.closing
+    cdef Closing* closing
+    cdef bytes body = b"" if result is None else result
+    while i != NONE:
+        closing = closing_at(&core.t, i)
+        if closing.lease_no == lease_no:
+            return closing.digest == close_digest(
+                core.key, outcome, <const char*>error, len(error), <const char*>body, len(body)
+            )
+        i = closing.next
+    return False
+
+
+cdef inline bint is_given_back(uint8_t outcome) noexcept:
+    """Whether an outcome does not count against max_retries."""
+    return outcome == OUTCOME_UNDELIVERED or outcome == OUTCOME_SNOOZE or outcome == OUTCOME_RELEASE
+
+
+cdef uint8_t state_after(Job* job, uint8_t outcome) noexcept:
+    """Where a running job goes when its attempt ends so."""
+    if outcome == OUTCOME_OK:
+        return ACKED
+    if outcome == OUTCOME_DISCARD:
+        return DEAD
+    if outcome == OUTCOME_CANCELLED or job.flags & JOB_CANCEL:
+        return CANCELLED
+    if outcome == OUTCOME_POISONED:
+        return DEAD
+    if is_given_back(outcome):
+        return RETRY if job.flags & JOB_FAILED else READY
+    return RETRY if job.attempts < job.max_retries else DEAD
+
+
+cdef int64_t backoff_us(Core core, Job* job, double jitter) noexcept:
+    """How long a job waits after the attempt that has just failed."""
+    cdef double base = core.backoff_base_ms, factor = core.backoff_factor, cap = core.backoff_cap_ms
+    cdef Queue* queue = queue_at(core, job.group)
+    cdef Extra* extra
+    if job.extra != NONE and extra_at(&core.t, job.extra).backoff_base_ms:
+        extra = extra_at(&core.t, job.extra)
+        base, factor, cap = extra.backoff_base_ms, extra.backoff_factor, extra.backoff_cap_ms
+    elif queue.backoff_base_ms:
+        base, factor, cap = queue.backoff_base_ms, queue.backoff_factor, queue.backoff_cap_ms
+    return <int64_t>(min(cap, base * pow(factor, job.attempts - 1)) * 1000 * jitter)
+
+
+cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome, bytes error, bytes result, bytes code,
+                      bytes key, int64_t wait_ms, double jitter) except -1:
+    cdef Job* job = job_at(&core.t, slot)
+    cdef Run* run = run_at(&core.t, job.run)
+    cdef uint8_t state = state_after(job, outcome)
+    cdef uint16_t flags = 0
+    cdef int64_t run_at_us = 0
+    cdef uint32_t n = RECORD_HEAD_BYTES + 24
+    cdef Name worker = no_name()
+    cdef Place place
+    cdef char* p
+    cdef char* record
+    cdef uint16_t attempts = job.attempts - is_given_back(outcome)
+    if outcome <= OUTCOME_ERROR or OUTCOME_DISCARD <= outcome <= OUTCOME_RELEASE:
+        flags |= CLOSE_BY_CLIENT
+    if state == RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED):
+        run_at_us = now_us + (wait_ms * 1000 if wait_ms >= 0 else backoff_us(core, job, jitter))
+        flags |= CLOSE_RUN_AT
+        n += 8
+    elif outcome == OUTCOME_SNOOZE and state <= RETRY:
+        run_at_us = now_us + max(wait_ms, <int64_t>0) * 1000
+        flags |= CLOSE_RUN_AT
+        n += 8
+    if error:
+        flags |= CLOSE_ERROR
+        n += 2 + len(error)
+    if key:
+        flags |= CLOSE_KEY_ID
+        n += 1 + len(key)
+    if result is not None:
+        flags |= CLOSE_RESULT
+        n += len(result)
+    if outcome != OUTCOME_UNDELIVERED:
+        flags |= CLOSE_LEASED
+        if run.worker != NONE:
+            worker = name_in(core.names[run.worker])
+        n += 9 + worker.n
+        if run.history.bytes:
+            flags |= CLOSE_PREVIOUS
+            n += 12
+    if code:
+        flags |= CLOSE_ERROR_CODE
+        n += 1 + len(code)
+    record = p = core.tail.reserve(n, &place)
+    p = put_u32(put_u64(put_head(p, CLOSE, flags, n), job.seq), run.lease_no)
+    p = put_i64(put_u8(put_u8(put_u16(p, attempts), outcome), state), now_us)
+    if flags & CLOSE_RUN_AT:
+        p = put_i64(p, run_at_us)
+    if error:
+        p = put_bytes(put_u16(p, <uint16_t>len(error)), <const char*>error, len(error))
+    if key:
+        p = put_name(p, key)
+    if flags & CLOSE_LEASED:
+        p = put_text(put_i64(p, run.leased_us), worker)
+    if flags & CLOSE_PREVIOUS:
+        p = put_place(p, &run.history)
+    if code:
+        p = put_name(p, code)
+    if result is not None:
+        put_bytes(p, <const char*>result, len(result))
+    return commit(core, record, n, &place)
+
+
+# --- while it runs ----------------------------------------------------------------------------------------------------
+
+cdef int64_t append_extend(Core core, int64_t now_us, str job_id, str token, int64_t lease_ms) except? -1:
+    cdef uint32_t slot = slot_of(core, job_id), n = RECORD_HEAD_BYTES + 28
+    cdef Job* job = job_at(&core.t, slot)
+    cdef Run* run
+    cdef Place place
+    cdef char* p
+    cdef int64_t until_us
+    if not holds(core, job, token):
+        raise LeaseLost(state_name(core, job, now_us))
+    run = run_at(&core.t, job.run)
+    until_us = now_us + (lease_ms or <int64_t>run.lease_ms) * 1000
+    if until_us > run.lease_until_us:
+        p = core.tail.reserve(n, &place)
+        put_i64(put_i64(put_u32(put_u64(put_head(p, EXTEND, 0, n), job.seq), run.lease_no), now_us), until_us)
+        commit(core, p, n, &place)
+    return run.lease_until_us
+
+
+cdef bint cancel_requested(Core core, str job_id) except *:
+    return job_at(&core.t, slot_of(core, job_id)).flags & JOB_CANCEL != 0
+
+
+cdef int append_progress(Core core, int64_t now_us, str job_id, str token, int percent, bytes note) except -1:
+    cdef Job* job = job_at(&core.t, slot_of(core, job_id))
+    cdef uint32_t n = RECORD_HEAD_BYTES + 21 + len(note)
+    cdef Place place
+    cdef char* record
+    cdef char* p
+    assert len(note) <= 255 and 0 <= percent <= 100
+    if not holds(core, job, token):
+        raise LeaseLost(state_name(core, job, now_us))
+    record = core.tail.reserve(n, &place)
+    p = put_u32(put_u64(put_head(record, PROGRESS, 0, n), job.seq), run_at(&core.t, job.run).lease_no)
+    put_bytes(put_u8(put_i64(p, now_us), <uint8_t>percent), <const char*>note, len(note))
+    return commit(core, record, n, &place)
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+cdef int expire_leases(Core core, int64_t now_us, jitter, int limit) except -1:
+    cdef int n = 0
+    cdef uint32_t slot
+    cdef uint8_t outcome
+    cdef Run* run
+    cdef double share
+    while n < limit and core.leased.count:
+        slot = core.leased.slots[0]
+        run = run_at(&core.t, job_at(&core.t, slot).run)
+        if run.lease_until_us > now_us:
+            break
+        outcome = OUTCOME_EXPIRED
+        if 0 < core.poison_expiries <= run.expiries + 1:
+            outcome = OUTCOME_POISONED
+        share = jitter() if state_after(job_at(&core.t, slot), outcome) == RETRY else 0
+        append_close(core, slot, now_us, outcome, b"", None, b"", b"", -1, share)
+        n += 1
+    return n
+
+
+cdef int expire_waiting(Core core, int64_t now_us, int limit) except -1:
+    """Make up to limit waiting jobs EXPIRED whose time is over."""
+    cdef int n = 0
+    cdef uint32_t slot
+    while n < limit and core.expiring.count:
+        slot = core.expiring.slots[0]
+        if extra_at(&core.t, job_at(&core.t, slot).extra).expires_us > now_us:
+            break
+        append_change(core, slot, now_us, CHANGE_EXPIRED, EXPIRED, no_name())
+        n += 1
+    return n
+
+
+cdef int let_in(Core core, int64_t now_us, int limit) except -1:
+    """Move up to limit delayed jobs that are due to their ready heaps."""
+    cdef int n = 0
+    cdef uint32_t slot
+    while n < limit and core.delayed.count:
+        slot = core.delayed.slots[0]
+        if job_at(&core.t, slot).run_at_us > now_us:
+            break
+        heap_remove(&core.t, &core.delayed, slot)
+        make_ready(core, slot)
+        n += 1
+    return n

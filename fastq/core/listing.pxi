@@ -1,0 +1,134 @@
+# Looking through many jobs: pages in order of submission, where a job stands, and what holds it back.
+#
+# Jobs are found by number, from the newest down. Numbers whose jobs are gone cost nothing by the block: how many jobs of
+# each 4,096 numbers are there is known.
+
+cdef enum:
+    BLOCK_BITS = 12
+    BLOCKS_TRIED_MAX = 100_000      # a page ends there, also without any job
+
+
+cdef inline int count_in_block(Core core, uint64_t seq) except -1:
+    if seq >> BLOCK_BITS != core.block:
+        load_block(core, seq >> BLOCK_BITS)
+    core.block_jobs += 1
+    return 0
+
+
+cdef inline int uncount_in_block(Core core, uint64_t seq) except -1:
+    cdef uint64_t block = seq >> BLOCK_BITS
+    if block == core.block:
+        core.block_jobs -= 1
+        return 0
+    left = core.blocks[block] - 1
+    if left:
+        core.blocks[block] = left
+    else:
+        del core.blocks[block]
+    return 0
+
+
+cdef int load_block(Core core, uint64_t block) except -1:
+    """Keep the count of this block at hand, and that of the one before in the dict."""
+    if core.block_jobs:
+        core.blocks[core.block] = core.block_jobs
+    core.block = block
+    core.block_jobs = core.blocks.pop(block, 0)
+    return 0
+
+
+cdef inline uint64_t jobs_in_block(Core core, uint64_t block) except? 0:
+    return core.block_jobs if block == core.block else core.blocks.get(block, 0)
+
+
+cdef tuple find_page(Core core, int64_t now_us, uint64_t before, int limit, int examine_max, tuple filter):
+    """Jobs that fit the filter, the newest first, and where the next page begins; 0 at the end."""
+    cdef list found = []
+    cdef uint64_t seq, block, left = 0
+    cdef uint32_t slot
+    cdef int tried = 0
+    cdef int64_t since_us = filter[5]
+    seq = min(before or core.next_seq, core.next_seq) - 1
+    while seq > 0:
+        block = seq >> BLOCK_BITS
+        if jobs_in_block(core, block) == 0:
+            tried += 1
+            if tried > BLOCKS_TRIED_MAX:
+                return found, seq + 1
+            if block == 0:
+                break
+            seq = (block << BLOCK_BITS) - 1
+            continue
+        slot = index_find(&core.t, seq)
+        if slot != NONE:
+            if len(found) >= limit or examine_max == 0:
+                return found, seq + 1
+            examine_max -= 1
+            if job_at(&core.t, slot).created_us < since_us:
+                break  # those with lower numbers are older
+            if fits(core, now_us, slot, filter):
+                found.append(job_view(core, now_us, slot))
+        seq -= 1
+    return found, 0
+
+
+cdef bint fits(Core core, int64_t now_us, uint32_t slot, tuple filter) except *:
+    cdef str state, queue, tag
+    cdef Job* job = job_at(&core.t, slot)
+    cdef Extra* extra
+    state, queue, group, tag, owner_id, _, queues = filter
+    if state and state_name(core, job, now_us) != state:
+        return False
+    if queue and queue_name(core, core.groups[job.group].queue) != queue:
+        return False
+    if queues is not None and queue_name(core, core.groups[job.group].queue) not in queues:
+        return False
+    if group is not None and name_text(core, core.groups[job.group].name) != group:
+        return False
+    if owner_id is not None and name_text(core, job.owner) != owner_id:
+        return False
+    if tag:
+        if job.extra == NONE or extra_at(&core.t, job.extra).tags == NONE:
+            return False
+        return tag in tags_of(core.names[extra_at(&core.t, job.extra).tags])
+    return True
+
+
+cdef int position_of(Core core, uint32_t slot, uint32_t count_max) except -1:
+    """How many ready jobs of its group come before a ready job: those nodes of the heap that do, from its root down."""
+    cdef Heap* heap = &core.groups[job_at(&core.t, slot).group].ready
+    cdef list open = [0]
+    cdef uint32_t pos, child, n = 0
+    if job_at(&core.t, slot).heap != IN_READY:
+        return 0
+    while open and n < count_max:
+        pos = open.pop()
+        if pos >= heap.count or not before(&core.t, IN_READY, heap.slots[pos], slot):
+            continue  # and so none below it
+        n += 1
+        for child in range(pos * 4 + 1, pos * 4 + 5):
+            open.append(child)
+    return <int>n
+
+
+cdef str blocked_by(Core core, int64_t now_us, bytes name, bytes group):
+    cdef Queue* queue
+    cdef uint32_t at
+    index = core.queue_index.get(name)
+    if index is None:
+        return ""
+    queue = &core.all_queues[<uint32_t>index]
+    if queue.paused:
+        return "paused"
+    if queue.concurrency and queue.counts[RUNNING] >= queue.concurrency:
+        return "concurrency"
+    if queue.rate_n:
+        refill(queue, now_us)
+        if queue.credit < queue.rate_per_us:
+            return "rate_limit"
+    found = core.group_index.get((index, group)) if group else queue.default_group
+    if found is not None and found != NONE and queue.group_concurrency:
+        at = found
+        if core.groups[at].running >= queue.group_concurrency:
+            return "group_concurrency"
+    return ""

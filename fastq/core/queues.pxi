@@ -1,0 +1,461 @@
+# Names, queues and their groups, and who is next: the one scheduler.
+
+cdef enum:
+    QUEUES_ASKED_MAX = 64
+    WEIGHTS_KEPT = 1000             # sets of weighted queues whose shares are remembered
+    STRIDE = 1 << 20
+
+
+cdef struct NameUse:
+    uint32_t uses                   # by jobs, queues and groups
+    uint32_t unfinished             # of an owner: its jobs that are not finished
+
+
+# --- names: texts that many jobs share --------------------------------------------------------------------------------
+
+cdef uint32_t name_of(Core core, bytes name) except NONE:
+    """The index of a name, which has one more user now: see `drop_name`."""
+    cdef NameUse* uses
+    cdef uint32_t at
+    index = core.name_index.get(name)
+    if index is not None:
+        at = index
+    elif core.names_free:
+        at = core.names_free.pop()
+        core.names[at] = name
+        core.name_index[name] = at
+    else:
+        at = <uint32_t>len(core.names)
+        if at == core.name_capacity:
+            uses = <NameUse*>realloc(core.name_uses, max(64, <size_t>at * 2) * sizeof(NameUse))
+            if uses == NULL:
+                raise MemoryError
+            core.name_uses = uses
+            core.name_capacity = max(64, at * 2)
+        memset(&core.name_uses[at], 0, sizeof(NameUse))
+        core.names.append(name)
+        core.name_index[name] = at
+    core.name_uses[at].uses += 1
+    return at
+
+
+cdef int drop_name(Core core, uint32_t index) except -1:
+    core.name_uses[index].uses -= 1
+    if core.name_uses[index].uses == 0:
+        del core.name_index[core.names[index]]
+        core.names[index] = None
+        core.names_free.append(index)
+    return 0
+
+
+cdef inline str name_text(Core core, uint32_t index):
+    return "" if index == NONE else (<bytes>core.names[index]).decode()
+
+
+# --- queues and groups come and go with their jobs --------------------------------------------------------------------
+
+cdef inline Queue* queue_at(Core core, uint32_t group) noexcept:
+    """The queue of a group."""
+    return &core.all_queues[core.groups[group].queue]
+
+
+cdef str queue_name(Core core, uint32_t queue):
+    return core.queue_names[queue]
+
+
+cdef uint32_t queue_of(Core core, bytes name) except NONE:
+    """The index of a queue, which is made if it is not there."""
+    cdef Queue* queues
+    cdef uint32_t at
+    cdef int i
+    index = core.queue_index.get(name)
+    if index is not None:
+        return index
+    if core.queues_free:
+        at = core.queues_free.pop()
+    else:
+        queues = <Queue*>realloc(core.all_queues, (core.queue_count + 1) * sizeof(Queue))
+        if queues == NULL:
+            raise MemoryError
+        core.all_queues = queues
+        at = core.queue_count
+        core.queue_count += 1
+        core.queue_names.append(None)
+    memset(&core.all_queues[at], 0, sizeof(Queue))
+    core.all_queues[at].default_group = NONE
+    core.all_queues[at].retention_acked_ms = core.all_queues[at].retention_dead_ms = core.all_queues[at].finished_max = -1
+    for i in range(STATES):
+        core.all_queues[at].finished[i].oldest = core.all_queues[at].finished[i].newest = NONE
+        core.all_queues[at].finished[i].last_added = NONE
+    core.all_queues[at].name = name_of(core, name)
+    core.queue_index[name] = at
+    core.queue_names[at] = name.decode()
+    return at
+
+
+cdef int drop_queue(Core core, uint32_t index) except -1:
+    """Forget a queue that has no groups, unless somebody has configured it."""
+    cdef Queue* queue = &core.all_queues[index]
+    if queue.all_groups or queue.configured:
+        return 0
+    del core.queue_index[core.names[queue.name]]
+    drop_name(core, queue.name)
+    free(queue.groups)
+    memset(queue, 0, sizeof(Queue))
+    core.queue_names[index] = None
+    core.queues_free.append(index)
+    return 0
+
+
+cdef uint32_t group_of(Core core, uint32_t queue, bytes name) except NONE:
+    """The index of a queue's group, which is made if it is not there. No name: the default group."""
+    cdef Group* groups
+    cdef uint32_t at
+    if not name:
+        if core.all_queues[queue].default_group != NONE:
+            return core.all_queues[queue].default_group
+    else:
+        index = core.group_index.get((queue, name))
+        if index is not None:
+            return index
+    if core.groups_free:
+        at = core.groups_free.pop()
+    else:
+        at = core.group_count
+        if at == core.group_capacity:
+            groups = <Group*>realloc(core.groups, max(16, <size_t>at * 2) * sizeof(Group))
+            if groups == NULL:
+                raise MemoryError
+            core.groups = groups
+            core.group_capacity = max(16, at * 2)
+        core.group_count += 1
+    memset(&core.groups[at], 0, sizeof(Group))
+    core.groups[at].ready.kind = IN_READY
+    core.groups[at].queue = queue
+    core.groups[at].pos = NONE
+    core.groups[at].name = NONE
+    if name:
+        core.groups[at].name = name_of(core, name)
+        core.group_index[queue, name] = at
+    else:
+        core.all_queues[queue].default_group = at
+    core.all_queues[queue].all_groups += 1
+    return at
+
+
+cdef int leave_group(Core core, uint32_t index) except -1:
+    """One job of a group is there no more. A group that is empty goes when its turn is over: see `drop_idle`."""
+    cdef Group* group = &core.groups[index]
+    group.jobs -= 1
+    if group.jobs:
+        return 0
+    if group.turn > core.all_queues[group.queue].turn:
+        core.idle_groups.append(index)
+        return 0
+    return drop_group(core, index)
+
+
+cdef int drop_group(Core core, uint32_t index) except -1:
+    cdef Group* group = &core.groups[index]
+    cdef uint32_t queue = group.queue
+    if group.name == NONE:
+        core.all_queues[queue].default_group = NONE
+    else:
+        del core.group_index[queue, core.names[group.name]]
+        drop_name(core, group.name)
+    free(group.ready.slots)
+    memset(group, 0, sizeof(Group))
+    group.queue = NONE
+    core.groups_free.append(index)
+    core.all_queues[queue].all_groups -= 1
+    return drop_queue(core, queue)
+
+
+cdef int drop_idle(Core core) except -1:
+    """Forget empty groups that would gain nothing by it: those whose turn is over. A few at a time."""
+    cdef uint32_t index, tries = min(len(core.idle_groups), 16)
+    cdef Group* group
+    for _ in range(tries):
+        index = core.idle_groups.popleft()
+        group = &core.groups[index]
+        if group.queue == NONE or group.jobs:
+            continue
+        if group.turn > core.all_queues[group.queue].turn:
+            core.idle_groups.append(index)
+        else:
+            drop_group(core, index)
+    return 0
+
+
+# --- the heap of a queue's eligible groups ----------------------------------------------------------------------------
+
+cdef inline bint group_before(Core core, Queue* queue, uint32_t a, uint32_t b) noexcept:
+    cdef Group* x = &core.groups[a]
+    cdef Group* y = &core.groups[b]
+    if queue.fair and x.turn != y.turn:
+        return x.turn < y.turn
+    return before(&core.t, IN_READY, x.ready.slots[0], y.ready.slots[0])
+
+
+cdef inline void group_set(Core core, Queue* queue, uint32_t pos, uint32_t index) noexcept:
+    queue.groups[pos] = index
+    core.groups[index].pos = pos
+
+
+cdef void group_up(Core core, Queue* queue, uint32_t pos, uint32_t index) noexcept:
+    cdef uint32_t parent
+    while pos:
+        parent = (pos - 1) // 4
+        if not group_before(core, queue, index, queue.groups[parent]):
+            break
+        group_set(core, queue, pos, queue.groups[parent])
+        pos = parent
+    group_set(core, queue, pos, index)
+
+
+cdef void group_down(Core core, Queue* queue, uint32_t pos, uint32_t index) noexcept:
+    cdef uint32_t child, last, best
+    while True:
+        child = pos * 4 + 1
+        if child >= queue.group_count:
+            break
+        last = min(child + 4, queue.group_count)
+        best = child
+        child += 1
+        while child < last:
+            if group_before(core, queue, queue.groups[child], queue.groups[best]):
+                best = child
+            child += 1
+        if not group_before(core, queue, queue.groups[best], index):
+            break
+        group_set(core, queue, pos, queue.groups[best])
+        pos = best
+    group_set(core, queue, pos, index)
+
+
+cdef inline bint is_eligible(Queue* queue, Group* group) noexcept:
+    return group.ready.count != 0 and (queue.group_concurrency == 0 or group.running < queue.group_concurrency)
+
+
+cdef int settle_group(Core core, uint32_t index) except -1:
+    """Put a group where it belongs after its head, its turn or what it runs has changed: among the eligible, or not."""
+    cdef Group* group = &core.groups[index]
+    cdef Queue* queue = &core.all_queues[group.queue]
+    cdef uint32_t pos = group.pos
+    if pos == NONE:
+        if is_eligible(queue, group):
+            return add_eligible(core, queue, index)
+    elif not is_eligible(queue, group):
+        drop_eligible(core, queue, index)
+    elif queue.group_count > 1:
+        if pos and group_before(core, queue, index, queue.groups[(pos - 1) // 4]):
+            group_up(core, queue, pos, index)
+        else:
+            group_down(core, queue, pos, index)
+    return 0
+
+
+cdef int add_eligible(Core core, Queue* queue, uint32_t index) except -1:
+    cdef uint32_t* groups
+    if queue.group_count == queue.group_capacity:
+        groups = <uint32_t*>realloc(queue.groups, max(1, <size_t>queue.group_capacity * 2) * sizeof(uint32_t))
+        if groups == NULL:
+            raise MemoryError
+        queue.groups = groups
+        queue.group_capacity = max(1, queue.group_capacity * 2)
+    queue.group_count += 1
+    group_up(core, queue, queue.group_count - 1, index)
+    return 0
+
+
+cdef void drop_eligible(Core core, Queue* queue, uint32_t index) noexcept:
+    cdef uint32_t pos = core.groups[index].pos, last
+    core.groups[index].pos = NONE
+    queue.group_count -= 1
+    last = queue.groups[queue.group_count]
+    if queue.group_count == 0:
+        queue.turn = queue.last_turn  # nobody waits: whoever comes is level with the others
+    if last == index:
+        return
+    if pos and group_before(core, queue, last, queue.groups[(pos - 1) // 4]):
+        group_up(core, queue, pos, last)
+    else:
+        group_down(core, queue, pos, last)
+
+
+cdef int resettle(Core core, uint32_t index) except -1:
+    """Build a queue's heap of groups anew, after its settings have changed."""
+    cdef uint32_t i
+    cdef Queue* queue = &core.all_queues[index]
+    queue.group_count = 0
+    for i in range(core.group_count):
+        if core.groups[i].queue == index:
+            core.groups[i].pos = NONE
+    for i in range(core.group_count):
+        if core.groups[i].queue == index:
+            settle_group(core, i)
+    if queue.group_count == 0:
+        queue.turn = queue.last_turn
+    return 0
+
+
+# --- jobs that wait ---------------------------------------------------------------------------------------------------
+
+cdef int wait(Core core, uint32_t slot, int64_t now_us) except -1:
+    """Put a job that is not leased where it waits: for its time, or for a worker."""
+    cdef Job* job = job_at(&core.t, slot)
+    if job.extra != NONE and extra_at(&core.t, job.extra).expires_us:
+        heap_push(&core.t, &core.expiring, slot)
+    if job.run_at_us > now_us:
+        return heap_push(&core.t, &core.delayed, slot)
+    return make_ready(core, slot)
+
+
+cdef int make_ready(Core core, uint32_t slot) except -1:
+    cdef uint32_t index = job_at(&core.t, slot).group
+    cdef Group* group = &core.groups[index]
+    cdef Queue* queue = &core.all_queues[group.queue]
+    heap_push(&core.t, &group.ready, slot)
+    queue.ready += 1
+    if group.ready.count == 1 and group.turn < queue.turn:
+        group.turn = queue.turn  # nothing is gained by having been idle
+    if core.watching:
+        core.touched.add(queue_name(core, group.queue))
+    if queue.group_count == 1 and group.pos == 0:
+        return 0
+    return settle_group(core, index)
+
+
+cdef int stop_waiting(Core core, uint32_t slot) except -1:
+    """Take a job out of where `wait` has put it."""
+    cdef Job* job = job_at(&core.t, slot)
+    cdef Group* group
+    if job.extra != NONE and extra_at(&core.t, job.extra).expiry_pos != NONE:
+        heap_remove(&core.t, &core.expiring, slot)
+    if job.heap == IN_DELAYED:
+        heap_remove(&core.t, &core.delayed, slot)
+    elif job.heap == IN_READY:
+        group = &core.groups[job.group]
+        heap_remove(&core.t, &group.ready, slot)
+        core.all_queues[group.queue].ready -= 1
+        settle_group(core, job.group)
+    return 0
+
+
+# --- who is next ------------------------------------------------------------------------------------------------------
+
+cdef void refill(Queue* queue, int64_t now_us) noexcept:
+    """Bring a rate limit's credit up to now."""
+    cdef int64_t passed_us = min(max(now_us - queue.credit_us, <int64_t>0), queue.rate_per_us)
+    queue.credit = min(queue.credit + passed_us * queue.rate_n, queue.rate_per_us * queue.rate_n)
+    queue.credit_us = max(queue.credit_us, now_us)
+
+
+cdef inline bint can_lease(Queue* queue, int64_t now_us) noexcept:
+    """Whether a queue may give a job now."""
+    if queue.group_count == 0:
+        return False
+    if not queue.configured:
+        return True
+    return is_free(queue, now_us)
+
+
+cdef bint is_free(Queue* queue, int64_t now_us) noexcept:
+    """Whether none of the queue's own limits is in the way."""
+    if queue.paused or (queue.concurrency and queue.counts[RUNNING] >= queue.concurrency):
+        return False
+    if queue.rate_n:
+        refill(queue, now_us)
+        return queue.credit >= queue.rate_per_us
+    return True
+
+
+cdef int charge(Queue* queue, Group* group) noexcept:
+    """A job of this group is about to be leased: its turn is over, and a token is spent."""
+    if queue.rate_n:
+        queue.credit -= queue.rate_per_us
+    if queue.fair:
+        queue.turn = group.turn
+        queue.last_turn += 1
+        group.turn = queue.last_turn
+    return 0
+
+
+@cython.final
+cdef class Shares:
+    """How far each queue of a weighted set has come: the lowest goes next."""
+    cdef tuple names
+    cdef uint64_t passes[QUEUES_ASKED_MAX]
+    cdef uint64_t strides[QUEUES_ASKED_MAX]
+    cdef uint64_t now
+
+
+cdef Shares shares_of(Core core, dict weights):
+    """The state of a weighted set; that of the least recently used goes when there are too many."""
+    cdef Shares shares
+    cdef tuple key = tuple(sorted(weights.items()))
+    cdef int i
+    known = core.shares.pop(key, None)
+    if known is None:
+        shares = Shares.__new__(Shares)
+        shares.names = tuple([name for name, _ in key])
+        shares.now = 0
+        for i in range(len(key)):
+            shares.passes[i] = 0
+            shares.strides[i] = STRIDE // <uint64_t>max(1, key[i][1])
+        if len(core.shares) >= WEIGHTS_KEPT:
+            del core.shares[next(iter(core.shares))]
+    else:
+        shares = known
+    core.shares[key] = shares
+    return shares
+
+
+cdef struct Asked:          # the queues of one lease request; those that are not there left out
+    uint32_t count
+    uint32_t queues[QUEUES_ASKED_MAX]
+    uint32_t share[QUEUES_ASKED_MAX]    # by weight: the queue's place in its Shares
+    uint32_t first          # in strict order: those before it can give nothing for the rest of the request
+
+
+cdef uint32_t choose(Core core, Asked* asked, Shares shares, int64_t now_us) noexcept:
+    """Which of the queues asked for gives the next job: its place among them; NONE if none can."""
+    cdef uint32_t i, best = NONE
+    cdef uint64_t at, best_at = 0
+    if shares is None:
+        while asked.first < asked.count:
+            if can_lease(&core.all_queues[asked.queues[asked.first]], now_us):
+                return asked.first
+            asked.first += 1
+        return NONE
+    for i in range(asked.count):
+        if can_lease(&core.all_queues[asked.queues[i]], now_us):
+            at = max(shares.passes[asked.share[i]], shares.now)
+            if best == NONE or at < best_at:
+                best = i
+                best_at = at
+    return best
+
+
+cdef inline void share_served(Shares shares, uint32_t i) noexcept:
+    shares.now = max(shares.passes[i], shares.now)
+    shares.passes[i] = shares.now + shares.strides[i]
+
+
+cdef uint32_t ask(Core core, queues, Shares shares, int64_t now_us, Asked* asked) except NONE:
+    """Look up the queues of a request; how many jobs are due in those that can give any."""
+    cdef uint32_t ready = 0, at, i = 0
+    cdef Queue* queue
+    asked.count = asked.first = 0
+    for name in (queues if shares is None else shares.names):
+        index = core.queue_index.get((<str>name).encode())
+        if index is not None:
+            at = index
+            queue = &core.all_queues[at]
+            asked.queues[asked.count] = at
+            asked.share[asked.count] = i
+            asked.count += 1
+            if can_lease(queue, now_us):
+                ready += queue.ready
+        i += 1
+    return ready
