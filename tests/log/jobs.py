@@ -23,10 +23,16 @@ def log_of(directory: Path, segment_bytes: int = SEGMENT_BYTES) -> LocalLog:
     return LocalLog(directory, segment_bytes=segment_bytes, align=512, cache_bytes=0)
 
 
+async def has_room(r: Running) -> bool:
+    """Whether the next segment was made ready."""
+    return bool(r.log.tail.has_room(24 << 10, 0))
+
+
 async def work(r: Running, jobs: int, rng: random.Random) -> list[str]:
     """Submit, lease, ack, fail and extend; the ids of those submitted."""
     ids = [await r.engine.submit(CLIENT, Submit(PAYLOAD, max_retries=2, queue=rng.choice(["a", "b"])))]
     while len(ids) < jobs:
+        await until(lambda: has_room(r))
         ids += await r.engine.submit_many(CLIENT, [Submit(PAYLOAD, max_retries=2, queue="a")] * 2)
         (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b"), worker_id="w"))
         chance = rng.random()
@@ -53,6 +59,7 @@ async def write_jobs_async(
             if clean:
 
                 async def is_clean(r: Running = r, log: LocalLog = log) -> bool:
+                    await until(lambda: has_room(r))
                     await r.engine.submit(CLIENT, Submit(b"1", queue="ticks"))
                     return r.engine.core.oldest_segment > 1 and log.used_bytes <= r.engine.cleaner.bound_bytes
 
