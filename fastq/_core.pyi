@@ -5,7 +5,7 @@ thread uses it, the event loop's; only the bytes of a taken `Batch` may be read 
 """
 
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Any, final
 
 from typing_extensions import Buffer
 
@@ -696,3 +696,21 @@ def history_of(record: bytes) -> tuple[list[bytes], Place | None]:
 
 def read_event(record: bytes) -> Event:
     """A CLOSE or CHANGE record. Raises LogDamaged for any other."""
+
+# what the log holds, for people
+
+def describe_records(records: Buffer, database_id: bytes, *, bodies: bool = False) -> list[dict[str, Any]]:
+    """What the records of one frame state, in order: `type`, `bytes`, and each field under its name.
+
+    Those that others hold together are in `records` of theirs. What cannot be told has `unknown` or `damaged` instead
+    of the rest. Fields are `job` (its number in the log), `job_id` where it is submitted, times as `…_us`.
+
+    Args:
+        bodies: payloads, results, error texts and documents too, as text; without it only how long they are.
+    """
+
+def job_number(job_id: str, database_id: bytes) -> int:
+    """The number in the log of the job with that id; 0 if it is no id of this database."""
+
+def job_id_by_number(core: Core, number: int) -> str | None:
+    """The id of the job with that number, if it is there."""

@@ -346,9 +346,21 @@ class DirectoryFailed(StartError):
 
 
 class LogDamaged(StartError):
-    """Acknowledged data is damaged or missing. The message names the file, the offset and the sequences."""
+    """Acknowledged data is damaged or missing. The message names the file, the offset and the sequences.
+
+    Args:
+        segment: where it is; 0 if it is no segment that is damaged.
+        sound_seq: frames up to this one can be read, in their order. None: it is not known.
+        durable_seq: frames up to this one are known to have been durable.
+    """
 
     exit_code = 65
+
+    def __init__(
+        self, message: str, *, segment: int = 0, offset: int = 0, sound_seq: int | None = None, durable_seq: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.segment, self.offset, self.sound_seq, self.durable_seq = segment, offset, sound_seq, durable_seq
 
 
 class UnsupportedFormat(StartError):

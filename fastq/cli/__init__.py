@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from fastq import __version__
-from fastq.cli.serve import serve
+
+COMMANDS = {"serve": "serve", "log": "log"}
+"""name -> module below fastq.cli that has it, under that name"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A module is imported when its command is asked for: a wrong setting is told without the native modules."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"fastq.cli.{COMMANDS[name]}"), name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fastq")
 def main() -> None:
     """A durable job queue."""
-
-
-main.add_command(serve)

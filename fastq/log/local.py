@@ -18,7 +18,7 @@ from fastq.log._flusher import Flusher
 from fastq.log.opening import Begun, begin
 from fastq.log.places import PlaceReader
 from fastq.log.ready import ReadySegments
-from fastq.log.recovery import Ending, Found, apply_frame, read_log, scan_segment
+from fastq.log.recovery import Ending, Found, apply_frame, check_oldest, read_log, scan_segment
 from fastq.log.segments import SegmentHead, lock_directory, make_directory, segment_path
 
 if TYPE_CHECKING:
@@ -87,13 +87,7 @@ class LocalLog:
             if found.database_id is None:
                 replayer.identify(begun.head.database_id)
             opened = self._opened(found, begun, replayer.replay)
-            if found.first_segment > replayer.oldest_segment:
-                first, needed = found.first_segment, replayer.oldest_segment
-                path = segment_path(self._directory, first)
-                raise LogDamaged(f"{path}: segment {needed} is missing, and the log needs it: restore a backup")
-            if replayer.oldest_segment > found.last_segment + 1:  # never let a wrong number delete segments
-                needed = replayer.oldest_segment
-                raise LogDamaged(f"{self._directory}: a record says that segment {needed} is the oldest, which is none")
+            check_oldest(self._directory, found, replayer.oldest_segment)
             return opened
         except BaseException:
             self._release()

@@ -19,6 +19,7 @@ from fastq.log.segments import (
     FIRST_SEGMENT,
     HEAD_BYTES,
     SegmentHead,
+    SegmentReader,
     read_identity,
     segment_numbers,
     segment_path,
@@ -103,7 +104,7 @@ class _Reader:
         self._sizes: dict[int, int] = {}
         self._proven_seq = 0  # every frame up to here was durable, as something sound says
         self._prev_crc = 0
-        self._buffer = mmap.mmap(-1, 1)  # holds one segment; anonymous, so that its memory goes back at the end
+        self._reader = SegmentReader(directory)
 
     def read(self) -> Found:
         found = self._found
@@ -130,7 +131,11 @@ class _Reader:
         return LogDamaged(
             f"{segment_path(self._directory, number)}: offset {offset}: {what}. Frames up to {found.next_seq - 1} are "
             f"sound, those up to {self._proven_seq} were durable. Acknowledged data is damaged or missing: restore a "
-            "backup, or see `fastq log check`"
+            "backup, or see `fastq log check`",
+            segment=number,
+            offset=offset,
+            sound_seq=found.next_seq - 1,
+            durable_seq=self._proven_seq,
         )
 
     # --- heads --------------------------------------------------------------------------------------------------------
@@ -171,18 +176,12 @@ class _Reader:
     def _load(self, number: int) -> memoryview:
         """The whole of a segment file."""
         size = self._sizes[number]
-        if len(self._buffer) < size:
-            self._buffer = mmap.mmap(-1, size)
-        view = memoryview(self._buffer)[:size]
-        path, done = segment_path(self._directory, number), 0
         try:
-            with path.open("rb", buffering=0) as file:
-                while done < size and (n := file.readinto(view[done:])):
-                    done += n
+            view = self._reader.read(number, size)
         except OSError as error:
-            raise self._damaged(number, done, f"cannot be read: {error.strerror}") from error
-        if done < size:
-            raise self._damaged(number, done, "the file became shorter while it was read")
+            raise self._damaged(number, 0, f"cannot be read: {error.strerror}") from error
+        if len(view) < size:
+            raise self._damaged(number, len(view), "the file became shorter while it was read")
         self._found.bytes_read += size
         return view
 
@@ -350,9 +349,29 @@ def apply_frame(
     """
     try:
         applied = replay(records, number, offset + FRAME_HEAD_BYTES)
-    except (LogDamaged, UnsupportedFormat) as error:
-        path = segment_path(directory, number)
-        raise type(error)(f"{path}: offset {offset}: frame {seq}: {error}") from error
+    except UnsupportedFormat as error:
+        raise UnsupportedFormat(f"{segment_path(directory, number)}: offset {offset}: frame {seq}: {error}") from error
+    except LogDamaged as error:
+        raise _frame_damaged(directory, seq, number, offset, str(error)) from error
     if applied != count:
-        path = segment_path(directory, number)
-        raise LogDamaged(f"{path}: offset {offset}: frame {seq}: {applied} records instead of {count}")
+        raise _frame_damaged(directory, seq, number, offset, f"{applied} records instead of {count}")
+
+
+def _frame_damaged(directory: Path, seq: int, number: int, offset: int, what: str) -> LogDamaged:
+    path = segment_path(directory, number)
+    return LogDamaged(
+        f"{path}: offset {offset}: frame {seq}: {what}", segment=number, offset=offset, sound_seq=seq - 1
+    )
+
+
+def check_oldest(directory: Path, found: Found, oldest_segment: int) -> None:
+    """Raises LogDamaged unless the log begins where its records say that it does.
+
+    Args:
+        oldest_segment: the first that they need.
+    """
+    if found.first_segment > oldest_segment:
+        path = segment_path(directory, found.first_segment)
+        raise LogDamaged(f"{path}: segment {oldest_segment} is missing, and the log needs it: restore a backup")
+    if oldest_segment > found.last_segment + 1:  # never let a wrong number delete segments
+        raise LogDamaged(f"{directory}: a record says that segment {oldest_segment} is the oldest, which is none")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import re
 import struct
@@ -99,6 +100,37 @@ def new_spare_path(directory: Path) -> Path:
     """A name that no spare has."""
     taken = {path.name for path in spare_paths(directory)}
     return next(directory / name for n in range(1, len(taken) + 2) if (name := f"spare-{n}") not in taken)
+
+
+class SegmentReader:
+    """Reads segment files whole, one at a time, into one piece of memory that is given back with this object."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._buffer = mmap.mmap(-1, 1)  # anonymous
+
+    def read(self, number: int, size: int | None = None) -> memoryview:
+        """The first `size` bytes of the file, or all of it; fewer if it is shorter. Good until the next call.
+
+        Raises:
+            OSError.
+        """
+        done = 0
+        with segment_path(self._directory, number).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size if size is None else size
+            if len(self._buffer) < size:
+                self._buffer = mmap.mmap(-1, size)
+            view = memoryview(self._buffer)[:size]
+            while done < size and (n := file.readinto(view[done:])):
+                done += n
+        return view[:done]
+
+
+def read_head(directory: Path, number: int) -> SegmentHead:
+    """Raises LogDamaged, UnsupportedFormat, OSError."""
+    path = segment_path(directory, number)
+    with path.open("rb", buffering=0) as file:
+        return unpack_head(file.read(HEAD_BYTES), path)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -244,9 +276,8 @@ def lock_directory(directory: Path) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        by = _who_locks(fd)
         os.close(fd)
-        by = f" by process {pid}" if pid else ""
         raise DirectoryLocked(f"{directory} is in use{by}: one server at a time on a data directory") from None
     except BaseException:
         os.close(fd)
@@ -254,3 +285,34 @@ def lock_directory(directory: Path) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def view_directory(directory: Path) -> int:
+    """Keep every server out of `directory` until the descriptor returned is closed; others may look at it too.
+
+    Nothing is written. -1: no server has ever used it, so that there is nothing to lock.
+
+    Raises:
+        DirectoryLocked: a server is in. OSError.
+    """
+    try:
+        fd = os.open(directory / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return -1
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        by = _who_locks(fd)
+        os.close(fd)
+        raise DirectoryLocked(f"{directory} is in use{by}: stop the server first") from None
+    return fd
+
+
+def _who_locks(fd: int) -> str:
+    """Who keeps us from a lock, as far as it can be known."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        return f" by process {pid}" if pid else ""
+    return " by a command that reads it"

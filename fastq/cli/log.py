@@ -1,0 +1,243 @@
+"""`fastq log …`: looking into the log of a server that is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from fastq._core import describe_records, job_number
+from fastq.errors import DirectoryFailed, LogDamaged, StartError
+from fastq.log.check import TORN, Report, check_log, first_head
+from fastq.log.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
+from fastq.log.segments import segment_path, view_directory
+
+_EPOCH = datetime(1970, 1, 1)
+DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+IDS_SHOWN = 20  # of jobs that a check names
+
+
+@click.group()
+def log() -> None:
+    """Look into the log of a stopped server."""
+
+
+@contextlib.contextmanager
+def ends_with_its_code() -> Iterator[None]:
+    """What a start would end with, and what the device says, as one line and an exit code."""
+    try:
+        yield
+    except StartError as error:
+        print(f"fastq: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read has enough; and nothing more is to be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        print(f"fastq: {error}", file=sys.stderr)
+        sys.exit(DirectoryFailed.exit_code)
+
+
+@contextlib.contextmanager
+def viewed(directory: Path) -> Iterator[None]:
+    """No server may start meanwhile. Raises DirectoryLocked."""
+    fd = view_directory(directory)
+    try:
+        yield
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+@log.command()
+@click.argument("directory", type=DIRECTORY)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def check(directory: Path, as_json: bool) -> None:
+    """Say what a start would find in DIRECTORY, and whether it would refuse.
+
+    Reads every segment and frame and replays the records. Writes nothing. Exit codes: 0 the log is sound, or a torn
+    tail would be cut off; 65 it is damaged, or of a later version; 74 it cannot be read; 75 a server uses it.
+    """
+    with ends_with_its_code(), viewed(directory):
+        report = check_log(directory)
+        print(orjson.dumps(report.as_json()).decode() if as_json else "\n".join(_check_lines(directory, report)))
+        if report.message:
+            sys.exit(LogDamaged.exit_code)
+
+
+def _check_lines(directory: Path, report: Report) -> Iterator[str]:
+    if report.message:
+        yield f"{report.verdict}: {report.message}"
+        yield from _behind_lines(report)
+        return
+    found = report.found
+    yield f"{report.verdict}: a server would start on {directory}"
+    segments = f"segments {found.first_segment} to {found.last_segment}"
+    yield f"{segments}, {found.bytes_read:,} bytes read, epoch {found.epoch}"
+    yield f"frames up to {found.next_seq - 1:,}: {found.frames:,} read, with {found.records:,} records"
+    counts = report.core.counts()
+    states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state.isupper())
+    yield f"jobs {counts['jobs']:,}" + (f": {states}" if states else "")
+    if report.core.skipped():
+        yield f"{report.core.skipped():,} records of jobs that are gone are passed over"
+    if report.verdict == TORN:
+        where = f"{segment_path(directory, found.torn_segment)}: offset {found.torn_offset}"
+        yield f"{where}: a torn tail of {len(found.torn)} bytes, never acknowledged; a start keeps a copy and cuts it"
+    if report.pending_frames:
+        yield f"not proven durable, and to be written again by a start: the last {report.pending_frames} of them"
+
+
+def _behind_lines(report: Report) -> Iterator[str]:
+    """What lies behind the damage."""
+    damage, losses = report.damage, report.losses
+    if damage is None or losses is None or not damage.sound_seq:
+        return
+    if losses.frames:
+        yield (
+            f"behind it {losses.frames:,} frames can still be read ({losses.first_seq} to {losses.last_seq}); "
+            f"they concern {len(losses.jobs):,} jobs"
+        )
+        for number in list(losses.jobs)[:IDS_SHOWN]:
+            yield f"  {losses.job_id(number, report.core)}: {', '.join(losses.jobs[number])}"
+        if len(losses.jobs) > IDS_SHOWN:
+            yield f"  … and {len(losses.jobs) - IDS_SHOWN:,} more"
+
+
+# --- dump -------------------------------------------------------------------------------------------------------------
+
+
+def _sequences(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int, int]:
+    """`A..B`, both included and either left out, or one number."""
+    first, dots, last = text.partition("..")
+    try:
+        low = int(first) if first else 0
+        high = (int(last) if last else 1 << 64) if dots else low
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is neither a number nor A..B") from None
+    if not 0 <= low <= high:
+        raise click.BadParameter(f"there are no frames from {low} to {high}")
+    return low, high
+
+
+@log.command()
+@click.argument("directory", type=DIRECTORY)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--seq", "seqs", callback=_sequences, default="..", metavar="A..B", help="Only these frames.")
+@click.option("--job", "job", default="", help="Only records of the job with this id, or number in the log.")
+@click.option("--payloads", is_flag=True, help="Also payloads, results, error texts and documents.")
+def dump(directory: Path, as_json: bool, seqs: tuple[int, int], job: str, payloads: bool) -> None:
+    """Show the frames and records in DIRECTORY, a line each, also past what is damaged.
+
+    Exit codes as of `check`; 0 also if something is damaged, which a line says.
+    """
+    with ends_with_its_code(), viewed(directory):
+        head = first_head(directory)
+        if head is None:
+            raise DirectoryFailed(f"{directory} holds no segment that can be read")
+        number = 0
+        if job:
+            number = int(job) if job.isdecimal() else job_number(job, head.database_id)
+            if not number:
+                raise click.BadParameter(f"'{job}' is no id of a job in this log", param_hint="--job")
+        for line in _dump_lines(directory, head.database_id, seqs, number, payloads, _as_json if as_json else _as_text):
+            sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def _dump_lines(
+    directory: Path,
+    database_id: bytes,
+    seqs: tuple[int, int],
+    job: int,
+    payloads: bool,
+    line: Callable[[dict[str, Any], int], str],
+) -> Iterator[str]:
+    for seen in walk(directory):
+        if not isinstance(seen, FrameSeen):
+            if not job:
+                yield line(_described(seen), 0)
+            continue
+        if not seqs[0] <= seen.seq <= seqs[1]:
+            continue
+        records = describe_records(seen.records, database_id, bodies=payloads)
+        if job:
+            records = [kept for record in records if (kept := _of_job(record, job)) is not None]
+            if not records:
+                continue
+        yield line(_described(seen), 0)
+        yield from _record_lines(records, seen.seq, 1, line)
+
+
+def _of_job(record: dict[str, Any], job: int) -> dict[str, Any] | None:
+    """The record, or what of it is about the job."""
+    if record.get("job") == job or job in record.get("jobs", ()):
+        return record
+    inner = [kept for each in record.get("records", ()) if (kept := _of_job(each, job)) is not None]
+    return record | {"records": inner} if inner else None
+
+
+def _record_lines(
+    records: list[dict[str, Any]], seq: int, depth: int, line: Callable[[dict[str, Any], int], str]
+) -> Iterator[str]:
+    """In JSON the records within a record stay in it; as text they are lines below it."""
+    for record in records:
+        if line is _as_json:
+            yield line({"seq": seq} | record, depth)
+        else:
+            inner = record.pop("records", [])
+            yield line(record, depth)
+            yield from _record_lines(inner, seq, depth + 1, line)
+
+
+def _described(seen: SegmentSeen | FrameSeen | GapSeen | EndSeen) -> dict[str, Any]:
+    """Without the database's id and the segment's salt: tokens are made from one, frames forged with the other."""
+    if isinstance(seen, SegmentSeen):
+        head = seen.head
+        return {
+            "type": "segment", "segment": seen.number, "epoch": head.epoch, "file_bytes": seen.file_bytes,
+            "align": head.align, "first_seq": head.first_seq, "synced_seq": head.synced_seq,
+        }  # fmt: skip
+    if isinstance(seen, FrameSeen):
+        told = {
+            "type": "frame", "seq": seen.seq, "segment": seen.segment, "offset": seen.offset,
+            "record_bytes": len(seen.records), "count": seen.count, "durable_seq": seen.durable_seq,
+        }  # fmt: skip
+        return told | ({"copy": True} if seen.is_copy else {})
+    if isinstance(seen, GapSeen):
+        return {
+            "type": "damaged", "segment": seen.segment, "offset": seen.offset, "bytes": seen.end - seen.offset,
+            "why": seen.why,
+        }  # fmt: skip
+    kind = "end" if seen.why in SOUND_ENDS and not seen.rest_bytes else "torn or damaged end"
+    return {
+        "type": kind, "segment": seen.segment, "offset": seen.offset, "why": seen.why, "rest_bytes": seen.rest_bytes,
+    }  # fmt: skip
+
+
+def _as_json(fields: dict[str, Any], _depth: int) -> str:
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _as_text(fields: dict[str, Any], depth: int) -> str:
+    words = [f"{name.removesuffix('_us')}={_shown(name, value)}" for name, value in fields.items() if name != "type"]
+    return "  " * depth + " ".join([fields["type"], *words]) + "\n"
+
+
+def _shown(name: str, value: Any) -> str:
+    if name.endswith("_us"):
+        try:
+            return (_EPOCH + timedelta(microseconds=value)).isoformat(timespec="microseconds") + "Z"
+        except OverflowError:
+            return str(value)
+    if isinstance(value, str) and (not value or not value.isprintable() or any(c in value for c in ' "=')):
+        return orjson.dumps(value).decode()
+    return str(value)
