@@ -337,6 +337,26 @@ class Engine:
             self.core.put_document(self._clock.now_us(), kind, name, body, key_id)
         await self._commits.settled()
 
+    @contextmanager
+    def together(self, record_bytes: int, spare_segments: int = 0) -> Iterator[int]:
+        """What the core is told within is one record: all of it happens or nothing. Gives the time.
+
+        Whatever may be refused comes first: what was appended before a refusal happens.
+
+        Args:
+            record_bytes, spare_segments: see `Committer.need_room`.
+        Raises:
+            DiskFull, Overloaded.
+        """
+        self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, spare_segments)
+        with self._change():
+            self.core.begin_group(record_bytes + ROOM_BYTES_SMALL)
+            try:
+                yield self._clock.now_us()
+            finally:
+                self.core.end_group()
+        self._commits.kick_soon()
+
     async def settled(self) -> None:
         """Return when every change made so far is durable: whoever shows a document waits for it."""
         await self._commits.settled()
