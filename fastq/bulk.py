@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastq import _core
 from fastq.audit import ENTRY_BYTES, Audit
 from fastq.commands import Principal
 from fastq.engine import Engine
-from fastq.errors import ApiError, JobDuplicate, JobFinished, JobNotFound, NotDead
+from fastq.errors import ApiError, JobDuplicate, JobNotFound
 
 if TYPE_CHECKING:
     from fastq._core import JobView
@@ -56,6 +56,29 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """Do one of ACTIONS to the chosen jobs.
+
+    Args:
+        said_as, target, details: what the audit calls it, if not `jobs.<action>`; a name; the filter as JSON values.
+    """
+
+    action: str
+    chosen: Filter
+    said_as: str = ""
+    target: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def applies(self, view: JobView) -> bool:
+        """Whether the job fits, and the action would change it."""
+        if not self.chosen.fits(view):
+            return False
+        if self.action == "cancel":
+            return view.state not in FINISHED and not view.cancel_requested
+        return view.state == "DEAD" if self.action == "redrive" else view.state != "RUNNING"
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """How many jobs fitted and could be changed when they were looked at, and how many were.
 
@@ -73,30 +96,22 @@ class Bulk:
         fitting = (engine.record_bytes_max // 2 - ENTRY_BYTES) // _core.SMALL_RECORD_BYTES
         self._slice_jobs = max(1, min(SLICE_JOBS, fitting))
 
-    async def run(
-        self, who: Principal, action: str, chosen: Filter, *, dry_run: bool = False, target: str = "", **details: Any
-    ) -> Result:
-        """Do one of ACTIONS to the jobs that fit and were submitted before it began; a client key to its owner's only.
+    async def run(self, who: Principal, order: Order, *, dry_run: bool = False) -> Result:
+        """Change the jobs that fit and were submitted before it began: its owner's only, unless an admin asks.
 
-        Args:
-            target, details: what the audit says of it.
         Raises:
             DiskFull, Overloaded: nothing was changed.
         """
         result = Result()
         entry = 0  # its number in the audit, once something has changed
-        async for views in self._slices(who, chosen):
-            views = [view for view in views if _applies(action, view)]
+        async for views in self._slices(who, order.chosen):
+            views = [view for view in views if order.applies(view)]
             result = replace(result, matched=result.matched + len(views))
             try:
                 if views and not dry_run:
                     with self._engine.together(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as now_us:
-                        result = replace(result, changed=result.changed + self._change(now_us, who, action, views))
-                        told = {**details, "matched": result.matched, "changed": result.changed}
-                        if entry:
-                            self._audit.amend(now_us, entry, **told)
-                        elif result.changed:
-                            entry = self._audit.write(now_us, who, f"jobs.{action}", target, **told)
+                        result = replace(result, changed=result.changed + self._change(now_us, who, order, views))
+                        entry = self._say(now_us, who, entry, order, result)
             except ApiError:
                 if not result.changed:
                     raise
@@ -110,12 +125,12 @@ class Bulk:
     # --- which --------------------------------------------------------------------------------------------------------
 
     async def _slices(self, who: Principal, chosen: Filter) -> AsyncIterator[list[JobView]]:
-        """Jobs that fit, the newest first, some at a time; perhaps none."""
-        owner_id = who.owner_id if who.type == "client" else None
+        """Jobs that may fit, the newest first, some at a time; perhaps none. Their payload does."""
+        owner_id = None if who.is_admin else who.owner_id
         if chosen.ids is not None:
             ids = list(dict.fromkeys(chosen.ids))
             for at in range(0, len(ids), self._slice_jobs):
-                views = [view for view in self._named(ids[at : at + self._slice_jobs]) if chosen.fits(view)]
+                views = list(self._named(ids[at : at + self._slice_jobs]))
                 views = [view for view in views if owner_id is None or view.owner_id == owner_id]
                 yield await self._with_text(views, chosen.text)
             return
@@ -126,7 +141,7 @@ class Bulk:
                 queue=chosen.queue, group=chosen.group, tag=chosen.tag, owner_id=owner_id, since_us=chosen.since_us,
             )  # fmt: skip
             more = before > 0
-            yield await self._with_text([view for view in views if chosen.fits(view)], chosen.text)
+            yield await self._with_text(views, chosen.text)
 
     def _named(self, ids: Iterable[str]) -> Iterator[JobView]:
         now_us = self._engine.now_us()
@@ -152,30 +167,33 @@ class Bulk:
 
     # --- what ---------------------------------------------------------------------------------------------------------
 
-    def _change(self, now_us: int, who: Principal, action: str, views: list[JobView]) -> int:
+    def _change(self, now_us: int, who: Principal, order: Order, views: list[JobView]) -> int:
         """How many were changed: some may have moved on since they were looked at."""
         core = self._engine.core
-        if action == "delete":
-            ids = [view.job_id for view in self._named(view.job_id for view in views) if _applies(action, view)]
+        ids = [view.job_id for view in self._named(view.job_id for view in views) if order.applies(view)]
+        if order.action == "delete":
             core.delete(now_us, ids)
             return len(ids)
         changed = 0
-        for view in views:
+        for job_id in ids:
             try:
-                if action == "cancel":
-                    core.cancel(now_us, view.job_id, force=False, key_id=who.key_id)
+                if order.action == "cancel":
+                    core.cancel(now_us, job_id, force=False, key_id=who.key_id)
                 else:
-                    core.redrive(now_us, view.job_id, key_id=who.key_id)
+                    core.redrive(now_us, job_id, key_id=who.key_id)
                 changed += 1
-            except (JobNotFound, JobFinished, NotDead, JobDuplicate):
+            except JobDuplicate:  # another job has its unique key
                 continue
         return changed
 
-
-def _applies(action: str, view: JobView) -> bool:
-    if action == "cancel":
-        return view.state not in FINISHED and not view.cancel_requested
-    return view.state == "DEAD" if action == "redrive" else view.state != "RUNNING"
+    def _say(self, now_us: int, who: Principal, entry: int, order: Order, result: Result) -> int:
+        """In the record of a slice what was done so far; the number of the audit's entry, 0 while there is none."""
+        details = {**order.details, "matched": result.matched, "changed": result.changed}
+        if entry:
+            self._audit.amend(now_us, entry, **details)
+        elif result.changed:
+            return self._audit.write(now_us, who, order.said_as or f"jobs.{order.action}", order.target, **details)
+        return entry
 
 
 def _pieces(views: list[JobView]) -> Iterator[list[JobView]]:

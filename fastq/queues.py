@@ -52,7 +52,7 @@ class Retention(msgspec.Struct, frozen=True):
     max: Annotated[int, Meta(ge=0, le=COUNT_MAX)] | None = None
 
 
-class QueueSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+class QueueSettings(msgspec.Struct, frozen=True):
     """How a queue is served; what is left out is without limit, or as the server's settings say.
 
     A queue's document is its JSON, under the queue's name. A later version may add members that have defaults.
@@ -144,17 +144,16 @@ class Queues:
 
     async def resume(self, who: Principal, name: str) -> Shown:
         """Raises QueueNotFound, DiskFull, Overloaded."""
-        if not self._exists(name):
-            await self._engine.settled()
-            raise QueueNotFound(name)
-        settings = msgspec.structs.replace(self._settings.get(name, DEFAULT), paused=False)
+        if name not in self._settings:
+            return await self.show(name)
+        settings = msgspec.structs.replace(self._settings[name], paused=False)
         return await self._put(who, name, settings, "queue.resume")
 
     async def _put(self, who: Principal, name: str, settings: QueueSettings, action: str) -> Shown:
         known = self._settings.get(name)
         if known is None and len(self._settings) >= CONFIGURED_MAX:
             raise TooMany("queues with settings", CONFIGURED_MAX)
-        if settings != (known or DEFAULT):
+        if settings != known:
             body = msgspec.json.encode(settings)
             with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as now_us:
                 self._engine.core.put_document(now_us, QUEUE_DOCUMENT, name, body, who.key_id)

@@ -141,7 +141,7 @@ class Schedules:
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
-    async def put(self, who: Principal, name: str, schedule: Schedule) -> None:
+    async def put(self, who: Principal, name: str, schedule: Schedule) -> Kept:
         """Keep a schedule in place of what was there. The same again changes nothing: it goes on as it was.
 
         Args:
@@ -155,7 +155,9 @@ class Schedules:
             raise TooMany("schedules", SCHEDULES_MAX)
         if known is not None and not _may_see(who, known.schedule):
             raise NameTaken(name)
-        if known is None or not _are_equal(known.schedule, schedule):
+        if known is not None and _are_equal(known.schedule, schedule):
+            kept = known
+        else:
             with self._engine.together(len(schedule.job) + 2 * DOCUMENT_BYTES + ENTRY_BYTES) as now_us:
                 schedule = msgspec.structs.replace(schedule, put_us=now_us)
                 body = msgspec.json.encode(schedule)
@@ -169,6 +171,7 @@ class Schedules:
             self._kept[name] = kept
             self._set_due(name, kept, cron.after(now_us))
         await self._engine.settled()
+        return kept
 
     async def delete(self, who: Principal, name: str) -> None:
         """Fire no more. The jobs that it has submitted stay. Raises ScheduleNotFound, DiskFull, Overloaded."""
@@ -291,7 +294,7 @@ class Schedules:
             raise CleanerBehind("the log is being cleaned and does not keep up")
         room_bytes = len(schedule.job) + DOCUMENT_BYTES + ENTRY_BYTES
         with self._engine.together(room_bytes, spare_segments=1) as now_us:
-            job_id, _ = self._engine.submit_one(
+            job_id, _ = self._engine.submit_within(
                 now_us, self._read_job(bytes(schedule.job), now_us), schedule.owner_id, schedule.key_id
             )
             state = State(seen_us, now_us, job_id, kept.state.passed)
@@ -311,7 +314,7 @@ class Schedules:
 
 
 def _may_see(who: Principal, schedule: Schedule) -> bool:
-    return who.type != "client" or who.owner_id == schedule.owner_id
+    return who.is_admin or who.owner_id == schedule.owner_id
 
 
 def _are_equal(one: Schedule, other: Schedule) -> bool:
