@@ -11,16 +11,20 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fastq._core import Core, LiveDocument, LiveJob
+from fastq._core import Core, LiveDocument, LiveJob, LiveKey
 from fastq.committer import Committer
 from fastq.errors import ApiError
+from fastq.history import history_records
 from fastq.log import Log
 
 if TYPE_CHECKING:
     from fastq._core import Place
 
+Live = LiveJob | LiveDocument | LiveKey
+
 PIECE_BYTES = 128 << 10
-RECORD_BYTES_EXTRA = 256  # of a whole job or document, beside the records in it
+ANSWER_BYTES_MAX = 256 << 10  # more than the record of any remembered answer
+RECORD_BYTES_EXTRA = 512  # of a whole job or document, beside the records in it
 RETRY_S = 0.1  # after there was no room
 LAG_BYTES_SHARE = 4  # work is slowed when the log is over its bound by a fourth of it
 
@@ -86,25 +90,33 @@ class Cleaner:
         self._progress.set()
         self._progress.clear()
 
-    async def _move(self, piece: list[LiveJob | LiveDocument], frame: memoryview, offset: int) -> None:
+    async def _move(self, piece: list[Live], frame: memoryview, offset: int) -> None:
         """Append what these records say, and wait until it is durable."""
-        elsewhere: list[Place] = []
+        jobs = [live for live in piece if isinstance(live, LiveJob)]
+        elsewhere = {place for job in jobs for place in (job.close_place, job.lease_place, job.history_place) if place}
+        places = list(elsewhere)
+        read = dict(zip(places, await self._committer.records(places), strict=True)) if places else {}
         for live in piece:
             if isinstance(live, LiveJob):
-                elsewhere += [place for place in (live.close_place, live.lease_place) if place is not None]
-        read = dict(zip(elsewhere, await self._committer.records(elsewhere), strict=True)) if elsewhere else {}
-        await self._room(sum(bytes_of(live) for live in piece))
-        for live in piece:
-            if isinstance(live, LiveDocument):
+                at = live.place[1] - offset
+                await self._move_job(live, bytes(frame[at : at + live.place[2]]), read)
+            elif isinstance(live, LiveDocument):
+                await self._room(bytes_of(live))
                 self._core.move_document(self._now_us(), live)
             else:
-                at = live.place[1] - offset
-                submit = bytes(frame[at : at + live.place[2]])
-                close = None if live.close_place is None else read[live.close_place]
-                lease = None if live.lease_place is None else read[live.lease_place]
-                self._core.move_job(live, submit, close, lease)
+                await self._room(ANSWER_BYTES_MAX)
+                self._core.move_key(self._now_us(), live)
             self.moved_bytes += bytes_of(live)
         await self._committer.settled()
+
+    async def _move_job(self, live: LiveJob, submit: bytes, read: dict[Place, bytes]) -> None:
+        lease = None if live.lease_place is None else read[live.lease_place]
+        newest = None if live.history_place is None else read[live.history_place]
+        history = await history_records(self._committer, newest)
+        if live.close_place is not None and (close := read[live.close_place]) not in history:
+            history.append(close)
+        await self._room(len(submit) + len(lease or b"") + sum(map(len, history)) + RECORD_BYTES_EXTRA)
+        self._core.move_job(live, submit, lease, history)
 
     async def _room(self, record_bytes: int) -> None:
         """Wait until so much can be appended. A full disk leaves the cleaner the last segment: it frees more."""
@@ -116,17 +128,19 @@ class Cleaner:
                 await asyncio.sleep(RETRY_S)
 
 
-def bytes_of(live: LiveJob | LiveDocument) -> int:
+def bytes_of(live: Live) -> int:
     """What moving it appends, at most."""
     if isinstance(live, LiveDocument):
         return live.body_bytes + RECORD_BYTES_EXTRA
+    if isinstance(live, LiveKey):
+        return RECORD_BYTES_EXTRA
     places = (live.place, live.close_place, live.lease_place)
     return sum(place[2] for place in places if place is not None) + RECORD_BYTES_EXTRA
 
 
-def pieces(live: list[LiveJob | LiveDocument]) -> Iterator[list[LiveJob | LiveDocument]]:
+def pieces(live: list[Live]) -> Iterator[list[Live]]:
     """In order, parts of at most PIECE_BYTES, or of one that is larger."""
-    piece: list[LiveJob | LiveDocument] = []
+    piece: list[Live] = []
     piece_bytes = 0
     for record in live:
         record_bytes = bytes_of(record)
