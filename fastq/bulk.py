@@ -131,7 +131,7 @@ class Bulk:
             ids = list(dict.fromkeys(chosen.ids))
             for at in range(0, len(ids), self._slice_jobs):
                 views = list(self._named(ids[at : at + self._slice_jobs]))
-                views = [view for view in views if owner_id is None or view.owner_id == owner_id]
+                views = [view for view in views if owner_id in (None, view.owner_id)]
                 yield await self._with_text(views, chosen.text)
             return
         before, more = 0, True
@@ -139,6 +139,7 @@ class Bulk:
             views, before = self._engine.core.page(
                 self._engine.now_us(), before, self._slice_jobs, EXAMINED_MAX,
                 queue=chosen.queue, group=chosen.group, tag=chosen.tag, owner_id=owner_id, since_us=chosen.since_us,
+                queues=who.queues,
             )  # fmt: skip
             more = before > 0
             yield await self._with_text(views, chosen.text)

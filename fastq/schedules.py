@@ -77,17 +77,20 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass
 class Kept:
-    """A schedule with what is made from it. `due_us`: None if it is never due again. `refusal`: of its last try."""
+    """A schedule with what is made from it.
+
+    Args:
+        since_us: times up to this one are done with.
+        due_us: None if it is never due again.
+        refusal: why its last try did not succeed.
+    """
 
     schedule: Schedule
     cron: Cron
     state: State
+    since_us: int
     due_us: int | None = None
     refusal: str = ""
-
-    def since_us(self, now_us: int) -> int:
-        """Times up to this one are done with; not later than now, also if the clock was set back before this start."""
-        return min(max(self.schedule.put_us, self.state.seen_us), now_us)
 
 
 ReadJob = Callable[[bytes, int], Submit]
@@ -119,7 +122,8 @@ class Schedules:
         for name, body in engine.documents(SCHEDULE_DOCUMENT).items():
             schedule = msgspec.json.decode(body, type=Schedule)
             state = msgspec.json.decode(states[name], type=State) if name in states else State()
-            self._kept[name] = Kept(schedule, Cron(schedule.cron, schedule.timezone), state)
+            since_us = max(schedule.put_us, state.seen_us)
+            self._kept[name] = Kept(schedule, Cron(schedule.cron, schedule.timezone), state, since_us)
         self._due: list[tuple[int, str]] = []  # a heap; what does not agree with `due_us` is out of date
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -131,7 +135,8 @@ class Schedules:
         self._loop = asyncio.get_running_loop()
         now_us = self._engine.now_us()
         for kept in self._kept.values():
-            kept.due_us = kept.cron.after(kept.since_us(now_us))
+            kept.since_us = min(kept.since_us, now_us)  # the clock may have been set back before this start
+            kept.due_us = kept.cron.after(kept.since_us)
         self._order()
         self._tick()
 
@@ -167,7 +172,7 @@ class Schedules:
                     cron=schedule.cron, timezone=schedule.timezone,
                     catch_up=schedule.catch_up, overlap=schedule.overlap,
                 )  # fmt: skip
-            kept = Kept(schedule, cron, State() if known is None else known.state)
+            kept = Kept(schedule, cron, State() if known is None else known.state, now_us)
             self._kept[name] = kept
             self._set_due(name, kept, cron.after(now_us))
         await self._engine.settled()
@@ -190,7 +195,7 @@ class Schedules:
             ScheduleNotFound, and what a submit raises.
         """
         kept = await self._find(who, name)
-        self._submit(name, kept, kept.state.seen_us, by=who)
+        self._submit(name, kept, kept.since_us, by=who)
         await self._engine.settled()
         return kept.state.job_id
 
@@ -257,8 +262,7 @@ class Schedules:
 
     def _fire(self, name: str, kept: Kept, now_us: int) -> None:
         """Submit what is due by now; `refusal` says why that did not happen."""
-        since_us = kept.since_us(now_us)
-        times, seen_us = times_to_fire(kept.schedule, kept.cron, since_us, now_us)
+        times, seen_us = times_to_fire(kept.schedule, kept.cron, kept.since_us, now_us)
         refusal = ""
         try:
             for time_us in times:
@@ -266,7 +270,7 @@ class Schedules:
                     self._let_pass(name, kept, seen_us)
                     break
                 self._submit(name, kept, time_us)
-            if not times and seen_us > since_us:
+            if not times and seen_us > kept.since_us:
                 self._let_pass(name, kept, seen_us)
         except ApiError as error:
             refusal = str(error)
@@ -275,7 +279,7 @@ class Schedules:
         kept.refusal = refusal
 
     def _next_us(self, kept: Kept, now_us: int) -> int | None:
-        return now_us + RETRY_US if kept.refusal else kept.cron.after(kept.since_us(now_us))
+        return now_us + RETRY_US if kept.refusal else kept.cron.after(kept.since_us)
 
     def _is_unfinished(self, job_id: str, now_us: int) -> bool:
         if not job_id:
@@ -301,13 +305,13 @@ class Schedules:
             self._put_state(now_us, name, state)
             if by is not None:
                 self._audit.write(now_us, by, "schedule.run", name, job_id=job_id)
-        kept.state = state
+        kept.state, kept.since_us = state, seen_us
 
     def _let_pass(self, name: str, kept: Kept, seen_us: int) -> None:
         with self._engine.together(DOCUMENT_BYTES) as now_us:
             state = msgspec.structs.replace(kept.state, seen_us=seen_us, passed=kept.state.passed + 1)
             self._put_state(now_us, name, state)
-        kept.state = state
+        kept.state, kept.since_us = state, seen_us
 
     def _put_state(self, now_us: int, name: str, state: State) -> None:
         self._engine.core.put_document(now_us, STATE_DOCUMENT, name, msgspec.json.encode(state))

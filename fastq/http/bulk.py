@@ -104,13 +104,13 @@ class BulkRoutes:
     def __init__(self, bulk: Bulk) -> None:
         self._bulk = bulk
 
-    async def cancel(self, req: Request, resp: Response) -> None:
+    async def cancel_many(self, req: Request, resp: Response) -> None:
         await self._run("cancel", req, resp)
 
-    async def redrive(self, req: Request, resp: Response) -> None:
+    async def redrive_many(self, req: Request, resp: Response) -> None:
         await self._run("redrive", req, resp)
 
-    async def delete(self, req: Request, resp: Response) -> None:
+    async def delete_many(self, req: Request, resp: Response) -> None:
         await self._run("delete", req, resp)
 
     async def _run(self, action: str, req: Request, resp: Response) -> None:
@@ -126,7 +126,7 @@ class BulkRoutes:
                 "POST",
                 f"/jobs/{action}",
                 "jobs:submit",
-                getattr(self, action),
+                getattr(self, f"{action}_many"),
                 _MEANING[action],
                 (Answer(200, "so many were changed", BulkDone), *CHANGES),
                 BulkBody,

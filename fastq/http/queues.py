@@ -105,7 +105,7 @@ class QueueRoutes:
     def __init__(self, queues: Queues, bulk: Bulk) -> None:
         self._queues, self._bulk = queues, bulk
 
-    async def list(self, req: Request, resp: Response) -> None:
+    async def page(self, req: Request, resp: Response) -> None:
         query = read_query(req, QueuesQuery)
         page, cursor = await self._queues.list(query.cursor, query.limit)
         answer: dict[str, Any] = {"queues": [shown(queue) for queue in page]}
@@ -145,7 +145,7 @@ class QueueRoutes:
                 "GET",
                 "/queues",
                 "jobs:read",
-                self.list,
+                self.page,
                 "List the queues that have jobs or settings",
                 (Answer(200, "a page of them", QueuesShown),),
                 query=QueuesQuery,

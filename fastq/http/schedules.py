@@ -154,7 +154,7 @@ class ScheduleRoutes:
     def __init__(self, schedules: Schedules, now_us: Callable[[], int]) -> None:
         self._schedules, self._now_us = schedules, now_us
 
-    async def list(self, req: Request, resp: Response) -> None:
+    async def list_all(self, req: Request, resp: Response) -> None:
         found = await self._schedules.list(req.context.principal)
         _answer(resp, {"schedules": [shown(name, kept) for name, kept in found]})
 
@@ -183,7 +183,7 @@ class ScheduleRoutes:
                 "GET",
                 "/schedules",
                 MANAGE,
-                self.list,
+                self.list_all,
                 "List the schedules: a client key its owner's",
                 (Answer(200, "all of them", SchedulesShown),),
             ),

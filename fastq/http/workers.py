@@ -67,7 +67,7 @@ class WorkerRoutes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def list(self, req: Request, resp: Response) -> None:
+    async def list_all(self, req: Request, resp: Response) -> None:
         who = req.context.principal
         jobs, complete = self._engine.running(who, LEASES_SHOWN)
         held: dict[str, list[JobView]] = {}
@@ -93,7 +93,7 @@ class WorkerRoutes:
                 "GET",
                 "/workers",
                 "jobs:read",
-                self.list,
+                self.list_all,
                 "Who holds which jobs, and when each worker was last heard of",
                 (Answer(200, "the leases that the caller may see, by worker", WorkersShown),),
             )
