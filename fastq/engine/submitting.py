@@ -29,7 +29,7 @@ class Submitting(Life):
         await self._accept_submit(bytes_of(command))
         now_us = self._clock.now_us()
         payload, max_retries, priority, run_at_us, queue, options = self._job_of(command, now_us)
-        try:
+        async with self._commits:
             with self._change():
                 return self.core.submit(
                     now_us,
@@ -42,8 +42,6 @@ class Submitting(Life):
                     queue=queue,
                     options=options,
                 )
-        finally:
-            await self._commits.settled()
 
     async def submit_many(
         self, who: Principal, commands: Sequence[Submit], idempotency_key: str = "", body_digest: int = 0
@@ -56,7 +54,7 @@ class Submitting(Life):
         await self._accept_submit(sum(bytes_of(command) for command in commands))
         now_us = self._clock.now_us()
         jobs = [self._job_of(command, now_us) for command in commands]
-        try:
+        async with self._commits:
             with self._change():
                 if not idempotency_key:
                     return self.core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id), False
@@ -71,8 +69,6 @@ class Submitting(Life):
                     body_digest=body_digest,
                 )
                 return stored, repeated
-        finally:
-            await self._commits.settled()
 
     def _job_of(self, command: Submit, now_us: int) -> NewJob:
         """A job as the core takes it, with what the server decides."""
