@@ -50,13 +50,11 @@ class Acking(Life):
     async def report(self, who: Principal, job_id: str, token: str, percent: int, note: str) -> bool:
         """How far an attempt has come; whether the job is to be cancelled. Raises JobNotFound, LeaseLost."""
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        try:
+        async with self._commits:
             job = self._job_seen(who, job_id)
             with self._change():
                 self.core.report(self._clock.now_us(), job_id, token, percent, note)
             return job.cancel_requested
-        finally:
-            await self._commits.settled()
 
     def _ack_of(self, ack: Ack) -> _core.Ack:
         """An ack as the core takes it. The original's: an error text makes it an error."""

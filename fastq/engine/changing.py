@@ -16,12 +16,10 @@ class Changing(Life):
             JobNotFound, JobFinished.
         """
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        try:
+        async with self._commits:
             self._own_job(who, job_id)
             with self._change():
                 return self.core.cancel(self._clock.now_us(), job_id, force=force, key_id=who.key_id)
-        finally:
-            await self._commits.settled()
 
     async def redrive(self, who: Principal, job_id: str) -> str:
         """Let a DEAD job run again at once, its attempts counted from 0; its state then.
@@ -31,13 +29,11 @@ class Changing(Life):
         """
         self._accept_work()
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=1)
-        try:
+        async with self._commits:
             self._own_job(who, job_id)
             with self._change():
                 self.core.redrive(self._clock.now_us(), job_id, key_id=who.key_id)
             return self.core.job(self._clock.now_us(), job_id).state
-        finally:
-            await self._commits.settled()
 
     async def edit(self, who: Principal, job_id: str, edit: Edit) -> str:
         """Change a job that does not run and is not finished, or is DEAD; its state then.
@@ -46,7 +42,7 @@ class Changing(Life):
             JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull.
         """
         self._accept_work()
-        try:
+        async with self._commits:
             while True:
                 place = self._own_job(who, job_id).place
                 (record,) = await self._commits.records([place])
@@ -68,15 +64,11 @@ class Changing(Life):
                     )
                 if edited:
                     return self.core.job(now_us, job_id).state
-        finally:
-            await self._commits.settled()
 
     async def delete(self, who: Principal, job_id: str) -> None:
         """Remove a job. Raises JobNotFound, JobRunning."""
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        try:
+        async with self._commits:
             self._own_job(who, job_id)
             with self._change():
                 self.core.delete(self._clock.now_us(), [job_id])
-        finally:
-            await self._commits.settled()

@@ -20,8 +20,8 @@ from fastq.workers import LastSeen
 if TYPE_CHECKING:
     from fastq._core import Place
 
-SLICE = 1000  # how many delayed jobs become due, or finished jobs go, before other work gets its turn
-EXPIRY_SLICE = 100  # the same of leases and jobs that run out: each is a record
+SLICE = 1000  # how many leases expire, delayed jobs become due, or finished jobs go, before other work gets its turn
+EXPIRY_PIECE = 20  # how many leases expire between two looks at whether there is room
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
 
 
@@ -217,14 +217,14 @@ class Life:
 
     def _forget_finished(self) -> None:
         options = self.options
-        if not self._tail.has_room(4 * SLICE * 8 + ROOM_BYTES_SMALL, 0):
-            return
         now_us = self._clock.now_us()
         acked_ms, dead_ms = options.retention_acked_ms, options.retention_dead_ms
         kept = (("ACKED", acked_ms), ("DEAD", dead_ms), ("EXPIRED", acked_ms), ("CANCELLED", acked_ms))
         gone = 0
         with self._change():
             for state, kept_ms in kept:
+                if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
+                    return
                 gone += self.core.forget(
                     now_us, state, kept_ms, options.finished_jobs_max, options.finished_bytes_max, SLICE
                 )
@@ -241,15 +241,22 @@ class Life:
         self._timer = None
         now_us = self._clock.now_us()
         there_is_more = self.core.advance(now_us, SLICE) == SLICE
-        has_room = self._tail.has_room(EXPIRY_SLICE * _core.CLOSE_RECORD_BYTES, 0)
-        if has_room:
-            with self._change():
-                self.core.expire(now_us, self._jitter, EXPIRY_SLICE)
+        has_room = self._expire(now_us)
         self._commits.kick_soon()
         if there_is_more:
             self._arm(now_us, now_us)
         else:  # without room, expiry is tried again after the check interval
             self._arm(self._next_due_us() if has_room else now_us + self.options.lease_check_ms * 1000, now_us)
+
+    def _expire(self, now_us: int) -> bool:
+        """End up to a slice of leases and jobs whose time is over. False: there was no room for all of them."""
+        with self._change():
+            for _ in range(SLICE // EXPIRY_PIECE):
+                if not self._tail.has_room(EXPIRY_PIECE * _core.CLOSE_RECORD_BYTES, 0):
+                    return False
+                if self.core.expire(now_us, self._jitter, EXPIRY_PIECE) < EXPIRY_PIECE:
+                    break
+        return True
 
     def _watch_timer(self) -> None:
         due_us = self._next_due_us()

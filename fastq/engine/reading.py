@@ -30,11 +30,8 @@ class Reading(Leasing):
 
     async def job(self, who: Principal, job_id: str, *, with_payload: bool = False) -> JobStatus:
         """A job as it is. Raises JobNotFound, also for another owner's job."""
-        try:
+        async with self._commits:
             view = self._job_seen(who, job_id)
-        except JobNotFound:
-            await self._commits.settled()
-            raise
         places = [] if view.close_place is None else [view.close_place]
         if with_payload:
             places.append(view.place)
@@ -49,11 +46,8 @@ class Reading(Leasing):
         self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None, *, with_payload: bool = False
     ) -> JobStatus:
         """The same as soon as the job is finished, or after `wait_ms`, as it is then."""
-        try:
+        async with self._commits:
             finished = self._job_seen(who, job_id).state in FINISHED
-        except JobNotFound:
-            await self._commits.settled()
-            raise
         if not finished and not self.draining:
             await self._end(job_id, wait_ms, connection)
         return await self.job(who, job_id, with_payload=with_payload)
@@ -129,11 +123,8 @@ class Reading(Leasing):
 
     async def history(self, who: Principal, job_id: str) -> JobHistory:
         """What happened to a job. Raises JobNotFound."""
-        try:
+        async with self._commits:
             view = self._job_seen(who, job_id)
-        except JobNotFound:
-            await self._commits.settled()
-            raise
         places = [view.place] if view.history_place is None else [view.place, view.history_place]
         submit, *newest = await self._commits.records(places)
         records = await history_records(self._commits, newest[0] if newest else None)
@@ -142,10 +133,8 @@ class Reading(Leasing):
 
     async def why(self, who: Principal, job_id: str) -> Why:
         """Why a job does not run now. Raises JobNotFound."""
-        try:
+        async with self._commits:
             return self._why(self._job_seen(who, job_id))
-        finally:
-            await self._commits.settled()
 
     def _why(self, job: JobView) -> Why:
         now_us = self._clock.now_us()

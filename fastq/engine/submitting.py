@@ -28,11 +28,28 @@ class Submitting(Life):
         """
         await self._accept_submit(bytes_of(command))
         now_us = self._clock.now_us()
+<<<<<<< HEAD
         try:
             with self._change():
                 return self.submit_within(now_us, command, who.owner_id, who.key_id)
         finally:
             await self._commits.settled()
+=======
+        payload, max_retries, priority, run_at_us, queue, options = self._job_of(command, now_us)
+        async with self._commits:
+            with self._change():
+                return self.core.submit(
+                    now_us,
+                    payload,
+                    owner_id=who.owner_id,
+                    key_id=who.key_id,
+                    max_retries=max_retries,
+                    priority=priority,
+                    run_at_us=run_at_us,
+                    queue=queue,
+                    options=options,
+                )
+>>>>>>> work
 
     def submit_within(self, now_us: int, command: Submit, owner_id: str, key_id: str) -> Submitted:
         """Store a job as a part of a change that has made sure of the room. Raises what the core does."""
@@ -60,7 +77,7 @@ class Submitting(Life):
         await self._accept_submit(sum(bytes_of(command) for command in commands))
         now_us = self._clock.now_us()
         jobs = [self._job_of(command, now_us) for command in commands]
-        try:
+        async with self._commits:
             with self._change():
                 if not idempotency_key:
                     return self.core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id), False
@@ -75,8 +92,6 @@ class Submitting(Life):
                     body_digest=body_digest,
                 )
                 return stored, repeated
-        finally:
-            await self._commits.settled()
 
     def _job_of(self, command: Submit, now_us: int) -> NewJob:
         """A job as the core takes it, with what the server decides."""

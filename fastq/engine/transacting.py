@@ -27,7 +27,7 @@ class Transacting(Submitting, Acking):
         record_bytes = acks_bytes(acks) + len(extends) * _core.SMALL_RECORD_BYTES + sum(map(bytes_of, submits))
         await self._accept_submit(record_bytes)
         now_us = self._clock.now_us()
-        try:
+        async with self._commits:
             if self.is_bounded(who):
                 for job_id in [*(ack.job_id for ack in acks), *(extend.job_id for extend in extends)]:
                     self._job_seen(who, job_id)
@@ -43,8 +43,6 @@ class Transacting(Submitting, Acking):
                     idempotency_key=transaction.idempotency_key,
                     body_digest=transaction.body_digest,
                 )
-        finally:
-            await self._commits.settled()
         until, job = iter(untils), iter(stored)
         answers: list[int | _core.Submitted | None] = []
         for op in transaction.ops:
