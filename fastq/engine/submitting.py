@@ -28,28 +28,9 @@ class Submitting(Life):
         """
         await self._accept_submit(bytes_of(command))
         now_us = self._clock.now_us()
-<<<<<<< HEAD
-        try:
-            with self._change():
-                return self.submit_within(now_us, command, who.owner_id, who.key_id)
-        finally:
-            await self._commits.settled()
-=======
-        payload, max_retries, priority, run_at_us, queue, options = self._job_of(command, now_us)
         async with self._commits:
             with self._change():
-                return self.core.submit(
-                    now_us,
-                    payload,
-                    owner_id=who.owner_id,
-                    key_id=who.key_id,
-                    max_retries=max_retries,
-                    priority=priority,
-                    run_at_us=run_at_us,
-                    queue=queue,
-                    options=options,
-                )
->>>>>>> work
+                return self.submit_within(now_us, command, who.owner_id, who.key_id)
 
     def submit_within(self, now_us: int, command: Submit, owner_id: str, key_id: str) -> Submitted:
         """Store a job as a part of a change that has made sure of the room. Raises what the core does."""
