@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from fastq.bulk import ACTIONS, Bulk, Filter, Order
 from fastq.errors import InvalidRequest
-from fastq.http import answers, bodies
+from fastq.http import answers, bodies, decoding
 from fastq.http.errors import JSON
 from fastq.http.jobs import CHANGES
 from fastq.http.routes import Answer, Route
@@ -76,16 +76,16 @@ def filter_of(fields: JobFilterBody) -> Filter:
         raise InvalidRequest("filter must have at least one member")
     for name in ("queue", "group"):
         if (value := getattr(fields, name)) is not None:
-            bodies.queue_name(value, f"filter.{name}")
+            decoding.queue_name(value, f"filter.{name}")
     text = (fields.q or "").encode()
-    bodies.at_most("filter.q", len(text), TEXT_BYTES_MAX)
+    decoding.at_most("filter.q", len(text), TEXT_BYTES_MAX)
     return Filter(
         states=frozenset() if fields.state is None else frozenset({fields.state}),
         queue=fields.queue or "",
         group=fields.group,
         tag=fields.tag or "",
         text=text,
-        since_us=0 if fields.since is None else bodies.time_us(fields.since, "filter.since"),
+        since_us=0 if fields.since is None else decoding.time_us(fields.since, "filter.since"),
         ids=None if fields.ids is None else tuple(fields.ids),
     )
 
@@ -114,7 +114,7 @@ class BulkRoutes:
         await self._run("delete", req, resp)
 
     async def _run(self, action: str, req: Request, resp: Response) -> None:
-        fields = bodies.decode(await bodies.read_body(req, bodies.BODY_BYTES_MAX), _BULK)
+        fields = decoding.decode(await decoding.read_body(req, bodies.BODY_BYTES_MAX), _BULK)
         order = Order(action, filter_of(fields.filter), details={"filter": told(fields.filter)})
         result = await self._bulk.run(req.context.principal, order, dry_run=fields.dry_run)
         resp.content_type = JSON

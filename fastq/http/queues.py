@@ -9,7 +9,7 @@ from falcon.asgi import Request, Response
 from msgspec import Meta
 
 from fastq.bulk import WAITING, Bulk, Filter, Order
-from fastq.http import answers, bodies
+from fastq.http import answers, bodies, decoding
 from fastq.http.bulk import BulkDone
 from fastq.http.errors import JSON
 from fastq.http.jobs import CHANGES
@@ -115,8 +115,8 @@ class QueueRoutes:
         _answer(resp, shown(await self._queues.show(queue)))
 
     async def put(self, req: Request, resp: Response, queue: str) -> None:
-        name = bodies.queue_name(queue, "queue")
-        body = bodies.decode(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX), _SETTINGS)
+        name = decoding.queue_name(queue, "queue")
+        body = decoding.decode(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX), _SETTINGS)
         settings = msgspec.convert(msgspec.to_builtins(body), QueueSettings)
         _answer(resp, shown(await self._queues.put(req.context.principal, name, settings)))
 
@@ -125,7 +125,7 @@ class QueueRoutes:
         resp.status = 204
 
     async def pause(self, req: Request, resp: Response, queue: str) -> None:
-        name = bodies.queue_name(queue, "queue")
+        name = decoding.queue_name(queue, "queue")
         _answer(resp, shown(await self._queues.pause(req.context.principal, name)))
 
     async def resume(self, req: Request, resp: Response, queue: str) -> None:

@@ -13,7 +13,7 @@ from msgspec import Meta
 from fastq.commands import Submit
 from fastq.cron import CRON_CHARACTERS_MAX, ZONE_CHARACTERS_MAX
 from fastq.errors import InvalidRequest
-from fastq.http import answers, bodies
+from fastq.http import answers, bodies, decoding
 from fastq.http.errors import JSON
 from fastq.http.jobs import CHANGES
 from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, Answer, Route
@@ -104,7 +104,7 @@ def read_job(text: bytes, now_us: int) -> Submit:
 
 def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedule:
     """Raises InvalidRequest; not for a cron expression or a zone that cannot be read."""
-    fields = bodies.decode(body, _SCHEDULE)
+    fields = decoding.decode(body, _SCHEDULE)
     job = bytes(fields.job)
     read_job(job, now_us)
     members = orjson.loads(job)
@@ -163,8 +163,8 @@ class ScheduleRoutes:
 
     async def put(self, req: Request, resp: Response, schedule: str) -> None:
         who = req.context.principal
-        name = bodies.queue_name(schedule, "schedule")
-        body = await bodies.read_body(req, bodies.BODY_BYTES_MAX)
+        name = decoding.queue_name(schedule, "schedule")
+        body = await decoding.read_body(req, bodies.BODY_BYTES_MAX)
         kept = await self._schedules.put(who, name, schedule_of(body, who.owner_id, who.key_id, self._now_us()))
         _answer(resp, shown(name, kept))
 
