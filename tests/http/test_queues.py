@@ -22,7 +22,7 @@ ALL: dict[str, Any] = {
     "retention": {"acked_ms": 0, "dead_ms": 1_000, "max": 10},
     "max_depth": 3,
 }
-NONE = {name: None for name in ALL} | {"paused": False, "fair": False}
+NONE = dict.fromkeys(ALL) | {"paused": False, "fair": False}
 
 
 async def put(world: World, queue: str, **settings: Any) -> dict[str, Any]:
@@ -104,13 +104,13 @@ async def test_bad_parameters(world: World, query: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"paused": "yes"}, "invalid JSON: paused must be bool"),
+        ({"paused": "yes"}, "invalid JSON: paused must be true or false"),
         ({"concurrency": 0}, "concurrency must be >= 1"),
         ({"lease_ms": 999}, "lease_ms must be >= 1000"),
         ({"lease_ms": 43_200_001}, "lease_ms must be <= 43200000"),
         ({"rate_limit": {"n": 0, "per_ms": 1}}, "rate_limit.n must be >= 1"),
         ({"rate_limit": {"n": 1}}, "rate_limit.per_ms is required"),
-        ({"rate_limit": {"n": 1, "per_ms": 1, "burst": 2}}, "unknown field: burst"),
+        ({"rate_limit": {"n": 1, "per_ms": 1, "burst": 2}}, "unknown field: rate_limit.burst"),
         ({"backoff": {"factor": 0.5}}, "backoff.factor must be >= 1"),
         ({"retention": {"dead_ms": -1}}, "retention.dead_ms must be >= 0"),
         ({"max_depth": 1_000_000_001}, "max_depth must be <= 1000000000"),
@@ -214,7 +214,8 @@ async def test_purge_removes_what_waits_and_nothing_else(world: World) -> None:
     assert (await world.call("admin", "DELETE", "/queues/q")).json["code"] == "queue_has_jobs"
     reply = await world.call("admin", "POST", "/queues/q/purge")
     assert (reply.status, reply.json) == (200, {"matched": 5, "changed": 5, "complete": True})
-    assert [(await world.show(job))["state"] for job in (running_id, acked_id, other_id)] == ["RUNNING", "ACKED", "READY"]
+    states = [(await world.show(job))["state"] for job in (running_id, acked_id, other_id)]
+    assert states == ["RUNNING", "ACKED", "READY"]
     assert (await world.call("admin", "POST", "/queues/q/purge")).json["changed"] == 0
     assert (await world.call("admin", "POST", "/queues/absent/purge")).status == 404
     await world.call("worker", "POST", f"/jobs/{running_id}/ack", {"lease_token": leased[0]["lease_token"]})
@@ -249,7 +250,6 @@ async def test_settings_hold_after_a_restart() -> None:
         await put(world, "gone")
         await world.call("admin", "DELETE", "/queues/gone")
         log = world.log.crash()
-        world.log.release()
     async with running(log=log) as world:
         assert (await world.call("client", "GET", "/queues/mail")).json["settings"] == ALL
         assert [queue["name"] for queue in (await world.call("client", "GET", "/queues")).json["queues"]] == [

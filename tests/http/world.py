@@ -136,9 +136,14 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def running(roles: Mapping[str, str] = ROLES, **options: Any) -> AsyncIterator[World]:
-    """A server that listens, with a key for each of `roles`. `options` are the engine's."""
-    hands, log = Hands(), MemoryLog()
+async def running(
+    roles: Mapping[str, str] = ROLES, log: MemoryLog | None = None, **options: Any
+) -> AsyncIterator[World]:
+    """A server that listens, with a key for each of `roles`; on a log that a crash left, or a new one.
+
+    `options` are the engine's.
+    """
+    hands, log = Hands(), log or MemoryLog()
     engine = Engine(log, EngineOptions(**options), lambda: 0.5)
     engine.open()
     failures: list[BaseException] = []
