@@ -105,5 +105,6 @@ def restore(source: IO[bytes], directory: Path) -> None:
     counts = core.counts()
     states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state.isupper())
     print(f"{directory}: {counts['jobs']:,} jobs" + (f" ({states})" if states else ""))
-    print(f"everything up to frame {manifest.last_seq:,}, {manifest.segment_bytes:,} bytes; start it with WAL_DIR={directory}")
+    everything = f"everything up to frame {manifest.last_seq:,}, {manifest.segment_bytes:,} bytes"
+    print(f"{everything}; start it with WAL_DIR={directory}")
     print("If the server that it is a backup of still runs, stop it first: see docs/operations.md", file=sys.stderr)

@@ -119,7 +119,7 @@ class LogCopy:
             raise LogDamaged(f"{path}: offset {end}: frame {self._next_seq} is not sound; see `fastq log check`")
         kept = data[: end + head.align]
         last_crc = FIRST_FRAME.unpack_from(kept, end)[1] if why == "seal" else self._prev_crc
-        # A seal that knows of later frames was put there by a later start, when it shortened the segment. None is needed.
+        # A seal that knows of later frames is a later start's, which shortened the segment. None is needed.
         if self.is_done or why != "seal" or proven_seq > self._last_seq:
             kept[end:] = bytes(head.align)
         if self.is_done:
