@@ -15,7 +15,8 @@ from pathlib import Path
 
 from fastq._core import Core, Tail, known_job
 from fastq.errors import LogDamaged, RepairRefused, UnsupportedFormat
-from fastq.log._flusher import CLOSED, FRAME_HEAD_BYTES, fill_head, scan_frames
+from fastq.log._flusher import CLOSED, FRAME_HEAD_BYTES, SEAL, fill_head, scan_frames
+from fastq.log.backup import write_end
 from fastq.log.check import COPY, ITSELF, Losses, empty_core, losses_from, read_whole
 from fastq.log.recovery import FIRST_FRAME, apply_frame, beginning, read_log
 from fastq.log.segments import (
@@ -203,11 +204,12 @@ def _follow(directory: Path, limit: int) -> Cut:
 
 
 def _changed(directory: Path, cut: Cut, more: bytes) -> dict[int, bytes]:
-    """The segments that have to change. A seal that knows of frames that are given up makes place for zeros."""
+    """The segments that have to change. A later start's seal that knows of frames that are given up is made anew."""
     changed = {}
     for head, offset in cut.seals:
         data = bytearray(SegmentReader(directory).read(head.number))
-        data[offset : offset + head.align] = bytes(head.align)
+        seq, prev_crc = FIRST_FRAME.unpack_from(data, offset)
+        write_end(memoryview(data)[offset : offset + head.align], head, seq, prev_crc, SEAL)
         changed[head.number] = bytes(data)
     return changed | {cut.head.number: _cut_segment(directory, cut, more)}
 
@@ -219,10 +221,7 @@ def _cut_segment(directory: Path, cut: Cut, more: bytes) -> bytes:
     if more:
         last_seq, prev_crc = last_seq + 1, int.from_bytes(more[FRAME_HEAD_BYTES - 4 : FRAME_HEAD_BYTES], "little")
     closing = bytearray(align)
-    fill_head(
-        closing, seq=last_seq, durable_seq=last_seq, epoch=cut.head.epoch, salt=cut.head.salt, segment=cut.head.number,
-        record_bytes=0, count=0, prev_crc=prev_crc, flags=CLOSED,
-    )  # fmt: skip
+    write_end(memoryview(closing), cut.head, last_seq, prev_crc, CLOSED)
     head = replace(cut.head, file_bytes=len(kept) + align, synced_seq=min(cut.head.synced_seq, last_seq))
     return head.pack() + kept[HEAD_BYTES:] + closing
 
