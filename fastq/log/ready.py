@@ -58,6 +58,7 @@ class ReadySegments:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
         self._durable_seq: int | None = None
         self._first = self._drop_before = first_segment
+        self._held: int | None = None  # a backup still reads this segment and those after it
         self._work: asyncio.Future[int | None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -76,6 +77,19 @@ class ReadySegments:
         self._drop_before = segment
         self._go_on()
 
+    def hold(self, segment: int | None) -> None:
+        """Keep this segment and those after it, whatever `drop_before` says, until told otherwise. None: no more."""
+        self._held = segment
+        self._go_on()
+
+    @property
+    def held_back(self) -> int:
+        """How many segments are there only because they are held."""
+        return self._drop_before - max(self._first, self._may_drop_before())
+
+    def _may_drop_before(self) -> int:
+        return self._drop_before if self._held is None else min(self._drop_before, self._held)
+
     def _go_on(self) -> None:
         if self._work is not None or self._stopping.is_set():
             return
@@ -85,8 +99,8 @@ class ReadySegments:
                 self._thread, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq
             )
             self._work.add_done_callback(self._shortened)
-        elif self._drop_before > self._first:
-            first, self._first = self._first, self._drop_before
+        elif (drop_before := self._may_drop_before()) > self._first:
+            first, self._first = self._first, drop_before
             self._work = self._loop.run_in_executor(self._thread, drop_segments, self._directory, first, self._first)
             self._work.add_done_callback(self._dropped)
         elif self._retry is not None:
