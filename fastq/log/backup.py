@@ -18,7 +18,7 @@ from typing import IO
 
 from fastq.errors import BackupDamaged, LogDamaged, WouldOverwrite
 from fastq.log._flusher import CLOSED, crc32c, fill_head, scan_frames
-from fastq.log.recovery import FIRST_FRAME, beginning
+from fastq.log.recovery import beginning, named_at
 from fastq.log.segments import (
     HEAD_BYTES,
     IDENTITY_FILE,
@@ -118,7 +118,7 @@ class LogCopy:
             path = segment_path(self._directory, number)
             raise LogDamaged(f"{path}: offset {end}: frame {self._next_seq} is not sound; see `fastq log check`")
         kept = data[: end + head.align]
-        last_crc = FIRST_FRAME.unpack_from(kept, end)[1] if why == "seal" else self._prev_crc
+        last_crc = named_at(kept, end)[1] if why == "seal" else self._prev_crc
         # A seal that knows of later frames is a later start's, which shortened the segment. None is needed.
         if self.is_done or why != "seal" or proven_seq > self._last_seq:
             kept[end:] = bytes(head.align)
