@@ -18,7 +18,7 @@ from typing import IO
 
 from fastq.errors import BackupDamaged, LogDamaged, WouldOverwrite
 from fastq.log._flusher import CLOSED, SEAL, crc32c, fill_head, scan_frames
-from fastq.log.recovery import FIRST_FRAME, beginning
+from fastq.log.recovery import beginning, named_at
 from fastq.log.segments import (
     HEAD_BYTES,
     IDENTITY_FILE,
@@ -119,7 +119,7 @@ class LogCopy:
             path = segment_path(self._directory, number)
             raise LogDamaged(f"{path}: offset {end}: frame {self._next_seq} is not sound; see `fastq log check`")
         kept = data[: end + head.align]
-        last_crc = FIRST_FRAME.unpack_from(kept, end)[1] if why == "seal" else self._prev_crc
+        last_crc = named_at(kept, end)[1] if why == "seal" else self._prev_crc
         if self.is_done:
             kept[:HEAD_BYTES] = replace(head, file_bytes=len(kept)).pack()
             write_end(kept[end:], head, self._last_seq, last_crc, CLOSED)
@@ -131,7 +131,7 @@ class LogCopy:
 
 
 def write_end(block: memoryview, head: SegmentHead, last_seq: int, last_crc: int, flags: int) -> None:
-    """Make `block`, the `align` bytes behind the last frame of a segment, its seal, or the end of a log that was closed.
+    """Make `block`, the `align` bytes behind the last frame of a segment, its seal, or the end of a closed log.
 
     Args:
         last_seq, last_crc: that frame's sequence number and head_crc.

@@ -18,7 +18,7 @@ from fastq.errors import LogDamaged, RepairRefused, UnsupportedFormat
 from fastq.log._flusher import CLOSED, FRAME_HEAD_BYTES, SEAL, fill_head, scan_frames
 from fastq.log.backup import write_end
 from fastq.log.check import COPY, ITSELF, Losses, empty_core, losses_from, read_whole
-from fastq.log.recovery import FIRST_FRAME, apply_frame, beginning, read_log
+from fastq.log.recovery import apply_frame, beginning, named_at, read_log
 from fastq.log.segments import (
     HEAD_BYTES,
     IDENTITY_FILE,
@@ -188,7 +188,7 @@ def _follow(directory: Path, limit: int) -> Cut:
         )  # fmt: skip
         if why == "format":
             raise UnsupportedFormat(f"{segment_path(directory, head.number)}: offset {end}: a later log format")
-        last_crc = FIRST_FRAME.unpack_from(data, end)[1] if why == "seal" else prev_crc
+        last_crc = named_at(data, end)[1] if why == "seal" else prev_crc
         known_later = tuple((sealed, at) for sealed, at, seq in seals if seq >= next_seq)
         cut = Cut(head, end, next_seq, last_crc, known_later)
         if why == "seal":
@@ -208,8 +208,8 @@ def _changed(directory: Path, cut: Cut, more: bytes) -> dict[int, bytes]:
     changed = {}
     for head, offset in cut.seals:
         data = bytearray(SegmentReader(directory).read(head.number))
-        seq, prev_crc = FIRST_FRAME.unpack_from(data, offset)
-        write_end(memoryview(data)[offset : offset + head.align], head, seq, prev_crc, SEAL)
+        next_seq, last_crc = named_at(memoryview(data), offset)
+        write_end(memoryview(data)[offset : offset + head.align], head, next_seq - 1, last_crc, SEAL)
         changed[head.number] = bytes(data)
     return changed | {cut.head.number: _cut_segment(directory, cut, more)}
 
