@@ -13,7 +13,7 @@ from fastq.clock import Clock
 from fastq.commands import ERROR_BYTES_KEPT, LEASED_BYTES_MAX, Ack, Connection, Lease, Principal, Submit
 from fastq.committer import Committer
 from fastq.errors import ApiError, CleanerBehind, CoreFailed, Draining, JobNotFound
-from fastq.log import Log, Opened
+from fastq.log import Backup, Log, Opened
 from fastq.results import JobStatus, LeasedJob
 from fastq.waiters import Waiter, WaitList
 
@@ -361,6 +361,11 @@ class Engine:
     @property
     def disk_full(self) -> bool:
         return self._log.disk_full
+
+    def backup(self) -> Backup:
+        """A copy of everything that was answered so far. Raises Draining, BackupRefused."""
+        self._accept_work()
+        return self._log.backup()
 
     # --- pieces -------------------------------------------------------------------------------------------------------
 
