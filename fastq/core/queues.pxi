@@ -375,7 +375,7 @@ cdef int charge(Queue* queue, Group* group) noexcept:
     if queue.rate_n:
         queue.credit -= queue.rate_per_us
     if queue.fair:
-        queue.turn = group.turn
+        queue.turn = max(queue.turn, group.turn)  # that of a group that was held back may be long over
         queue.last_turn += 1
         group.turn = queue.last_turn
     return 0
