@@ -3,7 +3,8 @@
 cdef enum:
     QUEUES_ASKED_MAX = 64
     WEIGHTS_KEPT = 1000             # sets of weighted queues whose shares are remembered
-    STRIDE = 1 << 20
+
+cdef uint64_t STRIDE = <uint64_t>1 << 32    # so long that the rest of a division by a weight is too little to be seen
 
 
 cdef struct NameUse:

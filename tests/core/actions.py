@@ -253,7 +253,7 @@ def watch(world: World, draw: Draw) -> None:
             world.unwatch(job.job_id)
 
 
-def configure_queue(world: World, draw: Draw) -> None:
+def configure_queue(world: World, draw: Draw, name: str = "") -> None:
     rate_n = draw.pick([0, 0, 0, 1, 3])
     settings = Settings(
         paused=draw.pick([True, False, False, False, False]),
@@ -269,7 +269,7 @@ def configure_queue(world: World, draw: Draw) -> None:
         finished_max=draw.pick([-1, -1, 0, 2]),
         max_depth=draw.pick([0, 0, 0, 8]),
     )
-    world.configure_queue(draw.pick([*QUEUES, "none"]), draw.pick([settings, settings, settings, None]))
+    world.configure_queue(name or draw.pick([*QUEUES, "none"]), draw.pick([settings, settings, settings, None]))
 
 
 def draws_of(draw: Draw) -> Iterator[float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.core.model_jobs import Backoff, Job
 
-STRIDE = 1 << 20
+STRIDE = 1 << 32
 SHARES_KEPT = 1000
 
 
