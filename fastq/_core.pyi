@@ -594,7 +594,7 @@ class Core:
     # what is there
     @property
     def last_us(self) -> int:
-        """The latest time that any record states; 0 for an empty log."""
+        """The latest time that any record since the last start states; 0 for an empty log."""
     @property
     def database_id(self) -> bytes:
         """Empty before `identify`."""

@@ -100,7 +100,7 @@ cdef int apply_resume(Core core, Reader* r) except -1:
     cdef Run* run
     if r.short:
         return 0
-    saw(core, at_us)
+    core.last_us = at_us  # earlier than before if the operator accepts a clock that was set back
     core.epoch = epoch
     core.next_seq = max(core.next_seq, next_seq)
     for i in range(core.leased.count):

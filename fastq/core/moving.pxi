@@ -384,7 +384,7 @@ cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) 
     if state == RUNNING:
         occupy(core, job.group)
         return heap_push(&core.t, &core.leased, slot)
-    return wait(core, slot, core.last_us)
+    return wait(core, slot, job.created_us)
 
 
 cdef int restore_run(Core core, Run* run, Reader* facts) except -1:
