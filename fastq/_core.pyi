@@ -307,6 +307,10 @@ class LiveDocument:
 class LiveKey:
     """An idempotency key that is still remembered, found where its answer was last written."""
 
+    @property
+    def record_bytes(self) -> int:
+        """What moving it appends."""
+
 @final
 class QueueView:
     """One queue as it is now."""

@@ -11,7 +11,16 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fastq._core import Core, LiveDocument, LiveJob
+from fastq._core import (
+    ATTEMPTS_KEPT,
+    EVENTS_KEPT,
+    HISTORY_BYTES_MAX,
+    Core,
+    LiveDocument,
+    LiveJob,
+    LiveKey,
+    history_of,
+)
 from fastq.committer import Committer
 from fastq.errors import ApiError
 from fastq.log import Log
@@ -20,9 +29,12 @@ if TYPE_CHECKING:
     from fastq._core import Place
 
 PIECE_BYTES = 128 << 10
-RECORD_BYTES_EXTRA = 256  # of a whole job or document, beside the records in it
+RECORD_BYTES_EXTRA = 640  # of a whole job, document or key, beside the records in it
 RETRY_S = 0.1  # after there was no room
+CLOSE = 5  # the type of the record that ends an attempt
 LAG_BYTES_SHARE = 4  # work is slowed when the log is over its bound by a fourth of it
+
+Live = LiveJob | LiveDocument | LiveKey
 
 
 class Cleaner:
@@ -86,25 +98,45 @@ class Cleaner:
         self._progress.set()
         self._progress.clear()
 
-    async def _move(self, piece: list[LiveJob | LiveDocument], frame: memoryview, offset: int) -> None:
+    async def _move(self, piece: list[Live], frame: memoryview, offset: int) -> None:
         """Append what these records say, and wait until it is durable."""
-        elsewhere: list[Place] = []
+        histories = await self._histories([live for live in piece if isinstance(live, LiveJob)])
+        leases = [live.lease_place for live in piece if isinstance(live, LiveJob) and live.lease_place is not None]
+        read = dict(zip(leases, await self._committer.records(leases), strict=True)) if leases else {}
         for live in piece:
+            record_bytes = bytes_of(live)
             if isinstance(live, LiveJob):
-                elsewhere += [place for place in (live.close_place, live.lease_place) if place is not None]
-        read = dict(zip(elsewhere, await self._committer.records(elsewhere), strict=True)) if elsewhere else {}
-        await self._room(sum(bytes_of(live) for live in piece))
-        for live in piece:
+                record_bytes += sum(map(len, histories[live.seq]))
+            await self._room(record_bytes)
+            self.moved_bytes += record_bytes
             if isinstance(live, LiveDocument):
                 self._core.move_document(self._now_us(), live)
+            elif isinstance(live, LiveKey):
+                self._core.move_key(self._now_us(), live)
             else:
                 at = live.place[1] - offset
                 submit = bytes(frame[at : at + live.place[2]])
-                close = None if live.close_place is None else read[live.close_place]
                 lease = None if live.lease_place is None else read[live.lease_place]
-                self._core.move_job(live, submit, close, lease)
-            self.moved_bytes += bytes_of(live)
+                self._core.move_job(live, submit, lease, histories[live.seq])
         await self._committer.settled()
+
+    async def _histories(self, jobs: list[LiveJob]) -> dict[int, list[bytes]]:
+        """Of each job by number, the records of its history that are kept: newest first, at last its CLOSE record."""
+        histories: dict[int, list[bytes]] = {live.seq: [] for live in jobs}
+        at = {live.seq: live.history_place for live in jobs if live.history_place is not None}
+        while at:  # one record further back in all of them at a time
+            found = dict(zip(at, await self._committer.records(list(at.values())), strict=True))
+            before: dict[int, Place | None] = {}
+            for seq, record in found.items():
+                records, previous = history_of(record)
+                histories[seq] += records
+                before[seq] = previous if not is_full(histories[seq]) else None
+            at = {seq: place for seq, place in before.items() if place is not None}
+        for live in jobs:
+            histories[live.seq] = cut(histories[live.seq])
+            if live.close_place is not None and not any(record[0] == CLOSE for record in histories[live.seq]):
+                histories[live.seq] += await self._committer.records([live.close_place])
+        return histories
 
     async def _room(self, record_bytes: int) -> None:
         """Wait until so much can be appended. A full disk leaves the cleaner the last segment: it frees more."""
@@ -116,17 +148,35 @@ class Cleaner:
                 await asyncio.sleep(RETRY_S)
 
 
-def bytes_of(live: LiveJob | LiveDocument) -> int:
-    """What moving it appends, at most."""
+def is_full(history: list[bytes]) -> bool:
+    """Whether nothing older is kept."""
+    attempts = sum(record[0] == CLOSE for record in history)
+    return attempts >= ATTEMPTS_KEPT or len(history) >= EVENTS_KEPT or sum(map(len, history)) >= HISTORY_BYTES_MAX
+
+
+def cut(history: list[bytes]) -> list[bytes]:
+    """What is kept of a history, newest first."""
+    kept: list[bytes] = []
+    for record in history:
+        if is_full(kept):
+            break
+        kept.append(record)
+    return kept
+
+
+def bytes_of(live: Live) -> int:
+    """What moving it appends at most, but for a job's history."""
     if isinstance(live, LiveDocument):
         return live.body_bytes + RECORD_BYTES_EXTRA
-    places = (live.place, live.close_place, live.lease_place)
+    if isinstance(live, LiveKey):
+        return live.record_bytes
+    places = (live.place, live.lease_place)
     return sum(place[2] for place in places if place is not None) + RECORD_BYTES_EXTRA
 
 
-def pieces(live: list[LiveJob | LiveDocument]) -> Iterator[list[LiveJob | LiveDocument]]:
+def pieces(live: list[Live]) -> Iterator[list[Live]]:
     """In order, parts of at most PIECE_BYTES, or of one that is larger."""
-    piece: list[LiveJob | LiveDocument] = []
+    piece: list[Live] = []
     piece_bytes = 0
     for record in live:
         record_bytes = bytes_of(record)

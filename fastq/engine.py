@@ -13,13 +13,13 @@ from fastq.clock import Clock
 from fastq.commands import ERROR_BYTES_KEPT, LEASED_BYTES_MAX, Ack, Connection, Lease, Principal, Submit
 from fastq.committer import Committer
 from fastq.errors import ApiError, CleanerBehind, CoreFailed, Draining, JobNotFound
-from fastq.log import Log, Opened
+from fastq.log import Backup, Log, Opened
 from fastq.results import JobStatus, LeasedJob
 from fastq.waiters import Waiter, WaitList
 
 SLICE = 1000  # how many leases expire, delayed jobs become due, or finished jobs go, before other work gets its turn
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
-EXPIRY_RECORD_BYTES = 64
+EXPIRY_RECORD_BYTES = 272
 NEVER_US = 1 << 62
 LAG_WAIT_S = 1.0  # how long a submit waits for a cleaner that is behind, before it is refused
 
@@ -55,6 +55,10 @@ class Engine:
             jitter: draws from [0, 1): the share of the retry wait's upper bound.
         """
         self.core = _core.Core(log.tail)
+        self.core.configure(
+            lease_ms=options.lease_ms,
+            backoff=(options.backoff_base_ms, options.backoff_factor, options.backoff_cap_ms),
+        )
         self.options = options
         self.draining = False
         self._log = log
@@ -124,7 +128,7 @@ class Engine:
         now_us = self._clock.now_us()
         payload, max_retries, priority, run_at_us, queue = self._job_of(command, now_us)
         with self._change():
-            job_id = self.core.submit(
+            job_id, _ = self.core.submit(
                 now_us,
                 payload,
                 owner_id=who.owner_id,
@@ -141,11 +145,11 @@ class Engine:
         """Store jobs, all of them or none; their ids in order."""
         await self._accept_submit(sum(len(command.payload) + _core.SUBMIT_RECORD_BYTES for command in commands))
         now_us = self._clock.now_us()
-        jobs = [self._job_of(command, now_us) for command in commands]
+        jobs: list[_core.NewJob] = [(*self._job_of(command, now_us), None) for command in commands]
         with self._change():
-            ids = self.core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id)
+            stored = self.core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id)
         await self._commits.settled()
-        return ids
+        return [job_id for job_id, _ in stored]
 
     def _job_of(self, command: Submit, now_us: int) -> tuple[bytes, int, int, int, str]:
         """A job as the core takes it, with what the server decides."""
@@ -207,7 +211,7 @@ class Engine:
                 now_us,
                 list(command.queues),
                 command.limit,
-                lease_ms=command.lease_ms or self.options.lease_ms,
+                lease_ms=command.lease_ms or 0,
                 key_id=who.key_id,
                 worker_id=command.worker_id,
                 legacy=not command.had_body,
@@ -276,13 +280,17 @@ class Engine:
         )
         self._commits.need_room(room_bytes + ROOM_BYTES_SMALL, spare_segments=0)
         now_us = self._clock.now_us()
-        acks = [
-            (ack.job_id, ack.lease_token, ack.result, ack.error, self._retry_at_of(ack, now_us)) for ack in commands
-        ]
+        acks = [self._ack_of(ack) for ack in commands]
         with self._change():
             refusals = self.core.ack_many(now_us, acks, key_id=who.key_id)
         await self._commits.settled()
         return refusals
+
+    def _ack_of(self, ack: Ack) -> _core.Ack:
+        """An ack as the core takes it, with the jitter that its retry would need."""
+        outcome, wait_ms = "error" if ack.error else "ok", -1 if ack.retry_after_ms is None else ack.retry_after_ms
+        jitter = self._jitter() if ack.error and wait_ms < 0 else 0.0
+        return ack.job_id, ack.lease_token, outcome, ack.result, ack.error, "", wait_ms, jitter
 
     async def extend(self, job_id: str, token: str, lease_ms: int) -> int:
         """Let a lease last `lease_ms` from now; its deadline. Raises JobNotFound, LeaseLost."""
@@ -304,8 +312,9 @@ class Engine:
         except JobNotFound:
             await self._commits.settled()
             raise
-        result, error = None, "lease_expired" if view.expired else ""
-        if view.close_place is None or view.expired:
+        expired = view.outcome == "lease_expired"
+        result, error = None, "lease_expired" if expired else ""
+        if view.close_place is None or expired:
             await self._commits.settled()
         else:
             (record,) = await self._commits.records([view.close_place])
@@ -353,6 +362,11 @@ class Engine:
     def disk_full(self) -> bool:
         return self._log.disk_full
 
+    def backup(self) -> Backup:
+        """A copy of everything that was answered so far. Raises Draining, BackupRefused."""
+        self._accept_work()
+        return self._log.backup()
+
     # --- pieces -------------------------------------------------------------------------------------------------------
 
     def _accept_work(self) -> None:
@@ -384,33 +398,20 @@ class Engine:
 
     def _forget_finished(self) -> None:
         options = self.options
-        if not self._tail.has_room(2 * SLICE * 8 + ROOM_BYTES_SMALL, 0):
-            return
         now_us = self._clock.now_us()
         gone = 0
-        with self._change():
-            for state, kept_ms in (("ACKED", options.retention_acked_ms), ("DEAD", options.retention_dead_ms)):
+        for state in ("ACKED", "DEAD", "EXPIRED", "CANCELLED"):
+            if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
+                return
+            kept_ms = options.retention_dead_ms if state == "DEAD" else options.retention_acked_ms
+            with self._change():
                 gone += self.core.forget(
-                    now_us, state, now_us - kept_ms * 1000, options.finished_jobs_max, options.finished_bytes_max, SLICE
+                    now_us, state, kept_ms, options.finished_jobs_max, options.finished_bytes_max, SLICE
                 )
         if gone >= SLICE:
             self._commits.kick_soon()  # there may be more
 
     # --- time ---------------------------------------------------------------------------------------------------------
-
-    def _retry_at_of(self, ack: Ack, now_us: int) -> Callable[[int], int]:
-        """When the job may run again if this ack fails it, by the number of the attempt."""
-        wait_ms = ack.retry_after_ms
-        if wait_ms is not None:
-            return lambda _: now_us + wait_ms * 1000
-        return lambda attempt: self._retry_at(now_us, attempt)
-
-    def _retry_at(self, now_us: int, attempt: int) -> int:
-        """Exponential backoff with full jitter, capped. The chosen time goes into the record, so a replay is exact."""
-        options = self.options
-        exponent = min(attempt - 1, 64)
-        bound_ms = min(options.backoff_cap_ms, options.backoff_base_ms * options.backoff_factor**exponent)
-        return now_us + int(bound_ms * 1000 * self._jitter())
 
     def _tick(self) -> None:
         """Do what is due; go on in the next turn of the loop while there is more than a slice of it."""
@@ -419,7 +420,7 @@ class Engine:
         due_us = now_us if self.core.advance(now_us, SLICE) == SLICE else NEVER_US
         if self._tail.has_room(SLICE * EXPIRY_RECORD_BYTES, 0):
             with self._change():
-                self.core.expire(now_us, lambda attempt: self._retry_at(now_us, attempt), SLICE)
+                self.core.expire(now_us, self._jitter, SLICE)
             due_us = min(due_us, self.core.next_due_us())
         self._commits.kick_soon()
         self._arm(due_us, now_us)  # without room, expiry is tried again after the check interval

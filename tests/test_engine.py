@@ -168,14 +168,6 @@ def test_delayed_jobs_become_due_by_themselves() -> None:
     asyncio.run(run())
 
 
-def test_the_retry_wait_is_drawn_below_a_bound_that_grows_to_its_cap() -> None:
-    options = EngineOptions(backoff_base_ms=1000, backoff_factor=2, backoff_cap_ms=5000)
-    engine = Engine(MemoryLog(), options, lambda: 0.999_999)
-    waits_ms = [round(engine._retry_at(0, attempt) / 1000) for attempt in (1, 2, 3, 4, 1000)]
-    assert waits_ms == [1000, 2000, 4000, 5000, 5000]
-    assert Engine(MemoryLog(), options, lambda: 0.0)._retry_at(7, 9) == 7
-
-
 def test_owners_see_their_own_jobs_only() -> None:
     async def run(isolated: bool) -> None:
         async with running(options=EngineOptions(owner_isolation=isolated)) as r:

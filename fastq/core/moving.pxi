@@ -28,6 +28,7 @@ cdef class LiveKey:
     """An idempotency key that is still remembered, by a record that was found."""
     cdef uint64_t key[2]
     cdef uint32_t segment
+    cdef readonly uint32_t record_bytes # of the record that states it
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
@@ -99,6 +100,9 @@ cdef int find_live_key(Core core, uint64_t* key, uint32_t segment, list found) e
         live.key[0] = key[0]
         live.key[1] = key[1]
         live.segment = segment
+        live.record_bytes = RECORD_HEAD_BYTES + 49
+        if remembered_at(&core.t, i).seq == 0:
+            live.record_bytes += 17 * len(core.answers[key0, key1])
         found.append(live)
     return 0
 

@@ -17,6 +17,7 @@ from fastq.auth import Authenticator
 from fastq.engine import Engine
 from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
 from fastq.http.api_keys import ApiKeys
+from fastq.http.backups import Backups
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
 from fastq.http.jobs import Jobs
 from fastq.http.openapi import document
@@ -144,6 +145,7 @@ class Api(falcon.asgi.App[Request, Response]):
 def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api:
     """The API over an engine that has started. Raises StartError if a route does not declare who may call it."""
     status = Status(engine)
-    routes = [*status.routes(), *Jobs(engine).routes(), *ApiKeys(engine, options.keys).routes()]
+    keys = ApiKeys(engine, options.keys)
+    routes = [*status.routes(), *Jobs(engine).routes(), *keys.routes(), *Backups(engine).routes()]
     status.document = document(routes)
     return Api(routes, auth, RequestIds(options.instance))
