@@ -11,22 +11,21 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fastq._core import Core, LiveDocument, LiveJob, LiveKey
+from fastq._core import Core, LiveDocument, LiveJob, LiveKey, history_of
 from fastq.committer import Committer
 from fastq.errors import ApiError
-from fastq.history import history_records
+from fastq.history import CLOSE, cut, is_full
 from fastq.log import Log
 
 if TYPE_CHECKING:
     from fastq._core import Place
 
-Live = LiveJob | LiveDocument | LiveKey
-
 PIECE_BYTES = 128 << 10
-ANSWER_BYTES_MAX = 256 << 10  # more than the record of any remembered answer
-RECORD_BYTES_EXTRA = 512  # of a whole job or document, beside the records in it
+RECORD_BYTES_EXTRA = 640  # of a whole job, document or key, beside the records in it
 RETRY_S = 0.1  # after there was no room
 LAG_BYTES_SHARE = 4  # work is slowed when the log is over its bound by a fourth of it
+
+Live = LiveJob | LiveDocument | LiveKey
 
 
 class Cleaner:
@@ -92,31 +91,43 @@ class Cleaner:
 
     async def _move(self, piece: list[Live], frame: memoryview, offset: int) -> None:
         """Append what these records say, and wait until it is durable."""
-        jobs = [live for live in piece if isinstance(live, LiveJob)]
-        elsewhere = {place for job in jobs for place in (job.close_place, job.lease_place, job.history_place) if place}
-        places = list(elsewhere)
-        read = dict(zip(places, await self._committer.records(places), strict=True)) if places else {}
+        histories = await self._histories([live for live in piece if isinstance(live, LiveJob)])
+        leases = [live.lease_place for live in piece if isinstance(live, LiveJob) and live.lease_place is not None]
+        read = dict(zip(leases, await self._committer.records(leases), strict=True)) if leases else {}
         for live in piece:
+            record_bytes = bytes_of(live)
             if isinstance(live, LiveJob):
-                at = live.place[1] - offset
-                await self._move_job(live, bytes(frame[at : at + live.place[2]]), read)
-            elif isinstance(live, LiveDocument):
-                await self._room(bytes_of(live))
+                record_bytes += sum(map(len, histories[live.seq]))
+            await self._room(record_bytes)
+            self.moved_bytes += record_bytes
+            if isinstance(live, LiveDocument):
                 self._core.move_document(self._now_us(), live)
-            else:
-                await self._room(ANSWER_BYTES_MAX)
+            elif isinstance(live, LiveKey):
                 self._core.move_key(self._now_us(), live)
-            self.moved_bytes += bytes_of(live)
+            else:
+                at = live.place[1] - offset
+                submit = bytes(frame[at : at + live.place[2]])
+                lease = None if live.lease_place is None else read[live.lease_place]
+                self._core.move_job(live, submit, lease, histories[live.seq])
         await self._committer.settled()
 
-    async def _move_job(self, live: LiveJob, submit: bytes, read: dict[Place, bytes]) -> None:
-        lease = None if live.lease_place is None else read[live.lease_place]
-        newest = None if live.history_place is None else read[live.history_place]
-        history = await history_records(self._committer, newest)
-        if live.close_place is not None and (close := read[live.close_place]) not in history:
-            history.append(close)
-        await self._room(len(submit) + len(lease or b"") + sum(map(len, history)) + RECORD_BYTES_EXTRA)
-        self._core.move_job(live, submit, lease, history)
+    async def _histories(self, jobs: list[LiveJob]) -> dict[int, list[bytes]]:
+        """Of each job by number, the records of its history that are kept: newest first, at last its CLOSE record."""
+        histories: dict[int, list[bytes]] = {live.seq: [] for live in jobs}
+        at = {live.seq: live.history_place for live in jobs if live.history_place is not None}
+        while at:  # one record further back in all of them at a time
+            found = dict(zip(at, await self._committer.records(list(at.values())), strict=True))
+            before: dict[int, Place | None] = {}
+            for seq, record in found.items():
+                records, previous = history_of(record)
+                histories[seq] += records
+                before[seq] = previous if not is_full(histories[seq]) else None
+            at = {seq: place for seq, place in before.items() if place is not None}
+        for live in jobs:
+            histories[live.seq] = cut(histories[live.seq])
+            if live.close_place is not None and not any(record[0] == CLOSE for record in histories[live.seq]):
+                histories[live.seq] += await self._committer.records([live.close_place])
+        return histories
 
     async def _room(self, record_bytes: int) -> None:
         """Wait until so much can be appended. A full disk leaves the cleaner the last segment: it frees more."""
@@ -129,12 +140,12 @@ class Cleaner:
 
 
 def bytes_of(live: Live) -> int:
-    """What moving it appends, at most."""
+    """What moving it appends at most, but for a job's history."""
     if isinstance(live, LiveDocument):
         return live.body_bytes + RECORD_BYTES_EXTRA
     if isinstance(live, LiveKey):
-        return RECORD_BYTES_EXTRA
-    places = (live.place, live.close_place, live.lease_place)
+        return live.record_bytes
+    places = (live.place, live.lease_place)
     return sum(place[2] for place in places if place is not None) + RECORD_BYTES_EXTRA
 
 

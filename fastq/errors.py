@@ -379,6 +379,16 @@ class DiskFull(ApiError):
     code = "disk_full"
 
 
+# --- a backup ---------------------------------------------------------------------------------------------------------
+
+
+class BackupRefused(ApiError):
+    """Another backup is under way, or this server's log is not in files."""
+
+    status = 409
+    code = "backup_refused"
+
+
 # --- at the start -----------------------------------------------------------------------------------------------------
 
 
@@ -422,6 +432,24 @@ class LogDamaged(StartError):
     ) -> None:
         super().__init__(message)
         self.segment, self.offset, self.sound_seq, self.durable_seq = segment, offset, sound_seq, durable_seq
+
+
+class BackupDamaged(StartError):
+    """An archive is no backup, was not finished, or is not what was written. The message says which."""
+
+    exit_code = 65
+
+
+class RepairRefused(StartError):
+    """There is nothing to repair, or not in this way. The message says what would be."""
+
+    exit_code = 65
+
+
+class WouldOverwrite(StartError):
+    """A command would write over what is there."""
+
+    exit_code = 73
 
 
 class UnsupportedFormat(StartError):

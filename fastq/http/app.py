@@ -21,6 +21,7 @@ from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
 from fastq.http.api_keys import ApiKeys
 from fastq.http.audit import AuditRoutes
 from fastq.http.bulk import BulkRoutes
+from fastq.http.backups import Backups
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
 from fastq.http.jobs import Jobs
 from fastq.http.openapi import document
@@ -167,6 +168,7 @@ def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api
         *WorkerRoutes(engine).routes(),
         *ApiKeys(engine, options.keys).routes(),
         *AuditRoutes(options.audit).routes(),
+        *Backups(engine).routes(),
     ]
     status.document = document(routes)
     return Api(routes, auth, RequestIds(options.instance))

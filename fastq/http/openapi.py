@@ -133,6 +133,8 @@ def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
     if answer.schemas:
         found = [schemas.of(schema) for schema in answer.schemas]
         response["content"] = {"application/json": {"schema": found[0] if len(found) == 1 else {"anyOf": found}}}
+    elif answer.media_type is not None:
+        response["content"] = {answer.media_type: {}}
     elif answer.text is not None:
         response["content"] = {"text/plain": {"schema": {"type": "string", "const": answer.text}}}
     return response

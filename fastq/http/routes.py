@@ -27,13 +27,14 @@ Responder = Callable[..., Awaitable[None]]
 class Answer:
     """One way in which a route answers. `schema` None is an answer without JSON: `text`, or an empty body.
 
-    A tuple of schemas: the answer is one of them.
+    A tuple of schemas: the answer is one of them. With a media type it is bytes of that type.
     """
 
     status: int
     meaning: str
     schema: Any = None
     text: str | None = None
+    media_type: str | None = None
 
     @property
     def schemas(self) -> tuple[Any, ...]:

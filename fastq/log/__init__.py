@@ -45,6 +45,22 @@ class Opened:
     notes: list[str] = field(default_factory=list)  # one line for a person for each thing out of the ordinary
 
 
+class Backup(Protocol):
+    """A tar archive of a log up to a frame, piece by piece; `fastq.log.backup` says what is in it."""
+
+    def __aiter__(self) -> Backup: ...
+
+    async def __anext__(self) -> bytes:
+        """Some 256 KiB, read off the loop.
+
+        Raises:
+            LogDamaged, OSError: it cannot be finished.
+        """
+
+    async def close(self) -> None:
+        """What it needs of the log may go. Called by itself at its end; whoever stops earlier calls it."""
+
+
 class Log(Protocol):
     """Durable, ordered batches of records."""
 
@@ -111,6 +127,13 @@ class Log(Protocol):
 
     def drop_before(self, segment: int) -> None:
         """Give back every segment before this one. The record that says that they are not needed is durable."""
+
+    def backup(self) -> Backup:
+        """A copy of all that is durable now. No commit waits for it; segments that it needs stay until it was read.
+
+        Raises:
+            BackupRefused: another one is under way, or there is nothing to copy.
+        """
 
     async def close(self) -> None:
         """Wait for the batch under way, then give the lock back. A log that is closed takes nothing more."""

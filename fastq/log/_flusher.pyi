@@ -42,12 +42,14 @@ def scan_frames(
     next_seq: int,
     prev_crc: int,
     stop_seq: int = 0,
+    listed: bool = True,
 ) -> tuple[list[tuple[int, int, int, int, int]], int, int, int, int, str]:
     """Check the frames of a segment from offset `start` on, up to the first that is not sound.
 
     Args:
         data: the whole segment file, from its first byte.
         stop_seq: frames from this one on are not wanted; 0: all are.
+        listed: whether they are wanted as a list, which takes the GIL.
     Returns:
         (frames, end, next_seq, prev_crc, proven_seq, why). A frame is (seq, offset, record_bytes, count, durable_seq).
         `end` is the offset after the last frame with records; proven_seq the highest durable_seq met, 0 if none; `why`

@@ -314,12 +314,13 @@ cdef dict _WORDS = {
 
 
 def scan_frames(data, *, uint64_t start, uint64_t align, uint32_t segment, uint64_t epoch, uint64_t salt,
-                uint64_t next_seq, uint32_t prev_crc, uint64_t stop_seq=0):
+                uint64_t next_seq, uint32_t prev_crc, uint64_t stop_seq=0, bint listed=True):
     """Check the frames of a segment from offset `start` on, up to the first that is not sound.
 
     Args:
         data: the whole segment file, from its first byte.
         stop_seq: frames from this one on are not wanted; 0: all are.
+        listed: whether they are wanted as a list, which takes the GIL.
     Returns:
         (frames, end, next_seq, prev_crc, proven_seq, why). A frame is (seq, offset, record_bytes, count, durable_seq).
         `end` is the offset after the last frame with records; proven_seq the highest durable_seq met, 0 if none; `why`
@@ -344,7 +345,7 @@ def scan_frames(data, *, uint64_t start, uint64_t align, uint32_t segment, uint6
         frames = [
             (scan.marks[i].seq, scan.marks[i].offset, scan.marks[i].record_bytes, scan.marks[i].count,
              scan.marks[i].durable_seq)
-            for i in range(scan.marks_held)
+            for i in range(scan.marks_held if listed else 0)
         ]
     finally:
         free(scan.marks)

@@ -13,6 +13,7 @@ from fastq.log.dump import FrameSeen, GapSeen, walk
 from fastq.log.recovery import Found, apply_frame, check_oldest, read_log
 from fastq.log.segments import SegmentHead, read_head, segment_numbers
 
+ITSELF, COPY = "the job itself", "a copy of the whole job"  # what a loss may be
 SOUND, TORN, DAMAGED, UNKNOWN = "sound", "torn", "damaged", "unknown format"
 
 
@@ -21,8 +22,9 @@ class Losses:
     """What the frames from some sequence on say: it would be lost without them."""
 
     jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)  # job number -> what, in the order of the log
-    job_ids: dict[int, str] = field(default_factory=dict)  # of those that are submitted there
+    job_ids: dict[int, str] = field(default_factory=dict)  # of those that are submitted there, or shortly before
     documents: dict[tuple[int, str], None] = field(default_factory=dict)  # kind and name
+    oldest_segment: int = 0  # that a record there names
     frames: int = 0
     first_seq: int = 0
     last_seq: int = 0
@@ -150,11 +152,14 @@ def losses_from(directory: Path, segment: int, seq: int) -> Losses:
         if isinstance(seen, GapSeen):
             if seen.end > seen.offset:
                 losses.unreadable.append(seen)
-        elif isinstance(seen, FrameSeen) and seen.seq >= seq and not seen.is_copy:
-            losses.frames += 1
-            losses.first_seq = min(losses.first_seq or seen.seq, seen.seq)
-            losses.last_seq = max(losses.last_seq, seen.seq)
-            _add(losses, describe_records(seen.records, head.database_id))
+        elif isinstance(seen, FrameSeen) and not seen.is_copy:
+            described = list(single_records(describe_records(seen.records, head.database_id)))
+            _add_ids(losses, described)
+            if seen.seq >= seq:
+                losses.frames += 1
+                losses.first_seq = min(losses.first_seq or seen.seq, seen.seq)
+                losses.last_seq = max(losses.last_seq, seen.seq)
+                _add(losses, described)
     return losses
 
 
@@ -167,25 +172,29 @@ def single_records(described: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield record
 
 
+def _add_ids(losses: Losses, described: list[dict[str, Any]]) -> None:
+    for record in described:
+        submit = record["records"][0] if record.get("records") else record
+        if "job_id" in submit:
+            losses.job_ids[submit["job"]] = submit["job_id"]
+
+
 def _add(losses: Losses, described: list[dict[str, Any]]) -> None:
-    for record in single_records(described):
+    for record in described:
         if record["type"] == "DOCUMENT" and "name" in record:
             losses.documents[record["kind"], record["name"]] = None
             continue
+        losses.oldest_segment = max(losses.oldest_segment, record.get("oldest_segment", 0))
         what = _what(record)
         for number in record.get("jobs", [record["job"]] if "job" in record else []):
             before = losses.jobs.get(number, ())
             if what not in before:
                 losses.jobs[number] = (*before, what)
-        if record["type"] == "JOB":
-            record = record["records"][0]
-        if "job_id" in record:
-            losses.job_ids[record["job"]] = record["job_id"]
 
 
 def _what(record: dict[str, Any]) -> str:
     """One record in a word or two, the same for all of its kind."""
-    names = {"SUBMIT": "the job itself", "JOB": "a copy of the whole job", "FORGET": "its removal"}
+    names = {"SUBMIT": ITSELF, "JOB": COPY, "FORGET": "its removal"}
     if record["type"] == "CLOSE":
         return f"the end of an attempt ({record.get('outcome', 'damaged')})"
     return names.get(record["type"], f"its {record['type'].lower()}")

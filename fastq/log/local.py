@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastq._core import Tail
-from fastq.errors import LogDamaged, LogFailed
+from fastq.errors import BackupRefused, LogDamaged, LogFailed
 from fastq.log import Opened, Replay, Replayer
 from fastq.log._flusher import Flusher
+from fastq.log.backup import LiveBackup, LogCopy
 from fastq.log.opening import Begun, begin
 from fastq.log.places import PlaceReader
 from fastq.log.ready import ReadySegments
@@ -68,6 +69,7 @@ class LocalLog:
         self._flusher: Flusher | None = None
         self._ready: ReadySegments | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="fastq-read")
+        self._backup: LiveBackup | None = None  # the last one
         self._settled: asyncio.Future[None] | None = None  # what `close` waits for
         self._busy = False
         self._closed = False
@@ -214,7 +216,9 @@ class LocalLog:
 
     async def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
         path = segment_path(self._directory, segment)
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        # Behind the end of an earlier opening's segment lie copies, and it is shortened in the meantime.
+        end = next((ending.offset for ending in self._unsealed if ending.head.number == segment), 0)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ) as data:
             head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
             if head.number != segment:
                 raise LogDamaged(f"{path}: this is segment {head.number} under another's name")
@@ -228,6 +232,24 @@ class LocalLog:
             self._used_bytes -= self._sizes.pop(number)
         self._places.forget_before(segment)
         self._ready.drop_before(segment)
+
+    # --- backup -------------------------------------------------------------------------------------------------------
+
+    def backup(self) -> LiveBackup:
+        assert self._ready is not None
+        if self._backup is not None and not self._backup.is_closed:
+            raise BackupRefused("a backup is under way: one at a time")
+        ready, last_seq, first = self._ready, self._durable_seq, self.oldest_segment
+        ready.hold(first)
+        self._backup = LiveBackup(
+            lambda: LogCopy(self._directory, first, last_seq), last_seq, self._readers, ready.hold, self._must_not_hold
+        )
+        return self._backup
+
+    def _must_not_hold(self) -> str:
+        """Why a backup has to end: never is the disk full of what only it needs."""
+        assert self._ready is not None
+        return "the disk is full" if self.disk_full and self._ready.held_back else ""
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

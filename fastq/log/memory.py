@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastq._core import FRAME_HEAD_BYTES, Tail
-from fastq.errors import LogFailed
-from fastq.log import Opened, Replayer
+from fastq.errors import BackupRefused, LogFailed
+from fastq.log import Backup, Opened, Replayer
 from fastq.log.recovery import apply_frame
 
 if TYPE_CHECKING:
@@ -140,6 +140,9 @@ class MemoryLog:
 
     def drop_before(self, segment: int) -> None:
         self._frames = [frame for frame in self._frames if frame.segment >= segment]
+
+    def backup(self) -> Backup:
+        raise BackupRefused("this server keeps its log in memory: there are no files to copy")
 
     async def close(self) -> None:
         if self._state == "started":

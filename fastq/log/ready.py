@@ -58,6 +58,7 @@ class ReadySegments:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
         self._durable_seq: int | None = None
         self._first = self._drop_before = first_segment
+        self._held: int | None = None  # a backup still reads this segment and those after it
         self._work: asyncio.Future[int | None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -76,21 +77,34 @@ class ReadySegments:
         self._drop_before = segment
         self._go_on()
 
+    def hold(self, segment: int | None) -> None:
+        """Keep this segment and those after it, whatever `drop_before` says, until told otherwise. None: no more."""
+        self._held = segment
+        self._go_on()
+
+    @property
+    def held_back(self) -> int:
+        """How many segments are there only because they are held."""
+        return self._drop_before - max(self._first, self._may_drop_before())
+
+    def _may_drop_before(self) -> int:
+        return self._drop_before if self._held is None else min(self._drop_before, self._held)
+
     def _go_on(self) -> None:
         if self._work is not None or self._stopping.is_set():
             return
-        if self._drop_before > self._first:
-            self._unsealed = [ending for ending in self._unsealed if ending.head.number >= self._drop_before]
-            first, self._first = self._first, self._drop_before
-            self._work = self._loop.run_in_executor(self._thread, drop_segments, self._directory, first, self._first)
-            self._work.add_done_callback(self._dropped)
-        elif self._retry is not None:
-            return
-        elif self._unsealed and self._durable_seq is not None:
+        if self._unsealed and self._durable_seq is not None:
+            # Before anything is dropped: the oldest segment must show where the log begins, also if it holds no frame.
             self._work = self._loop.run_in_executor(
                 self._thread, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq
             )
             self._work.add_done_callback(self._shortened)
+        elif (drop_before := self._may_drop_before()) > self._first:
+            first, self._first = self._first, drop_before
+            self._work = self._loop.run_in_executor(self._thread, drop_segments, self._directory, first, self._first)
+            self._work.add_done_callback(self._dropped)
+        elif self._retry is not None:
+            return
         elif self._tail.segments_offered < READY_SEGMENTS:
             head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
             self._work = self._loop.run_in_executor(self._thread, self._make, head)

@@ -86,6 +86,10 @@ def segment_path(directory: Path, number: int) -> Path:
     return directory / f"segment-{number:08d}"
 
 
+def is_segment_name(name: str) -> bool:
+    return _SEGMENT_NAME.fullmatch(name) is not None
+
+
 def segment_numbers(directory: Path) -> list[int]:
     """The numbers of the segment files there, ascending."""
     names = [_SEGMENT_NAME.fullmatch(entry.name) for entry in os.scandir(directory)]
@@ -244,13 +248,18 @@ def read_identity(directory: Path) -> bytes | None:
     return bytes(database_id)
 
 
+def pack_identity(database_id: bytes) -> bytes:
+    """What the file that names the database holds."""
+    packed = _IDENTITY.pack(IDENTITY_MAGIC, FORMAT, database_id)
+    return packed + _CRC.pack(crc32c(packed))
+
+
 def write_identity(directory: Path, database_id: bytes) -> None:
     """Say that the directory belongs to a database. Durable when this returns."""
-    packed = _IDENTITY.pack(IDENTITY_MAGIC, FORMAT, database_id)
     draft = directory / f"{IDENTITY_FILE}.new"
     fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        write_all(fd, packed + _CRC.pack(crc32c(packed)), 0)
+        write_all(fd, pack_identity(database_id), 0)
         os.fsync(fd)
     finally:
         os.close(fd)
