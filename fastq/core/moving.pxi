@@ -228,7 +228,7 @@ cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list hi
 
 
 cdef uint32_t run_facts_bytes(Core core, Run* run) noexcept:
-    cdef uint32_t n = 40, i = run.closing
+    cdef uint32_t n = 36, i = run.closing
     while i != NONE:
         n += 13
         i = closing_at(&core.t, i).next
@@ -237,7 +237,7 @@ cdef uint32_t run_facts_bytes(Core core, Run* run) noexcept:
 
 cdef char* put_run_facts(Core core, char* p, Run* run) noexcept:
     cdef uint32_t i = run.closing
-    cdef uint8_t closings = <uint8_t>((run_facts_bytes(core, run) - 40) // 13)
+    cdef uint8_t closings = <uint8_t>((run_facts_bytes(core, run) - 36) // 13)
     p = put_i64(put_u32(put_u32(p, run.lease_no), run.lease_ms), run.leased_us)
     p = put_i64(put_i64(p, run.lease_until_us), run.ended_us)
     p = put_u8(put_u8(put_u8(put_u8(p, run.legacy), run.outcome), run.expiries), closings)
