@@ -87,6 +87,8 @@ cdef struct Run:            # 96 bytes; one for each job that was ever leased or
     uint8_t legacy          # [log] leased by a request without a body: may be acked without a token
     uint8_t outcome         # [log] of the last attempt, 0 while there is none
     uint8_t expiries        # [log] leases that ran out, in a row
+    uint32_t anchor         # [memory] segment of the record by which replay learns of the job, if it was edited after
+                            #   that; 0: it is the one at its place
 
 cdef struct Extra:          # 56 bytes; one for each job that has any of these
     int64_t expires_us      # [log] when it becomes EXPIRED if it waits; 0 for never

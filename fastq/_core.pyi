@@ -344,7 +344,7 @@ class Core:
 
     def __init__(self, tail: Tail) -> None: ...
 
-    # at every start: first `identify`, then `replay` of all there is, then `configure` and `resume`
+    # at every start: `identify` and `configure`, then `replay` of all there is, then `resume` and `configure_queue`
     def identify(self, database_id: bytes) -> None:
         """16 random bytes, drawn when the log was made. Job ids and lease tokens are made from them."""
     def configure(
@@ -598,7 +598,7 @@ class Core:
     # what is there
     @property
     def last_us(self) -> int:
-        """The latest time that any record states; 0 for an empty log."""
+        """The latest time that any record since the last start states; 0 for an empty log."""
     @property
     def database_id(self) -> bytes:
         """Empty before `identify`."""

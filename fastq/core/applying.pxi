@@ -100,7 +100,7 @@ cdef int apply_resume(Core core, Reader* r) except -1:
     cdef Run* run
     if r.short:
         return 0
-    saw(core, at_us)
+    core.last_us = at_us  # earlier than before if the operator accepts a clock that was set back
     core.epoch = epoch
     core.next_seq = max(core.next_seq, next_seq)
     for i in range(core.leased.count):
@@ -196,6 +196,7 @@ cdef int drop_extra(Core core, Job* job) except -1:
 cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) except -1:
     cdef uint32_t slot = known(core, seq), group
     cdef Job* job
+    cdef Run* run
     if slot == NONE:
         return 0
     job = job_at(&core.t, slot)
@@ -207,6 +208,9 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
     queue_at(core, group).counts[job.state] -= 1
     job.run_at_us = f.run_at_us
     job.priority = f.priority
+    run = run_of(core, job)
+    if run.anchor == 0:
+        run.anchor = job.place.segment
     job.place = place[0]
     drop_extra(core, job)
     join_group(core, job, f)
@@ -551,6 +555,8 @@ cdef int remember_request(Core core, int64_t at_us, bytes key, bytes request, ui
     """So that the same request is answered with the same leases for a while."""
     drop_requests(core, at_us)
     found = core.requests.get((key, request))
+    if found is not None and found[0] > at_us:
+        return 0  # this is an older request's lease, which the cleaner has moved
     if found is None or found[0] != at_us:
         core.requests.pop((key, request), None)
         found = core.requests[key, request] = (at_us, [])

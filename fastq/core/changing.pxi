@@ -87,6 +87,7 @@ cdef bint edit_job(Core core, int64_t now_us, str job_id, tuple place, bytes sub
     if payload is None:
         payload = PyBytes_FromStringAndSize(r.p, r.end - r.p)
     n = submit_bytes(&f, submit_flags(&f)) + <uint32_t>len(payload)
+    saw(core, now_us)  # whether it is due is seen against that
     ours = begin_own_group(core, n + SMALL_RECORD_BYTES)
     try:
         append_submit(core, &f, payload, SUBMIT_EDITED)
@@ -119,6 +120,7 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
                     bytes idempotency_key, uint64_t body_digest):
     cdef uint64_t hash[2]
     cdef list untils = [], answers = []
+    cdef dict keys = {}
     cdef uint32_t i, room
     if idempotency_key:
         scoped_hash(core, name_in(owner), no_name(), name_in(idempotency_key), hash)
@@ -127,13 +129,12 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
             if remembered_at(&core.t, i).seq or remembered_at(&core.t, i).body_digest != body_digest:
                 raise IdempotencyMismatch()
             return told_before(core, core.answers[hash[0], hash[1]])
-        if keys_are_full(core, now_us, 1):
-            raise IdempotencyFull()
+        keys[hash[0], hash[1]] = None
     for ack in acks:
         check_held(core, now_us, ack[0], ack[1])
     for job_id, token, _ in extends:
         check_held(core, now_us, job_id, token)
-    check_new(core, now_us, jobs, owner)
+    check_new(core, now_us, jobs, owner, keys)
     room = jobs_bytes_max(jobs) + acks_bytes_max(acks) + len(extends) * (RECORD_HEAD_BYTES + 28)
     core.tail.begin_group(room + RECORD_HEAD_BYTES + 32 + 17 * (len(extends) + len(jobs)))
     try:

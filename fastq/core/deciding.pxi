@@ -85,26 +85,28 @@ cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
 
 # --- submit -----------------------------------------------------------------------------------------------------------
 
-cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner) except -1:
-    """Refuse jobs whose keys were used with another request, or that are too many."""
+cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys) except -1:
+    """Refuse jobs whose keys were used with another request, or that are too many.
+
+    `keys`: that of the transaction the jobs are in, which none of them may have too.
+    """
     cdef SubmitOptions options
     cdef uint64_t key[2]
     cdef uint64_t fresh = 0
     cdef uint32_t i
-    cdef dict keys = {}, depths = {}
+    cdef dict depths = {}
     cdef set uniques = set()
     cdef bytes name
     for _, _, _, _, queue, options in jobs:
         if options is not None and options.idempotency_key:
             scoped_hash(core, name_in(owner), no_name(), name_in(options.idempotency_key), key)
             i = remembered_key(core, now_us, key)
-            digest = keys.get((key[0], key[1]))
             if i != NONE:
-                digest = remembered_at(&core.t, i).body_digest if remembered_at(&core.t, i).seq else None
-                if digest is None:
+                if remembered_at(&core.t, i).seq == 0 or remembered_at(&core.t, i).body_digest != options.body_digest:
                     raise IdempotencyMismatch()
-            if digest is not None:
-                if digest != options.body_digest:
+                continue
+            if (key[0], key[1]) in keys:
+                if keys[key[0], key[1]] != options.body_digest:
                     raise IdempotencyMismatch()
                 continue
             keys[key[0], key[1]] = options.body_digest
@@ -133,7 +135,7 @@ cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) excep
         queue = &core.all_queues[<uint32_t>index]
         if queue.max_depth and unfinished_in(queue) + <uint64_t>count > queue.max_depth:
             raise QueueFull(name, queue.max_depth)
-    if core.owner_depth_max:
+    if core.owner_depth_max and fresh:
         index = core.name_index.get(owner)
         if (0 if index is None else core.name_uses[<uint32_t>index].unfinished) + fresh > core.owner_depth_max:
             raise OwnerFull(core.owner_depth_max)
@@ -227,6 +229,7 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
     cdef Extra* extra = extra_at(&core.t, job.extra)
     cdef SubmitFields f = new[0]
     cdef bytes group, tags
+    saw(core, now_us)  # whether it is due is seen against that
     f.seq = job.seq
     f.created_us = job.created_us
     f.max_retries = job.max_retries

@@ -152,11 +152,16 @@ cdef int forget_key(Core core, uint32_t i) except -1:
 
 cdef bint keys_are_full(Core core, int64_t now_us, uint64_t more) noexcept:
     """Whether so many more keys would drop one that is too young to go."""
-    cdef uint64_t over
+    cdef uint64_t over, count = core.t.remembered.live + more
     cdef uint32_t i = core.oldest_key
-    if core.t.remembered.live + more <= core.idempotency_keys_max:
+    while i != NONE and count > core.idempotency_keys_max:
+        if remembered_at(&core.t, i).used_us + core.idempotency_us > now_us:
+            break
+        i = remembered_at(&core.t, i).newer
+        count -= 1
+    if count <= core.idempotency_keys_max:
         return False
-    over = core.t.remembered.live + more - core.idempotency_keys_max
+    over = count - core.idempotency_keys_max
     while over and i != NONE:
         if remembered_at(&core.t, i).used_us + REMEMBER_LEAST_US > now_us:
             return True

@@ -144,14 +144,14 @@ cdef class Core:
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         assert self.database_id
         if options is not None or self.depth_limited:
-            check_new(self, now_us, [(payload, max_retries, priority, run_at_us, queue, options)], owner)
+            check_new(self, now_us, [(payload, max_retries, priority, run_at_us, queue, options)], owner, {})
         return submit_one(self, now_us, payload, owner, key, max_retries, priority, run_at_us, queue, options)
 
     def submit_many(self, int64_t now_us, list jobs, *, str owner_id, str key_id):
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         cdef list answers = []
         assert self.database_id
-        check_new(self, now_us, jobs, owner)
+        check_new(self, now_us, jobs, owner, {})
         self.tail.begin_group(jobs_bytes_max(jobs))
         try:
             for payload, max_retries, priority, run_at_us, queue, options in jobs:

@@ -1,5 +1,8 @@
 # What the cleaner needs: which records of a stretch of the log are still needed, and whole jobs as one record.
 
+cdef enum:
+    RUN_FACTS_BYTES = 36    # of a JOB record's facts about its run, without the closings
+
 
 @cython.final
 cdef class LiveJob:
@@ -35,6 +38,7 @@ cdef int find_live(Core core, const char* p, const char* end, uint32_t segment, 
     cdef uint32_t n
     cdef uint8_t type
     cdef uint16_t flags
+    cdef uint64_t key[2]
     cdef Reader r
     while p < end:
         n = record_bytes(p, end)
@@ -53,39 +57,48 @@ cdef int find_live(Core core, const char* p, const char* end, uint32_t segment, 
             find_live_document(core, &r, segment, offset, found)
         elif type == REMEMBER:
             get_bytes(&r, 8)
-            find_live_key(core, get_int(&r, 8), get_int(&r, 8), segment, found)
+            key[0] = get_int(&r, 8)
+            key[1] = get_int(&r, 8)
+            find_live_key(core, key, segment, found)
         p += n
         offset += n
     return 0
 
 
 cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint32_t segment, uint32_t offset, list found) except -1:
-    """The job, if this is its SUBMIT record; else the idempotency key that only this record may state."""
+    """The job, if this is its SUBMIT record or was before an edit; else the key that only this record may state."""
     cdef uint64_t seq = get_int(r, 8)
     cdef uint64_t key[2]
     cdef uint32_t slot = index_find(&core.t, seq)
     cdef SubmitFields f
+    cdef Job* job
     if slot != NONE:
-        if job_at(&core.t, slot).place.segment == segment and job_at(&core.t, slot).place.offset == offset:
-            found.append(live_job(core, job_at(&core.t, slot)))
+        job = job_at(&core.t, slot)
+        if job.place.segment == segment and job.place.offset == offset:
+            found.append(live_job(core, job))
             return 0
+        if anchor_of(core, job) == segment:
+            found.append(live_job(core, job))
     if flags & SUBMIT_IDEMPOTENCY_KEY:
         read_submit(r, flags, &f)
         scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
-        find_live_key(core, key[0], key[1], segment, found)
+        find_live_key(core, key, segment, found)
     return 0
 
 
-cdef int find_live_key(Core core, uint64_t key0, uint64_t key1, uint32_t segment, list found) except -1:
+cdef inline uint32_t anchor_of(Core core, Job* job) noexcept:
+    """The segment of the record by which replay learns of the job, if that is not the one at its place; else 0."""
+    return 0 if job.run == NONE else run_at(&core.t, job.run).anchor
+
+
+cdef int find_live_key(Core core, uint64_t* key, uint32_t segment, list found) except -1:
     cdef LiveKey live
-    cdef uint64_t key[2]
     cdef uint32_t i
-    key[0] = key0
-    key[1] = key1
     i = remembered_key(core, core.last_us, key)
     if i != NONE and remembered_at(&core.t, i).segment == segment:
         live = LiveKey.__new__(LiveKey)
-        live.key = key
+        live.key[0] = key[0]
+        live.key[1] = key[1]
         live.segment = segment
         live.record_bytes = RECORD_HEAD_BYTES + 49
         if remembered_at(&core.t, i).seq == 0:
@@ -161,7 +174,7 @@ def history_of(bytes record):
 
 cdef bint move_key(Core core, int64_t now_us, LiveKey live) except *:
     """State an answer that is still remembered once more, as of the time when it was given."""
-    cdef uint32_t i = remembered_key(core, now_us, live.key)
+    cdef uint32_t i = remembered_key(core, core.last_us, live.key)  # what `find_live` shows is moved, or it goes on
     cdef Remembered* entry
     if i == NONE:
         return False
@@ -228,7 +241,7 @@ cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list hi
 
 
 cdef uint32_t run_facts_bytes(Core core, Run* run) noexcept:
-    cdef uint32_t n = 36, i = run.closing
+    cdef uint32_t n = RUN_FACTS_BYTES, i = run.closing
     while i != NONE:
         n += 13
         i = closing_at(&core.t, i).next
@@ -237,7 +250,7 @@ cdef uint32_t run_facts_bytes(Core core, Run* run) noexcept:
 
 cdef char* put_run_facts(Core core, char* p, Run* run) noexcept:
     cdef uint32_t i = run.closing
-    cdef uint8_t closings = <uint8_t>((run_facts_bytes(core, run) - 36) // 13)
+    cdef uint8_t closings = <uint8_t>((run_facts_bytes(core, run) - RUN_FACTS_BYTES) // 13)
     p = put_i64(put_u32(put_u32(p, run.lease_no), run.lease_ms), run.leased_us)
     p = put_i64(put_i64(p, run.lease_until_us), run.ended_us)
     p = put_u8(put_u8(put_u8(put_u8(p, run.legacy), run.outcome), run.expiries), closings)
@@ -290,6 +303,8 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
         queue_at(core, job.group).finished[job.state].bytes -= kept_bytes(&core.t, job)
     core.live_bytes -= kept_bytes(&core.t, job)
     job.place = inner
+    if job.run != NONE:
+        run_at(&core.t, job.run).anchor = 0
     if flags & JOB_RUN:
         relearn_places(core, job, begin, r, place, &inner, flags)
     core.live_bytes += kept_bytes(&core.t, job)
@@ -373,7 +388,7 @@ cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) 
     if state == RUNNING:
         occupy(core, job.group)
         return heap_push(&core.t, &core.leased, slot)
-    return wait(core, slot, core.last_us)
+    return wait(core, slot, job.created_us)
 
 
 cdef int restore_run(Core core, Run* run, Reader* facts) except -1:

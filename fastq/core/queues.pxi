@@ -3,7 +3,8 @@
 cdef enum:
     QUEUES_ASKED_MAX = 64
     WEIGHTS_KEPT = 1000             # sets of weighted queues whose shares are remembered
-    STRIDE = 1 << 20
+
+cdef uint64_t STRIDE = <uint64_t>1 << 32    # so long that the rest of a division by a weight is too little to be seen
 
 
 cdef struct NameUse:
@@ -375,7 +376,7 @@ cdef int charge(Queue* queue, Group* group) noexcept:
     if queue.rate_n:
         queue.credit -= queue.rate_per_us
     if queue.fair:
-        queue.turn = group.turn
+        queue.turn = max(queue.turn, group.turn)  # that of a group that was held back may be long over
         queue.last_turn += 1
         group.turn = queue.last_turn
     return 0

@@ -1,180 +1,436 @@
-"""The rules of a job in plain Python, slow and obvious: the oracle that the core is held against."""
+"""The rules of the queue in plain Python, slow and obvious: the oracle that the core is held against.
+
+One method a command. Ids and tokens, which only the core can make, come in as arguments.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastq._core import CREATED, DUPLICATE, REPEATED, REPLACED
+from tests.core.model_jobs import (
+    CLOSINGS_KEPT,
+    OUTCOMES,
+    Ack,
+    Backoff,
+    Job,
+    New,
+    Refused,
+    backoff_us,
+    number_of,
+    state_after,
+)
+from tests.core.model_keys import Keys
+from tests.core.model_order import Order
 
 RESTART_GRACE_US = 30_000_000
-CLOSINGS_KEPT = 4
 REQUEST_US = 60_000_000
-ERROR_BYTES_KEPT = 2048
+
+Submitted = tuple[str, int]
 
 
-@dataclass
-class Job:
-    job_id: str
-    order: int  # of submission
-    payload: bytes
-    owner_id: str
-    queue: str
-    priority: int
-    max_retries: int
-    created_us: int
-    run_at_us: int
-    state: str = "READY"
-    attempts: int = 0
-    lease_until_us: int | None = None
-    lease_ms: int = 0
-    legacy: bool = False
-    token: str | None = None  # of the last lease
-    tokens: list[str] = field(default_factory=list)  # of all leases
-    closings: list[tuple[str, str, bytes]] = field(default_factory=list)  # token, error, result; newest last
-    result: bytes | None = None
-    error: str = ""
-    expired: bool = False
-    failed: bool = False  # an attempt has ended
-    ended_us: int = 0
-    leased_us: int = 0
-    request_id: str = ""  # of the last lease
+@dataclass(frozen=True)
+class Server:
+    """The arguments of `Core.configure`."""
 
-    def shown_state(self, now_us: int) -> str:
-        return "SCHEDULED" if self.state == "READY" and self.run_at_us > now_us else self.state
-
-
-class Refused(Exception):
-    """A command that the rules refuse; `why` is the name of the error that the core raises."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    lease_ms: int = 30_000
+    backoff: Backoff = (1_000, 2.0, 3_600_000)
+    poison_expiries: int = 0
+    idempotency_us: int = 3_600_000_000
+    idempotency_keys_max: int = 8_000_000
+    owner_depth_max: int = 0
 
 
 class Model:
-    """Jobs in order of submission, and documents."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, Job] = {}
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.jobs: dict[str, Job] = {}  # in order of submission
         self.documents: dict[tuple[int, str], bytes] = {}
-        self.submitted = 0
+        self.keys = Keys(server.idempotency_us, server.idempotency_keys_max)
+        self.order = Order(self.jobs)
+        self.watched: set[str] = set()
+        self.ended: set[str] = set()  # of the watched ones
 
     def copy(self) -> Model:
-        return copy.deepcopy(self)
+        other = Model(self.server)
+        other.jobs = {job_id: copy.copy(job) for job_id, job in self.jobs.items()}
+        other.documents, other.keys = dict(self.documents), self.keys.copy()
+        other.order = self.order.copy(other.jobs)
+        return other
 
-    def submit(self, job: Job) -> None:
-        assert job.job_id not in self.jobs
-        self.jobs[job.job_id] = job
-        self.submitted += 1
+    def restart(self, now_us: int) -> None:
+        """Running leases get a while; whatever no record states is gone; queues are configured anew after this."""
+        for job in self.jobs.values():
+            if job.state == "RUNNING":
+                grace_us = min(job.granted_ms * 1000, RESTART_GRACE_US)
+                job.lease_until_us = max(job.lease_until_us or 0, now_us + grace_us)
+        self.order.restart()
+        self.watched, self.ended = set(), set()
+        self.advance(now_us)
 
-    def next_of(self, now_us: int, queues: list[str]) -> Job | None:
-        return next((job for queue in queues if (job := self.next_ready(now_us, queue))), None)
-
-    def next_ready(self, now_us: int, queue: str) -> Job | None:
-        waiting = [
-            job
-            for job in self.jobs.values()
-            if job.state in ("READY", "RETRY") and job.run_at_us <= now_us and job.queue == queue
-        ]
-        return min(waiting, key=lambda job: (-job.priority, job.run_at_us, job.created_us, job.order), default=None)
-
-    def lease(self, job: Job, now_us: int, lease_ms: int, legacy: bool, token: str, request_id: str = "") -> None:
-        assert token not in job.tokens, "a token was given out twice"
-        job.state, job.attempts = "RUNNING", job.attempts + 1
-        job.lease_until_us, job.lease_ms, job.legacy = now_us + lease_ms * 1000, lease_ms, legacy
-        job.token, job.leased_us, job.request_id = token, now_us, request_id
-        job.tokens.append(token)
-
-    def ack(
-        self, now_us: int, job_id: str, token: str | None, result: bytes | None, error: str, retry_at_us: int
-    ) -> bool:
-        job = self.jobs.get(job_id)
-        error = error.encode()[:ERROR_BYTES_KEPT].decode("utf-8", "ignore")
-        if job is None:
+    def find(self, job_id: str) -> Job:
+        if job_id not in self.jobs:
             raise Refused("JobNotFound")
-        if token is None:
-            if job.state != "RUNNING":
-                raise Refused("NotAckable")
-            if not job.legacy:
-                raise Refused("LeaseLost")
-        elif job.state != "RUNNING" or token != job.token:
-            if (token, error, result or b"") in job.closings:
-                return False
-            raise Refused("LeaseLost")
-        assert job.token is not None
-        job.closings = [*job.closings, (job.token, error, result or b"")][-CLOSINGS_KEPT:]
-        job.result, job.error, job.expired = result, error, False
-        self.end_attempt(job, now_us, bool(error), retry_at_us)
-        return True
-
-    def end_attempt(self, job: Job, now_us: int, failed: bool, retry_at_us: int) -> None:
-        job.failed, job.ended_us = True, now_us
-        if not failed:
-            job.state = "ACKED"
-        elif job.attempts < job.max_retries:
-            job.state, job.run_at_us = "RETRY", max(now_us, retry_at_us)
-        else:
-            job.state = "DEAD"
-
-    def expire(self, now_us: int, retry_at: Callable[[int], int]) -> int:
-        due = [job for job in self.jobs.values() if job.state == "RUNNING" and (job.lease_until_us or 0) <= now_us]
-        for job in due:
-            job.result, job.error, job.expired = None, "", True
-            self.end_attempt(job, now_us, True, retry_at(job.attempts))
-        return len(due)
-
-    def extend(self, now_us: int, job_id: str, token: str, lease_ms: int) -> int:
-        job = self.held(job_id, token)
-        job.lease_until_us = max(job.lease_until_us or 0, now_us + lease_ms * 1000)
-        return job.lease_until_us
-
-    def undelivered(self, job_id: str, token: str) -> bool:
-        try:
-            job = self.held(job_id, token)
-        except Refused:
-            return False
-        job.attempts -= 1
-        job.state = "RETRY" if job.failed else "READY"
-        return True
+        return self.jobs[job_id]
 
     def held(self, job_id: str, token: str) -> Job:
-        job = self.jobs.get(job_id)
-        if job is None:
-            raise Refused("JobNotFound")
+        job = self.find(job_id)
         if job.state != "RUNNING" or token != job.token:
             raise Refused("LeaseLost")
         return job
 
-    def forget(self, state: str, ended_before_us: int, count_max: int, gone: set[str]) -> None:
-        """Remove what the core removed, if it was right to: the oldest; of those that ended together, any."""
-        finished = sorted((job for job in self.jobs.values() if job.state == state), key=lambda job: job.ended_us)
-        over = max(0, len(finished) - count_max)
-        too_old = sum(job.ended_us < ended_before_us for job in finished)
-        assert len(gone) == max(over, too_old)
-        assert sorted(self.jobs[job_id].ended_us for job_id in gone) == [job.ended_us for job in finished[: len(gone)]]
-        for job_id in gone:
-            del self.jobs[job_id]
+    # --- submit -----------------------------------------------------------------------------------------------------
 
-    def leased_before(self, now_us: int, request_id: str) -> list[str]:
+    def submit(self, now_us: int, jobs: list[New], owner_id: str, key_id: str, ids: list[str]) -> list[Submitted]:
+        self.check_new(now_us, jobs, owner_id)
+        return [self.submit_one(now_us, new, owner_id, key_id, ids[at]) for at, new in enumerate(jobs)]
+
+    def holder(self, owner_id: str, queue: str, unique_key: str) -> Job | None:
+        """The unfinished job that has a unique key."""
+        scope = (owner_id, queue, unique_key)
+        holders = [
+            job
+            for job in self.jobs.values()
+            if unique_key and not job.finished and (job.owner_id, job.queue, job.spec.unique_key) == scope
+        ]
+        assert len(holders) <= 1
+        return holders[0] if holders else None
+
+    def check_new(self, now_us: int, jobs: list[New], owner_id: str, of_transaction: str = "") -> None:
+        """Refuse jobs that may not be stored. The key of the transaction that holds them counts too."""
+        said: list[tuple[str, int | None]] = [(of_transaction, None)] if of_transaction else []
+        uniques: set[tuple[str, str]] = set()
+        fresh: Counter[str] = Counter()
+        for new in jobs:
+            if key := new.idempotency_key:
+                entry = self.keys.find(now_us, owner_id, key)
+                earlier = [None if entry.of_transaction else entry.body_digest] if entry else []
+                earlier += [digest for other, digest in said if other == key]
+                if earlier:
+                    if earlier[0] != new.body_digest:
+                        raise Refused("IdempotencyMismatch")
+                    continue
+                said.append((key, new.body_digest))
+            if new.unique_key:
+                if (new.queue, new.unique_key) in uniques:
+                    continue
+                uniques.add((new.queue, new.unique_key))
+                if self.holder(owner_id, new.queue, new.unique_key):
+                    continue
+            fresh[new.queue] += 1
+        if said and self.keys.are_full(now_us, len(said)):
+            raise Refused("IdempotencyFull")
+        for queue, count in fresh.items():
+            self.check_depth(queue, count)
+        unfinished = sum(not job.finished and job.owner_id == owner_id for job in self.jobs.values())
+        if fresh and 0 < self.server.owner_depth_max < unfinished + fresh.total():
+            raise Refused("OwnerFull")
+
+    def check_depth(self, queue: str, more: int) -> None:
+        unfinished = sum(not job.finished and job.queue == queue for job in self.jobs.values())
+        if 0 < self.order.of(queue).max_depth < unfinished + more:
+            raise Refused("QueueFull")
+
+    def submit_one(self, now_us: int, new: New, owner_id: str, key_id: str, new_id: str) -> Submitted:
+        key = new.idempotency_key
+        if key and (entry := self.keys.find(now_us, owner_id, key)):
+            return (entry.answer, REPEATED)
+        found = self.holder(owner_id, new.queue, new.unique_key)
+        answer = (new_id, CREATED)
+        if found is None:
+            assert new_id not in self.jobs
+            run_at_us = max(now_us, new.run_at_us)
+            self.jobs[new_id] = Job(new_id, number_of(new_id), owner_id, key_id, now_us, run_at_us, new)
+            self.wait(now_us, self.jobs[new_id])
+        elif new.replace and found.state != "RUNNING":
+            self.replace(now_us, found, new, key_id)
+            answer = (found.job_id, REPLACED)
+        else:
+            answer = (found.job_id, DUPLICATE)
+        if key:
+            self.keys.remember(now_us, owner_id, key, new.body_digest, answer[0], False)
+        return answer
+
+    def replace(self, now_us: int, job: Job, new: New, key_id: str) -> None:
+        self.order.leave(job)
+        job.spec = replace(job.spec, payload=new.payload, priority=new.priority, traceparent=new.traceparent)
+        job.key_id, job.run_at_us = key_id, max(now_us, new.run_at_us)
+        job.note("replaced", now_us, key_id)
+        self.wait(now_us, job)
+
+    def wait(self, now_us: int, job: Job) -> None:
+        if job.run_at_us <= now_us:
+            self.order.join(job)
+
+    # --- lease ------------------------------------------------------------------------------------------------------
+
+    def lease(
+        self,
+        now_us: int,
+        queues: list[str] | dict[str, int],
+        limit: int,
+        lease_ms: int,
+        *,
+        key_id: str = "",
+        worker_id: str = "",
+        legacy: bool = False,
+        request_id: str = "",
+        bytes_max: int = 1 << 40,
+        size_of: Callable[[Job], int] = lambda job: 0,
+    ) -> list[Job]:
+        """The jobs, in order; their tokens are the caller's to set."""
+        self.expire_waiting(now_us, 64)
+        self.advance(now_us)
+        leased: list[Job] = []
+        total_bytes = 0
+        if isinstance(queues, dict):
+            self.order.shares_of(queues)
+        while len(leased) < limit and (job := self.order.choose(now_us, queues)):
+            total_bytes += size_of(job)
+            if leased and total_bytes > bytes_max:
+                break
+            if isinstance(queues, dict):
+                self.order.share(queues, job.queue)
+            self.order.serve(now_us, job)
+            job.state, job.attempts, job.lease_no = "RUNNING", job.attempts + 1, job.lease_no + 1
+            job.granted_ms = lease_ms or job.spec.lease_ms or self.order.of(job.queue).lease_ms or self.server.lease_ms
+            job.leased_us, job.lease_until_us = now_us, now_us + job.granted_ms * 1000
+            job.legacy, job.worker_id, job.request, job.progress = legacy, worker_id, (key_id, request_id), None
+            self.order.leave(job)
+            leased.append(job)
+        return leased
+
+    def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[str | None]:
         """Tokens of those leases of the request that are still held."""
-        held = [
+        return [
             job.token
             for job in self.jobs.values()
-            if job.request_id == request_id and job.leased_us + REQUEST_US > now_us and job.state == "RUNNING"
+            if job.request == (key_id, request_id) and job.leased_us + REQUEST_US > now_us and job.state == "RUNNING"
         ]
-        return [token for token in held if token is not None]
 
-    def resume(self, now_us: int) -> None:
+    # --- an attempt ends --------------------------------------------------------------------------------------------
+
+    def ack(self, now_us: int, ack: Ack, key_id: str) -> bool:
+        job = self.find(ack.job_id)
+        said = (OUTCOMES[ack.outcome], ack.error_kept, ack.result or b"")
+        if ack.token is None:
+            if job.state != "RUNNING":
+                raise Refused("NotAckable")
+            if not job.legacy:
+                raise Refused("LeaseLost")
+        elif job.state != "RUNNING" or ack.token != job.token:
+            if (ack.token, *said) in job.closings:
+                return False
+            raise Refused("LeaseLost")
+        job.closings = (*job.closings, (job.token, *said))[-CLOSINGS_KEPT:]
+        self.close(now_us, job, said[0], lambda: ack.jitter, ack, key_id)
+        return True
+
+    def ack_many(self, now_us: int, acks: list[Ack], key_id: str) -> list[str]:
+        return [refusal_of(self.ack, now_us, ack, key_id) for ack in acks]
+
+    def close(
+        self, now_us: int, job: Job, outcome: str, jitter: Callable[[], float], ack: Ack | None = None, key_id: str = ""
+    ) -> None:
+        ack = ack or Ack(job.job_id, None)
+        state = state_after(job, outcome)
+        if outcome in ("error", "lease_expired") and state == "RETRY":
+            backoff = job.spec.backoff or self.order.of(job.queue).backoff or self.server.backoff
+            wait_us = ack.wait_ms * 1000 if ack.wait_ms >= 0 else backoff_us(backoff, job.attempts, jitter())
+            job.run_at_us = now_us + wait_us
+        elif outcome == "snoozed" and state != "CANCELLED":
+            job.run_at_us = now_us + max(0, ack.wait_ms) * 1000
+        if outcome in ("snoozed", "released", "undelivered"):
+            job.attempts -= 1
+        if outcome != "undelivered":
+            job.note(
+                "attempt",
+                now_us,
+                key_id,
+                number=job.lease_no,
+                leased_us=job.leased_us,
+                worker_id=job.worker_id,
+                outcome=outcome,
+                error=ack.error_kept,
+                error_code=ack.error_code,
+            )
+            job.ended_us, job.outcome, job.result, job.error = now_us, outcome, ack.result, ack.error_kept
+            job.expiries = job.expiries + 1 if outcome in ("lease_expired", "poisoned") else 0
+        job.state, job.failed = state, job.failed or state == "RETRY"
+        if job.finished:
+            self.finish(now_us, job)
+        else:
+            self.wait(now_us, job)
+
+    def finish(self, now_us: int, job: Job) -> None:
+        job.ended_us, job.cancel_requested = now_us, False
+        self.end_watch(job.job_id)
+
+    def end_watch(self, job_id: str) -> None:
+        if job_id in self.watched:
+            self.watched.remove(job_id)
+            self.ended.add(job_id)
+
+    def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
+        job = self.find(job_id)
+        if job.state != "RUNNING" or token != job.token:
+            return False
+        self.close(now_us, job, "undelivered", lambda: 0.0)
+        return True
+
+    # --- while it runs ----------------------------------------------------------------------------------------------
+
+    def extend(self, now_us: int, job_id: str, token: str, lease_ms: int) -> int:
+        job = self.held(job_id, token)
+        job.lease_until_us = max(job.lease_until_us or 0, now_us + (lease_ms or job.granted_ms) * 1000)
+        return job.lease_until_us
+
+    def extend_many(self, now_us: int, leases: list[tuple[str, str]], lease_ms: int) -> list[tuple[int, bool] | str]:
+        answers: list[tuple[int, bool] | str] = []
+        for job_id, token in leases:
+            try:
+                until_us = self.extend(now_us, job_id, token, lease_ms)
+                answers.append((until_us, self.jobs[job_id].cancel_requested))
+            except Refused as refusal:
+                answers.append(refusal.why)
+        return answers
+
+    def report(self, now_us: int, job_id: str, token: str, percent: int, note: str) -> None:
+        self.held(job_id, token).progress = (percent, note, now_us)
+
+    # --- from outside -----------------------------------------------------------------------------------------------
+
+    def cancel(self, now_us: int, job_id: str, force: bool, key_id: str) -> str:
+        job = self.find(job_id)
+        if job.finished:
+            raise Refused("JobFinished")
+        if job.waits:
+            self.order.leave(job)
+            job.note("cancelled", now_us, key_id)
+            job.state = "CANCELLED"
+            self.finish(now_us, job)
+        elif force:
+            self.close(now_us, job, "cancelled", lambda: 0.0, key_id=key_id)
+        elif not job.cancel_requested:
+            job.cancel_requested = True
+            job.note("cancel_requested", now_us, key_id)
+        return job.state
+
+    def redrive(self, now_us: int, job_id: str, key_id: str) -> None:
+        job = self.find(job_id)
+        if job.state != "DEAD":
+            raise Refused("NotDead")
+        if self.holder(job.owner_id, job.queue, job.spec.unique_key):
+            raise Refused("JobDuplicate")
+        job.state, job.attempts, job.expiries, job.failed, job.run_at_us = "READY", 0, 0, False, now_us
+        job.spec = replace(job.spec, expires_us=0)
+        job.note("redriven", now_us, key_id)
+        self.wait(now_us, job)
+
+    def edit(self, now_us: int, job_id: str, key_id: str, **changes: Any) -> None:
+        """`changes`: any of payload, priority, run_at_us, queue."""
+        job = self.find(job_id)
+        if job.state == "RUNNING":
+            raise Refused("JobRunning")
+        if job.finished and job.state != "DEAD":
+            raise Refused("JobFinished")
+        queue = changes.get("queue", job.queue)
+        if job.waits and queue != job.queue:
+            if self.holder(job.owner_id, queue, job.spec.unique_key):
+                raise Refused("JobDuplicate")
+            self.check_depth(queue, 1)
+        self.order.leave(job)
+        if "run_at_us" in changes:
+            job.run_at_us = max(now_us, changes.pop("run_at_us"))
+        job.spec = replace(job.spec, **changes)
+        job.note("edited", now_us, key_id)
+        if job.waits:
+            self.wait(now_us, job)
+
+    def delete(self, job_ids: list[str]) -> None:
+        for job_id in job_ids:
+            if self.find(job_id).state == "RUNNING":
+                raise Refused("JobRunning")
+        for job_id in dict.fromkeys(job_ids):
+            self.remove(job_id)
+
+    def remove(self, job_id: str) -> None:
+        job = self.jobs.pop(job_id)
+        self.order.leave(job)
+        self.end_watch(job_id)
+
+    def transact(
+        self,
+        now_us: int,
+        acks: list[Ack],
+        extends: list[tuple[str, str, int]],
+        jobs: list[New],
+        *,
+        owner_id: str,
+        key_id: str,
+        idempotency_key: str,
+        body_digest: int,
+        ids: list[str],
+    ) -> tuple[list[int], list[Submitted], bool]:
+        if idempotency_key and (entry := self.keys.find(now_us, owner_id, idempotency_key)):
+            if not entry.of_transaction or entry.body_digest != body_digest:
+                raise Refused("IdempotencyMismatch")
+            return (*entry.answer, True)
+        for job_id, token in [(ack.job_id, ack.token) for ack in acks] + [(one[0], one[1]) for one in extends]:
+            if token is None and self.find(job_id).state != "RUNNING":
+                raise Refused("NotAckable")
+            if not (token is None and self.find(job_id).legacy):
+                self.held(job_id, token or "")
+        self.check_new(now_us, jobs, owner_id, idempotency_key)
+        for ack in acks:
+            self.ack(now_us, ack, key_id)
+        untils = [self.extend(now_us, *extend) for extend in extends]
+        answers = [self.submit_one(now_us, new, owner_id, key_id, ids[at]) for at, new in enumerate(jobs)]
+        if idempotency_key:
+            self.keys.remember(now_us, owner_id, idempotency_key, body_digest, (untils, answers), True)
+        return untils, answers, False
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def advance(self, now_us: int) -> None:
         for job in self.jobs.values():
-            if job.state == "RUNNING":
-                grace_us = min(job.lease_ms * 1000, RESTART_GRACE_US)
-                job.lease_until_us = max(job.lease_until_us or 0, now_us + grace_us)
+            if job.waits and not job.due and job.run_at_us <= now_us:
+                self.order.join(job)
+
+    def expire(self, now_us: int, jitter: Callable[[], float], limit: int) -> int:
+        out = [job for job in self.jobs.values() if job.state == "RUNNING" and (job.lease_until_us or 0) <= now_us]
+        out = sorted(out, key=lambda job: (job.lease_until_us, job.number))[:limit]
+        for job in out:
+            poisoned = 0 < self.server.poison_expiries <= job.expiries + 1
+            self.close(now_us, job, "poisoned" if poisoned else "lease_expired", jitter)
+        return len(out) + self.expire_waiting(now_us, limit - len(out))
+
+    def expire_waiting(self, now_us: int, limit: int) -> int:
+        late = [job for job in self.jobs.values() if job.waits and 0 < job.spec.expires_us <= now_us]
+        late = sorted(late, key=lambda job: (job.spec.expires_us, job.number))[:limit]
+        for job in late:
+            self.order.leave(job)
+            job.note("expired", now_us)
+            job.state = "EXPIRED"
+            self.finish(now_us, job)
+        return len(late)
 
     def next_due_us(self, now_us: int) -> int | None:
-        """The next deadline or the next delayed job's time, whatever comes first."""
-        times = [
-            job.lease_until_us if job.state == "RUNNING" else job.run_at_us
-            for job in self.jobs.values()
-            if job.state == "RUNNING" or (job.state in ("READY", "RETRY") and job.run_at_us > now_us)
-        ]
-        return min((time for time in times if time is not None), default=None)
+        """The next deadline, delayed job's time or waiting job's end, whatever comes first."""
+        times = [job.lease_until_us or 0 for job in self.jobs.values() if job.state == "RUNNING"]
+        times += [job.run_at_us for job in self.jobs.values() if job.waits and job.run_at_us > now_us]
+        times += [job.spec.expires_us for job in self.jobs.values() if job.waits and job.spec.expires_us]
+        return min(times, default=None)
+
+
+def refusal_of(command: Callable[..., object], *args: Any) -> str:
+    """Why a command is refused; empty if it is not."""
+    try:
+        command(*args)
+    except Refused as refusal:
+        return refusal.why
+    return ""

@@ -21,7 +21,7 @@ def new_core() -> Core:
 
 
 def submit(core: Core, now_us: int) -> str:
-    return core.submit(now_us, b"1", owner_id="o", key_id="k", max_retries=1)
+    return core.submit(now_us, b"1", owner_id="o", key_id="k", max_retries=1)[0]
 
 
 def test_an_id_is_a_uuid_of_version_7_with_the_time_in_it() -> None:

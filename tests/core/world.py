@@ -2,219 +2,339 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
 from fastq import errors
-from fastq._core import FRAME_HEAD_BYTES, Core, JobView, Leased, LiveDocument, Tail, close_result, submit_payload
-from tests.core.model import Job, Model, Refused
+from fastq._core import Core, QueueSettings, SubmitOptions, Tail, submit_facts
+from tests.core import model_views
+from tests.core.disk import Disk
+from tests.core.model import Model, Server
+from tests.core.model_jobs import Ack, Job, New, Refused
+from tests.core.model_order import Settings
 
 START_US = 1_700_000_000_000_000
-SEGMENT_BYTES = 32 * 1024
 FORGED_TOKEN = "0000000100000000deadbeef"
 
 
-class World:
-    def __init__(self) -> None:
+PLAIN = ("payload", "max_retries", "priority", "run_at_us", "queue")
+
+
+def core_job(new: New) -> tuple[bytes, int, int, int, str, SubmitOptions | None]:
+    """A job as the core takes it."""
+    options = {name: value for name, value in asdict(new).items() if value != getattr(New(), name)}
+    plain = [options.pop(name, None) or getattr(new, name) for name in PLAIN]
+    return (*plain, SubmitOptions(**options) if options else None)
+
+
+def core_ack(ack: Ack) -> Any:
+    return tuple(asdict(ack).values())
+
+
+def outcome_of(command: Callable[[], Any]) -> Any:
+    """What a command answers, or the name of its refusal."""
+    try:
+        return command()
+    except errors.ApiError as refusal:
+        return type(refusal).__name__
+    except Refused as refusal:
+        return refusal.why
+
+
+class World(Disk):
+    def __init__(self, server: Server | None = None) -> None:
+        super().__init__()
         self.now_us = START_US
         self.epoch = 0
-        self.frames: list[tuple[int, int, bytes]] = []  # durable: segment, offset of the first record, records
-        self.model = Model()
+        self.server = server or Server()
+        self.settings: dict[str, Settings] = {}  # of queues
+        self.model = Model(self.server)
         self.durable_model = self.model.copy()
-        self.seq = 0  # of the last durable frame
-        self.segments = 0
-        self.tail: Tail
-        self.core: Core
-        self.open()
+        self.start()
 
-    # --- around the core ------------------------------------------------------------------------------------
+    # --- around the core --------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """A new core over what is durable, as a start does it."""
-        self.tail = Tail(512, 4096, 16 * 1024)
-        self.core = Core(self.tail)
-        self.core.identify(bytes(range(16)))
-        for segment, offset, records in self.frames:
-            self.core.replay(records, segment, offset)
-        self.tail.resume(self.seq + 1)
-        self.offer()
+    def configure(self, core: Core) -> None:
+        core.configure(**asdict(self.server))
+
+    def start(self) -> None:
         self.epoch += 1
-        self.core.resume(self.now_us, self.epoch)
-        self.model.resume(self.now_us)
+        self.open(self.now_us, self.epoch, self.configure)
+        self.core.watching = True
+        self.core.advance(self.now_us, 1_000_000)
+        self.model.restart(self.now_us)
+        self.model.keys.dropped_early = self.core.dropped_early
+        for name, settings in self.settings.items():
+            self.configure_queue(name, settings)
+        self.core.take_touched()
 
-    def offer(self) -> None:
-        while self.tail.segments_offered < 2:
-            self.segments += 1
-            self.tail.offer_segment(self.segments, 4096, SEGMENT_BYTES)
+    def both(self, of_core: Callable[[], Any], of_model: Callable[[Any], Any]) -> Any:
+        """Do something to both; the model is told what the core answered, to learn ids from it. The answer of both."""
+        before = self.tail.appended_seq, self.tail.unsynced_bytes, self.core.state_hash()
+        open_before = self.open_queues()
+        answer = outcome_of(of_core)
+        assert answer == (expected := outcome_of(lambda: of_model(answer))), f"{answer} instead of {expected}"
+        if isinstance(answer, str) and answer[:1].isupper() and not answer.isupper():
+            after = self.tail.appended_seq, self.tail.unsynced_bytes, self.core.state_hash()
+            assert before == after, "a refused command left a trace"
+        touched = self.core.take_touched()
+        assert self.open_queues() - open_before <= touched, "nobody is told that a queue has jobs to give"
+        assert set(self.core.take_ended()) == self.model.ended
+        self.model.ended.clear()
+        return answer
 
-    def record(self, place: tuple[int, int, int]) -> bytes:
-        """From the cache, else from the durable frames; if both have it they agree."""
-        segment, offset, n = place
-        on_disk = None
-        for frame_segment, first, records in self.frames:
-            if frame_segment == segment and first <= offset < first + len(records):
-                on_disk = records[offset - first : offset - first + n]
-        cached = self.tail.cached(place)
-        assert cached is not None or on_disk is not None
-        assert cached is None or on_disk is None or cached == on_disk
-        return cached if cached is not None else on_disk  # type: ignore[return-value]
+    def open_queues(self) -> set[str]:
+        names = {job.queue for job in self.model.jobs.values() if job.due}
+        return {name for name in names if self.model.order.gives(self.now_us, name)}
 
-    def retry_at(self, attempt: int) -> int:
-        return self.now_us + attempt * 1_000_000
-
-    # --- actions -----------------------------------------------------------------------------------------------------
+    # --- time, queues -----------------------------------------------------------------------------------------------
 
     def time_passes(self, step_us: int) -> None:
         self.now_us += step_us
         self.core.advance(self.now_us, 1_000_000)
+        self.both(lambda: None, lambda _: self.model.advance(self.now_us))
 
-    def submit(self, payload: bytes, priority: int, max_retries: int, delay_us: int, queue: str) -> None:
-        job_id = self.core.submit(
-            self.now_us,
-            payload,
-            owner_id="o1",
-            key_id="k1",
-            max_retries=max_retries,
-            priority=priority,
-            run_at_us=self.now_us + delay_us,
-            queue=queue,
+    def configure_queue(self, name: str, settings: Settings | None) -> None:
+        if settings is None:
+            self.settings.pop(name, None)
+        else:
+            self.settings[name] = settings
+        given = None if settings is None else QueueSettings(**asdict(settings))
+        self.both(
+            lambda: self.core.configure_queue(self.now_us, name, given),
+            lambda _: self.model.order.configure(self.now_us, name, settings),
         )
-        run_at_us = self.now_us + max(0, delay_us)
-        order = self.model.submitted
-        self.model.submit(Job(job_id, order, payload, "o1", queue, priority, max_retries, self.now_us, run_at_us))
 
-    def submit_many(self, payloads: list[bytes], priority: int, max_retries: int, queue: str) -> None:
-        jobs = [(payload, max_retries, priority, 0, queue) for payload in payloads]
+    # --- submit, lease ----------------------------------------------------------------------------------------------
+
+    def submit(self, jobs: list[New], owner_id: str = "o1", key_id: str = "k1") -> Any:
+        """One is submitted alone, several as one record."""
+        self.now_us += any(new.idempotency_key for new in jobs)  # so that keys have an age of their own
         before = self.tail.appended_seq, self.tail.unsynced_bytes
-        ids = self.core.submit_many(self.now_us, jobs, owner_id="o1", key_id="k1")
-        assert len(ids) == len(payloads)
-        assert payloads or before == (self.tail.appended_seq, self.tail.unsynced_bytes), "an empty group left a trace"
-        for job_id, payload in zip(ids, payloads, strict=True):
-            job = Job(
-                job_id, self.model.submitted, payload, "o1", queue, priority, max_retries, self.now_us, self.now_us
-            )
-            self.model.submit(job)
 
-    def lease(self, lease_ms: int, legacy: bool, queues: list[str], limit: int = 1, request_id: str = "") -> None:
+        def of_core() -> Any:
+            if len(jobs) != 1:
+                return self.core.submit_many(
+                    self.now_us, [core_job(new) for new in jobs], owner_id=owner_id, key_id=key_id
+                )
+            payload, max_retries, priority, run_at_us, queue, options = core_job(jobs[0])
+            return [
+                self.core.submit(
+                    self.now_us,
+                    payload,
+                    owner_id=owner_id,
+                    key_id=key_id,
+                    max_retries=max_retries,
+                    priority=priority,
+                    run_at_us=run_at_us,
+                    queue=queue,
+                    options=options,
+                )
+            ]
+
+        answer = self.both(
+            of_core, lambda answer: self.model.submit(self.now_us, jobs, owner_id, key_id, ids_in(answer))
+        )
+        assert jobs or before == (self.tail.appended_seq, self.tail.unsynced_bytes), "an empty group left a trace"
+        return answer
+
+    def lease(
+        self,
+        queues: list[str] | dict[str, int],
+        limit: int = 1,
+        lease_ms: int = 0,
+        *,
+        worker_id: str = "",
+        legacy: bool = False,
+        request_id: str = "",
+        bytes_max: int = 1 << 40,
+    ) -> list[str]:
+        """Tokens of what was leased."""
         held = self.core.leased_before(self.now_us, "k2", request_id)
-        expected_held = self.model.leased_before(self.now_us, request_id) if request_id else []
-        assert sorted(lease.token for lease in held) == sorted(expected_held)
+        expected_held = self.model.leased_before(self.now_us, "k2", request_id) if request_id else []
+        assert sorted(lease.token for lease in held) == sorted(token or "" for token in expected_held)
         if held:
-            return
-        granted = self.core.lease(
-            self.now_us,
-            queues,
-            limit,
-            lease_ms=lease_ms,
-            key_id="k2",
-            worker_id="w" * lease_ms.bit_length(),
-            legacy=legacy,
-            request_id=request_id,
+            return [lease.token for lease in held]
+        asked: dict[str, Any] = {
+            "key_id": "k2",
+            "worker_id": worker_id,
+            "legacy": legacy,
+            "request_id": request_id,
+            "bytes_max": bytes_max,
+        }
+
+        def size_of(job: Job) -> int:
+            return self.core.job(self.now_us, job.job_id).place[2]
+
+        granted = self.core.lease(self.now_us, queues, limit, lease_ms=lease_ms, **asked)
+        expected = self.model.lease(self.now_us, queues, limit, lease_ms, **asked, size_of=size_of)
+        assert [lease.job_id for lease in granted] == [job.job_id for job in expected]
+        for lease, job in zip(granted, expected, strict=True):
+            assert lease.token not in job.tokens, "a token was given out twice"
+            job.token, job.tokens = lease.token, (*job.tokens, lease.token)
+            assert (lease.attempt, lease.lease_until_us) == (job.attempts, job.lease_until_us)
+            assert (lease.priority, lease.max_retries) == (job.spec.priority, job.spec.max_retries)
+            assert (lease.queue, lease.group, lease.created_us) == (job.queue, job.group, job.created_us)
+            assert submit_facts(self.record(lease.place), lease.job_id).payload == job.spec.payload
+        self.both(lambda: None, lambda _: None)
+        return [lease.token for lease in granted]
+
+    # --- what a worker does -----------------------------------------------------------------------------------------
+
+    def ack(self, ack: Ack) -> Any:
+        job_id, token, *rest = core_ack(ack)
+        names = ("outcome", "result", "error", "error_code", "wait_ms", "jitter")
+        said = dict(zip(names, rest, strict=True))
+        before = self.core.state_hash()
+        changed = self.both(
+            lambda: self.core.ack(self.now_us, job_id, token, key_id="k2", **said),
+            lambda _: self.model.ack(self.now_us, ack, "k2"),
         )
-        for leased in granted:
-            expected = self.model.next_of(self.now_us, queues)
-            assert isinstance(leased, Leased)
-            assert expected is not None and leased.job_id == expected.job_id
-            self.model.lease(expected, self.now_us, lease_ms, legacy, leased.token, request_id)
-            assert (leased.attempt, leased.lease_until_us) == (expected.attempts, expected.lease_until_us)
-            assert (leased.priority, leased.max_retries) == (expected.priority, expected.max_retries)
-            assert (leased.queue, leased.created_us) == (expected.queue, expected.created_us)
-            assert submit_payload(self.record(leased.place), leased.job_id) == expected.payload
-        assert len(granted) == limit or self.model.next_of(self.now_us, queues) is None
+        assert changed is True or before == self.core.state_hash(), "a repeated ack left a trace"
+        return changed
 
-    def ack(self, job_id: str, token: str | None, error: str, result: bytes | None) -> None:
-        before = self.tail.appended_seq, self.tail.unsynced_bytes
-        try:
-            changed: bool | str = self.core.ack(
-                self.now_us, job_id, token, key_id="k2", result=result, error=error, retry_at=self.retry_at
-            )
-        except errors.ApiError as refusal:
-            changed = type(refusal).__name__
-        try:
-            attempts = self.model.jobs[job_id].attempts if job_id in self.model.jobs else 0
-            expected: bool | str = self.model.ack(self.now_us, job_id, token, result, error, self.retry_at(attempts))
-        except Refused as refusal:
-            expected = refusal.why
-        assert changed == expected
-        if changed is not True:
-            assert before == (self.tail.appended_seq, self.tail.unsynced_bytes), "a refused ack left a trace"
+    def ack_many(self, acks: list[Ack]) -> list[str]:
+        return self.both(  # type: ignore[no-any-return]
+            lambda: names_of(self.core.ack_many(self.now_us, [core_ack(ack) for ack in acks], key_id="k2")),
+            lambda _: self.model.ack_many(self.now_us, acks, "k2"),
+        )
 
-    def ack_many(self, acks: list[tuple[str, str | None, bytes | None, str]]) -> None:
-        items = [(job_id, token, result, error, self.retry_at) for job_id, token, result, error in acks]
-        refusals = self.core.ack_many(self.now_us, items, key_id="k2")
-        for (job_id, token, result, error), refusal in zip(acks, refusals, strict=True):
-            attempts = self.model.jobs[job_id].attempts if job_id in self.model.jobs else 0
-            try:
-                self.model.ack(self.now_us, job_id, token, result, error, self.retry_at(attempts))
-                expected = "NoneType"
-            except Refused as refused:
-                expected = refused.why
-            assert type(refusal).__name__ == expected
+    def extend(self, job_id: str, token: str, lease_ms: int) -> Any:
+        return self.both(
+            lambda: self.core.extend(self.now_us, job_id, token, lease_ms),
+            lambda _: self.model.extend(self.now_us, job_id, token, lease_ms),
+        )
 
-    def extend(self, job_id: str, token: str, lease_ms: int) -> None:
-        try:
-            until: int | str = self.core.extend(self.now_us, job_id, token, lease_ms)
-        except errors.ApiError as refusal:
-            until = type(refusal).__name__
-        try:
-            expected: int | str = self.model.extend(self.now_us, job_id, token, lease_ms)
-        except Refused as refusal:
-            expected = refusal.why
-        assert until == expected
+    def extend_many(self, leases: list[tuple[str, str]], lease_ms: int) -> Any:
+        return self.both(
+            lambda: names_of(self.core.extend_many(self.now_us, leases, lease_ms)),
+            lambda _: self.model.extend_many(self.now_us, leases, lease_ms),
+        )
 
-    def undelivered(self, job_id: str, token: str) -> None:
-        if job_id in self.model.jobs:
-            assert self.core.undelivered(self.now_us, job_id, token) == self.model.undelivered(job_id, token)
+    def report(self, job_id: str, token: str, percent: int, note: str) -> Any:
+        return self.both(
+            lambda: self.core.report(self.now_us, job_id, token, percent, note),
+            lambda _: self.model.report(self.now_us, job_id, token, percent, note),
+        )
 
-    def forget(self, state: str, age_us: int, count_max: int) -> None:
-        before_us = self.now_us - age_us
-        n = self.core.forget(self.now_us, state, before_us, count_max, 1 << 40, 1_000_000)
-        gone = {job_id for job_id in self.model.jobs if not self.exists(job_id)}
-        assert len(gone) == n
-        self.model.forget(state, before_us, count_max, gone)
+    def undelivered(self, job_id: str, token: str) -> Any:
+        return self.both(
+            lambda: self.core.undelivered(self.now_us, job_id, token),
+            lambda _: self.model.undelivered(self.now_us, job_id, token),
+        )
 
-    def exists(self, job_id: str) -> bool:
-        try:
-            return self.core.job(self.now_us, job_id).job_id == job_id
-        except errors.JobNotFound:
-            return False
+    def transact(
+        self,
+        acks: list[Ack],
+        extends: list[tuple[str, str, int]],
+        jobs: list[New],
+        idempotency_key: str = "",
+        body_digest: int = 0,
+    ) -> Any:
+        self.now_us += 1
+        facts: dict[str, Any] = {
+            "owner_id": "o1",
+            "key_id": "k2",
+            "idempotency_key": idempotency_key,
+            "body_digest": body_digest,
+        }
+        return self.both(
+            lambda: self.core.transact(
+                self.now_us, [core_ack(ack) for ack in acks], extends, [core_job(new) for new in jobs], **facts
+            ),
+            lambda answer: self.model.transact(
+                self.now_us, acks, extends, jobs, **facts, ids=ids_in(answer if isinstance(answer, str) else answer[1])
+            ),
+        )
 
-    def clean(self, stop_after: str) -> None:
-        """Move what is live out of the oldest segment, say that it is not needed, throw it away; or part of that."""
-        self.sync()
-        oldest = self.core.oldest_segment
-        if not self.frames or self.frames[-1][0] <= oldest:
-            return
-        for segment, offset, records in [frame for frame in self.frames if frame[0] == oldest]:
-            for live in self.core.live_records(records, segment, offset):
-                self.offer()
-                if isinstance(live, LiveDocument):
-                    assert self.core.move_document(self.now_us, live)
-                    assert not self.core.move_document(self.now_us, live), "moved twice"
-                    continue
-                needed = [place and self.record(place) for place in (live.place, live.close_place, live.lease_place)]
-                assert needed[0] is not None
-                assert self.core.move_job(live, needed[0], needed[1], needed[2])
-                assert not self.core.move_job(live, needed[0], needed[1], needed[2]), "moved twice"
-        for segment, offset, records in [frame for frame in self.frames if frame[0] == oldest]:
-            assert self.core.live_records(records, segment, offset) == []
-        if stop_after == "move":
-            return
-        self.offer()
-        self.core.trim(self.now_us, oldest + 1)
-        self.sync()
-        if stop_after == "trim":
-            return
-        self.frames = [frame for frame in self.frames if frame[0] > oldest]
+    # --- changes from outside ---------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str, force: bool = False) -> Any:
+        return self.both(
+            lambda: self.core.cancel(self.now_us, job_id, force=force, key_id="k1"),
+            lambda _: self.model.cancel(self.now_us, job_id, force, "k1"),
+        )
+
+    def redrive(self, job_id: str) -> Any:
+        return self.both(
+            lambda: self.core.redrive(self.now_us, job_id, key_id="k1"),
+            lambda _: self.model.redrive(self.now_us, job_id, "k1"),
+        )
+
+    def edit(self, job_id: str, **changes: Any) -> Any:
+        def of_core() -> None:
+            place = self.core.job(self.now_us, job_id).place
+            record = self.record(place)
+            elsewhere = (place[0] + 1, *place[1:])
+            assert self.core.edit(self.now_us, job_id, elsewhere, record, key_id="k1", **changes) is False
+            assert self.core.edit(self.now_us, job_id, place, record, key_id="k1", **changes) is True
+
+        return self.both(of_core, lambda _: self.model.edit(self.now_us, job_id, "k1", **changes))
+
+    def delete(self, job_ids: list[str]) -> Any:
+        return self.both(lambda: self.core.delete(self.now_us, job_ids), lambda _: self.model.delete(job_ids))
+
+    def in_group(self, commands: list[Callable[[], object]]) -> None:
+        """Several commands as one record."""
+        self.core.begin_group(16_000)
+        for command in commands:
+            command()
+        self.core.end_group()
+
+    def watch(self, job_id: str) -> None:
+        if not self.model.jobs[job_id].finished:
+            self.core.watch_end(job_id)
+            self.model.watched.add(job_id)
+
+    def unwatch(self, job_id: str) -> None:
+        self.core.unwatch_end(job_id)
+        self.model.watched.discard(job_id)
 
     def stranger(self, job_id: str) -> None:
         """An id that is none of ours."""
-        try:
-            self.core.job(self.now_us, job_id)
-            raise AssertionError(f"{job_id!r} is taken for a job")
-        except errors.JobNotFound:
-            pass
-        self.ack(job_id, None, "", None)
+        assert outcome_of(lambda: self.core.job(self.now_us, job_id)) == "JobNotFound"
+        refused = [
+            self.ack(Ack(job_id, None)),
+            self.cancel(job_id),
+            self.redrive(job_id),
+            self.delete([job_id]),
+            self.edit(job_id, priority=1),
+        ]
+        assert refused == ["JobNotFound"] * 5
 
-    def expire(self) -> None:
-        assert self.core.expire(self.now_us, self.retry_at, 1_000_000) == self.model.expire(self.now_us, self.retry_at)
+    # --- expiry, retention, documents -------------------------------------------------------------------------------
+
+    def expire(self, draws: Iterator[float], limit: int = 1_000_000) -> None:
+        """Both draw the same jitter, and as often."""
+        drawn: list[float] = []
+
+        def draw() -> float:
+            drawn.append(next(draws))
+            return drawn[-1]
+
+        left: list[float] = []
+
+        def of_model(_: object) -> int:
+            left.extend(drawn)
+            return self.model.expire(self.now_us, lambda: left.pop(0), limit)
+
+        self.both(lambda: self.core.expire(self.now_us, draw, limit), of_model)
+        assert left == [], "jitter was drawn for nothing"
+
+    def forget(self, state: str, kept_ms: int, count_max: int, limit: int = 1_000_000) -> None:
+        n = 0
+        while removed := self.core.forget(self.now_us, state, kept_ms, count_max, 1 << 40, limit):
+            assert removed <= limit
+            n += removed
+        gone = {job_id for job_id in self.model.jobs if not self.exists(job_id)}
+        assert len(gone) == n
+        model_views.forget(self.model, self.now_us, state, kept_ms, count_max, gone)
+        self.both(lambda: None, lambda _: None)
+
+    def exists(self, job_id: str) -> bool:
+        return bool(outcome_of(lambda: self.core.job(self.now_us, job_id)) != "JobNotFound")
 
     def put_document(self, name: str, body: bytes) -> None:
         self.core.put_document(self.now_us, 1, name, body, "k3")
@@ -224,61 +344,34 @@ class World:
         self.core.drop_document(self.now_us, 1, name)
         self.model.documents.pop((1, name), None)
 
+    # --- the log ----------------------------------------------------------------------------------------------------
+
     def sync(self) -> None:
-        while (batch := self.tail.take()) is not None:
-            frame = bytes(batch)
-            assert len(frame) == batch.frame_bytes and batch.frame_bytes % 512 == 0 and batch.seq == self.seq + 1
-            assert batch.offset + batch.frame_bytes <= SEGMENT_BYTES - 512
-            assert not any(frame[FRAME_HEAD_BYTES + batch.record_bytes :]), "padding is not zero"
-            records = frame[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes]
-            self.frames.append((batch.segment, batch.offset + FRAME_HEAD_BYTES, records))
-            self.seq = batch.seq
-            self.tail.durable(batch.seq)
-        assert self.tail.unsynced_bytes == 0 and self.tail.durable_seq == self.tail.appended_seq
+        super().sync()
         self.durable_model = self.model.copy()
+
+    def clean_oldest(self, stop_after: str) -> None:
+        self.sync()
+        self.clean(self.now_us, stop_after)
 
     def crash(self) -> None:
         """What was not synced is gone; what was is there."""
         self.model = self.durable_model.copy()
-        self.open()
+        self.start()
 
     def restart(self) -> None:
         self.sync()
-        before = self.core.state_hash()
-        replayed = Core(Tail(512, 0, 4096))
-        replayed.identify(bytes(range(16)))
-        for segment, offset, records in self.frames:
-            replayed.replay(records, segment, offset)
-        assert replayed.state_hash() == before, "a replay does not give what live work gave"
+        replayed = self.replayed(Tail(512, 0, 4096), self.configure)
+        assert replayed.state_hash() == self.core.state_hash(), "a replay does not give what live work gave"
         replayed.check()
-        self.open()
+        self.start()
 
-    # --- what always holds ------------------------------------------------------------------------------------------
 
-    def agree(self) -> None:
-        self.offer()
-        self.core.check()
-        for job in self.model.jobs.values():
-            view = self.core.job(self.now_us, job.job_id)
-            assert isinstance(view, JobView)
-            assert (view.state, view.attempts, view.max_retries) == (
-                job.shown_state(self.now_us),
-                job.attempts,
-                job.max_retries,
-            )
-            assert (view.lease_until_us, view.run_at_us, view.owner_id) == (
-                job.lease_until_us,
-                job.run_at_us,
-                job.owner_id,
-            )
-            assert view.expired == job.expired
-            if view.close_place is not None and not view.expired:
-                assert close_result(self.record(view.close_place), job.job_id) == (job.result, job.error)
-        assert self.core.counts()["jobs"] == len(self.model.jobs)
-        assert self.core.documents(1) == {name: body for (_, name), body in self.model.documents.items()}
+def ids_in(answer: Any) -> list[str]:
+    """The ids in an answer to a submit; of nobody if it was refused."""
+    return [str(uuid.uuid4()) for _ in range(10)] if isinstance(answer, str) else [job_id for job_id, _ in answer]
 
-    def due(self) -> None:
-        """The timer is never told a later time than the model knows of."""
-        self.core.advance(self.now_us, 1_000_000)
-        expected = self.model.next_due_us(self.now_us)
-        assert self.core.next_due_us() == (1 << 62 if expected is None else expected)
+
+def names_of(answers: list[Any]) -> list[Any]:
+    """Answers, and names in the place of refusals; empty for None."""
+    return ["" if one is None else type(one).__name__ if isinstance(one, Exception) else one for one in answers]

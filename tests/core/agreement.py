@@ -1,0 +1,120 @@
+"""What always holds between the core and the model: all that either shows of a job, a queue or a page is the same."""
+
+from __future__ import annotations
+
+from fastq._core import close_result, read_event, submit_facts
+from tests.core import model_views
+from tests.core.model_jobs import Event, Job
+from tests.core.model_views import Filter
+from tests.core.world import World
+
+
+def agree(world: World, step: int) -> None:
+    """Everything; the histories of a seventh of the jobs, by turns."""
+    world.offer()
+    world.core.check()
+    jobs = world.model.jobs
+    for job in jobs.values():
+        agree_on(world, job)
+    for job_id in list(jobs)[step % 7 :: 7]:
+        agree_on_history(world, jobs[job_id])
+    states = [job.state for job in jobs.values()]
+    counts = world.core.counts()
+    assert counts.pop("jobs") == len(jobs)
+    assert counts.pop("delayed") == sum(job.waits and not job.due for job in jobs.values())
+    assert counts == {state: states.count(state) for state in counts}
+    assert world.core.documents(1) == {name: body for (_, name), body in world.model.documents.items()}
+    assert world.core.idempotency_keys >= len(world.model.keys.known(world.now_us))
+    assert world.core.dropped_early == world.model.keys.dropped_early
+    agree_on_queues(world)
+
+
+def agree_on(world: World, job: Job) -> None:
+    view = world.core.job(world.now_us, job.job_id)
+    expected = {
+        "job_id": job.job_id,
+        "state": job.shown_state(world.now_us),
+        "attempts": job.attempts,
+        "max_retries": job.spec.max_retries,
+        "priority": job.spec.priority,
+        "created_us": job.created_us,
+        "run_at_us": job.run_at_us,
+        "expires_us": job.spec.expires_us,
+        "queue": job.queue,
+        "group": job.group,
+        "owner_id": job.owner_id,
+        "tags": job.spec.tags,
+        "worker_id": job.worker_id if job.state == "RUNNING" else "",
+        "lease_no": job.lease_no,
+        "leased_us": job.leased_us,
+        "lease_until_us": job.lease_until_us,
+        "ended_us": job.ended_us,
+        "outcome": job.outcome,
+        "cancel_requested": job.cancel_requested,
+        "progress": job.progress,
+    }
+    assert {name: getattr(view, name) for name in expected} == expected
+    facts = submit_facts(world.record(view.place), job.job_id)
+    assert (facts.payload, facts.tags, facts.traceparent) == (
+        job.spec.payload,
+        job.spec.tags,
+        job.spec.traceparent,
+    )
+    assert (facts.unique_key, facts.key_id, facts.lease_ms, facts.backoff) == (
+        job.spec.unique_key,
+        job.key_id,
+        job.spec.lease_ms,
+        job.spec.backoff,
+    )
+    assert (view.close_place is None) == (job.outcome == "")
+    if view.close_place is not None:
+        assert close_result(world.record(view.close_place), job.job_id) == (job.result, job.error)
+
+
+def agree_on_history(world: World, job: Job) -> None:
+    events = [read_event(record) for record in world.history(world.core.job(world.now_us, job.job_id).history_place)]
+    names = Event.__dataclass_fields__
+    shown = [Event(**{name: getattr(event, name) for name in names}) for event in events]
+    assert shown == job.shown_history()
+
+
+def agree_on_queues(world: World) -> None:
+    order = world.model.order
+    names = {job.queue for job in world.model.jobs.values()} | set(order.settings)
+    assert names <= set(world.core.queues())
+    assert all(order.last_turn.get(name) for name in set(world.core.queues()) - names), "an empty queue stays"
+    for name in names:
+        view = world.core.queue(name)
+        expected = model_views.queue(world.model, name)
+        assert {field: getattr(view, field) for field in expected} == expected
+        groups = {job.group for job in world.model.jobs.values() if job.queue == name}
+        assert view.groups >= len(groups) if order.last_turn.get(name) else view.groups == len(groups)
+        for group in groups:
+            assert world.core.blocked_by(world.now_us, name, group) == order.blocked_by(world.now_us, name, group)
+        due_us = world.core.rate_due_us(name)
+        assert (due_us if due_us > world.now_us else 0) == order.rate_due_us(world.now_us, name)
+
+
+def agree_on_pages(world: World, wanted: Filter, limit: int, examine_max: int) -> None:
+    before = 0
+    while True:
+        found = world.core.page(world.now_us, before, limit, examine_max, **vars(wanted))
+        ids = [view.job_id for view in found[0]], found[1]
+        assert ids == model_views.page(world.model, world.now_us, before, limit, examine_max, wanted)
+        if (before := found[1]) == 0:
+            break
+
+
+def agree_on_positions(world: World, count_max: int) -> None:
+    for job_id in world.model.jobs:
+        assert world.core.position(job_id, count_max) == model_views.position(world.model, job_id, count_max)
+    running = {job.job_id for job in world.model.jobs.values() if job.state == "RUNNING"}
+    assert {view.job_id for view in world.core.running(1_000_000)} == running
+    assert len(world.core.running(2)) == min(2, len(running))
+
+
+def agree_on_the_timer(world: World) -> None:
+    """The timer is never told a later time than the model knows of."""
+    world.core.advance(world.now_us, 1_000_000)
+    expected = world.model.next_due_us(world.now_us)
+    assert world.core.next_due_us() == (1 << 62 if expected is None else expected)

@@ -1,0 +1,139 @@
+"""A core over a log in memory: what was synced, what a crash leaves, what the cleaner does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastq._core import (
+    ATTEMPTS_KEPT,
+    EVENTS_KEPT,
+    FRAME_HEAD_BYTES,
+    HISTORY_BYTES_MAX,
+    Core,
+    LiveDocument,
+    LiveJob,
+    LiveKey,
+    Tail,
+    history_of,
+    read_event,
+)
+
+if TYPE_CHECKING:
+    from fastq._core import Place
+
+SEGMENT_BYTES = 64 * 1024
+DATABASE_ID = bytes(range(16))
+
+
+class Disk:
+    """Frames that are durable, in order."""
+
+    def __init__(self, segment_bytes: int = SEGMENT_BYTES, batch_bytes_max: int = 16 * 1024) -> None:
+        self.frames: list[tuple[int, int, bytes]] = []  # segment, offset of the first record, records
+        self.seq = 0  # of the last durable frame
+        self.segments = 0
+        self.segment_bytes = segment_bytes
+        self.batch_bytes_max = batch_bytes_max
+        self.tail: Tail
+        self.core: Core
+
+    def open(self, now_us: int, epoch: int, configure: Callable[[Core], None]) -> None:
+        """A new core over what is durable, as a start does it."""
+        self.tail = Tail(512, 4096, self.batch_bytes_max)
+        self.core = self.replayed(self.tail, configure)
+        self.tail.resume(self.seq + 1)
+        self.offer()
+        self.core.resume(now_us, epoch)
+
+    def replayed(self, tail: Tail, configure: Callable[[Core], None]) -> Core:
+        core = Core(tail)
+        core.identify(DATABASE_ID)
+        configure(core)
+        for segment, offset, records in self.frames:
+            core.replay(records, segment, offset)
+        return core
+
+    def offer(self) -> None:
+        while self.tail.segments_offered < 2:
+            self.segments += 1
+            self.tail.offer_segment(self.segments, 4096, self.segment_bytes)
+
+    def sync(self) -> None:
+        while (batch := self.tail.take()) is not None:
+            frame = bytes(batch)
+            assert len(frame) == batch.frame_bytes and batch.frame_bytes % 512 == 0 and batch.seq == self.seq + 1
+            assert batch.offset + batch.frame_bytes <= self.segment_bytes - 512
+            assert not any(frame[FRAME_HEAD_BYTES + batch.record_bytes :]), "padding is not zero"
+            records = frame[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes]
+            self.frames.append((batch.segment, batch.offset + FRAME_HEAD_BYTES, records))
+            self.seq = batch.seq
+            self.tail.durable(batch.seq)
+        assert self.tail.unsynced_bytes == 0 and self.tail.durable_seq == self.tail.appended_seq
+
+    def record(self, place: Place) -> bytes:
+        """From the cache, else from the durable frames; if both have it they agree."""
+        segment, offset, n = place
+        on_disk = None
+        for frame_segment, first, records in self.frames:
+            if frame_segment == segment and first <= offset < first + len(records):
+                on_disk = records[offset - first : offset - first + n]
+        cached = self.tail.cached(place)
+        assert cached is not None or on_disk is not None, f"nothing is at {place}"
+        assert cached is None or on_disk is None or cached == on_disk
+        return cached if cached is not None else on_disk  # type: ignore[return-value]
+
+    def history(self, place: Place | None) -> list[bytes]:
+        """The records of a job's history, the newest first, as far as they are kept."""
+        kept: list[bytes] = []
+        attempts = 0
+        while place is not None:
+            found, place = history_of(self.record(place))
+            for record in found:
+                attempts += read_event(record).what == "attempt"
+                kept_bytes = sum(len(one) for one in kept) + len(record)
+                if len(kept) == EVENTS_KEPT or attempts > ATTEMPTS_KEPT or kept_bytes > HISTORY_BYTES_MAX:
+                    return kept
+                kept.append(record)
+        return kept
+
+    # --- the cleaner ------------------------------------------------------------------------------------------------
+
+    def clean(self, now_us: int, stop_after: str) -> bool:
+        """Move what is live out of the oldest segment, say that it is not needed, throw it away; or part of that.
+
+        Everything must be synced. False: there is only one segment.
+        """
+        oldest = self.core.oldest_segment
+        if not self.frames or self.frames[-1][0] <= oldest:
+            return False
+        frames = [frame for frame in self.frames if frame[0] == oldest]
+        for segment, offset, records in frames:
+            while found := self.core.live_records(records, segment, offset):
+                moved = 0
+                for live in found:
+                    self.offer()
+                    moved += self.move(now_us, live)
+                    assert not self.move(now_us, live), "moved twice"
+                assert moved, "what is live is not moved"
+        for segment, offset, records in frames:
+            assert self.core.live_records(records, segment, offset) == []
+        if stop_after == "move":
+            return True
+        self.offer()
+        self.core.trim(now_us, oldest + 1)
+        self.sync()
+        if stop_after != "trim":
+            self.frames = [frame for frame in self.frames if frame[0] > oldest]
+        return True
+
+    def move(self, now_us: int, live: LiveJob | LiveDocument | LiveKey) -> bool:
+        if isinstance(live, LiveDocument):
+            return self.core.move_document(now_us, live)
+        if isinstance(live, LiveKey):
+            return self.core.move_key(now_us, live)
+        history = self.history(live.history_place)
+        if live.close_place and (close := self.record(live.close_place)) not in history:
+            history.append(close)
+        lease = self.record(live.lease_place) if live.lease_place else None
+        return self.core.move_job(live, self.record(live.place), lease, history)

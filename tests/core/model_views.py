@@ -1,0 +1,91 @@
+"""What the model says when it is looked at, and what it lets go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.core.model import Model
+from tests.core.model_jobs import TERMINAL, Job
+
+
+@dataclass(frozen=True)
+class Filter:
+    """The arguments of `Core.page`."""
+
+    state: str = ""
+    queue: str = ""
+    group: str | None = None
+    tag: str = ""
+    owner_id: str | None = None
+    since_us: int = 0
+    queues: frozenset[str] | None = None
+
+    def fits(self, now_us: int, job: Job) -> bool:
+        return (
+            self.state in ("", job.shown_state(now_us))
+            and self.queue in ("", job.queue)
+            and self.group in (None, job.group)
+            and self.tag in ("", *job.spec.tags)
+            and self.owner_id in (None, job.owner_id)
+            and job.created_us >= self.since_us
+            and (self.queues is None or job.queue in self.queues)
+        )
+
+
+def page(model: Model, now_us: int, before: int, limit: int, examine_max: int, wanted: Filter) -> tuple[list[str], int]:
+    """Ids of jobs that fit, the newest first, and where the next page begins."""
+    found: list[str] = []
+    newest_first = sorted(model.jobs.values(), key=lambda job: -job.number)
+    for looked_at, job in enumerate(job for job in newest_first if before == 0 or job.number < before):
+        if len(found) == limit or looked_at == examine_max:
+            return found, job.number + 1
+        if job.created_us < wanted.since_us:
+            break
+        if wanted.fits(now_us, job):
+            found.append(job.job_id)
+    return found, 0
+
+
+def position(model: Model, job_id: str, count_max: int) -> int:
+    """How many come before a job that is ready."""
+    job = model.jobs[job_id]
+    return min(count_max, model.order.ready(job.queue, job.group).index(job)) if job.due else 0
+
+
+def queue(model: Model, name: str) -> dict[str, object]:
+    """The fields of `QueueView`, but for groups."""
+    jobs = [job for job in model.jobs.values() if job.queue == name]
+    head = model.order.head(name)
+    return {
+        "name": name,
+        "ready": sum(job.due for job in jobs),
+        "waiting": sum(job.waits and not job.due for job in jobs),
+        "running": sum(job.state == "RUNNING" for job in jobs),
+        "finished": {state: sum(job.state == state for job in jobs) for state in TERMINAL},
+        "oldest_ready_us": head.run_at_us if head else 0,
+    }
+
+
+def forget(model: Model, now_us: int, state: str, kept_ms: int, count_max: int, gone: set[str]) -> None:
+    """Remove what the core removed, if it was right to: the oldest; of those that ended together, any."""
+    rest: list[Job] = []
+    expected: list[int] = []
+    for name in {job.queue for job in model.jobs.values()}:
+        settings = model.order.of(name)
+        own_ms = settings.retention_dead_ms if state == "DEAD" else settings.retention_acked_ms
+        before_us = now_us - (own_ms if own_ms >= 0 else kept_ms) * 1000
+        finished = [job for job in model.jobs.values() if job.queue == name and job.state == state]
+        finished.sort(key=lambda job: job.ended_us)
+        over = len(finished) - settings.finished_max if settings.finished_max >= 0 else 0
+        n = max(over, sum(job.ended_us < before_us for job in finished))
+        expected += [job.ended_us for job in finished[:n]]
+        rest += finished[n:] if settings.finished_max < 0 else []
+        left = [job.ended_us for job in finished if job.job_id in gone]
+        assert sorted(left) == [job.ended_us for job in finished[: len(left)]], "not the oldest of its queue"
+        assert len(left) >= n
+    rest.sort(key=lambda job: job.ended_us)
+    expected += [job.ended_us for job in rest[: max(0, len(rest) - count_max)]]
+    assert sorted(model.jobs[job_id].ended_us for job_id in gone) == sorted(expected)
+    assert all(model.jobs[job_id].state == state for job_id in gone)
+    for job_id in gone:
+        model.remove(job_id)
