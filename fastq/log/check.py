@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastq._core import Core, Tail, describe_records, job_id_by_number
+from fastq._core import Core, Tail, describe_records, known_job
 from fastq.errors import DirectoryFailed, LogDamaged, UnsupportedFormat
 from fastq.log.dump import FrameSeen, GapSeen, walk
 from fastq.log.recovery import Found, apply_frame, check_oldest, read_log
@@ -32,7 +32,7 @@ class Losses:
 
     def job_id(self, number: int, core: Core) -> str:
         """Its id, or its number if nothing tells its id."""
-        return self.job_ids.get(number) or job_id_by_number(core, number) or f"number {number}"
+        return self.job_ids.get(number) or known_job(core, number) or f"number {number}"
 
 
 @dataclass(slots=True)
