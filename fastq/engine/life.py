@@ -13,7 +13,7 @@ from fastq.commands import Principal
 from fastq.committer import Committer
 from fastq.engine.options import EngineOptions
 from fastq.errors import CoreFailed, Draining, JobNotFound
-from fastq.log import Log, Opened
+from fastq.log import Backup, Log, Opened
 
 SLICE = 1000  # how many leases expire, delayed jobs become due, or finished jobs go, before other work gets its turn
 EXPIRY_PIECE = 20  # how many leases expire between two looks at whether there is room
@@ -114,6 +114,11 @@ class Life:
     @property
     def disk_full(self) -> bool:
         return self._log.disk_full
+
+    def backup(self) -> Backup:
+        """A copy of everything that was answered so far. Raises Draining, BackupRefused."""
+        self._accept_work()
+        return self._log.backup()
 
     # --- documents ----------------------------------------------------------------------------------------------------
 
