@@ -116,6 +116,11 @@ class Reading(Leasing):
     def _number(self, job: JobView) -> int:
         return _core.job_number(job.job_id, self.core.database_id)
 
+    def running(self, who: Principal, examined_max: int) -> tuple[list[JobView], bool]:
+        """Jobs that run, of those that exist for this caller; False if more run than were looked at."""
+        jobs = self.core.running(examined_max + 1)
+        return [job for job in jobs[:examined_max] if self._sees(who, job)], len(jobs) <= examined_max
+
     async def history(self, who: Principal, job_id: str) -> JobHistory:
         """What happened to a job. Raises JobNotFound."""
         async with self._commits:
