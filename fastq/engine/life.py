@@ -14,7 +14,7 @@ from fastq.commands import Principal
 from fastq.committer import Committer
 from fastq.engine.options import EngineOptions
 from fastq.errors import CoreFailed, Draining, JobNotFound
-from fastq.log import Log, Opened
+from fastq.log import Backup, Log, Opened
 from fastq.workers import LastSeen
 
 if TYPE_CHECKING:
@@ -120,6 +120,11 @@ class Life:
     @property
     def disk_full(self) -> bool:
         return self._log.disk_full
+
+    def backup(self) -> Backup:
+        """A copy of everything that was answered so far. Raises Draining, BackupRefused."""
+        self._accept_work()
+        return self._log.backup()
 
     # --- documents ----------------------------------------------------------------------------------------------------
 
