@@ -102,7 +102,7 @@ cdef int find_live_key(Core core, uint64_t* key, uint32_t segment, list found) e
         live.segment = segment
         live.record_bytes = RECORD_HEAD_BYTES + 49
         if remembered_at(&core.t, i).seq == 0:
-            live.record_bytes += 17 * len(core.answers[key0, key1])
+            live.record_bytes += 17 * len(core.answers[key[0], key[1]])
         found.append(live)
     return 0
 
