@@ -1,4 +1,4 @@
-# Records as a person reads them: what `fastq log dump` shows. Nothing changes here.
+# Records as a person reads them: what `fastq log dump` shows and `repair` lists. Nothing changes here.
 #
 # A new record type needs its name in RECORD_NAMES and its fields in `describe_fields`; a new outcome or flag with a
 # field its line there. A test holds this file to the enums of _core.pxd.

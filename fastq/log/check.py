@@ -13,6 +13,7 @@ from fastq.log.dump import FrameSeen, GapSeen, walk
 from fastq.log.recovery import Found, apply_frame, check_oldest, read_log
 from fastq.log.segments import SegmentHead, read_head, segment_numbers
 
+ITSELF, COPY = "the job itself", "a copy of the whole job"  # what a loss may be
 SOUND, TORN, DAMAGED, UNKNOWN = "sound", "torn", "damaged", "unknown format"
 
 
@@ -23,6 +24,7 @@ class Losses:
     jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)  # job number -> what, in the order of the log
     job_ids: dict[int, str] = field(default_factory=dict)  # of those that are submitted there, or shortly before
     documents: dict[tuple[int, str], None] = field(default_factory=dict)  # kind and name
+    oldest_segment: int = 0  # that a record there names
     frames: int = 0
     first_seq: int = 0
     last_seq: int = 0
@@ -182,6 +184,7 @@ def _add(losses: Losses, described: list[dict[str, Any]]) -> None:
         if record["type"] == "DOCUMENT" and "name" in record:
             losses.documents[record["kind"], record["name"]] = None
             continue
+        losses.oldest_segment = max(losses.oldest_segment, record.get("oldest_segment", 0))
         what = _what(record)
         for number in record.get("jobs", [record["job"]] if "job" in record else []):
             before = losses.jobs.get(number, ())
@@ -191,7 +194,7 @@ def _add(losses: Losses, described: list[dict[str, Any]]) -> None:
 
 def _what(record: dict[str, Any]) -> str:
     """One record in a word or two, the same for all of its kind."""
-    names = {"SUBMIT": "the job itself", "JOB": "a copy of the whole job", "FORGET": "its removal"}
+    names = {"SUBMIT": ITSELF, "JOB": COPY, "FORGET": "its removal"}
     if record["type"] == "CLOSE":
         return f"the end of an attempt ({record.get('outcome', 'damaged')})"
     return names.get(record["type"], f"its {record['type'].lower()}")
