@@ -15,8 +15,8 @@ from fastq.log.segments import SegmentHead, read_head, segment_numbers
 
 ITSELF, COPY = "the job itself", "a copy of the whole job"  # what a loss may be
 _LOSSES = {
-    "SUBMIT": ITSELF, "JOB": COPY, "FORGET": "its removal", "EXTEND": "a longer lease", "CHANGE": "a change from outside",
-    "REMEMBER": "its idempotency key",
+    "SUBMIT": ITSELF, "JOB": COPY, "FORGET": "its removal", "EXTEND": "a longer lease",
+    "CHANGE": "a change from outside", "REMEMBER": "its idempotency key",
 }  # fmt: skip
 SOUND, TORN, DAMAGED, UNKNOWN = "sound", "torn", "damaged", "unknown format"
 
