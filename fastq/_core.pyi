@@ -24,7 +24,7 @@ outcome: `ok`, `error`, `discard`, `snooze`, `release`. wait_ms: of a snooze its
 worker asks for, or -1 for the backoff times jitter.
 """
 
-NewJob = tuple[bytes, int, int, int, str, "SubmitOptions | None"]
+NewJob = tuple[bytes, int, int, int, str, SubmitOptions | None]
 """(payload, max_retries, priority, run_at_us, queue, options)"""
 
 Submitted = tuple[str, int]
@@ -353,7 +353,7 @@ class Core:
         lease_ms: int = 30_000,
         backoff: tuple[int, float, int] = (1_000, 2.0, 3_600_000),
         poison_expiries: int = 0,
-        idempotency_us: int = 3_600_000_000,
+        idempotency_us: int = ...,
         idempotency_keys_max: int = 8_000_000,
         owner_depth_max: int = 0,
     ) -> None:

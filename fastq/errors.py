@@ -256,6 +256,57 @@ class NotKeyOwner(ApiError):
         super().__init__("access denied: not the owner")
 
 
+# --- while a queue or a schedule changes ------------------------------------------------------------------------------
+
+
+class QueueNotFound(ApiError):
+    """A queue without jobs and without settings."""
+
+    status = 404
+    code = "queue_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"queue not found: {name}")
+
+
+class QueueHasJobs(ApiError):
+    """A queue's settings cannot go while jobs of it are not finished."""
+
+    status = 409
+    code = "queue_has_jobs"
+
+    def __init__(self, name: str, unfinished: int) -> None:
+        super().__init__(f"queue {name} has {unfinished} unfinished jobs")
+
+
+class ScheduleNotFound(ApiError):
+    """No such schedule, or one of another owner."""
+
+    status = 404
+    code = "schedule_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"schedule not found: {name}")
+
+
+class NameTaken(ApiError):
+    status = 409
+    code = "name_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another owner has a schedule of this name: {name}")
+
+
+class TooMany(ApiError):
+    """As many are there as the server keeps. Nothing was changed."""
+
+    status = 409
+    code = "too_many"
+
+    def __init__(self, what: str, count_max: int) -> None:
+        super().__init__(f"there may be at most {count_max} {what}")
+
+
 # --- when there is too much -------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ import uvicorn
 import uvloop
 
 from fastq import __version__
+from fastq.audit import Audit
 from fastq.auth import Authenticator
 from fastq.clock import Clock, start_us, wall_us
 from fastq.engine import Engine, EngineOptions
@@ -29,10 +30,13 @@ from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, Start
 from fastq.first_start import FirstKeys, make_first_keys
 from fastq.http.app import HttpOptions, create_app
 from fastq.http.protocol import Protocol
+from fastq.http.schedules import read_job
 from fastq.keys import LogKeyStore
 from fastq.log import Opened
 from fastq.log.local import LocalLog
 from fastq.logs import configure_logs
+from fastq.queues import Queues
+from fastq.schedules import Schedules
 from fastq.settings import Settings
 
 logger = logging.getLogger("fastq.server")
@@ -155,21 +159,27 @@ async def _serve(settings: Settings, listener: socket.socket, engine: Engine, op
     stop = _stop_signal()
     clock = Clock(start_us(engine.core.last_us, wall_us(), settings.accept_clock_back))
     recovered = _recovered(engine, opened)
+    audit = Audit(engine)
+    queues = Queues(engine, audit)
+    queues.configure(clock.now_us())
     await engine.start(clock, _die)
     try:
-        await _answer_requests(settings, listener, engine, recovered, stop)
+        await _answer_requests(settings, listener, engine, queues, audit, recovered, stop)
     finally:
         await engine.stop()
     logger.info("stopped")
 
 
 async def _answer_requests(
-    settings: Settings, listener: socket.socket, engine: Engine, recovered: list[str], stop: asyncio.Event
-) -> None:
+    settings: Settings, listener: socket.socket, engine: Engine, queues: Queues, audit: Audit, recovered: list[str],
+    stop: asyncio.Event,
+) -> None:  # fmt: skip
     """All there is between an engine that has started and one that is to stop."""
     keys = LogKeyStore(engine)
     first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
-    app = create_app(engine, Authenticator(keys, engine.now_us), HttpOptions(keys, secrets.token_hex(4)))
+    schedules = Schedules(engine, audit, read_job)
+    options = HttpOptions(keys, queues, schedules, audit, secrets.token_hex(4))
+    app = create_app(engine, Authenticator(keys, engine.now_us), options)
     url = _url(settings, listener)
 
     def listening() -> None:
@@ -178,12 +188,14 @@ async def _answer_requests(
         _say_started(settings, url, recovered, first)
 
     server = HttpServer(_http_config(settings, app), listening)
+    schedules.start()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     saving = asyncio.create_task(_save_used(keys))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not serving.done():
         await _drain(engine, server)
+    schedules.stop()
     saving.cancel()
     stopping.cancel()
     await serving

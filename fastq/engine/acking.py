@@ -20,7 +20,7 @@ class Acking(Life):
     async def ack_many(self, who: Principal, commands: Sequence[Ack]) -> list[ApiError | None]:
         """End attempts: those that may end do, together; for each other one, why not."""
         self._commits.need_room(acks_bytes(commands) + ROOM_BYTES_SMALL, spare_segments=0)
-        hidden = self._hidden(who, [ack.job_id for ack in commands]) if self._is_bounded(who) else None
+        hidden = self._hidden(who, [ack.job_id for ack in commands]) if self.is_bounded(who) else None
         acks = [self._ack_of(ack) for ack in commands if not hidden or ack.job_id not in hidden]
         with self._change():
             refusals = self.core.ack_many(self._clock.now_us(), acks, key_id=who.key_id)
@@ -39,7 +39,7 @@ class Acking(Life):
             For each its deadline and whether the job is to be cancelled; or JobNotFound, LeaseLost.
         """
         self._commits.need_room(len(leases) * _core.SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
-        hidden = self._hidden(who, [job_id for job_id, _ in leases]) if self._is_bounded(who) else frozenset()
+        hidden = self._hidden(who, [job_id for job_id, _ in leases]) if self.is_bounded(who) else frozenset()
         shown = [lease for lease in leases if lease[0] not in hidden]
         with self._change():
             extended = self.core.extend_many(self._clock.now_us(), shown, lease_ms)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from fastq import _core
@@ -34,6 +33,7 @@ class Leasing(Life):
             QueueForbidden; Draining, DiskFull, Overloaded.
         """
         self._accept_work()
+        self.last_seen.note(command.worker_id, self._clock.now_us())
         if who.queues is not None:
             for queue in command.queues:
                 if queue not in who.queues:

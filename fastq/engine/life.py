@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from fastq import _core
 from fastq.cleaner import Cleaner
@@ -13,7 +14,11 @@ from fastq.commands import Principal
 from fastq.committer import Committer
 from fastq.engine.options import EngineOptions
 from fastq.errors import CoreFailed, Draining, JobNotFound
-from fastq.log import Log, Opened
+from fastq.log import Backup, Log, Opened
+from fastq.workers import LastSeen
+
+if TYPE_CHECKING:
+    from fastq._core import Place
 
 SLICE = 1000  # how many leases expire, delayed jobs become due, or finished jobs go, before other work gets its turn
 EXPIRY_PIECE = 20  # how many leases expire between two looks at whether there is room
@@ -35,6 +40,7 @@ class Life:
         self.core = _core.Core(log.tail)
         self.options = options
         self.draining = False
+        self.last_seen = LastSeen()
         self._log = log
         self._tail = log.tail
         self._jitter = jitter
@@ -115,6 +121,11 @@ class Life:
     def disk_full(self) -> bool:
         return self._log.disk_full
 
+    def backup(self) -> Backup:
+        """A copy of everything that was answered so far. Raises Draining, BackupRefused."""
+        self._accept_work()
+        return self._log.backup()
+
     # --- documents ----------------------------------------------------------------------------------------------------
 
     def documents(self, kind: int) -> dict[str, bytes]:
@@ -148,13 +159,17 @@ class Life:
                 self.core.end_group()
         self._commits.kick_soon()
 
+    async def records(self, places: Sequence[Place]) -> list[bytes]:
+        """Records by their places, when every change made so far is durable."""
+        return await self._commits.records(places)
+
     async def settled(self) -> None:
         """Return when every change made so far is durable: whoever shows a document waits for it."""
         await self._commits.settled()
 
     # --- who may ------------------------------------------------------------------------------------------------------
 
-    def _is_bounded(self, who: Principal) -> bool:
+    def is_bounded(self, who: Principal) -> bool:
         """Whether there are jobs that do not exist for this caller."""
         return who.queues is not None or (who.type == "client" and self.options.owner_isolation)
 

@@ -10,7 +10,6 @@ from fastq._core import Event, JobView
 from fastq.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.leasing import Leasing
 from fastq.engine.options import EngineOptions
-from fastq.errors import JobNotFound
 from fastq.history import history_records
 from fastq.log import Log
 from fastq.results import JobHistory, JobsPage, JobStatus, Why
@@ -115,6 +114,11 @@ class Reading(Leasing):
 
     def _number(self, job: JobView) -> int:
         return _core.job_number(job.job_id, self.core.database_id)
+
+    def running(self, who: Principal, examined_max: int) -> tuple[list[JobView], bool]:
+        """Jobs that run, of those that exist for this caller; False if more run than were looked at."""
+        jobs = self.core.running(examined_max + 1)
+        return [job for job in jobs[:examined_max] if self._sees(who, job)], len(jobs) <= examined_max
 
     async def history(self, who: Principal, job_id: str) -> JobHistory:
         """What happened to a job. Raises JobNotFound."""

@@ -28,20 +28,24 @@ class Submitting(Life):
         """
         await self._accept_submit(bytes_of(command))
         now_us = self._clock.now_us()
-        payload, max_retries, priority, run_at_us, queue, options = self._job_of(command, now_us)
         async with self._commits:
             with self._change():
-                return self.core.submit(
-                    now_us,
-                    payload,
-                    owner_id=who.owner_id,
-                    key_id=who.key_id,
-                    max_retries=max_retries,
-                    priority=priority,
-                    run_at_us=run_at_us,
-                    queue=queue,
-                    options=options,
-                )
+                return self.submit_within(now_us, command, who.owner_id, who.key_id)
+
+    def submit_within(self, now_us: int, command: Submit, owner_id: str, key_id: str) -> Submitted:
+        """Store a job as a part of a change that has made sure of the room. Raises what the core does."""
+        payload, max_retries, priority, run_at_us, queue, options = self._job_of(command, now_us)
+        return self.core.submit(
+            now_us,
+            payload,
+            owner_id=owner_id,
+            key_id=key_id,
+            max_retries=max_retries,
+            priority=priority,
+            run_at_us=run_at_us,
+            queue=queue,
+            options=options,
+        )
 
     async def submit_many(
         self, who: Principal, commands: Sequence[Submit], idempotency_key: str = "", body_digest: int = 0

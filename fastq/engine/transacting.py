@@ -28,7 +28,7 @@ class Transacting(Submitting, Acking):
         await self._accept_submit(record_bytes)
         now_us = self._clock.now_us()
         async with self._commits:
-            if self._is_bounded(who):
+            if self.is_bounded(who):
                 for job_id in [*(ack.job_id for ack in acks), *(extend.job_id for extend in extends)]:
                     self._job_seen(who, job_id)
             owner_id = self._owner_of(who, acks) if submits else who.owner_id

@@ -122,32 +122,32 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
     request_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def _time(unix_us: int) -> datetime:
+def time_of(unix_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=unix_us)
 
 
-def _bytes(answer: Any) -> bytes:
+def encode(answer: Any) -> bytes:
     return orjson.dumps(answer, option=_AS_UTC)
 
 
 def job_created(job_id: str) -> bytes:
-    return _bytes({"job_id": job_id})
+    return encode({"job_id": job_id})
 
 
 def jobs_created(job_ids: list[str]) -> bytes:
-    return _bytes({"job_ids": job_ids})
+    return encode({"job_ids": job_ids})
 
 
 def job_leased(job: LeasedJob, payload_as_string: bool) -> bytes:
-    return _bytes(_leased(job, payload_as_string))
+    return encode(_leased(job, payload_as_string))
 
 
 def jobs_leased(jobs: list[LeasedJob]) -> bytes:
-    return _bytes({"jobs": [_leased(job, False) for job in jobs]})
+    return encode({"jobs": [_leased(job, False) for job in jobs]})
 
 
 def acks_answered(job_ids: list[str], refusals: list[ApiError | None]) -> bytes:
-    return _bytes(
+    return encode(
         {
             "results": [
                 {"job_id": job_id, "ok": True}
@@ -160,7 +160,7 @@ def acks_answered(job_ids: list[str], refusals: list[ApiError | None]) -> bytes:
 
 
 def lease_extended(job_id: str, lease_until_us: int) -> bytes:
-    return _bytes({"job_id": job_id, "lease_until": _time(lease_until_us)})
+    return encode({"job_id": job_id, "lease_until": time_of(lease_until_us)})
 
 
 def _leased(job: LeasedJob, payload_as_string: bool) -> dict[str, Any]:
@@ -170,13 +170,13 @@ def _leased(job: LeasedJob, payload_as_string: bool) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "payload": payload,
-        "lease_until": _time(job.lease_until_us),
+        "lease_until": time_of(job.lease_until_us),
         "attempt": job.attempt,
         "lease_token": job.token,
         "queue": job.queue,
         "priority": job.priority,
         "max_retries": job.max_retries,
-        "created_at": _time(job.created_us),
+        "created_at": time_of(job.created_us),
     }
 
 
@@ -186,19 +186,19 @@ def job_shown(job: JobStatus) -> bytes:
         "state": job.state,
         "attempts": job.attempts,
         "max_retries": job.max_retries,
-        "created_at": _time(job.created_us),
+        "created_at": time_of(job.created_us),
         "priority": job.priority,
         "queue": job.queue,
     }
     if job.state in ("SCHEDULED", "RETRY"):
-        answer["run_at"] = _time(job.run_at_us)
+        answer["run_at"] = time_of(job.run_at_us)
     if job.lease_until_us is not None:
-        answer["lease_until"] = _time(job.lease_until_us)
+        answer["lease_until"] = time_of(job.lease_until_us)
     if job.result is not None:
         answer["result"] = orjson.Fragment(job.result)
     if job.error:
         answer["result_error"] = job.error
-    return _bytes(answer)
+    return encode(answer)
 
 
 def _key(record: KeyRecord, key: str) -> dict[str, Any]:
@@ -209,33 +209,33 @@ def _key(record: KeyRecord, key: str) -> dict[str, Any]:
         "owner_id": record.owner_id,
         "type": record.type,
         "scopes": record.scopes,
-        "created_at": _time(record.created_us),
-        "last_used_at": _time(record.last_used_us),
+        "created_at": time_of(record.created_us),
+        "last_used_at": time_of(record.last_used_us),
     }
     if record.revoked_us is not None:
-        answer["revoked_at"] = _time(record.revoked_us)
+        answer["revoked_at"] = time_of(record.revoked_us)
     return answer
 
 
 def key_created(secret: str, record: KeyRecord) -> bytes:
-    return _bytes(_key(record, secret))
+    return encode(_key(record, secret))
 
 
 def keys_listed(records: list[KeyRecord]) -> bytes:
-    return _bytes([_key(record, record.masked) for record in records])
+    return encode([_key(record, record.masked) for record in records])
 
 
 def key_revoked(record: KeyRecord) -> bytes:
     assert record.revoked_us is not None, "a key store gave back a key that it did not revoke"
-    return _bytes(
+    return encode(
         {
             "message": "Key revoked successfully",
             "key": record.masked,
             "key_id": record.key_id,
-            "revoked_at": _time(record.revoked_us),
+            "revoked_at": time_of(record.revoked_us),
         }
     )
 
 
 def ready() -> bytes:
-    return _bytes({"status": "ready"})
+    return encode({"status": "ready"})

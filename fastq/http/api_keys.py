@@ -5,7 +5,7 @@ from __future__ import annotations
 from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
-from fastq.http import answers, bodies
+from fastq.http import answers, bodies, decoding
 from fastq.http.errors import JSON
 from fastq.http.routes import ADMIN, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
 from fastq.keys import KeyStore
@@ -19,7 +19,7 @@ class ApiKeys:
         self._keys = keys
 
     async def create(self, req: Request, resp: Response) -> None:
-        fields = bodies.create_key_fields(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
+        fields = bodies.create_key_fields(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
         who = req.context.principal
         secret, record = await self._keys.create(
             fields.name, fields.owner_id, fields.type, self._engine.now_us(), who.key_id

@@ -13,18 +13,27 @@ import falcon
 import falcon.asgi
 from falcon.asgi import Request, Response
 
+from fastq.audit import Audit
 from fastq.auth import Authenticator
+from fastq.bulk import Bulk
 from fastq.engine import Engine
 from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
 from fastq.http.api_keys import ApiKeys
+from fastq.http.audit import AuditRoutes
 from fastq.http.backups import Backups
+from fastq.http.bulk import BulkRoutes
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
 from fastq.http.jobs import Jobs
 from fastq.http.openapi import document
+from fastq.http.queues import QueueRoutes
 from fastq.http.room import Room
 from fastq.http.routes import OPEN, Route, check_routes, enforce
+from fastq.http.schedules import ScheduleRoutes
 from fastq.http.status import Status
+from fastq.http.workers import WorkerRoutes
 from fastq.keys import KeyStore
+from fastq.queues import Queues
+from fastq.schedules import Schedules
 
 _log = logging.getLogger("fastq.http.access")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
@@ -37,10 +46,14 @@ class HttpOptions:
 
     Args:
         keys: where the key routes make, list and revoke.
+        queues, schedules, audit: what they say.
         instance: begins every request id that is made here; drawn anew at each start, so that ids are not repeated.
     """
 
     keys: KeyStore
+    queues: Queues
+    schedules: Schedules
+    audit: Audit
     instance: str = "local"
 
 
@@ -150,7 +163,17 @@ class Api(falcon.asgi.App[Request, Response]):
 def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api:
     """The API over an engine that has started. Raises StartError if a route does not declare who may call it."""
     status = Status(engine)
-    keys = ApiKeys(engine, options.keys)
-    routes = [*status.routes(), *Jobs(engine).routes(), *keys.routes(), *Backups(engine).routes()]
+    bulk = Bulk(engine, options.audit)
+    routes = [
+        *status.routes(),
+        *Jobs(engine).routes(),
+        *BulkRoutes(bulk).routes(),
+        *QueueRoutes(options.queues, bulk).routes(),
+        *ScheduleRoutes(options.schedules, engine.now_us).routes(),
+        *WorkerRoutes(engine).routes(),
+        *ApiKeys(engine, options.keys).routes(),
+        *AuditRoutes(options.audit).routes(),
+        *Backups(engine).routes(),
+    ]
     status.document = document(routes)
     return Api(routes, auth, RequestIds(options.instance))

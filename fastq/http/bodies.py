@@ -1,15 +1,9 @@
-"""Request bodies: read with a limit, checked, decoded, and turned into commands.
-
-A message names the field and, if a limit was passed, the limit. Times are RFC 3339.
-"""
+"""Request bodies: checked, and turned into commands. Messages are as `fastq.http.decoding` says."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import falcon.asgi
 import msgspec
 from msgspec import Meta
 
@@ -37,27 +31,22 @@ from fastq.commands import (
     Lease,
     Submit,
 )
-from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding, shown
-from fastq.http._scan import numbers_fit, scan
+from fastq.errors import InvalidRequest, shown
+from fastq.http._scan import numbers_fit
+from fastq.http.decoding import DEPTH_MAX, QUEUE_PATTERN, at_most, decode, queue_name, time_us
 from fastq.keys import KEY_TYPES
 
 ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
 BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
 SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor result
-DEPTH_MAX = 64  # the body's own object is the first level
 DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
 TOKEN_CHARACTERS_MAX = 200
 NUMBER_CHARACTERS_MAX = 400
 UNNAMED_ERROR = "the worker reported an error without a text"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
-
 Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
 LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
-_QUEUE_PATTERN = "[A-Za-z0-9._-]{1,64}"
-_QUEUE = re.compile(_QUEUE_PATTERN, re.ASCII)
-QueueName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_QUEUE_PATTERN}$"})]
+QueueName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{QUEUE_PATTERN}$"})]
 Token = Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)]
 BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
 
@@ -178,86 +167,9 @@ class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
     type: Annotated[str, Meta(min_length=1, extra_json_schema={"enum": list(KEY_TYPES)})]
 
 
-# --- bytes ------------------------------------------------------------------------------------------------------------
-
-
-async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
-    """The whole body, read as a stream and no further than one piece past `bytes_max`.
-
-    Raises:
-        UnsupportedEncoding, BodyTooLarge. A body that ends early is refused where it comes in.
-    """
-    coding = req.get_header("Content-Encoding")
-    if coding is not None and coding.strip().lower() != "identity":
-        raise UnsupportedEncoding("Content-Encoding must be identity")
-    announced = req.content_length
-    if announced is not None and announced > bytes_max:
-        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
-    body: bytes = await req.stream.read(bytes_max + 1)
-    if len(body) > bytes_max:
-        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
-    return body
-
+# --- commands ---------------------------------------------------------------------------------------------------------
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-
-def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH_MAX) -> T:
-    """The body as a struct. Raises InvalidRequest with a message that says what is wrong where."""
-    if not body:
-        raise InvalidRequest("invalid JSON: the body is empty")
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidRequest(f"invalid JSON: no UTF-8 at byte {error.start}") from None
-    found = scan(body, depth_max)
-    if found == "depth":
-        raise InvalidRequest(f"invalid JSON: nested deeper than {depth_max} levels")
-    if found == "surrogate":
-        raise InvalidRequest("invalid JSON: a surrogate escape without its other half")
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        _say_what_is_wrong(str(error))
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"invalid JSON: {_lower_first(str(error))}") from None
-
-
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_TYPE = re.compile(r"Expected `([^`]*)`, got `(\w+)`(?: - at `\$\.(\w+)`)?")
-_LIMIT = re.compile(r"Expected `\w+` (of length )?([<>]=) (-?\d+) - at `\$\.(\w+)`")
-_KIND = {"int": "an integer", "str": "a string", "array": "an array", "object": "an object"}
-
-
-def _say_what_is_wrong(text: str) -> NoReturn:
-    """Raise InvalidRequest in our words for what msgspec says."""
-    if match := _UNKNOWN.fullmatch(text):
-        raise InvalidRequest(f"unknown field: {shown(match[1])}")
-    if match := _MISSING.fullmatch(text):
-        raise InvalidRequest(f"{match[1]} is required")
-    if match := _LIMIT.fullmatch(text):
-        of_length, relation, limit, field = match.groups()
-        if of_length and relation == ">=":
-            raise InvalidRequest(f"{field} is required")
-        raise InvalidRequest(f"{field} must be {of_length or ''}{relation} {limit}")
-    if match := _TYPE.fullmatch(text):
-        expected, got, field = match.groups()
-        if field is None:
-            raise InvalidRequest("invalid JSON: the body must be an object")
-        kind = expected.removesuffix(" | null")
-        if got == "null":
-            raise InvalidRequest(f"{field} is required")
-        raise InvalidRequest(f"invalid JSON: {field} must be {_KIND.get(kind, kind)}")
-    raise InvalidRequest(f"invalid JSON: {_lower_first(text)}")
-
-
-def _lower_first(text: str) -> str:
-    return text if text.startswith("JSON") else text[:1].lower() + text[1:]
-
-
-# --- commands ---------------------------------------------------------------------------------------------------------
 
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
 _LEASE = msgspec.json.Decoder(LeaseBody)
@@ -280,14 +192,14 @@ def _submit(fields: SubmitBody, now_us: int) -> Submit:
     payload = bytes(fields.payload)
     if payload in (b"null", b'""'):
         raise InvalidRequest("payload is required")
-    _at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
+    at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
     _readable_numbers("payload", payload)
     run_at_us = None
     if fields.run_at is not None:
         if fields.delay_ms is not None:
             raise InvalidRequest("run_at must be left out when delay_ms is given")
         run_at_us = _run_at_us(fields.run_at, now_us)
-    queue = DEFAULT_QUEUE if fields.queue is None else _queue(fields.queue, "queue")
+    queue = DEFAULT_QUEUE if fields.queue is None else queue_name(fields.queue, "queue")
     return Submit(payload, fields.max_retries, fields.priority or 0, fields.delay_ms, run_at_us, queue)
 
 
@@ -332,9 +244,9 @@ def lease_command(body: bytes) -> tuple[Lease, bool]:
     if not body:
         return Lease(), False
     fields = decode(body, _LEASE)
-    _at_most("worker_id", len(fields.worker_id.encode()), WORKER_ID_BYTES_MAX)
-    _at_most("request_id", len(fields.request_id.encode()), REQUEST_ID_BYTES_MAX)
-    queues = tuple(dict.fromkeys(_queue(name, "queues") for name in fields.queues or (DEFAULT_QUEUE,)))
+    at_most("worker_id", len(fields.worker_id.encode()), WORKER_ID_BYTES_MAX)
+    at_most("request_id", len(fields.request_id.encode()), REQUEST_ID_BYTES_MAX)
+    queues = tuple(dict.fromkeys(queue_name(name, "queues") for name in fields.queues or (DEFAULT_QUEUE,)))
     command = Lease(
         fields.lease_ms, fields.worker_id, had_body=True, queues=queues, limit=fields.max or 1,
         wait_ms=fields.wait_ms or 0, request_id=fields.request_id,
@@ -371,7 +283,7 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
     if result in (b"", b"null", b'""'):
         result = None
     if result is not None:
-        _at_most("result", len(result), RESULT_BYTES_MAX)
+        at_most("result", len(result), RESULT_BYTES_MAX)
         _readable_numbers("result", result)
     error = fields.result_error or ""
     if fields.outcome == "ok" and error:
@@ -388,23 +300,12 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
 def create_key_fields(body: bytes) -> CreateKeyBody:
     """Raises InvalidRequest."""
     fields = decode(body, _CREATE_KEY)
-    _at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
-    _at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
+    at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
+    at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
     if fields.type not in KEY_TYPES:
         given = msgspec.json.encode(shown(fields.type)).decode()
         raise InvalidRequest(f"invalid key type: {given} (must be 'client', 'worker', or 'admin')")
     return fields
-
-
-def _queue(name: str, field: str) -> str:
-    if not _QUEUE.fullmatch(name):
-        raise InvalidRequest(f"{field} must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
-    return name
-
-
-def _at_most(field: str, length_bytes: int, bytes_max: int) -> None:
-    if length_bytes > bytes_max:
-        raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
 
 
 def _readable_numbers(field: str, text: bytes) -> None:
@@ -416,18 +317,7 @@ def _readable_numbers(field: str, text: bytes) -> None:
 
 
 def _run_at_us(text: str, now_us: int) -> int:
-    """An RFC 3339 time as Unix microseconds, what is finer cut off; at least 0."""
-    match = _RFC3339.fullmatch(text)
-    if match is None:
-        raise InvalidRequest("run_at must be an RFC 3339 time")
-    day, minute, second, fraction, offset = match.groups()
-    leap_s = 1 if second == "60" else 0
-    try:
-        moment = datetime.fromisoformat(f"{day}T{minute}:{59 if leap_s else second}{offset.upper()}")
-        since = moment - _EPOCH
-    except (ValueError, OverflowError):
-        raise InvalidRequest("run_at must be an RFC 3339 time") from None
-    run_at_us = since // timedelta(microseconds=1) + leap_s * 1_000_000 + int(f"{fraction or '':0<6}"[:6])
+    run_at_us = time_us(text, "run_at")
     if run_at_us > now_us + RUN_AT_AHEAD_US_MAX:
         raise InvalidRequest("run_at must be at most 10 years ahead")
-    return max(0, run_at_us)
+    return run_at_us

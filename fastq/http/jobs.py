@@ -7,7 +7,7 @@ from falcon.asgi import Request, Response
 from fastq.commands import BATCH_BYTES_MAX
 from fastq.engine import Engine
 from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
-from fastq.http import answers, bodies
+from fastq.http import answers, bodies, decoding
 from fastq.http.errors import JSON
 from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
 
@@ -28,7 +28,7 @@ class Jobs:
         self._batch_bytes_max = min(BATCH_BYTES_MAX, engine.record_bytes_max // 2)
 
     async def submit(self, req: Request, resp: Response) -> None:
-        body = await bodies.read_body(req, bodies.BODY_BYTES_MAX)
+        body = await decoding.read_body(req, bodies.BODY_BYTES_MAX)
         command = bodies.submit_command(body, self._engine.now_us())
         job_id, _ = await self._engine.submit(req.context.principal, command)
         resp.status = 201
@@ -36,7 +36,7 @@ class Jobs:
         resp.data = answers.job_created(job_id)
 
     async def submit_many(self, req: Request, resp: Response) -> None:
-        body = await bodies.read_body(req, self._batch_bytes_max)
+        body = await decoding.read_body(req, self._batch_bytes_max)
         commands = bodies.submit_many_commands(body, self._engine.now_us())
         stored, _ = await self._engine.submit_many(req.context.principal, commands)
         resp.status = 201
@@ -44,7 +44,7 @@ class Jobs:
         resp.data = answers.jobs_created([job_id for job_id, _ in stored])
 
     async def lease(self, req: Request, resp: Response) -> None:
-        command, many = bodies.lease_command(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
+        command, many = bodies.lease_command(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
         leased = await self._engine.lease(req.context.principal, command, req.scope.get(CONNECTION))
         if not leased and not many:
             raise Refused("no jobs available", NoJobsAvailable())
@@ -55,7 +55,7 @@ class Jobs:
             resp.data = answers.job_leased(leased[0], payload_as_string=not command.had_body)
 
     async def ack(self, req: Request, resp: Response, job_id: str) -> None:
-        command = bodies.ack_command(job_id, await bodies.read_body(req, bodies.BODY_BYTES_MAX))
+        command = bodies.ack_command(job_id, await decoding.read_body(req, bodies.BODY_BYTES_MAX))
         try:
             await self._engine.ack(req.context.principal, command)
         except (JobNotFound, NotAckable, LeaseLost) as error:
@@ -63,7 +63,7 @@ class Jobs:
         resp.status = 200
 
     async def ack_many(self, req: Request, resp: Response) -> None:
-        commands = bodies.ack_many_commands(await bodies.read_body(req, self._batch_bytes_max))
+        commands = bodies.ack_many_commands(await decoding.read_body(req, self._batch_bytes_max))
         refusals = await self._engine.ack_many(req.context.principal, commands)
         resp.content_type = JSON
         resp.data = answers.acks_answered(
@@ -72,7 +72,7 @@ class Jobs:
         )
 
     async def extend(self, req: Request, resp: Response, job_id: str) -> None:
-        fields = bodies.extend_fields(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
+        fields = bodies.extend_fields(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
         lease = (job_id, fields.lease_token)
         (extended,) = await self._engine.extend(req.context.principal, [lease], fields.lease_ms or 0)
         if isinstance(extended, ApiError):

@@ -89,11 +89,8 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "operationId": route.responder.__name__ + "_" + route.path.strip("/").split("/")[0].partition(".")[0],
         "responses": {str(status): _response(answers[status], schemas) for status in sorted(answers)},
     }
-    if route.path_fields:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-            for name in route.path_fields
-        ]
+    if parameters := _parameters(route):
+        operation["parameters"] = parameters
     if route.scope == OPEN:
         operation["security"] = []
     else:
@@ -104,7 +101,30 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
             "required": not route.body_optional,
             "content": {"application/json": {"schema": schemas.of(route.body)}},
         }
+        if route.example is not None:
+            operation["requestBody"]["content"]["application/json"]["example"] = route.example
     return operation
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    """Of the path and of the query."""
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in route.path_fields
+    ]
+    if route.query is not None:
+        (schema,), components = msgspec.json.schema_components([route.query])
+        found = components[schema["$ref"].rpartition("/")[2]]
+        for name, described in found["properties"].items():
+            text = described.pop("description", None)
+            parameter = {
+                "name": name,
+                "in": "query",
+                "required": name in found.get("required", []),
+                "schema": described,
+            }
+            parameters.append(parameter | ({"description": text} if text else {}))
+    return parameters
 
 
 def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:

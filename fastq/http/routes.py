@@ -16,6 +16,7 @@ OPEN = "open"  # no key is asked for
 ADMIN = "admin"  # the key's type decides, not a scope
 SCOPES = (
     "jobs:submit", "jobs:read", "jobs:lease", "jobs:ack", "keys:create", "keys:read", "keys:revoke",
+    "queues:manage", "schedules:manage", "metrics:read",
 )  # fmt: skip
 
 Responder = Callable[..., Awaitable[None]]
@@ -65,6 +66,8 @@ class Route:
     answers: tuple[Answer, ...]
     body: type[msgspec.Struct] | None = None
     body_optional: bool = False
+    query: type[msgspec.Struct] | None = None  # of the parameters behind the question mark
+    example: Any = None  # of the body
 
     @property
     def path_fields(self) -> list[str]:

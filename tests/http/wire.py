@@ -60,7 +60,7 @@ class Wire:
             status_line, *lines = head.rstrip("\r\n").split("\r\n")
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
             status = int(status_line.split(" ")[1])
-            length = 0 if head_only or status == 100 else int(headers["content-length"])
+            length = 0 if head_only or status in (100, 204) else int(headers["content-length"])
             return Reply(status, headers, await self._reader.readexactly(length))
 
     async def rest(self) -> bytes:

@@ -11,13 +11,17 @@ from typing import Any
 import orjson
 import uvicorn
 
+from fastq.audit import Audit
 from fastq.auth import Authenticator
 from fastq.clock import Clock, monotonic_us, wall_us
 from fastq.engine import Engine, EngineOptions
 from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http.protocol import Protocol
+from fastq.http.schedules import read_job
 from fastq.keys import LogKeyStore
 from fastq.log.memory import MemoryLog
+from fastq.queues import Queues
+from fastq.schedules import Schedules
 from tests.http.wire import PATIENCE_S, Reply, Wire, request_bytes
 
 ROLES = {"client": "client", "worker": "worker", "admin": "admin", "stranger": "client"}
@@ -132,15 +136,26 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def running(roles: Mapping[str, str] = ROLES, **options: Any) -> AsyncIterator[World]:
-    """A server that listens, with a key for each of `roles`. `options` are the engine's."""
-    hands, log = Hands(), MemoryLog()
+async def running(
+    roles: Mapping[str, str] = ROLES, log: MemoryLog | None = None, **options: Any
+) -> AsyncIterator[World]:
+    """A server that listens, with a key for each of `roles`; on a log that a crash left, or a new one.
+
+    `options` are the engine's.
+    """
+    hands, log = Hands(), log or MemoryLog()
     engine = Engine(log, EngineOptions(**options), lambda: 0.5)
     engine.open()
     failures: list[BaseException] = []
-    await engine.start(hands.clock(), failures.append)
+    clock, audit = hands.clock(), Audit(engine)
+    queues = Queues(engine, audit)
+    queues.configure(clock.now_us())
+    await engine.start(clock, failures.append)
     keys = LogKeyStore(engine)
-    app = create_app(engine, Authenticator(keys, engine.now_us), HttpOptions(keys, "test"))
+    schedules = Schedules(engine, audit, read_job)
+    http = HttpOptions(keys, queues, schedules, audit, "test")
+    app = create_app(engine, Authenticator(keys, engine.now_us), http)
+    schedules.start()
     world = World(engine, keys, log, app, hands)
     for name, kind in roles.items():
         await world.make_key(name, kind)
@@ -150,6 +165,7 @@ async def running(roles: Mapping[str, str] = ROLES, **options: Any) -> AsyncIter
         finally:
             log.release()
             await world.hang_up()
+    schedules.stop()
     await engine.stop()
     assert not failures
 

@@ -1,0 +1,136 @@
+"""Reading what a request says: its body with a limit, JSON into structs, and what is wrong with either in our words.
+
+A message names the field, a nested one as `a.b`, and, if a limit was passed, the limit. Times are RFC 3339.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn, TypeVar
+
+import falcon.asgi
+import msgspec
+
+from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding, shown
+from fastq.http._scan import scan
+
+DEPTH_MAX = 64  # the body's own object is the first level
+QUEUE_PATTERN = "[A-Za-z0-9._-]{1,64}"
+
+_QUEUE = re.compile(QUEUE_PATTERN, re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+
+
+async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
+    """The whole body, read as a stream and no further than one piece past `bytes_max`.
+
+    Raises:
+        UnsupportedEncoding, BodyTooLarge. A body that ends early is refused where it comes in.
+    """
+    coding = req.get_header("Content-Encoding")
+    if coding is not None and coding.strip().lower() != "identity":
+        raise UnsupportedEncoding("Content-Encoding must be identity")
+    announced = req.content_length
+    if announced is not None and announced > bytes_max:
+        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
+    body: bytes = await req.stream.read(bytes_max + 1)
+    if len(body) > bytes_max:
+        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
+    return body
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH_MAX) -> T:
+    """The body as a struct. Raises InvalidRequest with a message that says what is wrong where."""
+    if not body:
+        raise InvalidRequest("invalid JSON: the body is empty")
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"invalid JSON: no UTF-8 at byte {error.start}") from None
+    found = scan(body, depth_max)
+    if found == "depth":
+        raise InvalidRequest(f"invalid JSON: nested deeper than {depth_max} levels")
+    if found == "surrogate":
+        raise InvalidRequest("invalid JSON: a surrogate escape without its other half")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        _say_what_is_wrong(str(error))
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"invalid JSON: {_lower_first(str(error))}") from None
+
+
+_PATH = r" - at `\$\.([\w.\[\]]+)`"
+_UNKNOWN = re.compile(rf"Object contains unknown field `(.*?)`(?:{_PATH})?", re.DOTALL)
+_MISSING = re.compile(rf"Object missing required field `(\w+)`(?:{_PATH})?")
+_TYPE = re.compile(rf"Expected `([^`]*)`, got `(\w+)`(?:{_PATH})?")
+_LIMIT = re.compile(rf"Expected `\w+` (of length )?([<>]=) (-?[\d.]+){_PATH}")
+_CHOICE = re.compile(rf"Invalid enum value '(.*)'{_PATH}", re.DOTALL)
+_KIND = {"int": "an integer", "str": "a string", "array": "an array", "object": "an object", "bool": "true or false"}
+
+
+def _say_what_is_wrong(text: str) -> NoReturn:
+    """Raise InvalidRequest in our words for what msgspec says."""
+    if match := _UNKNOWN.fullmatch(text):
+        raise InvalidRequest(f"unknown field: {_path(match[2], shown(match[1]))}")
+    if match := _MISSING.fullmatch(text):
+        raise InvalidRequest(f"{_path(match[2], match[1])} is required")
+    if match := _LIMIT.fullmatch(text):
+        of_length, relation, limit, field = match.groups()
+        if of_length and relation == ">=":
+            raise InvalidRequest(f"{field} is required")
+        raise InvalidRequest(f"{field} must be {of_length or ''}{relation} {limit.removesuffix('.0')}")
+    if match := _CHOICE.fullmatch(text):
+        raise InvalidRequest(f"{match[2]} may not be {shown(match[1])}")
+    if match := _TYPE.fullmatch(text):
+        expected, got, field = match.groups()
+        if field is None:
+            raise InvalidRequest("invalid JSON: the body must be an object")
+        kind = expected.removesuffix(" | null")
+        if got == "null":
+            raise InvalidRequest(f"{field} is required")
+        raise InvalidRequest(f"invalid JSON: {field} must be {_KIND.get(kind, kind)}")
+    raise InvalidRequest(f"invalid JSON: {_lower_first(text)}")
+
+
+def _path(parent: str | None, field: str) -> str:
+    return f"{parent}.{field}" if parent else field
+
+
+def _lower_first(text: str) -> str:
+    return text if text.startswith("JSON") else text[:1].lower() + text[1:]
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def queue_name(name: str, field: str) -> str:
+    if not _QUEUE.fullmatch(name):
+        raise InvalidRequest(f"{field} must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    return name
+
+
+def at_most(field: str, length_bytes: int, bytes_max: int) -> None:
+    if length_bytes > bytes_max:
+        raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
+
+
+def time_us(text: str, field: str) -> int:
+    """An RFC 3339 time as Unix microseconds, what is finer cut off; at least 0. Raises InvalidRequest."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise InvalidRequest(f"{field} must be an RFC 3339 time")
+    day, minute, second, fraction, offset = match.groups()
+    leap_s = 1 if second == "60" else 0
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute}:{59 if leap_s else second}{offset.upper()}")
+        since = moment - _EPOCH
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{field} must be an RFC 3339 time") from None
+    return max(0, since // timedelta(microseconds=1) + leap_s * 1_000_000 + int(f"{fraction or '':0<6}"[:6]))

@@ -1,0 +1,34 @@
+"""What stands behind the question mark of a URL: checked and decoded as bodies are."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+from falcon.asgi import Request
+
+from fastq.errors import InvalidRequest, shown
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_LIMIT = re.compile(r"Expected `\w+` (of length )?([<>]=) (-?\d+) - at `\$\.(\w+)`")
+_FIELD = re.compile(r" - at `\$\.(\w+)`$")
+
+
+def read_query(req: Request, fields: type[T]) -> T:
+    """The parameters as a struct that forbids unknown fields. Raises InvalidRequest, which names the parameter."""
+    try:
+        return msgspec.convert(dict(req.params), fields, strict=False)
+    except msgspec.ValidationError as error:
+        text = str(error)
+    if match := _UNKNOWN.fullmatch(text):
+        raise InvalidRequest(f"unknown parameter: {shown(match[1])}")
+    if match := _LIMIT.fullmatch(text):
+        of_length, relation, limit, field = match.groups()
+        raise InvalidRequest(f"{field} must be {of_length or ''}{relation} {limit}")
+    if match := _FIELD.search(text):
+        kind = "an integer" if "`int" in text else "given once, as text"
+        raise InvalidRequest(f"{match[1]} must be {kind}")
+    raise InvalidRequest(f"the parameters cannot be read: {text}")

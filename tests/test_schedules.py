@@ -1,0 +1,580 @@
+"""Schedules over a log in memory, in a loop whose time the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+
+from fastq.audit import Audit
+from fastq.clock import Clock
+from fastq.commands import Lease, Principal, Submit
+from fastq.cron import Cron
+from fastq.engine import Engine, EngineOptions
+from fastq.errors import InvalidRequest, NameTaken, QueueFull, ScheduleNotFound, TooMany
+from fastq.http.schedules import read_job
+from fastq.log.memory import MemoryLog
+from fastq.queues import Queues, QueueSettings
+from fastq.schedules import MISSED_US, RETRY_US, STATE_DOCUMENT, Schedule, Schedules, State, times_to_fire
+from tests.engines import WORKER
+
+ANN = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read", "schedules:manage"}))
+BOB = Principal("client_2", "bob", "client", frozenset({"schedules:manage"}))
+ADMIN = Principal("admin_1", "root", "admin", frozenset())
+MINUTE_US, HOUR_US, DAY_US = 60_000_000, 3_600_000_000, 86_400_000_000
+
+
+def at(text: str, zone: str = "UTC") -> int:
+    """Unix microseconds."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()) * 1_000_000
+
+
+START_US = at("2026-01-05T00:00:30")
+
+
+class HandLoop(asyncio.SelectorEventLoop):
+    """A loop whose time is `us`; what it owes then runs as soon as the test waits for anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.us = START_US
+        self._clock_resolution = 1e-6
+
+    def time(self) -> float:
+        return (self.us - START_US) / 1e6
+
+    def next_timer_us(self) -> int | None:
+        due = [timer.when() for timer in self._scheduled if not timer.cancelled()]
+        return START_US + int(min(due) * 1e6) + 1 if due else None
+
+
+async def rest() -> None:
+    """Let everything happen that is due."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+class World:
+    """A server's schedules without the server."""
+
+    def __init__(self, loop: HandLoop, log: MemoryLog, wall_ahead_us: int = 0) -> None:
+        self.loop, self.log = loop, log
+        self.engine = Engine(log, EngineOptions(lease_check_ms=HOUR_US // 1000), lambda: 0.5)
+        self._wall_ahead_us = wall_ahead_us
+        self.crashed = False
+        self.audit: Audit
+        self.schedules: Schedules
+        self.queues: Queues
+
+    async def start(self) -> None:
+        self.engine.open()
+        loop = self.loop
+        clock = Clock(loop.us, lambda: loop.us, lambda: loop.us + self._wall_ahead_us)
+        self.audit = Audit(self.engine)
+        self.queues = Queues(self.engine, self.audit)
+        self.queues.configure(loop.us)
+        await self.engine.start(clock, _fail)
+        self.schedules = Schedules(self.engine, self.audit, read_job)
+        self.schedules.start()
+        await rest()
+
+    async def until(self, us: int) -> None:
+        """Nothing in between is seen: the process was stopped, or nothing was due."""
+        assert us >= self.loop.us
+        self.loop.us = us
+        await rest()
+
+    async def step_until(self, us: int) -> int:
+        """From timer to timer; how many there were."""
+        steps = 0
+        while (next_us := self.loop.next_timer_us()) is not None and next_us <= us:
+            steps += 1
+            await self.until(max(next_us, self.loop.us))
+        await self.until(us)
+        return steps
+
+    async def put(self, name: str = "s", who: Principal = ANN, **fields: Any) -> None:
+        await self.schedules.put(who, name, schedule(who=who, **fields))
+
+    def jobs(self) -> list[Any]:
+        """The earliest first."""
+        return self.engine.core.page(self.engine.now_us(), 0, 10_000, 10_000)[0][::-1]
+
+    def fired(self) -> list[str]:
+        """When each job was submitted."""
+        return [shown(job.created_us) for job in self.jobs()]
+
+    def crash(self) -> MemoryLog:
+        """What the next process finds."""
+        self.crashed = True
+        return self.log.crash()
+
+    async def finish_all(self) -> None:
+        for leased in await self.engine.lease(WORKER, Lease(had_body=True, limit=1000)):
+            job = leased.lease if hasattr(leased, "lease") else leased
+            self.engine.core.ack(self.engine.now_us(), job.job_id, job.token, key_id="w")
+        await self.engine.settled()
+
+
+def _fail(error: BaseException) -> None:
+    raise AssertionError("the log failed") from error
+
+
+def shown(us: int) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%d %H:%M")
+
+
+def schedule(cron: str = "0 * * * *", who: Principal = ANN, job: bytes = b'{"payload":"tick"}', **fields: Any) -> Schedule:
+    fields = {"timezone": "UTC", "put_us": 0, **fields}
+    return Schedule(cron, job=msgspec.Raw(job), owner_id=who.owner_id, key_id=who.key_id, **fields)
+
+
+@asynccontextmanager
+async def running(log: MemoryLog | None = None, **options: Any) -> AsyncIterator[World]:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, HandLoop)
+    world = World(loop, log or MemoryLog(), **options)
+    await world.start()
+    try:
+        yield world
+    finally:
+        world.schedules.stop()
+        if world.crashed:  # nothing of it is ever durable again
+            world.engine._timer.cancel()
+            world.engine._cleaning.cancel()
+        else:
+            await world.engine.stop()
+
+
+def in_hand(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run it in a loop of its own whose time begins at START_US."""
+
+    def run() -> None:
+        async def whole() -> None:
+            await test()
+
+        with asyncio.Runner(loop_factory=HandLoop) as runner:
+            runner.run(whole())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+# --- which times fire -------------------------------------------------------------------------------------------------
+
+HOURLY = Cron("0 * * * *", "UTC")
+NOON = at("2026-01-05T12:00")
+
+
+@pytest.mark.parametrize(
+    ("fields", "since", "now", "fires", "seen"),
+    [
+        ({"catch_up": "one"}, NOON - HOUR_US, NOON, [NOON], NOON),
+        ({"catch_up": "one"}, NOON, NOON + MINUTE_US, [], NOON),
+        ({"catch_up": "one"}, NOON - 5 * HOUR_US, NOON + HOUR_US - 1, [NOON], NOON),
+        ({"catch_up": "skip"}, NOON - HOUR_US, NOON + MISSED_US - 1, [NOON], NOON),  # late, not missed
+        ({"catch_up": "skip"}, NOON - HOUR_US, NOON + MISSED_US, [], NOON),
+        ({"catch_up": "skip"}, NOON - 5 * HOUR_US, NOON + 1, [NOON], NOON),
+        ({"catch_up": "all"}, NOON - 3 * HOUR_US, NOON, [NOON - 2 * HOUR_US, NOON - HOUR_US, NOON], NOON),
+        ({"catch_up": "all", "catch_up_max": 2}, NOON - 9 * HOUR_US, NOON + 1, [NOON - HOUR_US, NOON], NOON),
+        ({"catch_up": "all", "catch_up_max": 1000}, NOON - 1000 * DAY_US, NOON, None, NOON),
+    ],
+)
+def test_times_to_fire(fields: dict[str, Any], since: int, now: int, fires: list[int] | None, seen: int) -> None:
+    times, last = times_to_fire(schedule(**fields), HOURLY, since, now)
+    assert last == seen
+    assert times == ([NOON - n * HOUR_US for n in range(999, -1, -1)] if fires is None else fires)
+
+
+# --- while it runs ----------------------------------------------------------------------------------------------------
+
+
+@in_hand
+async def test_it_fires_when_due_for_the_owner_who_put_it() -> None:
+    async with running() as world:
+        job = b'{"payload":{"n": 1},"queue":"reports","priority":7,"max_retries":2,"delay_ms":1500}'
+        await world.put(cron="0,30 * * * *", job=job, overlap="allow")
+        assert world.jobs() == []
+        await world.until(at("2026-01-05T00:29:59"))
+        assert world.jobs() == []
+        await world.until(at("2026-01-05T00:30:00"))
+        await world.until(at("2026-01-05T01:00:00"))
+        assert world.fired() == ["05 00:30", "05 01:00"]
+        last = world.jobs()[-1]
+        assert (last.owner_id, last.queue, last.priority, last.max_retries) == ("ann", "reports", 7, 2)
+        assert last.run_at_us == at("2026-01-05T01:00:00") + 1_500_000
+        kept = await world.schedules.show(ANN, "s")
+        assert (kept.state.job_id, kept.state.fired_us) == (last.job_id, last.created_us)
+        assert kept.due_us == at("2026-01-05T01:30:00")
+
+
+@in_hand
+async def test_zones_over_the_change_of_the_clock() -> None:
+    """Two zones, both ways: skipped times fire right after the gap, doubled ones once."""
+    async with running() as world:
+        for zone in ("Europe/Vienna", "America/New_York"):
+            for time in ("30 2 * * *", "30 1 * * *"):
+                job = msgspec.json.encode({"payload": f"{zone} {time}"})
+                await world.put(f"{zone[:2]}-{time[3]}", cron=time, timezone=zone, job=job, overlap="allow")
+        for day, expected in {
+            "2026-03-29": {"Europe/Vienna": ["01:30", "03:00"], "America/New_York": ["01:30", "02:30"]},
+            "2026-03-08": {"Europe/Vienna": ["01:30", "02:30"], "America/New_York": ["01:30", "03:00"]},
+            "2026-10-25": {"Europe/Vienna": ["01:30", "02:30"], "America/New_York": ["01:30", "02:30"]},
+            "2026-11-01": {"Europe/Vienna": ["01:30", "02:30"], "America/New_York": ["01:30", "02:30"]},
+        }.items():
+            for zone, times in expected.items():
+                found = [
+                    Cron(world.schedules._kept[name].schedule.cron, zone).after(at(f"{day}T00:00", zone))
+                    for name in (f"{zone[:2]}-1", f"{zone[:2]}-2")
+                ]
+                walls = [datetime.fromtimestamp((us or 0) / 1e6, ZoneInfo(zone)).strftime("%H:%M") for us in found]
+                assert walls == times, (day, zone)
+        await world.until(at("2026-03-28T20:00"))  # all four made up for once
+        before = len(world.jobs())
+        await world.step_until(at("2026-03-29T23:00"))
+        fired = [shown(job.created_us) for job in world.jobs()[before:]]
+        assert fired == ["29 00:30", "29 01:00", "29 05:30", "29 06:30"]  # UTC; 03:00 of Vienna is 01:00
+
+
+@in_hand
+async def test_one_job_for_a_doubled_hour() -> None:
+    async with running() as world:
+        await world.until(at("2026-10-24T20:00"))
+        await world.put(cron="30 2 * * *", timezone="Europe/Vienna", overlap="allow")
+        await world.put("u", cron="30 1 * * *", timezone="America/New_York", overlap="allow")
+        await world.step_until(at("2026-11-01T20:00"))
+        vienna = [time for time in world.fired() if time.endswith((" 00:30", " 01:30"))]
+        assert vienna == ["25 00:30", "26 01:30", "27 01:30", "28 01:30", "29 01:30", "30 01:30", "31 01:30", "01 01:30"]
+        assert [time for time in world.fired() if time not in vienna][-2:] == ["31 05:30", "01 05:30"]
+
+
+@in_hand
+async def test_the_record_of_a_fire_is_one() -> None:
+    async with running() as world:
+        await world.put()
+        frames = len(world.log._frames)
+        await world.until(at("2026-01-05T01:00"))
+        assert [frame.count for frame in world.log._frames[frames:]] == [1]
+
+
+@in_hand
+async def test_overlap_skip_lets_the_time_pass_and_does_not_make_up_for_it() -> None:
+    async with running() as world:
+        await world.put()
+        await world.until(at("2026-01-05T01:00"))
+        await world.until(at("2026-01-05T02:00"))
+        await world.until(at("2026-01-05T03:00"))
+        assert world.fired() == ["05 01:00"]
+        assert world.schedules._kept["s"].state.passed == 2
+        await world.finish_all()
+        log = world.crash()
+    async with running(log) as world:
+        assert world.fired() == ["05 01:00"], "a time that was let pass came back after a restart"
+        await world.until(at("2026-01-05T04:00"))
+        assert world.fired() == ["05 01:00", "05 04:00"]
+        world.engine.core.delete(world.engine.now_us(), [world.jobs()[-1].job_id])  # not there is not unfinished
+        await world.until(at("2026-01-05T05:00"))
+        assert world.fired() == ["05 01:00", "05 05:00"]
+
+
+@in_hand
+async def test_overlap_allow() -> None:
+    async with running() as world:
+        await world.put(overlap="allow")
+        for hour in (1, 2, 3):
+            await world.until(at(f"2026-01-05T0{hour}:00"))
+        assert world.fired() == ["05 01:00", "05 02:00", "05 03:00"]
+
+
+@in_hand
+async def test_run_now_does_not_move_the_schedule() -> None:
+    async with running() as world:
+        await world.put()
+        await world.until(at("2026-01-05T00:10"))
+        job_id = await world.schedules.run(ADMIN, "s")
+        assert (world.jobs()[0].job_id, world.jobs()[0].owner_id) == (job_id, "ann")
+        again = await world.schedules.run(ANN, "s")  # also while the last one is not finished
+        assert again != job_id
+        await world.finish_all()
+        await world.until(at("2026-01-05T01:00"))
+        assert world.fired() == ["05 00:10", "05 00:10", "05 01:00"]
+        entries, _ = await world.audit.page(0, 2)
+        assert [(entry.action, entry.key_id, entry.details["job_id"]) for entry in entries] == [
+            ("schedule.run", "client_1", again),
+            ("schedule.run", "admin_1", job_id),
+        ]
+
+
+# --- replacing --------------------------------------------------------------------------------------------------------
+
+
+@in_hand
+async def test_the_same_again_changes_nothing() -> None:
+    async with running() as world:
+        await world.put()
+        await world.until(at("2026-01-05T00:40"))
+        frames = len(world.log._frames)
+        await world.put(who=replace(ANN, key_id="client_9"))
+        assert len(world.log._frames) == frames
+        await world.until(at("2026-01-05T01:00"))
+        assert world.fired() == ["05 01:00"]
+
+
+@in_hand
+async def test_another_one_counts_from_now() -> None:
+    async with running() as world:
+        await world.put(cron="0 * * * *", overlap="allow")
+        await world.until(at("2026-01-05T01:00"))
+        await world.put(cron="15 * * * *", job=b'{"payload":"new"}', overlap="allow")
+        assert world.schedules._kept["s"].state.job_id == world.jobs()[0].job_id  # for the overlap
+        await world.until(at("2026-01-05T02:00"))
+        await world.until(at("2026-01-05T02:15"))
+        assert world.fired() == ["05 01:00", "05 02:00", "05 02:15"]  # 01:15 late, at 02:00: one for what was missed
+        await world.put(cron="0 * * * *", overlap="allow")
+        log = world.crash()
+    async with running(log) as world:
+        await world.until(at("2026-01-05T03:00"))
+        assert world.fired()[3:] == ["05 03:00"]
+
+
+@in_hand
+async def test_deleted_ones_fire_no_more() -> None:
+    async with running() as world:
+        await world.put()
+        await world.schedules.delete(ANN, "s")
+        await world.until(at("2026-01-05T01:00"))
+        assert world.jobs() == []
+        with pytest.raises(ScheduleNotFound):
+            await world.schedules.delete(ANN, "s")
+        log = world.crash()
+    async with running(log) as world:
+        assert await world.schedules.list(ADMIN) == []
+        assert world.engine.documents(STATE_DOCUMENT) == {}
+
+
+@in_hand
+async def test_putting_it_often_does_not_fill_the_heap() -> None:
+    async with running() as world:
+        for n in range(500):
+            await world.put(cron=f"{n % 60} * * * *", job=b'{"payload":%d}' % n)
+        assert len(world.schedules._due) < 200
+        await world.until(at("2026-01-05T00:19"))
+        assert world.fired() == ["05 00:19"]
+
+
+@in_hand
+async def test_owners() -> None:
+    async with running() as world:
+        await world.put("anns")
+        await world.put("bobs", BOB)
+        assert [name for name, _ in await world.schedules.list(ANN)] == ["anns"]
+        assert [name for name, _ in await world.schedules.list(ADMIN)] == ["anns", "bobs"]
+        for refused in (world.schedules.show, world.schedules.delete, world.schedules.run):
+            with pytest.raises(ScheduleNotFound):
+                await refused(ANN, "bobs")
+        with pytest.raises(NameTaken):
+            await world.put("bobs", ANN)
+        await world.put("bobs", ADMIN)  # takes it over, and so its jobs
+        assert (await world.schedules.show(ADMIN, "bobs")).schedule.owner_id == "root"
+
+
+@in_hand
+async def test_refused_before_anything_changes(monkeypatch: Any = None) -> None:
+    async with running() as world:
+        for fields in ({"cron": "61 * * * *"}, {"timezone": "Mars/Olympus"}):
+            with pytest.raises(InvalidRequest):
+                await world.put(**fields)
+        assert await world.schedules.list(ADMIN) == []
+        import fastq.schedules
+
+        before, fastq.schedules.SCHEDULES_MAX = fastq.schedules.SCHEDULES_MAX, 1
+        try:
+            await world.put("one")
+            with pytest.raises(TooMany, match="at most 1 schedules"):
+                await world.put("two")
+            await world.put("one", cron="1 * * * *")
+        finally:
+            fastq.schedules.SCHEDULES_MAX = before
+
+
+# --- what was missed --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "down_until", "fired"),
+    [
+        ({"catch_up": "skip"}, "05:30", []),
+        ({"catch_up": "skip"}, "05:00:20", ["05 05:00"]),  # late, not missed
+        ({"catch_up": "one"}, "05:30", ["05 05:30"]),
+        ({"catch_up": "all"}, "05:30", ["05 05:30"] * 4),
+        ({"catch_up": "all", "catch_up_max": 3}, "05:30", ["05 05:30"] * 3),
+    ],
+)
+def test_a_restart_across_missed_times(fields: dict[str, Any], down_until: str, fired: list[str]) -> None:
+    @in_hand
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, HandLoop)
+        async with running() as world:
+            await world.put(overlap="allow", **fields)
+            await world.until(at("2026-01-05T01:00"))
+            assert world.fired() == ["05 01:00"]
+            log = world.crash()
+        loop.us = at(f"2026-01-05T{down_until}")
+        async with running(log) as world:
+            assert world.fired()[1:] == fired
+            log = world.crash()
+        async with running(log) as world:
+            assert world.fired()[1:] == fired, "made up for twice"
+            await world.until(at("2026-01-05T06:00"))
+            assert world.fired()[1:] == [*fired, "05 06:00"]
+
+    run()
+
+
+@in_hand
+async def test_all_that_was_missed_with_the_overlap_skipped() -> None:
+    """What the API refuses to combine, from the log of a version that did not: one job, and no more until it is done."""
+    async with running() as world:
+        await world.put(catch_up="all")
+        await world.until(at("2026-01-05T05:30"))
+        assert world.fired() == ["05 05:30"]
+
+
+@in_hand
+async def test_a_clock_that_jumps_while_it_runs() -> None:
+    """Time itself does not jump: the wall clock is approached by a tenth of what passes, and the timer is not late."""
+    async with running(wall_ahead_us=DAY_US) as world:
+        await world.put(cron="0 12 * * *")
+        steps = 0
+        while not world.jobs():
+            next_us = world.loop.next_timer_us()
+            assert next_us is not None
+            await world.until(max(next_us, world.loop.us))
+            steps += 1
+            assert steps < 200
+        assert world.fired() == ["05 12:00"]
+        late_us = world.jobs()[0].created_us - NOON
+        assert 0 <= late_us < 200_000
+        assert NOON - world.loop.us > HOUR_US  # the timer's time: it was an hour ahead of it
+    assert steps < 60  # with the engine's own, once an hour
+
+
+@in_hand
+async def test_a_stopped_process_and_a_clock_set_back() -> None:
+    async with running() as world:
+        await world.put(overlap="allow")
+        await world.until(at("2026-01-06T00:30"))  # stopped for a day
+        assert world.fired() == ["06 00:30"]
+        await world.until(at("2026-01-06T01:00"))
+        log = world.crash()
+    world.loop.us = at("2026-01-05T12:30")  # ACCEPT_CLOCK_BACK: the log's times lie ahead
+    async with running(log) as world:
+        await world.until(at("2026-01-05T13:00"))
+        assert len(world.jobs()) == 3, "silent until the clock has caught up"
+        await world.until(at("2026-01-05T14:00"))
+        assert len(world.jobs()) == 4
+
+
+@in_hand
+async def test_one_timer_for_all_and_nothing_between() -> None:
+    async with running() as world:
+        world.engine._timer.cancel()  # the engine's own
+        for n in range(300):
+            await world.put(f"s{n}", cron=f"0 {n % 24} * * *", overlap="allow")
+        world.engine._timer.cancel()
+        timers = [timer for timer in world.loop._scheduled if not timer.cancelled()]
+        assert len(timers) == 1
+        await world.until(at("2026-01-05T01:00:00"))
+        assert len(world.jobs()) == 13  # 300 over 24 hours, more than one of them at once
+
+
+# --- whatever crashes -------------------------------------------------------------------------------------------------
+
+
+@in_hand
+async def test_a_crash_before_the_record_and_after_it() -> None:
+    for durable in (False, True):
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, HandLoop)
+        loop.us = START_US
+        async with running() as world:
+            await world.put()
+            if not durable:
+                world.log.hold()
+            await world.until(at("2026-01-05T01:00"))
+            assert world.fired() == ["05 01:00"]
+            log = world.crash()
+        async with running(log) as world:  # within the minute
+            assert world.fired() == ["05 01:00"]
+            assert world.schedules._kept["s"].state.job_id == world.jobs()[0].job_id
+            await world.until(at("2026-01-05T01:00:30"))
+            assert len(world.jobs()) == 1
+
+
+@in_hand
+async def test_a_crash_at_every_batch_of_catching_up() -> None:
+    """Seven missed times that take several batches: however many of these were durable, each time fires once."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, HandLoop)
+    job = b'{"payload":"%s"}' % (b"x" * 30_000)
+    async with running(MemoryLog(segment_bytes=1 << 17)) as world:
+        await world.put(job=job, catch_up="all", overlap="allow")
+        before = world.crash()
+    loop.us = at("2026-01-05T07:00")
+    async with running(before.crash()) as world:
+        whole = world.crash()
+    survived = set()
+    for count in range(len(before._frames), len(whole._frames) + 1):
+        loop.us = at("2026-01-05T07:00:10")
+        log = whole.crash()
+        log._frames = whole._frames[:count]
+        survived.add(sum(b"xxx" in frame.records for frame in log._frames))
+        async with running(log) as world:
+            while len(world.jobs()) < 7:
+                next_us = world.loop.next_timer_us()
+                assert next_us is not None
+                await world.until(max(loop.us, next_us))
+            await world.until(at("2026-01-05T07:50"))
+            assert len(world.jobs()) == 7
+            world.crash()
+    assert len(survived) > 3
+
+
+# --- when it cannot fire ----------------------------------------------------------------------------------------------
+
+
+@in_hand
+async def test_a_full_queue_is_tried_again() -> None:
+    async with running() as world:
+        await world.queues.put(ADMIN, "small", QueueSettings(max_depth=1))
+        await world.put(job=b'{"payload":1,"queue":"small"}', overlap="allow")
+        await world.engine.submit(ANN, Submit(b"1", queue="small"))
+        with pytest.raises(QueueFull):
+            await world.schedules.run(ANN, "s")
+        await world.until(at("2026-01-05T01:00"))
+        assert len(world.jobs()) == 1
+        kept = world.schedules._kept["s"]
+        assert "at most 1 unfinished" in kept.refusal
+        assert kept.state == State()
+        world.engine.core.delete(world.engine.now_us(), [world.jobs()[0].job_id])
+        await world.until(at("2026-01-05T01:00") + RETRY_US)
+        assert world.fired() == ["05 01:00"]
+        assert kept.refusal == ""
+        assert kept.due_us == at("2026-01-05T02:00")
+
+
+@in_hand
+async def test_nothing_fires_while_the_server_stops() -> None:
+    async with running() as world:
+        await world.put()
+        world.engine.drain()
+        await world.until(at("2026-01-05T01:00"))
+        assert world.jobs() == []
