@@ -11,18 +11,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fastq._core import (
-    ATTEMPTS_KEPT,
-    EVENTS_KEPT,
-    HISTORY_BYTES_MAX,
-    Core,
-    LiveDocument,
-    LiveJob,
-    LiveKey,
-    history_of,
-)
+from fastq._core import Core, LiveDocument, LiveJob, LiveKey, history_of
 from fastq.committer import Committer
 from fastq.errors import ApiError
+from fastq.history import CLOSE, cut, is_full
 from fastq.log import Log
 
 if TYPE_CHECKING:
@@ -31,7 +23,6 @@ if TYPE_CHECKING:
 PIECE_BYTES = 128 << 10
 RECORD_BYTES_EXTRA = 640  # of a whole job, document or key, beside the records in it
 RETRY_S = 0.1  # after there was no room
-CLOSE = 5  # the type of the record that ends an attempt
 LAG_BYTES_SHARE = 4  # work is slowed when the log is over its bound by a fourth of it
 
 Live = LiveJob | LiveDocument | LiveKey
@@ -149,22 +140,6 @@ class Cleaner:
                 return
             except ApiError:
                 await asyncio.sleep(RETRY_S)
-
-
-def is_full(history: list[bytes]) -> bool:
-    """Whether nothing older is kept."""
-    attempts = sum(record[0] == CLOSE for record in history)
-    return attempts >= ATTEMPTS_KEPT or len(history) >= EVENTS_KEPT or sum(map(len, history)) >= HISTORY_BYTES_MAX
-
-
-def cut(history: list[bytes]) -> list[bytes]:
-    """What is kept of a history, newest first."""
-    kept: list[bytes] = []
-    for record in history:
-        if is_full(kept):
-            break
-        kept.append(record)
-    return kept
 
 
 def bytes_of(live: Live) -> int:

@@ -28,6 +28,22 @@ WAIT_MS_MAX = 60_000
 REQUEST_ID_BYTES_MAX = 200
 BATCH_JOBS_MAX = 10_000
 BATCH_BYTES_MAX = 8 << 20
+GROUP_CHARS_MAX = 64
+KEY_BYTES_MAX = 200  # of an idempotency key, a unique key
+TAGS_MAX = 10
+TAG_BYTES_MAX = 64
+TRACEPARENT_BYTES_MAX = 55
+BACKOFF_MS_MAX = 30 * 24 * 3_600_000
+BACKOFF_FACTOR_MAX = 100
+WEIGHT_MAX = 1000
+ERROR_CODE_BYTES_MAX = 64
+NOTE_BYTES_MAX = 200  # of a progress report
+LEASES_EXTENDED_MAX = 10_000  # by one heartbeat
+OPS_MAX = 1000  # of a transaction
+PAGE_JOBS_MAX = 1000
+PAGE_JOBS = 100  # if the request does not say
+PAGE_EXAMINED_MAX = 10_000
+SEARCH_BYTES_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,7 @@ class Principal:
     owner_id: str
     type: str  # client, worker or admin
     scopes: frozenset[str]
+    queues: frozenset[str] | None = None  # those whose jobs there are for it; None: all
 
     @property
     def is_admin(self) -> bool:
@@ -45,10 +62,31 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What only some jobs have. Empty and 0 is `not given`; of `expires_ms` and `expires_us` at most one is.
+
+    `backoff`: base_ms, factor, cap_ms. `body_digest`: 64 bits of a hash of what the idempotency key stands for.
+    """
+
+    group: str = ""
+    lease_ms: int = 0
+    backoff: tuple[int, float, int] | None = None
+    expires_ms: int = 0
+    expires_us: int = 0
+    unique_key: str = ""
+    replace: bool = False
+    tags: tuple[str, ...] = ()
+    traceparent: str = ""
+    idempotency_key: str = ""
+    body_digest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """A job to store. `payload` is the JSON text of its value, kept byte for byte.
 
     At most one of `delay_ms` and `run_at_us` (Unix microseconds) is given. `max_retries` None is the server's default.
+    `options` None is a plain job.
     """
 
     payload: bytes
@@ -57,12 +95,14 @@ class Submit:
     delay_ms: int | None = None
     run_at_us: int | None = None
     queue: str = DEFAULT_QUEUE
+    options: JobOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A request for the next jobs, at most `limit`: of the first queue that has some, then of the second, and so on.
 
+    With `weights`, one for each queue, they take turns by these.
     `had_body` False is the original's client: it acks without a token. Without a job it waits up to `wait_ms` for one.
     The same `request_id` (empty: none) within a minute gets the same leases.
     """
@@ -74,6 +114,7 @@ class Lease:
     limit: int = 1
     wait_ms: int = 0
     request_id: str = ""
+    weights: tuple[int, ...] = ()
 
 
 class Connection(Protocol):
@@ -88,10 +129,62 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The end of an attempt. `result` is JSON text, kept byte for byte; `error` is text, empty for success."""
+    """The end of an attempt. `result` is JSON text, kept byte for byte; `error` is text.
+
+    outcome: `ok`, `error`, `discard`, `snooze`, `release`; empty: `error` if there is an error text, else `ok`.
+    """
 
     job_id: str
     lease_token: str | None = None
     result: bytes | None = None
     error: str = ""
-    retry_after_ms: int | None = None
+    retry_after_ms: int | None = None  # of an error
+    outcome: str = ""
+    delay_ms: int | None = None  # of a snooze
+    error_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """More time for a lease. `lease_ms` 0: as long as it was granted."""
+
+    job_id: str
+    lease_token: str
+    lease_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Operations that happen together or not at all. A job is acked or extended once."""
+
+    ops: tuple[Ack | Extend | Submit, ...]
+    idempotency_key: str = ""
+    body_digest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What is to change of a job; None stays. At most one of `delay_ms` and `run_at_us` is given."""
+
+    payload: bytes | None = None
+    priority: int | None = None
+    delay_ms: int | None = None
+    run_at_us: int | None = None
+    queue: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Which jobs to list: those that fit every member that is given. `group` empty is the default group, None any.
+
+    `before`: those with lower numbers than this; 0: all. `text`: a part of the payload's JSON text.
+    """
+
+    state: str = ""
+    queue: str = ""
+    group: str | None = None
+    tag: str = ""
+    text: str = ""
+    since_us: int = 0
+    limit: int = PAGE_JOBS
+    before: int = 0

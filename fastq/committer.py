@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fastq.errors import BodyTooLarge, DiskFull, Overloaded
+from fastq.errors import ApiError, BodyTooLarge, DiskFull, Overloaded
 from fastq.log import Log
 
 if TYPE_CHECKING:
@@ -72,6 +72,13 @@ class Committer:
         self._waiting.append((seq, durable))
         self.kick_soon()
         await durable
+
+    async def __aenter__(self) -> None:
+        """`async with commits:` around what is answered: also a refusal waits for all that it shows."""
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        if error is None or isinstance(error, ApiError):
+            await self.settled()
 
     async def records(self, places: Sequence[Place]) -> list[bytes]:
         """Records by their places, when every change made so far is durable: from memory, or read meanwhile."""

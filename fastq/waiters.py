@@ -41,6 +41,10 @@ class WaitList:
         """Who has waited longest for a job of this queue."""
         return next(iter(self._by_queue.get(queue, ())), None)
 
+    def waiting_for(self, queue: str) -> int:
+        """How many wait for a job of this queue."""
+        return len(self._by_queue.get(queue, ()))
+
     def end(self, waiter: Waiter, leased: list[Leased]) -> None:
         """Its wait is over, if it is not already."""
         if waiter.granted.done():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from fastq.clock import Clock
-from fastq.commands import Lease, Principal
+from fastq.commands import Lease, Principal, Submit
 from fastq.engine import Engine, EngineOptions
 from fastq.log.memory import MemoryLog
 from fastq.results import LeasedJob
@@ -46,6 +46,14 @@ class Running:
             self.log.release()
         if not self.failures:
             await self.engine.stop()
+
+    async def submit(self, who: Principal, command: Submit) -> str:
+        job_id, _ = await self.engine.submit(who, command)
+        return job_id
+
+    async def submit_many(self, who: Principal, commands: Sequence[Submit]) -> list[str]:
+        stored, _ = await self.engine.submit_many(who, commands)
+        return [job_id for job_id, _ in stored]
 
     async def lease_one(self, command: Lease) -> LeasedJob:
         (leased,) = await self.engine.lease(WORKER, command)

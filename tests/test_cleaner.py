@@ -28,7 +28,7 @@ async def churn(r: Running, rng: random.Random, jobs: int, left: dict[str, tuple
     """Submit, lease and end jobs at random. `left`: what waits or runs, with its state and payload."""
     for _ in range(jobs):
         payload = b'"' + bytes(rng.choices(b"abc", k=rng.randrange(10, 3000))) + b'"'
-        job_id = await r.engine.submit(CLIENT, Submit(payload, max_retries=1, queue=rng.choice(["a", "b"])))
+        job_id = await r.submit(CLIENT, Submit(payload, max_retries=1, queue=rng.choice(["a", "b"])))
         left[job_id] = ("READY", payload)
         if rng.random() < 0.9:
             (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b"), lease_ms=3_600_000))
@@ -58,7 +58,7 @@ async def test_the_log_stays_within_its_bound_and_nothing_is_lost() -> None:
             await churn(r, rng, 700, left)
 
             async def is_clean(r: Running = r) -> bool:
-                await r.engine.submit(CLIENT, Submit(b"1", queue="ticks"))  # a batch: it is when looking happens
+                await r.submit(CLIENT, Submit(b"1", queue="ticks"))  # a batch: it is when looking happens
                 return r.log.used_bytes <= r.engine.cleaner.bound_bytes
 
             await until(is_clean)
@@ -92,7 +92,7 @@ async def test_the_files_of_a_log_go_and_it_opens_again(tmp_path: Path) -> None:
             await churn(r, rng, 500, left)
 
             async def is_clean(r: Running = r, log: LocalLog = log) -> bool:
-                await r.engine.submit(CLIENT, Submit(b"1", queue="ticks"))
+                await r.submit(CLIENT, Submit(b"1", queue="ticks"))
                 return log.used_bytes <= r.engine.cleaner.bound_bytes
 
             await until(is_clean)
@@ -125,7 +125,7 @@ async def test_finished_jobs_go_by_age_and_by_count() -> None:
     async with running(hand=hand, options=options) as r:
         ids = []
         for i in range(10):
-            ids.append(await r.engine.submit(CLIENT, Submit(b"1", max_retries=1)))
+            ids.append(await r.submit(CLIENT, Submit(b"1", max_retries=1)))
             leased = await r.lease_one(Lease(had_body=True))
             await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, error="boom" if i >= 8 else ""))
             hand.us += 1000
@@ -181,7 +181,7 @@ async def test_a_crash_between_the_record_and_the_deed_is_made_good() -> None:
 
         async def work() -> None:
             while True:
-                await r.engine.submit(CLIENT, Submit(b'"' + b"x" * 3000 + b'"'))
+                await r.submit(CLIENT, Submit(b'"' + b"x" * 3000 + b'"'))
                 leased = await r.lease_one(Lease(had_body=True))
                 await r.engine.ack(WORKER, Ack(leased.job_id, leased.token))
                 hand.us += 100_000

@@ -37,7 +37,7 @@ class FullDisk(MemoryLog):
 async def fill(r: Running) -> None:
     """Submit until that is refused."""
     while True:
-        await r.engine.submit(CLIENT, Submit(b'"' + b"x" * 100 + b'"'))
+        await r.submit(CLIENT, Submit(b'"' + b"x" * 100 + b'"'))
 
 
 def test_no_answer_before_it_is_durable() -> None:
@@ -45,9 +45,9 @@ def test_no_answer_before_it_is_durable() -> None:
 
     async def run() -> None:
         async with running() as r:
-            job_id = await r.engine.submit(CLIENT, Submit(b'"a"'))
+            job_id = await r.submit(CLIENT, Submit(b'"a"'))
             requests: list[Callable[[], Awaitable[object]]] = [
-                lambda: r.engine.submit(CLIENT, Submit(b'"b"')),
+                lambda: r.submit(CLIENT, Submit(b'"b"')),
                 lambda: r.engine.lease(WORKER, Lease()),
                 lambda: r.engine.ack(WORKER, Ack(job_id)),
                 lambda: r.engine.job(CLIENT, job_id),
@@ -71,14 +71,14 @@ def test_requests_that_come_together_share_a_batch() -> None:
     async def run() -> None:
         async with running() as r:
             before = r.log.tail.durable_seq
-            await asyncio.gather(*(r.engine.submit(CLIENT, Submit(b"1")) for _ in range(100)))
+            await asyncio.gather(*(r.submit(CLIENT, Submit(b"1")) for _ in range(100)))
             assert r.log.tail.durable_seq == before + 1
             r.log.hold()
-            first = asyncio.ensure_future(r.engine.submit(CLIENT, Submit(b"1")))
+            first = asyncio.ensure_future(r.submit(CLIENT, Submit(b"1")))
             assert await is_pending(first)
             rest = []
             for _ in range(50):  # one by one, while the first batch is under way
-                rest.append(asyncio.ensure_future(r.engine.submit(CLIENT, Submit(b"1"))))
+                rest.append(asyncio.ensure_future(r.submit(CLIENT, Submit(b"1"))))
                 assert await is_pending(rest[-1])
             r.log.release()
             await asyncio.gather(first, *rest)
@@ -91,7 +91,7 @@ def test_a_whole_life_and_the_same_after_a_crash() -> None:
     async def run() -> None:
         hand = Hand()
         async with running(hand=hand) as r:
-            job_id = await r.engine.submit(CLIENT, Submit(b'{"n": 1}', max_retries=2, priority=7))
+            job_id = await r.submit(CLIENT, Submit(b'{"n": 1}', max_retries=2, priority=7))
             leased = await r.lease_one(Lease(lease_ms=60_000, worker_id="w1", had_body=True))
             assert (leased.job_id, leased.payload, leased.attempt, leased.priority) == (job_id, b'{"n": 1}', 1, 7)
             await r.engine.ack(WORKER, Ack(job_id, leased.token, error="boom"))
@@ -120,7 +120,7 @@ def test_a_whole_life_and_the_same_after_a_crash() -> None:
 def test_a_batch_that_was_not_durable_is_gone_after_a_crash() -> None:
     async def run(keep: bool) -> None:
         async with running() as r:
-            job_id = await r.engine.submit(CLIENT, Submit(b"1"))
+            job_id = await r.submit(CLIENT, Submit(b"1"))
             r.log.hold()
             lease = asyncio.ensure_future(r.engine.lease(WORKER, Lease(had_body=True)))
             assert await is_pending(lease)
@@ -138,7 +138,7 @@ def test_leases_run_out_by_themselves() -> None:
     async def run() -> None:
         hand = Hand()
         async with running(hand=hand) as r:
-            job_id = await r.engine.submit(CLIENT, Submit(b"1", max_retries=1))
+            job_id = await r.submit(CLIENT, Submit(b"1", max_retries=1))
             await r.engine.lease(WORKER, Lease(lease_ms=1000))
             hand.us += 1_000_001
 
@@ -155,7 +155,7 @@ def test_delayed_jobs_become_due_by_themselves() -> None:
     async def run() -> None:
         hand = Hand()
         async with running(hand=hand) as r:
-            ids = [await r.engine.submit(CLIENT, Submit(b"1", delay_ms=1000)) for _ in range(200)]
+            ids = [await r.submit(CLIENT, Submit(b"1", delay_ms=1000)) for _ in range(200)]
             assert (await r.engine.job(CLIENT, ids[0])).state == "SCHEDULED"
             hand.us += 1_000_000
 
@@ -168,10 +168,25 @@ def test_delayed_jobs_become_due_by_themselves() -> None:
     asyncio.run(run())
 
 
+def test_the_retry_wait_is_drawn_below_a_bound_that_grows_to_its_cap() -> None:
+    async def run(jitter: float, waits_us: list[int]) -> None:
+        options = EngineOptions(backoff_base_ms=1000, backoff_factor=2, backoff_cap_ms=5000)
+        async with running(options=options, jitter=jitter) as r:
+            job_id = await r.submit(CLIENT, Submit(b"1", max_retries=9))
+            for wait_us in waits_us:
+                leased = await r.lease_one(Lease(had_body=True))
+                await r.engine.ack(WORKER, Ack(job_id, leased.token, error="boom"))
+                assert (await r.engine.job(CLIENT, job_id)).run_at_us - r.hand.us == wait_us
+                r.hand.us += wait_us
+
+    asyncio.run(run(0.5, [500_000, 1_000_000, 2_000_000, 2_500_000, 2_500_000]))
+    asyncio.run(run(0.0, [0, 0]))
+
+
 def test_owners_see_their_own_jobs_only() -> None:
     async def run(isolated: bool) -> None:
         async with running(options=EngineOptions(owner_isolation=isolated)) as r:
-            job_id = await r.engine.submit(CLIENT, Submit(b"1"))
+            job_id = await r.submit(CLIENT, Submit(b"1"))
             assert (await r.engine.job(WORKER, job_id)).state == "READY"
             if isolated:
                 with pytest.raises(JobNotFound):
@@ -188,7 +203,7 @@ def test_payloads_and_results_that_left_the_cache_are_read_from_the_log() -> Non
         async with running(MemoryLog(cache_bytes=0)) as r:
             payloads = [b'"' + bytes([65 + i % 26]) * (50 + i) + b'"' for i in range(100)]
             for payload in payloads:
-                await r.engine.submit(CLIENT, Submit(payload))
+                await r.submit(CLIENT, Submit(payload))
             for payload in payloads:
                 leased = await r.lease_one(Lease())
                 assert leased.payload == payload
@@ -203,7 +218,7 @@ def test_a_full_disk_refuses_submits_and_leaves_room_for_acks() -> None:
         log = FullDisk(segment_bytes=64 * 1024, cache_bytes=0)
         async with running(log) as r:
             for _ in range(50):
-                await r.engine.submit(CLIENT, Submit(b"1"))
+                await r.submit(CLIENT, Submit(b"1"))
             leases = [await r.lease_one(Lease(had_body=True)) for _ in range(50)]
             log.disk_full = True
             with pytest.raises(DiskFull):
@@ -238,10 +253,10 @@ def test_the_largest_batches_fit() -> None:
     async def run() -> None:
         log = MemoryLog(segment_bytes=64 << 20)
         async with running(log) as r:
-            worker = replace(WORKER, key_id="k" * 255)
-            client = replace(CLIENT, key_id="k" * 255, owner_id="o" * 255)
+            worker = replace(WORKER, key_id="k" * 64)
+            client = replace(CLIENT, key_id="k" * 64, owner_id="o" * 255)
             submits = [Submit(b'"' + b"x" * 400 + b'"', queue="q" * 64, priority=1, delay_ms=0)] * 10_000
-            ids = await r.engine.submit_many(client, submits)
+            ids = await r.submit_many(client, submits)
             leases = []
             while len(leases) < 10_000:
                 leases += await r.engine.lease(worker, Lease(had_body=True, limit=1000, queues=("q" * 64,)))
@@ -256,7 +271,7 @@ def test_what_will_never_fit_is_refused_for_good() -> None:
     async def run() -> None:
         async with running(MemoryLog(segment_bytes=1 << 20)) as r:
             with pytest.raises(BodyTooLarge, match="at once"):
-                await r.engine.submit_many(CLIENT, [Submit(b"1")] * 5000)
+                await r.submit_many(CLIENT, [Submit(b"1")] * 5000)
             with pytest.raises(BodyTooLarge, match="at once"):
                 await r.engine.ack_many(WORKER, [Ack("nope")] * 5000)
             assert r.engine.core.counts()["jobs"] == 0
@@ -267,10 +282,10 @@ def test_what_will_never_fit_is_refused_for_good() -> None:
 def test_a_server_that_drains_takes_acks_but_no_work() -> None:
     async def run() -> None:
         async with running() as r:
-            job_id = await r.engine.submit(CLIENT, Submit(b"1"))
+            job_id = await r.submit(CLIENT, Submit(b"1"))
             await r.engine.lease(WORKER, Lease())
             r.engine.draining = True
-            for request in (r.engine.submit(CLIENT, Submit(b"1")), r.engine.lease(WORKER, Lease())):
+            for request in (r.submit(CLIENT, Submit(b"1")), r.engine.lease(WORKER, Lease())):
                 with pytest.raises(Draining):
                     await request
             await r.engine.ack(WORKER, Ack(job_id))
@@ -283,12 +298,12 @@ def test_a_failed_sync_answers_nobody() -> None:
     async def run() -> None:
         async with running() as r:
             r.log.hold()
-            submit = asyncio.ensure_future(r.engine.submit(CLIENT, Submit(b"1")))
+            submit = asyncio.ensure_future(r.submit(CLIENT, Submit(b"1")))
             assert await is_pending(submit)
             r.log.fail(OSError(5, "Input/output error"))
             assert await is_pending(submit)
             assert [type(failure) for failure in r.failures] == [LogFailed]
-            later = asyncio.ensure_future(r.engine.submit(CLIENT, Submit(b"1")))
+            later = asyncio.ensure_future(r.submit(CLIENT, Submit(b"1")))
             assert await is_pending(later)
             submit.cancel()
             later.cancel()
@@ -304,7 +319,7 @@ def test_a_record_that_cannot_be_applied_ends_the_process() -> None:
             resume = struct.pack("<BBHIqQQ", 2, 1, 0, 32, START_US, 1, 1 << 40)
             assert r.engine.core.replay(memoryview(resume), 9, 0) == 1
             with pytest.raises(CoreFailed):
-                await r.engine.submit(CLIENT, Submit(b"1"))
+                await r.submit(CLIENT, Submit(b"1"))
             assert [type(failure) for failure in r.failures] == [CoreFailed]
 
     asyncio.run(run())

@@ -43,7 +43,7 @@ async def test_a_submit_wakes_who_came_first() -> None:
             waiting.append(wait_for(r))
             assert await is_pending(waiting[-1])
         for i, task in enumerate(waiting):
-            job_id = await r.engine.submit(CLIENT, Submit(b"1"))
+            job_id = await r.submit(CLIENT, Submit(b"1"))
             (leased,) = await task
             assert leased.job_id == job_id
             assert not any(other.done() for other in waiting[i + 1 :])
@@ -53,7 +53,7 @@ async def test_one_batch_of_jobs_wakes_as_many_as_there_are_jobs() -> None:
     async with running(options=EVENTS_ONLY) as r:
         waiting = [wait_for(r) for _ in range(4)]
         assert await is_pending(waiting[0])
-        ids = await r.engine.submit_many(CLIENT, [Submit(b"1") for _ in range(3)])
+        ids = await r.submit_many(CLIENT, [Submit(b"1") for _ in range(3)])
         granted = [(await task)[0].job_id for task in waiting[:3]]
         assert granted == ids
         assert await is_pending(waiting[3])
@@ -63,7 +63,7 @@ async def test_who_waits_comes_before_who_asks_now() -> None:
     async with running(options=EVENTS_ONLY) as r:
         waiting = wait_for(r)
         assert await is_pending(waiting)
-        submit = asyncio.create_task(r.engine.submit(CLIENT, Submit(b"1")))
+        submit = asyncio.create_task(r.submit(CLIENT, Submit(b"1")))
         asking = asyncio.create_task(r.engine.lease(WORKER, Lease()))
         assert await asking == []
         assert (await waiting)[0].job_id == await submit
@@ -74,19 +74,19 @@ async def test_each_waits_for_its_own_queues() -> None:
         mail = wait_for(r, queues=("mail",))
         both = wait_for(r, queues=("mail", "film"), limit=10)
         assert await is_pending(mail)
-        await r.engine.submit(CLIENT, Submit(b"1"))  # of queue default: nobody waits for it
+        await r.submit(CLIENT, Submit(b"1"))  # of queue default: nobody waits for it
         assert await is_pending(mail)
         assert await is_pending(both)
-        film = await r.engine.submit(CLIENT, Submit(b"2", queue="film"))
+        film = await r.submit(CLIENT, Submit(b"2", queue="film"))
         assert [leased.job_id for leased in await both] == [film]
-        sent = await r.engine.submit(CLIENT, Submit(b"3", queue="mail"))
+        sent = await r.submit(CLIENT, Submit(b"3", queue="mail"))
         assert [leased.job_id for leased in await mail] == [sent]
 
 
 async def test_queues_in_strict_order_and_at_most_so_many() -> None:
     async with running(options=EVENTS_ONLY) as r:
-        low = [await r.engine.submit(CLIENT, Submit(b"1", queue="low", priority=9)) for _ in range(3)]
-        high = [await r.engine.submit(CLIENT, Submit(b"1", queue="high")) for _ in range(3)]
+        low = [await r.submit(CLIENT, Submit(b"1", queue="low", priority=9)) for _ in range(3)]
+        high = [await r.submit(CLIENT, Submit(b"1", queue="high")) for _ in range(3)]
         leased = await r.engine.lease(WORKER, Lease(queues=("high", "none", "low"), limit=5, had_body=True))
         assert [lease.job_id for lease in leased] == [*high, *low[:2]]
 
@@ -94,7 +94,7 @@ async def test_queues_in_strict_order_and_at_most_so_many() -> None:
 async def test_a_delayed_job_a_retry_and_an_expired_lease_wake_too() -> None:
     hand = Hand()
     async with running(hand=hand, options=EngineOptions(lease_check_ms=10), jitter=1.0) as r:
-        job_id = await r.engine.submit(CLIENT, Submit(b"1", delay_ms=1000, max_retries=9))
+        job_id = await r.submit(CLIENT, Submit(b"1", delay_ms=1000, max_retries=9))
         for ended_by in ("delay", "error", "expiry"):
             task = wait_for(r, lease_ms=1000)
             assert await is_pending(task)
@@ -127,14 +127,14 @@ async def test_a_closed_connection_ends_its_wait_and_gets_no_job() -> None:
         assert await is_pending(gone)
         line.close()
         assert await gone == []
-        await r.engine.submit(CLIENT, Submit(b"1"))
+        await r.submit(CLIENT, Submit(b"1"))
         assert len(await next_one) == 1
 
 
 async def test_a_lease_that_nobody_takes_is_given_back_at_once_with_its_attempt() -> None:
     async with running(options=EVENTS_ONLY) as r:
-        first = await r.engine.submit(CLIENT, Submit(b"1", max_retries=1))
-        await r.engine.submit(CLIENT, Submit(b"2"))
+        first = await r.submit(CLIENT, Submit(b"1", max_retries=1))
+        await r.submit(CLIENT, Submit(b"2"))
         line = Line()
         r.log.hold()
         task = asyncio.create_task(r.engine.lease(WORKER, Lease(had_body=True), line))
@@ -151,7 +151,7 @@ async def test_the_same_request_gets_the_same_leases_also_after_a_crash() -> Non
     hand = Hand()
     async with running(hand=hand, options=EVENTS_ONLY) as r:
         for _ in range(4):
-            await r.engine.submit(CLIENT, Submit(b"1"))
+            await r.submit(CLIENT, Submit(b"1"))
         asked = Lease(had_body=True, limit=2, request_id="r1", lease_ms=600_000)
         leased = await r.engine.lease(WORKER, asked)
         assert await r.engine.lease(WORKER, asked) == leased
@@ -171,7 +171,7 @@ async def test_the_same_request_while_it_waits_takes_its_place() -> None:
         assert await is_pending(first)
         second = wait_for(r, request_id="r1")
         assert await first == []
-        await r.engine.submit(CLIENT, Submit(b"1"))
+        await r.submit(CLIENT, Submit(b"1"))
         assert len(await second) == 1
 
 
@@ -179,7 +179,7 @@ async def test_payloads_of_one_answer_are_bounded() -> None:
     async with running(options=EVENTS_ONLY) as r:
         payload = b'"' + b"x" * (1 << 20) + b'"'
         for _ in range(12):
-            await r.engine.submit(CLIENT, Submit(payload))
+            await r.submit(CLIENT, Submit(payload))
         first = await r.engine.lease(WORKER, Lease(had_body=True, limit=100))
         rest = await r.engine.lease(WORKER, Lease(had_body=True, limit=100))
         assert (len(first), len(rest)) == (7, 5)

@@ -163,7 +163,7 @@ cdef tuple submit_one(Core core, int64_t now_us, bytes payload, bytes owner, byt
         queue_bytes = queue.encode()
         f.queue = name_in(queue_bytes)
     if options is not None:
-        known = known_job(core, now_us, &f, queue, options, payload)
+        known = known_answer(core, now_us, &f, queue, options, payload)
         if known is not None:
             return known
         set_options(&f, options)
@@ -187,7 +187,7 @@ cdef int set_options(SubmitFields* f, SubmitOptions options) except -1:
     return 0
 
 
-cdef tuple known_job(Core core, int64_t now_us, SubmitFields* f, str queue, SubmitOptions options, bytes payload):
+cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, str queue, SubmitOptions options, bytes payload):
     """The answer to a submit whose idempotency or unique key is taken; None if neither is."""
     cdef uint64_t key[2]
     cdef Remembered* entry

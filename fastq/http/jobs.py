@@ -30,7 +30,7 @@ class Jobs:
     async def submit(self, req: Request, resp: Response) -> None:
         body = await bodies.read_body(req, bodies.BODY_BYTES_MAX)
         command = bodies.submit_command(body, self._engine.now_us())
-        job_id = await self._engine.submit(req.context.principal, command)
+        job_id, _ = await self._engine.submit(req.context.principal, command)
         resp.status = 201
         resp.content_type = JSON
         resp.data = answers.job_created(job_id)
@@ -38,10 +38,10 @@ class Jobs:
     async def submit_many(self, req: Request, resp: Response) -> None:
         body = await bodies.read_body(req, self._batch_bytes_max)
         commands = bodies.submit_many_commands(body, self._engine.now_us())
-        job_ids = await self._engine.submit_many(req.context.principal, commands)
+        stored, _ = await self._engine.submit_many(req.context.principal, commands)
         resp.status = 201
         resp.content_type = JSON
-        resp.data = answers.jobs_created(job_ids)
+        resp.data = answers.jobs_created([job_id for job_id, _ in stored])
 
     async def lease(self, req: Request, resp: Response) -> None:
         command, many = bodies.lease_command(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
@@ -73,13 +73,12 @@ class Jobs:
 
     async def extend(self, req: Request, resp: Response, job_id: str) -> None:
         fields = bodies.extend_fields(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
-        lease_ms = fields.lease_ms or self._engine.options.lease_ms
-        try:
-            until_us = await self._engine.extend(job_id, fields.lease_token, lease_ms)
-        except (JobNotFound, LeaseLost) as error:
-            raise Refused("failed to extend lease", error) from None
+        lease = (job_id, fields.lease_token)
+        (extended,) = await self._engine.extend(req.context.principal, [lease], fields.lease_ms or 0)
+        if isinstance(extended, ApiError):
+            raise Refused("failed to extend lease", extended)
         resp.content_type = JSON
-        resp.data = answers.lease_extended(job_id, until_us)
+        resp.data = answers.lease_extended(job_id, extended[0])
 
     async def show(self, req: Request, resp: Response, job_id: str) -> None:
         try:

@@ -30,14 +30,14 @@ async def has_room(r: Running) -> bool:
 
 async def work(r: Running, jobs: int, rng: random.Random) -> list[str]:
     """Submit, lease, ack, fail and extend; the ids of those submitted."""
-    ids = [await r.engine.submit(CLIENT, Submit(PAYLOAD, max_retries=2, queue=rng.choice(["a", "b"])))]
+    ids = [await r.submit(CLIENT, Submit(PAYLOAD, max_retries=2, queue=rng.choice(["a", "b"])))]
     while len(ids) < jobs:
         await until(lambda: has_room(r))
-        ids += await r.engine.submit_many(CLIENT, [Submit(PAYLOAD, max_retries=2, queue="a")] * 2)
+        ids += await r.submit_many(CLIENT, [Submit(PAYLOAD, max_retries=2, queue="a")] * 2)
         (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b"), worker_id="w"))
         chance = rng.random()
         if chance < 0.2:
-            await r.engine.extend(leased.job_id, leased.token, 3_600_000)
+            await r.engine.extend(WORKER, [(leased.job_id, leased.token)], 3_600_000)
         elif chance < 0.9:
             error = "boom-canary" if chance < 0.4 else ""
             await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, result=RESULT, error=error))
@@ -60,7 +60,7 @@ async def write_jobs_async(
 
                 async def is_clean(r: Running = r, log: LocalLog = log) -> bool:
                     await until(lambda: has_room(r))
-                    await r.engine.submit(CLIENT, Submit(b"1", queue="ticks"))
+                    await r.submit(CLIENT, Submit(b"1", queue="ticks"))
                     return r.engine.core.oldest_segment > 1 and log.used_bytes <= r.engine.cleaner.bound_bytes
 
                 await until(is_clean)

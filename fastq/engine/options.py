@@ -1,0 +1,27 @@
+"""What the settings decide for the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Times in the units of their names."""
+
+    lease_ms: int = 30_000
+    lease_check_ms: int = 5_000
+    max_retries: int = 3
+    backoff_base_ms: int = 1_000
+    backoff_factor: float = 2.0
+    backoff_cap_ms: int = 3_600_000
+    owner_isolation: bool = True
+    retention_acked_ms: int = 24 * 3_600_000  # of CANCELLED and EXPIRED jobs too
+    retention_dead_ms: int = 30 * 24 * 3_600_000
+    finished_jobs_max: int = 1_000_000  # of each terminal state
+    finished_bytes_max: int = 4 << 30  # of each terminal state, in the log
+    log_slack_bytes: int = 256 << 20  # what the log may take beyond twice what is live
+    idempotency_ms: int = 3_600_000  # how long a key is remembered
+    idempotency_keys_max: int = 8_000_000
+    poison_expiries: int = 0  # so many leases in a row that ran out make a job DEAD; 0: never
+    owner_depth_max: int = 0  # of one owner's unfinished jobs; 0: any number
