@@ -275,7 +275,10 @@ class JobView:
 
 @final
 class LiveJob:
-    """A job whose SUBMIT record was found where the job says it is."""
+    """A job that replay would not know without the records it was found in.
+
+    They hold its SUBMIT record, unless the job was edited: then that may be in a later segment.
+    """
 
     @property
     def seq(self) -> int: ...
