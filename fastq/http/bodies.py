@@ -31,9 +31,9 @@ from fastq.commands import (
     Lease,
     Submit,
 )
-from fastq.errors import InvalidRequest
+from fastq.errors import InvalidRequest, shown
+from fastq.http._scan import numbers_fit
 from fastq.http.decoding import DEPTH_MAX, QUEUE_PATTERN, at_most, decode, queue_name, time_us
-from fastq.http.errors import shown
 from fastq.keys import KEY_TYPES
 
 ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
@@ -41,6 +41,7 @@ BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
 SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor result
 DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
 TOKEN_CHARACTERS_MAX = 200
+NUMBER_CHARACTERS_MAX = 400
 UNNAMED_ERROR = "the worker reported an error without a text"
 
 Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
@@ -192,6 +193,7 @@ def _submit(fields: SubmitBody, now_us: int) -> Submit:
     if payload in (b"null", b'""'):
         raise InvalidRequest("payload is required")
     at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
+    _readable_numbers("payload", payload)
     run_at_us = None
     if fields.run_at is not None:
         if fields.delay_ms is not None:
@@ -280,7 +282,9 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
     result: bytes | None = bytes(fields.result)
     if result in (b"", b"null", b'""'):
         result = None
-    at_most("result", len(result or b""), RESULT_BYTES_MAX)
+    if result is not None:
+        at_most("result", len(result), RESULT_BYTES_MAX)
+        _readable_numbers("result", result)
     error = fields.result_error or ""
     if fields.outcome == "ok" and error:
         raise InvalidRequest("result_error must be empty when outcome is ok")
@@ -302,6 +306,14 @@ def create_key_fields(body: bytes) -> CreateKeyBody:
         given = msgspec.json.encode(shown(fields.type)).decode()
         raise InvalidRequest(f"invalid key type: {given} (must be 'client', 'worker', or 'admin')")
     return fields
+
+
+def _readable_numbers(field: str, text: bytes) -> None:
+    """Numbers are the caller's and kept as they are, but for those at which the reader's JSON library would fail."""
+    if not numbers_fit(text, NUMBER_CHARACTERS_MAX):
+        raise InvalidRequest(
+            f"{field}: a number in it must be at most {NUMBER_CHARACTERS_MAX} characters and within ±1.8e308"
+        )
 
 
 def _run_at_us(text: str, now_us: int) -> int:
