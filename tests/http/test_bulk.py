@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fastq.commands import JobOptions, Principal, Submit
+from fastq.engine import Engine, EngineOptions
 from fastq.errors import DiskFull
 from tests.http.wire import request_bytes
 from tests.http.world import World, running
@@ -201,8 +202,9 @@ async def test_the_same_after_a_crash() -> None:
         await run(world, "delete", {"queue": "x"})
         state = world.engine.core.state_hash()
         log = world.log.crash()
-    async with running(roles={}, log=log) as world:
-        now_us = world.engine.now_us()
-        assert [world.engine.core.job(now_us, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
-        assert deleted not in [job.job_id for job in world.engine.core.page(now_us, 0, 10, 100)[0]]
-        assert world.engine.core.state_hash() == state
+    after = Engine(log, EngineOptions(), lambda: 0.5)
+    after.open()
+    now_us = after.core.last_us
+    assert [after.core.job(now_us, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
+    assert deleted not in [job.job_id for job in after.core.page(now_us, 0, 10, 100)[0]]
+    assert after.core.state_hash() == state

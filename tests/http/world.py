@@ -12,7 +12,7 @@ import msgspec
 import orjson
 import uvicorn
 
-from fastq.audit import Audit
+from fastq.audit import Audit, AuditedDocuments
 from fastq.auth import Authenticator
 from fastq.clock import Clock, monotonic_us, wall_us
 from fastq.engine import Engine, EngineOptions
@@ -157,7 +157,7 @@ async def running(
     queues = Queues(engine, audit)
     queues.configure(clock.now_us())
     await engine.start(clock, failures.append)
-    keys = LogKeyStore(engine)
+    keys = LogKeyStore(AuditedDocuments(engine, audit))
     schedules = Schedules(engine, audit, read_job)
     http = HttpOptions(keys, queues, schedules, audit, "test")
     app = create_app(engine, Authenticator(keys, engine.now_us), http)
