@@ -1,45 +1,61 @@
 """What the core alone costs: submit, lease and ack at growing backlogs, without disk, loop or HTTP.
 
 `./dev bench` runs it. What matters is how the figures relate: a backlog of a million must cost little more than one of
-a thousand.
+a thousand, a thousand groups little more than one, all limits little more than none. FASTQ_BENCH_LARGEST=1 adds a
+backlog of ten million, which takes some minutes and 2 GB.
 """
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastq._core import Core, Tail
+from fastq._core import Core, QueueSettings, SubmitOptions, Tail
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 100 + b'"'
 BACKLOGS = [1_000, 100_000, 1_000_000]
+if os.environ.get("FASTQ_BENCH_LARGEST"):
+    BACKLOGS.append(10_000_000)
+GROUPS = [1, 1_000]
 OPERATIONS = 2_000
+BATCH = 1_000
+ALL_LIMITS = QueueSettings(
+    fair=True, concurrency=10_000, group_concurrency=9_000, rate_n=1_000_000, rate_per_ms=1, max_depth=100_000_000
+)
+CLIENT, WORKER = "client_abcdefghijkl", "worker_abcdefghijkl"
 
 
 class Bare:
-    """A core whose batches are durable as soon as they are taken."""
+    """A core whose batches are durable as soon as they are taken, and a backlog in queue `default`."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, groups: int = 1, settings: QueueSettings | None = None) -> None:
         self.tail = Tail(4096, 16 << 20, 4 << 20)
         self.segment = 0
         self.core = Core(self.tail)
         self.now_us = START_US
         self.settle()
         self.core.identify(b"d" * 16)
+        self.core.configure_queue(self.now_us, "default", settings)
+        self.now_us += 1_000_000
         rng = random.Random(1)
-        for i in range(jobs):
-            self.submit(rng.randrange(-3, 4))
-            if i % 64 == 0:
-                self.settle()
+        options = [SubmitOptions(group=f"g{k}") if groups > 1 else None for k in range(groups)]
+        for start in range(0, jobs, BATCH):
+            self.now_us += 1
+            batch = [
+                (PAYLOAD, 3, rng.randrange(-3, 4), 0, "default", rng.choice(options))
+                for _ in range(min(BATCH, jobs - start))
+            ]
+            self.core.submit_many(self.now_us, batch, owner_id="dev-client", key_id=CLIENT)
+            self.settle()
+        self.held: list[tuple[str, str]] = []
 
-    def submit(self, priority: int = 0) -> str:
+    def submit(self, options: SubmitOptions | None = None) -> None:
         self.now_us += 1
-        return self.core.submit(
-            self.now_us, PAYLOAD, owner_id="dev-client", key_id="client_abcdefghijkl", max_retries=3, priority=priority
-        )
+        self.core.submit(self.now_us, PAYLOAD, owner_id="dev-client", key_id=CLIENT, max_retries=3, options=options)
 
     def settle(self) -> None:
         while (batch := self.tail.take()) is not None:
@@ -48,10 +64,17 @@ class Bare:
             self.segment += 1
             self.tail.offer_segment(self.segment, 4096, 64 << 20)
 
-    def lease_and_ack(self) -> None:
-        leased = self.core.lease(self.now_us, lease_ms=30_000, key_id="worker_abcdefghijkl")
-        assert leased is not None
-        self.core.ack(self.now_us, leased.job_id, leased.token, key_id="worker_abcdefghijkl")
+    def lease(self, queues: list[str] | dict[str, int], limit: int) -> None:
+        self.now_us += 1
+        granted = self.core.lease(self.now_us, queues, limit, lease_ms=30_000, key_id=WORKER)
+        assert len(granted) == limit
+        self.held += [(leased.job_id, leased.token) for leased in granted]
+
+    def ack_all(self, outcome: str) -> None:
+        for job_id, token in self.held:
+            self.core.ack(self.now_us, job_id, token, key_id=WORKER, outcome=outcome)
+        self.held.clear()
+        self.settle()
 
 
 @pytest.mark.parametrize("backlog", BACKLOGS)
@@ -74,8 +97,41 @@ def test_submit_lease_ack(benchmark: BenchmarkFixture, backlog: int) -> None:
     def cycles() -> None:
         for _ in range(OPERATIONS):
             bare.submit()
-            bare.lease_and_ack()
+            bare.lease(["default"], 1)
+            ((job_id, token),) = bare.held
+            bare.core.ack(bare.now_us, job_id, token, key_id=WORKER)
+            bare.held.clear()
         bare.settle()
 
     benchmark.extra_info["operations"] = OPERATIONS
     benchmark.pedantic(cycles, rounds=10)
+
+
+@pytest.mark.parametrize("limits", ["no limits", "all limits"])
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("backlog", BACKLOGS)
+def test_lease(benchmark: BenchmarkFixture, backlog: int, groups: int, limits: str) -> None:
+    """Leases alone, one a call; what they take is given back between the rounds."""
+    bare = Bare(backlog, groups, ALL_LIMITS if limits == "all limits" else None)
+    operations = min(OPERATIONS, backlog // 2)
+
+    def leases() -> None:
+        for _ in range(operations):
+            bare.lease(["default"], 1)
+
+    benchmark.extra_info["operations"] = operations
+    benchmark.pedantic(leases, setup=lambda: bare.ack_all("release"), rounds=20)
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_lease_by_weight_in_batches(benchmark: BenchmarkFixture, groups: int) -> None:
+    """Sixty-four queues asked for, as many as may be, all but one of them empty or not there."""
+    bare = Bare(100_000, groups, ALL_LIMITS)
+    queues = {"default": 3} | {f"q{k}": k for k in range(1, 64)}
+
+    def leases() -> None:
+        for _ in range(OPERATIONS // 100):
+            bare.lease(queues, 100)
+
+    benchmark.extra_info["operations"] = OPERATIONS
+    benchmark.pedantic(leases, setup=lambda: bare.ack_all("release"), rounds=20)

@@ -24,7 +24,7 @@ outcome: `ok`, `error`, `discard`, `snooze`, `release`. wait_ms: of a snooze its
 worker asks for, or -1 for the backoff times jitter.
 """
 
-NewJob = tuple[bytes, int, int, int, str, "SubmitOptions | None"]
+NewJob = tuple[bytes, int, int, int, str, SubmitOptions | None]
 """(payload, max_retries, priority, run_at_us, queue, options)"""
 
 Submitted = tuple[str, int]
@@ -275,7 +275,10 @@ class JobView:
 
 @final
 class LiveJob:
-    """A job whose SUBMIT record was found where the job says it is."""
+    """A job that replay would not know without the records it was found in.
+
+    They hold its SUBMIT record, unless the job was edited: then that may be in a later segment.
+    """
 
     @property
     def seq(self) -> int: ...
@@ -353,7 +356,7 @@ class Core:
         lease_ms: int = 30_000,
         backoff: tuple[int, float, int] = (1_000, 2.0, 3_600_000),
         poison_expiries: int = 0,
-        idempotency_us: int = 3_600_000_000,
+        idempotency_us: int = ...,
         idempotency_keys_max: int = 8_000_000,
         owner_depth_max: int = 0,
     ) -> None:
@@ -716,5 +719,5 @@ def describe_records(records: Buffer, database_id: bytes, *, bodies: bool = Fals
 def job_number(job_id: str, database_id: bytes) -> int:
     """The number in the log of the job with that id; 0 if it is no id of this database."""
 
-def known_job(core: Core, number: int) -> str | None:
+def job_id_by_number(core: Core, number: int) -> str | None:
     """The id of the job with that number, if it is there."""

@@ -91,9 +91,12 @@ class Cleaner:
 
     async def _move(self, piece: list[Live], frame: memoryview, offset: int) -> None:
         """Append what these records say, and wait until it is durable."""
-        histories = await self._histories([live for live in piece if isinstance(live, LiveJob)])
-        leases = [live.lease_place for live in piece if isinstance(live, LiveJob) and live.lease_place is not None]
-        read = dict(zip(leases, await self._committer.records(leases), strict=True)) if leases else {}
+        jobs = [live for live in piece if isinstance(live, LiveJob)]
+        histories = await self._histories(jobs)
+        segment = self._core.oldest_segment
+        elsewhere = [live.place for live in jobs if live.place[0] != segment]  # of those that were edited
+        elsewhere += [live.lease_place for live in jobs if live.lease_place is not None]
+        read = dict(zip(elsewhere, await self._committer.records(elsewhere), strict=True)) if elsewhere else {}
         for live in piece:
             record_bytes = bytes_of(live)
             if isinstance(live, LiveJob):
@@ -106,7 +109,7 @@ class Cleaner:
                 self._core.move_key(self._now_us(), live)
             else:
                 at = live.place[1] - offset
-                submit = bytes(frame[at : at + live.place[2]])
+                submit = read.get(live.place) or bytes(frame[at : at + live.place[2]])
                 lease = None if live.lease_place is None else read[live.lease_place]
                 self._core.move_job(live, submit, lease, histories[live.seq])
         await self._committer.settled()

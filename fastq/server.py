@@ -46,6 +46,7 @@ FINISH_S = 5  # then requests that are under way have so long
 STOP_S = 9.5  # and the whole stop ends by then, one way or the other
 SAVE_USED_S = 600.0
 BACKLOG = 2048
+SLACK_SEGMENTS_MIN = 2  # with less the segment in use alone would be too much, and nothing could be cleaned
 
 
 def run(settings: Settings) -> int:
@@ -117,7 +118,7 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
         retention_acked_ms=settings.retention_acked_ms,
         retention_dead_ms=settings.retention_dead_ms,
         finished_jobs_max=settings.finished_jobs_max,
-        log_slack_bytes=settings.log_slack_bytes,
+        log_slack_bytes=max(settings.log_slack_bytes, SLACK_SEGMENTS_MIN * settings.segment_bytes),
     )
     engine = Engine(log, options, random.SystemRandom().random)
     try:
@@ -294,7 +295,7 @@ def _say_started(settings: Settings, url: str, recovered: list[str], first: Firs
     directory = settings.directory.absolute()
     lines = [f"fastq {__version__} serves at {url}", *(f"Data in {directory}: {line}" for line in recovered)]
     lines += first.lines
-    key = first.client_secret or "$FASTQ_KEY"
+    key = first.client_secret or "$CLIENT"
     lines.append("Submit a job:")
     lines.append(f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'""")
     _say(lines)

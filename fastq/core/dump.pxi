@@ -26,7 +26,7 @@ def job_number(str job_id, bytes database_id):
     return id_seq(job_id, database_tag(database_id), &created_us)
 
 
-def known_job(Core core, uint64_t number):
+def job_id_by_number(Core core, uint64_t number):
     cdef uint32_t slot = index_find(&core.t, number)
     return None if slot == NONE else id_text(job_at(&core.t, slot).created_us, number, core.tag)
 

@@ -6,7 +6,7 @@ cdef enum:
 
 @cython.final
 cdef class LiveJob:
-    """A job whose SUBMIT record was found where the job says it is."""
+    """A job that replay would not know without the records it was found in."""
     cdef readonly uint64_t seq
     cdef readonly tuple place           # of its SUBMIT record
     cdef readonly object close_place    # of its last CLOSE record, or None
@@ -77,7 +77,7 @@ cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint32_t segment, u
         if job.place.segment == segment and job.place.offset == offset:
             found.append(live_job(core, job))
             return 0
-        if anchor_of(core, job) == segment:
+        if job.place.segment != segment and anchor_of(core, job) == segment:
             found.append(live_job(core, job))
     if flags & SUBMIT_IDEMPOTENCY_KEY:
         read_submit(r, flags, &f)

@@ -10,7 +10,6 @@ from fastq._core import Event, JobView
 from fastq.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.leasing import Leasing
 from fastq.engine.options import EngineOptions
-from fastq.errors import JobNotFound
 from fastq.history import history_records
 from fastq.log import Log
 from fastq.results import JobHistory, JobsPage, JobStatus, Why

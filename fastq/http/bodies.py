@@ -30,15 +30,16 @@ from fastq.commands import (
     JobOptions,
     Submit,
 )
-from fastq.errors import InvalidRequest
+from fastq.errors import InvalidRequest, shown
+from fastq.http._scan import numbers_fit
 from fastq.http.decoding import DEPTH_MAX, QUEUE_PATTERN, at_most, decode, queue_name, time_us
-from fastq.http.errors import shown
 from fastq.keys import KEY_TYPES
 
 ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
 BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
 SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor result
 DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
+NUMBER_CHARACTERS_MAX = 400
 
 Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
 LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
@@ -129,10 +130,6 @@ class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_OPTIONS = (
-    "group", "lease_ms", "backoff", "expires_ms", "expires_at", "idempotency_key", "unique_key", "on_duplicate", "tags",
-    "traceparent",
-)  # fmt: skip
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
 _SUBMIT_MANY = msgspec.json.Decoder(SubmitManyBody)
 _RAW_JOBS = msgspec.json.Decoder(msgspec.defstruct("RawJobs", [("jobs", list[msgspec.Raw])]))
@@ -171,12 +168,18 @@ def payload_of(raw: msgspec.Raw) -> bytes:
     if payload in (b"null", b'""'):
         raise InvalidRequest("payload is required")
     at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
+    readable_numbers("payload", payload)
     return payload
 
 
 def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | None:
     """What only some jobs have; None for a plain job."""
-    if not traceparent and all(getattr(fields, name) is None for name in _OPTIONS):
+    if (
+        not traceparent and fields.group is None and fields.lease_ms is None and fields.backoff is None
+        and fields.expires_ms is None and fields.expires_at is None and fields.idempotency_key is None
+        and fields.unique_key is None and fields.on_duplicate is None and fields.tags is None
+        and fields.traceparent is None
+    ):  # fmt: skip
         return None
     if fields.traceparent is not None:
         traceparent = fields.traceparent

@@ -8,8 +8,7 @@ from typing import TypeVar
 import msgspec
 from falcon.asgi import Request
 
-from fastq.errors import InvalidRequest
-from fastq.http.errors import shown
+from fastq.errors import InvalidRequest, shown
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -31,7 +31,17 @@ from fastq.commands import (
     Transaction,
 )
 from fastq.errors import InvalidRequest
-from fastq.http.bodies import Delay, LeaseMs, QueueName, SubmitBody, digest_of, members, printable, submit_of
+from fastq.http.bodies import (
+    Delay,
+    LeaseMs,
+    QueueName,
+    SubmitBody,
+    digest_of,
+    members,
+    printable,
+    readable_numbers,
+    submit_of,
+)
 from fastq.http.decoding import DEPTH_MAX, at_most, decode, queue_name
 
 TOKEN_CHARACTERS_MAX = 200
@@ -255,7 +265,9 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
     result: bytes | None = bytes(fields.result)
     if result in (b"", b"null", b'""'):
         result = None
-    at_most("result", len(result or b""), RESULT_BYTES_MAX)
+    if result is not None:
+        at_most("result", len(result), RESULT_BYTES_MAX)
+        readable_numbers("result", result)
     error = fields.result_error or ""
     outcome = fields.outcome or ("error" if error else "ok")
     if outcome not in OUTCOMES:

@@ -219,6 +219,7 @@ class LiveBackup:
     async def close(self) -> None:
         if not self.is_closed:
             self.is_closed = True
+            self._copy, self._pieces = None, iter(())  # with the memory of a segment
             self._hold(None)
 
 

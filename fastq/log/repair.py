@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastq._core import Core, Tail, known_job
+from fastq._core import Core, Tail, job_id_by_number
 from fastq.errors import LogDamaged, RepairRefused, UnsupportedFormat
 from fastq.log._flusher import CLOSED, FRAME_HEAD_BYTES, SEAL, fill_head, scan_frames
 from fastq.log.backup import write_end
@@ -56,7 +56,7 @@ class Plan:
     def lost(self) -> Iterator[tuple[str, list[str]]]:
         """Each job that what is given up speaks of: its id, or number, and what is lost."""
         for number, losses in self.losses.jobs.items():
-            known = known_job(self.core, number) is not None
+            known = job_id_by_number(self.core, number) is not None
             words = [ITSELF if word == COPY and not known else word for word in losses if word != COPY or not known]
             if not known and ITSELF not in words:
                 words.append("and it is not in what is left")

@@ -163,7 +163,7 @@ class _NeverWaits:
         return getattr(self._committer, name)
 
 
-class _SeesNothing:
+class SeesNothing:
     """A core for which nothing in an old segment is needed any more."""
 
     def __init__(self, core: Any) -> None:
@@ -181,7 +181,7 @@ def _drops_early(engine: Engine) -> None:
 
 
 def _moves_nothing(engine: Engine) -> None:
-    vars(engine.cleaner)["_core"] = _SeesNothing(engine.core)
+    vars(engine.cleaner)["_core"] = SeesNothing(engine.core)
 
 
 MUTANTS = {"drops early": _drops_early, "moves nothing": _moves_nothing}
