@@ -89,9 +89,7 @@ class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     idempotency_key: Annotated[str, text_of(KEY_BYTES_MAX)] | None = None
     unique_key: Annotated[str, text_of(KEY_BYTES_MAX)] | None = None
     on_duplicate: Annotated[str, Meta(extra_json_schema={"enum": ["keep", "replace"]})] | None = None
-    tags: (
-        Annotated[list[Annotated[str, text_of(TAG_BYTES_MAX)]], Meta(min_length=1, max_length=TAGS_MAX)] | None
-    ) = None
+    tags: Annotated[list[Annotated[str, text_of(TAG_BYTES_MAX)]], Meta(min_length=1, max_length=TAGS_MAX)] | None = None
     traceparent: Annotated[str, Meta(extra_json_schema={"pattern": f"^{TRACEPARENT_PATTERN}$"})] | None = None
 
 
@@ -170,6 +168,14 @@ def payload_of(raw: msgspec.Raw) -> bytes:
     at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
     readable_numbers("payload", payload)
     return payload
+
+
+def readable_numbers(field: str, text: bytes) -> None:
+    """Numbers are the caller's and kept as they are, but for those at which the reader's JSON library would fail."""
+    if not numbers_fit(text, NUMBER_CHARACTERS_MAX):
+        raise InvalidRequest(
+            f"{field}: a number in it must be at most {NUMBER_CHARACTERS_MAX} characters and within ±1.8e308"
+        )
 
 
 def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | None:

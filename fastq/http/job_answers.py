@@ -126,7 +126,7 @@ class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
     waiting_workers: Annotated[int, Meta(description="Lease requests that wait for jobs of its queue.")]
     group: str | UnsetType = UNSET
     run_at: Time | UnsetType = UNSET
-    last_asked_at: Annotated[Time, Meta(description="When somebody last asked for its queue's jobs.")] | UnsetType = UNSET
+    last_asked_at: Annotated[Time, Meta(description="When its queue's jobs were last asked for.")] | UnsetType = UNSET
 
 
 class JobChanged(msgspec.Struct, forbid_unknown_fields=True):

@@ -57,9 +57,7 @@ class Jobs:
         try:
             if query.wait_ms:
                 connection = req.scope.get(CONNECTION)
-                job = await self._engine.job_at_end(
-                    who, job_id, query.wait_ms, connection, with_payload=with_payload
-                )
+                job = await self._engine.job_at_end(who, job_id, query.wait_ms, connection, with_payload=with_payload)
             else:
                 job = await self._engine.job(who, job_id, with_payload=with_payload)
         except JobNotFound as error:
