@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -36,6 +40,21 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     details: dict[str, Any] = {}
 
 
+@dataclass
+class Saying:
+    """What is to be said of a change that somebody else makes: see `Audit.saying`."""
+
+    who: Principal
+    action: str
+    details: dict[str, Any]
+    target: str = ""
+    nothing: bool = False  # nothing has changed
+    is_said: bool = False
+
+
+_saying: ContextVar[Saying | None] = ContextVar("saying", default=None)
+
+
 class Audit:
     """Entry n is the document named n modulo ENTRIES_KEPT: a new one takes the oldest's place, none is dropped."""
 
@@ -59,11 +78,22 @@ class Audit:
         if entry is not None:
             self._put(now_us, msgspec.structs.replace(entry, details=entry.details | details))
 
-    async def note(self, who: Principal, action: str, target: str = "", **details: Any) -> None:
-        """Say it by itself, and return when that is durable. Raises DiskFull, Overloaded."""
-        with self._engine.together(ENTRY_BYTES) as now_us:
-            self.write(now_us, who, action, target, **details)
-        await self._engine.settled()
+    @asynccontextmanager
+    async def saying(self, who: Principal, action: str, **details: Any) -> AsyncIterator[Saying]:
+        """Say it of what is changed within: in the record of the first document that `AuditedDocuments` is given.
+
+        If there was none, since what changed is kept elsewhere, it is said afterwards, by itself.
+        """
+        said = Saying(who, action, details)
+        token = _saying.set(said)
+        try:
+            yield said
+        finally:
+            _saying.reset(token)
+        if not (said.is_said or said.nothing):
+            with self._engine.together(ENTRY_BYTES) as now_us:
+                self.write(now_us, who, action, said.target, **details)
+            await self._engine.settled()
 
     async def page(self, before: int, limit: int) -> tuple[list[Entry], int]:
         """The newest entries below number `before` (0: all), at most `limit`; and `before` of the next page, or 0."""
@@ -77,3 +107,25 @@ class Audit:
         self._entries[entry.number] = entry
         name = str(entry.number % ENTRIES_KEPT)
         self._engine.core.put_document(now_us, AUDIT_DOCUMENT, name, msgspec.json.encode(entry), entry.key_id)
+
+
+class AuditedDocuments:
+    """The engine's documents for those who know nothing of the audit: keys."""
+
+    def __init__(self, engine: Engine, audit: Audit) -> None:
+        self._engine, self._audit = engine, audit
+        self.documents = engine.documents
+        self.settled = engine.settled
+        self.now_us = engine.now_us
+
+    async def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
+        """See `Engine.put_document`."""
+        said = _saying.get()
+        if said is None or said.is_said:
+            await self._engine.put_document(kind, name, body, key_id)
+            return
+        with self._engine.together(len(body) + ENTRY_BYTES) as now_us:
+            self._engine.core.put_document(now_us, kind, name, body, key_id)
+            self._audit.write(now_us, said.who, said.action, name, **said.details)
+            said.is_said = True
+        await self._engine.settled()

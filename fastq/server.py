@@ -22,7 +22,7 @@ import uvicorn
 import uvloop
 
 from fastq import __version__
-from fastq.audit import Audit
+from fastq.audit import Audit, AuditedDocuments
 from fastq.auth import Authenticator
 from fastq.clock import Clock, start_us, wall_us
 from fastq.engine import Engine, EngineOptions
@@ -175,7 +175,7 @@ async def _answer_requests(
     stop: asyncio.Event,
 ) -> None:  # fmt: skip
     """All there is between an engine that has started and one that is to stop."""
-    keys = LogKeyStore(engine)
+    keys = LogKeyStore(AuditedDocuments(engine, audit))
     first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
     schedules = Schedules(engine, audit, read_job)
     options = HttpOptions(keys, queues, schedules, audit, secrets.token_hex(4))

@@ -131,7 +131,9 @@ def shown(us: int) -> str:
     return datetime.fromtimestamp(us / 1e6, UTC).strftime("%d %H:%M")
 
 
-def schedule(cron: str = "0 * * * *", who: Principal = ANN, job: bytes = b'{"payload":"tick"}', **fields: Any) -> Schedule:
+def schedule(
+    cron: str = "0 * * * *", who: Principal = ANN, job: bytes = b'{"payload":"tick"}', **fields: Any
+) -> Schedule:
     fields = {"timezone": "UTC", "put_us": 0, **fields}
     return Schedule(cron, job=msgspec.Raw(job), owner_id=who.owner_id, key_id=who.key_id, **fields)
 
@@ -251,7 +253,16 @@ async def test_one_job_for_a_doubled_hour() -> None:
         await world.put("u", cron="30 1 * * *", timezone="America/New_York", overlap="allow")
         await world.step_until(at("2026-11-01T20:00"))
         vienna = [time for time in world.fired() if time.endswith((" 00:30", " 01:30"))]
-        assert vienna == ["25 00:30", "26 01:30", "27 01:30", "28 01:30", "29 01:30", "30 01:30", "31 01:30", "01 01:30"]
+        assert vienna == [
+            "25 00:30",
+            "26 01:30",
+            "27 01:30",
+            "28 01:30",
+            "29 01:30",
+            "30 01:30",
+            "31 01:30",
+            "01 01:30",
+        ]
         assert [time for time in world.fired() if time not in vienna][-2:] == ["31 05:30", "01 05:30"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from falcon.asgi import Request, Response
 
+from fastq.audit import Audit
 from fastq.engine import Engine
 from fastq.http import answers, bodies, decoding
 from fastq.http.errors import JSON
@@ -14,16 +15,20 @@ from fastq.keys import KeyStore
 class ApiKeys:
     """The responders of /keys and /admin/keys. A secret is in one answer only: the one that makes its key."""
 
-    def __init__(self, engine: Engine, keys: KeyStore) -> None:
+    def __init__(self, engine: Engine, keys: KeyStore, audit: Audit) -> None:
         self._engine = engine
         self._keys = keys
+        self._audit = audit
 
     async def create(self, req: Request, resp: Response) -> None:
         fields = bodies.create_key_fields(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
         who = req.context.principal
-        secret, record = await self._keys.create(
-            fields.name, fields.owner_id, fields.type, self._engine.now_us(), who.key_id
-        )
+        details = {"name": fields.name, "owner_id": fields.owner_id, "type": fields.type}
+        async with self._audit.saying(who, "key.create", **details) as said:
+            secret, record = await self._keys.create(
+                fields.name, fields.owner_id, fields.type, self._engine.now_us(), who.key_id
+            )
+            said.target = record.key_id
         resp.status = 201
         resp.content_type = JSON
         resp.set_header("Cache-Control", "no-store")
@@ -38,7 +43,11 @@ class ApiKeys:
         resp.data = answers.keys_listed(await self._keys.list(req.context.principal.owner_id))
 
     async def revoke(self, req: Request, resp: Response, key: str) -> None:
-        record = await self._keys.revoke(key, req.context.principal)
+        asked_us = self._engine.now_us()
+        async with self._audit.saying(req.context.principal, "key.revoke") as said:
+            record = await self._keys.revoke(key, req.context.principal)
+            said.target = record.key_id
+            said.nothing = (record.revoked_us or 0) < asked_us  # it was revoked before
         resp.content_type = JSON
         resp.data = answers.key_revoked(record)
 

@@ -175,7 +175,7 @@ def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api
         *QueueRoutes(options.queues, bulk).routes(),
         *ScheduleRoutes(options.schedules, engine.now_us).routes(),
         *WorkerRoutes(engine).routes(),
-        *ApiKeys(engine, options.keys).routes(),
+        *ApiKeys(engine, options.keys, options.audit).routes(),
         *AuditRoutes(options.audit).routes(),
         *Backups(engine).routes(),
     ]

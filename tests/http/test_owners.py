@@ -20,7 +20,44 @@ async def test_every_route_with_an_id_is_looked_at_here(world: World) -> None:
         ("POST", "/jobs/{job_id}/ack"),
         ("POST", "/jobs/{job_id}/extend"),
         ("DELETE", "/keys/{key}"),
-    }
+    } | QUEUES | {(method, path) for method, path, _ in SCHEDULES}
+
+
+# Queues are no owner's.
+QUEUES = {
+    ("GET", "/queues/{queue}"),
+    ("PUT", "/queues/{queue}"),
+    ("DELETE", "/queues/{queue}"),
+    ("POST", "/queues/{queue}/pause"),
+    ("POST", "/queues/{queue}/resume"),
+    ("POST", "/queues/{queue}/purge"),
+}
+SCHEDULES = [
+    ("GET", "/schedules/{schedule}", None),
+    ("PUT", "/schedules/{schedule}", {"cron": "0 0 * * *", "job": {"payload": 1}}),
+    ("DELETE", "/schedules/{schedule}", None),
+    ("POST", "/schedules/{schedule}/run", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), SCHEDULES)
+async def test_another_owners_schedule_answers_as_an_absent_one(
+    world: World, method: str, path: str, body: Any
+) -> None:
+    for who in ("client", "stranger"):
+        await world.make_key(who, "client", f"{who}-owner", scopes=("schedules:manage",))
+    put = {"cron": "0 0 * * *", "job": {"payload": 1}}
+    assert (await world.call("stranger", "PUT", "/schedules/theirs", put)).status == 200
+    same_id = (("X-Request-Id", "same"),)
+    theirs = await world.call("client", method, path.replace("{schedule}", "theirs"), body, same_id)
+    if method == "PUT":  # the one thing that shows: a name can be used once
+        assert (theirs.status, theirs.json["code"]) == (409, "name_taken")
+        return
+    absent = await world.call("client", method, path.replace("{schedule}", "absent"), body, same_id)
+    assert theirs.status == absent.status == 404
+    assert theirs.body == absent.body.replace(b"absent", b"theirs")
+    assert (await world.call("client", "GET", "/schedules")).json == {"schedules": []}
+    assert len((await world.call("admin", "GET", "/schedules")).json["schedules"]) == 1
 
 
 @pytest.mark.parametrize("state", ["READY", "SCHEDULED", "RUNNING", "ACKED", "RETRY", "DEAD"])

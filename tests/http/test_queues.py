@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from fastq.commands import JobOptions, Principal, Submit
 from fastq.queues import DEFAULT, QUEUE_DOCUMENT
 from tests.http.wire import request_bytes
 from tests.http.world import World, running
 
+CLIENT = Principal("client_1", "client-owner", "client", frozenset())
 ALL: dict[str, Any] = {
     "paused": False,
     "fair": True,
@@ -58,7 +60,7 @@ async def test_counts(world: World) -> None:
     await world.submit(queue="a", priority=1)
     await world.submit(queue="a", delay_ms=60_000)
     await world.submit(queue="b")
-    await world.submit(queue="a", group="g")
+    await world.engine.submit(CLIENT, Submit(b"1", queue="a", options=JobOptions(group="g")))
     reply = await world.call("client", "GET", "/queues")
     assert [(queue["name"], queue["ready"], queue["waiting"], queue["groups"]) for queue in reply.json["queues"]] == [
         ("a", 2, 1, 2),
@@ -167,9 +169,10 @@ async def test_a_depth_limit(world: World) -> None:
 async def test_limits_of_what_runs(world: World) -> None:
     await put(world, "work", concurrency=3, group_concurrency=2)
     for group in "aaab":
-        await world.submit(queue="work", group=group)
+        await world.engine.submit(CLIENT, Submit(b"1", queue="work", options=JobOptions(group=group)))
     leased = (await world.call("worker", "POST", "/jobs/lease", {"queues": ["work"], "max": 9})).json["jobs"]
-    assert [job["group"] for job in leased] == ["a", "a", "b"]
+    now_us = world.engine.now_us()
+    assert [world.engine.core.job(now_us, job["job_id"]).group for job in leased] == ["a", "a", "b"]
     await put(world, "work")
     assert len((await world.call("worker", "POST", "/jobs/lease", {"queues": ["work"], "max": 9})).json["jobs"]) == 1
 

@@ -123,8 +123,9 @@ def test_a_good_table_passes() -> None:
 async def test_the_application_checks_its_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastq.http.jobs.Jobs.routes", lambda _self: [route(None)])
     with pytest.raises(StartError, match="declares no scope"):
-        app.create_app(world.engine, world.app.auth, app.HttpOptions(world.keys))
+        app.create_app(world.engine, world.app.auth, world.options)
 
 
-def test_scopes_are_those_that_keys_have() -> None:
-    assert {scope for scopes in DEFAULT_SCOPES.values() for scope in scopes} == set(SCOPES)
+def test_scopes_are_those_that_keys_have_or_may_be_given() -> None:
+    given = {"queues:manage", "schedules:manage", "metrics:read"}
+    assert {scope for scopes in DEFAULT_SCOPES.values() for scope in scopes} | given == set(SCOPES)

@@ -8,10 +8,11 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import msgspec
 import orjson
 import uvicorn
 
-from fastq.audit import Audit
+from fastq.audit import Audit, AuditedDocuments
 from fastq.auth import Authenticator
 from fastq.clock import Clock, monotonic_us, wall_us
 from fastq.engine import Engine, EngineOptions
@@ -39,9 +40,10 @@ class Hands:
 
 
 class World:
-    def __init__(self, engine: Engine, keys: LogKeyStore, log: MemoryLog, app: Api, hands: Hands) -> None:
+    def __init__(self, engine: Engine, options: HttpOptions, log: MemoryLog, app: Api, hands: Hands) -> None:
         self.engine = engine
-        self.keys = keys
+        self.options = options
+        self.keys = options.keys
         self.log = log
         self.app = app
         self.hands = hands
@@ -52,9 +54,13 @@ class World:
         self._wire: Wire | None = None
         self._wires: list[Wire] = []
 
-    async def make_key(self, name: str, kind: str, owner_id: str | None = None) -> str:
-        """A key under `name` in `secrets`; its secret."""
+    async def make_key(
+        self, name: str, kind: str, owner_id: str | None = None, scopes: tuple[str, ...] | None = None
+    ) -> str:
+        """A key under `name` in `secrets`; its secret. `scopes` None: its type's."""
         secret, record = await self.keys.create(name, owner_id or f"{name}-owner", kind, self.engine.now_us())
+        if scopes is not None:
+            self.keys._keys[record.key_id] = msgspec.structs.replace(self.keys._keys[record.key_id], scopes=scopes)
         self.secrets[name], self.key_ids[name] = secret, record.key_id
         return secret
 
@@ -151,12 +157,12 @@ async def running(
     queues = Queues(engine, audit)
     queues.configure(clock.now_us())
     await engine.start(clock, failures.append)
-    keys = LogKeyStore(engine)
+    keys = LogKeyStore(AuditedDocuments(engine, audit))
     schedules = Schedules(engine, audit, read_job)
     http = HttpOptions(keys, queues, schedules, audit, "test")
     app = create_app(engine, Authenticator(keys, engine.now_us), http)
     schedules.start()
-    world = World(engine, keys, log, app, hands)
+    world = World(engine, http, log, app, hands)
     for name, kind in roles.items():
         await world.make_key(name, kind)
     async with serving(app) as (world.server, world.port):
