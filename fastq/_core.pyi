@@ -398,7 +398,7 @@ class Core:
         """Store a job. `payload` is JSON text; `run_at_us` 0 or in the past counts as now.
 
         Raises:
-            IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull, JobRunning (a duplicate that cannot be replaced).
+            IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
         """
     def submit_many(self, now_us: int, jobs: list[NewJob], *, owner_id: str, key_id: str) -> list[Submitted]:
         """Store jobs as one record: all of them or none. Raises as `submit`."""
@@ -565,9 +565,7 @@ class Core:
         """When the rate limit of a queue lets the next lease go; 0 if it has none or lets it go now."""
 
     # what may go
-    def forget(
-        self, now_us: int, state: str, kept_ms: int, count_max: int, bytes_max: int, limit: int
-    ) -> int:
+    def forget(self, now_us: int, state: str, kept_ms: int, count_max: int, bytes_max: int, limit: int) -> int:
         """Remove up to `limit` jobs of a terminal state, oldest first, that are too old or too many; how many.
 
         A queue's own settings come before `kept_ms` and `count_max`.

@@ -1,4 +1,4 @@
-"""What every part of the engine stands on: the core, the log and the clock; a start, a stop, and what is due between."""
+"""What every part of the engine stands on: core, log and clock; a start, a stop, and what is due between."""
 
 from __future__ import annotations
 

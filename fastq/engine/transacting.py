@@ -10,7 +10,9 @@ from fastq.errors import Forbidden, InvalidRequest, JobNotFound
 
 
 class Transacting(Submitting, Acking):
-    async def transact(self, who: Principal, transaction: Transaction) -> tuple[list[int | _core.Submitted | None], bool]:
+    async def transact(
+        self, who: Principal, transaction: Transaction
+    ) -> tuple[list[int | _core.Submitted | None], bool]:
         """Ack, extend and submit together.
 
         Beside an ack a submit needs no scope of its own; its job belongs to the owner of the job that is acked.

@@ -5,16 +5,22 @@ Times go out as RFC 3339 in UTC with `Z`, to the microsecond.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import orjson
 from msgspec import Meta
 
+from fastq._core import CREATED, DUPLICATE, REPLACED
+from fastq.commands import Ack, Extend, Submit
 from fastq.errors import ApiError
 from fastq.keys import KeyRecord
-from fastq.results import JobStatus, LeasedJob
+from fastq.results import LeasedJob
+
+if TYPE_CHECKING:
+    from fastq._core import Submitted
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 _EPOCH = datetime(1970, 1, 1)  # without a zone: orjson is told that it is UTC
@@ -22,11 +28,18 @@ _AS_UTC = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
 class JobCreated(msgspec.Struct, forbid_unknown_fields=True):
+    """`duplicate`: an unfinished job with that unique key was there; `replaced`: and has the new payload now."""
+
     job_id: str
+    duplicate: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    replaced: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class JobLeased(msgspec.Struct, forbid_unknown_fields=True):
-    """A lease. Asked for without a body, `payload` is always a string: that of the payload, or its JSON text."""
+    """A lease. Asked for without a body, `payload` is always a string: that of the payload, or its JSON text.
+
+    `group`, `tags` and `traceparent` are there if the job has them.
+    """
 
     job_id: str
     payload: msgspec.Raw
@@ -37,12 +50,16 @@ class JobLeased(msgspec.Struct, forbid_unknown_fields=True):
     priority: int
     max_retries: int
     created_at: Time
+    group: str | msgspec.UnsetType = msgspec.UNSET
+    tags: list[str] | msgspec.UnsetType = msgspec.UNSET
+    traceparent: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class JobsCreated(msgspec.Struct, forbid_unknown_fields=True):
-    """In the order of the request."""
+    """In the order of the request. `duplicates`: which of them, from 0, were there before."""
 
     job_ids: list[str]
+    duplicates: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class JobsLeased(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,24 +85,49 @@ class AcksAnswered(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LeaseExtended(msgspec.Struct, forbid_unknown_fields=True):
+    """`cancel_requested`: the job is wanted no more."""
+
     job_id: str
     lease_until: Time
+    cancel_requested: bool
 
 
-class JobShown(msgspec.Struct, forbid_unknown_fields=True):
-    """A job as it is now. `run_at` is there while it waits for that time."""
+class LeaseAnswered(msgspec.Struct, forbid_unknown_fields=True):
+    """Either as of one that is extended, or what that would be refused with."""
 
     job_id: str
-    state: Literal["SCHEDULED", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED"]
-    attempts: int
-    max_retries: int
-    created_at: Time
-    priority: int
-    queue: str
-    run_at: Time | msgspec.UnsetType = msgspec.UNSET
     lease_until: Time | msgspec.UnsetType = msgspec.UNSET
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    result_error: str | msgspec.UnsetType = msgspec.UNSET
+    cancel_requested: bool | msgspec.UnsetType = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    code: str | msgspec.UnsetType = msgspec.UNSET
+    state: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class LeasesAnswered(msgspec.Struct, forbid_unknown_fields=True):
+    """In the order of the request."""
+
+    leases: list[LeaseAnswered]
+
+
+class ProgressNoted(msgspec.Struct, forbid_unknown_fields=True):
+    job_id: str
+    cancel_requested: bool
+
+
+class OpAnswered(msgspec.Struct, forbid_unknown_fields=True):
+    """Of an ack `ok`, of an extend `lease_until`, of a submit what a submit is answered with."""
+
+    job_id: str
+    ok: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    lease_until: Time | msgspec.UnsetType = msgspec.UNSET
+    duplicate: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    replaced: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+
+
+class TransactionDone(msgspec.Struct, forbid_unknown_fields=True):
+    """In the order of the request."""
+
+    results: list[OpAnswered]
 
 
 class KeyShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -119,6 +161,7 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
     error: str
     code: str
     state: str | msgspec.UnsetType = msgspec.UNSET
+    job_id: str | msgspec.UnsetType = msgspec.UNSET
     request_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -130,12 +173,24 @@ def encode(answer: Any) -> bytes:
     return orjson.dumps(answer, option=_AS_UTC)
 
 
-def job_created(job_id: str) -> bytes:
-    return encode({"job_id": job_id})
+def job_created(stored: Submitted) -> bytes:
+    return encode(_stored(stored))
 
 
-def jobs_created(job_ids: list[str]) -> bytes:
-    return encode({"job_ids": job_ids})
+def _stored(stored: Submitted) -> dict[str, Any]:
+    job_id, how = stored
+    if how == DUPLICATE:
+        return {"job_id": job_id, "duplicate": True}
+    if how == REPLACED:
+        return {"job_id": job_id, "duplicate": True, "replaced": True}
+    return {"job_id": job_id}
+
+
+def jobs_created(stored: Sequence[Submitted]) -> bytes:
+    answer: dict[str, Any] = {"job_ids": [job_id for job_id, _ in stored]}
+    if there_before := [i for i, (_, how) in enumerate(stored) if how != CREATED]:
+        answer["duplicates"] = there_before
+    return encode(answer)
 
 
 def job_leased(job: LeasedJob, payload_as_string: bool) -> bytes:
@@ -146,28 +201,62 @@ def jobs_leased(jobs: list[LeasedJob]) -> bytes:
     return encode({"jobs": [_leased(job, False) for job in jobs]})
 
 
-def acks_answered(job_ids: list[str], refusals: list[ApiError | None]) -> bytes:
+def acks_answered(job_ids: Sequence[str], refusals: Sequence[ApiError | None]) -> bytes:
     return encode(
         {
             "results": [
-                {"job_id": job_id, "ok": True}
-                if refusal is None
-                else {"job_id": job_id, "error": str(refusal), "code": refusal.code, **refusal.fields()}
+                {"job_id": job_id, "ok": True} if refusal is None else _refused(job_id, refusal)
                 for job_id, refusal in zip(job_ids, refusals, strict=True)
             ]
         }
     )
 
 
-def lease_extended(job_id: str, lease_until_us: int) -> bytes:
-    return encode({"job_id": job_id, "lease_until": time_of(lease_until_us)})
+def _refused(job_id: str, refusal: ApiError) -> dict[str, Any]:
+    return {"job_id": job_id, "error": str(refusal), "code": refusal.code, **refusal.fields()}
+
+
+def lease_extended(job_id: str, extended: tuple[int, bool]) -> bytes:
+    return encode(_extended(job_id, extended))
+
+
+def _extended(job_id: str, extended: tuple[int, bool]) -> dict[str, Any]:
+    return {"job_id": job_id, "lease_until": time_of(extended[0]), "cancel_requested": extended[1]}
+
+
+def leases_answered(job_ids: Sequence[str], answered: Sequence[tuple[int, bool] | ApiError]) -> bytes:
+    return encode(
+        {
+            "leases": [
+                _refused(job_id, one) if isinstance(one, ApiError) else _extended(job_id, one)
+                for job_id, one in zip(job_ids, answered, strict=True)
+            ]
+        }
+    )
+
+
+def progress_noted(job_id: str, cancel_requested: bool) -> bytes:
+    return encode({"job_id": job_id, "cancel_requested": cancel_requested})
+
+
+def transaction_done(ops: Sequence[Ack | Extend | Submit], answered: Sequence[int | Submitted | None]) -> bytes:
+    results = []
+    for op, answer in zip(ops, answered, strict=True):
+        if isinstance(op, Submit):
+            assert isinstance(answer, tuple)
+            results.append(_stored(answer))
+        elif isinstance(answer, int):
+            results.append({"job_id": op.job_id, "lease_until": time_of(answer)})
+        else:
+            results.append({"job_id": op.job_id, "ok": True})
+    return encode({"results": results})
 
 
 def _leased(job: LeasedJob, payload_as_string: bool) -> dict[str, Any]:
     payload: Any = orjson.Fragment(job.payload)
     if payload_as_string and not job.payload.startswith(b'"'):
         payload = job.payload.decode()
-    return {
+    answer = {
         "job_id": job.job_id,
         "payload": payload,
         "lease_until": time_of(job.lease_until_us),
@@ -178,27 +267,13 @@ def _leased(job: LeasedJob, payload_as_string: bool) -> dict[str, Any]:
         "max_retries": job.max_retries,
         "created_at": time_of(job.created_us),
     }
-
-
-def job_shown(job: JobStatus) -> bytes:
-    answer: dict[str, Any] = {
-        "job_id": job.job_id,
-        "state": job.state,
-        "attempts": job.attempts,
-        "max_retries": job.max_retries,
-        "created_at": time_of(job.created_us),
-        "priority": job.priority,
-        "queue": job.queue,
-    }
-    if job.state in ("SCHEDULED", "RETRY"):
-        answer["run_at"] = time_of(job.run_at_us)
-    if job.lease_until_us is not None:
-        answer["lease_until"] = time_of(job.lease_until_us)
-    if job.result is not None:
-        answer["result"] = orjson.Fragment(job.result)
-    if job.error:
-        answer["result_error"] = job.error
-    return encode(answer)
+    if job.group:
+        answer["group"] = job.group
+    if job.tags:
+        answer["tags"] = job.tags
+    if job.traceparent:
+        answer["traceparent"] = job.traceparent
+    return answer
 
 
 def _key(record: KeyRecord, key: str) -> dict[str, Any]:

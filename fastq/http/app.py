@@ -22,6 +22,7 @@ from fastq.http.api_keys import ApiKeys
 from fastq.http.audit import AuditRoutes
 from fastq.http.backups import Backups
 from fastq.http.bulk import BulkRoutes
+from fastq.http.changes import Changes
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
 from fastq.http.jobs import Jobs
 from fastq.http.openapi import document
@@ -30,6 +31,7 @@ from fastq.http.room import Room
 from fastq.http.routes import OPEN, Route, check_routes, enforce
 from fastq.http.schedules import ScheduleRoutes
 from fastq.http.status import Status
+from fastq.http.work import Work
 from fastq.http.workers import WorkerRoutes
 from fastq.keys import KeyStore
 from fastq.queues import Queues
@@ -167,6 +169,8 @@ def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api
     routes = [
         *status.routes(),
         *Jobs(engine).routes(),
+        *Work(engine).routes(),
+        *Changes(engine).routes(),
         *BulkRoutes(bulk).routes(),
         *QueueRoutes(options.queues, bulk).routes(),
         *ScheduleRoutes(options.schedules, engine.now_us).routes(),

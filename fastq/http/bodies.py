@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from hashlib import sha256
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from fastq.commands import (
+    BACKOFF_FACTOR_MAX,
+    BACKOFF_MS_MAX,
     BATCH_BYTES_MAX,
     BATCH_JOBS_MAX,
     DEFAULT_QUEUE,
-    ERROR_BYTES_KEPT,
+    KEY_BYTES_MAX,
     KEY_NAME_BYTES_MAX,
     LEASE_MS_MAX,
     LEASE_MS_MIN,
-    LEASES_MAX,
     MAX_RETRIES_MAX,
     OWNER_ID_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
-    QUEUES_MAX,
-    REQUEST_ID_BYTES_MAX,
-    RESULT_BYTES_MAX,
     RUN_AT_AHEAD_US_MAX,
-    WAIT_MS_MAX,
-    WORKER_ID_BYTES_MAX,
-    Ack,
-    Lease,
+    TAG_BYTES_MAX,
+    TAGS_MAX,
+    JobOptions,
     Submit,
 )
 from fastq.errors import InvalidRequest, shown
@@ -40,19 +39,35 @@ ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
 BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
 SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor result
 DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
-TOKEN_CHARACTERS_MAX = 200
 NUMBER_CHARACTERS_MAX = 400
-UNNAMED_ERROR = "the worker reported an error without a text"
 
 Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
 LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
 QueueName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{QUEUE_PATTERN}$"})]
-Token = Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+TRACEPARENT_PATTERN = "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACEPARENT = re.compile(TRACEPARENT_PATTERN, re.ASCII)
 BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
 
 
-class SubmitBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A job. At most one of `delay_ms` and `run_at` may be given."""
+def text_of(bytes_max: int, more: str = "") -> Meta:
+    """The schema of a text that is no empty one and has at most so many bytes."""
+    return Meta(
+        description=f"At most {bytes_max} bytes of UTF-8, nothing that cannot be printed.{more}",
+        extra_json_schema={"minLength": 1, "maxLength": bytes_max},
+    )
+
+
+class BackoffBody(msgspec.Struct, forbid_unknown_fields=True):
+    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
+
+    base_ms: Annotated[int, Meta(ge=1, le=BACKOFF_MS_MAX)]
+    factor: Annotated[float, Meta(ge=1, le=BACKOFF_FACTOR_MAX)]
+    cap_ms: Annotated[int, Meta(ge=1, le=BACKOFF_MS_MAX, description="Not below base_ms.")]
+
+
+class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A job. At most one of `delay_ms` and `run_at` may be given, and of `expires_ms` and `expires_at`."""
 
     payload: Annotated[
         msgspec.Raw,
@@ -64,8 +79,18 @@ class SubmitBody(msgspec.Struct, forbid_unknown_fields=True):
     max_retries: Annotated[int, Meta(ge=0, le=MAX_RETRIES_MAX)] | None = None
     priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] | None = None
     delay_ms: Delay | None = None
-    run_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
+    run_at: Time | None = None
     queue: QueueName | None = None
+    group: QueueName | None = None
+    lease_ms: LeaseMs | None = None
+    backoff: BackoffBody | None = None
+    expires_ms: Annotated[int, Meta(ge=1, le=DELAY_MS_MAX)] | None = None
+    expires_at: Time | None = None
+    idempotency_key: Annotated[str, text_of(KEY_BYTES_MAX)] | None = None
+    unique_key: Annotated[str, text_of(KEY_BYTES_MAX)] | None = None
+    on_duplicate: Annotated[str, Meta(extra_json_schema={"enum": ["keep", "replace"]})] | None = None
+    tags: Annotated[list[Annotated[str, text_of(TAG_BYTES_MAX)]], Meta(min_length=1, max_length=TAGS_MAX)] | None = None
+    traceparent: Annotated[str, Meta(extra_json_schema={"pattern": f"^{TRACEPARENT_PATTERN}$"})] | None = None
 
 
 class SubmitManyBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,74 +100,6 @@ class SubmitManyBody(msgspec.Struct, forbid_unknown_fields=True):
         list[SubmitBody],
         Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
     ]
-
-
-class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How a job is leased. Without a body the lease may be acked without its token."""
-
-    lease_ms: LeaseMs | None = None
-    queues: (
-        Annotated[
-            list[QueueName],
-            Meta(
-                min_length=1,
-                max_length=QUEUES_MAX,
-                description="In strict order: a job of the first queue that has one. Left out: the queue `default`.",
-            ),
-        ]
-        | None
-    ) = None
-    max: Annotated[int, Meta(ge=1, le=LEASES_MAX, description="With it the answer has `jobs`.")] | None = None
-    wait_ms: Annotated[int, Meta(ge=0, le=WAIT_MS_MAX, description="How long to wait for a job.")] | None = None
-    request_id: Annotated[
-        str,
-        Meta(
-            description=f"The same within a minute gets the same leases. At most {REQUEST_ID_BYTES_MAX} bytes.",
-            extra_json_schema={"maxLength": REQUEST_ID_BYTES_MAX},
-        ),
-    ] = ""
-    worker_id: Annotated[
-        str,
-        Meta(
-            description=f"At most {WORKER_ID_BYTES_MAX} bytes of UTF-8.",
-            extra_json_schema={"maxLength": WORKER_ID_BYTES_MAX},
-        ),
-    ] = ""
-
-
-class AckBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How an attempt ended. A `result_error` that is not empty is an error; so is the outcome `error`."""
-
-    result: Annotated[
-        msgspec.Raw,
-        Meta(description=f'Any JSON value, at most {RESULT_BYTES_MAX} bytes of text; null and "" count as none.'),
-    ] = msgspec.field(default_factory=msgspec.Raw)
-    result_error: Annotated[str, Meta(description=f"The first {ERROR_BYTES_KEPT} bytes are kept.")] | None = None
-    lease_token: Token | None = None
-    outcome: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "error"]})] | None = None
-    retry_after_ms: Delay | None = None
-
-
-class AckOneBody(AckBody, forbid_unknown_fields=True, kw_only=True):
-    """How the attempt at one job ended."""
-
-    job_id: str
-
-
-class AckManyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How attempts ended. Each is answered for itself; those that are accepted are one change."""
-
-    acks: Annotated[
-        list[AckOneBody],
-        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
-    ]
-
-
-class ExtendBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How long a lease is to last from now on. It never gets shorter. Left out: as long as leases are by default."""
-
-    lease_token: Token
-    lease_ms: LeaseMs | None = None
 
 
 class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -172,56 +129,150 @@ class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
 T = TypeVar("T", bound=msgspec.Struct)
 
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
-_LEASE = msgspec.json.Decoder(LeaseBody)
-_ACK = msgspec.json.Decoder(AckBody)
 _SUBMIT_MANY = msgspec.json.Decoder(SubmitManyBody)
-_ACK_ONE = msgspec.json.Decoder(AckOneBody)
-_ACK_MANY = msgspec.json.Decoder(AckManyBody)
 _RAW_JOBS = msgspec.json.Decoder(msgspec.defstruct("RawJobs", [("jobs", list[msgspec.Raw])]))
-_RAW_ACKS = msgspec.json.Decoder(msgspec.defstruct("RawAcks", [("acks", list[msgspec.Raw])]))
-_EXTEND = msgspec.json.Decoder(ExtendBody)
 _CREATE_KEY = msgspec.json.Decoder(CreateKeyBody)
 
 
-def submit_command(body: bytes, now_us: int) -> Submit:
-    """Raises InvalidRequest. `now_us`: what `run_at` is held against, Unix microseconds."""
-    return _submit(decode(body, _SUBMIT), now_us)
+def submit_command(body: bytes, now_us: int, idempotency_key: str = "", traceparent: str = "") -> Submit:
+    """Raises InvalidRequest. `now_us`: what `run_at` is held against, Unix microseconds.
+
+    Args:
+        idempotency_key, traceparent: of the request's headers.
+    """
+    fields = decode(body, _SUBMIT)
+    if idempotency_key:
+        if fields.idempotency_key not in (None, idempotency_key):
+            raise InvalidRequest("idempotency_key must be what the header Idempotency-Key is, or left out")
+        fields.idempotency_key = idempotency_key
+    return submit_of(fields, now_us, traceparent)
 
 
-def _submit(fields: SubmitBody, now_us: int) -> Submit:
-    payload = bytes(fields.payload)
-    if payload in (b"null", b'""'):
-        raise InvalidRequest("payload is required")
-    at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
-    _readable_numbers("payload", payload)
+def submit_of(fields: SubmitBody, now_us: int, traceparent: str = "") -> Submit:
+    """A job as it was decoded. Raises InvalidRequest."""
+    payload = payload_of(fields.payload)
     run_at_us = None
     if fields.run_at is not None:
         if fields.delay_ms is not None:
             raise InvalidRequest("run_at must be left out when delay_ms is given")
-        run_at_us = _run_at_us(fields.run_at, now_us)
+        run_at_us = ahead_us(fields.run_at, "run_at", now_us)
     queue = DEFAULT_QUEUE if fields.queue is None else queue_name(fields.queue, "queue")
-    return Submit(payload, fields.max_retries, fields.priority or 0, fields.delay_ms, run_at_us, queue)
+    options = _options(fields, now_us, traceparent)
+    return Submit(payload, fields.max_retries, fields.priority or 0, fields.delay_ms, run_at_us, queue, options)
 
 
-def submit_many_commands(body: bytes, now_us: int) -> list[Submit]:
-    """Raises InvalidRequest, which names the job by its index."""
-    fields = _members(body, _SUBMIT_MANY, _RAW_JOBS, "jobs", _SUBMIT)
+def payload_of(raw: msgspec.Raw) -> bytes:
+    payload = bytes(raw)
+    if payload in (b"null", b'""'):
+        raise InvalidRequest("payload is required")
+    at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
+    readable_numbers("payload", payload)
+    return payload
+
+
+def readable_numbers(field: str, text: bytes) -> None:
+    """Numbers are the caller's and kept as they are, but for those at which the reader's JSON library would fail."""
+    if not numbers_fit(text, NUMBER_CHARACTERS_MAX):
+        raise InvalidRequest(
+            f"{field}: a number in it must be at most {NUMBER_CHARACTERS_MAX} characters and within ±1.8e308"
+        )
+
+
+def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | None:
+    """What only some jobs have; None for a plain job."""
+    if (
+        not traceparent and fields.group is None and fields.lease_ms is None and fields.backoff is None
+        and fields.expires_ms is None and fields.expires_at is None and fields.idempotency_key is None
+        and fields.unique_key is None and fields.on_duplicate is None and fields.tags is None
+        and fields.traceparent is None
+    ):  # fmt: skip
+        return None
+    if fields.traceparent is not None:
+        traceparent = fields.traceparent
+        if not _TRACEPARENT.fullmatch(traceparent):
+            raise InvalidRequest("traceparent must be as W3C Trace Context has it, 55 characters")
+    if fields.expires_at is not None and fields.expires_ms is not None:
+        raise InvalidRequest("expires_at must be left out when expires_ms is given")
+    if fields.on_duplicate not in (None, "keep", "replace"):
+        raise InvalidRequest("on_duplicate must be keep or replace")
+    if fields.on_duplicate is not None and fields.unique_key is None:
+        raise InvalidRequest("on_duplicate must be left out without unique_key")
+    key = None if fields.idempotency_key is None else printable(fields.idempotency_key, "idempotency_key")
+    return JobOptions(
+        group="" if fields.group is None else queue_name(fields.group, "group"),
+        lease_ms=fields.lease_ms or 0,
+        backoff=None if fields.backoff is None else _backoff(fields.backoff),
+        expires_ms=fields.expires_ms or 0,
+        expires_us=0 if fields.expires_at is None else max(1, ahead_us(fields.expires_at, "expires_at", now_us)),
+        unique_key="" if fields.unique_key is None else printable(fields.unique_key, "unique_key"),
+        replace=fields.on_duplicate == "replace",
+        tags=_tags(fields.tags or []),
+        traceparent=traceparent,
+        idempotency_key=key or "",
+        body_digest=digest_of(fields) if key else 0,
+    )
+
+
+def _backoff(fields: BackoffBody) -> tuple[int, float, int]:
+    if fields.cap_ms < fields.base_ms:
+        raise InvalidRequest("backoff.cap_ms must be >= backoff.base_ms")
+    return fields.base_ms, fields.factor, fields.cap_ms
+
+
+def _tags(tags: list[str]) -> tuple[str, ...]:
+    for tag in tags:
+        printable(tag, "tags", TAG_BYTES_MAX)
+    return tuple(dict.fromkeys(tags))
+
+
+def printable(text: str, field: str, bytes_max: int = KEY_BYTES_MAX) -> str:
+    """A text of 1 to `bytes_max` bytes that can be printed. Raises InvalidRequest."""
+    if not 1 <= len(text.encode()) <= bytes_max:
+        raise InvalidRequest(f"{field} must be 1 to {bytes_max} bytes")
+    if not text.isprintable():
+        raise InvalidRequest(f"{field} must not have characters that cannot be printed")
+    return text
+
+
+def traceparent_of(header: str | None) -> str:
+    """The header if it is well-formed; else it is passed over, as its standard says."""
+    return header if header is not None and _TRACEPARENT.fullmatch(header) else ""
+
+
+def digest_of(*jobs: SubmitBody) -> int:
+    """64 bits that tell whether an idempotency key comes with the same again; its trace may be another."""
+    digest = sha256()
+    for job in jobs:
+        same = msgspec.structs.replace(job, idempotency_key=None, traceparent=None)
+        digest.update(msgspec.json.encode(same))
+    return int.from_bytes(digest.digest()[:8], "little")
+
+
+def submit_many_commands(
+    body: bytes, now_us: int, idempotency_key: str = "", traceparent: str = ""
+) -> tuple[list[Submit], int]:
+    """The jobs, and with an idempotency key for the whole the digest of it. Raises InvalidRequest, which names the job
+    by its index.
+    """
+    fields = members(body, _SUBMIT_MANY, _RAW_JOBS, "jobs", _SUBMIT)
     commands = []
     for i, job in enumerate(fields.jobs):
         try:
-            commands.append(_submit(job, now_us))
+            if idempotency_key and job.idempotency_key is not None:
+                raise InvalidRequest("idempotency_key must be left out when the header Idempotency-Key is given")
+            commands.append(submit_of(job, now_us, traceparent))
         except InvalidRequest as error:
             raise InvalidRequest(f"jobs[{i}]: {error}") from None
-    return commands
+    return commands, digest_of(*fields.jobs) if idempotency_key else 0
 
 
-def _members(
+def members(
     body: bytes, decoder: msgspec.json.Decoder[T], raw: msgspec.json.Decoder[Any], name: str,
-    member: msgspec.json.Decoder[Any],
+    member: msgspec.json.Decoder[Any], depth_max: int = BATCH_DEPTH_MAX,
 ) -> T:  # fmt: skip
     """A batch. If it cannot be decoded as a whole, its members are, one by one, to say which it is."""
     try:
-        return decode(body, decoder, BATCH_DEPTH_MAX)
+        return decode(body, decoder, depth_max)
     except InvalidRequest as whole:
         try:
             pieces = raw.decode(body)
@@ -229,72 +280,10 @@ def _members(
             raise whole from None
         for i, piece in enumerate(getattr(pieces, name)):
             try:
-                decode(bytes(piece), member)
+                decode(bytes(piece), member, depth_max - 2)
             except InvalidRequest as error:
                 raise InvalidRequest(f"{name}[{i}]: {error}") from None
         raise
-
-
-def lease_command(body: bytes) -> tuple[Lease, bool]:
-    """The command, and whether it asks with `max`, and so for an answer with `jobs`. No body is the original's request.
-
-    Raises:
-        InvalidRequest.
-    """
-    if not body:
-        return Lease(), False
-    fields = decode(body, _LEASE)
-    at_most("worker_id", len(fields.worker_id.encode()), WORKER_ID_BYTES_MAX)
-    at_most("request_id", len(fields.request_id.encode()), REQUEST_ID_BYTES_MAX)
-    queues = tuple(dict.fromkeys(queue_name(name, "queues") for name in fields.queues or (DEFAULT_QUEUE,)))
-    command = Lease(
-        fields.lease_ms, fields.worker_id, had_body=True, queues=queues, limit=fields.max or 1,
-        wait_ms=fields.wait_ms or 0, request_id=fields.request_id,
-    )  # fmt: skip
-    return command, fields.max is not None
-
-
-def extend_fields(body: bytes) -> ExtendBody:
-    """Raises InvalidRequest."""
-    return decode(body, _EXTEND)
-
-
-def ack_command(job_id: str, body: bytes) -> Ack:
-    """Raises InvalidRequest. No body is the outcome ok."""
-    if not body:
-        return Ack(job_id)
-    return _ack(job_id, decode(body, _ACK))
-
-
-def ack_many_commands(body: bytes) -> list[Ack]:
-    """Raises InvalidRequest, which names the ack by its index."""
-    fields = _members(body, _ACK_MANY, _RAW_ACKS, "acks", _ACK_ONE)
-    commands = []
-    for i, ack in enumerate(fields.acks):
-        try:
-            commands.append(_ack(ack.job_id, ack))
-        except InvalidRequest as error:
-            raise InvalidRequest(f"acks[{i}]: {error}") from None
-    return commands
-
-
-def _ack(job_id: str, fields: AckBody) -> Ack:
-    result: bytes | None = bytes(fields.result)
-    if result in (b"", b"null", b'""'):
-        result = None
-    if result is not None:
-        at_most("result", len(result), RESULT_BYTES_MAX)
-        _readable_numbers("result", result)
-    error = fields.result_error or ""
-    if fields.outcome == "ok" and error:
-        raise InvalidRequest("result_error must be empty when outcome is ok")
-    if fields.outcome == "error" and not error:
-        error = UNNAMED_ERROR
-    if fields.outcome not in (None, "ok", "error"):
-        raise InvalidRequest("outcome must be ok or error")
-    if fields.retry_after_ms is not None and not error:
-        raise InvalidRequest("retry_after_ms must be left out unless the attempt failed")
-    return Ack(job_id, fields.lease_token, result, error, fields.retry_after_ms)
 
 
 def create_key_fields(body: bytes) -> CreateKeyBody:
@@ -308,16 +297,9 @@ def create_key_fields(body: bytes) -> CreateKeyBody:
     return fields
 
 
-def _readable_numbers(field: str, text: bytes) -> None:
-    """Numbers are the caller's and kept as they are, but for those at which the reader's JSON library would fail."""
-    if not numbers_fit(text, NUMBER_CHARACTERS_MAX):
-        raise InvalidRequest(
-            f"{field}: a number in it must be at most {NUMBER_CHARACTERS_MAX} characters and within ±1.8e308"
-        )
-
-
-def _run_at_us(text: str, now_us: int) -> int:
-    run_at_us = time_us(text, "run_at")
-    if run_at_us > now_us + RUN_AT_AHEAD_US_MAX:
-        raise InvalidRequest("run_at must be at most 10 years ahead")
-    return run_at_us
+def ahead_us(text: str, field: str, now_us: int) -> int:
+    """A time that is at most 10 years ahead, Unix microseconds. Raises InvalidRequest."""
+    at_us = time_us(text, field)
+    if at_us > now_us + RUN_AT_AHEAD_US_MAX:
+        raise InvalidRequest(f"{field} must be at most 10 years ahead")
+    return at_us

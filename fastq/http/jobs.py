@@ -1,97 +1,92 @@
-"""Jobs: submit, lease, ack, look."""
+"""Jobs: submit, and look."""
 
 from __future__ import annotations
 
 from falcon.asgi import Request, Response
 
+from fastq._core import CREATED
 from fastq.commands import BATCH_BYTES_MAX
 from fastq.engine import Engine
-from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
-from fastq.http import answers, bodies, decoding
+from fastq.errors import JobNotFound, Refused
+from fastq.http import answers, bodies, change_bodies, job_answers
+from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
 from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
 
 CHANGES = (*WITH_BODY, *TOO_MUCH, DISK_FULL)  # what every change may be answered with
 CONNECTION = "fastq.connection"  # where a request's scope has the connection that its answer goes to
+ABSENT = Answer(404, "no such job, or one of another owner", answers.Failure)
+BEHIND_OR_FULL = Answer(429, f"{BEHIND.meaning}; or a depth limit, or too many idempotency keys", answers.Failure)
+KEY_USED = Answer(422, "the idempotency key came with another request before", answers.Failure)
 
 
-def _ack_refused(error: ApiError) -> Refused:
-    """In the original's words; it has no 404 here."""
-    return Refused("failed to ack job", error, status=400 if isinstance(error, JobNotFound) else None)
+def idempotency_key_of(req: Request) -> str:
+    """The header's; empty if there is none. Raises InvalidRequest."""
+    key = req.get_header("Idempotency-Key")
+    return "" if key is None else bodies.printable(key, "Idempotency-Key")
 
 
 class Jobs:
-    """The responders of everything below /jobs."""
+    """The responders of what a client asks of jobs."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._batch_bytes_max = min(BATCH_BYTES_MAX, engine.record_bytes_max // 2)
 
     async def submit(self, req: Request, resp: Response) -> None:
-        body = await decoding.read_body(req, bodies.BODY_BYTES_MAX)
-        command = bodies.submit_command(body, self._engine.now_us())
-        job_id, _ = await self._engine.submit(req.context.principal, command)
-        resp.status = 201
+        body = await read_body(req, bodies.BODY_BYTES_MAX)
+        traceparent = bodies.traceparent_of(req.get_header("traceparent"))
+        command = bodies.submit_command(body, self._engine.now_us(), idempotency_key_of(req), traceparent)
+        stored = await self._engine.submit(req.context.principal, command)
+        resp.status = 201 if stored[1] == CREATED else 200
         resp.content_type = JSON
-        resp.data = answers.job_created(job_id)
+        resp.data = answers.job_created(stored)
 
     async def submit_many(self, req: Request, resp: Response) -> None:
-        body = await decoding.read_body(req, self._batch_bytes_max)
-        commands = bodies.submit_many_commands(body, self._engine.now_us())
-        stored, _ = await self._engine.submit_many(req.context.principal, commands)
-        resp.status = 201
+        body = await read_body(req, self._batch_bytes_max)
+        key, traceparent = idempotency_key_of(req), bodies.traceparent_of(req.get_header("traceparent"))
+        commands, digest = bodies.submit_many_commands(body, self._engine.now_us(), key, traceparent)
+        stored, repeated = await self._engine.submit_many(req.context.principal, commands, key, digest)
+        resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
         resp.content_type = JSON
-        resp.data = answers.jobs_created([job_id for job_id, _ in stored])
-
-    async def lease(self, req: Request, resp: Response) -> None:
-        command, many = bodies.lease_command(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
-        leased = await self._engine.lease(req.context.principal, command, req.scope.get(CONNECTION))
-        if not leased and not many:
-            raise Refused("no jobs available", NoJobsAvailable())
-        resp.content_type = JSON
-        if many:
-            resp.data = answers.jobs_leased(leased)
-        else:
-            resp.data = answers.job_leased(leased[0], payload_as_string=not command.had_body)
-
-    async def ack(self, req: Request, resp: Response, job_id: str) -> None:
-        command = bodies.ack_command(job_id, await decoding.read_body(req, bodies.BODY_BYTES_MAX))
-        try:
-            await self._engine.ack(req.context.principal, command)
-        except (JobNotFound, NotAckable, LeaseLost) as error:
-            raise _ack_refused(error) from None
-        resp.status = 200
-
-    async def ack_many(self, req: Request, resp: Response) -> None:
-        commands = bodies.ack_many_commands(await decoding.read_body(req, self._batch_bytes_max))
-        refusals = await self._engine.ack_many(req.context.principal, commands)
-        resp.content_type = JSON
-        resp.data = answers.acks_answered(
-            [command.job_id for command in commands],
-            [refusal and _ack_refused(refusal) for refusal in refusals],
-        )
-
-    async def extend(self, req: Request, resp: Response, job_id: str) -> None:
-        fields = bodies.extend_fields(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
-        lease = (job_id, fields.lease_token)
-        (extended,) = await self._engine.extend(req.context.principal, [lease], fields.lease_ms or 0)
-        if isinstance(extended, ApiError):
-            raise Refused("failed to extend lease", extended)
-        resp.content_type = JSON
-        resp.data = answers.lease_extended(job_id, extended[0])
+        resp.data = answers.jobs_created(stored)
 
     async def show(self, req: Request, resp: Response, job_id: str) -> None:
+        query = change_bodies.job_query(req)
+        who, with_payload = req.context.principal, query.include == "payload"
         try:
-            job = await self._engine.job(req.context.principal, job_id)
+            if query.wait_ms:
+                connection = req.scope.get(CONNECTION)
+                job = await self._engine.job_at_end(who, job_id, query.wait_ms, connection, with_payload=with_payload)
+            else:
+                job = await self._engine.job(who, job_id, with_payload=with_payload)
         except JobNotFound as error:
             raise Refused("job not found", error) from None
         resp.content_type = JSON
-        resp.data = answers.job_shown(job)
+        resp.data = job_answers.job_shown(job)
+
+    async def list_jobs(self, req: Request, resp: Response) -> None:
+        database_id = self._engine.core.database_id
+        page = await self._engine.page(req.context.principal, change_bodies.find_command(req, database_id))
+        resp.content_type = JSON
+        resp.data = job_answers.jobs_listed(page, database_id)
+
+    async def attempts(self, req: Request, resp: Response, job_id: str) -> None:
+        resp.data = job_answers.attempts_shown(await self._engine.history(req.context.principal, job_id))
+        resp.content_type = JSON
+
+    async def history(self, req: Request, resp: Response, job_id: str) -> None:
+        resp.data = job_answers.history_shown(await self._engine.history(req.context.principal, job_id))
+        resp.content_type = JSON
+
+    async def why(self, req: Request, resp: Response, job_id: str) -> None:
+        resp.data = job_answers.why_shown(await self._engine.why(req.context.principal, job_id))
+        resp.content_type = JSON
 
     def routes(self) -> list[Route]:
-        return [*self._submit_and_read(), *self._work()]
+        return [*self._submits(), *self._looks(), *self._looks_closer()]
 
-    def _submit_and_read(self) -> list[Route]:
+    def _submits(self) -> list[Route]:
         return [
             Route(
                 "POST",
@@ -99,8 +94,16 @@ class Jobs:
                 "jobs:submit",
                 self.submit,
                 "Store a job",
-                (Answer(201, "the job is on stable storage", answers.JobCreated), *CHANGES, BEHIND),
+                (
+                    Answer(201, "the job is on stable storage", answers.JobCreated),
+                    Answer(200, "it was there before, by its idempotency key or unique key", answers.JobCreated),
+                    KEY_USED,
+                    *CHANGES,
+                    BEHIND_OR_FULL,
+                ),
                 bodies.SubmitBody,
+                headers=("Idempotency-Key", "traceparent"),
+                example={"payload": {"mail": "ann@example.org"}, "queue": "mail", "unique_key": "mail-7"},
             ),
             Route(
                 "POST",
@@ -110,78 +113,62 @@ class Jobs:
                 "Store jobs, all of them or none",
                 (
                     Answer(201, "all jobs are on stable storage", answers.JobsCreated),
+                    Answer(200, "all of them were there before", answers.JobsCreated),
+                    KEY_USED,
                     *CHANGES,
-                    BEHIND,
+                    BEHIND_OR_FULL,
                 ),
                 bodies.SubmitManyBody,
+                headers=("Idempotency-Key", "traceparent"),
             ),
+        ]
+
+    def _looks(self) -> list[Route]:
+        return [
             Route(
                 "GET",
                 "/jobs/{job_id}",
                 "jobs:read",
                 self.show,
-                "Look at a job",
-                (
-                    Answer(200, "the job as it is", answers.JobShown),
-                    Answer(404, "no such job, or one of another owner", answers.Failure),
-                ),
+                "Look at a job, or wait for its end",
+                (Answer(200, "the job as it is", job_answers.JobShown), ABSENT),
+                query=change_bodies.JobQuery,
+            ),
+            Route(
+                "GET",
+                "/jobs",
+                "jobs:read",
+                self.list_jobs,
+                "List jobs, the newest first",
+                (Answer(200, "a page of them", job_answers.JobsListed),),
+                query=change_bodies.JobsQuery,
             ),
         ]
 
-    def _work(self) -> list[Route]:
+    def _looks_closer(self) -> list[Route]:
         return [
             Route(
-                "POST",
-                "/jobs/lease",
-                "jobs:lease",
-                self.lease,
-                "Lease the next job",
-                (
-                    Answer(200, "the job is leased; with `max`: the jobs", (answers.JobLeased, answers.JobsLeased)),
-                    Answer(404, "no job is ready", answers.Failure),
-                    *CHANGES,
-                ),
-                bodies.LeaseBody,
-                body_optional=True,
+                "GET",
+                "/jobs/{job_id}/attempts",
+                "jobs:read",
+                self.attempts,
+                "The last attempts at a job",
+                (Answer(200, "those that have ended", job_answers.AttemptsShown), ABSENT),
             ),
             Route(
-                "POST",
-                "/jobs/{job_id}/ack",
-                "jobs:ack",
-                self.ack,
-                "End an attempt",
-                (
-                    Answer(200, "the end of the attempt is on stable storage; the body is empty"),
-                    Answer(409, "the lease is lost: it ran out, or the token is an earlier one's", answers.Failure),
-                    *CHANGES,
-                ),
-                bodies.AckBody,
-                body_optional=True,
+                "GET",
+                "/jobs/{job_id}/history",
+                "jobs:read",
+                self.history,
+                "What happened to a job, and who did it",
+                (Answer(200, "its last events", job_answers.HistoryShown), ABSENT),
             ),
             Route(
-                "POST",
-                "/jobs/ack",
-                "jobs:ack",
-                self.ack_many,
-                "End attempts",
-                (
-                    Answer(200, "each is answered; what was accepted is on stable storage", answers.AcksAnswered),
-                    *CHANGES,
-                ),
-                bodies.AckManyBody,
-            ),
-            Route(
-                "POST",
-                "/jobs/{job_id}/extend",
-                "jobs:ack",
-                self.extend,
-                "Let a lease last longer",
-                (
-                    Answer(200, "the lease lasts until then", answers.LeaseExtended),
-                    Answer(404, "no such job", answers.Failure),
-                    Answer(409, "the lease is lost: it ran out, or the token is an earlier one's", answers.Failure),
-                    *CHANGES,
-                ),
-                bodies.ExtendBody,
+                "GET",
+                "/jobs/{job_id}/why",
+                "jobs:read",
+                self.why,
+                "Why a job does not run now",
+                (Answer(200, "what is in the way", job_answers.WhyShown), ABSENT),
             ),
         ]

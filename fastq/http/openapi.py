@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from fastq.commands import KEY_BYTES_MAX
 from fastq.http.answers import Failure
 from fastq.http.routes import ADMIN, OPEN, Answer, Route
 
@@ -35,6 +36,18 @@ _ANY = (
 _REQUEST_ID = {
     "description": "The request's id: the caller's if it is sane, else made here.",
     "schema": {"type": "string"},
+}
+
+
+HEADERS = {
+    "Idempotency-Key": {
+        "description": "The same request with the same key is answered as before. In the body: `idempotency_key`.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX},
+    },
+    "traceparent": {
+        "description": "W3C Trace Context; kept with the job and given to its worker. In the body: `traceparent`.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -107,7 +120,7 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    """Of the path and of the query."""
+    """Of the path, the query and the headers."""
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in route.path_fields
@@ -124,6 +137,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
                 "schema": described,
             }
             parameters.append(parameter | ({"description": text} if text else {}))
+    parameters += [{"name": name, "in": "header", "required": False, **HEADERS[name]} for name in route.headers]
     return parameters
 
 

@@ -67,6 +67,7 @@ class Route:
     body: type[msgspec.Struct] | None = None
     body_optional: bool = False
     query: type[msgspec.Struct] | None = None  # of the parameters behind the question mark
+    headers: tuple[str, ...] = ()  # those of HEADERS that it heeds
     example: Any = None  # of the body
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fastq.http import answers
+from fastq.http import answers, job_answers
 from tests.http.wire import Reply
 from tests.http.world import World, running
 
@@ -183,7 +183,7 @@ async def test_ack_with_a_result(world: World) -> None:
     assert reply.status == 200
     looked = await world.call("client", "GET", f"/jobs/{job_id}")
     assert b'"result":{"n": 1.50}' in looked.body
-    assert "result_error" not in shaped(looked, 200, answers.JobShown)
+    assert "result_error" not in shaped(looked, 200, job_answers.JobShown)
 
 
 @pytest.mark.parametrize("result", ["null", '""'])
@@ -286,7 +286,7 @@ async def test_an_ack_is_taken_while_draining(world: World) -> None:
 
 async def test_show_a_ready_job(world: World) -> None:
     job_id = await world.submit()
-    shown = shaped(await world.call("client", "GET", f"/jobs/{job_id}"), 200, answers.JobShown)
+    shown = shaped(await world.call("client", "GET", f"/jobs/{job_id}"), 200, job_answers.JobShown)
     created = shown.pop("created_at")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z", created)
     assert shown == {
