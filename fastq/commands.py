@@ -28,6 +28,9 @@ WAIT_MS_MAX = 60_000
 REQUEST_ID_BYTES_MAX = 200
 BATCH_JOBS_MAX = 10_000
 BATCH_BYTES_MAX = 8 << 20
+KEY_QUEUES_MAX = 100  # that a key may be bound to
+KEY_RATE_MAX = 1_000_000  # requests a second
+OVERLAP_MS_DEFAULT, OVERLAP_MS_MAX = 3_600_000, 30 * 24 * 3_600_000  # of two secrets of one key
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Principal:
     owner_id: str
     type: str  # client, worker or admin
     scopes: frozenset[str]
+    queues: frozenset[str] | None = None  # the only ones that it may lease from; None: all
 
     @property
     def is_admin(self) -> bool:

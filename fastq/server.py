@@ -29,7 +29,8 @@ from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, Start
 from fastq.first_start import FirstKeys, make_first_keys
 from fastq.http.app import HttpOptions, create_app
 from fastq.http.protocol import Protocol
-from fastq.keys import LogKeyStore
+from fastq.keys import KeyStore
+from fastq.keys.opening import opened_keys
 from fastq.log import Opened
 from fastq.log.local import LocalLog
 from fastq.logs import configure_logs
@@ -156,18 +157,25 @@ async def _serve(settings: Settings, listener: socket.socket, engine: Engine, op
     recovered = _recovered(engine, opened)
     await engine.start(clock, _die)
     try:
-        await _answer_requests(settings, listener, engine, recovered, stop)
+        async with opened_keys(settings.redis_url, settings.redis_grace_ms, engine) as keys:
+            first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
+            await keys.claim()
+            await _answer_requests(settings, listener, engine, keys, first, recovered, stop)
     finally:
         await engine.stop()
     logger.info("stopped")
 
 
 async def _answer_requests(
-    settings: Settings, listener: socket.socket, engine: Engine, recovered: list[str], stop: asyncio.Event
+    settings: Settings,
+    listener: socket.socket,
+    engine: Engine,
+    keys: KeyStore,
+    first: FirstKeys,
+    recovered: list[str],
+    stop: asyncio.Event,
 ) -> None:
     """All there is between an engine that has started and one that is to stop."""
-    keys = LogKeyStore(engine)
-    first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
     app = create_app(engine, Authenticator(keys, engine.now_us), HttpOptions(keys, secrets.token_hex(4)))
     url = _url(settings, listener)
 
@@ -230,7 +238,7 @@ async def _drain(engine: Engine, server: HttpServer) -> None:
     loop.call_later(FINISH_S, server.hang_up)
 
 
-async def _save_used(keys: LogKeyStore) -> None:
+async def _save_used(keys: KeyStore) -> None:
     while True:
         await asyncio.sleep(SAVE_USED_S)
         with contextlib.suppress(ApiError):  # not now: the next time

@@ -16,7 +16,8 @@ from fastq.clock import Clock, monotonic_us, wall_us
 from fastq.engine import Engine, EngineOptions
 from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http.protocol import Protocol
-from fastq.keys import LogKeyStore
+from fastq.keys import Grants, LogKeyStore
+from fastq.keys.records import PLAIN
 from fastq.log.memory import MemoryLog
 from tests.http.wire import PATIENCE_S, Reply, Wire, request_bytes
 
@@ -48,9 +49,11 @@ class World:
         self._wire: Wire | None = None
         self._wires: list[Wire] = []
 
-    async def make_key(self, name: str, kind: str, owner_id: str | None = None) -> str:
+    async def make_key(self, name: str, kind: str, owner_id: str | None = None, grants: Grants = PLAIN) -> str:
         """A key under `name` in `secrets`; its secret."""
-        secret, record = await self.keys.create(name, owner_id or f"{name}-owner", kind, self.engine.now_us())
+        secret, record = await self.keys.create(
+            name, owner_id or f"{name}-owner", kind, self.engine.now_us(), grants=grants
+        )
         self.secrets[name], self.key_ids[name] = secret, record.key_id
         return secret
 
