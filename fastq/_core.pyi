@@ -360,5 +360,5 @@ def describe_records(records: Buffer, database_id: bytes, *, bodies: bool = Fals
 def job_number(job_id: str, database_id: bytes) -> int:
     """The number in the log of the job with that id; 0 if it is no id of this database."""
 
-def known_job(core: Core, number: int) -> str | None:
+def job_id_by_number(core: Core, number: int) -> str | None:
     """The id of the job with that number, if it is there."""

@@ -331,6 +331,12 @@ class BackupDamaged(StartError):
     exit_code = 65
 
 
+class RepairRefused(StartError):
+    """There is nothing to repair, or not in this way. The message says what would be."""
+
+    exit_code = 65
+
+
 class WouldOverwrite(StartError):
     """A command would write over what is there."""
 

@@ -43,6 +43,7 @@ FINISH_S = 5  # then requests that are under way have so long
 STOP_S = 9.5  # and the whole stop ends by then, one way or the other
 SAVE_USED_S = 600.0
 BACKLOG = 2048
+SLACK_SEGMENTS_MIN = 2  # with less the segment in use alone would be too much, and nothing could be cleaned
 
 
 def run(settings: Settings) -> int:
@@ -114,7 +115,7 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
         retention_acked_ms=settings.retention_acked_ms,
         retention_dead_ms=settings.retention_dead_ms,
         finished_jobs_max=settings.finished_jobs_max,
-        log_slack_bytes=settings.log_slack_bytes,
+        log_slack_bytes=max(settings.log_slack_bytes, SLACK_SEGMENTS_MIN * settings.segment_bytes),
     )
     engine = Engine(log, options, random.SystemRandom().random)
     try:

@@ -259,7 +259,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("MAX_FINISHED_JOBS", "finished_jobs_max", "1000000", _integer(0, 10**9),
             "how many jobs of each final state are kept at most, oldest out first"),
     Setting("WAL_SLACK_BYTES", "log_slack_bytes", "256MiB", _size_bytes(MIB, 1024 * GIB),
-            "what the log may take on disk beyond twice what is live, before it is cleaned"),
+            "what the log may take on disk beyond twice what is live, before it is cleaned; at least two segments"),
     Setting("ACCEPT_CLOCK_BACK", "accept_clock_back", "false", _boolean,
             "start although this machine's clock is more than an hour behind the log"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`fastq log …`: looking into the log of a server that is stopped."""
+"""`fastq log …`: looking into the log of a stopped server, and getting it to start again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import orjson
 
 from fastq._core import describe_records, job_number
 from fastq.errors import DirectoryFailed, LogDamaged, StartError
-from fastq.log.check import TORN, Report, check_log, first_head
+from fastq.keys.records import KEY_DOCUMENT
+from fastq.log.check import DAMAGED, TORN, Report, check_log, first_head
 from fastq.log.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
-from fastq.log.segments import segment_path, view_directory
+from fastq.log.repair import Plan, carry_out, plan
+from fastq.log.segments import lock_directory, segment_path, view_directory
 
 _EPOCH = datetime(1970, 1, 1)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -26,7 +28,7 @@ IDS_SHOWN = 20  # of jobs that a check names
 
 @click.group()
 def log() -> None:
-    """Look into the log of a stopped server."""
+    """Look into the log of a stopped server, or repair it."""
 
 
 @contextlib.contextmanager
@@ -77,7 +79,7 @@ def check(directory: Path, as_json: bool) -> None:
 def _check_lines(directory: Path, report: Report) -> Iterator[str]:
     if report.message:
         yield f"{report.verdict}: {report.message}"
-        yield from _behind_lines(report)
+        yield from _behind_lines(directory, report)
         return
     found = report.found
     yield f"{report.verdict}: a server would start on {directory}"
@@ -96,7 +98,7 @@ def _check_lines(directory: Path, report: Report) -> Iterator[str]:
         yield f"not proven durable, and to be written again by a start: the last {report.pending_frames} of them"
 
 
-def _behind_lines(report: Report) -> Iterator[str]:
+def _behind_lines(directory: Path, report: Report) -> Iterator[str]:
     """What lies behind the damage."""
     damage, losses = report.damage, report.losses
     if damage is None or losses is None or not damage.sound_seq:
@@ -110,6 +112,58 @@ def _behind_lines(report: Report) -> Iterator[str]:
             yield f"  {losses.job_id(number, report.core)}: {', '.join(losses.jobs[number])}"
         if len(losses.jobs) > IDS_SHOWN:
             yield f"  … and {len(losses.jobs) - IDS_SHOWN:,} more"
+    if report.verdict == DAMAGED:
+        yield f"without a backup, to give that up: fastq log repair {directory} --truncate-at {damage.sound_seq + 1}"
+
+
+# --- repair -----------------------------------------------------------------------------------------------------------
+
+
+@log.command()
+@click.argument("directory", type=DIRECTORY)
+@click.option("--truncate-at", "seq", type=click.IntRange(min=1), required=True, help="The first frame to give up.")
+@click.option("--accept-loss", is_flag=True, help="Do it. Without it nothing is changed.")
+def repair(directory: Path, seq: int, accept_loss: bool) -> None:
+    """Make DIRECTORY startable again by giving up the frames from the damage on. A backup is better.
+
+    Says what every job concerned loses. What is given up is moved into a directory within DIRECTORY, not deleted.
+    `check` says which frame is the first. Exit codes as of `check`; 65 also if there is nothing to repair in this way.
+    """
+    with ends_with_its_code():
+        if accept_loss:
+            lock = lock_directory(directory)
+            try:
+                planned = plan(directory, seq)
+                _print_lines(_plan_lines(directory, planned))
+                print(f"what was given up is in {carry_out(directory, planned)}; a server starts on {directory} now")
+            finally:
+                os.close(lock)
+        else:
+            with viewed(directory):
+                _print_lines(_plan_lines(directory, plan(directory, seq)))
+            print("nothing was changed: add --accept-loss to do it")
+
+
+def _print_lines(lines: Iterator[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _plan_lines(directory: Path, planned: Plan) -> Iterator[str]:
+    cut, losses = planned.cut, planned.losses
+    where = f"{segment_path(directory, cut.head.number)} from offset {cut.offset} on"
+    behind = f", and {len(planned.given_up)} segments behind it" if planned.given_up else ""
+    yield f"given up: frames from {cut.next_seq} on: {where}{behind}"
+    for gap in losses.unreadable:
+        yield f"unreadable: {segment_path(directory, gap.segment)}: offset {gap.offset}, {gap.end - gap.offset} bytes"
+    yield f"readable: {losses.frames:,} frames; these are concerned:"
+    for job_id, lost in planned.lost():
+        yield f"  job {job_id}: {', '.join(lost)}"
+    for kind, name in losses.documents:
+        yield f"  {'key' if kind == KEY_DOCUMENT else f'document of kind {kind},'} {name}: its last change"
+    counts = planned.core.counts()
+    states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state.isupper())
+    yield f"left: frames up to {cut.next_seq - 1}, {counts['jobs']:,} jobs" + (f": {states}" if states else "")
 
 
 # --- dump -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-# Records as a person reads them: what `fastq log dump` shows. Nothing changes here.
+# Records as a person reads them: what `fastq log dump` shows and `repair` lists. Nothing changes here.
 #
 # A new record type needs its name in RECORD_NAMES and its fields in `describe_fields`; a new outcome or flag with a
 # field its line there. A test holds this file to the enums of _core.pxd.
@@ -28,7 +28,7 @@ def job_number(str job_id, bytes database_id):
     return id_seq(job_id, database_tag(database_id), &created_us)
 
 
-def known_job(Core core, uint64_t number):
+def job_id_by_number(Core core, uint64_t number):
     cdef uint32_t slot = index_find(&core.t, number)
     return None if slot == NONE else id_text(job_at(&core.t, slot).created_us, number, core.tag)
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import IO
 
 from fastq.errors import BackupDamaged, LogDamaged, WouldOverwrite
-from fastq.log._flusher import CLOSED, crc32c, fill_head, scan_frames
-from fastq.log.recovery import FIRST_FRAME, beginning
+from fastq.log._flusher import CLOSED, SEAL, crc32c, fill_head, scan_frames
+from fastq.log.recovery import beginning, named_at
 from fastq.log.segments import (
     HEAD_BYTES,
     IDENTITY_FILE,
+    SegmentHead,
     SegmentReader,
     is_segment_name,
     pack_identity,
@@ -118,18 +119,28 @@ class LogCopy:
             path = segment_path(self._directory, number)
             raise LogDamaged(f"{path}: offset {end}: frame {self._next_seq} is not sound; see `fastq log check`")
         kept = data[: end + head.align]
-        last_crc = FIRST_FRAME.unpack_from(kept, end)[1] if why == "seal" else self._prev_crc
-        # A seal that knows of later frames is a later start's, which shortened the segment. None is needed.
-        if self.is_done or why != "seal" or proven_seq > self._last_seq:
-            kept[end:] = bytes(head.align)
+        last_crc = named_at(kept, end)[1] if why == "seal" else self._prev_crc
         if self.is_done:
             kept[:HEAD_BYTES] = replace(head, file_bytes=len(kept)).pack()
-            fill_head(
-                kept[end:], seq=self._last_seq, durable_seq=self._last_seq, epoch=head.epoch, salt=head.salt,
-                segment=number, record_bytes=0, count=0, prev_crc=last_crc, flags=CLOSED,
-            )  # fmt: skip
+            write_end(kept[end:], head, self._last_seq, last_crc, CLOSED)
+        elif why != "seal" or proven_seq > self._last_seq:
+            # A later start was to seal it, or did and knew of later frames then. The next segment begins anew.
+            write_end(kept[end:], head, self._next_seq - 1, last_crc, SEAL)
         self.next_segment += 1
         return kept
+
+
+def write_end(block: memoryview, head: SegmentHead, last_seq: int, last_crc: int, flags: int) -> None:
+    """Make `block`, the `align` bytes behind the last frame of a segment, its seal, or the end of a closed log.
+
+    Args:
+        last_seq, last_crc: that frame's sequence number and head_crc.
+    """
+    block[:] = bytes(len(block))
+    fill_head(
+        block, seq=last_seq, durable_seq=last_seq, epoch=head.epoch, salt=head.salt, segment=head.number,
+        record_bytes=0, count=0, prev_crc=last_crc, flags=flags,
+    )  # fmt: skip
 
 
 def archive(copy: LogCopy, last_seq: int) -> Iterator[bytes]:
@@ -208,6 +219,7 @@ class LiveBackup:
     async def close(self) -> None:
         if not self.is_closed:
             self.is_closed = True
+            self._copy, self._pieces = None, iter(())  # with the memory of a segment
             self._hold(None)
 
 

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastq._core import Core, Tail, describe_records, known_job
+from fastq._core import Core, Tail, describe_records, job_id_by_number
 from fastq.errors import DirectoryFailed, LogDamaged, UnsupportedFormat
 from fastq.log.dump import FrameSeen, GapSeen, walk
 from fastq.log.recovery import Found, apply_frame, check_oldest, read_log
 from fastq.log.segments import SegmentHead, read_head, segment_numbers
 
+ITSELF, COPY = "the job itself", "a copy of the whole job"  # what a loss may be
+_LOSSES = {
+    "SUBMIT": ITSELF, "JOB": COPY, "FORGET": "its removal", "EXTEND": "a longer lease",
+    "CHANGE": "a change from outside", "REMEMBER": "its idempotency key",
+}  # fmt: skip
 SOUND, TORN, DAMAGED, UNKNOWN = "sound", "torn", "damaged", "unknown format"
 
 
@@ -23,6 +28,7 @@ class Losses:
     jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)  # job number -> what, in the order of the log
     job_ids: dict[int, str] = field(default_factory=dict)  # of those that are submitted there, or shortly before
     documents: dict[tuple[int, str], None] = field(default_factory=dict)  # kind and name
+    oldest_segment: int = 0  # that a record there names
     frames: int = 0
     first_seq: int = 0
     last_seq: int = 0
@@ -30,7 +36,7 @@ class Losses:
 
     def job_id(self, number: int, core: Core) -> str:
         """Its id, or its number if nothing tells its id."""
-        return self.job_ids.get(number) or known_job(core, number) or f"number {number}"
+        return self.job_ids.get(number) or job_id_by_number(core, number) or f"number {number}"
 
 
 @dataclass(slots=True)
@@ -182,6 +188,7 @@ def _add(losses: Losses, described: list[dict[str, Any]]) -> None:
         if record["type"] == "DOCUMENT" and "name" in record:
             losses.documents[record["kind"], record["name"]] = None
             continue
+        losses.oldest_segment = max(losses.oldest_segment, record.get("oldest_segment", 0))
         what = _what(record)
         for number in record.get("jobs", [record["job"]] if "job" in record else []):
             before = losses.jobs.get(number, ())
@@ -191,7 +198,8 @@ def _add(losses: Losses, described: list[dict[str, Any]]) -> None:
 
 def _what(record: dict[str, Any]) -> str:
     """One record in a word or two, the same for all of its kind."""
-    names = {"SUBMIT": "the job itself", "JOB": "a copy of the whole job", "FORGET": "its removal"}
     if record["type"] == "CLOSE":
         return f"the end of an attempt ({record.get('outcome', 'damaged')})"
-    return names.get(record["type"], f"its {record['type'].lower()}")
+    if record["type"] == "SUBMIT" and "edited" in record:
+        return "an edit"
+    return _LOSSES.get(record["type"], f"its {record['type'].lower()}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastq.errors import LogDamaged, UnsupportedFormat
 from fastq.log._flusher import FRAME_HEAD_BYTES, find_later_frame, scan_frames, used_bytes
-from fastq.log.recovery import FIRST_FRAME
+from fastq.log.recovery import named_at
 from fastq.log.segments import SegmentHead, SegmentReader, read_head, segment_numbers
 
 SOUND_ENDS = frozenset({"seal", "closed", "end", "nothing", "stop"})
@@ -94,7 +94,7 @@ def _walk_segment(data: memoryview, number: int, head: SegmentHead, copies_from:
     """The frames of one segment; what does not follow from what was before is a gap."""
     at = head.first_offset
     while True:
-        seq, prev_crc = FIRST_FRAME.unpack_from(data, at) if at + FRAME_HEAD_BYTES <= len(data) else (0, 0)
+        seq, prev_crc = named_at(data, at) if at + FRAME_HEAD_BYTES <= len(data) else (0, 0)
         frames, end, _, _, _, why = scan_frames(
             data, start=at, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
             next_seq=seq, prev_crc=prev_crc,

@@ -216,7 +216,9 @@ class LocalLog:
 
     async def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
         path = segment_path(self._directory, segment)
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        # Behind the end of an earlier opening's segment lie copies, and it is shortened in the meantime.
+        end = next((ending.offset for ending in self._unsealed if ending.head.number == segment), 0)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ) as data:
             head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
             if head.number != segment:
                 raise LogDamaged(f"{path}: this is segment {head.number} under another's name")

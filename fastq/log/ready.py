@@ -93,18 +93,18 @@ class ReadySegments:
     def _go_on(self) -> None:
         if self._work is not None or self._stopping.is_set():
             return
-        if (drop_before := self._may_drop_before()) > self._first:
-            self._unsealed = [ending for ending in self._unsealed if ending.head.number >= drop_before]
+        if self._unsealed and self._durable_seq is not None:
+            # Before anything is dropped: the oldest segment must show where the log begins, also if it holds no frame.
+            self._work = self._loop.run_in_executor(
+                self._thread, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq
+            )
+            self._work.add_done_callback(self._shortened)
+        elif (drop_before := self._may_drop_before()) > self._first:
             first, self._first = self._first, drop_before
             self._work = self._loop.run_in_executor(self._thread, drop_segments, self._directory, first, self._first)
             self._work.add_done_callback(self._dropped)
         elif self._retry is not None:
             return
-        elif self._unsealed and self._durable_seq is not None:
-            self._work = self._loop.run_in_executor(
-                self._thread, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq
-            )
-            self._work.add_done_callback(self._shortened)
         elif self._tail.segments_offered < READY_SEGMENTS:
             head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
             self._work = self._loop.run_in_executor(self._thread, self._make, head)

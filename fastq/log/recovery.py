@@ -26,7 +26,7 @@ from fastq.log.segments import (
     unpack_head,
 )
 
-FIRST_FRAME = struct.Struct("<8xQ36xI")  # of a frame's head: seq and prev_crc
+_FIRST_FRAME = struct.Struct("<6xHQ36xI")  # of a frame's head: flags, seq and prev_crc
 
 # What `scan_frames` says of the place where sound frames end, for people.
 _WHY = {
@@ -315,17 +315,26 @@ def beginning(data: memoryview | mmap.mmap, head: SegmentHead) -> tuple[int, int
     """The sequence number of a segment's first frame, and the head CRC that it names as the one before."""
     if head.first_seq:
         return head.first_seq, 0
-    seq, prev_crc = FIRST_FRAME.unpack_from(data, head.first_offset)
-    return int(seq), int(prev_crc)
+    return named_at(data, head.first_offset)
+
+
+def named_at(data: memoryview | mmap.mmap, offset: int) -> tuple[int, int]:
+    """What the frame at `offset` follows: the number that comes next there, and the head CRC of the one before."""
+    flags, seq, prev_crc = _FIRST_FRAME.unpack_from(data, offset)
+    return int(seq) + bool(flags), int(prev_crc)  # a seal, or a closing frame, repeats the last number
 
 
 def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[int, int]]]:
     """Check a segment that is not written any more; offset and length of each frame's records.
 
+    Args:
+        data: from its first byte, perhaps only up to the end of its frames.
     Raises:
         LogDamaged: its frames do not end as those of such a segment do.
     """
     head = unpack_head(data[:HEAD_BYTES], path)
+    if len(data) <= head.first_offset:
+        return head, []
     next_seq, prev_crc = beginning(data, head)
     frames, end, _, _, _, why = scan_frames(
         data, start=head.first_offset, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
@@ -359,9 +368,7 @@ def apply_frame(
 
 def _frame_damaged(directory: Path, seq: int, number: int, offset: int, what: str) -> LogDamaged:
     path = segment_path(directory, number)
-    return LogDamaged(
-        f"{path}: offset {offset}: frame {seq}: {what}", segment=number, offset=offset, sound_seq=seq - 1
-    )
+    return LogDamaged(f"{path}: offset {offset}: frame {seq}: {what}", segment=number, offset=offset, sound_seq=seq - 1)
 
 
 def check_oldest(directory: Path, found: Found, oldest_segment: int) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from fastq.log.segments import segment_numbers
 from tests.chaos.client import Connection, NotSent, Unanswered
 from tests.chaos.ledger import Lease, Ledger
 
@@ -29,9 +30,14 @@ HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = (sys.executable, "-m", "fastq", "serve")
 LEASE_MS = 1000
+RETENTION_MS = 1000  # of ACKED jobs, if the cleaner is to work hard
+CLOCKS_US = 50_000  # by which the server's clock may be off ours
+LATER = "later"  # a queue that nobody works on before the end: what is in it is moved again and again
+QUEUES, ALL_QUEUES = ["default"], ["default", LATER]
 FAULTS = ("lost", "undone", "duplicated", "doubled", "wrong", "refused", "unexpected", "stuck", "not started")
 START_S, WORK_OFF_S = 60, 60
 VANISH, FAIL = 0.03, 0.15  # shares of leases that are never acked, and that are acked with an error
+PUT_OFF = 0.03  # share of jobs that go to the queue LATER
 STARTING = 0.2  # share of kills that hit the server while it starts
 
 
@@ -44,6 +50,7 @@ class Plan:
     seconds: float = 40.0
     seed: int = 1
     command: Sequence[str] = SERVE
+    cleaning: bool = False  # finished jobs go after RETENTION_MS, and the cleaner never rests
     after_kill: Callable[[Path], None] | None = None
 
 
@@ -69,6 +76,8 @@ class Server:
             "ADMIN_KEY_FILE": str(key_file), "LEASE_DURATION": f"{LEASE_MS}ms", "LEASE_CHECK_INTERVAL": "50ms",
             "BACKOFF_BASE": "10ms", "BACKOFF_CAP": "100ms", "WAL_SEGMENT_BYTES": "4MiB",
         }  # fmt: skip
+        if plan.cleaning:
+            self._environ |= {"RETENTION_ACKED": f"{RETENTION_MS}ms", "WAL_SLACK_BYTES": "1MiB"}
         self._process: asyncio.subprocess.Process
         self.up = asyncio.Event()
 
@@ -112,7 +121,7 @@ class Run:
 
     plan: Plan
     server: Server
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: Ledger
     connections: list[Connection] = field(default_factory=list)
     stopping: bool = False
     working_off: bool = False
@@ -158,7 +167,8 @@ class Run:
         size = rng.choice((0, 100, 100, 100, 1000, 20_000)) if rng.random() < 0.5 else 100
         payload = f"{self.next_payload}:{'x' * size}"
         self.ledger.sending(payload)
-        status, body = await connection.request("POST", "/jobs", {"payload": payload})
+        queue = LATER if rng.random() < PUT_OFF else QUEUES[0]
+        status, body = await connection.request("POST", "/jobs", {"payload": payload, "queue": queue})
         if status == 201:
             self.ledger.submitted(body["job_id"], payload)
         else:
@@ -166,7 +176,8 @@ class Run:
 
     async def _work(self, connection: Connection, rng: random.Random) -> bool:
         """Lease a job and ack it; whether there was one."""
-        status, body = await connection.request("POST", "/jobs/lease", {"worker_id": "chaos"})
+        asks = {"worker_id": "chaos", "queues": ALL_QUEUES if self.working_off else QUEUES}
+        status, body = await connection.request("POST", "/jobs/lease", asks)
         if status != 200:
             if status != 404:
                 self._other("lease", status, body)
@@ -184,6 +195,8 @@ class Run:
         """Until there is an answer: a token makes the repetition safe."""
         outcome = {"result_error": "it failed"} if fails else {"result": f"done {attempt}"}
         lease.closing = True
+        if not fails:
+            self.ledger.acking(job_id, attempt, _now_us())
         while True:
             try:
                 sent = {"lease_token": lease.token, **outcome}
@@ -198,15 +211,18 @@ class Run:
             self.ledger.failed(job_id, attempt)
         elif status == 200:
             self.ledger.acked(job_id, attempt, outcome["result"])
-        elif status == 409 and time.time() * 1e6 >= lease.until_us:
+        elif status == 409 and _now_us() >= lease.until_us:
+            self.ledger.refused(job_id, attempt)
             self.ledger.counts["acks too late"] += 1
+        elif status == 400 and body["code"] == "job_not_found":  # an earlier try was in force, and long ago
+            self.ledger.judge(job_id, 404, body, _now_us())
         elif status == 409:
             self.ledger.fault("refused", f"{job_id}: attempt {attempt} was refused while its lease lived: {body}")
         else:
             self._other("ack", status, body)
 
     def _other(self, what: str, status: int, body: object) -> None:
-        if status in (503, 507):
+        if status in (429, 503, 507):
             self.ledger.counts[f"answered {status}"] += 1
         else:
             self.ledger.fault("unexpected", f"{what} was answered {status} {body}")
@@ -223,7 +239,9 @@ class Run:
                 job_id = left.pop()
                 status, job = await connection.request("GET", f"/jobs/{job_id}")
                 states[job.get("state", "none")] += 1
-                self.ledger.judge(job_id, status, job)
+                self.ledger.judge(job_id, status, job, _now_us())
+                if status == 404:
+                    self.ledger.gone(job_id)
 
         await asyncio.gather(*(ask(connection) for connection in self.connections))
         return states
@@ -269,7 +287,12 @@ class Run:
         for state in ("READY", "SCHEDULED", "RUNNING", "RETRY"):
             if states[state]:
                 self.ledger.fault("stuck", f"{states[state]} jobs are left {state}")
-        self.ledger.counts["ACKED"], self.ledger.counts["DEAD"] = states["ACKED"], states["DEAD"]
+        for state, name in (("ACKED", "ACKED"), ("DEAD", "DEAD"), ("none", "kept long enough and gone")):
+            self.ledger.counts[name] = states[state]
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _unix_us(text: str) -> int:
@@ -279,9 +302,14 @@ def _unix_us(text: str) -> int:
 
 async def run(plan: Plan, directory: Path) -> Ledger:
     """The whole of it; the ledger has the counts, and the faults if there are any."""
-    whole = Run(plan, Server(plan, directory))
+    ledger = Ledger(RETENTION_MS * 1000 - CLOCKS_US if plan.cleaning else None)
+    whole = Run(plan, Server(plan, directory), ledger)
     await whole.whole()
-    for needed in ("in flight when killed", "submitted", "leased", "acks"):
+    done = ["in flight when killed", "submitted", "leased", "acks"]
+    if plan.cleaning:
+        ledger.counts["segments given back"] = segment_numbers(whole.server.directory)[0] - 1
+        done += ["segments given back", "kept long enough and gone"]
+    for needed in done:
         if plan.kills and not whole.ledger.counts[needed]:
             whole.ledger.fault("unexpected", f"no real work was done: {needed} is 0")
     return whole.ledger
@@ -300,9 +328,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, help="over which the kills are spread; default 0.8 for each")
+    parser.add_argument("--cleaning", action="store_true", help="short retention and little slack: segments always go")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     options = parser.parse_args()
-    plan = Plan(options.kills, options.clients, options.seconds or options.kills * 0.8, options.seed)
+    plan = Plan(
+        options.kills, options.clients, options.seconds or options.kills * 0.8, options.seed, cleaning=options.cleaning
+    )
     print(f"seed {plan.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="fastq-kill9-") as directory:
         ledger = asyncio.run(run(plan, Path(directory)))

@@ -28,12 +28,19 @@ class Book:
     leases: dict[int, Lease] = field(default_factory=dict)  # by attempt
     acked: tuple[int, str] | None = None  # attempt and result of the ack that was answered
     failed: int = 0  # the highest attempt whose error ack was answered
+    ending: dict[int, int] = field(default_factory=dict)  # attempt -> when its first ok ack went out, if not refused
+    gone: bool = False  # whether an answer said that it is there no more
 
 
 class Ledger:
     """Answers go in as they come, from any number of clients; `judge` holds the server's state against them."""
 
-    def __init__(self) -> None:
+    def __init__(self, retention_us: int | None = None) -> None:
+        """
+        Args:
+            retention_us: how long an ACKED job must be kept; None: for ever.
+        """
+        self._retention_us = retention_us
         self.books: dict[str, Book] = {}
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -67,6 +74,14 @@ class Ledger:
             self.fault("doubled", f"{job_id}: attempt {attempt} was given out twice")
         leases[attempt] = lease
 
+    def acking(self, job_id: str, attempt: int, now_us: int) -> None:
+        """An ok ack goes out, perhaps not for the first time: from now on it may be in force."""
+        self.books[job_id].ending.setdefault(attempt, now_us)
+
+    def refused(self, job_id: str, attempt: int) -> None:
+        """The ack of that attempt changed nothing, and never will."""
+        self.books[job_id].ending.pop(attempt, None)
+
     def acked(self, job_id: str, attempt: int, result: str) -> None:
         self.counts["acks"] += 1
         self.books[job_id].acked = (attempt, result)
@@ -75,6 +90,10 @@ class Ledger:
         self.counts["error acks"] += 1
         book = self.books[job_id]
         book.failed = max(book.failed, attempt)
+
+    def gone(self, job_id: str) -> None:
+        """An answer said that it is there no more: it never comes back."""
+        self.books[job_id].gone = True
 
     def _book(self, job_id: str, payload: str) -> Book:
         if (first := self._job_of.setdefault(payload, job_id)) != job_id:
@@ -86,12 +105,15 @@ class Ledger:
 
     # --- judgement ----------------------------------------------------------------------------------------------------
 
-    def judge(self, job_id: str, status: int, job: dict[str, Any]) -> None:
-        """Hold GET /jobs/{id}'s answer, given after everything else, against the job's book."""
+    def judge(self, job_id: str, status: int, job: dict[str, Any], now_us: int = 0) -> None:
+        """Hold GET /jobs/{id}'s answer, given at `now_us` after everything else, against the job's book."""
         book = self.books[job_id]
         if status == 404:
-            self.fault("lost", f"{job_id} was told of and is not there")
+            if not self._may_be_gone(book, now_us):
+                self.fault("lost", f"{job_id} was told of and is not there")
             return
+        if book.gone:
+            self.fault("undone", f"{job_id} was there no more and is back")
         if status != 200:
             self.fault("unexpected", f"GET of {job_id} answered {status}")
             return
@@ -104,6 +126,13 @@ class Ledger:
             self.fault("undone", f"{seen}, and attempt {book.failed} was acked with an error")
         if book.leases and attempts < max(book.leases):
             self.fault("undone", f"{seen}, and attempt {max(book.leases)} was leased")
+
+    def _may_be_gone(self, book: Book, now_us: int) -> bool:
+        """Retention takes what was acked, when it is old enough, and nothing else."""
+        if self._retention_us is None:
+            return False
+        ended_us = [at_us for attempt, at_us in book.ending.items() if book.acked is None or book.acked[0] == attempt]
+        return any(now_us - at_us >= self._retention_us for at_us in ended_us)
 
     def judge_leases(self) -> None:
         """No two live leases of one job, and none after its ack."""

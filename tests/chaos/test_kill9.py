@@ -21,6 +21,19 @@ async def test_a_server_that_is_killed_keeps_its_word(tmp_path: Path) -> None:
     assert ledger.counts["in flight when killed"] > 0
 
 
+async def test_a_server_that_is_killed_while_it_cleans_keeps_its_word(tmp_path: Path) -> None:
+    ledger = await run(Plan(kills=6, clients=CLIENTS, seconds=6, seed=3, cleaning=True), tmp_path)
+    assert not ledger.faults, report(ledger)
+    assert ledger.counts["segments given back"] >= 3
+
+
+@pytest.mark.parametrize("mutant", ["careless", "impatient"])
+async def test_a_server_that_cleans_too_much_is_caught(mutant: str, tmp_path: Path) -> None:
+    command = (sys.executable, "-m", f"tests.chaos.{mutant}", "serve")
+    ledger = await run(Plan(kills=2, clients=CLIENTS, seconds=5, seed=2, command=command, cleaning=True), tmp_path)
+    assert ledger.faults["lost"] + ledger.faults["unexpected"] > 0, report(ledger)
+
+
 async def test_a_server_that_answers_too_early_is_caught(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tests.chaos.hasty", "serve")
     ledger = await run(Plan(kills=5, clients=CLIENTS, seconds=3, seed=2, command=command), tmp_path)
@@ -88,6 +101,27 @@ def test_a_lease_that_ran_out_may_be_followed_by_another(ledger: Ledger) -> None
 def test_lost(ledger: Ledger) -> None:
     ledger.judge("a", 404, {})
     assert ledger.faults == {"lost": 1}
+
+
+def test_what_was_acked_may_go_when_it_is_old_enough() -> None:
+    made = Ledger(retention_us=1000)
+    for job_id in "abc":
+        made.sending(job_id)
+        made.submitted(job_id, job_id)
+        made.leased(job_id, job_id, 1, Lease(100, 200, "t1"))
+    made.acking("a", 1, 150)
+    made.acking("b", 1, 150)
+    made.refused("b", 1)
+    made.judge("a", 404, {}, 1149)
+    assert made.faults == {"lost": 1}, "too early"
+    made.judge("a", 404, {}, 1150)
+    assert made.faults == {"lost": 1}, "its ack may have been in force since 150"
+    made.judge("b", 404, {}, 5000)
+    made.judge("c", 404, {}, 5000)
+    assert made.faults == {"lost": 3}, "none of these was acked"
+    made.gone("a")
+    made.judge("a", 200, job("ACKED"))
+    assert made.faults["undone"] == 1, "it came back"
 
 
 @pytest.mark.parametrize(

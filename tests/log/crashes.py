@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from fastq.errors import LogDamaged
 from fastq.log.recovery import read_log
@@ -21,13 +23,35 @@ from tests.log.life import log_of
 from tests.log.writer import Writer
 
 
+class Told(Protocol):
+    """What clients were told up to some step of a trace; holds what a disk has against it."""
+
+    acked_seq: int  # every frame up to this one may have been acknowledged
+
+    def note(self, data: bytes) -> None:
+        """A remark that the trace holds."""
+
+    def verdict(self, directory: Path) -> str:
+        """Recover what is in `directory`, without changing it: right, lost or wrong. Raises LogDamaged."""
+
+    def go_on(self, directory: Path) -> None:
+        """Recover for good, do some more, close and recover again. Asserts that nothing changed by that."""
+
+    def fork(self) -> Told:
+        """Another one that knows as much."""
+
+
 @dataclass
 class Ledger:
-    """What was written, and what a client may have been told."""
+    """Documents: what was written, and what a client may have been told."""
 
     written: dict[int, set[bytes]] = field(default_factory=dict)  # records of the frames that had a sequence number
     last: dict[int, bytes] = field(default_factory=dict)  # the newest of them
     acked: list[bytes] = field(default_factory=list)  # records of each acknowledged frame, from frame 1 on
+
+    @property
+    def acked_seq(self) -> int:
+        return len(self.acked)
 
     def note(self, data: bytes) -> None:
         kind, seq = struct.unpack_from("<cQ", data)
@@ -37,13 +61,21 @@ class Ledger:
         else:
             self.acked.extend(self.last[n] for n in range(len(self.acked) + 1, seq + 1))
 
-    def verdict(self, recovered: list[bytes]) -> str:
+    def verdict(self, directory: Path) -> str:
+        recovered = recover(directory)
         if recovered[: len(self.acked)] != self.acked:
             return "lost" if len(recovered) < len(self.acked) else "wrong"
         for seq, records in enumerate(recovered[len(self.acked) :], len(self.acked) + 1):
             if records not in self.written.get(seq, ()):
                 return "wrong"
         return "right"
+
+    def go_on(self, directory: Path) -> None:
+        before = recover(directory)
+        assert go_on(directory) == before, "opening for good found something else than reading did"
+
+    def fork(self) -> Ledger:
+        return copy.deepcopy(self)
 
 
 class Place:
@@ -110,59 +142,57 @@ class Enumerator:
     counts: Counter[str] = field(default_factory=Counter)
     seen: set[int] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
-    on_deep: Callable[[dict[str, bytes], Ledger], None] | None = None
+    on_deep: Callable[[dict[str, bytes], Told], None] | None = None
 
-    def run(self, ops: Iterable[Op], disk: Disk | None = None, ledger: Ledger | None = None) -> None:
-        disk, ledger = disk or Disk(), ledger or Ledger()
+    def run(self, ops: Iterable[Op], disk: Disk | None = None, told: Told | None = None) -> None:
+        disk, told = disk or Disk(), told or Ledger()
         place = Place(self.scratch / "state")
         for index, op in enumerate(ops):
             disk.apply(op)
             if op.kind == NOTE:
-                ledger.note(op.data)
+                told.note(op.data)
             self.counts["points"] += 1
             if len(self.failures) >= self.failures_max:
                 break
             for state in disk.crashes(self.rng, self.draws):
-                key = hash((len(ledger.acked), frozenset(state.items())))
+                key = hash((told.acked_seq, frozenset(state.items())))
                 if key not in self.seen:
                     self.seen.add(key)
-                    self._judge(index, state, ledger, place)
+                    self._judge(index, state, told, place)
         shutil.rmtree(place.directory)
 
-    def _judge(self, index: int, state: dict[str, bytes], ledger: Ledger, place: Place) -> None:
+    def _judge(self, index: int, state: dict[str, bytes], told: Told, place: Place) -> None:
         self.counts["states"] += 1
         place.hold(state)
-        deep = self.rng.random() < self.deep_share
         try:
-            recovered = recover(place.directory)
-            if deep:
-                self._judge_deep(state, ledger, recovered)
-            verdict = ledger.verdict(recovered)
+            verdict = told.verdict(place.directory)
+            if verdict == "right" and self.rng.random() < self.deep_share:
+                self._judge_deep(state, told)
         except LogDamaged as refusal:
             verdict = f"refused: {refusal}"
         self.counts[verdict.split(":")[0]] += 1
         if verdict != "right":
-            self.failures.append(f"step {index}: {verdict}, acknowledged {len(ledger.acked)}")
+            self.failures.append(f"step {index}: {verdict}, acknowledged {told.acked_seq}")
 
-    def _judge_deep(self, state: dict[str, bytes], ledger: Ledger, recovered: list[bytes]) -> None:
-        copy = self.scratch / "copy"
-        copy.mkdir()
+    def _judge_deep(self, state: dict[str, bytes], told: Told) -> None:
+        copied = self.scratch / "copy"
+        copied.mkdir()
         for name, content in state.items():
-            (copy / name).write_bytes(content)
-        assert go_on(copy) == recovered, "opening for good found something else than reading did"
-        shutil.rmtree(copy)
+            (copied / name).write_bytes(content)
+        told.go_on(copied)
+        shutil.rmtree(copied)
         self.counts["opened and written to"] += 1
         if self.on_deep is not None:
-            self.on_deep(state, ledger)
+            self.on_deep(state, told)
 
 
-def trace_lives(shim: Path, scratch: Path, seed: int, lives: int, *how: str) -> list[Op]:
-    """Run lives on `scratch/data` in processes of their own; what they did to the disk."""
+def trace_lives(shim: Path, scratch: Path, seed: int, lives: int, *how: str, check: bool = True) -> list[Op]:
+    """Run lives on `scratch/data` in processes of their own; what they did to the disk. `check`: they must end well."""
     data, trace = scratch / "data", scratch / "trace"
     data.mkdir(exist_ok=True)
     trace.unlink(missing_ok=True)
     preload = f"{os.environ.get('LD_PRELOAD', '')} {shim}".strip()  # after a sanitizer's library, if there is one
     environment = os.environ | {"LD_PRELOAD": preload, "IOTRACE_DIR": str(data), "IOTRACE_FILE": str(trace)}
     command = [sys.executable, "-m", "tests.log.life", str(data), str(seed), str(lives), *how]
-    subprocess.run(command, env=environment, check=True, timeout=120)
+    subprocess.run(command, env=environment, check=check, timeout=120, capture_output=not check)
     return read_trace(trace)

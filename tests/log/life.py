@@ -1,6 +1,6 @@
 """Lives of one log, each a process, told to iotrace.c call by call.
 
-LD_PRELOAD=iotrace.so IOTRACE_DIR=… IOTRACE_FILE=… python -m tests.log.life DIRECTORY SEED LIVES [hasty]
+LD_PRELOAD=iotrace.so IOTRACE_DIR=… IOTRACE_FILE=… python -m tests.log.life DIR SEED LIVES [documents|jobs [MUTANT]]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import struct
 import sys
 import traceback
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fastq._core import FRAME_HEAD_BYTES, Batch
@@ -24,6 +25,9 @@ FRAMES = 14  # of a life
 SIZES = [0, 30, 300, 448 - 60, 1000, 3000, 6000]  # of bodies, bytes
 FAILED = 70
 
+Live = Callable[[Path, random.Random, bool], Awaitable[None]]
+"""directory, rng, whether to close -> one life in that directory; it need not return"""
+
 
 def note(data: bytes) -> None:
     """Put a remark into the trace."""
@@ -34,36 +38,39 @@ def _shim() -> ctypes.CDLL:
     return ctypes.CDLL(os.environ["LD_PRELOAD"].split()[-1])
 
 
-def log_of(directory: Path) -> LocalLog:
-    return LocalLog(directory, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=0)
+class TracedLog(LocalLog):
+    """Notes B with a batch's sequence number and records before it is written, A when it may be acknowledged."""
 
+    answers_early = False
 
-class TracedWriter(Writer):
-    """Notes B with a batch's sequence number and records before it is handed over, A when it may be acknowledged."""
-
-    def _commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch) -> None:
         records = bytes(memoryview(batch)[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes])
         note(struct.pack("<cQ", b"B", batch.seq) + records)
-        super()._commit(batch)
+        if self.answers_early:
+            note(struct.pack("<cQ", b"A", batch.seq))
+        super().commit(batch)
 
-    def _durable(self, seq: int) -> None:
-        note(struct.pack("<cQ", b"A", seq))
-        super()._durable(seq)
+    def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
+        def durable(seq: int) -> None:
+            note(struct.pack("<cQ", b"A", seq))
+            on_durable(seq)
+
+        super().start(durable, on_failed)
 
 
-class HastyWriter(TracedWriter):
+class HastyLog(TracedLog):
     """A mutant: acknowledges a batch when it is handed over, not when it is durable."""
 
-    def _commit(self, batch: Batch) -> None:
-        records = bytes(memoryview(batch)[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes])
-        note(struct.pack("<cQ", b"B", batch.seq) + records)
-        note(struct.pack("<cQ", b"A", batch.seq))
-        self.log.commit(batch)
+    answers_early = True
 
 
-async def live(writer: Writer, rng: random.Random, *, close: bool) -> None:
+def log_of(directory: Path, kind: type[LocalLog] = LocalLog) -> LocalLog:
+    return kind(directory, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=0)
+
+
+async def write_documents(log: LocalLog, rng: random.Random, close: bool) -> None:
     """Open, write some frames, and close; or stop dead, most often with a batch under way."""
-    await writer.open().start()
+    writer = await Writer(log).open().start()
     for number in range(rng.randrange(FRAMES)):
         size = rng.choice(SIZES)
         await writer.room(size)
@@ -77,10 +84,21 @@ async def live(writer: Writer, rng: random.Random, *, close: bool) -> None:
     await writer.log.close()
 
 
+def life_of(how: list[str]) -> Live:
+    """What the command line asks for."""
+    if how[:1] == ["jobs"]:
+        from tests.log.work import live_with_jobs
+
+        return lambda directory, rng, close: live_with_jobs(directory, rng, close, *how[1:])
+    kind = HastyLog if how[1:] == ["answers early"] else TracedLog
+    return lambda directory, rng, close: write_documents(log_of(directory, kind), rng, close)
+
+
 def leave_garbage(directory: Path) -> None:
     """A spare full of sound frames of an earlier segment, as one that was recycled."""
     numbers = segment_numbers(directory)
-    whole = [n for n in numbers if segment_path(directory, n).stat().st_size == SEGMENT_BYTES]
+    sizes = [segment_path(directory, n).stat().st_size for n in numbers]
+    whole = [n for n, size in zip(numbers, sizes, strict=True) if size == max(sizes)]
     if not whole:
         return
     fd = os.open(directory / "spare-9", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
@@ -92,7 +110,7 @@ def leave_garbage(directory: Path) -> None:
     os.close(fd)
 
 
-def one_life(directory: Path, rng: random.Random, kind: type[TracedWriter]) -> None:
+def one_life(directory: Path, rng: random.Random, live: Live) -> None:
     """In a process of its own; raises if that did not end well."""
     close, garbage = rng.random() < 0.3, rng.random() < 0.3
     pid = os.fork()
@@ -101,7 +119,7 @@ def one_life(directory: Path, rng: random.Random, kind: type[TracedWriter]) -> N
         try:
             if garbage:
                 leave_garbage(directory)
-            asyncio.run(live(kind(log_of(directory)), rng, close=close))
+            asyncio.run(live(directory, rng, close))  # type: ignore[arg-type]
             ended = 0
         finally:
             if ended:
@@ -114,9 +132,9 @@ def one_life(directory: Path, rng: random.Random, kind: type[TracedWriter]) -> N
 
 def main() -> None:
     directory, seed, lives = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    rng = random.Random(seed)
+    rng, live = random.Random(seed), life_of(sys.argv[4:] or ["documents"])
     for _ in range(lives):
-        one_life(directory, rng, HastyWriter if "hasty" in sys.argv[4:] else TracedWriter)
+        one_life(directory, rng, live)
 
 
 if __name__ == "__main__":

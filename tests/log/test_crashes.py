@@ -5,7 +5,6 @@ FASTQ_CRASH_STATES sets how many states are judged at least (default a few thous
 
 from __future__ import annotations
 
-import copy
 import os
 import random
 import shutil
@@ -14,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.log.crashes import Enumerator, Ledger, trace_lives
+from tests.log.accounts import Accounts
+from tests.log.crashes import Enumerator, Ledger, Told, trace_lives
 from tests.log.disk import DATASYNC, DIRSYNC, SYNC, Disk
+from tests.log.work import MUTANTS
 
 STATES = int(os.environ.get("FASTQ_CRASH_STATES", "5000"))
 SEED = int(os.environ.get("FASTQ_CRASH_SEED", "1"))
@@ -28,10 +29,10 @@ def report(capsys: pytest.CaptureFixture[str], title: str, counts: Counter[str])
         print(f"\n{title}: " + ", ".join(f"{what} {count:,}" for what, count in sorted(counts.items())))
 
 
-def again_and_again(shim: Path, scratch: Path, rng: random.Random, total: Counter[str]) -> Enumerator:
+def again_and_again(shim: Path, scratch: Path, rng: random.Random, total: Counter[str], how: str) -> Enumerator:
     """An enumerator that, at some of the states, crashes in the recovery from them as well."""
 
-    def crash_again(state: dict[str, bytes], ledger: Ledger) -> None:
+    def crash_again(state: dict[str, bytes], told: Told) -> None:
         if rng.random() >= SECOND_CRASHES:
             return
         second = scratch / "second"
@@ -39,9 +40,9 @@ def again_and_again(shim: Path, scratch: Path, rng: random.Random, total: Counte
         for name, content in state.items():
             (second / "data" / name).write_bytes(content)
         disk = Disk.holding(second / "data")
-        ops = trace_lives(shim, second, rng.randrange(1 << 30), 1)
+        ops = trace_lives(shim, second, rng.randrange(1 << 30), 1, how)
         inner = Enumerator(second, rng, deep_share=0)
-        inner.run(ops, disk, copy.deepcopy(ledger))
+        inner.run(ops, disk, told.fork())
         total.update({f"second-crash {what}": count for what, count in inner.counts.items()})
         assert not inner.failures, inner.failures[:5]
         shutil.rmtree(second)
@@ -49,37 +50,53 @@ def again_and_again(shim: Path, scratch: Path, rng: random.Random, total: Counte
     return Enumerator(scratch, rng, on_deep=crash_again)
 
 
-def test_no_crash_loses_or_refuses_anything(shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("how", ["documents", "jobs"])
+def test_no_crash_loses_or_refuses_anything(
+    how: str, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     total: Counter[str] = Counter()
     seed = SEED
     while total["states"] < STATES:
         scratch = memory_path / str(seed)
         scratch.mkdir()
-        enumerator = again_and_again(shim, scratch, random.Random(seed), total)
-        enumerator.run(trace_lives(shim, scratch, seed, LIVES))
+        enumerator = again_and_again(shim, scratch, random.Random(seed), total, how)
+        told = Ledger() if how == "documents" else Accounts()
+        enumerator.run(trace_lives(shim, scratch, seed, LIVES, how), told=told)
         assert not enumerator.failures, f"seed {seed}: {enumerator.failures[:5]}"
         total.update(enumerator.counts)
+        if isinstance(told, Accounts):
+            total.update({f"{name} records": count for name, count in told.records.items()})
         shutil.rmtree(scratch)
         seed += 1
     total.update({"lost": 0, "false refusals": total["refused"], "seeds": seed - SEED})
-    report(capsys, "crash states", total)
+    report(capsys, f"crash states, {how}", total)
     assert total["right"] == total["states"]
     assert total["opened and written to"] > 0
+    assert how == "documents" or min(total[f"{name} records"] for name in ("TRIM", "JOB", "FORGET")) > 0
 
 
-def mutant(shim: Path, scratch: Path, change: str) -> Counter[str]:
+def mutant(shim: Path, scratch: Path, how: str, change: str, told: Told) -> Counter[str]:
     """Judge a run of a broken log."""
-    ops = trace_lives(shim, scratch, SEED, LIVES, *(["hasty"] if change == "answers early" else []))
     without: dict[str, set[int]] = {"no fdatasync": {DATASYNC}, "no fsync": {SYNC}, "no directory sync": {DIRSYNC}}
+    ops = trace_lives(shim, scratch, SEED, LIVES, how, *([] if change in without else [change]), check=False)
     enumerator = Enumerator(scratch, random.Random(SEED), deep_share=0, failures_max=1000)
-    enumerator.run(op for op in ops if op.kind not in without.get(change, ()))
+    enumerator.run((op for op in ops if op.kind not in without.get(change, ())), told=told)
     return enumerator.counts
 
 
 @pytest.mark.parametrize("change", ["no fdatasync", "answers early", "no fsync", "no directory sync"])
 def test_a_broken_log_is_caught(change: str, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counts = mutant(shim, memory_path, change)
+    counts = mutant(shim, memory_path, "documents", change, Ledger())
     report(capsys, f"mutant: {change}", counts)
     assert counts["right"] < counts["states"]
     if change in ("no fdatasync", "answers early"):
         assert counts["lost"] > 0
+
+
+@pytest.mark.parametrize("change", [*MUTANTS, "no directory sync"])
+def test_a_broken_cleaner_is_caught(
+    change: str, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = mutant(shim, memory_path, "jobs", change, Accounts())
+    report(capsys, f"mutant: {change}", counts)
+    assert counts["right"] < counts["states"]

@@ -14,7 +14,7 @@ from fastq.errors import LogDamaged, UnsupportedFormat
 from fastq.log._flusher import crc32c, fill_head
 from fastq.log.segments import SegmentHead, unpack_head
 from tests.log.frames import HEAD_BYTES, change, flip, read_segment
-from tests.log.writer import Writer, bodies_of, local, read_back, write
+from tests.log.writer import Writer, bodies_of, local, quiet, read_back, write
 
 BODY = b"b" * 600
 
@@ -336,11 +336,10 @@ def test_a_trim_beyond_the_log_is_refused_and_deletes_nothing(tmp_path: Path) ->
     assert read_segment(segment(tmp_path, 1)).with_records, "what there was is still there"
 
 
-@pytest.mark.parametrize("quiet", [False, True])
-def test_a_seal_that_the_power_took_after_the_next_start_is_not_missed(tmp_path: Path, quiet: bool) -> None:
-    """Killed behind a seal, started again, and then the seal turns out never to have been on the disk."""
-    write(tmp_path, [BODY] * 3, close=False, when_quiet=True)
-    first, head = segment(tmp_path, 1), unpack_head(segment(tmp_path, 1).read_bytes()[:4096], segment(tmp_path, 1))
+def killed_behind_a_seal(directory: Path) -> int:
+    """Three documents in segment 1, sealed; segment 2 is there and empty. The seal's offset."""
+    write(directory, [BODY] * 3, close=False, when_quiet=True)
+    first, head = segment(directory, 1), unpack_head(segment(directory, 1).read_bytes()[:4096], segment(directory, 1))
     last = read_segment(first).frames[-1]
     end = last.offset + (HEAD_BYTES + last.record_bytes + 511) // 512 * 512
     seal = bytearray(512)
@@ -349,10 +348,48 @@ def test_a_seal_that_the_power_took_after_the_next_start_is_not_missed(tmp_path:
         prev_crc=last.head_crc, flags=1,
     )  # fmt: skip
     change(first, end, bytes(seal))
-    write(tmp_path, [BODY], close=False, first=3, when_quiet=quiet)
-    change(first, end, bytes(512))
+    return end
+
+
+@pytest.mark.parametrize("when_quiet", [False, True])
+def test_a_seal_that_the_power_took_after_the_next_start_is_not_missed(tmp_path: Path, when_quiet: bool) -> None:
+    """Killed behind a seal, started again, and then the seal turns out never to have been on the disk."""
+    end = killed_behind_a_seal(tmp_path)
+    write(tmp_path, [BODY], close=False, first=3, when_quiet=when_quiet)
+    change(segment(tmp_path, 1), end, bytes(512))
     assert list(read_back(tmp_path).documents()) == ["0", "1", "2", "3"]
     assert list(read_back(tmp_path).documents()) == ["0", "1", "2", "3"]
+
+
+def test_a_segment_that_holds_only_a_seal_may_be_the_first(tmp_path: Path) -> None:
+    killed_behind_a_seal(tmp_path)
+
+    async def trim() -> None:
+        writer = await Writer(local(tmp_path)).open().start()
+        await quiet(writer)
+        assert [frame.flags for frame in read_segment(segment(tmp_path, 2)).frames] == [1]
+        assert [offset async for offset, _ in writer.log.frames(2)] == []
+        for name, body in writer.documents().items():
+            writer.append(name, body)
+        writer.core.trim(3, 2)
+        await writer.settled()
+        writer.log.drop_before(2)
+        await quiet(writer)
+        await writer.log.close()
+
+    asyncio.run(trim())
+    assert not segment(tmp_path, 1).exists()
+    assert list(read_back(tmp_path).documents()) == ["0", "1", "2"]
+
+
+async def test_frames_of_an_earlier_opening_end_where_its_copies_begin(killed: Path) -> None:
+    """Its last frame was written again elsewhere; behind the ones before it the file is being shortened."""
+    read_back(killed)
+    writer = Writer(local(killed)).open()
+    writer.log.start(writer._durable, writer._failed)
+    found = [offset async for offset, _ in writer.log.frames(1)]
+    assert found == [offset for (number, offset, _), _ in writer.places if number == 1]
+    await writer.log.close()
 
 
 def test_a_lost_frame_before_a_later_opening_is_still_refused(tmp_path: Path) -> None:
