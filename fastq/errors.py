@@ -6,6 +6,13 @@ start with its `exit_code`. Nothing else in the project defines an exception.
 
 from __future__ import annotations
 
+ECHO_MAX = 200  # characters of a caller's text that a message repeats
+
+
+def shown(text: str) -> str:
+    """A caller's text as it may stand in a message: not without end."""
+    return text if len(text) <= ECHO_MAX else text[:ECHO_MAX] + "…"
+
 
 class FastqError(Exception):
     """The root of all of them."""
@@ -145,7 +152,7 @@ class JobNotFound(ApiError):
     code = "job_not_found"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job not found: {job_id}")
+        super().__init__(f"job not found: {shown(job_id)}")
         self.job_id = job_id
 
 

@@ -291,7 +291,7 @@ def _say_started(settings: Settings, url: str, recovered: list[str], first: Firs
     directory = settings.directory.absolute()
     lines = [f"fastq {__version__} serves at {url}", *(f"Data in {directory}: {line}" for line in recovered)]
     lines += first.lines
-    key = first.client_secret or "$FASTQ_KEY"
+    key = first.client_secret or "$CLIENT"
     lines.append("Submit a job:")
     lines.append(f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'""")
     _say(lines)

@@ -1,4 +1,4 @@
-"""One pass over a JSON text for what the decoder does not look at: nesting, and surrogate escapes that stand alone."""
+"""What the decoder does not look at in a JSON text: nesting, lone surrogate escapes, the size of numbers."""
 
 from typing_extensions import Buffer
 
@@ -8,3 +8,6 @@ def scan(text: Buffer, depth_max: int) -> str:
     Returns:
         "" if there is neither, else "depth" or "surrogate": whichever comes first.
     """
+
+def numbers_fit(text: Buffer, length_max: int) -> bool:
+    """Whether each number of a JSON text has at most `length_max` (0 to 400) characters and fits into a double."""

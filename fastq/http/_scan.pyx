@@ -1,14 +1,22 @@
-"""One pass over a JSON text for what the decoder does not look at: nesting, and surrogate escapes that stand alone.
+"""What the decoder does not look at in a JSON text: nesting, lone surrogate escapes, the size of numbers.
 
 The decoder takes a payload as a span without reading it closely, and it recurses once for each level. So both are
 checked here first, at memory speed. Whether the text is JSON at all is the decoder's business: what is no JSON may
 pass here.
 """
 
+from libc.math cimport isfinite
+from libc.stdlib cimport strtod
+from libc.string cimport memchr, memcpy
+
 cdef enum:
     FINE = 0
     TOO_DEEP = 1
     LONE_SURROGATE = 2
+
+cdef enum:
+    NUMBER_MAX = 400
+    DIGITS_SAFE = 300  # so many without an exponent are less than 10 ** 300
 
 
 cdef inline int hex_value(unsigned char c) noexcept nogil:
@@ -80,3 +88,65 @@ def scan(const unsigned char[::1] text not None, int depth_max):
     if found == TOO_DEEP:
         return "depth"
     return "surrogate" if found == LONE_SURROGATE else ""
+
+
+cdef bint is_of_number(unsigned char c) noexcept nogil:
+    return c'0' <= c <= c'9' or c == c'.' or c == c'-' or c == c'+' or c == c'e' or c == c'E'
+
+
+cdef bint number_fits(const unsigned char *at, Py_ssize_t length, Py_ssize_t length_max) noexcept nogil:
+    """Whether a double holds it, perhaps not exactly."""
+    cdef char copy[NUMBER_MAX + 1]
+    if length > length_max:
+        return False
+    if length < DIGITS_SAFE and memchr(at, c'e', length) == NULL and memchr(at, c'E', length) == NULL:
+        return True
+    memcpy(copy, at, length)
+    copy[length] = 0
+    return isfinite(strtod(copy, NULL))
+
+
+cdef const unsigned char *string_end(const unsigned char *at, const unsigned char *end) noexcept nogil:
+    """The quote that ends the string which begins at `at`, behind its first quote; `end` if there is none."""
+    cdef const unsigned char *quote = at
+    cdef const unsigned char *before
+    while True:
+        quote = <const unsigned char *>memchr(quote, c'"', end - quote)
+        if quote == NULL:
+            return end
+        before = quote
+        while before > at and before[-1] == c'\\':
+            before -= 1
+        if (quote - before) % 2 == 0:  # an odd number of backslashes: the last one escapes the quote
+            return quote
+        quote += 1
+
+
+cdef bint all_fit(const unsigned char *at, const unsigned char *end, Py_ssize_t length_max) noexcept nogil:
+    cdef const unsigned char *begin
+    while at < end:
+        if at[0] == c'"':
+            at = string_end(at + 1, end)
+        elif c'0' <= at[0] <= c'9':
+            begin = at
+            while at < end and is_of_number(at[0]):
+                at += 1
+            if not number_fits(begin, at - begin, length_max):
+                return False
+            continue
+        at += 1
+    return True
+
+
+def numbers_fit(const unsigned char[::1] text not None, int length_max):
+    """Whether each number of a JSON text has at most `length_max` (0 to 400) characters and fits into a double."""
+    cdef const unsigned char *start
+    cdef bint fit
+    if not 0 <= length_max <= NUMBER_MAX:
+        raise ValueError("length_max")
+    if text.shape[0] == 0:
+        return True
+    start = &text[0]
+    with nogil:
+        fit = all_fit(start, start + text.shape[0], length_max)
+    return fit

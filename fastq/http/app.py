@@ -21,6 +21,7 @@ from fastq.http.backups import Backups
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
 from fastq.http.jobs import Jobs
 from fastq.http.openapi import document
+from fastq.http.room import Room
 from fastq.http.routes import OPEN, Route, check_routes, enforce
 from fastq.http.status import Status
 from fastq.keys import KeyStore
@@ -107,7 +108,10 @@ def _guarded(route: Route) -> Callable[..., Awaitable[None]]:
 
 
 class Api(falcon.asgi.App[Request, Response]):
-    """The application. `route_table` is what it answers to, `request_ids` what it names requests by."""
+    """The application. `route_table` is what it answers to, `request_ids` what it names requests by.
+
+    `requests` and `answers` count what all connections together hold of both.
+    """
 
     def __init__(self, routes: list[Route], auth: Authenticator, request_ids: RequestIds) -> None:
         check_routes(routes)
@@ -116,6 +120,7 @@ class Api(falcon.asgi.App[Request, Response]):
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
         self.route_table = routes
         self.request_ids = request_ids
+        self.requests, self.answers = Room(), Room()
         self.auth = auth
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
         for template, path in paths.items():

@@ -37,9 +37,8 @@ from fastq.commands import (
     Lease,
     Submit,
 )
-from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
-from fastq.http._scan import scan
-from fastq.http.errors import shown
+from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding, shown
+from fastq.http._scan import numbers_fit, scan
 from fastq.keys import KEY_TYPES
 
 ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
@@ -48,6 +47,7 @@ SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor 
 DEPTH_MAX = 64  # the body's own object is the first level
 DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
 TOKEN_CHARACTERS_MAX = 200
+NUMBER_CHARACTERS_MAX = 400
 UNNAMED_ERROR = "the worker reported an error without a text"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -185,7 +185,7 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
     """The whole body, read as a stream and no further than one piece past `bytes_max`.
 
     Raises:
-        UnsupportedEncoding, BodyTooLarge, InvalidRequest: it ended early.
+        UnsupportedEncoding, BodyTooLarge. A body that ends early is refused where it comes in.
     """
     coding = req.get_header("Content-Encoding")
     if coding is not None and coding.strip().lower() != "identity":
@@ -196,8 +196,6 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
     body: bytes = await req.stream.read(bytes_max + 1)
     if len(body) > bytes_max:
         raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
-    if announced is not None and len(body) < announced:
-        raise InvalidRequest("the body ended early")
     return body
 
 
@@ -283,6 +281,7 @@ def _submit(fields: SubmitBody, now_us: int) -> Submit:
     if payload in (b"null", b'""'):
         raise InvalidRequest("payload is required")
     _at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
+    _readable_numbers("payload", payload)
     run_at_us = None
     if fields.run_at is not None:
         if fields.delay_ms is not None:
@@ -371,7 +370,9 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
     result: bytes | None = bytes(fields.result)
     if result in (b"", b"null", b'""'):
         result = None
-    _at_most("result", len(result or b""), RESULT_BYTES_MAX)
+    if result is not None:
+        _at_most("result", len(result), RESULT_BYTES_MAX)
+        _readable_numbers("result", result)
     error = fields.result_error or ""
     if fields.outcome == "ok" and error:
         raise InvalidRequest("result_error must be empty when outcome is ok")
@@ -404,6 +405,14 @@ def _queue(name: str, field: str) -> str:
 def _at_most(field: str, length_bytes: int, bytes_max: int) -> None:
     if length_bytes > bytes_max:
         raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
+
+
+def _readable_numbers(field: str, text: bytes) -> None:
+    """Numbers are the caller's and kept as they are, but for those at which the reader's JSON library would fail."""
+    if not numbers_fit(text, NUMBER_CHARACTERS_MAX):
+        raise InvalidRequest(
+            f"{field}: a number in it must be at most {NUMBER_CHARACTERS_MAX} characters and within ±1.8e308"
+        )
 
 
 def _run_at_us(text: str, now_us: int) -> int:

@@ -12,14 +12,8 @@ import orjson
 from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed, PathNotFound
 
 JSON = "application/json"
-ECHO_MAX = 200  # characters of a caller's text that a message repeats
 
 _log = logging.getLogger("fastq.http")
-
-
-def shown(text: str) -> str:
-    """A caller's text as it may stand in a message: not without end."""
-    return text if len(text) <= ECHO_MAX else text[:ECHO_MAX] + "…"
 
 
 def error_body(error: ApiError) -> bytes:

@@ -23,10 +23,12 @@ _KEYED = (
 )
 _ANY = (
     Answer(400, "the request cannot be read", Failure),
+    Answer(405, "what a method that the path does not have is answered with; Allow names those that it has", Failure),
     Answer(408, "the request's head or body did not come in time; the connection is closed", Failure),
     Answer(414, "the URL is too long; the connection is closed", Failure),
     Answer(431, "there are too many headers, or they are too large; the connection is closed", Failure),
     Answer(500, "a defect of the server; `request_id` is in its log", Failure),
+    Answer(503, "overloaded: nothing was changed; Retry-After says when to try again", Failure),
     Answer(505, "the HTTP version is neither 1.1 nor 1.0; the connection is closed", Failure),
 )
 

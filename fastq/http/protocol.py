@@ -6,22 +6,25 @@ given to it in pieces so small that one which brings no data and ends no chunk i
 
 What breaks a limit is answered once, after all requests that came before it on the connection, and the connection
 is closed.
+
+What all connections hold together is bounded too, by the application's two rooms (`fastq.http.room`): requests that
+did not come to their end or wait for their turn, and answers that nobody reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections import deque
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from fastq.errors import ConnectionRefused
+from fastq.errors import ApiError, ConnectionRefused, Overloaded
 from fastq.http.errors import JSON, error_body
 from fastq.http.jobs import CONNECTION
+from fastq.http.line import AnswersTo, Flow, Line
 
 HEAD_BYTES_MAX = 16 << 10  # request line, headers and the blank line
 HEADERS_MAX = 100
@@ -32,47 +35,12 @@ HEAD_S_MAX = 10.0
 BODY_S_MAX = 30.0
 UNREAD_S_MAX = 60.0  # how long a client may leave answers unread that do not fit into buffers any more
 PIPELINED_MAX = 64  # requests read ahead of the one being answered
+PIPELINED_BYTES = 4 << 10  # what each of them takes, about, beside its body
 DISCARDED_BYTES_MAX = 8 << 20  # of a body whose request was answered before it came
 LINGER_S = 1.0  # how long a refused client may take to read why before the connection goes
 
 _HEAD_END = b"\r\n\r\n"
 _HOST = re.compile(rb"[A-Za-z0-9._~%:\[\]-]*")
-
-
-class Flow(FlowControl):
-    """Reading stays paused while there is something read that has not been parsed."""
-
-    held = False
-
-    def resume_reading(self) -> None:
-        if not self.held:
-            super().resume_reading()
-
-
-class AnswersTo:
-    """The transport as an answer sees it. To close it is to say that no answer follows: see `Protocol.end`."""
-
-    def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
-        self.write = transport.write
-        self.is_closing = transport.is_closing
-        self.close = end
-
-
-class Line:
-    """The connection as the engine sees it: see `fastq.commands.Connection`."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-        self._callbacks: dict[Callable[[], None], None] = {}
-
-    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
-        self._callbacks[callback] = None
-        return lambda: self._callbacks.pop(callback, None)
-
-    def close(self) -> None:
-        self.is_closed = True
-        for callback in list(self._callbacks):
-            callback()
 
 
 class Protocol(HttpToolsProtocol):
@@ -93,6 +61,7 @@ class Protocol(HttpToolsProtocol):
         self._moved = False  # whether the last piece brought data or ended something
         self._discarded_bytes = 0
         self._unparsed = b""
+        self._bodies: deque[int] = deque()  # what came of the body of each request that is not answered, in bytes
         self._active: RequestResponseCycle | None = None
         self._refusal: bytes | None = None
         self._deaf = False  # nothing that comes is parsed any more
@@ -106,6 +75,8 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = Flow(transport)
         self._answers_to = AnswersTo(transport, self.end)
+        app = self.config.app
+        self._requests_held, self._answers_held = app.requests, app.answers  # type: ignore[union-attr]
         self._line = Line()
         self._set_deadline()
 
@@ -114,7 +85,7 @@ class Protocol(HttpToolsProtocol):
         self._line.close()
         self._stop_deadline()
         self._stop_unread()
-        self.pipeline.clear()
+        self._forget()
         if self._active is not None:
             self._active.disconnected = True
             self._active.message_event.set()
@@ -127,16 +98,20 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._unparsed:
             self._unparsed += data
+            self._hold()
             return
         self._parse(data)
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread = self.loop.call_later(UNREAD_S_MAX, self.transport.abort)
+        self.loop.call_soon(self._hold_unread)  # what the system takes at once does not count
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_unread()
+        if self._active is None and self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def end(self) -> None:
         """Close the connection when all is written.
@@ -147,8 +122,8 @@ class Protocol(HttpToolsProtocol):
         self._deaf = True
         self._stop_deadline()
         self._unset_keepalive_if_required()
-        self.pipeline.clear()
-        if not self.transport.can_write_eof() or not (self._in_body or self._in_head or self._unparsed):
+        self._forget()
+        if not self.transport.can_write_eof() or not (self._in_body or self._in_head):
             self.transport.close()
             return
         self.transport.write_eof()
@@ -156,13 +131,44 @@ class Protocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
 
+    # --- what it holds ------------------------------------------------------------------------------------------------
+
+    def _hold(self) -> None:
+        held_bytes = sum(self._bodies) + len(self._unparsed) + len(self.pipeline) * PIPELINED_BYTES
+        self._requests_held.hold(self._let_go, held_bytes)
+
+    def _let_go(self) -> bool:
+        """Give up what is not yet a request under way. False if there is nothing of that kind."""
+        unfinished = self._in_body and not self.cycle.response_complete
+        if self._deaf or not (unfinished or self.pipeline or self._unparsed):
+            return False
+        self.pipeline.clear()
+        self._unparsed = b""
+        self._refuse(Overloaded("too much of other requests is coming in"))
+        return True
+
+    def _forget(self) -> None:
+        """Nothing that came in and was not begun matters any more."""
+        if self._unparsed:
+            self._in_head = True
+        self._unparsed = b""
+        self.pipeline.clear()
+        self._bodies.clear()
+        self._requests_held.hold(self._let_go, 0)
+
+    def _hold_unread(self) -> None:
+        if self._unread is not None:
+            self._answers_held.hold(self._abort, self.transport.get_write_buffer_size())
+
+    def _abort(self) -> bool:
+        self.transport.abort()
+        return True
+
     def _stop_unread(self) -> None:
+        self._answers_held.hold(self._abort, 0)
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
-
-    def _should_upgrade(self) -> bool:
-        return False
 
     # --- pieces for the parser ----------------------------------------------------------------------------------------
 
@@ -182,6 +188,7 @@ class Protocol(HttpToolsProtocol):
                 return
             at += size
         self._set_deadline()
+        self._hold()
 
     def _piece_bytes(self, data: bytes, at: int, end: int) -> int:
         """How much of data[at:end] the parser gets next. Raises ConnectionRefused if the head is at its limit."""
@@ -208,8 +215,10 @@ class Protocol(HttpToolsProtocol):
         self._moved = False
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self._deaf = True  # no other protocol is spoken here: this request is answered, then the connection ends
+        except httptools.HttpParserUpgrade as offer:
+            self._ignore_offer()
+            if rest := piece[offer.args[0] :]:
+                self._feed(rest)
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, ConnectionRefused):
                 raise error.__context__ from None
@@ -217,6 +226,20 @@ class Protocol(HttpToolsProtocol):
         if was_in_body and self._chunked and not self._moved and len(piece) == CHUNK_PIECE_BYTES:
             limit = CHUNK_EXTENSION_BYTES_MAX
             raise ConnectionRefused(400, f"a chunk extension or trailer must be at most {limit} bytes")
+
+    def _ignore_offer(self) -> None:
+        """No other protocol is spoken here. The parser stops at a head that offers one: a new one gets it without.
+
+        Raises ConnectionRefused.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise ConnectionRefused(400, "the request is not valid HTTP")
+        lines = [method + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the one before had it
+        self._feed(b"\r\n".join(lines) + _HEAD_END)
 
     # --- what the parser says -----------------------------------------------------------------------------------------
 
@@ -255,10 +278,11 @@ class Protocol(HttpToolsProtocol):
             raise ConnectionRefused(400, "there must be exactly one valid Host header")
         if codings and (codings != [b"chunked"] or lengths or version == "1.0"):
             raise ConnectionRefused(400, "Transfer-Encoding must be chunked, alone, and without Content-Length")
+        if self.parser.should_upgrade():
+            return  # `_ignore_offer` comes next
         super().on_headers_complete()
         self.cycle.transport = self._answers_to  # type: ignore[assignment]
-        if self.parser.should_upgrade():
-            self.cycle.keep_alive = False
+        self._bodies.append(0)
         self._in_head = False
         self._in_body = True
         self._chunked = bool(codings)
@@ -276,9 +300,13 @@ class Protocol(HttpToolsProtocol):
         self._body_left -= len(body)
         if self.cycle.response_complete:
             self._discard(len(body))
+        else:
+            self._bodies[-1] += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._moved = True
         self._in_body = False
         self._head_bytes = 0
@@ -288,11 +316,17 @@ class Protocol(HttpToolsProtocol):
     # --- requests and answers -----------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self.flow.write_paused:  # it waits until what was answered before is read
+            self.pipeline.append((cycle, app))
+            return
         self._active = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self._active = None
+        if self._bodies:
+            self._bodies.popleft()
+        self._requests_held.hold(self._let_go, 0)  # from here on it is the newest again
         if self._deaf and not self.pipeline:
             self.server_state.total_requests += 1
             self._send_refusal()
@@ -305,8 +339,10 @@ class Protocol(HttpToolsProtocol):
             self.flow.held = False
             self.flow.resume_reading()
             self._parse(data)
+        elif self._bodies:
+            self._hold()
 
-    def _refuse(self, refusal: ConnectionRefused) -> None:
+    def _refuse(self, refusal: ApiError) -> None:
         """Answer with `refusal`, in its turn, and close the connection. Nothing that comes is parsed any more."""
         self._deaf = True
         self._stop_deadline()
@@ -319,14 +355,14 @@ class Protocol(HttpToolsProtocol):
             elif cycle.response_started:
                 self.transport.close()
                 return
-            else:
+            elif cycle is self._active:
                 self._active = None
                 cycle.disconnected = True
                 cycle.message_event.set()
         if self._active is None and not self.pipeline:
             self._send_refusal()
 
-    def _answer(self, refusal: ConnectionRefused) -> bytes:
+    def _answer(self, refusal: ApiError) -> bytes:
         body = error_body(refusal)
         request_id = self.config.app.request_ids.choose(None)  # type: ignore[union-attr]
         headers = [
@@ -335,6 +371,7 @@ class Protocol(HttpToolsProtocol):
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", request_id.encode()),
             (b"connection", b"close"),
+            *((name.lower().encode(), value.encode()) for name, value in refusal.headers().items()),
         ]
         lines = [STATUS_LINE[refusal.status], *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n"]
         return b"".join(lines) + body

@@ -72,7 +72,8 @@ def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw
         # Only now: a directory that says it is a database has a segment, and the segment has no frame of ours yet.
         write_identity(directory, database_id)
     if found.pending:
-        notes.append(f"{len(found.pending)} frames at the end were not proven durable and were written again")
+        frames_were = f"{len(found.pending)} frames were" if len(found.pending) > 1 else "frame was"
+        notes.append(f"the last {frames_were} not known to be on stable storage and written again")
     return Begun(
         head, fd, head.first_offset + len(frames), prev_crc, list(zip(found.pending, offsets, strict=True)), notes
     )

@@ -196,13 +196,39 @@ async def test_http_1_0_is_answered_and_closed(world: World) -> None:
     assert await wire.closed()
 
 
-@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
-async def test_no_other_protocol_is_spoken(world: World, upgrade: bytes) -> None:
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c"])
+@pytest.mark.parametrize("framing", ["Content-Length: 15", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("cut", [0, 30, -20, -3])
+async def test_an_offer_of_another_protocol_is_ignored(world: World, upgrade: str, framing: str, cut: int) -> None:
+    """None is spoken here. The request is served, and so is the next one."""
+    body = b'{"payload":"p"}'
+    if "chunked" in framing:
+        body = b"f\r\n" + body + b"\r\n0\r\n\r\n"
+    data = post_jobs(world, "Connection: Upgrade, HTTP2-Settings", f"Upgrade: {upgrade}", framing, body=body)
     wire = await world.connect()
-    await wire.send(with_header(b"Connection: Upgrade\r\nUpgrade: " + upgrade) + HEALTH)
-    reply = await wire.reply()
-    assert (reply.status, reply.headers["connection"]) == (200, "close")
+    await wire.send(HEALTH + data[:cut])
+    assert (await wire.reply()).status == 200
+    await wire.send(data[cut:] + with_header(f"Connection: Upgrade\r\nUpgrade: {upgrade}".encode()) + HEALTH)
+    replies = [await wire.reply() for _ in range(3)]
+    assert [reply.status for reply in replies] == [201, 200, 200]
+    assert not any("upgrade" in reply.headers for reply in replies)
+    assert world.engine.core.counts()["jobs"] == 1
+
+
+async def test_an_offer_does_not_keep_a_connection_that_is_to_close(world: World) -> None:
+    wire = await world.connect()
+    await wire.send(with_header(b"Connection: upgrade, close\r\nUpgrade: h2c") + HEALTH)
+    assert (await wire.reply()).headers["connection"] == "close"
     assert await wire.closed()
+
+
+async def test_an_offer_counts_its_headers_once(world: World) -> None:
+    wire = await world.connect()
+    lines = [b"H%d: v" % number for number in range(HEADERS_MAX - 3)]
+    await wire.send(with_header(b"\r\n".join([b"Connection: upgrade", b"Upgrade: h2c", *lines])))
+    assert (await wire.reply()).status == 200
+    await wire.send(with_header(b"\r\n".join([b"Connection: upgrade", b"Upgrade: h2c", *lines, b"One: more"])))
+    await refused(wire, 431, f"there must be at most {HEADERS_MAX} headers")
 
 
 async def test_every_split_of_a_request(world: World) -> None:

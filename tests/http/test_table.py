@@ -124,7 +124,10 @@ async def test_lease_without_a_body(world: World) -> None:
     assert (shown["state"], shown["attempts"], shown["lease_until"]) == ("RUNNING", 1, until)
 
 
-PAYLOADS = [b'"text \\u00e9 \xc3\xa9"', b'{"a": [1,  2.50, 1e999],"b":null}', b"5", b"-0.0", b"true", b'[ "x" ]', b"{}"]
+PAYLOADS = [
+    b'"text \\u00e9 \xc3\xa9"', b'{"a": [1,  2.50, 1e-999, 1E308],"b":null}', b"5", b"-0.0", b"true",
+    b'[ "x" ]', b"{}",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -434,3 +437,11 @@ async def test_scope_missing(world: World) -> None:
 async def test_unknown_path(world: World) -> None:
     for path in ("/nope", "/", "/job", "/jobs/a/b", "/jobs/a/ack/", "/keys/a/b", "/%2e%2e/jobs/x"):
         refused(await world.call("admin", "GET", path), 404, "path not found", "path_not_found")
+
+
+async def test_a_long_id_is_not_repeated_whole(world: World) -> None:
+    long = "x" * 8_000
+    shown = await world.call("client", "GET", f"/jobs/{long}")
+    acked = await world.call("worker", "POST", f"/jobs/{long}/ack", {})
+    assert (shown.status, acked.status) == (404, 400)
+    assert max(len(shown.body), len(acked.body)) < 400
