@@ -9,7 +9,7 @@ import pytest
 from fastq import commands, cron, queues, schedules
 from fastq.bulk import FINISHED
 from fastq.http import bodies, bulk
-from fastq.http.routes import ADMIN, OPEN
+from fastq.http.routes import ADMIN, OPEN, SCOPES
 from tests.http.world import World
 
 
@@ -118,6 +118,11 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("JobFilterBody", "q"): {"maxLength": bulk.TEXT_BYTES_MAX},
     ("JobFilterBody", "since"): {"format": "date-time"},
     ("JobFilterBody", "ids"): {"minItems": 1, "maxItems": bulk.IDS_MAX},
+    ("CreateKeyBody", "scopes"): {"minItems": 1, "maxItems": len(SCOPES)},
+    ("CreateKeyBody", "queues"): {"minItems": 1, "maxItems": commands.KEY_QUEUES_MAX},
+    ("CreateKeyBody", "rate_limit"): {"minimum": 1, "maximum": commands.KEY_RATE_MAX},
+    ("CreateKeyBody", "expires_at"): {"format": "date-time"},
+    ("RotateKeyBody", "overlap_ms"): {"minimum": 0, "maximum": commands.OVERLAP_MS_MAX},
 }
 
 
@@ -153,6 +158,7 @@ async def test_it_says_which_bodies_may_be_left_out(document: dict[str, Any]) ->
         "/jobs/cancel": True,
         "/jobs/redrive": True,
         "/jobs/delete": True,
+        "/admin/keys/{key_id}/rotate": False,
     }
     for path in ("/queues/{queue}", "/schedules/{schedule}"):
         assert document["paths"][path]["put"]["requestBody"]["required"] is True
