@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastq.errors import BadSetting
-from fastq.settings import NOT_SUPPORTED, SETTINGS, Settings, duration_ns, duration_text, load_settings, size_text
+from fastq.settings import SETTINGS, Settings, duration_ns, duration_text, load_settings, size_text
 
 DEFAULTS = {
     "host": "127.0.0.1",
@@ -56,7 +56,7 @@ def test_defaults() -> None:
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    names = [setting.name for setting in SETTINGS] + [name for name, _ in NOT_SUPPORTED]
+    names = [setting.name for setting in SETTINGS]
     assert load_settings(dict.fromkeys(names, "")) == load_settings({})
 
 

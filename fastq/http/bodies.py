@@ -170,7 +170,7 @@ def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | 
     return JobOptions(
         group="" if fields.group is None else queue_name(fields.group, "group"),
         lease_ms=fields.lease_ms or 0,
-        backoff=None if fields.backoff is None else _backoff(fields.backoff),
+        backoff=None if fields.backoff is None else backoff_of(fields.backoff),
         expires_ms=fields.expires_ms or 0,
         expires_us=0 if fields.expires_at is None else max(1, ahead_us(fields.expires_at, "expires_at", now_us)),
         unique_key="" if fields.unique_key is None else printable(fields.unique_key, "unique_key"),
@@ -182,7 +182,8 @@ def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | 
     )
 
 
-def _backoff(fields: BackoffBody) -> tuple[int, float, int]:
+def backoff_of(fields: BackoffBody) -> tuple[int, float, int]:
+    """Raises InvalidRequest."""
     if fields.cap_ms < fields.base_ms:
         raise InvalidRequest("backoff.cap_ms must be >= backoff.base_ms")
     return fields.base_ms, fields.factor, fields.cap_ms
