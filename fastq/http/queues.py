@@ -34,7 +34,7 @@ class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
     """All settings of a queue: what is left out is without limit, or as the server's settings say."""
 
     rate_limit: RateLimitBody | None = None
-    backoff: bodies.BackoffBody | None = None
+    backoff: bodies.BackoffBody | None = None  # type: ignore[assignment]  # the same members, checked
     retention: RetentionBody | None = None
 
 
@@ -113,6 +113,8 @@ class QueueRoutes:
     async def put(self, req: Request, resp: Response, queue: str) -> None:
         name = decoding.queue_name(queue, "queue")
         body = decoding.decode(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX), _SETTINGS)
+        if body.backoff is not None:
+            bodies.backoff_of(body.backoff)
         settings = msgspec.convert(msgspec.to_builtins(body), QueueSettings)
         _answer(resp, shown(await self._queues.put(req.context.principal, name, settings)))
 

@@ -10,7 +10,7 @@ import orjson
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
-from fastq.commands import Submit
+from fastq.commands import JobOptions, Submit
 from fastq.cron import CRON_CHARACTERS_MAX, ZONE_CHARACTERS_MAX
 from fastq.errors import InvalidRequest
 from fastq.http import answers, bodies, decoding
@@ -106,10 +106,10 @@ def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedul
     """Raises InvalidRequest; not for a cron expression or a zone that cannot be read."""
     fields = decoding.decode(body, _SCHEDULE)
     job = bytes(fields.job)
-    read_job(job, now_us)
-    members = orjson.loads(job)
-    for name in ONCE_ONLY:
-        if members.get(name) is not None:
+    command = read_job(job, now_us)
+    options = command.options or JobOptions()
+    for name, given in zip(ONCE_ONLY, (command.run_at_us, options.expires_us, options.idempotency_key), strict=True):
+        if given:
             raise InvalidRequest(f"job.{name} must be left out: a schedule submits more than once")
     if fields.catch_up == "all" and fields.overlap == "skip":
         raise InvalidRequest("overlap must be allow when catch_up is all")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from fastq import commands
-from fastq.http import bodies, work_bodies
+from fastq import commands, cron, queues, schedules
+from fastq.bulk import FINISHED
+from fastq.http import bodies, bulk, work_bodies
 from fastq.http.routes import ADMIN, OPEN
 from tests.http.world import World
 
@@ -70,6 +71,16 @@ ACK_LIMITS: dict[str, dict[str, Any]] = {
     "delay_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
     "error_code": {"minLength": 1, "maxLength": commands.ERROR_CODE_BYTES_MAX},
 }
+COUNT = {"minimum": 1, "maximum": queues.COUNT_MAX}
+# What is true or false, or a struct of its own.
+UNLIMITED = {
+    *(("QueueBody", name) for name in ("paused", "fair", "rate_limit", "backoff", "retention")),
+    *(("BulkBody", name) for name in ("filter", "dry_run")),
+    *(("OpBody", name) for name in ("ack", "submit", "extend")),
+    *((body, "job_id") for body in ("AckOneBody", "ExtendOneBody", "LeaseHeldBody")),
+    ("SubmitBody", "backoff"),
+    ("CancelBody", "force"),
+}
 LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("SubmitBody", "max_retries"): {"minimum": 0, "maximum": commands.MAX_RETRIES_MAX},
     ("SubmitBody", "priority"): {"minimum": commands.PRIORITY_MIN, "maximum": commands.PRIORITY_MAX},
@@ -120,12 +131,31 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
         for body in ("AckBody", "AckOneBody")
         for field, limits in ACK_LIMITS.items()
     },
-    ("BackoffBody", "base_ms"): {"minimum": 1, "maximum": 86_400_000},
+    ("BackoffBody", "base_ms"): {"minimum": 1, "maximum": commands.BACKOFF_MS_MAX},
     ("BackoffBody", "factor"): {"minimum": 1, "maximum": 100},
     ("BackoffBody", "cap_ms"): {"minimum": 1, "maximum": 30 * 86_400_000},
     ("CreateKeyBody", "name"): {"minLength": 1, "maxLength": commands.KEY_NAME_BYTES_MAX},
     ("CreateKeyBody", "owner_id"): {"minLength": 1, "maxLength": commands.OWNER_ID_BYTES_MAX},
     ("CreateKeyBody", "type"): {"enum": ["client", "worker", "admin"]},
+    **{("QueueBody", name): COUNT for name in ("concurrency", "group_concurrency", "max_depth")},
+    ("QueueBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    ("RateLimitBody", "n"): {"minimum": 1, "maximum": queues.RATE_MAX},
+    ("RateLimitBody", "per_ms"): {"minimum": 1, "maximum": queues.DAY_MS},
+    **{("RetentionBody", name): {"minimum": 0, "maximum": 10 * queues.YEAR_MS} for name in ("acked_ms", "dead_ms")},
+    ("RetentionBody", "max"): {"minimum": 0, "maximum": queues.COUNT_MAX},
+    ("ScheduleBody", "cron"): {"minLength": 1, "maxLength": cron.CRON_CHARACTERS_MAX},
+    ("ScheduleBody", "timezone"): {"maxLength": cron.ZONE_CHARACTERS_MAX},
+    ("ScheduleBody", "job"): {"type": "object", "required": ["payload"]},
+    ("ScheduleBody", "catch_up"): {"enum": ["all", "one", "skip"]},
+    ("ScheduleBody", "catch_up_max"): {"minimum": 1, "maximum": schedules.CATCH_UP_MAX},
+    ("ScheduleBody", "overlap"): {"enum": ["allow", "skip"]},
+    ("JobFilterBody", "state"): {"enum": sorted(["SCHEDULED", "READY", "RUNNING", "RETRY", *FINISHED])},
+    ("JobFilterBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("JobFilterBody", "group"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("JobFilterBody", "tag"): {"maxLength": bulk.TAG_CHARACTERS_MAX},
+    ("JobFilterBody", "q"): {"maxLength": bulk.TEXT_BYTES_MAX},
+    ("JobFilterBody", "since"): {"format": "date-time"},
+    ("JobFilterBody", "ids"): {"minItems": 1, "maxItems": bulk.IDS_MAX},
 }
 
 
@@ -138,10 +168,7 @@ async def test_it_states_every_limit(document: dict[str, Any]) -> None:
     requests = {name for name in schemas if name.endswith("Body")}
     fields = {(name, field) for name in requests for field in schemas[name]["properties"]}
     free = {(body, field) for body in ("AckBody", "AckOneBody") for field in ("result", "result_error")}
-    names = {(body, "job_id") for body in ("AckOneBody", "ExtendOneBody", "LeaseHeldBody")}
-    ops = {("OpBody", name) for name in ("ack", "submit", "extend")}
-    nested = {("SubmitBody", "backoff"), ("QueueBody", "backoff"), ("CancelBody", "force")}
-    assert fields - LIMITS.keys() - QUEUE_FIELDS == free | names | ops | nested
+    assert fields - LIMITS.keys() == free | UNLIMITED
     assert all(schemas[name]["additionalProperties"] is False for name in requests)
     assert schemas["SubmitBody"]["required"] == ["payload"]
     assert schemas["CreateKeyBody"]["required"] == ["name", "owner_id", "type"]
@@ -164,8 +191,26 @@ async def test_it_says_which_bodies_may_be_left_out(document: dict[str, Any]) ->
         "/jobs/{job_id}/progress": True,
         "/workers/heartbeat": True,
         "/transactions": True,
+        "/admin/keys": True,
         "/jobs/cancel": True,
         "/jobs/redrive": True,
         "/jobs/delete": True,
-        "/admin/keys": True,
     }
+    for path in ("/queues/{queue}", "/schedules/{schedule}"):
+        assert document["paths"][path]["put"]["requestBody"]["required"] is True
+
+
+async def test_examples_are_taken(world: World) -> None:
+    """Each example of a body does what its route is for."""
+    examples = [(route, route.example) for route in world.app.route_table if route.example is not None]
+    assert {route.path for route, _ in examples} >= {"/queues/{queue}", "/schedules/{schedule}", "/jobs/cancel"}
+    for route, example in examples:
+        reply = await world.call("admin", route.method, route.path.replace("{", "").replace("}", ""), example)
+        assert reply.status in (200, 201), (route.path, reply.body)
+
+
+async def test_parameters_of_queries_are_there(document: dict[str, Any]) -> None:
+    parameters = {item["name"]: item for item in document["paths"]["/queues"]["get"]["parameters"]}
+    assert parameters["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000}
+    assert parameters["cursor"]["in"] == "query"
+    assert parameters["cursor"]["required"] is False

@@ -98,6 +98,8 @@ async def test_it_fires_and_the_payload_is_kept_byte_for_byte(world: World) -> N
         ({"job": {"payload": 1, "colour": "red"}}, "job: unknown field: colour"),
         ({"job": {"payload": 1, "priority": 2**31}}, "job: priority must be <= 2147483647"),
         ({"job": {"payload": 1, "run_at": "2030-01-01T00:00:00Z"}}, "job.run_at must be left out"),
+        ({"job": {"payload": 1, "expires_at": "2030-01-01T00:00:00Z"}}, "job.expires_at must be left out"),
+        ({"job": {"payload": 1, "idempotency_key": "k"}}, "job.idempotency_key must be left out"),
         ({"paused": True}, "unknown field: paused"),
     ],
 )
