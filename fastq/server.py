@@ -16,7 +16,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import uvicorn
 import uvloop
@@ -31,7 +32,8 @@ from fastq.first_start import FirstKeys, make_first_keys
 from fastq.http.app import HttpOptions, create_app
 from fastq.http.protocol import Protocol
 from fastq.http.schedules import read_job
-from fastq.keys import LogKeyStore
+from fastq.keys import KeyStore
+from fastq.keys.opening import opened_keys
 from fastq.log import Opened
 from fastq.log.local import LocalLog
 from fastq.logs import configure_logs
@@ -40,6 +42,7 @@ from fastq.schedules import Schedules
 from fastq.settings import Settings
 
 logger = logging.getLogger("fastq.server")
+T = TypeVar("T")
 
 DRAIN_S = 0.5  # after a signal /ready says 503 for so long before connections close, so that balancers look elsewhere
 FINISH_S = 5  # then requests that are under way have so long
@@ -68,6 +71,25 @@ def run(settings: Settings) -> int:
     except KeyboardInterrupt:  # before the loop took over the signals
         return 130
     return 0
+
+
+def run_on_keys(
+    settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False
+) -> T:
+    """Do something with the keys while no server runs: what `work` gives. Raises StartError, ApiError, OSError."""
+    engine, _ = _open(settings)
+
+    async def on_keys() -> T:
+        await engine.start(_clock(settings, engine), _die)
+        try:
+            async with opened_keys(settings.redis_url, settings.redis_grace_ms, engine) as keys:
+                await keys.claim(anew=claim_store)
+                return await work(engine, keys)
+        finally:
+            await engine.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(on_keys())
 
 
 # --- before the loop --------------------------------------------------------------------------------------------------
@@ -157,26 +179,34 @@ class HttpServer(uvicorn.Server):
 async def _serve(settings: Settings, listener: socket.socket, engine: Engine, opened: Opened) -> None:
     """From a recovered log to a stopped server. Raises StartError, OSError."""
     stop = _stop_signal()
-    clock = Clock(start_us(engine.core.last_us, wall_us(), settings.accept_clock_back))
+    clock = _clock(settings, engine)
     recovered = _recovered(engine, opened)
     audit = Audit(engine)
     queues = Queues(engine, audit)
     queues.configure(clock.now_us())
     await engine.start(clock, _die)
     try:
-        await _answer_requests(settings, listener, engine, queues, audit, recovered, stop)
+        async with opened_keys(settings.redis_url, settings.redis_grace_ms, AuditedDocuments(engine, audit)) as keys:
+            first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
+            await keys.claim()
+            await _answer_requests(settings, listener, engine, queues, audit, keys, first, recovered, stop)
     finally:
         await engine.stop()
     logger.info("stopped")
 
 
 async def _answer_requests(
-    settings: Settings, listener: socket.socket, engine: Engine, queues: Queues, audit: Audit, recovered: list[str],
+    settings: Settings,
+    listener: socket.socket,
+    engine: Engine,
+    queues: Queues,
+    audit: Audit,
+    keys: KeyStore,
+    first: FirstKeys,
+    recovered: list[str],
     stop: asyncio.Event,
-) -> None:  # fmt: skip
+) -> None:
     """All there is between an engine that has started and one that is to stop."""
-    keys = LogKeyStore(AuditedDocuments(engine, audit))
-    first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
     schedules = Schedules(engine, audit, read_job)
     options = HttpOptions(keys, queues, schedules, audit, secrets.token_hex(4))
     app = create_app(engine, Authenticator(keys, engine.now_us), options)
@@ -201,6 +231,11 @@ async def _answer_requests(
     await serving
     with contextlib.suppress(ApiError):  # a full disk: when keys were last used is not worth a failed stop
         await keys.save_used(every_us=1)
+
+
+def _clock(settings: Settings, engine: Engine) -> Clock:
+    """Raises ClockBehindLog."""
+    return Clock(start_us(engine.core.last_us, wall_us(), settings.accept_clock_back))
 
 
 def _stop_signal() -> asyncio.Event:
@@ -243,7 +278,7 @@ async def _drain(engine: Engine, server: HttpServer) -> None:
     loop.call_later(FINISH_S, server.hang_up)
 
 
-async def _save_used(keys: LogKeyStore) -> None:
+async def _save_used(keys: KeyStore) -> None:
     while True:
         await asyncio.sleep(SAVE_USED_S)
         with contextlib.suppress(ApiError):  # not now: the next time

@@ -38,6 +38,8 @@ class Settings:
     log_format: str
     seed_dev_keys: bool
     admin_key_file: Path | None
+    redis_url: str | None
+    redis_grace_ms: int
     owner_isolation: bool
     lease_ms: int
     lease_check_ms: int
@@ -204,9 +206,15 @@ def _readable_file(text: str) -> Path:
 
 
 def _redis_url(text: str) -> str:
-    url = urlsplit(text if "://" in text else f"redis://{text}")
-    if url.scheme not in ("redis", "rediss") or not url.hostname or url.port == 0:
-        raise ValueError("host:port, redis://… or rediss://…")
+    text = text if "://" in text else f"redis://{text}"
+    allowed = "host:port, redis://… or rediss://…"
+    try:
+        url = urlsplit(text)
+        is_good = url.scheme in ("redis", "rediss") and bool(url.hostname) and url.port != 0
+    except ValueError:  # it may tell what was given
+        raise ValueError(allowed) from None
+    if not is_good:
+        raise ValueError(allowed)
     return text
 
 
@@ -227,6 +235,10 @@ SETTINGS: tuple[Setting, ...] = (
             "whether a first start makes three development keys and prints them"),
     Setting("ADMIN_KEY_FILE", "admin_key_file", "", _readable_file,
             "holds the first admin key; read at a first start if SEED_DEV_KEYS is false"),
+    Setting("REDIS_URL", "redis_url", "", _redis_url,
+            "keep keys there, not in the log: host:port, redis://… or rediss://…"),
+    Setting("REDIS_OUTAGE_GRACE", "redis_grace_ms", "5m", _duration_ms(1_000, 24 * 3_600_000),
+            "how long keys that were in use go on working while Redis does not"),
     Setting("OWNER_ISOLATION", "owner_isolation", "true", _boolean, "whether a client key sees its owner's jobs only"),
     Setting("LEASE_DURATION", "lease_ms", "30s", _duration_ms(1_000, 12 * 3_600_000),
             "how long a worker has a job, if it does not say"),
@@ -264,10 +276,6 @@ SETTINGS: tuple[Setting, ...] = (
             "start although this machine's clock is more than an hour behind the log"),
 )  # fmt: skip
 
-# Known and checked, but a value would promise what this version does not do. A line leaves when its feature comes.
-NOT_SUPPORTED: tuple[tuple[str, Parse], ...] = (
-    ("REDIS_URL", _redis_url),
-)
 _NOT_SHOWN = frozenset({"REDIS_URL"})  # it may hold a password
 
 
@@ -278,10 +286,6 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         text = environ.get(setting.name) or setting.default
         values[setting.field] = _value(setting.name, text, setting.parse) if text else None
     values["trusted_proxies"] = values["trusted_proxies"] or ()
-    for name, parse in NOT_SUPPORTED:
-        if unsupported := environ.get(name):
-            _value(name, unsupported, parse)
-            raise BadSetting(f"{name}: not supported by this version; start without it")
     settings = Settings(**values)
     _check_together(settings)
     return settings

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from fastq.keys import Grants
 from fastq.schedules import SCHEDULE_DOCUMENT
 from tests.http.wire import request_bytes
 from tests.http.world import World, running
@@ -64,7 +65,7 @@ async def test_run_now(world: World) -> None:
 
 async def test_it_fires_and_the_payload_is_kept_byte_for_byte(world: World) -> None:
     """The time comes while the server runs; its jobs are the owner's of the key that put it."""
-    await world.make_key("planner", "client", "client-owner", scopes=("schedules:manage",))
+    await world.make_key("planner", "client", "client-owner", grants=Grants(scopes=("schedules:manage",)))
     body = b'{"cron":"* * * * *","job":{"payload":{"b": 1.50,"a":[1,  2]}}}'
     assert (await world.call("planner", "PUT", "/schedules/s", body)).status == 200
     world.hands.ahead_us += 61_000_000

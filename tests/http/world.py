@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import msgspec
 import orjson
 import uvicorn
 
@@ -19,7 +18,8 @@ from fastq.engine import Engine, EngineOptions
 from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http.protocol import Protocol
 from fastq.http.schedules import read_job
-from fastq.keys import LogKeyStore
+from fastq.keys import Grants, LogKeyStore
+from fastq.keys.records import PLAIN
 from fastq.log.memory import MemoryLog
 from fastq.queues import Queues
 from fastq.schedules import Schedules
@@ -54,13 +54,11 @@ class World:
         self._wire: Wire | None = None
         self._wires: list[Wire] = []
 
-    async def make_key(
-        self, name: str, kind: str, owner_id: str | None = None, scopes: tuple[str, ...] | None = None
-    ) -> str:
-        """A key under `name` in `secrets`; its secret. `scopes` None: its type's."""
-        secret, record = await self.keys.create(name, owner_id or f"{name}-owner", kind, self.engine.now_us())
-        if scopes is not None:
-            self.keys._keys[record.key_id] = msgspec.structs.replace(self.keys._keys[record.key_id], scopes=scopes)
+    async def make_key(self, name: str, kind: str, owner_id: str | None = None, grants: Grants = PLAIN) -> str:
+        """A key under `name` in `secrets`; its secret."""
+        secret, record = await self.keys.create(
+            name, owner_id or f"{name}-owner", kind, self.engine.now_us(), grants=grants
+        )
         self.secrets[name], self.key_ids[name] = secret, record.key_id
         return secret
 
