@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -254,7 +255,7 @@ def test_refused_before_anything_changes(monkeypatch: pytest.MonkeyPatch) -> Non
                 await world.put("two")
             await world.put("one", cron="1 * * * *")
             with pytest.raises(TooMany, match="at most 30 bytes of jobs"):
-                await world.put("one", job=b'{"payload":"more than thirty"}')
+                await world.put("one", job=b'{"payload":"more than thirty bytes"}')
 
     run()
 

@@ -55,7 +55,7 @@ def text_of(bytes_max: int, more: str = "") -> Meta:
     )
 
 
-class BackoffBody(msgspec.Struct, forbid_unknown_fields=True):
+class BackoffBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
 
     base_ms: Annotated[int, Meta(ge=1, le=BACKOFF_MS_MAX)]

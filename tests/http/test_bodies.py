@@ -25,7 +25,7 @@ from fastq.commands import (
     WORKER_ID_BYTES_MAX,
 )
 from fastq.errors import InvalidRequest
-from fastq.http import bodies, key_bodies
+from fastq.http import bodies, key_bodies, work_bodies
 from fastq.http._scan import numbers_fit, scan
 from tests.http.world import World
 
@@ -261,8 +261,35 @@ async def test_the_beginning_of_a_long_error_is_kept(world: World) -> None:
     [
         ("submit", {"delay_ms": 1, "run_at": "2030-01-01T00:00:00Z"}, "run_at must be left out when delay_ms is given"),
         ("ack", {"outcome": "ok", "result_error": "boom"}, "result_error must be empty when outcome is ok"),
-        ("ack", {"outcome": "snooze"}, "outcome must be ok or error"),
-        ("ack", {"outcome": ""}, "outcome must be ok or error"),
+        ("ack", {"outcome": "maybe"}, "outcome must be ok, error, discard, snooze or release"),
+        ("ack", {"outcome": ""}, "outcome must be ok, error, discard, snooze or release"),
+        ("ack", {"outcome": "snooze"}, "delay_ms is required when outcome is snooze, and must be left out otherwise"),
+        ("ack", {"delay_ms": 1, "result_error": ""}, "delay_ms is required when outcome is snooze, and must be left out otherwise"),
+        ("ack", {"outcome": "release", "result_error": "x"}, "result_error must be empty when outcome is release"),
+        ("ack", {"outcome": "release", "result": 1, "result_error": ""}, "result must be left out when outcome is release"),
+        ("ack", {"error_code": "x", "result_error": ""}, "error_code must be left out unless outcome is error or discard"),
+        ("submit", {"expires_ms": 1, "expires_at": "2030-01-01T00:00:00Z"},
+         "expires_at must be left out when expires_ms is given"),
+        ("submit", {"on_duplicate": "keep"}, "on_duplicate must be left out without unique_key"),
+        ("submit", {"on_duplicate": "drop", "unique_key": "k"}, "on_duplicate must be keep or replace"),
+        ("submit", {"backoff": {"base_ms": 2, "factor": 2, "cap_ms": 1}}, "backoff.cap_ms must be >= backoff.base_ms"),
+        ("submit", {"backoff": {"base_ms": 0, "factor": 2, "cap_ms": 1}}, "backoff.base_ms must be >= 1"),
+        ("submit", {"backoff": {"base_ms": 1, "factor": 0.5, "cap_ms": 1}}, "backoff.factor must be >= 1"),
+        ("submit", {"backoff": {"cap": 1}}, "unknown field: backoff.cap"),
+        ("submit", {"traceparent": "00-x"}, "traceparent must be as W3C Trace Context has it, 55 characters"),
+        ("submit", {"group": "a b"}, "group must be 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        ("submit", {"unique_key": ""}, "unique_key must be 1 to 200 bytes"),
+        ("submit", {"idempotency_key": "ü" * 101}, "idempotency_key must be 1 to 200 bytes"),
+        ("submit", {"unique_key": "a\nb"}, "unique_key must not have characters that cannot be printed"),
+        ("submit", {"tags": ["x" * 65]}, "tags must be 1 to 64 bytes"),
+        ("submit", {"tags": ["x"] * 11}, "tags must be of length <= 10"),
+        ("submit", {"expires_at": "2100-01-01T00:00:00Z"}, "expires_at must be at most 10 years ahead"),
+        ("submit", {"expires_ms": 0}, "expires_ms must be >= 1"),
+        ("submit", {"lease_ms": 999}, "lease_ms must be >= 1000"),
+        ("lease", {"queues": {"a": 0}}, "queues must be >= 1"),
+        ("lease", {"queues": {"a": 1001}}, "queues must be <= 1000"),
+        ("lease", {"queues": {"a b": 1}}, "queues must be 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        ("lease", {"queues": {}}, "queues is required"),
         ("ack", {"retry_after_ms": 5, "result_error": ""}, "retry_after_ms must be left out unless the attempt failed"),
     ],
 )
@@ -374,7 +401,8 @@ def test_scan_takes_any_bytes(data: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_decoding_refuses_and_never_fails(data: bytes) -> None:
-    for decode in (lambda body: bodies.submit_command(body, 0), bodies.lease_command, key_bodies.rotate_key_fields):
+    decoders = (lambda body: bodies.submit_command(body, 0), work_bodies.lease_command, key_bodies.rotate_key_fields)
+    for decode in decoders:
         with contextlib.suppress(InvalidRequest):
             decode(data)
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastq import commands, cron, queues, schedules
 from fastq.bulk import FINISHED
-from fastq.http import bodies, bulk
+from fastq.http import bodies, bulk, work_bodies
 from fastq.http.routes import ADMIN, OPEN, SCOPES
 from tests.http.world import World
 
@@ -64,11 +64,22 @@ def references_in(value: Any) -> list[str]:
     return []
 
 
+ACK_LIMITS: dict[str, dict[str, Any]] = {
+    "lease_token": {"maxLength": work_bodies.TOKEN_CHARACTERS_MAX},
+    "outcome": {"enum": ["ok", "error", "discard", "snooze", "release"]},
+    "retry_after_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    "delay_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    "error_code": {"minLength": 1, "maxLength": commands.ERROR_CODE_BYTES_MAX},
+}
 COUNT = {"minimum": 1, "maximum": queues.COUNT_MAX}
 # What is true or false, or a struct of its own.
 UNLIMITED = {
     *(("QueueBody", name) for name in ("paused", "fair", "rate_limit", "backoff", "retention")),
     *(("BulkBody", name) for name in ("filter", "dry_run")),
+    *(("OpBody", name) for name in ("ack", "submit", "extend")),
+    *((body, "job_id") for body in ("AckOneBody", "ExtendOneBody", "LeaseHeldBody")),
+    ("SubmitBody", "backoff"),
+    ("CancelBody", "force"),
 }
 LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("SubmitBody", "max_retries"): {"minimum": 0, "maximum": commands.MAX_RETRIES_MAX},
@@ -84,18 +95,45 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("LeaseBody", "max"): {"minimum": 1, "maximum": commands.LEASES_MAX},
     ("LeaseBody", "wait_ms"): {"minimum": 0, "maximum": commands.WAIT_MS_MAX},
     ("LeaseBody", "request_id"): {"maxLength": commands.REQUEST_ID_BYTES_MAX},
-    ("ExtendBody", "lease_token"): {"maxLength": bodies.TOKEN_CHARACTERS_MAX},
-    ("ExtendBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    **{
+        (body, field): {"minLength": 1, "maxLength": commands.KEY_BYTES_MAX}
+        for body, field in (("SubmitBody", "idempotency_key"), ("SubmitBody", "unique_key"))
+    },
+    ("SubmitBody", "group"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("SubmitBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    ("SubmitBody", "expires_ms"): {"minimum": 1, "maximum": bodies.DELAY_MS_MAX},
+    ("SubmitBody", "expires_at"): {"format": "date-time"},
+    ("SubmitBody", "on_duplicate"): {"enum": ["keep", "replace"]},
+    ("SubmitBody", "tags"): {"minItems": 1, "maxItems": commands.TAGS_MAX},
+    ("SubmitBody", "traceparent"): {"pattern": f"^{bodies.TRACEPARENT_PATTERN}$"},
+    ("HeartbeatBody", "worker_id"): {"maxLength": commands.WORKER_ID_BYTES_MAX},
+    ("HeartbeatBody", "leases"): {"maxItems": commands.LEASES_EXTENDED_MAX},
+    ("HeartbeatBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    ("ProgressBody", "percent"): {"minimum": 0, "maximum": 100},
+    ("ProgressBody", "note"): {"maxLength": commands.NOTE_BYTES_MAX},
+    ("TransactionBody", "ops"): {"minItems": 1, "maxItems": commands.OPS_MAX},
+    ("EditBody", "payload"): {"not": {"enum": [None, ""]}},
+    ("EditBody", "priority"): {"minimum": commands.PRIORITY_MIN, "maximum": commands.PRIORITY_MAX},
+    ("EditBody", "delay_ms"): {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    ("EditBody", "run_at"): {"format": "date-time"},
+    ("EditBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    **{
+        (body, "lease_token"): {"maxLength": work_bodies.TOKEN_CHARACTERS_MAX}
+        for body in ("ExtendBody", "ExtendOneBody", "LeaseHeldBody", "ProgressBody")
+    },
+    **{
+        (body, "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX}
+        for body in ("ExtendBody", "ExtendOneBody")
+    },
     ("AckManyBody", "acks"): {"minItems": 1, "maxItems": commands.BATCH_JOBS_MAX},
     **{
         (body, field): limits
         for body in ("AckBody", "AckOneBody")
-        for field, limits in {
-            "lease_token": {"maxLength": bodies.TOKEN_CHARACTERS_MAX},
-            "outcome": {"enum": ["ok", "error"]},
-            "retry_after_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
-        }.items()
+        for field, limits in ACK_LIMITS.items()
     },
+    ("BackoffBody", "base_ms"): {"minimum": 1, "maximum": commands.BACKOFF_MS_MAX},
+    ("BackoffBody", "factor"): {"minimum": 1, "maximum": 100},
+    ("BackoffBody", "cap_ms"): {"minimum": 1, "maximum": 30 * 86_400_000},
     ("CreateKeyBody", "name"): {"minLength": 1, "maxLength": commands.KEY_NAME_BYTES_MAX},
     ("CreateKeyBody", "owner_id"): {"minLength": 1, "maxLength": commands.OWNER_ID_BYTES_MAX},
     ("CreateKeyBody", "type"): {"enum": ["client", "worker", "admin"]},
@@ -135,7 +173,7 @@ async def test_it_states_every_limit(document: dict[str, Any]) -> None:
     requests = {name for name in schemas if name.endswith("Body")}
     fields = {(name, field) for name in requests for field in schemas[name]["properties"]}
     free = {(body, field) for body in ("AckBody", "AckOneBody") for field in ("result", "result_error")}
-    assert fields - LIMITS.keys() == free | UNLIMITED | {("AckOneBody", "job_id")}
+    assert fields - LIMITS.keys() == free | UNLIMITED
     assert all(schemas[name]["additionalProperties"] is False for name in requests)
     assert schemas["SubmitBody"]["required"] == ["payload"]
     assert schemas["CreateKeyBody"]["required"] == ["name", "owner_id", "type"]
@@ -154,6 +192,10 @@ async def test_it_says_which_bodies_may_be_left_out(document: dict[str, Any]) ->
         "/jobs/ack": True,
         "/jobs/{job_id}/ack": False,
         "/jobs/{job_id}/extend": True,
+        "/jobs/{job_id}/cancel": False,
+        "/jobs/{job_id}/progress": True,
+        "/workers/heartbeat": True,
+        "/transactions": True,
         "/admin/keys": True,
         "/jobs/cancel": True,
         "/jobs/redrive": True,
