@@ -24,7 +24,8 @@ cdef class SubmitOptions:
     cdef readonly uint32_t record_bytes
 
     def __init__(self, str group="", *, uint32_t lease_ms=0, tuple backoff=None, int64_t expires_us=0,
-                 str unique_key="", bint replace=False, tags=(), str traceparent="", str idempotency_key="", uint64_t body_digest=0):
+                 str unique_key="", bint replace=False, tags=(), str traceparent="", str idempotency_key="",
+                 uint64_t body_digest=0):
         self.group = group.encode()
         self.lease_ms = lease_ms
         if backoff is not None:

@@ -1,5 +1,5 @@
 # The state machine's data and surface. A command is decided against the present state and becomes a record
-# (deciding.pxi, changing.pxi); applying a record (applying.pxi) is the only thing that changes state, live as in replay.
+# (deciding.pxi, changing.pxi); applying a record (applying.pxi) is the only thing that changes it, live as in replay.
 
 cdef enum:
     RESTART_GRACE_US = 30_000_000   # what a lease has at least after a restart, if it was as long

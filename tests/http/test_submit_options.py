@@ -48,7 +48,8 @@ async def test_backoff_of_a_job(world: World) -> None:
     for bound_ms in (100_000, 250_000):
         leased = await world.lease({})
         at_us = world.engine.now_us()
-        await world.call("worker", "POST", f"/jobs/{job_id}/ack", {"result_error": "x", "lease_token": leased["lease_token"]})
+        failed = {"result_error": "x", "lease_token": leased["lease_token"]}
+        await world.call("worker", "POST", f"/jobs/{job_id}/ack", failed)
         wait_ms = (world.engine.core.job(at_us, job_id).run_at_us - at_us) / 1000
         assert bound_ms / 2 <= wait_ms < bound_ms / 2 + 5_000  # jitter is a half here
         world.hands.ahead_us += 300_000_000
