@@ -8,7 +8,6 @@ average. The latency of fdatasync on the same disk is measured first: no figure 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import subprocess
 import tempfile

@@ -96,6 +96,16 @@ class Forbidden(ApiError):
     code = "forbidden"
 
 
+class QueueForbidden(ApiError):
+    """The key may lease, but not from this queue."""
+
+    status = 403
+    code = "queue_forbidden"
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"queues: this key may not lease from '{queue}'")
+
+
 class TooManyFailures(ApiError):
     """Too many requests from this address came with a wrong key. Keys that are in use go on working from there."""
 

@@ -89,7 +89,7 @@ class JobShown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class KeyShown(msgspec.Struct, forbid_unknown_fields=True):
-    """A key. `key` is its secret in the answer that made it, and masked in every other."""
+    """A key. `key` is its secret in the answer that made or rotated it, and masked in every other."""
 
     key: str
     key_id: str
@@ -100,6 +100,9 @@ class KeyShown(msgspec.Struct, forbid_unknown_fields=True):
     created_at: Time
     last_used_at: Time
     revoked_at: Time | msgspec.UnsetType = msgspec.UNSET
+    expires_at: Time | msgspec.UnsetType = msgspec.UNSET
+    queues: list[str] | msgspec.UnsetType = msgspec.UNSET
+    rate_limit: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyRevoked(msgspec.Struct, forbid_unknown_fields=True):
@@ -202,7 +205,7 @@ def job_shown(job: JobStatus) -> bytes:
 
 
 def _key(record: KeyRecord, key: str) -> dict[str, Any]:
-    answer = {
+    answer: dict[str, Any] = {
         "key": key,
         "key_id": record.key_id,
         "name": record.name,
@@ -214,10 +217,16 @@ def _key(record: KeyRecord, key: str) -> dict[str, Any]:
     }
     if record.revoked_us is not None:
         answer["revoked_at"] = _time(record.revoked_us)
+    if record.expires_us is not None:
+        answer["expires_at"] = _time(record.expires_us)
+    if record.queues is not None:
+        answer["queues"] = sorted(record.queues)
+    if record.rate_limit is not None:
+        answer["rate_limit"] = record.rate_limit
     return answer
 
 
-def key_created(secret: str, record: KeyRecord) -> bytes:
+def key_with_secret(secret: str, record: KeyRecord) -> bytes:
     return _bytes(_key(record, secret))
 
 

@@ -18,12 +18,10 @@ from fastq.commands import (
     BATCH_JOBS_MAX,
     DEFAULT_QUEUE,
     ERROR_BYTES_KEPT,
-    KEY_NAME_BYTES_MAX,
     LEASE_MS_MAX,
     LEASE_MS_MIN,
     LEASES_MAX,
     MAX_RETRIES_MAX,
-    OWNER_ID_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
@@ -39,7 +37,6 @@ from fastq.commands import (
 )
 from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding, shown
 from fastq.http._scan import numbers_fit, scan
-from fastq.keys import KEY_TYPES
 
 ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
 BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
@@ -156,28 +153,6 @@ class ExtendBody(msgspec.Struct, forbid_unknown_fields=True):
     lease_ms: LeaseMs | None = None
 
 
-class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A key to make."""
-
-    name: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description=f"At most {KEY_NAME_BYTES_MAX} bytes of UTF-8.",
-            extra_json_schema={"maxLength": KEY_NAME_BYTES_MAX},
-        ),
-    ]
-    owner_id: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description=f"At most {OWNER_ID_BYTES_MAX} bytes of UTF-8.",
-            extra_json_schema={"maxLength": OWNER_ID_BYTES_MAX},
-        ),
-    ]
-    type: Annotated[str, Meta(min_length=1, extra_json_schema={"enum": list(KEY_TYPES)})]
-
-
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
@@ -268,7 +243,6 @@ _ACK_MANY = msgspec.json.Decoder(AckManyBody)
 _RAW_JOBS = msgspec.json.Decoder(msgspec.defstruct("RawJobs", [("jobs", list[msgspec.Raw])]))
 _RAW_ACKS = msgspec.json.Decoder(msgspec.defstruct("RawAcks", [("acks", list[msgspec.Raw])]))
 _EXTEND = msgspec.json.Decoder(ExtendBody)
-_CREATE_KEY = msgspec.json.Decoder(CreateKeyBody)
 
 
 def submit_command(body: bytes, now_us: int) -> Submit:
@@ -280,14 +254,14 @@ def _submit(fields: SubmitBody, now_us: int) -> Submit:
     payload = bytes(fields.payload)
     if payload in (b"null", b'""'):
         raise InvalidRequest("payload is required")
-    _at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
+    at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
     _readable_numbers("payload", payload)
     run_at_us = None
     if fields.run_at is not None:
         if fields.delay_ms is not None:
             raise InvalidRequest("run_at must be left out when delay_ms is given")
         run_at_us = _run_at_us(fields.run_at, now_us)
-    queue = DEFAULT_QUEUE if fields.queue is None else _queue(fields.queue, "queue")
+    queue = DEFAULT_QUEUE if fields.queue is None else queue_name(fields.queue, "queue")
     return Submit(payload, fields.max_retries, fields.priority or 0, fields.delay_ms, run_at_us, queue)
 
 
@@ -332,9 +306,9 @@ def lease_command(body: bytes) -> tuple[Lease, bool]:
     if not body:
         return Lease(), False
     fields = decode(body, _LEASE)
-    _at_most("worker_id", len(fields.worker_id.encode()), WORKER_ID_BYTES_MAX)
-    _at_most("request_id", len(fields.request_id.encode()), REQUEST_ID_BYTES_MAX)
-    queues = tuple(dict.fromkeys(_queue(name, "queues") for name in fields.queues or (DEFAULT_QUEUE,)))
+    at_most("worker_id", len(fields.worker_id.encode()), WORKER_ID_BYTES_MAX)
+    at_most("request_id", len(fields.request_id.encode()), REQUEST_ID_BYTES_MAX)
+    queues = tuple(dict.fromkeys(queue_name(name, "queues") for name in fields.queues or (DEFAULT_QUEUE,)))
     command = Lease(
         fields.lease_ms, fields.worker_id, had_body=True, queues=queues, limit=fields.max or 1,
         wait_ms=fields.wait_ms or 0, request_id=fields.request_id,
@@ -371,7 +345,7 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
     if result in (b"", b"null", b'""'):
         result = None
     if result is not None:
-        _at_most("result", len(result), RESULT_BYTES_MAX)
+        at_most("result", len(result), RESULT_BYTES_MAX)
         _readable_numbers("result", result)
     error = fields.result_error or ""
     if fields.outcome == "ok" and error:
@@ -385,24 +359,13 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
     return Ack(job_id, fields.lease_token, result, error, fields.retry_after_ms)
 
 
-def create_key_fields(body: bytes) -> CreateKeyBody:
-    """Raises InvalidRequest."""
-    fields = decode(body, _CREATE_KEY)
-    _at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
-    _at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
-    if fields.type not in KEY_TYPES:
-        given = msgspec.json.encode(shown(fields.type)).decode()
-        raise InvalidRequest(f"invalid key type: {given} (must be 'client', 'worker', or 'admin')")
-    return fields
-
-
-def _queue(name: str, field: str) -> str:
+def queue_name(name: str, field: str) -> str:
     if not _QUEUE.fullmatch(name):
         raise InvalidRequest(f"{field} must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
     return name
 
 
-def _at_most(field: str, length_bytes: int, bytes_max: int) -> None:
+def at_most(field: str, length_bytes: int, bytes_max: int) -> None:
     if length_bytes > bytes_max:
         raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
 
@@ -416,18 +379,22 @@ def _readable_numbers(field: str, text: bytes) -> None:
 
 
 def _run_at_us(text: str, now_us: int) -> int:
-    """An RFC 3339 time as Unix microseconds, what is finer cut off; at least 0."""
+    run_at_us = time_us(text, "run_at")
+    if run_at_us > now_us + RUN_AT_AHEAD_US_MAX:
+        raise InvalidRequest("run_at must be at most 10 years ahead")
+    return run_at_us
+
+
+def time_us(text: str, field: str) -> int:
+    """An RFC 3339 time as Unix microseconds, what is finer cut off; at least 0. Raises InvalidRequest."""
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise InvalidRequest("run_at must be an RFC 3339 time")
+        raise InvalidRequest(f"{field} must be an RFC 3339 time")
     day, minute, second, fraction, offset = match.groups()
     leap_s = 1 if second == "60" else 0
     try:
         moment = datetime.fromisoformat(f"{day}T{minute}:{59 if leap_s else second}{offset.upper()}")
         since = moment - _EPOCH
     except (ValueError, OverflowError):
-        raise InvalidRequest("run_at must be an RFC 3339 time") from None
-    run_at_us = since // timedelta(microseconds=1) + leap_s * 1_000_000 + int(f"{fraction or '':0<6}"[:6])
-    if run_at_us > now_us + RUN_AT_AHEAD_US_MAX:
-        raise InvalidRequest("run_at must be at most 10 years ahead")
-    return max(0, run_at_us)
+        raise InvalidRequest(f"{field} must be an RFC 3339 time") from None
+    return max(0, since // timedelta(microseconds=1) + leap_s * 1_000_000 + int(f"{fraction or '':0<6}"[:6]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from falcon.asgi import Request, Response
 
-from fastq.commands import BATCH_BYTES_MAX
+from fastq.commands import BATCH_BYTES_MAX, Principal
 from fastq.engine import Engine
-from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
+from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, QueueForbidden, Refused
 from fastq.http import answers, bodies
 from fastq.http.errors import JSON
 from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
@@ -45,7 +45,11 @@ class Jobs:
 
     async def lease(self, req: Request, resp: Response) -> None:
         command, many = bodies.lease_command(await bodies.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
-        leased = await self._engine.lease(req.context.principal, command, req.scope.get(CONNECTION))
+        who: Principal = req.context.principal
+        for queue in command.queues:
+            if who.queues is not None and queue not in who.queues:
+                raise QueueForbidden(queue)
+        leased = await self._engine.lease(who, command, req.scope.get(CONNECTION))
         if not leased and not many:
             raise Refused("no jobs available", NoJobsAvailable())
         resp.content_type = JSON
