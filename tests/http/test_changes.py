@@ -10,7 +10,9 @@ from tests.http.wire import Reply
 from tests.http.world import World
 
 
-async def change(world: World, method: str, job_id: str, path: str = "", body: Any = None, who: str = "client") -> Reply:
+async def change(
+    world: World, method: str, job_id: str, path: str = "", body: Any = None, who: str = "client"
+) -> Reply:
     return await world.call(who, method, f"/jobs/{job_id}{path}", body)
 
 

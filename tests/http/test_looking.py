@@ -242,7 +242,7 @@ async def test_what_is_listed_is_durable(world: World) -> None:
 async def test_worker_keys_of_some_queues_see_no_others() -> None:
     async with running() as world:
         mail, film = await world.submit(queue="mail"), await world.submit(queue="film")
-        await world.make_key("bound", "worker", grants=Grants(queues=("mail",)))
+        await world.make_key("bound", "worker", grants=Grants(queues=frozenset({"mail"})))
         assert await ids(world, "", "bound") == [mail]
         assert (await world.call("bound", "GET", f"/jobs/{film}")).status == 404
         refused = await world.call("bound", "POST", "/jobs/lease", {"queues": ["mail", "film"]})
