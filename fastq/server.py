@@ -73,9 +73,7 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def run_on_keys(
-    settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False
-) -> T:
+def run_on_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False) -> T:
     """Do something with the keys while no server runs: what `work` gives. Raises StartError, ApiError, OSError."""
     engine, _ = _open(settings)
 

@@ -73,9 +73,7 @@ class Offline:
         async def work(engine: Engine, keys: KeyStore) -> bytes:
             now_us = engine.now_us()
             fields, grants = key_bodies.create_key_fields(json.dumps(body).encode(), now_us)
-            made = await keys.create(
-                fields.name, fields.owner_id, fields.type, now_us, OPERATOR.key_id, grants=grants
-            )
+            made = await keys.create(fields.name, fields.owner_id, fields.type, now_us, OPERATOR.key_id, grants=grants)
             return answers.key_with_secret(*made)
 
         answer: Key = self._do(work)

@@ -81,9 +81,7 @@ def create(
 @keys.command("list")
 @click.option("--owner", help="Only this owner's.")
 @where_options
-def list_keys(
-    owner: str | None, url: str, key_file: Path | None, directory: Path | None, as_json: bool
-) -> None:
+def list_keys(owner: str | None, url: str, key_file: Path | None, directory: Path | None, as_json: bool) -> None:
     """Show all keys, the oldest first, without their secrets."""
     with ends_with_its_code():
         found = _keys(url, key_file, directory).list_all()
@@ -105,9 +103,7 @@ def revoke(key_id: str, url: str, key_file: Path | None, directory: Path | None,
 @click.argument("key_id")
 @click.option("--overlap", default="1h", show_default=True, help="How long the old secret works, as 30s or 24h.")
 @where_options
-def rotate(
-    key_id: str, overlap: str, url: str, key_file: Path | None, directory: Path | None, as_json: bool
-) -> None:
+def rotate(key_id: str, overlap: str, url: str, key_file: Path | None, directory: Path | None, as_json: bool) -> None:
     """Give the key KEY_ID a new secret, and show it this once."""
     try:
         overlap_ms = int(duration_ns(overlap) / 10**6)

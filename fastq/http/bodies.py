@@ -55,7 +55,7 @@ def text_of(bytes_max: int, more: str = "") -> Meta:
 
 
 class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True):
-    """The wait after failed attempt n: a random time up to base_ms · factor^(n-1), at most cap_ms."""
+    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
 
 
 class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -86,7 +86,7 @@ async def test_another_owners_job_answers_as_an_absent_one(world: World, state: 
     assert (await world.show(job_id))["state"] == state
 
     await world.make_key(
-        "stranger", "client", "stranger-owner", Grants(scopes=("jobs:read", "jobs:submit", "jobs:ack"))
+        "stranger", "client", "stranger-owner", grants=Grants(scopes=("jobs:read", "jobs:submit", "jobs:ack"))
     )
     same_id = (("X-Request-Id", "same"),)
     before = await world.show(job_id)

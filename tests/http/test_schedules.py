@@ -43,6 +43,12 @@ async def test_put_show_list_delete(world: World) -> None:
     await put(world, "another", timezone="UTC", overlap="allow", catch_up="all", catch_up_max=7)
     listed = (await world.call("admin", "GET", "/schedules")).json["schedules"]
     assert [schedule["name"] for schedule in listed] == ["another", "nightly"]
+    assert not any("job" in schedule for schedule in listed)
+    page = (await world.call("admin", "GET", "/schedules?limit=1")).json
+    assert page["cursor"] == "another"
+    page = (await world.call("admin", "GET", "/schedules?limit=1&cursor=another")).json
+    assert [schedule["name"] for schedule in page["schedules"]] == ["nightly"]
+    assert "cursor" not in page
     assert (await world.call("admin", "DELETE", "/schedules/nightly")).status == 204
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/run")):
         reply = await world.call("admin", method, f"/schedules/nightly{path}")

@@ -17,13 +17,7 @@ async def submit(world: World, body: Any, key: str = "", who: str = "client", pa
 
 
 async def test_options_come_back_with_the_lease_and_when_looked_at(world: World) -> None:
-    fields: dict[str, Any] = {
-        "queue": "mail",
-        "group": "ann",
-        "tags": ["a", "b", "a"],
-        "traceparent": TRACE,
-        "lease_ms": 5000,
-    }
+    fields: dict[str, Any] = {"queue": "mail", "group": "ann", "tags": ["a", "b", "a"], "traceparent": TRACE, "lease_ms": 5000}
     job_id = await world.submit(**fields, expires_ms=60_000)
     shown = await world.show(job_id)
     assert (shown["group"], shown["tags"]) == ("ann", ["a", "b"])
@@ -55,8 +49,8 @@ async def test_backoff_of_a_job(world: World) -> None:
     for bound_ms in (100_000, 250_000):
         leased = await world.lease({})
         at_us = world.engine.now_us()
-        body = {"result_error": "x", "lease_token": leased["lease_token"]}
-        await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
+        failed = {"result_error": "x", "lease_token": leased["lease_token"]}
+        await world.call("worker", "POST", f"/jobs/{job_id}/ack", failed)
         wait_ms = (world.engine.core.job(at_us, job_id).run_at_us - at_us) / 1000
         assert bound_ms / 2 <= wait_ms < bound_ms / 2 + 5_000  # jitter is a half here
         world.hands.ahead_us += 300_000_000
