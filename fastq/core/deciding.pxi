@@ -461,12 +461,8 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     cdef uint16_t attempts = job.attempts - is_given_back(outcome)
     if outcome <= OUTCOME_ERROR or OUTCOME_DISCARD <= outcome <= OUTCOME_RELEASE:
         flags |= CLOSE_BY_CLIENT
-    if state == RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED):
+    if state <= RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED or outcome == OUTCOME_SNOOZE):
         run_at_us = now_us + (wait_ms * 1000 if wait_ms >= 0 else backoff_us(core, job, jitter))
-        flags |= CLOSE_RUN_AT
-        n += 8
-    elif outcome == OUTCOME_SNOOZE and state <= RETRY:
-        run_at_us = now_us + max(wait_ms, <int64_t>0) * 1000
         flags |= CLOSE_RUN_AT
         n += 8
     if error:

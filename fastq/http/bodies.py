@@ -10,8 +10,6 @@ import msgspec
 from msgspec import Meta
 
 from fastq.commands import (
-    BACKOFF_FACTOR_MAX,
-    BACKOFF_MS_MAX,
     BATCH_BYTES_MAX,
     BATCH_JOBS_MAX,
     DEFAULT_QUEUE,
@@ -31,6 +29,7 @@ from fastq.commands import (
 from fastq.errors import InvalidRequest
 from fastq.http._scan import numbers_fit
 from fastq.http.decoding import DEPTH_MAX, QUEUE_PATTERN, at_most, decode, queue_name, time_us
+from fastq.queues import Backoff
 
 ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
 BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
@@ -55,12 +54,8 @@ def text_of(bytes_max: int, more: str = "") -> Meta:
     )
 
 
-class BackoffBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
-
-    base_ms: Annotated[int, Meta(ge=1, le=BACKOFF_MS_MAX)]
-    factor: Annotated[float, Meta(ge=1, le=BACKOFF_FACTOR_MAX)]
-    cap_ms: Annotated[int, Meta(ge=1, le=BACKOFF_MS_MAX, description="Not below base_ms.")]
+class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True):
+    """The wait after failed attempt n: a random time up to base_ms · factor^(n-1), at most cap_ms."""
 
 
 class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

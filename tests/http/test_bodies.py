@@ -264,12 +264,27 @@ async def test_the_beginning_of_a_long_error_is_kept(world: World) -> None:
         ("ack", {"outcome": "maybe"}, "outcome must be ok, error, discard, snooze or release"),
         ("ack", {"outcome": ""}, "outcome must be ok, error, discard, snooze or release"),
         ("ack", {"outcome": "snooze"}, "delay_ms is required when outcome is snooze, and must be left out otherwise"),
-        ("ack", {"delay_ms": 1, "result_error": ""}, "delay_ms is required when outcome is snooze, and must be left out otherwise"),
+        (
+            "ack",
+            {"delay_ms": 1, "result_error": ""},
+            "delay_ms is required when outcome is snooze, and must be left out otherwise",
+        ),
         ("ack", {"outcome": "release", "result_error": "x"}, "result_error must be empty when outcome is release"),
-        ("ack", {"outcome": "release", "result": 1, "result_error": ""}, "result must be left out when outcome is release"),
-        ("ack", {"error_code": "x", "result_error": ""}, "error_code must be left out unless outcome is error or discard"),
-        ("submit", {"expires_ms": 1, "expires_at": "2030-01-01T00:00:00Z"},
-         "expires_at must be left out when expires_ms is given"),
+        (
+            "ack",
+            {"outcome": "release", "result": 1, "result_error": ""},
+            "result must be left out when outcome is release",
+        ),
+        (
+            "ack",
+            {"error_code": "x", "result_error": ""},
+            "error_code must be left out unless outcome is error or discard",
+        ),
+        (
+            "submit",
+            {"expires_ms": 1, "expires_at": "2030-01-01T00:00:00Z"},
+            "expires_at must be left out when expires_ms is given",
+        ),
         ("submit", {"on_duplicate": "keep"}, "on_duplicate must be left out without unique_key"),
         ("submit", {"on_duplicate": "drop", "unique_key": "k"}, "on_duplicate must be keep or replace"),
         ("submit", {"backoff": {"base_ms": 2, "factor": 2, "cap_ms": 1}}, "backoff.cap_ms must be >= backoff.base_ms"),
@@ -401,8 +416,11 @@ def test_scan_takes_any_bytes(data: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_decoding_refuses_and_never_fails(data: bytes) -> None:
-    decoders = (lambda body: bodies.submit_command(body, 0), work_bodies.lease_command, key_bodies.rotate_key_fields)
-    for decode in decoders:
+    for decode in (
+        lambda body: bodies.submit_command(body, 0),
+        work_bodies.lease_command,
+        key_bodies.rotate_key_fields,
+    ):
         with contextlib.suppress(InvalidRequest):
             decode(data)
 
