@@ -34,7 +34,7 @@ class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
     """All settings of a queue: what is left out is without limit, or as the server's settings say."""
 
     rate_limit: RateLimitBody | None = None
-    backoff: bodies.BackoffBody | None = None  # type: ignore[assignment]  # the same members, checked
+    backoff: bodies.BackoffBody | None = None
     retention: RetentionBody | None = None
 
 

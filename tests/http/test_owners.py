@@ -85,7 +85,8 @@ async def test_another_owners_job_answers_as_an_absent_one(world: World, state: 
         await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
     assert (await world.show(job_id))["state"] == state
 
-    await world.make_key("stranger", "client", "stranger-owner", scopes=("jobs:read", "jobs:submit", "jobs:ack"))
+    scopes = ("jobs:read", "jobs:submit", "jobs:ack")
+    await world.make_key("stranger", "client", "stranger-owner", grants=Grants(scopes=scopes))
     same_id = (("X-Request-Id", "same"),)
     before = await world.show(job_id)
     for method, path, body in JOBS:
