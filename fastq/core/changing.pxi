@@ -254,7 +254,8 @@ cdef int gather_over(Core core, int state, uint64_t count_max, uint64_t bytes_ma
 
 # --- documents, queues ------------------------------------------------------------------------------------------------
 
-cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes body, bytes key, uint16_t flags) except -1:
+cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes body, bytes key,
+                         uint16_t flags) except -1:
     cdef Place place
     cdef uint32_t n = RECORD_HEAD_BYTES + 10 + len(name) + len(body)
     cdef char* p

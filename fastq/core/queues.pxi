@@ -84,7 +84,8 @@ cdef uint32_t queue_of(Core core, bytes name) except NONE:
         core.queue_names.append(None)
     memset(&core.all_queues[at], 0, sizeof(Queue))
     core.all_queues[at].default_group = NONE
-    core.all_queues[at].retention_acked_ms = core.all_queues[at].retention_dead_ms = core.all_queues[at].finished_max = -1
+    core.all_queues[at].retention_acked_ms = core.all_queues[at].retention_dead_ms = -1
+    core.all_queues[at].finished_max = -1
     for i in range(STATES):
         core.all_queues[at].finished[i].oldest = core.all_queues[at].finished[i].newest = NONE
         core.all_queues[at].finished[i].last_added = NONE
