@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
 
+from bench.load import Server, pinned
 from fastq._core import Core, Tail
 from fastq.log.local import LocalLog
 
@@ -34,7 +33,6 @@ function done(summary, latency, requests)
     latency:percentile(50), latency:percentile(99), latency.max))
 end
 """
-TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
 def sync_us(directory: Path, n: int = 200) -> float:
@@ -54,39 +52,6 @@ def sync_us(directory: Path, n: int = 200) -> float:
     return statistics.median(times) * 1e6
 
 
-def cpu_s(pid: int) -> float:
-    """User and system time of all the process's threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_S
-
-
-def rss_mb(pid: int) -> float:
-    text = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", text)
-    assert found is not None
-    return int(found[1]) / 1024
-
-
-def start(directory: Path, core: str) -> tuple[subprocess.Popen[str], str, str]:
-    """The server, its URL, and the client key that it made."""
-    environ = {**os.environ, "WAL_DIR": str(directory), "PORT": "0"}
-    command = ["taskset", "-c", core] if core else []
-    server = subprocess.Popen(
-        [*command, sys.executable, "-m", "fastq", "serve"], env=environ, stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    said = ""
-    while "curl " not in said:
-        line = server.stdout.readline()
-        if not line:
-            raise SystemExit(f"the server did not start:\n{said}")
-        said += line
-    url = re.search(r"serves at (\S+)", said)
-    key = re.search(r"client key: (\S+)", said)
-    assert url is not None and key is not None
-    return server, url[1], key[1]
-
-
 def batch_size(directory: Path) -> float:
     """Records a frame held on average in a log that nobody uses any more."""
     log = LocalLog(directory)
@@ -97,9 +62,8 @@ def batch_size(directory: Path) -> float:
 
 def load(url: str, script: Path, connections: int, seconds: int, core: str) -> list[int]:
     """wrk's figures: answers, microseconds, errors, and latency p50, p99 and maximum in microseconds."""
-    command = ["taskset", "-c", core] if core else []
     out = subprocess.run(
-        [*command, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, f"{url}/jobs"],
+        [*pinned(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, f"{url}/jobs"],
         capture_output=True,
         text=True,
         check=True,
@@ -121,15 +85,13 @@ def main(seconds: int, connections: str, pin: bool) -> None:
         print("|---|---|---|---|---|---|---|---|---|")
         for step in connections.split(","):
             directory = Path(scratch, step)
-            server, url, key = start(directory, "0" if pin else "")
-            script = Path(scratch, "submit.lua")
-            script.write_text(LUA.format(key=key, payload="x" * 100))
-            cpu = cpu_s(server.pid)
-            answers, duration_us, errors, p50, p99, slowest = load(url, script, int(step), seconds, "1" if pin else "")
-            used_s = (cpu_s(server.pid) - cpu) / answers * 10_000
-            rss = rss_mb(server.pid)
-            server.send_signal(signal.SIGTERM)
-            server.wait()
+            with Server(directory, core="0" if pin else "") as server:
+                url, script = f"http://127.0.0.1:{server.port}", Path(scratch, "submit.lua")
+                script.write_text(LUA.format(key=server.keys["client"], payload="x" * 100))
+                cpu = server.cpu_s()
+                figures = load(url, script, int(step), seconds, "1" if pin else "")
+                answers, duration_us, errors, p50, p99, slowest = figures
+                used_s, rss = (server.cpu_s() - cpu) / answers * 10_000, server.rss_bytes() / 1e6
             print(
                 f"| {step} | {answers / duration_us * 1e6:,.0f} | {p50 / 1000:.2f} | {p99 / 1000:.2f} "
                 f"| {slowest / 1000:.1f} | {errors} | {used_s:.2f} | {batch_size(directory):.1f} | {rss:.0f} |",

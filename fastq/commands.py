@@ -44,6 +44,9 @@ PAGE_JOBS_MAX = 1000
 PAGE_JOBS = 100  # if the request does not say
 PAGE_EXAMINED_MAX = 10_000
 SEARCH_BYTES_MAX = 200
+KEY_QUEUES_MAX = 100  # that a key may be bound to
+KEY_RATE_MAX = 1_000_000  # requests a second
+OVERLAP_MS_DEFAULT, OVERLAP_MS_MAX = 3_600_000, 30 * 24 * 3_600_000  # of two secrets of one key
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,52 @@ class QueueForbidden(ApiError):
         super().__init__(f"queues: this key may not lease from '{queue}'")
 
 
+class TooManyFailures(ApiError):
+    """Too many requests from this address came with a wrong key. Keys that are in use go on working from there."""
+
+    status = 429
+    code = "too_many_failures"
+
+    def __init__(self, wait_us: int) -> None:
+        super().__init__("too many requests from this address came without a valid key")
+        self.wait_us = wait_us
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": _whole_seconds(self.wait_us)}
+
+
+class RateLimited(ApiError):
+    """The key made more requests a second than it may. Nothing was changed."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, per_second: int, wait_us: int) -> None:
+        super().__init__(f"this key may make {per_second} requests a second")
+        self.wait_us = wait_us
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": _whole_seconds(self.wait_us)}
+
+
+class KeyStoreUnavailable(ApiError):
+    """The key store does not answer, or is not the one that it was. Nothing was changed. `detail` is for our log."""
+
+    status = 503
+    code = "key_store_unavailable"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("the key store cannot be relied on at the moment: only keys that were used lately work")
+        self.detail = detail
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "2"}
+
+
+def _whole_seconds(wait_us: int) -> str:
+    return str(max(1, -(-wait_us // 1_000_000)))
+
+
 # --- while a job changes ----------------------------------------------------------------------------------------------
 
 
@@ -254,6 +300,16 @@ class NotKeyOwner(ApiError):
 
     def __init__(self) -> None:
         super().__init__("access denied: not the owner")
+
+
+class KeyIsRevoked(ApiError):
+    """A revoked key gets no new secret."""
+
+    status = 409
+    code = "key_revoked"
+
+    def __init__(self) -> None:
+        super().__init__("the key is revoked: make a new one")
 
 
 # --- while a queue or a schedule changes ------------------------------------------------------------------------------

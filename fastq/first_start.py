@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastq.errors import BadSetting
-from fastq.keys import LogKeyStore
+from fastq.keys import KeyStore
+from fastq.keys.records import new_secret
 from fastq.settings import Settings
 
 logger = logging.getLogger("fastq.first_start")
@@ -32,15 +33,15 @@ class FirstKeys:
     client_secret: str | None = None
 
 
-async def make_first_keys(settings: Settings, keys: LogKeyStore, jobs: int, now_us: int) -> FirstKeys:
-    """Make keys if the log is fresh: no key in it and no job.
+async def make_first_keys(settings: Settings, keys: KeyStore, jobs: int, now_us: int) -> FirstKeys:
+    """Make keys if store and log are fresh: there never was a key, and there is no job.
 
     Args:
         jobs: how many the log holds.
     Raises:
         BadSetting: ADMIN_KEY_FILE holds no key.
     """
-    if len(keys) or jobs:
+    if not keys.is_unused or jobs:
         return FirstKeys()
     if settings.seed_dev_keys:
         if settings.admin_key_file is not None:
@@ -51,13 +52,13 @@ async def make_first_keys(settings: Settings, keys: LogKeyStore, jobs: int, now_
     if path is None:
         path = settings.directory.absolute() / ADMIN_KEY_NAME
         if not path.exists():  # it does if the server died between making the file and storing its key
-            _make_key_file(path, keys.new_secret("admin"))
+            _make_key_file(path, new_secret("admin"))
         lines = (f"The first admin key is in {path}: keep it, then remove the file",)
     await keys.adopt(_read_key_file(path), "First Admin", "admin", "admin", now_us)
     return FirstKeys(lines)
 
 
-async def _development_keys(keys: LogKeyStore, now_us: int) -> FirstKeys:
+async def _development_keys(keys: KeyStore, now_us: int) -> FirstKeys:
     """All three in one turn of the loop, so in one batch of the log: there are three or none."""
     made = await asyncio.gather(
         *(keys.create(name, owner_id, key_type, now_us) for key_type, name, owner_id in DEVELOPMENT_KEYS)

@@ -31,7 +31,8 @@ from fastq.first_start import FirstKeys, make_first_keys
 from fastq.http.app import HttpOptions, create_app
 from fastq.http.protocol import Protocol
 from fastq.http.schedules import read_job
-from fastq.keys import LogKeyStore
+from fastq.keys import KeyStore
+from fastq.keys.opening import opened_keys
 from fastq.log import Opened
 from fastq.log.local import LocalLog
 from fastq.logs import configure_logs
@@ -164,19 +165,27 @@ async def _serve(settings: Settings, listener: socket.socket, engine: Engine, op
     queues.configure(clock.now_us())
     await engine.start(clock, _die)
     try:
-        await _answer_requests(settings, listener, engine, queues, audit, recovered, stop)
+        async with opened_keys(settings.redis_url, settings.redis_grace_ms, AuditedDocuments(engine, audit)) as keys:
+            first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
+            await keys.claim()
+            await _answer_requests(settings, listener, engine, queues, audit, keys, first, recovered, stop)
     finally:
         await engine.stop()
     logger.info("stopped")
 
 
 async def _answer_requests(
-    settings: Settings, listener: socket.socket, engine: Engine, queues: Queues, audit: Audit, recovered: list[str],
+    settings: Settings,
+    listener: socket.socket,
+    engine: Engine,
+    queues: Queues,
+    audit: Audit,
+    keys: KeyStore,
+    first: FirstKeys,
+    recovered: list[str],
     stop: asyncio.Event,
-) -> None:  # fmt: skip
+) -> None:
     """All there is between an engine that has started and one that is to stop."""
-    keys = LogKeyStore(AuditedDocuments(engine, audit))
-    first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
     schedules = Schedules(engine, audit, read_job)
     options = HttpOptions(keys, queues, schedules, audit, secrets.token_hex(4))
     app = create_app(engine, Authenticator(keys, engine.now_us), options)
@@ -243,7 +252,7 @@ async def _drain(engine: Engine, server: HttpServer) -> None:
     loop.call_later(FINISH_S, server.hang_up)
 
 
-async def _save_used(keys: LogKeyStore) -> None:
+async def _save_used(keys: KeyStore) -> None:
     while True:
         await asyncio.sleep(SAVE_USED_S)
         with contextlib.suppress(ApiError):  # not now: the next time

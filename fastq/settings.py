@@ -38,6 +38,8 @@ class Settings:
     log_format: str
     seed_dev_keys: bool
     admin_key_file: Path | None
+    redis_url: str | None
+    redis_grace_ms: int
     owner_isolation: bool
     lease_ms: int
     lease_check_ms: int
@@ -200,9 +202,15 @@ def _readable_file(text: str) -> Path:
 
 
 def _redis_url(text: str) -> str:
-    url = urlsplit(text if "://" in text else f"redis://{text}")
-    if url.scheme not in ("redis", "rediss") or not url.hostname or url.port == 0:
-        raise ValueError("host:port, redis://… or rediss://…")
+    text = text if "://" in text else f"redis://{text}"
+    allowed = "host:port, redis://… or rediss://…"
+    try:
+        url = urlsplit(text)
+        is_good = url.scheme in ("redis", "rediss") and bool(url.hostname) and url.port != 0
+    except ValueError:  # it may tell what was given
+        raise ValueError(allowed) from None
+    if not is_good:
+        raise ValueError(allowed)
     return text
 
 
@@ -223,6 +231,10 @@ SETTINGS: tuple[Setting, ...] = (
             "whether a first start makes three development keys and prints them"),
     Setting("ADMIN_KEY_FILE", "admin_key_file", "", _readable_file,
             "holds the first admin key; read at a first start if SEED_DEV_KEYS is false"),
+    Setting("REDIS_URL", "redis_url", "", _redis_url,
+            "keep keys there, not in the log: host:port, redis://… or rediss://…"),
+    Setting("REDIS_OUTAGE_GRACE", "redis_grace_ms", "5m", _duration_ms(1_000, 24 * 3_600_000),
+            "how long keys that were in use go on working while Redis does not"),
     Setting("OWNER_ISOLATION", "owner_isolation", "true", _boolean, "whether a client key sees its owner's jobs only"),
     Setting("LEASE_DURATION", "lease_ms", "30s", _duration_ms(1_000, 12 * 3_600_000),
             "how long a worker has a job, if it does not say"),
@@ -253,10 +265,7 @@ SETTINGS: tuple[Setting, ...] = (
 )  # fmt: skip
 
 # Known and checked, but a value would promise what this version does not do. A line leaves when its feature comes.
-NOT_SUPPORTED: tuple[tuple[str, Parse], ...] = (
-    ("REDIS_URL", _redis_url),
-    ("IDEMPOTENCY_WINDOW", _duration_ms(60_000, _YEAR_MS)),
-)
+NOT_SUPPORTED: tuple[tuple[str, Parse], ...] = (("IDEMPOTENCY_WINDOW", _duration_ms(60_000, _YEAR_MS)),)
 _NOT_SHOWN = frozenset({"REDIS_URL"})  # it may hold a password
 
 

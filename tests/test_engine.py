@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from fastq.commands import Ack, Lease, Submit
-from fastq.engine import Engine, EngineOptions
+from fastq.engine import EngineOptions
 from fastq.errors import (
     BodyTooLarge,
     CoreFailed,

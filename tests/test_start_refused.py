@@ -23,7 +23,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "eighty"), ("LEASE_DURATION", "1ms"), ("WAL_ALIGN", "3"), ("REDIS_URL", "redis:6379"), ("HOST", "a:b:")],
+    [("PORT", "eighty"), ("LEASE_DURATION", "1ms"), ("WAL_ALIGN", "3"), ("REDIS_URL", "http://r"), ("HOST", "a:b:")],
 )
 def test_a_wrong_setting_stops_the_start(directory: Path, name: str, value: str) -> None:
     ended = run_to_its_end(directory, **{name: value})

@@ -15,7 +15,7 @@ import orjson
 
 from fastq._core import describe_records, job_number
 from fastq.errors import DirectoryFailed, LogDamaged, StartError
-from fastq.keys import KEY_DOCUMENT
+from fastq.keys.records import KEY_DOCUMENT
 from fastq.log.check import DAMAGED, TORN, Report, check_log, first_head
 from fastq.log.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
 from fastq.log.repair import Plan, carry_out, plan

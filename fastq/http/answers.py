@@ -131,7 +131,7 @@ class TransactionDone(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class KeyShown(msgspec.Struct, forbid_unknown_fields=True):
-    """A key. `key` is its secret in the answer that made it, and masked in every other."""
+    """A key. `key` is its secret in the answer that made or rotated it, and masked in every other."""
 
     key: str
     key_id: str
@@ -142,6 +142,9 @@ class KeyShown(msgspec.Struct, forbid_unknown_fields=True):
     created_at: Time
     last_used_at: Time
     revoked_at: Time | msgspec.UnsetType = msgspec.UNSET
+    expires_at: Time | msgspec.UnsetType = msgspec.UNSET
+    queues: list[str] | msgspec.UnsetType = msgspec.UNSET
+    rate_limit: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyRevoked(msgspec.Struct, forbid_unknown_fields=True):
@@ -277,7 +280,7 @@ def _leased(job: LeasedJob, payload_as_string: bool) -> dict[str, Any]:
 
 
 def _key(record: KeyRecord, key: str) -> dict[str, Any]:
-    answer = {
+    answer: dict[str, Any] = {
         "key": key,
         "key_id": record.key_id,
         "name": record.name,
@@ -289,10 +292,16 @@ def _key(record: KeyRecord, key: str) -> dict[str, Any]:
     }
     if record.revoked_us is not None:
         answer["revoked_at"] = time_of(record.revoked_us)
+    if record.expires_us is not None:
+        answer["expires_at"] = time_of(record.expires_us)
+    if record.queues is not None:
+        answer["queues"] = sorted(record.queues)
+    if record.rate_limit is not None:
+        answer["rate_limit"] = record.rate_limit
     return answer
 
 
-def key_created(secret: str, record: KeyRecord) -> bytes:
+def key_with_secret(secret: str, record: KeyRecord) -> bytes:
     return encode(_key(record, secret))
 
 

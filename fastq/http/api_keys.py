@@ -1,4 +1,4 @@
-"""API keys: make, list, revoke."""
+"""API keys: make, list, revoke, rotate."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from falcon.asgi import Request, Response
 
 from fastq.audit import Audit
 from fastq.engine import Engine
-from fastq.http import answers, bodies, decoding
+from fastq.http import answers, bodies, decoding, key_bodies
 from fastq.http.errors import JSON
 from fastq.http.routes import ADMIN, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
-from fastq.keys import KeyStore
+from fastq.keys import KeyRecord, KeyStore
+
+NO_KEY = Answer(404, "no such key", answers.Failure)
 
 
 class ApiKeys:
-    """The responders of /keys and /admin/keys. A secret is in one answer only: the one that makes its key."""
+    """The responders of /keys and /admin/keys. A secret is in one answer only: the one that makes it."""
 
     def __init__(self, engine: Engine, keys: KeyStore, audit: Audit) -> None:
         self._engine = engine
@@ -21,18 +23,32 @@ class ApiKeys:
         self._audit = audit
 
     async def create(self, req: Request, resp: Response) -> None:
-        fields = bodies.create_key_fields(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
+        body = await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX)
+        now_us = self._engine.now_us()
+        fields, grants = key_bodies.create_key_fields(body, now_us)
         who = req.context.principal
         details = {"name": fields.name, "owner_id": fields.owner_id, "type": fields.type}
         async with self._audit.saying(who, "key.create", **details) as said:
             secret, record = await self._keys.create(
-                fields.name, fields.owner_id, fields.type, self._engine.now_us(), who.key_id
+                fields.name, fields.owner_id, fields.type, now_us, who.key_id, grants=grants
             )
             said.target = record.key_id
         resp.status = 201
+        self._show_secret(resp, secret, record)
+
+    async def rotate(self, req: Request, resp: Response, key_id: str) -> None:
+        fields = key_bodies.rotate_key_fields(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
+        who = req.context.principal
+        async with self._audit.saying(who, "key.rotate", overlap_ms=fields.overlap_ms) as said:
+            said.target = key_id
+            secret, record = await self._keys.rotate(key_id, who, fields.overlap_ms)
+        self._show_secret(resp, secret, record)
+
+    @staticmethod
+    def _show_secret(resp: Response, secret: str, record: KeyRecord) -> None:
         resp.content_type = JSON
         resp.set_header("Cache-Control", "no-store")
-        resp.data = answers.key_created(secret, record)
+        resp.data = answers.key_with_secret(secret, record)
 
     async def list_all(self, _req: Request, resp: Response) -> None:
         resp.content_type = JSON
@@ -52,6 +68,9 @@ class ApiKeys:
         resp.data = answers.key_revoked(record)
 
     def routes(self) -> list[Route]:
+        return [*self._changes(), *self._lists()]
+
+    def _changes(self) -> list[Route]:
         return [
             Route(
                 "POST",
@@ -65,23 +84,24 @@ class ApiKeys:
                     *TOO_MUCH,
                     DISK_FULL,
                 ),
-                bodies.CreateKeyBody,
+                key_bodies.CreateKeyBody,
             ),
             Route(
-                "GET",
-                "/admin/keys",
+                "POST",
+                "/admin/keys/{key_id}/rotate",
                 ADMIN,
-                self.list_all,
-                "List all keys",
-                (Answer(200, "the oldest first, revoked ones included", list[answers.KeyShown]),),
-            ),
-            Route(
-                "GET",
-                "/keys",
-                "keys:read",
-                self.list_own,
-                "List the keys of the caller's owner",
-                (Answer(200, "the oldest first, revoked ones included", list[answers.KeyShown]),),
+                self.rotate,
+                "Give a key a new secret, beside which the one that it had works for a while",
+                (
+                    Answer(200, "the key, its new secret shown this once", answers.KeyShown),
+                    NO_KEY,
+                    Answer(409, "the key is revoked", answers.Failure),
+                    *WITH_BODY,
+                    *TOO_MUCH,
+                    DISK_FULL,
+                ),
+                key_bodies.RotateKeyBody,
+                body_optional=True,
             ),
             Route(
                 "DELETE",
@@ -91,9 +111,16 @@ class ApiKeys:
                 "Revoke a key, named by its key_id or its secret",
                 (
                     Answer(200, "the key is revoked, now or before", answers.KeyRevoked),
-                    Answer(404, "no such key", answers.Failure),
+                    NO_KEY,
                     *TOO_MUCH,
                     DISK_FULL,
                 ),
             ),
+        ]
+
+    def _lists(self) -> list[Route]:
+        listed = (Answer(200, "the oldest first, revoked ones included", list[answers.KeyShown]),)
+        return [
+            Route("GET", "/admin/keys", ADMIN, self.list_all, "List all keys", listed),
+            Route("GET", "/keys", "keys:read", self.list_own, "List the keys of the caller's owner", listed),
         ]

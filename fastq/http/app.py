@@ -83,7 +83,7 @@ class Gate:
     async def process_request(self, req: Request, _resp: Response) -> None:
         req.context.request_id = self._ids.choose(req.get_header("X-Request-Id"))
         if req.path not in self._open_paths:
-            req.context.principal = await self._auth.principal(req.get_header("Authorization"))
+            req.context.principal = await self._auth.principal(req.get_header("Authorization"), req.remote_addr)
 
     async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
         resp.set_header("X-Request-Id", req.context.request_id)

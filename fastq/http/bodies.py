@@ -16,11 +16,9 @@ from fastq.commands import (
     BATCH_JOBS_MAX,
     DEFAULT_QUEUE,
     KEY_BYTES_MAX,
-    KEY_NAME_BYTES_MAX,
     LEASE_MS_MAX,
     LEASE_MS_MIN,
     MAX_RETRIES_MAX,
-    OWNER_ID_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
@@ -30,10 +28,9 @@ from fastq.commands import (
     JobOptions,
     Submit,
 )
-from fastq.errors import InvalidRequest, shown
+from fastq.errors import InvalidRequest
 from fastq.http._scan import numbers_fit
 from fastq.http.decoding import DEPTH_MAX, QUEUE_PATTERN, at_most, decode, queue_name, time_us
-from fastq.keys import KEY_TYPES
 
 ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
 BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
@@ -102,28 +99,6 @@ class SubmitManyBody(msgspec.Struct, forbid_unknown_fields=True):
     ]
 
 
-class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A key to make."""
-
-    name: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description=f"At most {KEY_NAME_BYTES_MAX} bytes of UTF-8.",
-            extra_json_schema={"maxLength": KEY_NAME_BYTES_MAX},
-        ),
-    ]
-    owner_id: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description=f"At most {OWNER_ID_BYTES_MAX} bytes of UTF-8.",
-            extra_json_schema={"maxLength": OWNER_ID_BYTES_MAX},
-        ),
-    ]
-    type: Annotated[str, Meta(min_length=1, extra_json_schema={"enum": list(KEY_TYPES)})]
-
-
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -131,7 +106,6 @@ T = TypeVar("T", bound=msgspec.Struct)
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
 _SUBMIT_MANY = msgspec.json.Decoder(SubmitManyBody)
 _RAW_JOBS = msgspec.json.Decoder(msgspec.defstruct("RawJobs", [("jobs", list[msgspec.Raw])]))
-_CREATE_KEY = msgspec.json.Decoder(CreateKeyBody)
 
 
 def submit_command(body: bytes, now_us: int, idempotency_key: str = "", traceparent: str = "") -> Submit:
@@ -284,17 +258,6 @@ def members(
             except InvalidRequest as error:
                 raise InvalidRequest(f"{name}[{i}]: {error}") from None
         raise
-
-
-def create_key_fields(body: bytes) -> CreateKeyBody:
-    """Raises InvalidRequest."""
-    fields = decode(body, _CREATE_KEY)
-    at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
-    at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
-    if fields.type not in KEY_TYPES:
-        given = msgspec.json.encode(shown(fields.type)).decode()
-        raise InvalidRequest(f"invalid key type: {given} (must be 'client', 'worker', or 'admin')")
-    return fields
 
 
 def ahead_us(text: str, field: str, now_us: int) -> int:

@@ -21,6 +21,8 @@ Times are RFC 3339 in UTC. Unknown members of a body are refused. The last of tw
 _KEYED = (
     Answer(401, "no key, or one that is unknown or revoked", Failure),
     Answer(403, "the key may not do this", Failure),
+    Answer(429, "the key made more requests a second than it may, or too many came without a valid key", Failure),
+    Answer(503, "the key store does not answer, and the key was not in use lately", Failure),
 )
 _ANY = (
     Answer(400, "the request cannot be read", Failure),

@@ -34,7 +34,7 @@ CLOCK_CALLS = {
 }  # fmt: skip
 CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.time|time_ns|monotonic|time\(NULL)\b")
 
-RANDOM_HOMES = {"fastq/engine.py", "fastq/keys.py", "fastq/log/local.py", "fastq/server.py"}
+RANDOM_HOMES = {"fastq/engine.py", "fastq/keys/records.py", "fastq/log/local.py", "fastq/server.py"}
 RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
 RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")

@@ -25,7 +25,7 @@ from fastq.commands import (
     WORKER_ID_BYTES_MAX,
 )
 from fastq.errors import InvalidRequest
-from fastq.http import bodies
+from fastq.http import bodies, key_bodies
 from fastq.http._scan import numbers_fit, scan
 from tests.http.world import World
 
@@ -374,7 +374,7 @@ def test_scan_takes_any_bytes(data: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_decoding_refuses_and_never_fails(data: bytes) -> None:
-    for decode in (lambda body: bodies.submit_command(body, 0), bodies.lease_command, bodies.create_key_fields):
+    for decode in (lambda body: bodies.submit_command(body, 0), bodies.lease_command, key_bodies.rotate_key_fields):
         with contextlib.suppress(InvalidRequest):
             decode(data)
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastq import commands
 from fastq.http import bodies
-from fastq.http.routes import ADMIN, OPEN
+from fastq.http.routes import ADMIN, OPEN, SCOPES
 from tests.http.world import World
 
 
@@ -92,6 +92,11 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("CreateKeyBody", "name"): {"minLength": 1, "maxLength": commands.KEY_NAME_BYTES_MAX},
     ("CreateKeyBody", "owner_id"): {"minLength": 1, "maxLength": commands.OWNER_ID_BYTES_MAX},
     ("CreateKeyBody", "type"): {"enum": ["client", "worker", "admin"]},
+    ("CreateKeyBody", "scopes"): {"minItems": 1, "maxItems": len(SCOPES)},
+    ("CreateKeyBody", "queues"): {"minItems": 1, "maxItems": commands.KEY_QUEUES_MAX},
+    ("CreateKeyBody", "rate_limit"): {"minimum": 1, "maximum": commands.KEY_RATE_MAX},
+    ("CreateKeyBody", "expires_at"): {"format": "date-time"},
+    ("RotateKeyBody", "overlap_ms"): {"minimum": 0, "maximum": commands.OVERLAP_MS_MAX},
 }
 
 
@@ -124,4 +129,5 @@ async def test_it_says_which_bodies_may_be_left_out(document: dict[str, Any]) ->
         "/jobs/{job_id}/ack": False,
         "/jobs/{job_id}/extend": True,
         "/admin/keys": True,
+        "/admin/keys/{key_id}/rotate": False,
     }

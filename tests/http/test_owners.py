@@ -20,6 +20,7 @@ async def test_every_route_with_an_id_is_looked_at_here(world: World) -> None:
         ("POST", "/jobs/{job_id}/ack"),
         ("POST", "/jobs/{job_id}/extend"),
         ("DELETE", "/keys/{key}"),
+        ("POST", "/admin/keys/{key_id}/rotate"),  # for admins only, who see everything
     } | QUEUES | {(method, path) for method, path, _ in SCHEDULES}
 
 

@@ -19,7 +19,8 @@ from fastq.engine import Engine, EngineOptions
 from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http.protocol import Protocol
 from fastq.http.schedules import read_job
-from fastq.keys import LogKeyStore
+from fastq.keys import Grants, LogKeyStore
+from fastq.keys.records import PLAIN
 from fastq.log.memory import MemoryLog
 from fastq.queues import Queues
 from fastq.schedules import Schedules
@@ -55,10 +56,13 @@ class World:
         self._wires: list[Wire] = []
 
     async def make_key(
-        self, name: str, kind: str, owner_id: str | None = None, scopes: tuple[str, ...] | None = None
-    ) -> str:
+        self, name: str, kind: str, owner_id: str | None = None, scopes: tuple[str, ...] | None = None,
+        grants: Grants = PLAIN,
+    ) -> str:  # fmt: skip
         """A key under `name` in `secrets`; its secret. `scopes` None: its type's."""
-        secret, record = await self.keys.create(name, owner_id or f"{name}-owner", kind, self.engine.now_us())
+        secret, record = await self.keys.create(
+            name, owner_id or f"{name}-owner", kind, self.engine.now_us(), grants=grants
+        )
         if scopes is not None:
             self.keys._keys[record.key_id] = msgspec.structs.replace(self.keys._keys[record.key_id], scopes=scopes)
         self.secrets[name], self.key_ids[name] = secret, record.key_id

@@ -6,49 +6,12 @@ import re
 import msgspec
 import pytest
 
-from fastq.commands import Principal
-from fastq.errors import DiskFull, KeyNotFound, NotKeyOwner
-from fastq.keys import DEFAULT_SCOPES, KEY_DOCUMENT, USED_EVERY_US, LogKeyStore
+from fastq.errors import DiskFull, KeyIsRevoked, KeyNotFound, NotKeyOwner
+from fastq.keys import DEFAULT_SCOPES, LogKeyStore
+from fastq.keys.records import KEY_DOCUMENT, STORE_DOCUMENT, USED_EVERY_US, Grants
+from tests.keys.kept import ADMIN, OTHER, Kept
 
-ADMIN = Principal("admin_id", "root", "admin", frozenset())
-OTHER = Principal("client_id", "other", "client", frozenset())
 MINUTE_US = 60_000_000
-
-
-class Kept:
-    """Documents in a dict: what `put_document` got is what the next start finds."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-        self.puts = 0
-        self.time_us = 1_000_000
-        self.refuses: Exception | None = None
-        self.syncs = asyncio.Event()
-        self.syncs.set()
-
-    def documents(self, kind: int) -> dict[str, bytes]:
-        assert kind == KEY_DOCUMENT
-        return dict(self.kept)
-
-    async def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
-        assert kind == KEY_DOCUMENT
-        if self.refuses is not None:
-            raise self.refuses
-        self.puts += 1
-        self.kept[name] = body
-        await self.syncs.wait()
-
-    async def settled(self) -> None:
-        await self.syncs.wait()
-
-    def now_us(self) -> int:
-        self.time_us += 1
-        return self.time_us
-
-
-@pytest.fixture
-def kept() -> Kept:
-    return Kept()
 
 
 @pytest.fixture
@@ -84,7 +47,7 @@ async def test_no_two_keys_are_alike(keys: LogKeyStore) -> None:
 
 async def test_the_secret_is_kept_nowhere(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 1)
-    body = kept.kept[record.key_id]
+    body = kept.kept[KEY_DOCUMENT, record.key_id]
     tail = secret.removeprefix("client_")
     assert tail.encode() not in body
     assert tail not in repr(vars(keys)) + repr(record) + repr(record.principal())
@@ -106,8 +69,8 @@ async def test_another_start_knows_them(kept: Kept, keys: LogKeyStore) -> None:
 
 async def test_members_of_a_later_version_do_not_stop_a_start(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 1)
-    document = msgspec.json.decode(kept.kept[record.key_id]) | {"queues": ["a"]}
-    kept.kept[record.key_id] = msgspec.json.encode(document)
+    document = msgspec.json.decode(kept.kept[KEY_DOCUMENT, record.key_id]) | {"colour": ["a"]}
+    kept.kept[KEY_DOCUMENT, record.key_id] = msgspec.json.encode(document)
     assert await LogKeyStore(kept).find(secret) == record
 
 
@@ -175,7 +138,7 @@ async def test_nothing_is_shown_before_it_is_durable(kept: Kept, keys: LogKeySto
     """A revocation under way refuses its key at once, but nobody is told so before a crash could no longer undo it."""
     secret, _ = await keys.create("n", "o", "client", 1)
     told: list[str] = []
-    keys.watch(lambda: told.append("changed"))
+    keys.watch(lambda _key_ids: told.append("changed"))
     kept.syncs.clear()
     waiting = [
         asyncio.create_task(keys.revoke(secret, ADMIN)),
@@ -222,3 +185,74 @@ async def test_at_a_stop_every_use_is_written(kept: Kept, keys: LogKeyStore) -> 
     found = await LogKeyStore(kept).find(secret)
     assert found is not None
     assert (found.last_used_us, found.revoked_us) == (5, 1_000_001)
+
+
+# --- what a key may do ------------------------------------------------------------------------------------------------
+
+GRANTS = Grants(scopes=("jobs:lease",), queues=frozenset({"a", "b"}), rate_limit=5, expires_us=99)
+
+
+async def test_grants(kept: Kept, keys: LogKeyStore) -> None:
+    secret, record = await keys.create("n", "o", "worker", 1, grants=GRANTS)
+    assert (record.scopes, record.queues, record.rate_limit, record.expires_us) == (
+        ("jobs:lease",), frozenset({"a", "b"}), 5, 99,
+    )  # fmt: skip
+    assert record.principal().queues == {"a", "b"}
+    assert await LogKeyStore(kept).find(secret) == record
+
+
+async def test_rotation(kept: Kept, keys: LogKeyStore) -> None:
+    first, record = await keys.create("n", "o", "client", 1)
+    told: list[object] = []
+    keys.watch(told.append)
+    second, rotated = await keys.rotate(record.key_id, ADMIN, overlap_ms=10)
+    end_us = kept.time_us + 10_000
+    assert told == [(record.key_id,)]
+    assert rotated == msgspec.structs.replace(record, masked=f"client_****{second[-4:]}")
+    for store in (keys, LogKeyStore(kept)):
+        assert await store.find(second) == rotated
+        assert await store.find(first) == msgspec.structs.replace(rotated, expires_us=end_us)
+    third, _ = await keys.rotate(record.key_id, record.principal(), overlap_ms=10)
+    for store in (keys, LogKeyStore(kept)):
+        assert await store.find(first) is None, "two secrets live, not three"
+        assert await store.find(third) is not None
+        assert (await store.find(second)).expires_us == kept.time_us + 10_000  # type: ignore[union-attr]
+
+
+async def test_rotation_does_not_lengthen_a_keys_life(keys: LogKeyStore) -> None:
+    secret, record = await keys.create("n", "o", "client", 1, grants=Grants(expires_us=2))
+    await keys.rotate(record.key_id, ADMIN, overlap_ms=10)
+    assert (await keys.find(secret)).expires_us == 2  # type: ignore[union-attr]
+
+
+async def test_who_may_rotate(keys: LogKeyStore) -> None:
+    _, record = await keys.create("n", "o", "client", 1)
+    with pytest.raises(NotKeyOwner):
+        await keys.rotate(record.key_id, OTHER, 0)
+    with pytest.raises(KeyNotFound):
+        await keys.rotate("client_unknown", ADMIN, 0)
+    await keys.revoke(record.key_id, ADMIN)
+    with pytest.raises(KeyIsRevoked):
+        await keys.rotate(record.key_id, ADMIN, 0)
+
+
+async def test_a_refused_rotation_did_not_happen(kept: Kept, keys: LogKeyStore) -> None:
+    secret, record = await keys.create("n", "o", "client", 1)
+    kept.refuses = DiskFull("no space")
+    with pytest.raises(DiskFull):
+        await keys.rotate(record.key_id, ADMIN, 0)
+    assert await keys.find(secret) == record
+
+
+async def test_a_revocation_ends_both_secrets(keys: LogKeyStore) -> None:
+    first, record = await keys.create("n", "o", "client", 1)
+    second, _ = await keys.rotate(record.key_id, ADMIN, 60_000)
+    await keys.revoke(first, ADMIN)
+    for secret in (first, second):
+        assert (await keys.find(secret)).revoked_us is not None  # type: ignore[union-attr]
+
+
+async def test_a_directory_whose_keys_are_elsewhere_is_used(kept: Kept, keys: LogKeyStore) -> None:
+    assert keys.is_unused
+    kept.kept[STORE_DOCUMENT, "redis"] = b"id"
+    assert not keys.is_unused
