@@ -171,7 +171,7 @@ cdef struct Queue:          # there while it has jobs or settings
     int64_t retention_acked_ms
     int64_t retention_dead_ms
     int64_t finished_max
-    # rate: a bucket of rate_per_us * rate_n credits; one microsecond brings rate_n, one lease costs rate_per_us
+    # rate: a bucket of rate_per_us * rate_n credits: one microsecond brings rate_n, one lease costs rate_per_us
     int64_t rate_n
     int64_t rate_per_us
     int64_t credit

@@ -23,7 +23,7 @@ cdef class SubmitOptions:
     cdef uint64_t body_digest
     cdef readonly uint32_t record_bytes
 
-    def __init__(self, *, str group="", uint32_t lease_ms=0, tuple backoff=None, int64_t expires_us=0,
+    def __init__(self, str group="", *, uint32_t lease_ms=0, tuple backoff=None, int64_t expires_us=0,
                  str unique_key="", bint replace=False, tags=(), str traceparent="", str idempotency_key="",
                  uint64_t body_digest=0):
         self.group = group.encode()
@@ -447,23 +447,13 @@ cdef int64_t backoff_us(Core core, Job* job, double jitter) noexcept:
     return <int64_t>(min(cap, base * pow(factor, job.attempts - 1)) * 1000 * jitter)
 
 
-cdef int64_t runs_again_us(Core core, Job* job, int64_t now_us, uint8_t outcome, uint8_t state, int64_t wait_ms,
-                           double jitter) noexcept:
-    """When a job whose attempt ends so runs again, if its time changes by that; else -1."""
-    if state == RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED):
-        return now_us + (wait_ms * 1000 if wait_ms >= 0 else backoff_us(core, job, jitter))
-    if state <= RETRY and outcome == OUTCOME_SNOOZE:
-        return now_us + max(wait_ms, <int64_t>0) * 1000
-    return -1
-
-
 cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome, bytes error, bytes result, bytes code,
                       bytes key, int64_t wait_ms, double jitter) except -1:
     cdef Job* job = job_at(&core.t, slot)
     cdef Run* run = run_at(&core.t, job.run)
     cdef uint8_t state = state_after(job, outcome)
-    cdef int64_t run_at_us = runs_again_us(core, job, now_us, outcome, state, wait_ms, jitter)
     cdef uint16_t flags = 0
+    cdef int64_t run_at_us = 0
     cdef uint32_t n = RECORD_HEAD_BYTES + 24
     cdef Name worker = no_name()
     cdef Place place
@@ -472,7 +462,8 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     cdef uint16_t attempts = job.attempts - is_given_back(outcome)
     if outcome <= OUTCOME_ERROR or OUTCOME_DISCARD <= outcome <= OUTCOME_RELEASE:
         flags |= CLOSE_BY_CLIENT
-    if run_at_us >= 0:
+    if state <= RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED or outcome == OUTCOME_SNOOZE):
+        run_at_us = now_us + (wait_ms * 1000 if wait_ms >= 0 else backoff_us(core, job, jitter))
         flags |= CLOSE_RUN_AT
         n += 8
     if error:

@@ -384,6 +384,7 @@ cdef int charge(Queue* queue, Group* group) noexcept:
 
 
 @cython.final
+@cython.internal
 cdef class Shares:
     """How far each queue of a weighted set has come: the lowest goes next."""
     cdef tuple names
