@@ -66,13 +66,15 @@ class Authenticator:
         self._store.touch(known.record, now_us)
         return known.principal
 
-    def known(self, authorization: str | None) -> Principal | None:
-        """The same without waiting: None if only `principal` can tell, whatever it then says."""
+    def known(self, authorization: str | None, may: Callable[[Principal], bool]) -> Principal | None:
+        """The same without waiting: None if only `principal` can tell, whatever it then says, or if they may not."""
         if not authorization or not authorization.startswith(SCHEME):
             return None
         now_us = self._now_us()
         known = self._fresh(_digest(authorization[len(SCHEME) :]), now_us)
-        if known is None or (known.bucket is not None and known.bucket.take(now_us)):
+        if known is None or not may(known.principal):
+            return None
+        if known.bucket is not None and known.bucket.take(now_us):
             return None
         self._store.touch(known.record, now_us)
         return known.principal

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastq.errors import ApiError, BodyTooLarge, DiskFull, Overloaded
@@ -27,7 +29,8 @@ class Committer:
         """
         self._log, self._tail = log, log.tail
         self._before_commit, self._on_failed = before_commit, on_failed
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[int, Callable[[], object]]] = deque()
+        self._keeps_back = False
         self._kick_due = False
         self._loop: asyncio.AbstractEventLoop
         self.failed: BaseException | None = None
@@ -68,10 +71,26 @@ class Committer:
         seq = self._tail.appended_seq
         if seq <= self._tail.durable_seq:
             return
+        if self._keeps_back:
+            self.kick_soon()
+            return
         durable = self._loop.create_future()
-        self._waiting.append((seq, durable))
-        self.kick_soon()
+        self.call_at(seq, partial(_wake, durable))
         await durable
+
+    def call_at(self, seq: int, callback: Callable[[], object]) -> None:
+        """Have `callback` called when batch `seq`, the one that fills now, is durable."""
+        self._waiting.append((seq, callback))
+        self.kick_soon()
+
+    @contextmanager
+    def kept_back(self) -> Iterator[None]:
+        """What is done within waits for nothing to be durable: the caller keeps every answer back until it is."""
+        self._keeps_back = True
+        try:
+            yield
+        finally:
+            self._keeps_back = False
 
     async def __aenter__(self) -> None:
         """`async with commits:` around what is answered: also a refusal waits for all that it shows."""
@@ -116,6 +135,9 @@ class Committer:
         self._kick()
         waiting = self._waiting
         while waiting and waiting[0][0] <= seq:
-            future = waiting.popleft()[1]
-            if not future.done():
-                future.set_result(None)
+            waiting.popleft()[1]()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -29,8 +29,8 @@ from fastq.clock import Clock, start_us, wall_us
 from fastq.engine import Engine, EngineOptions
 from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, StartError
 from fastq.first_start import FirstKeys, make_first_keys
+from fastq.http._lane import Lane
 from fastq.http.app import HttpOptions, create_app
-from fastq.http.protocol import Protocol
 from fastq.http.schedules import read_job
 from fastq.keys import KeyStore
 from fastq.keys.opening import opened_keys
@@ -247,7 +247,7 @@ def _stop_signal() -> asyncio.Event:
 def _http_config(settings: Settings, app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=Protocol,
+        http=Lane,
         ws="none",
         lifespan="off",
         interface="asgi3",

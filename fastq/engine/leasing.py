@@ -44,7 +44,7 @@ class Leasing(Life):
             leased = await self._wait(who, command, connection)
         records = await self._commits.records([lease.place for lease in leased])
         if connection is not None and connection.is_closed and leased:
-            self._take_back(leased)
+            self.take_back(leased)
             return []
         return [_leased_job(lease, record) for lease, record in zip(leased, records, strict=True)]
 
@@ -121,7 +121,7 @@ class Leasing(Life):
         if due_us := self.core.rate_due_us(queue):
             self._rate_due[queue] = due_us
 
-    def _take_back(self, leased: Sequence[_core.Leased]) -> None:
+    def take_back(self, leased: Sequence[_core.Leased | LeasedJob]) -> None:
         """Nobody was there to take them: the next one gets them, and no attempt is lost."""
         now_us = self._clock.now_us()
         with self._change():

@@ -113,6 +113,14 @@ class Life:
         return self._clock.now_us()
 
     @property
+    def tail(self) -> _core.Tail:
+        return self._tail
+
+    @property
+    def commits(self) -> Committer:
+        return self._commits
+
+    @property
     def record_bytes_max(self) -> int:
         """The largest record that a segment takes."""
         return self._tail.record_bytes_max

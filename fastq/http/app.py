@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import falcon
@@ -24,9 +22,11 @@ from fastq.http.backups import Backups
 from fastq.http.bulk import BulkRoutes
 from fastq.http.changes import Changes
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
+from fastq.http.hot import HotRoutes
 from fastq.http.jobs import Jobs
 from fastq.http.openapi import document
 from fastq.http.queues import QueueRoutes
+from fastq.http.request_ids import RequestIds
 from fastq.http.room import Room
 from fastq.http.routes import OPEN, Route, check_routes, enforce
 from fastq.http.schedules import ScheduleRoutes
@@ -38,7 +38,6 @@ from fastq.queues import Queues
 from fastq.schedules import Schedules
 
 _log = logging.getLogger("fastq.http.access")
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}
 
 
@@ -57,19 +56,6 @@ class HttpOptions:
     schedules: Schedules
     audit: Audit
     instance: str = "local"
-
-
-class RequestIds:
-    """One id a request: the caller's if it is sane, else one that this process never gave before."""
-
-    def __init__(self, instance: str) -> None:
-        self._instance = instance
-        self._count = count(1)
-
-    def choose(self, offered: str | None) -> str:
-        if offered is not None and _SANE_ID.fullmatch(offered):
-            return offered
-        return f"{self._instance}-{next(self._count):x}"
 
 
 class Gate:
@@ -126,13 +112,14 @@ class Api(falcon.asgi.App[Request, Response]):
     `requests` and `answers` count what all connections together hold of both.
     """
 
-    def __init__(self, routes: list[Route], auth: Authenticator, request_ids: RequestIds) -> None:
+    def __init__(self, routes: list[Route], auth: Authenticator, request_ids: RequestIds, hot: HotRoutes) -> None:
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
         super().__init__(middleware=[Gate(auth, request_ids, open_paths)])
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
         self.route_table = routes
         self.request_ids = request_ids
+        self.hot = hot
         self.requests, self.answers = Room(), Room()
         self.auth = auth
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
@@ -166,10 +153,11 @@ def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api
     """The API over an engine that has started. Raises StartError if a route does not declare who may call it."""
     status = Status(engine)
     bulk = Bulk(engine, options.audit)
+    jobs, work = Jobs(engine), Work(engine)
     routes = [
         *status.routes(),
-        *Jobs(engine).routes(),
-        *Work(engine).routes(),
+        *jobs.routes(),
+        *work.routes(),
         *Changes(engine).routes(),
         *BulkRoutes(bulk).routes(),
         *QueueRoutes(options.queues, bulk).routes(),
@@ -180,4 +168,5 @@ def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api
         *Backups(engine).routes(),
     ]
     status.document = document(routes)
-    return Api(routes, auth, RequestIds(options.instance))
+    request_ids = RequestIds(options.instance)
+    return Api(routes, auth, request_ids, HotRoutes(engine, auth, request_ids, jobs, work))

@@ -20,6 +20,10 @@ def error_body(error: ApiError) -> bytes:
     return orjson.dumps({"error": str(error), "code": error.code, **error.fields()})
 
 
+def defect_body(request_id: str) -> bytes:
+    return orjson.dumps({"error": "internal error", "code": "internal", "request_id": request_id})
+
+
 def answer_error(resp: falcon.asgi.Response, error: ApiError) -> None:
     resp.status = error.status
     resp.content_type = JSON
@@ -58,4 +62,4 @@ async def on_defect(req: falcon.asgi.Request, resp: falcon.asgi.Response, error:
     )
     resp.status = 500
     resp.content_type = JSON
-    resp.data = orjson.dumps({"error": "internal error", "code": "internal", "request_id": request_id})
+    resp.data = defect_body(request_id)

@@ -43,6 +43,11 @@ _HEAD_END = b"\r\n\r\n"
 _HOST = re.compile(rb"[A-Za-z0-9._~%:\[\]-]*")
 
 
+def is_host(value: bytes) -> bool:
+    """Whether this may be the value of a Host header."""
+    return _HOST.fullmatch(value) is not None
+
+
 class Protocol(HttpToolsProtocol):
     """To be given to uvicorn as `http=`."""
 
@@ -175,7 +180,7 @@ class Protocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         at, end = 0, len(data)
         while at < end and not self._deaf:
-            if len(self.pipeline) >= PIPELINED_MAX:
+            if self._is_full():
                 self._unparsed = data[at:]
                 self.flow.pause_reading()
                 self.flow.held = True
@@ -213,6 +218,13 @@ class Protocol(HttpToolsProtocol):
             self._head_bytes += len(piece)
         self._last_three = (self._last_three + piece[-3:])[-3:]
         self._moved = False
+        self._give(piece)
+        if was_in_body and self._chunked and not self._moved and len(piece) == CHUNK_PIECE_BYTES:
+            limit = CHUNK_EXTENSION_BYTES_MAX
+            raise ConnectionRefused(400, f"a chunk extension or trailer must be at most {limit} bytes")
+
+    def _give(self, piece: bytes) -> None:
+        """Have the parser take a piece. Raises ConnectionRefused."""
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
@@ -223,9 +235,6 @@ class Protocol(HttpToolsProtocol):
             if isinstance(error.__context__, ConnectionRefused):
                 raise error.__context__ from None
             raise ConnectionRefused(400, "the request is not valid HTTP") from None
-        if was_in_body and self._chunked and not self._moved and len(piece) == CHUNK_PIECE_BYTES:
-            limit = CHUNK_EXTENSION_BYTES_MAX
-            raise ConnectionRefused(400, f"a chunk extension or trailer must be at most {limit} bytes")
 
     def _ignore_offer(self) -> None:
         """No other protocol is spoken here. The parser stops at a head that offers one: a new one gets it without.
@@ -274,7 +283,7 @@ class Protocol(HttpToolsProtocol):
                 lengths.append(value)
             elif name == b"transfer-encoding":
                 codings.append(value.lower())
-        if len(hosts) > 1 or (not hosts and version == "1.1") or (hosts and not _HOST.fullmatch(hosts[0])):
+        if len(hosts) > 1 or (not hosts and version == "1.1") or (hosts and not is_host(hosts[0])):
             raise ConnectionRefused(400, "there must be exactly one valid Host header")
         if codings and (codings != [b"chunked"] or lengths or version == "1.0"):
             raise ConnectionRefused(400, "Transfer-Encoding must be chunked, alone, and without Content-Length")
@@ -335,12 +344,22 @@ class Protocol(HttpToolsProtocol):
         if self._in_body or self._in_head:
             self._unset_keepalive_if_required()  # a request is coming in: it has a deadline of its own
         if self._unparsed:
-            data, self._unparsed = self._unparsed, b""
-            self.flow.held = False
-            self.flow.resume_reading()
-            self._parse(data)
+            self._go_on_parsing()
         elif self._bodies:
             self._hold()
+
+    def _go_on_parsing(self) -> None:
+        data, self._unparsed = self._unparsed, b""
+        self.flow.held = False
+        self.flow.resume_reading()
+        self._parse(data)
+
+    def _is_full(self) -> bool:
+        """Whether as many requests wait for their turn as may be read ahead."""
+        return len(self.pipeline) >= PIPELINED_MAX
+
+    def _is_answering(self) -> bool:
+        return self._active is not None or bool(self.pipeline)
 
     def _refuse(self, refusal: ApiError) -> None:
         """Answer with `refusal`, in its turn, and close the connection. Nothing that comes is parsed any more."""
@@ -359,7 +378,7 @@ class Protocol(HttpToolsProtocol):
                 self._active = None
                 cycle.disconnected = True
                 cycle.message_event.set()
-        if self._active is None and not self.pipeline:
+        if not self._is_answering():
             self._send_refusal()
 
     def _answer(self, refusal: ApiError) -> bytes:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from falcon.asgi import Request, Response
 
-from fastq.commands import BATCH_BYTES_MAX
+from fastq.commands import BATCH_BYTES_MAX, Connection, Principal
 from fastq.engine import Engine
 from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
 from fastq.http import answers, work_bodies
 from fastq.http.bodies import BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, traceparent_of
 from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
-from fastq.http.jobs import ABSENT, BEHIND_OR_FULL, CHANGES, CONNECTION, KEY_USED, idempotency_key_of
+from fastq.http.jobs import ABSENT, BEHIND_OR_FULL, CHANGES, CONNECTION, KEY_USED, Reply, idempotency_key_of, put
 from fastq.http.routes import Answer, Route
 
 HEARTBEAT_BYTES_MAX = 4 << 20
@@ -31,49 +33,61 @@ class Work:
         self._batch_bytes_max = min(BATCH_BYTES_MAX, engine.record_bytes_max // 2)
 
     async def lease(self, req: Request, resp: Response) -> None:
-        command, many = work_bodies.lease_command(await read_body(req, SMALL_BODY_BYTES_MAX))
-        leased = await self._engine.lease(req.context.principal, command, req.scope.get(CONNECTION))
+        body = await read_body(req, SMALL_BODY_BYTES_MAX)
+        put(resp, await self.do_lease(req.context.principal, "", body, req.scope.get(CONNECTION)))
+
+    async def do_lease(self, who: Principal, _job_id: str, body: bytes, connection: Connection | None) -> Reply:
+        command, many = work_bodies.lease_command(body)
+        leased = await self._engine.lease(who, command, connection)
         if not leased and not many:
             raise Refused("no jobs available", NoJobsAvailable())
-        resp.content_type = JSON
         if many:
-            resp.data = answers.jobs_leased(leased)
+            data = answers.jobs_leased(leased)
         else:
-            resp.data = answers.job_leased(leased[0], payload_as_string=not command.had_body)
+            data = answers.job_leased(leased[0], payload_as_string=not command.had_body)
+        return 200, data, partial(self._engine.take_back, leased)
 
     async def ack(self, req: Request, resp: Response, job_id: str) -> None:
-        command = work_bodies.ack_command(job_id, await read_body(req, BODY_BYTES_MAX))
+        put(resp, await self.do_ack(req.context.principal, job_id, await read_body(req, BODY_BYTES_MAX), None))
+
+    async def do_ack(self, who: Principal, job_id: str, body: bytes, _connection: Connection | None) -> Reply:
         try:
-            await self._engine.ack(req.context.principal, command)
+            await self._engine.ack(who, work_bodies.ack_command(job_id, body))
         except (JobNotFound, NotAckable, LeaseLost) as error:
             raise _ack_refused(error) from None
-        resp.status = 200
+        return 200, b"", None
 
     async def ack_many(self, req: Request, resp: Response) -> None:
-        commands = work_bodies.ack_many_commands(await read_body(req, self._batch_bytes_max))
-        refusals = await self._engine.ack_many(req.context.principal, commands)
-        resp.content_type = JSON
-        resp.data = answers.acks_answered(
+        put(resp, await self.do_ack_many(req.context.principal, "", await read_body(req, self._batch_bytes_max), None))
+
+    async def do_ack_many(self, who: Principal, _job_id: str, body: bytes, _connection: Connection | None) -> Reply:
+        commands = work_bodies.ack_many_commands(body)
+        refusals = await self._engine.ack_many(who, commands)
+        data = answers.acks_answered(
             [command.job_id for command in commands],
             [refusal and _ack_refused(refusal) for refusal in refusals],
         )
+        return 200, data, None
 
     async def extend(self, req: Request, resp: Response, job_id: str) -> None:
-        fields = work_bodies.extend_fields(await read_body(req, SMALL_BODY_BYTES_MAX))
-        lease = (job_id, fields.lease_token)
-        (extended,) = await self._engine.extend(req.context.principal, [lease], fields.lease_ms or 0)
+        put(resp, await self.do_extend(req.context.principal, job_id, await read_body(req, SMALL_BODY_BYTES_MAX), None))
+
+    async def do_extend(self, who: Principal, job_id: str, body: bytes, _connection: Connection | None) -> Reply:
+        fields = work_bodies.extend_fields(body)
+        (extended,) = await self._engine.extend(who, [(job_id, fields.lease_token)], fields.lease_ms or 0)
         if isinstance(extended, ApiError):
             raise Refused("failed to extend lease", extended)
-        resp.content_type = JSON
-        resp.data = answers.lease_extended(job_id, extended)
+        return 200, answers.lease_extended(job_id, extended), None
 
     async def heartbeat(self, req: Request, resp: Response) -> None:
-        fields = work_bodies.heartbeat_fields(await read_body(req, HEARTBEAT_BYTES_MAX))
+        put(resp, await self.do_heartbeat(req.context.principal, "", await read_body(req, HEARTBEAT_BYTES_MAX), None))
+
+    async def do_heartbeat(self, who: Principal, _job_id: str, body: bytes, _connection: Connection | None) -> Reply:
+        fields = work_bodies.heartbeat_fields(body)
         self._engine.last_seen.note(fields.worker_id, self._engine.now_us())
         leases = [(lease.job_id, lease.lease_token) for lease in fields.leases]
-        answered = await self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
-        resp.content_type = JSON
-        resp.data = answers.leases_answered([job_id for job_id, _ in leases], answered)
+        answered = await self._engine.extend(who, leases, fields.lease_ms or 0)
+        return 200, answers.leases_answered([job_id for job_id, _ in leases], answered), None
 
     async def progress(self, req: Request, resp: Response, job_id: str) -> None:
         fields = work_bodies.progress_fields(await read_body(req, SMALL_BODY_BYTES_MAX))

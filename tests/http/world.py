@@ -16,6 +16,7 @@ from fastq.auth import Authenticator
 from fastq.clock import Clock, monotonic_us, wall_us
 from fastq.engine import Engine, EngineOptions
 from fastq.http.app import Api, HttpOptions, create_app
+from fastq.http._lane import Lane
 from fastq.http.protocol import Protocol
 from fastq.http.schedules import read_job
 from fastq.keys import Grants
@@ -192,7 +193,7 @@ async def serving(app: Any) -> AsyncIterator[tuple[uvicorn.Server, int]]:
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=Lane,
         ws="none",
         lifespan="off",
         interface="asgi3",

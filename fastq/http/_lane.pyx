@@ -1,0 +1,377 @@
+"""The hot lane: the few requests that make up the load, from parsed bytes to the engine and back, without ASGI.
+
+It is `Protocol` with another way through. When a request's head is complete, `Lane` looks whether it is one of a few that it
+knows, from a key that is known, with nothing unusual about it. If so its body goes straight to the engine, and the answer is
+written when what it says is durable. Everything else takes the way through Falcon, which is the reference: both give the
+same bytes, but for ids, times and Date.
+
+Answers leave a connection in the order of its requests. A hot one waits in a queue of the connection until its batch is
+durable; one that takes the way through Falcon is started when that queue is empty, and no request is hot behind it.
+"""
+
+import logging
+from collections import deque
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint64_t
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from fastq.errors import ApiError, ConnectionRefused
+from fastq.http.errors import JSON, defect_body, error_body
+from fastq.http.protocol import HEAD_BYTES_MAX, HEADERS_MAX, PIPELINED_MAX, Protocol, is_host
+
+cdef enum:
+    HOT_BODY_BYTES_MAX = 64 << 10   # larger ones take the other way, which bounds what all of them take
+    IDLE_S = 75
+
+_log = logging.getLogger("fastq.http")
+cdef bytes CONTENT_TYPE = b"content-type: " + JSON.encode() + b"\r\n"
+
+
+cdef class Slot:
+    """One hot request, from its head to its answer."""
+    cdef object route       # the HotRoute that answers it
+    cdef str job_id         # in the path, or None
+    cdef object principal
+    cdef str request_id     # the caller's, or None
+    cdef bytes body
+    cdef list pieces        # of a body that came in several
+    cdef object undo        # what takes it back if nobody is there for the answer, or None
+    cdef bytes status_line
+    cdef bytes answer       # what follows the Date header; None until there is one
+    cdef uint64_t seq       # the batch that the answer waits for
+
+
+# --- heads ------------------------------------------------------------------------------------------------------------
+
+cdef inline bint is_name(bytes name, const char* lower, Py_ssize_t n) noexcept:
+    """Whether a header's name is this one, which is written in lower case here."""
+    cdef const char* p = PyBytes_AS_STRING(name)
+    cdef Py_ssize_t i
+    if PyBytes_GET_SIZE(name) != n:
+        return False
+    for i in range(n):
+        if p[i] != lower[i] and not (c'A' <= p[i] <= c'Z' and p[i] + 32 == lower[i]):
+            return False
+    return True
+
+
+cdef bint is_harmless(bytes name, bytes value) except *:
+    """Whether a header changes nothing about how a request is answered."""
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(name)
+    if n == 10:
+        if is_name(name, b"connection", 10):
+            return value == b"keep-alive" or value == b"Keep-Alive"
+        return is_name(name, b"user-agent", 10)
+    if n == 12:
+        return is_name(name, b"content-type", 12)
+    return n == 6 and is_name(name, b"accept", 6) or n == 15 and is_name(name, b"accept-encoding", 15)
+
+
+cdef bint may_have_chunks(bytes data) except *:
+    """Whether some line begins with a T: it may be Transfer-Encoding, whose chunks the parser gets in small pieces."""
+    return b"\r\nT" in data or b"\r\nt" in data
+
+
+class Lane(Protocol):
+    """To be given to uvicorn as `http=`. The application's `hot` says what is answered here, and how."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._hot = self.config.app.hot
+        self._slots = deque()       # hot requests that are not answered, oldest first
+        self._slot = None           # the one whose body is coming in
+        self._held = None           # a request for Falcon that waits for the hot ones before it
+        self._told_at = 0           # the batch at whose end we are called
+        self._leaving = False       # the server stops: close when all is answered
+        self._good_host = b""
+        self._idle = None
+        self._idle_requests = 0
+        self._when_durable = self._flush
+
+    # --- what comes in ------------------------------------------------------------------------------------------------
+
+    def data_received(self, bytes data not None):
+        if self._deaf or self._unparsed or self.timeout_keep_alive_task is not None:
+            Protocol.data_received(self, data)
+        else:
+            self._parse(data)
+
+    def _parse(self, bytes data):
+        """Give the parser all at once where no limit can be passed within, else in the pieces that limits need."""
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data), rest
+        if self._in_body or self._head_bytes + n > HEAD_BYTES_MAX or may_have_chunks(data) or self._is_full():
+            Protocol._parse(self, data)
+            return
+        self._last_three = data[max(0, n - 3):]
+        try:
+            self._give(data)
+        except ConnectionRefused as refusal:
+            self._refuse(refusal)
+            return
+        if self._in_head:
+            rest = data.rfind(b"\r\n\r\n")
+            self._head_bytes += n if rest < 0 else n - rest - 4
+        if self._in_head or self._in_body or self._deadline is not None:
+            self._set_deadline()
+        if self._bodies or self.pipeline:
+            self._hold()
+
+    def on_message_begin(self):
+        self.url = b""
+        self.headers = []
+        self._in_head = True
+        self._header_count = 0
+
+    def on_url(self, bytes url):
+        self.url = url if not self.url else self.url + url
+
+    def on_header(self, bytes name, bytes value):
+        cdef int count = self._header_count + 1
+        self._moved = True
+        self._header_count = count
+        if count > HEADERS_MAX:
+            raise ConnectionRefused(431, f"there must be at most {HEADERS_MAX} headers")
+        if not self._in_body:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self):
+        cdef Slot slot = self._hot_slot()
+        if slot is None:
+            self._take_the_other_way()
+            return
+        self._slot = slot
+        self._in_head = False
+        self._in_body = True
+        self._chunked = False
+
+    def _take_the_other_way(self):
+        """Tell the protocol that we derive from what the parser has said so far."""
+        url, headers = self.url, self.headers
+        Protocol.on_message_begin(self)
+        Protocol.on_url(self, url)
+        for name, value in headers:
+            HttpToolsProtocol.on_header(self, name, value)
+        Protocol.on_headers_complete(self)
+
+    def _hot_slot(self):
+        """The request as a hot one; None if anything about it asks for the other way."""
+        cdef Slot slot
+        cdef bytes name, value, authorization = None
+        cdef int hosts = 0
+        cdef Py_ssize_t length = 0
+        cdef str request_id = None
+        if self._active is not None or self._held is not None or self.pipeline or self._bodies:
+            return None
+        if self.parser.get_method() != b"POST":
+            return None
+        route, job_id = self._hot.find(self.url)
+        if route is None:
+            return None
+        for name, value in self.headers:
+            if is_name(name, b"host", 4):
+                hosts += 1
+                if value != self._good_host:
+                    if not is_host(value):
+                        return None
+                    self._good_host = value
+            elif is_name(name, b"authorization", 13):
+                if authorization is not None:
+                    return None
+                authorization = value
+            elif is_name(name, b"content-length", 14):
+                length = int(value)
+            elif is_name(name, b"x-request-id", 12):
+                request_id = value.decode("latin-1")
+            elif not is_harmless(name, value):
+                return None
+        if hosts != 1 or authorization is None or length > HOT_BODY_BYTES_MAX:
+            return None
+        if self.parser.get_http_version() != "1.1" or self.parser.should_upgrade():
+            return None
+        principal = self._hot.known(authorization.decode("latin-1"), route.scope)
+        if principal is None:
+            return None
+        self._body_left = length
+        slot = Slot.__new__(Slot)
+        slot.route = route
+        slot.job_id = job_id
+        slot.principal = principal
+        slot.request_id = request_id
+        slot.body = b""
+        return slot
+
+    def on_body(self, bytes body):
+        cdef Slot slot = self._slot
+        if slot is None:
+            Protocol.on_body(self, body)
+            return
+        self._moved = True
+        self._body_left -= PyBytes_GET_SIZE(body)
+        if not slot.body:
+            slot.body = body
+        else:
+            if slot.pieces is None:
+                slot.pieces = [slot.body]
+            slot.pieces.append(body)
+
+    def on_message_complete(self):
+        cdef Slot slot = self._slot
+        if slot is None:
+            Protocol.on_message_complete(self)
+            return
+        self._slot = None
+        self._moved = True
+        self._in_body = False
+        self._head_bytes = 0
+        self._requests += 1
+        if slot.pieces is not None:
+            slot.body = b"".join(slot.pieces)
+            slot.pieces = None
+        self._slots.append(slot)
+        self._begin(slot)
+
+    # --- to the engine ------------------------------------------------------------------------------------------------
+
+    def _begin(self, Slot slot):
+        """Do what a hot request asks for. Its answer is there at once, or comes from a task."""
+        cdef bytes body = slot.body
+        slot.body = None
+        try:
+            reply, rest = self._hot.run(slot.route.handle(slot.principal, slot.job_id, body, self._line))
+        except ApiError as error:
+            self._answer_slot(slot, error.status, error_body(error), error.headers())
+        except Exception as error:
+            self._answer_defect(slot, error)
+        else:
+            if rest is None:
+                slot.undo = reply[2]
+                self._answer_slot(slot, reply[0], reply[1], None)
+            else:
+                task = self.loop.create_task(self._finish(slot, rest))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+
+    async def _finish(self, Slot slot, rest):
+        """The answer comes later, and everything that it shows is durable then."""
+        try:
+            reply = await rest
+        except ApiError as error:
+            self._answer_slot(slot, error.status, error_body(error), error.headers())
+        except Exception as error:
+            self._answer_defect(slot, error)
+        else:
+            self._answer_slot(slot, reply[0], reply[1], None)
+
+    def _answer_defect(self, Slot slot, error):
+        slot.request_id = self._hot.request_ids.choose(slot.request_id)
+        _log.error("POST %s failed", slot.route.path, exc_info=error, extra={"request_id": slot.request_id})
+        self._answer_slot(slot, 500, defect_body(slot.request_id), None)
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _answer_slot(self, Slot slot, int status, bytes body, headers):
+        """Keep an answer until all that it could show is durable."""
+        cdef bytes more = b""
+        if headers:
+            more = b"".join([f"{name.lower()}: {value}\r\n".encode() for name, value in headers.items()])
+        slot.status_line = STATUS_LINE[status]
+        slot.answer = b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            CONTENT_TYPE if body else b"", more, (<str>self._hot.request_ids.choose(slot.request_id)).encode(),
+            len(body), body,
+        )
+        slot.seq = self._hot.tail.appended_seq
+        if slot.seq > <uint64_t>self._hot.tail.durable_seq:
+            if slot.seq != <uint64_t>self._told_at:
+                self._told_at = slot.seq
+                self._hot.call_at(slot.seq, self._when_durable)
+        elif self._slots and self._slots[0] is slot:
+            self._flush()
+
+    def _flush(self):
+        """Write the answers at the head of the queue that may be seen by now."""
+        cdef Slot slot
+        cdef uint64_t durable_seq = self._hot.tail.durable_seq
+        cdef list parts = []
+        cdef bytes always
+        slots = self._slots
+        if not slots or self.flow.write_paused:
+            return
+        always = self._hot.headers_always(self.server_state.default_headers)
+        while slots:
+            slot = slots[0]
+            if slot.answer is None or slot.seq > durable_seq:
+                break
+            slots.popleft()
+            parts.append(slot.status_line)
+            parts.append(always)
+            parts.append(slot.answer)
+        if not parts:
+            return
+        self.server_state.total_requests += len(parts) // 3
+        if not self.transport.is_closing():
+            self.transport.write(b"".join(parts))
+        if not slots:
+            self._drained()
+
+    def _drained(self):
+        """All hot requests so far are answered."""
+        if self._held is not None:
+            (cycle, app), self._held = self._held, None
+            Protocol._start_asgi_task(self, cycle, app)
+        elif self._deaf and self._active is None and not self.pipeline:
+            self._send_refusal()
+        elif self._leaving:
+            self.transport.close()
+        elif self._idle is None:
+            self._idle_requests = self._requests
+            self._idle = self.loop.call_later(IDLE_S, self._look_idle)
+        if self._unparsed and self._held is None and not self._deaf:
+            self._go_on_parsing()
+
+    def resume_writing(self):
+        Protocol.resume_writing(self)
+        self._flush()
+
+    def _start_asgi_task(self, cycle, app):
+        if self._slots:
+            self._held = cycle, app
+        else:
+            Protocol._start_asgi_task(self, cycle, app)
+
+    def _is_full(self):
+        return len(self._slots) + len(self.pipeline) >= PIPELINED_MAX
+
+    def _is_answering(self):
+        return bool(self._slots) or self._held is not None or Protocol._is_answering(self)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _look_idle(self):
+        """Close the connection if nothing came in since the last look."""
+        self._idle = None
+        if self._requests == self._idle_requests and not self._is_answering() and not self._in_head:
+            if not self.transport.is_closing():
+                self.transport.close()
+        else:
+            self._idle_requests = self._requests
+            self._idle = self.loop.call_later(IDLE_S, self._look_idle)
+
+    def shutdown(self):
+        if self._slots or self._held is not None:
+            self._leaving = True
+        else:
+            Protocol.shutdown(self)
+
+    def connection_lost(self, exc):
+        cdef Slot slot
+        for slot in self._slots:
+            if slot.undo is not None:
+                slot.undo()
+        self._slots.clear()
+        self._held = self._slot = None
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        Protocol.connection_lost(self, exc)

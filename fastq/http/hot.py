@@ -1,0 +1,101 @@
+"""What the hot lane answers by itself, and how: see `fastq.http._lane`."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from fastq.auth import Authenticator
+from fastq.commands import Connection, Principal
+from fastq.engine import Engine
+from fastq.http.jobs import Jobs, Reply
+from fastq.http.request_ids import RequestIds
+from fastq.http.routes import may
+from fastq.http.work import Work
+
+Handle = Callable[[Principal, str, bytes, Connection], Coroutine[Any, Any, Reply]]
+"""(who, job id of the path, body, connection) -> the answer. Raises ApiError."""
+
+JOB_ID_CHARS = 36
+
+
+@dataclass(frozen=True, slots=True)
+class HotRoute:
+    path: str
+    scope: str
+    handle: Handle
+
+
+class HotRoutes:
+    """The hot routes, and what the lane needs of the rest of the server."""
+
+    def __init__(self, engine: Engine, auth: Authenticator, request_ids: RequestIds, jobs: Jobs, work: Work) -> None:
+        self.request_ids = request_ids
+        self.tail = engine.tail
+        self._commits = engine.commits
+        self.call_at = engine.commits.call_at
+        self._auth = auth
+        self._plain = {
+            b"/jobs": HotRoute("/jobs", "jobs:submit", jobs.do_submit),
+            b"/jobs/batch": HotRoute("/jobs/batch", "jobs:submit", jobs.do_submit_many),
+            b"/jobs/lease": HotRoute("/jobs/lease", "jobs:lease", work.do_lease),
+            b"/jobs/ack": HotRoute("/jobs/ack", "jobs:ack", work.do_ack_many),
+            b"/workers/heartbeat": HotRoute("/workers/heartbeat", "jobs:ack", work.do_heartbeat),
+        }
+        self._of_a_job = {
+            b"/ack": HotRoute("/jobs/{job_id}/ack", "jobs:ack", work.do_ack),
+            b"/extend": HotRoute("/jobs/{job_id}/extend", "jobs:ack", work.do_extend),
+        }
+        self._always: tuple[object, bytes] = (None, b"")
+
+    def find(self, url: bytes) -> tuple[HotRoute | None, str]:
+        """The route of a URL and the job id in it, if it is a hot one as it stands: no query, nothing escaped."""
+        route = self._plain.get(url)
+        if route is not None:
+            return route, ""
+        head, tail = url[: 6 + JOB_ID_CHARS], url[6 + JOB_ID_CHARS :]
+        route = self._of_a_job.get(tail)
+        if route is None or not head.startswith(b"/jobs/") or b"/" in head[6:] or b"%" in head or b"?" in head:
+            return None, ""
+        return route, head[6:].decode("latin-1")
+
+    def known(self, authorization: str, scope: str) -> Principal | None:
+        """Who asks, if that is known without waiting and they may."""
+        return self._auth.known(authorization, lambda who: may(who, scope))
+
+    def headers_always(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """What every answer begins with: made once for each list, of which there is a new one each second."""
+        if headers is not self._always[0]:
+            self._always = headers, b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return self._always[1]
+
+    def run(self, coroutine: Coroutine[Any, Any, Reply]) -> tuple[Reply | None, Awaitable[Reply] | None]:
+        """Take a request as far as it goes at once: its reply, or what gives it.
+
+        The reply may show what is not durable yet: whoever calls keeps it back until it is.
+        """
+        try:
+            with self._commits.kept_back():
+                first = coroutine.send(None)
+        except StopIteration as done:
+            return done.value, None
+        return None, _rest(coroutine, first)
+
+
+@types.coroutine
+def _rest(coroutine: Coroutine[Any, Any, Reply], first: Any) -> Generator[Any, Any, Reply]:
+    """What is left of a coroutine that waits for `first`."""
+    while True:
+        try:
+            sent = yield first
+        except BaseException as error:  # noqa: BLE001 -- a cancel too: it is the coroutine's to see
+            step, given = coroutine.throw, error
+        else:
+            step, given = coroutine.send, sent
+        try:
+            first = step(given)
+        except StopIteration as done:
+            reply: Reply = done.value
+            return reply
