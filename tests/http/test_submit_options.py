@@ -17,13 +17,8 @@ async def submit(world: World, body: Any, key: str = "", who: str = "client", pa
 
 
 async def test_options_come_back_with_the_lease_and_when_looked_at(world: World) -> None:
-    fields: dict[str, Any] = {
-        "queue": "mail",
-        "group": "ann",
-        "tags": ["a", "b", "a"],
-        "traceparent": TRACE,
-        "lease_ms": 5000,
-    }
+    fields: dict[str, Any] = {"queue": "mail", "group": "ann", "tags": ["a", "b", "a"], "traceparent": TRACE}
+    fields["lease_ms"] = 5000
     job_id = await world.submit(**fields, expires_ms=60_000)
     shown = await world.show(job_id)
     assert (shown["group"], shown["tags"]) == ("ann", ["a", "b"])
