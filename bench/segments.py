@@ -1,5 +1,5 @@
-"""Where a new segment's blocks come from: what commits see of a file just filled with zeros, of one that held an earlier
-segment (recycled), and of one whose blocks are only reserved; and what the filling itself costs them.
+"""Where a new segment's blocks come from: what commits see of a file that was just filled with zeros, of one that held
+an earlier segment (recycled), and of one whose blocks are only reserved; and what the filling itself costs them.
 
 python -m bench.segments [DIRECTORY] [--rounds N]; nothing else should use the disk. Prints a line for each figure.
 """

@@ -103,7 +103,7 @@ class PlaceReader:
 
 
 def runs(places: Sequence[Place]) -> Iterator[tuple[Place, list[Place]]]:
-    """The places in the order of the disk, each once, in parts that are best read at once: its span, and what it has."""
+    """The places in the order of the disk, each once, in parts to be read at once: a part's span and what is in it."""
     part: list[Place] = []
     segment = start = end = 0
     for place in sorted(set(places)):

@@ -148,7 +148,8 @@ class ReadySegments:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             self.disk_full = True
             if not self._stopping.is_set():
-                self._retry = self._loop.call_later(RETRY_S, self._try_again)
+                self._retry = self._loop.call_later(RETRY_S, self._try_now)
+                self._go_on()  # with what may free some
             return
         if error is not None:
             self._fail(error)
@@ -164,19 +165,19 @@ class ReadySegments:
         self._tail.offer_segment(head.number, head.first_offset, head.file_bytes)
         self._go_on()
 
-    def _try_again(self) -> None:
-        self._retry = None
+    def _try_now(self) -> None:
+        """There may be room again."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         self._go_on()
 
     def _dropped(self, work: asyncio.Future[int | None]) -> None:
         self._work = None
         if (error := work.exception()) is not None:
             self._fail(error)
-            return
-        if self._retry is not None:  # there is room again
-            self._retry.cancel()
-            self._retry = None
-        self._go_on()
+        else:
+            self._try_now()
 
     def _shortened(self, work: asyncio.Future[int | None]) -> None:
         self._work = None
@@ -184,7 +185,7 @@ class ReadySegments:
         error = work.exception()
         # Without space for it (a file system that copies on write) the next opening tries again.
         if error is None or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-            self._go_on()
+            self._try_now()
         else:
             self._fail(error)
 
