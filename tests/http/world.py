@@ -16,7 +16,8 @@ from fastq.clock import Clock, monotonic_us, wall_us
 from fastq.engine import Engine, EngineOptions
 from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http.protocol import Protocol
-from fastq.keys import Grants, LogKeyStore
+from fastq.keys import Grants, KeyStore
+from fastq.keys.opening import opened_keys
 from fastq.keys.records import PLAIN
 from fastq.log.memory import MemoryLog
 from tests.http.wire import PATIENCE_S, Reply, Wire, request_bytes
@@ -36,7 +37,7 @@ class Hands:
 
 
 class World:
-    def __init__(self, engine: Engine, keys: LogKeyStore, log: MemoryLog, app: Api, hands: Hands) -> None:
+    def __init__(self, engine: Engine, keys: KeyStore, log: MemoryLog, app: Api, hands: Hands) -> None:
         self.engine = engine
         self.keys = keys
         self.log = log
@@ -135,14 +136,27 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def running(roles: Mapping[str, str] = ROLES, **options: Any) -> AsyncIterator[World]:
-    """A server that listens, with a key for each of `roles`. `options` are the engine's."""
+async def running(
+    roles: Mapping[str, str] = ROLES, redis_url: str | None = None, **options: Any
+) -> AsyncIterator[World]:
+    """A server that listens, with a key for each of `roles`, in the log or in Redis. `options` are the engine's."""
     hands, log = Hands(), MemoryLog()
     engine = Engine(log, EngineOptions(**options), lambda: 0.5)
     engine.open()
     failures: list[BaseException] = []
     await engine.start(hands.clock(), failures.append)
-    keys = LogKeyStore(engine)
+    async with opened_keys(redis_url, 60_000, engine) as keys:
+        await keys.claim()
+        async with _serving_keys(engine, keys, log, hands, roles) as world:
+            yield world
+    await engine.stop()
+    assert not failures
+
+
+@contextlib.asynccontextmanager
+async def _serving_keys(
+    engine: Engine, keys: KeyStore, log: MemoryLog, hands: Hands, roles: Mapping[str, str]
+) -> AsyncIterator[World]:
     app = create_app(engine, Authenticator(keys, engine.now_us), HttpOptions(keys, "test"))
     world = World(engine, keys, log, app, hands)
     for name, kind in roles.items():
@@ -153,8 +167,6 @@ async def running(roles: Mapping[str, str] = ROLES, **options: Any) -> AsyncIter
         finally:
             log.release()
             await world.hang_up()
-    await engine.stop()
-    assert not failures
 
 
 @contextlib.asynccontextmanager
