@@ -16,10 +16,13 @@ SYNC_SIZES_BYTES = (4096, 65536)
 
 def tree(pid: int) -> list[int]:
     """A process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        if fields := read(path).rpartition(")")[2].split():
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
     pids = [pid]
     for parent in pids:  # grows while it is walked
-        for task in Path(f"/proc/{parent}/task").glob("*"):
-            pids += map(int, read(task / "children").split())
+        pids += children.get(parent, [])
     return pids
 
 

@@ -42,6 +42,7 @@ def test_every_system_submits_leases_and_acks(system: type[System], place: measu
         figures = measure.run_step(place, server, BATCH, SHORT_S)
         assert figures["errors"] == 0
         assert server.memory_bytes() > 1 << 20
+        server.stop()
         assert server.disk_bytes() > 0
 
 
