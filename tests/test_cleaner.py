@@ -14,6 +14,7 @@ from fastq.errors import JobNotFound, LogDamaged
 from fastq.log.local import LocalLog
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, running, until
+from tests.log.jobs import has_room
 
 SEGMENT_BYTES = 64 << 10
 SLACK_BYTES = 4 * SEGMENT_BYTES
@@ -27,6 +28,7 @@ def small_log() -> MemoryLog:
 async def churn(r: Running, rng: random.Random, jobs: int, left: dict[str, tuple[str, bytes]]) -> None:
     """Submit, lease and end jobs at random. `left`: what waits or runs, with its state and payload."""
     for _ in range(jobs):
+        await until(lambda: has_room(r))
         payload = b'"' + bytes(rng.choices(b"abc", k=rng.randrange(10, 3000))) + b'"'
         job_id = await r.engine.submit(CLIENT, Submit(payload, max_retries=1, queue=rng.choice(["a", "b"])))
         left[job_id] = ("READY", payload)

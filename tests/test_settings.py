@@ -37,6 +37,7 @@ DEFAULTS = {
     "retention_dead_ms": 30 * 86_400_000,
     "finished_jobs_max": 1_000_000,
     "log_slack_bytes": 256 << 20,
+    "zero_cleaned": False,
 }
 
 
@@ -105,6 +106,7 @@ def test_every_meaning_differs_and_settings_are_frozen() -> None:
         ("RETENTION_DEAD", "1h", "retention_dead_ms", 3_600_000),
         ("MAX_FINISHED_JOBS", "10", "finished_jobs_max", 10),
         ("WAL_SLACK_BYTES", "1MiB", "log_slack_bytes", 1 << 20),
+        ("WAL_ZERO_CLEANED", "true", "zero_cleaned", True),
     ],
 )
 def test_values(name: str, text: str, field: str, value: object) -> None:
