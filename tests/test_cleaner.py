@@ -28,6 +28,7 @@ def small_log() -> MemoryLog:
 async def churn(r: Running, rng: random.Random, jobs: int, left: dict[str, tuple[str, bytes]]) -> None:
     """Submit, lease and end jobs at random. `left`: what waits or runs, with its state and payload."""
     for _ in range(jobs):
+        await until(lambda: has_room(r))
         payload = b'"' + bytes(rng.choices(b"abc", k=rng.randrange(10, 3000))) + b'"'
         await until(lambda: has_room(r))
         job_id = await r.submit(CLIENT, Submit(payload, max_retries=1, queue=rng.choice(["a", "b"])))
