@@ -109,7 +109,7 @@ def test_group_commit(benchmark: BenchmarkFixture, committing: Committing, tmp_p
 
 
 def test_recovery(benchmark: BenchmarkFixture, committing: Committing, tmp_path: Path) -> None:
-    """Open a log of half a million jobs that was left as by a crash. `bytes` are those of frames."""
+    """Open a log of half a million jobs that was left as by a crash. `bytes` are those of its files."""
     for _ in range(RECOVERED // 1000):
         submit(committing.core, 1000)
         committing.commit()

@@ -184,7 +184,7 @@ class Fastq(System):
         }  # fmt: skip
 
     def disk_bytes(self) -> int:
-        return check_log(self.directory).found.bytes_read  # without blocks that are only prepared
+        return sum(check_log(self.directory).found.sizes.values())  # without blocks that are only prepared
 
     def _request(self, path: str, body: bytes) -> bytes:
         head = (

@@ -39,8 +39,8 @@ cdef class SubmitOptions:
         self.body_digest = body_digest
         assert len(self.tags) <= 4096
         self.record_bytes = 64 + len(self.group) + len(self.unique_key) + len(self.tags) + len(self.trace)
-        self.record_bytes += len(self.idempotency_key)
-        if unique_key:  # then it may be a REPLACED job's record with what that one has, and a CHANGE
+        self.record_bytes += len(self.idempotency_key) + 64  # a REMEMBER
+        if unique_key and replace:  # then it may be a REPLACED job's record with what that one has, and a CHANGE
             self.record_bytes += 2 * SMALL_RECORD_BYTES + 4096
 
 
@@ -463,7 +463,10 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     if outcome <= OUTCOME_ERROR or OUTCOME_DISCARD <= outcome <= OUTCOME_RELEASE:
         flags |= CLOSE_BY_CLIENT
     if state <= RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED or outcome == OUTCOME_SNOOZE):
-        run_at_us = now_us + (wait_ms * 1000 if wait_ms >= 0 else backoff_us(core, job, jitter))
+        if wait_ms < 0:  # the worker does not say
+            run_at_us = now_us + (0 if outcome == OUTCOME_SNOOZE else backoff_us(core, job, jitter))
+        else:
+            run_at_us = now_us + wait_ms * 1000
         flags |= CLOSE_RUN_AT
         n += 8
     if error:

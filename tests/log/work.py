@@ -29,9 +29,9 @@ OPTIONS = EngineOptions(
 )
 
 
-def jobs_log(directory: Path, kind: type[LocalLog] = LocalLog) -> LocalLog:
+def jobs_log(directory: Path, kind: type[LocalLog] = LocalLog, *, zero_cleaned: bool = False) -> LocalLog:
     """A log as the lives here have it."""
-    return kind(directory, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=8 << 10)
+    return kind(directory, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=8 << 10, zero_cleaned=zero_cleaned)
 
 
 def tell(what: str, **fields: Any) -> None:
@@ -65,12 +65,13 @@ class Clients:
             Submit(json.dumps(payload).encode(), max_retries=self._rng.choice([0, 3]), queue=self._rng.choice(QUEUES))
             for payload in payloads
         ]
-        ids = [await self._engine.submit(CLIENT, jobs[0])] if len(jobs) == 1 else await self._submit_many(jobs)
-        for job_id, payload in zip(ids, payloads, strict=True):
+        stored = [await self._engine.submit(CLIENT, jobs[0])] if len(jobs) == 1 else await self._submit_many(jobs)
+        for (job_id, _), payload in zip(stored, payloads, strict=True):
             tell("submitted", job_id=job_id, payload=payload)
 
-    async def _submit_many(self, jobs: list[Submit]) -> list[str]:
-        return await self._engine.submit_many(CLIENT, jobs)
+    async def _submit_many(self, jobs: list[Submit]) -> list[tuple[str, int]]:
+        stored, _ = await self._engine.submit_many(CLIENT, jobs)
+        return stored
 
     def _payload(self) -> str:
         self._sent += 1
@@ -123,7 +124,7 @@ class Clients:
 
 async def live_with_jobs(directory: Path, rng: random.Random, close: bool, mutant: str = "") -> None:
     """Open, do some steps, and close; or stop dead, most often with a batch or a segment's end under way."""
-    engine = Engine(jobs_log(directory, TracedLog), OPTIONS, rng.random)
+    engine = Engine(jobs_log(directory, TracedLog, zero_cleaned=rng.random() < 0.5), OPTIONS, rng.random)
     if mutant:
         MUTANTS[mutant](engine)
     engine.open()
