@@ -13,13 +13,13 @@ import logging
 from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fastq.errors import ApiError, ConnectionRefused
 from fastq.http.errors import JSON, defect_body, error_body
-from fastq.http.protocol import HEAD_BYTES_MAX, HEADERS_MAX, PIPELINED_MAX, Protocol, is_host
+from fastq.http.protocol import HEAD_BYTES_MAX, HEADERS_MAX, PIPELINED_MAX, URL_BYTES_MAX, Protocol, is_host
 
 cdef enum:
     HOT_BODY_BYTES_MAX = 64 << 10   # larger ones take the other way, which bounds what all of them take
@@ -36,7 +36,6 @@ cdef class Slot:
     cdef object principal
     cdef str request_id     # the caller's, or None
     cdef bytes body
-    cdef list pieces        # of a body that came in several
     cdef object undo        # what takes it back if nobody is there for the answer, or None
     cdef bytes status_line
     cdef bytes answer       # what follows the Date header; None until there is one
@@ -86,6 +85,7 @@ class Lane(Protocol):
         self._told_at = 0           # the batch at whose end we are called
         self._leaving = False       # the server stops: close when all is answered
         self._good_host = b""
+        self._length = 0            # of the newest request's body
         self._idle = None
         self._idle_requests = 0
         self._when_durable = self._flush
@@ -100,23 +100,47 @@ class Lane(Protocol):
 
     def _parse(self, bytes data):
         """Give the parser all at once where no limit can be passed within, else in the pieces that limits need."""
-        cdef Py_ssize_t n = PyBytes_GET_SIZE(data), rest
-        if self._in_body or self._head_bytes + n > HEAD_BYTES_MAX or may_have_chunks(data) or self._is_full():
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        if self._in_body or self._in_head or self._head_bytes or n > HEAD_BYTES_MAX or self._is_full():
             Protocol._parse(self, data)
-            return
+        elif may_have_chunks(data):
+            Protocol._parse(self, data)
+        else:
+            self._parse_whole(data, n)
+        if self._slot is not None:
+            self._cool()
+
+    def _parse_whole(self, bytes data, Py_ssize_t n):
+        cdef Py_ssize_t rest
+        cdef int64_t before = self._requests
         self._last_three = data[max(0, n - 3):]
         try:
             self._give(data)
         except ConnectionRefused as refusal:
             self._refuse(refusal)
             return
-        if self._in_head:
+        if not self._in_body:  # what is left is of a head that is not there in full
             rest = data.rfind(b"\r\n\r\n")
-            self._head_bytes += n if rest < 0 else n - rest - 4
-        if self._in_head or self._in_body or self._deadline is not None:
+            if rest < 0 or self._requests == before:
+                self._head_bytes = n
+            elif self._length == 0:  # blank lines may follow
+                self._head_bytes = max(n - rest, n - <Py_ssize_t>len(data.rstrip(b"\r\n"))) - 4
+            else:
+                self._head_bytes = max(0, n - rest - 4 - <Py_ssize_t>self._length)
+        if self._head_bytes or self._in_body or self._deadline is not None:
             self._set_deadline()
         if self._bodies or self.pipeline:
             self._hold()
+
+    def _cool(self):
+        """A body that did not come at once takes the other way, where what connections hold is bounded."""
+        cdef Slot slot = self._slot
+        self._slot = None
+        self._take_the_other_way()
+        if slot.body:
+            Protocol.on_body(self, slot.body)
+        self._set_deadline()
+        self._hold()
 
     def on_message_begin(self):
         self.url = b""
@@ -126,6 +150,8 @@ class Lane(Protocol):
 
     def on_url(self, bytes url):
         self.url = url if not self.url else self.url + url
+        if PyBytes_GET_SIZE(self.url) > URL_BYTES_MAX:
+            raise ConnectionRefused(414, f"the URL must be at most {URL_BYTES_MAX} bytes")
 
     def on_header(self, bytes name, bytes value):
         cdef int count = self._header_count + 1
@@ -154,6 +180,8 @@ class Lane(Protocol):
         for name, value in headers:
             HttpToolsProtocol.on_header(self, name, value)
         Protocol.on_headers_complete(self)
+        self._header_count = len(headers)
+        self._length = self._body_left
 
     def _hot_slot(self):
         """The request as a hot one; None if anything about it asks for the other way."""
@@ -193,7 +221,7 @@ class Lane(Protocol):
         principal = self._hot.known(authorization.decode("latin-1"), route.scope)
         if principal is None:
             return None
-        self._body_left = length
+        self._body_left = self._length = length
         slot = Slot.__new__(Slot)
         slot.route = route
         slot.job_id = job_id
@@ -209,12 +237,7 @@ class Lane(Protocol):
             return
         self._moved = True
         self._body_left -= PyBytes_GET_SIZE(body)
-        if not slot.body:
-            slot.body = body
-        else:
-            if slot.pieces is None:
-                slot.pieces = [slot.body]
-            slot.pieces.append(body)
+        slot.body = body if not slot.body else slot.body + body
 
     def on_message_complete(self):
         cdef Slot slot = self._slot
@@ -226,9 +249,6 @@ class Lane(Protocol):
         self._in_body = False
         self._head_bytes = 0
         self._requests += 1
-        if slot.pieces is not None:
-            slot.body = b"".join(slot.pieces)
-            slot.pieces = None
         self._slots.append(slot)
         self._begin(slot)
 
@@ -339,6 +359,13 @@ class Lane(Protocol):
             self._held = cycle, app
         else:
             Protocol._start_asgi_task(self, cycle, app)
+
+    def _let_go(self):
+        held, self._held = self._held, None
+        if Protocol._let_go(self):
+            return True
+        self._held = held
+        return False
 
     def _is_full(self):
         return len(self._slots) + len(self.pipeline) >= PIPELINED_MAX

@@ -103,10 +103,14 @@ class World:
         for wire in self._wires:
             await wire.close()
 
+    def waiting_in_the_lane(self) -> bool:
+        """Whether some connection has a hot request that is not answered."""
+        return any(isinstance(one, Lane) and one._slots for one in self.server.server_state.connections)
+
     async def until_at_work(self) -> None:
         """Until the application has a request."""
         async with asyncio.timeout(PATIENCE_S):
-            while not self.server.server_state.tasks:  # noqa: ASYNC110 - uvicorn has no event for it
+            while not (self.server.server_state.tasks or self.waiting_in_the_lane()):  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0)
 
     async def until_parsed(self, head_bytes: int) -> None:
