@@ -127,6 +127,8 @@ def find_command(req: Request, database_id: bytes) -> Find:
     """Raises InvalidRequest."""
     fields = read_query(req, JobsQuery)
     if fields.q is not None:
+        if not fields.q:
+            raise InvalidRequest("q must be of length >= 1")
         at_most("q", len(fields.q.encode("utf-8", "surrogatepass")), SEARCH_BYTES_MAX)
     return Find(
         state=fields.state or "",

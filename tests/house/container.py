@@ -164,9 +164,7 @@ class Container:
 
 def call(port: int, key: str, path: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", data, headers={"Authorization": f"Bearer {key}"}
-    )
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers={"Authorization": f"Bearer {key}"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
 

@@ -22,6 +22,7 @@ from schemathesis import Case, CheckContext, GenerationMode, HookContext, Respon
 from tests.served import ROOT, Served
 
 OWN_KEY_ID = "FUZZ_OWN_KEY_ID"
+WAIT_MS = 20  # no request waits longer: schemathesis gives up after 10 s
 LONG_EXAMPLES = 500  # for each operation
 
 # What no schema says, by the words of the refusal.
@@ -36,6 +37,19 @@ REASONS = (
     "a surrogate escape without its other half",
     "must be an RFC 3339 time",
     "nested deeper than",
+    "cursor must be one that a page of this server had",
+    "one of payload, priority, delay_ms, run_at and queue is required",
+    "idempotency_key must be what the header",
+    "backoff.cap_ms must be >= backoff.base_ms",
+    "filter must have at least one member",
+    "one of ack, submit and extend is required",
+    "overlap must be allow when catch_up is all",
+    "is named twice",
+    "lease_token is required",
+    "worker_id must be 1 to 200 bytes",
+    "job: payload is required",
+    "cron must have 5 fields",
+    "must be the name of an IANA time zone",
 )
 
 
@@ -54,6 +68,10 @@ def map_body(_context: HookContext, body: Any) -> Any:
 def before_call(_context: HookContext, case: Case, _arguments: dict[str, Any]) -> None:
     """What it learns from a list of keys is its own key too: that one is neither revoked nor rotated."""
     own = os.environ[OWN_KEY_ID]
+    if isinstance(case.body, dict) and isinstance(case.body.get("wait_ms"), int | float):
+        case.body["wait_ms"] = min(case.body["wait_ms"], WAIT_MS)
+    if case.query and str(case.query.get("wait_ms", "")).isdigit():
+        case.query["wait_ms"] = min(int(case.query["wait_ms"]), WAIT_MS)
     if case.path_parameters:
         case.path_parameters.update({name: "absent" for name, value in case.path_parameters.items() if value == own})
 
@@ -80,7 +98,7 @@ def fuzz(directory: Path, examples: int, seed: int) -> subprocess.CompletedProce
                 str(Path(sys.executable).parent / "schemathesis"), "run",
                 f"http://127.0.0.1:{server.port}/openapi.json", "--header", f"Authorization: Bearer {key}",
                 "--max-examples", str(examples), "--seed", str(seed),
-                "--exclude-checks", "positive_data_acceptance", "--continue-on-failure", "--no-color",
+                "--exclude-checks", "positive_data_acceptance,ignored_auth", "--continue-on-failure", "--no-color",
             ],
             cwd=directory,
             env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.http.fuzz", "PYTHONPATH": str(ROOT), OWN_KEY_ID: own},
