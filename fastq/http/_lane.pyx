@@ -103,7 +103,7 @@ class Lane(Protocol):
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
         if self._in_body or self._in_head or self._head_bytes or n > HEAD_BYTES_MAX or self._is_full():
             Protocol._parse(self, data)
-        elif may_have_chunks(data):
+        elif may_have_chunks(data) or not self._fits(data.count(b"\r\n\r\n")):
             Protocol._parse(self, data)
         else:
             self._parse_whole(data, n)
@@ -367,8 +367,12 @@ class Lane(Protocol):
         self._held = held
         return False
 
+    def _fits(self, int more):
+        """Whether so many more requests may be read ahead."""
+        return len(self._slots) + len(self.pipeline) + more <= PIPELINED_MAX
+
     def _is_full(self):
-        return len(self._slots) + len(self.pipeline) >= PIPELINED_MAX
+        return not self._fits(1)
 
     def _is_answering(self):
         return bool(self._slots) or self._held is not None or Protocol._is_answering(self)

@@ -16,7 +16,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with running() as one:
+@pytest.fixture(params=["lane", "falcon"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """Every test of the API twice: with the hot lane, and with all requests through Falcon."""
+    async with running(lane=request.param == "lane") as one:
         yield one

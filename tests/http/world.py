@@ -147,7 +147,11 @@ class World:
 
 @contextlib.asynccontextmanager
 async def running(
-    roles: Mapping[str, str] = ROLES, log: MemoryLog | None = None, redis_url: str | None = None, **options: Any
+    roles: Mapping[str, str] = ROLES,
+    log: MemoryLog | None = None,
+    redis_url: str | None = None,
+    lane: bool = True,
+    **options: Any,
 ) -> AsyncIterator[World]:
     """A server that listens, with a key for each of `roles`; on a log that a crash left, or a new one.
 
@@ -165,7 +169,7 @@ async def running(
         await keys.claim()
         schedules = Schedules(engine, audit, read_job)
         async with _serving_keys(
-            engine, HttpOptions(keys, queues, schedules, audit, "test"), log, hands, roles
+            engine, HttpOptions(keys, queues, schedules, audit, "test"), log, hands, roles, lane
         ) as world:
             schedules.start()
             yield world
@@ -176,13 +180,13 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def _serving_keys(
-    engine: Engine, options: HttpOptions, log: MemoryLog, hands: Hands, roles: Mapping[str, str]
+    engine: Engine, options: HttpOptions, log: MemoryLog, hands: Hands, roles: Mapping[str, str], lane: bool
 ) -> AsyncIterator[World]:
     app = create_app(engine, Authenticator(options.keys, engine.now_us), options)
     world = World(engine, options, log, app, hands)
     for name, kind in roles.items():
         await world.make_key(name, kind)
-    async with serving(app) as (world.server, world.port):
+    async with serving(app, Lane if lane else Protocol) as (world.server, world.port):
         try:
             yield world
         finally:
@@ -191,13 +195,13 @@ async def _serving_keys(
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[tuple[uvicorn.Server, int]]:
+async def serving(app: Any, protocol: type[Protocol] = Lane) -> AsyncIterator[tuple[uvicorn.Server, int]]:
     """uvicorn with our protocol on a free port."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so asyncio sets TCP_NODELAY
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        http=Lane,
+        http=protocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
