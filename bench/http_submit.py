@@ -8,16 +8,14 @@ average. The latency of fdatasync on the same disk is measured first: no figure 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import statistics
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import click
 
+from bench.compare.machine import sync_us
 from bench.load import Server, pinned
 from fastq._core import Core, Tail
 from fastq.log.local import LocalLog
@@ -33,23 +31,6 @@ function done(summary, latency, requests)
     latency:percentile(50), latency:percentile(99), latency.max))
 end
 """
-
-
-def sync_us(directory: Path, n: int = 200) -> float:
-    """Median of write and fdatasync of 4 KiB over blocks that were written before, microseconds."""
-    path = directory / "sync-probe"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    os.pwrite(fd, bytes(4096 * n), 0)
-    os.fsync(fd)
-    times = []
-    for i in range(n):
-        begun = time.perf_counter()
-        os.pwrite(fd, b"x" * 4096, 4096 * i)
-        os.fdatasync(fd)
-        times.append(time.perf_counter() - begun)
-    os.close(fd)
-    path.unlink()
-    return statistics.median(times) * 1e6
 
 
 def batch_size(directory: Path) -> float:
@@ -80,7 +61,7 @@ def load(url: str, script: Path, connections: int, seconds: int, core: str) -> l
 def main(seconds: int, connections: str, pin: bool) -> None:
     """Measure and print a table."""
     with tempfile.TemporaryDirectory() as scratch:
-        print(f"write and fdatasync of 4 KiB on this disk: {sync_us(Path(scratch)):.0f} µs (median)")
+        print(f"write and fdatasync of 4 KiB on this disk: {sync_us(Path(scratch), 4096):.0f} µs (median)")
         print("| connections | submits/s | p50 ms | p99 ms | max ms | errors | CPU s per 10,000 | per batch | RSS MB |")
         print("|---|---|---|---|---|---|---|---|---|")
         for step in connections.split(","):

@@ -171,7 +171,7 @@ cdef struct Queue:          # there while it has jobs or settings
     int64_t retention_acked_ms
     int64_t retention_dead_ms
     int64_t finished_max
-    # rate: a bucket of rate_per_us * rate_n credits, of which one microsecond brings rate_n and one lease costs rate_per_us
+    # rate: a bucket of rate_per_us * rate_n credits: one microsecond brings rate_n, one lease costs rate_per_us
     int64_t rate_n
     int64_t rate_per_us
     int64_t credit
@@ -267,7 +267,8 @@ cdef enum ChangeFlag:
 # [the LEASE record], the records of its history, newest first, and last the newest CLOSE record if it is not among them
 cdef enum JobRecordFlag:
     JOB_RUN = 1             # lease_no u32, lease_ms u32, leased i64, until i64, ended i64, legacy u8, outcome u8,
-                            #   expiries u8, closings u8, and for each, newest first: lease_no u32, outcome u8, digest u64
+                            #   expiries u8, closings u8, and for each, newest first: lease_no u32, outcome u8,
+                            #   digest u64
     JOB_LEASE = 2           # the last LEASE record is there
     JOB_PROGRESS = 4        # at i64, percent u8, note as a name
     JOB_KNOWN = 7

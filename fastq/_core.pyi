@@ -129,8 +129,8 @@ class SubmitOptions:
 
     def __init__(
         self,
-        *,
         group: str = "",
+        *,
         lease_ms: int = 0,
         backoff: tuple[int, float, int] | None = None,
         expires_us: int = 0,
@@ -161,8 +161,8 @@ class QueueSettings:
 
     def __init__(
         self,
-        *,
         paused: bool = False,
+        *,
         fair: bool = False,
         concurrency: int = 0,
         group_concurrency: int = 0,

@@ -34,11 +34,11 @@ class RateLimit(msgspec.Struct, frozen=True):
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """The wait after failed attempt n: a random time up to base_ms · factor^(n-1), at most cap_ms."""
+    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
 
-    base_ms: Annotated[int, Meta(ge=0, le=DAY_MS)] = 1_000
+    base_ms: Annotated[int, Meta(ge=1, le=DAY_MS)] = 1_000
     factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
-    cap_ms: Annotated[int, Meta(ge=0, le=30 * DAY_MS)] = 3_600_000
+    cap_ms: Annotated[int, Meta(ge=1, le=30 * DAY_MS)] = 3_600_000
 
 
 class Retention(msgspec.Struct, frozen=True):

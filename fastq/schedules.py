@@ -19,13 +19,14 @@ from fastq.audit import ENTRY_BYTES, Audit
 from fastq.commands import Principal, Submit
 from fastq.cron import Cron
 from fastq.engine import Engine
-from fastq.errors import ApiError, CleanerBehind, JobNotFound, NameTaken, ScheduleNotFound, TooMany
+from fastq.errors import ApiError, CleanerBehind, InvalidRequest, JobNotFound, NameTaken, ScheduleNotFound, TooMany
 
 logger = logging.getLogger("fastq.schedules")
 
 SCHEDULE_DOCUMENT = 3
 STATE_DOCUMENT = 4
 SCHEDULES_MAX = 10_000
+JOB_BYTES_MAX = 64 << 20  # of the jobs of all schedules: they are kept in memory
 CATCH_UP_MAX = 1_000  # times that one schedule makes up for
 CATCH_UP_DEFAULT = 100
 MISSED_US = 60_000_000  # a time that could not fire for so long was missed; a restart within it is none
@@ -80,17 +81,22 @@ class Kept:
     """A schedule with what is made from it.
 
     Args:
+        cron: None if this version, with the zones that there are now, cannot read it; `refusal` says why.
         since_us: times up to this one are done with.
         due_us: None if it is never due again.
         refusal: why its last try did not succeed.
     """
 
     schedule: Schedule
-    cron: Cron
+    cron: Cron | None
     state: State
     since_us: int
     due_us: int | None = None
     refusal: str = ""
+
+    @property
+    def next_us(self) -> int | None:
+        return None if self.cron is None else self.cron.after(self.since_us)
 
 
 ReadJob = Callable[[bytes, int], Submit]
@@ -115,15 +121,13 @@ class Schedules:
     """All schedules, and the timer that fires them. All methods belong to the event loop's thread."""
 
     def __init__(self, engine: Engine, audit: Audit, read_job: ReadJob) -> None:
-        """Reads what is in the log; nothing fires before `start`. Raises InvalidRequest for what cannot be read."""
+        """Reads what is in the log; nothing fires before `start`."""
         self._engine, self._audit, self._read_job = engine, audit, read_job
         states = engine.documents(STATE_DOCUMENT)
         self._kept: dict[str, Kept] = {}
         for name, body in engine.documents(SCHEDULE_DOCUMENT).items():
-            schedule = msgspec.json.decode(body, type=Schedule)
             state = msgspec.json.decode(states[name], type=State) if name in states else State()
-            since_us = max(schedule.put_us, state.seen_us)
-            self._kept[name] = Kept(schedule, Cron(schedule.cron, schedule.timezone), state, since_us)
+            self._kept[name] = _kept(name, msgspec.json.decode(body, type=Schedule), state)
         self._due: list[tuple[int, str]] = []  # a heap; what does not agree with `due_us` is out of date
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -136,7 +140,7 @@ class Schedules:
         now_us = self._engine.now_us()
         for kept in self._kept.values():
             kept.since_us = min(kept.since_us, now_us)  # the clock may have been set back before this start
-            kept.due_us = kept.cron.after(kept.since_us)
+            kept.due_us = kept.next_us
         self._order()
         self._tick()
 
@@ -160,6 +164,9 @@ class Schedules:
             raise TooMany("schedules", SCHEDULES_MAX)
         if known is not None and not _may_see(who, known.schedule):
             raise NameTaken(name)
+        others_bytes = sum(len(kept.schedule.job) for other, kept in self._kept.items() if other != name)
+        if others_bytes + len(schedule.job) > JOB_BYTES_MAX:
+            raise TooMany("bytes of jobs in all schedules", JOB_BYTES_MAX)
         if known is not None and _are_equal(known.schedule, schedule):
             kept = known
         else:
@@ -201,11 +208,12 @@ class Schedules:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    async def list(self, who: Principal) -> list[tuple[str, Kept]]:
-        """Those that `who` may see, by name."""
-        found = sorted((name, kept) for name, kept in self._kept.items() if _may_see(who, kept.schedule))
+    async def list(self, who: Principal, after: str, limit: int) -> tuple[list[tuple[str, Kept]], str]:
+        """Those that `who` may see, by name, behind `after`, at most `limit`; and `after` of the next page, or ""."""
+        names = sorted(name for name, kept in self._kept.items() if name > after and _may_see(who, kept.schedule))
+        found = [(name, self._kept[name]) for name in names[:limit]]
         await self._engine.settled()
-        return found
+        return found, names[limit - 1] if len(names) > limit else ""
 
     async def show(self, who: Principal, name: str) -> Kept:
         """Raises ScheduleNotFound."""
@@ -250,19 +258,21 @@ class Schedules:
 
     def _tick(self) -> None:
         now_us = self._engine.now_us()
-        for _ in range(FIRES_MAX):
-            if self._engine.draining or not self._due or self._due[0][0] > now_us:
-                break
-            due_us, name = heappop(self._due)
-            kept = self._kept.get(name)
-            if kept is not None and kept.due_us == due_us:
-                self._fire(name, kept, now_us)
-                self._set_due(name, kept, self._next_us(kept, now_us))
-        self._arm()
+        try:
+            for _ in range(FIRES_MAX):
+                if self._engine.draining or not self._due or self._due[0][0] > now_us:
+                    break
+                due_us, name = heappop(self._due)
+                kept = self._kept.get(name)
+                if kept is not None and kept.cron is not None and kept.due_us == due_us:
+                    self._fire(name, kept, kept.cron, now_us)
+                    self._set_due(name, kept, now_us + RETRY_US if kept.refusal else kept.next_us)
+        finally:
+            self._arm()
 
-    def _fire(self, name: str, kept: Kept, now_us: int) -> None:
+    def _fire(self, name: str, kept: Kept, cron: Cron, now_us: int) -> None:
         """Submit what is due by now; `refusal` says why that did not happen."""
-        times, seen_us = times_to_fire(kept.schedule, kept.cron, kept.since_us, now_us)
+        times, seen_us = times_to_fire(kept.schedule, cron, kept.since_us, now_us)
         refusal = ""
         try:
             for time_us in times:
@@ -277,9 +287,6 @@ class Schedules:
             if refusal != kept.refusal:
                 logger.warning("schedule %s did not fire, it is tried again: %s", name, refusal)
         kept.refusal = refusal
-
-    def _next_us(self, kept: Kept, now_us: int) -> int | None:
-        return now_us + RETRY_US if kept.refusal else kept.cron.after(kept.since_us)
 
     def _is_unfinished(self, job_id: str, now_us: int) -> bool:
         if not job_id:
@@ -315,6 +322,16 @@ class Schedules:
 
     def _put_state(self, now_us: int, name: str, state: State) -> None:
         self._engine.core.put_document(now_us, STATE_DOCUMENT, name, msgspec.json.encode(state))
+
+
+def _kept(name: str, schedule: Schedule, state: State) -> Kept:
+    """A schedule as the log has it. What put it could read it; a zone may be gone since."""
+    since_us = max(schedule.put_us, state.seen_us)
+    try:
+        return Kept(schedule, Cron(schedule.cron, schedule.timezone), state, since_us)
+    except InvalidRequest as error:
+        logger.warning("schedule %s never fires: %s", name, error)
+        return Kept(schedule, None, state, since_us, refusal=str(error))
 
 
 def _may_see(who: Principal, schedule: Schedule) -> bool:

@@ -16,7 +16,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import uvicorn
 import uvloop
@@ -41,6 +42,7 @@ from fastq.schedules import Schedules
 from fastq.settings import Settings
 
 logger = logging.getLogger("fastq.server")
+T = TypeVar("T")
 
 DRAIN_S = 0.5  # after a signal /ready says 503 for so long before connections close, so that balancers look elsewhere
 FINISH_S = 5  # then requests that are under way have so long
@@ -69,6 +71,23 @@ def run(settings: Settings) -> int:
     except KeyboardInterrupt:  # before the loop took over the signals
         return 130
     return 0
+
+
+def run_on_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False) -> T:
+    """Do something with the keys while no server runs: what `work` gives. Raises StartError, ApiError, OSError."""
+    engine, _ = _open(settings)
+
+    async def on_keys() -> T:
+        await engine.start(_clock(settings, engine), _die)
+        try:
+            async with opened_keys(settings.redis_url, settings.redis_grace_ms, engine) as keys:
+                await keys.claim(anew=claim_store)
+                return await work(engine, keys)
+        finally:
+            await engine.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(on_keys())
 
 
 # --- before the loop --------------------------------------------------------------------------------------------------
@@ -158,7 +177,7 @@ class HttpServer(uvicorn.Server):
 async def _serve(settings: Settings, listener: socket.socket, engine: Engine, opened: Opened) -> None:
     """From a recovered log to a stopped server. Raises StartError, OSError."""
     stop = _stop_signal()
-    clock = Clock(start_us(engine.core.last_us, wall_us(), settings.accept_clock_back))
+    clock = _clock(settings, engine)
     recovered = _recovered(engine, opened)
     audit = Audit(engine)
     queues = Queues(engine, audit)
@@ -210,6 +229,11 @@ async def _answer_requests(
     await serving
     with contextlib.suppress(ApiError):  # a full disk: when keys were last used is not worth a failed stop
         await keys.save_used(every_us=1)
+
+
+def _clock(settings: Settings, engine: Engine) -> Clock:
+    """Raises ClockBehindLog."""
+    return Clock(start_us(engine.core.last_us, wall_us(), settings.accept_clock_back))
 
 
 def _stop_signal() -> asyncio.Event:

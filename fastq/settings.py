@@ -53,6 +53,10 @@ class Settings:
     retention_acked_ms: int
     retention_dead_ms: int
     finished_jobs_max: int
+    idempotency_ms: int
+    idempotency_keys_max: int
+    poison_expiries: int
+    owner_depth_max: int
     log_slack_bytes: int
     accept_clock_back: bool
 
@@ -258,14 +262,20 @@ SETTINGS: tuple[Setting, ...] = (
             "how long a DEAD job is kept"),
     Setting("MAX_FINISHED_JOBS", "finished_jobs_max", "1000000", _integer(0, 10**9),
             "how many jobs of each final state are kept at most, oldest out first"),
+    Setting("IDEMPOTENCY_WINDOW", "idempotency_ms", "1h", _duration_ms(60_000, _YEAR_MS),
+            "how long an idempotency key is remembered"),
+    Setting("IDEMPOTENCY_KEYS_MAX", "idempotency_keys_max", "8000000", _integer(1, 10**9),
+            "how many are remembered at most, oldest out first; past it and a minute, 429"),
+    Setting("POISON_EXPIRIES", "poison_expiries", "0", _integer(0, 255),
+            "so many leases of a job that ran out in a row make it DEAD; 0: never"),
+    Setting("OWNER_MAX_DEPTH", "owner_depth_max", "0", _integer(0, 10**9),
+            "how many unfinished jobs an owner may have; 0: any number"),
     Setting("WAL_SLACK_BYTES", "log_slack_bytes", "256MiB", _size_bytes(MIB, 1024 * GIB),
             "what the log may take on disk beyond twice what is live, before it is cleaned; at least two segments"),
     Setting("ACCEPT_CLOCK_BACK", "accept_clock_back", "false", _boolean,
             "start although this machine's clock is more than an hour behind the log"),
 )  # fmt: skip
 
-# Known and checked, but a value would promise what this version does not do. A line leaves when its feature comes.
-NOT_SUPPORTED: tuple[tuple[str, Parse], ...] = (("IDEMPOTENCY_WINDOW", _duration_ms(60_000, _YEAR_MS)),)
 _NOT_SHOWN = frozenset({"REDIS_URL"})  # it may hold a password
 
 
@@ -276,10 +286,6 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         text = environ.get(setting.name) or setting.default
         values[setting.field] = _value(setting.name, text, setting.parse) if text else None
     values["trusted_proxies"] = values["trusted_proxies"] or ()
-    for name, parse in NOT_SUPPORTED:
-        if unsupported := environ.get(name):
-            _value(name, unsupported, parse)
-            raise BadSetting(f"{name}: not supported by this version; start without it")
     settings = Settings(**values)
     _check_together(settings)
     return settings

@@ -381,3 +381,17 @@ def test_nobody_reads_what_it_says(directory: Path) -> None:
                 break
         assert server.stop() == 0
         assert "standard output" in server.stderr
+
+
+@pytest.mark.parametrize(("proxies", "last"), [("127.0.0.1", [429, 401]), ("", [429, 429])])
+def test_failed_logins_count_for_the_address_that_a_trusted_proxy_names(
+    directory: Path, proxies: str, last: list[int]
+) -> None:
+    with Served(directory, TRUSTED_PROXIES=proxies, **QUICK) as server:
+
+        def fail(address: str) -> int:
+            return server.call("client_wrong", "GET", "/keys", headers={"X-Forwarded-For": address})[0]
+
+        assert [fail("192.0.2.1") for _ in range(20)] == [401] * 20
+        assert [fail("192.0.2.1"), fail("192.0.2.2")] == last
+        assert server.call(server.keys["client"], "GET", "/keys")[0] == 200

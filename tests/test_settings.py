@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastq.errors import BadSetting
-from fastq.settings import NOT_SUPPORTED, SETTINGS, Settings, duration_ns, duration_text, load_settings, size_text
+from fastq.settings import SETTINGS, Settings, duration_ns, duration_text, load_settings, size_text
 
 DEFAULTS = {
     "host": "127.0.0.1",
@@ -36,6 +36,10 @@ DEFAULTS = {
     "retention_acked_ms": 86_400_000,
     "retention_dead_ms": 30 * 86_400_000,
     "finished_jobs_max": 1_000_000,
+    "idempotency_ms": 3_600_000,
+    "idempotency_keys_max": 8_000_000,
+    "poison_expiries": 0,
+    "owner_depth_max": 0,
     "log_slack_bytes": 256 << 20,
 }
 
@@ -52,7 +56,7 @@ def test_defaults() -> None:
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    names = [setting.name for setting in SETTINGS] + [name for name, _ in NOT_SUPPORTED]
+    names = [setting.name for setting in SETTINGS]
     assert load_settings(dict.fromkeys(names, "")) == load_settings({})
 
 
@@ -164,18 +168,6 @@ def test_a_wrong_value_names_the_variable_and_what_is_allowed(name: str, text: s
     assert allowed in message
     if name not in ("BACKOFF_CAP",):  # shown as it was understood, not as it was written
         assert text in message or repr(text) in message
-
-
-@pytest.mark.parametrize(
-    ("name", "good", "bad"),
-    [
-        ("IDEMPOTENCY_WINDOW", "1h", "1s"),
-    ],
-)
-def test_what_this_version_does_not_do_is_never_ignored(name: str, good: str, bad: str) -> None:
-    assert refusal(**{name: good}).startswith(f"{name}: not supported by this version")
-    assert "allowed:" in refusal(**{name: bad})
-    assert refusal(**{name: bad}).startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize(

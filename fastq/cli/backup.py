@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import json
-import os
-import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 import click
 
 from fastq.cli.log import DIRECTORY, ends_with_its_code, viewed
+from fastq.cli.remote import READ_BYTES, admin_key, connected, message_of, server_options
 from fastq.log.backup import LogCopy, Manifest, archive, write_archive
 from fastq.log.check import empty_core, read_whole
 from fastq.log.restore import restore as restore_archive
-
-READ_BYTES = 1 << 20
-SILENCE_S = 60.0  # how long a server may send nothing
 
 
 @click.command()
 @click.argument("destination", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--offline", "directory", type=DIRECTORY, help="The data directory of a stopped server.")
-@click.option("--server", "url", default="http://127.0.0.1:8080", envvar="FASTQ_URL", show_default=True)
-@click.option("--key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds an admin key.")
+@server_options
 def backup(destination: Path, directory: Path | None, url: str, key_file: Path | None) -> None:
     """Write a backup of a running server to the file DESTINATION.
 
@@ -39,10 +31,7 @@ def backup(destination: Path, directory: Path | None, url: str, key_file: Path |
         if directory is not None:
             manifest = _offline(directory, destination)
         else:
-            key = key_file.read_text().strip() if key_file is not None else os.environ.get("FASTQ_KEY", "")
-            if not key:
-                raise click.UsageError("an admin key is needed: in FASTQ_KEY, or a file named by --key-file")
-            manifest = _from_server(url, key, destination)
+            manifest = _from_server(url, admin_key(key_file), destination)
     files = f"{len(manifest.segments)} segments, {manifest.segment_bytes:,} bytes"
     print(f"{destination}: everything up to frame {manifest.last_seq:,}, {files}")
 
@@ -56,21 +45,12 @@ def _offline(directory: Path, destination: Path) -> Manifest:
 
 
 def _from_server(url: str, key: str, destination: Path) -> Manifest:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.BadParameter(f"'{url}' is no http or https URL", param_hint="--server")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=SILENCE_S, context=context)
-    else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SILENCE_S)
-    with contextlib.closing(connection):
+    with connected(url) as connection:
         try:
             connection.request("POST", "/admin/backup", headers={"Authorization": f"Bearer {key}"})
             answer = connection.getresponse()
             if answer.status != 200:
-                raise click.ClickException(f"{url} answered {answer.status}: {_message(answer.read(READ_BYTES))}")
+                raise click.ClickException(f"{url} answered {answer.status}: {message_of(answer.read(READ_BYTES))}")
             return write_archive(_pieces(answer), destination)
         except http.client.HTTPException as error:
             raise click.ClickException(f"{url}: the backup ended early: {error!r}; nothing was kept") from error
@@ -83,13 +63,6 @@ def _from_server(url: str, key: str, destination: Path) -> Manifest:
 def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     while piece := answer.read(READ_BYTES):
         yield piece
-
-
-def _message(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return "no fastq server"
 
 
 @click.command()

@@ -551,7 +551,8 @@ cdef Run* run_of(Core core, Job* job) except NULL:
     return run_at(&core.t, job.run)
 
 
-cdef int remember_request(Core core, int64_t at_us, bytes key, bytes request, uint64_t seq, uint32_t lease_no) except -1:
+cdef int remember_request(Core core, int64_t at_us, bytes key, bytes request, uint64_t seq,
+                          uint32_t lease_no) except -1:
     """So that the same request is answered with the same leases for a while."""
     drop_requests(core, at_us)
     found = core.requests.get((key, request))

@@ -254,7 +254,8 @@ cdef int gather_over(Core core, int state, uint64_t count_max, uint64_t bytes_ma
 
 # --- documents, queues ------------------------------------------------------------------------------------------------
 
-cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes body, bytes key, uint16_t flags) except -1:
+cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes body, bytes key,
+                         uint16_t flags) except -1:
     cdef Place place
     cdef uint32_t n = RECORD_HEAD_BYTES + 10 + len(name) + len(body)
     cdef char* p
@@ -274,12 +275,12 @@ cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes 
 
 @cython.final
 cdef class QueueSettings:
-    cdef readonly bint paused, fair
-    cdef readonly uint32_t concurrency, group_concurrency, max_depth, lease_ms
-    cdef readonly int64_t rate_n, rate_per_ms, retention_acked_ms, retention_dead_ms, finished_max
-    cdef readonly tuple backoff
+    cdef bint paused, fair
+    cdef uint32_t concurrency, group_concurrency, max_depth, lease_ms
+    cdef int64_t rate_n, rate_per_ms, retention_acked_ms, retention_dead_ms, finished_max
+    cdef tuple backoff
 
-    def __init__(self, *, bint paused=False, bint fair=False, uint32_t concurrency=0, uint32_t group_concurrency=0,
+    def __init__(self, bint paused=False, *, bint fair=False, uint32_t concurrency=0, uint32_t group_concurrency=0,
                  int64_t rate_n=0, int64_t rate_per_ms=0, uint32_t lease_ms=0, tuple backoff=None,
                  int64_t retention_acked_ms=-1, int64_t retention_dead_ms=-1, int64_t finished_max=-1,
                  uint32_t max_depth=0):

@@ -23,8 +23,9 @@ cdef class SubmitOptions:
     cdef uint64_t body_digest
     cdef readonly uint32_t record_bytes
 
-    def __init__(self, *, str group="", uint32_t lease_ms=0, tuple backoff=None, int64_t expires_us=0, str unique_key="",
-                 bint replace=False, tags=(), str traceparent="", str idempotency_key="", uint64_t body_digest=0):
+    def __init__(self, str group="", *, uint32_t lease_ms=0, tuple backoff=None, int64_t expires_us=0,
+                 str unique_key="", bint replace=False, tags=(), str traceparent="", str idempotency_key="",
+                 uint64_t body_digest=0):
         self.group = group.encode()
         self.lease_ms = lease_ms
         if backoff is not None:
@@ -261,8 +262,8 @@ cdef int append_submit(Core core, SubmitFields* f, bytes payload, uint16_t more_
 
 # --- lease ------------------------------------------------------------------------------------------------------------
 
-cdef list lease_jobs(Core core, int64_t now_us, queues, int limit, int64_t lease_ms, bytes key, bytes worker, bint legacy,
-                     bytes request, uint64_t bytes_max):
+cdef list lease_jobs(Core core, int64_t now_us, queues, int limit, int64_t lease_ms, bytes key, bytes worker,
+                     bint legacy, bytes request, uint64_t bytes_max):
     cdef Asked asked
     cdef Shares shares = shares_of(core, queues) if isinstance(queues, dict) else None
     cdef list leased = []
@@ -311,8 +312,8 @@ cdef int64_t lease_ms_of(Core core, Job* job) noexcept:
     return queue_at(core, job.group).lease_ms or core.lease_ms
 
 
-cdef int append_lease(Core core, uint32_t slot, int64_t now_us, int64_t lease_ms, bytes key, bytes worker, bytes request,
-                      bint legacy) except -1:
+cdef int append_lease(Core core, uint32_t slot, int64_t now_us, int64_t lease_ms, bytes key, bytes worker,
+                      bytes request, bint legacy) except -1:
     cdef Job* job = job_at(&core.t, slot)
     cdef uint32_t lease_no = 1 if job.run == NONE else run_at(&core.t, job.run).lease_no + 1
     cdef uint16_t flags = LEASE_KEY_ID
@@ -461,12 +462,8 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     cdef uint16_t attempts = job.attempts - is_given_back(outcome)
     if outcome <= OUTCOME_ERROR or OUTCOME_DISCARD <= outcome <= OUTCOME_RELEASE:
         flags |= CLOSE_BY_CLIENT
-    if state == RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED):
+    if state <= RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED or outcome == OUTCOME_SNOOZE):
         run_at_us = now_us + (wait_ms * 1000 if wait_ms >= 0 else backoff_us(core, job, jitter))
-        flags |= CLOSE_RUN_AT
-        n += 8
-    elif outcome == OUTCOME_SNOOZE and state <= RETRY:
-        run_at_us = now_us + max(wait_ms, <int64_t>0) * 1000
         flags |= CLOSE_RUN_AT
         n += 8
     if error:

@@ -1,7 +1,7 @@
 # Looking through many jobs: pages in order of submission, where a job stands, and what holds it back.
 #
-# Jobs are found by number, from the newest down. Numbers whose jobs are gone cost nothing by the block: how many jobs of
-# each 4,096 numbers are there is known.
+# Jobs are found by number, from the newest down. Numbers whose jobs are gone cost nothing by the block: how many jobs
+# of each 4,096 numbers are there is known.
 
 cdef enum:
     BLOCK_BITS = 12

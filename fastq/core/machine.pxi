@@ -1,9 +1,9 @@
-# The state machine's data and surface. A command is decided against the present state and becomes a record (deciding.pxi);
-# applying a record (applying.pxi) is the only thing that changes state, live as in replay.
+# The state machine's data and surface. A command is decided against the present state and becomes a record
+# (deciding.pxi, changing.pxi); applying a record (applying.pxi) is the only thing that changes it, live as in replay.
 
 cdef enum:
     RESTART_GRACE_US = 30_000_000   # what a lease has at least after a restart, if it was as long
-    ADVANCE_AT_LEASE = 64           # delayed and expiring jobs that a lease looks at first; the engine's timer does the bulk
+    ADVANCE_AT_LEASE = 64           # delayed and expiring jobs that a lease looks at first; a timer does the bulk
     REQUESTS_MAX = 100_000          # request_ids that are remembered at most,
     REQUEST_US = 60_000_000         # and for how long
 
@@ -250,13 +250,14 @@ cdef class Core:
     def job(self, int64_t now_us, str job_id):
         return job_view(self, now_us, slot_of(self, job_id))
 
-    def page(self, int64_t now_us, uint64_t before, int limit, int examine_max, *, str state="", str queue="", group=None,
-             str tag="", owner_id=None, int64_t since_us=0, queues=None):
-        return find_page(self, now_us, before, limit, examine_max, (state, queue, group, tag, owner_id, since_us, queues))
+    def page(self, int64_t now_us, uint64_t before, int limit, int examine_max, *, str state="", str queue="",
+             group=None, str tag="", owner_id=None, int64_t since_us=0, queues=None):
+        filter = (state, queue, group, tag, owner_id, since_us, queues)
+        return find_page(self, now_us, before, limit, examine_max, filter)
 
     def running(self, int limit):
-        cdef uint32_t i
-        return [job_view(self, self.last_us, self.leased.slots[i]) for i in range(min(<uint32_t>limit, self.leased.count))]
+        cdef uint32_t i, n = min(<uint32_t>limit, self.leased.count)
+        return [job_view(self, self.last_us, self.leased.slots[i]) for i in range(n)]
 
     def position(self, str job_id, uint32_t count_max):
         return position_of(self, slot_of(self, job_id), count_max)

@@ -84,7 +84,8 @@ cdef uint32_t queue_of(Core core, bytes name) except NONE:
         core.queue_names.append(None)
     memset(&core.all_queues[at], 0, sizeof(Queue))
     core.all_queues[at].default_group = NONE
-    core.all_queues[at].retention_acked_ms = core.all_queues[at].retention_dead_ms = core.all_queues[at].finished_max = -1
+    core.all_queues[at].retention_acked_ms = core.all_queues[at].retention_dead_ms = -1
+    core.all_queues[at].finished_max = -1
     for i in range(STATES):
         core.all_queues[at].finished[i].oldest = core.all_queues[at].finished[i].newest = NONE
         core.all_queues[at].finished[i].last_added = NONE
@@ -383,6 +384,7 @@ cdef int charge(Queue* queue, Group* group) noexcept:
 
 
 @cython.final
+@cython.internal
 cdef class Shares:
     """How far each queue of a weighted set has come: the lowest goes next."""
     cdef tuple names

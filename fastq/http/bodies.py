@@ -10,8 +10,6 @@ import msgspec
 from msgspec import Meta
 
 from fastq.commands import (
-    BACKOFF_FACTOR_MAX,
-    BACKOFF_MS_MAX,
     BATCH_BYTES_MAX,
     BATCH_JOBS_MAX,
     DEFAULT_QUEUE,
@@ -31,6 +29,7 @@ from fastq.commands import (
 from fastq.errors import InvalidRequest
 from fastq.http._scan import numbers_fit
 from fastq.http.decoding import DEPTH_MAX, QUEUE_PATTERN, at_most, decode, queue_name, time_us
+from fastq.queues import Backoff
 
 ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
 BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
@@ -55,12 +54,8 @@ def text_of(bytes_max: int, more: str = "") -> Meta:
     )
 
 
-class BackoffBody(msgspec.Struct, forbid_unknown_fields=True):
+class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True):
     """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
-
-    base_ms: Annotated[int, Meta(ge=1, le=BACKOFF_MS_MAX)]
-    factor: Annotated[float, Meta(ge=1, le=BACKOFF_FACTOR_MAX)]
-    cap_ms: Annotated[int, Meta(ge=1, le=BACKOFF_MS_MAX, description="Not below base_ms.")]
 
 
 class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -175,7 +170,7 @@ def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | 
     return JobOptions(
         group="" if fields.group is None else queue_name(fields.group, "group"),
         lease_ms=fields.lease_ms or 0,
-        backoff=None if fields.backoff is None else _backoff(fields.backoff),
+        backoff=None if fields.backoff is None else backoff_of(fields.backoff),
         expires_ms=fields.expires_ms or 0,
         expires_us=0 if fields.expires_at is None else max(1, ahead_us(fields.expires_at, "expires_at", now_us)),
         unique_key="" if fields.unique_key is None else printable(fields.unique_key, "unique_key"),
@@ -187,7 +182,8 @@ def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | 
     )
 
 
-def _backoff(fields: BackoffBody) -> tuple[int, float, int]:
+def backoff_of(fields: BackoffBody) -> tuple[int, float, int]:
+    """Raises InvalidRequest."""
     if fields.cap_ms < fields.base_ms:
         raise InvalidRequest("backoff.cap_ms must be >= backoff.base_ms")
     return fields.base_ms, fields.factor, fields.cap_ms

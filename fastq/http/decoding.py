@@ -83,6 +83,7 @@ def _say_what_is_wrong(text: str) -> NoReturn:
         raise InvalidRequest(f"{_path(match[2], match[1])} is required")
     if match := _LIMIT.fullmatch(text):
         of_length, relation, limit, field = match.groups()
+        field = field.replace("[...]", "")
         if of_length and relation == ">=":
             raise InvalidRequest(f"{field} is required")
         raise InvalidRequest(f"{field} must be {of_length or ''}{relation} {limit.removesuffix('.0')}")

@@ -15,7 +15,7 @@ from fastq.http.errors import JSON
 from fastq.http.jobs import CHANGES
 from fastq.http.queries import read_query
 from fastq.http.routes import DISK_FULL, TOO_MUCH, Answer, Route
-from fastq.queues import Backoff, Queues, QueueSettings, RateLimit, Retention, Shown
+from fastq.queues import Queues, QueueSettings, RateLimit, Retention, Shown
 
 MANAGE = "queues:manage"
 PAGE_MAX = 1_000
@@ -26,10 +26,6 @@ class RateLimitBody(RateLimit, frozen=True, forbid_unknown_fields=True):
     """So many leases in so many milliseconds, evenly; none are saved up before a start."""
 
 
-class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True):
-    """The wait after failed attempt n: a random time up to base_ms · factor^(n-1), at most cap_ms."""
-
-
 class RetentionBody(Retention, frozen=True, forbid_unknown_fields=True):
     """How long finished jobs are kept, and how many of each state."""
 
@@ -38,7 +34,7 @@ class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
     """All settings of a queue: what is left out is without limit, or as the server's settings say."""
 
     rate_limit: RateLimitBody | None = None
-    backoff: BackoffBody | None = None
+    backoff: bodies.BackoffBody | None = None
     retention: RetentionBody | None = None
 
 
@@ -117,6 +113,8 @@ class QueueRoutes:
     async def put(self, req: Request, resp: Response, queue: str) -> None:
         name = decoding.queue_name(queue, "queue")
         body = decoding.decode(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX), _SETTINGS)
+        if body.backoff is not None:
+            bodies.backoff_of(body.backoff)
         settings = msgspec.convert(msgspec.to_builtins(body), QueueSettings)
         _answer(resp, shown(await self._queues.put(req.context.principal, name, settings)))
 

@@ -10,16 +10,18 @@ import orjson
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
-from fastq.commands import Submit
+from fastq.commands import JobOptions, Submit
 from fastq.cron import CRON_CHARACTERS_MAX, ZONE_CHARACTERS_MAX
 from fastq.errors import InvalidRequest
 from fastq.http import answers, bodies, decoding
 from fastq.http.errors import JSON
 from fastq.http.jobs import CHANGES
+from fastq.http.queries import read_query
 from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.schedules import CATCH_UP_DEFAULT, CATCH_UP_MAX, Kept, Schedule, Schedules
 
 MANAGE = "schedules:manage"
+PAGE_MAX = 1_000
 NO_SUCH = Answer(404, "no such schedule, or one of another owner", answers.Failure)
 ONCE_ONLY = ("run_at", "expires_at", "idempotency_key")  # members of a job that make no sense more than once
 
@@ -59,19 +61,19 @@ class ScheduleBody(msgspec.Struct, forbid_unknown_fields=True):
 class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
     """A schedule as it is now.
 
-    `passed`: how many times it let pass, since the last job was not finished or the time was missed. `refusal`: why the
-    last try did not succeed; it is tried again.
+    `job` is left out where schedules are listed. `passed`: how many times it let pass, since the last job was not
+    finished or the time was missed. `refusal`: why the last try did not succeed; it is tried again.
     """
 
     name: str
     cron: str
     timezone: str
-    job: msgspec.Raw
     catch_up: Literal["skip", "one", "all"]
     catch_up_max: int
     overlap: Literal["skip", "allow"]
     owner_id: str
     passed: int
+    job: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     next_at: answers.Time | msgspec.UnsetType = msgspec.UNSET
     last_fired_at: answers.Time | msgspec.UnsetType = msgspec.UNSET
     last_job_id: str | msgspec.UnsetType = msgspec.UNSET
@@ -79,9 +81,15 @@ class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SchedulesShown(msgspec.Struct, forbid_unknown_fields=True):
-    """By name."""
+    """By name. `cursor` is there if there are more."""
 
     schedules: list[ScheduleShown]
+    cursor: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class SchedulesQuery(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    cursor: Annotated[str, Meta(max_length=64, description="From the page before.")] = ""
 
 
 _SCHEDULE = msgspec.json.Decoder(ScheduleBody)
@@ -106,10 +114,10 @@ def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedul
     """Raises InvalidRequest; not for a cron expression or a zone that cannot be read."""
     fields = decoding.decode(body, _SCHEDULE)
     job = bytes(fields.job)
-    read_job(job, now_us)
-    members = orjson.loads(job)
-    for name in ONCE_ONLY:
-        if members.get(name) is not None:
+    command = read_job(job, now_us)
+    options = command.options or JobOptions()
+    for name, given in zip(ONCE_ONLY, (command.run_at_us, options.expires_us, options.idempotency_key), strict=True):
+        if given:
             raise InvalidRequest(f"job.{name} must be left out: a schedule submits more than once")
     if fields.catch_up == "all" and fields.overlap == "skip":
         raise InvalidRequest("overlap must be allow when catch_up is all")
@@ -127,12 +135,16 @@ def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedul
 
 
 def shown(name: str, kept: Kept) -> dict[str, Any]:
+    """With the job."""
+    return listed(name, kept) | {"job": orjson.Fragment(bytes(kept.schedule.job))}
+
+
+def listed(name: str, kept: Kept) -> dict[str, Any]:
     schedule, state = kept.schedule, kept.state
     answer: dict[str, Any] = {
         "name": name,
         "cron": schedule.cron,
         "timezone": schedule.timezone,
-        "job": orjson.Fragment(bytes(schedule.job)),
         "catch_up": schedule.catch_up,
         "catch_up_max": schedule.catch_up_max,
         "overlap": schedule.overlap,
@@ -155,8 +167,10 @@ class ScheduleRoutes:
         self._schedules, self._now_us = schedules, now_us
 
     async def list_all(self, req: Request, resp: Response) -> None:
-        found = await self._schedules.list(req.context.principal)
-        _answer(resp, {"schedules": [shown(name, kept) for name, kept in found]})
+        query = read_query(req, SchedulesQuery)
+        found, cursor = await self._schedules.list(req.context.principal, query.cursor, query.limit)
+        answer: dict[str, Any] = {"schedules": [listed(name, kept) for name, kept in found]}
+        _answer(resp, answer | ({"cursor": cursor} if cursor else {}))
 
     async def show(self, req: Request, resp: Response, schedule: str) -> None:
         _answer(resp, shown(schedule, await self._schedules.show(req.context.principal, schedule)))
@@ -185,7 +199,8 @@ class ScheduleRoutes:
                 MANAGE,
                 self.list_all,
                 "List the schedules: a client key its owner's",
-                (Answer(200, "all of them", SchedulesShown),),
+                (Answer(200, "a page of them", SchedulesShown),),
+                query=SchedulesQuery,
             ),
             Route(
                 "GET",

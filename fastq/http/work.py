@@ -120,7 +120,6 @@ class Work:
                 (Answer(200, "the end of the attempt is on stable storage; the body is empty"), LOST, *CHANGES),
                 work_bodies.AckBody,
                 body_optional=True,
-                example={"lease_token": "000000017f0df83aeeeb1450", "result": {"sent": True}},
             ),
             Route(
                 "POST",

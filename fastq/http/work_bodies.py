@@ -269,7 +269,7 @@ def _ack(job_id: str, fields: AckBody) -> Ack:
         at_most("result", len(result), RESULT_BYTES_MAX)
         readable_numbers("result", result)
     error = fields.result_error or ""
-    outcome = fields.outcome or ("error" if error else "ok")
+    outcome = ("error" if error else "ok") if fields.outcome is None else fields.outcome
     if outcome not in OUTCOMES:
         raise InvalidRequest(f"outcome must be {', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}")
     if outcome == "error":

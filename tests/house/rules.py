@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 
 Rule = Callable[[str, str], Iterator[str]]
 
-LINES_MAX = {".py": 450, ".pyi": 450, ".pyx": 1000, ".pxi": 1000, ".pxd": 1000}
+LINES_MAX = {".py": 450, ".pyi": 1000, ".pyx": 1000, ".pxi": 1000, ".pxd": 1000}
+LONGER = {"fastq/errors.py": 700}  # all errors in one file, by when they occur
 FUNCTION_LINES_MAX = 60
 LINE_CHARS_MAX = 120
 CODE_SUFFIXES = set(LINES_MAX)
@@ -81,7 +82,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def file_fits(path: str, text: str) -> Iterator[str]:
-    lines, most = text.count("\n"), LINES_MAX.get(suffix_of(path))
+    lines, most = text.count("\n"), LONGER.get(path, LINES_MAX.get(suffix_of(path)))
     if most is not None and lines > most:
         yield f"{path}: {lines} lines, more than {most}: split it by subject"
 

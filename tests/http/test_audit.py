@@ -53,11 +53,13 @@ async def test_what_is_said(world: World) -> None:
 async def test_keys(world: World) -> None:
     body = {"name": "new", "owner_id": "team", "type": "client"}
     made = (await world.call("admin", "POST", "/admin/keys", body)).json
+    await world.call("admin", "POST", f"/admin/keys/{made['key_id']}/rotate", {"overlap_ms": 0})
     await world.call("admin", "DELETE", f"/keys/{made['key_id']}")
     await world.call("admin", "DELETE", f"/keys/{made['key_id']}")  # it was: nothing happens
     await world.call("client", "DELETE", f"/keys/{world.key_ids['stranger']}")  # refused
     assert [(entry["action"], entry["target"], entry["details"]) for entry in await entries(world)] == [
         ("key.revoke", made["key_id"], {}),
+        ("key.rotate", made["key_id"], {"overlap_ms": 0}),
         ("key.create", made["key_id"], {"name": "new", "owner_id": "team", "type": "client"}),
     ]
     assert made["key"].encode() not in (await world.call("admin", "GET", "/admin/audit")).body

@@ -51,7 +51,7 @@ async def test_a_batch_through_its_life(world: World) -> None:
         ("/jobs/lease", {"wait_ms": 60_001}, "wait_ms must be <= 60000"),
         ("/jobs/lease", {"request_id": "x" * 201}, "request_id must be at most 200 bytes"),
         ("/jobs/ack", {"acks": [{"lease_token": "x"}]}, "acks[0]: job_id is required"),
-        ("/jobs/ack", {"acks": [{"job_id": "x", "outcome": "maybe"}]}, "acks[0]: outcome must be ok or error"),
+        ("/jobs/ack", {"acks": [{"job_id": "x", "outcome": "maybe"}]}, "acks[0]: outcome must be ok, error, discard"),
         ("/jobs/x/extend", {}, "lease_token is required"),
         ("/jobs/x/extend", {"lease_token": "x", "lease_ms": 999}, "lease_ms must be >= 1000"),
     ],

@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.http.wire import Reply
 from tests.http.world import World, running
+from tests.keys.valkey import Valkey
 
 EXCHANGES = json.loads((Path(__file__).parent / "exchanges.json").read_text())
 LEASE_S = 2  # what the recorded server ran with
@@ -40,6 +41,8 @@ DIFFERENCES = {
     "authorized unknown path": Difference("every error is JSON", 404, "path not found"),
     "status running": Difference(FIRST_IN_FIRST_OUT, fields={"max_retries": 3}),
     "status acked": Difference(FIRST_IN_FIRST_OUT, fields={"max_retries": 3}),
+    "delete job": Difference("DELETE removes a job", 200),
+    "submit wrong method": Difference("GET /jobs lists jobs", 200),
     "ack not JSON": Difference("an ack that cannot be read acks nothing", 400, "invalid JSON"),
 }
 
@@ -126,9 +129,18 @@ class Player:
 
 
 async def test_the_originals_exchanges_in_order() -> None:
+    await play_all(None)
+
+
+async def test_the_same_with_keys_in_redis(tmp_path: Path) -> None:
+    with Valkey(tmp_path / "valkey") as valkey:
+        await play_all(valkey.url)
+
+
+async def play_all(redis_url: str | None) -> None:
     roles = {"client": "client", "worker": "worker", "admin": "admin"}
     names = {"client": "Dev Client", "worker": "Dev Worker", "admin": "Dev Admin"}
-    async with running(roles={}, lease_ms=LEASE_S * 1000, lease_check_ms=10) as world:
+    async with running(roles={}, redis_url=redis_url, lease_ms=LEASE_S * 1000, lease_check_ms=10) as world:
         for role, kind in roles.items():
             secret = await world.make_key(names[role], kind, f"dev-{role}")
             world.secrets[role] = secret

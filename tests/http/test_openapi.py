@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from fastq import commands
-from fastq.http import bodies
+from fastq import commands, cron, queues, schedules
+from fastq.bulk import FINISHED
+from fastq.http import bodies, bulk, work_bodies
 from fastq.http.routes import ADMIN, OPEN, SCOPES
 from tests.http.world import World
 
@@ -63,6 +64,19 @@ def references_in(value: Any) -> list[str]:
     return []
 
 
+COUNT = {"minimum": 1, "maximum": queues.COUNT_MAX}
+# What is true or false, or a struct of its own.
+UNLIMITED = {
+    *(("QueueBody", name) for name in ("paused", "fair", "rate_limit", "backoff", "retention")),
+    *(("BulkBody", name) for name in ("filter", "dry_run")),
+}
+ACK_LIMITS: dict[str, dict[str, Any]] = {
+    "lease_token": {"maxLength": work_bodies.TOKEN_CHARACTERS_MAX},
+    "outcome": {"enum": ["ok", "error", "discard", "snooze", "release"]},
+    "retry_after_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    "delay_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    "error_code": {"minLength": 1, "maxLength": commands.ERROR_CODE_BYTES_MAX},
+}
 LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("SubmitBody", "max_retries"): {"minimum": 0, "maximum": commands.MAX_RETRIES_MAX},
     ("SubmitBody", "priority"): {"minimum": commands.PRIORITY_MIN, "maximum": commands.PRIORITY_MAX},
@@ -77,21 +91,63 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("LeaseBody", "max"): {"minimum": 1, "maximum": commands.LEASES_MAX},
     ("LeaseBody", "wait_ms"): {"minimum": 0, "maximum": commands.WAIT_MS_MAX},
     ("LeaseBody", "request_id"): {"maxLength": commands.REQUEST_ID_BYTES_MAX},
-    ("ExtendBody", "lease_token"): {"maxLength": bodies.TOKEN_CHARACTERS_MAX},
-    ("ExtendBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
-    ("AckManyBody", "acks"): {"minItems": 1, "maxItems": commands.BATCH_JOBS_MAX},
     **{
-        (body, field): limits
-        for body in ("AckBody", "AckOneBody")
-        for field, limits in {
-            "lease_token": {"maxLength": bodies.TOKEN_CHARACTERS_MAX},
-            "outcome": {"enum": ["ok", "error"]},
-            "retry_after_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
-        }.items()
+        (body, field): {"minLength": 1, "maxLength": commands.KEY_BYTES_MAX}
+        for body, field in (("SubmitBody", "idempotency_key"), ("SubmitBody", "unique_key"))
     },
+    ("SubmitBody", "group"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("SubmitBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    ("SubmitBody", "expires_ms"): {"minimum": 1, "maximum": bodies.DELAY_MS_MAX},
+    ("SubmitBody", "expires_at"): {"format": "date-time"},
+    ("SubmitBody", "on_duplicate"): {"enum": ["keep", "replace"]},
+    ("SubmitBody", "tags"): {"minItems": 1, "maxItems": commands.TAGS_MAX},
+    ("SubmitBody", "traceparent"): {"pattern": f"^{bodies.TRACEPARENT_PATTERN}$"},
+    ("HeartbeatBody", "worker_id"): {"maxLength": commands.WORKER_ID_BYTES_MAX},
+    ("HeartbeatBody", "leases"): {"maxItems": commands.LEASES_EXTENDED_MAX},
+    ("HeartbeatBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    ("ProgressBody", "percent"): {"minimum": 0, "maximum": 100},
+    ("ProgressBody", "note"): {"maxLength": commands.NOTE_BYTES_MAX},
+    ("TransactionBody", "ops"): {"minItems": 1, "maxItems": commands.OPS_MAX},
+    ("EditBody", "payload"): {"not": {"enum": [None, ""]}},
+    ("EditBody", "priority"): {"minimum": commands.PRIORITY_MIN, "maximum": commands.PRIORITY_MAX},
+    ("EditBody", "delay_ms"): {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    ("EditBody", "run_at"): {"format": "date-time"},
+    ("EditBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    **{
+        (body, "lease_token"): {"maxLength": work_bodies.TOKEN_CHARACTERS_MAX}
+        for body in ("ExtendBody", "ExtendOneBody", "LeaseHeldBody", "ProgressBody")
+    },
+    **{
+        (body, "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX}
+        for body in ("ExtendBody", "ExtendOneBody")
+    },
+    ("AckManyBody", "acks"): {"minItems": 1, "maxItems": commands.BATCH_JOBS_MAX},
+    **{(body, field): limits for body in ("AckBody", "AckOneBody") for field, limits in ACK_LIMITS.items()},
+    ("BackoffBody", "base_ms"): {"minimum": 1, "maximum": 86_400_000},
+    ("BackoffBody", "factor"): {"minimum": 1, "maximum": 100},
+    ("BackoffBody", "cap_ms"): {"minimum": 1, "maximum": 30 * 86_400_000},
     ("CreateKeyBody", "name"): {"minLength": 1, "maxLength": commands.KEY_NAME_BYTES_MAX},
     ("CreateKeyBody", "owner_id"): {"minLength": 1, "maxLength": commands.OWNER_ID_BYTES_MAX},
     ("CreateKeyBody", "type"): {"enum": ["client", "worker", "admin"]},
+    **{("QueueBody", name): COUNT for name in ("concurrency", "group_concurrency", "max_depth")},
+    ("QueueBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    ("RateLimitBody", "n"): {"minimum": 1, "maximum": queues.RATE_MAX},
+    ("RateLimitBody", "per_ms"): {"minimum": 1, "maximum": queues.DAY_MS},
+    **{("RetentionBody", name): {"minimum": 0, "maximum": 10 * queues.YEAR_MS} for name in ("acked_ms", "dead_ms")},
+    ("RetentionBody", "max"): {"minimum": 0, "maximum": queues.COUNT_MAX},
+    ("ScheduleBody", "cron"): {"minLength": 1, "maxLength": cron.CRON_CHARACTERS_MAX},
+    ("ScheduleBody", "timezone"): {"maxLength": cron.ZONE_CHARACTERS_MAX},
+    ("ScheduleBody", "job"): {"type": "object", "required": ["payload"]},
+    ("ScheduleBody", "catch_up"): {"enum": ["all", "one", "skip"]},
+    ("ScheduleBody", "catch_up_max"): {"minimum": 1, "maximum": schedules.CATCH_UP_MAX},
+    ("ScheduleBody", "overlap"): {"enum": ["allow", "skip"]},
+    ("JobFilterBody", "state"): {"enum": sorted(["SCHEDULED", "READY", "RUNNING", "RETRY", *FINISHED])},
+    ("JobFilterBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("JobFilterBody", "group"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("JobFilterBody", "tag"): {"maxLength": bulk.TAG_CHARACTERS_MAX},
+    ("JobFilterBody", "q"): {"maxLength": bulk.TEXT_BYTES_MAX},
+    ("JobFilterBody", "since"): {"format": "date-time"},
+    ("JobFilterBody", "ids"): {"minItems": 1, "maxItems": bulk.IDS_MAX},
     ("CreateKeyBody", "scopes"): {"minItems": 1, "maxItems": len(SCOPES)},
     ("CreateKeyBody", "queues"): {"minItems": 1, "maxItems": commands.KEY_QUEUES_MAX},
     ("CreateKeyBody", "rate_limit"): {"minimum": 1, "maximum": commands.KEY_RATE_MAX},
@@ -109,7 +165,10 @@ async def test_it_states_every_limit(document: dict[str, Any]) -> None:
     requests = {name for name in schemas if name.endswith("Body")}
     fields = {(name, field) for name in requests for field in schemas[name]["properties"]}
     free = {(body, field) for body in ("AckBody", "AckOneBody") for field in ("result", "result_error")}
-    assert fields - LIMITS.keys() == free | {("AckOneBody", "job_id")}
+    names = {(body, "job_id") for body in ("AckOneBody", "ExtendOneBody", "LeaseHeldBody")}
+    ops = {("OpBody", name) for name in ("ack", "submit", "extend")}
+    nested = {("SubmitBody", "backoff"), ("CancelBody", "force")}
+    assert fields - LIMITS.keys() == free | UNLIMITED | names | ops | nested
     assert all(schemas[name]["additionalProperties"] is False for name in requests)
     assert schemas["SubmitBody"]["required"] == ["payload"]
     assert schemas["CreateKeyBody"]["required"] == ["name", "owner_id", "type"]
@@ -128,6 +187,31 @@ async def test_it_says_which_bodies_may_be_left_out(document: dict[str, Any]) ->
         "/jobs/ack": True,
         "/jobs/{job_id}/ack": False,
         "/jobs/{job_id}/extend": True,
+        "/jobs/{job_id}/cancel": False,
+        "/jobs/{job_id}/progress": True,
+        "/workers/heartbeat": True,
+        "/transactions": True,
+        "/jobs/cancel": True,
+        "/jobs/redrive": True,
+        "/jobs/delete": True,
         "/admin/keys": True,
         "/admin/keys/{key_id}/rotate": False,
     }
+    for path in ("/queues/{queue}", "/schedules/{schedule}"):
+        assert document["paths"][path]["put"]["requestBody"]["required"] is True
+
+
+async def test_examples_are_taken(world: World) -> None:
+    """Each example of a body does what its route is for."""
+    examples = [(route, route.example) for route in world.app.route_table if route.example is not None]
+    assert {route.path for route, _ in examples} >= {"/queues/{queue}", "/schedules/{schedule}", "/jobs/cancel"}
+    for route, example in examples:
+        reply = await world.call("admin", route.method, route.path.replace("{", "").replace("}", ""), example)
+        assert reply.status in (200, 201), (route.path, reply.body)
+
+
+async def test_parameters_of_queries_are_there(document: dict[str, Any]) -> None:
+    parameters = {item["name"]: item for item in document["paths"]["/queues"]["get"]["parameters"]}
+    assert parameters["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000}
+    assert parameters["cursor"]["in"] == "query"
+    assert parameters["cursor"]["required"] is False

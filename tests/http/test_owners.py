@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastq.keys import Grants
 from tests.http.test_table import ABSENT
 from tests.http.world import World, running
 
@@ -16,13 +17,25 @@ async def job_routes_with_an_id(world: World) -> set[tuple[str, str]]:
 
 async def test_every_route_with_an_id_is_looked_at_here(world: World) -> None:
     assert await job_routes_with_an_id(world) == {
-        ("GET", "/jobs/{job_id}"),
-        ("POST", "/jobs/{job_id}/ack"),
-        ("POST", "/jobs/{job_id}/extend"),
         ("DELETE", "/keys/{key}"),
         ("POST", "/admin/keys/{key_id}/rotate"),  # for admins only, who see everything
-    } | QUEUES | {(method, path) for method, path, _ in SCHEDULES}
+    } | {(method, path) for method, path, _ in JOBS} | QUEUES | {(method, path) for method, path, _ in SCHEDULES}
 
+
+TOKEN = {"lease_token": "0" * 24}
+JOBS: list[tuple[str, str, Any]] = [
+    ("GET", "/jobs/{job_id}", None),
+    ("GET", "/jobs/{job_id}/attempts", None),
+    ("GET", "/jobs/{job_id}/history", None),
+    ("GET", "/jobs/{job_id}/why", None),
+    ("PATCH", "/jobs/{job_id}", {"priority": 1}),
+    ("DELETE", "/jobs/{job_id}", None),
+    ("POST", "/jobs/{job_id}/cancel", {"force": True}),
+    ("POST", "/jobs/{job_id}/redrive", None),
+    ("POST", "/jobs/{job_id}/ack", None),
+    ("POST", "/jobs/{job_id}/extend", TOKEN),
+    ("POST", "/jobs/{job_id}/progress", TOKEN | {"percent": 1}),
+]
 
 # Queues are no owner's.
 QUEUES = {
@@ -46,7 +59,7 @@ async def test_another_owners_schedule_answers_as_an_absent_one(
     world: World, method: str, path: str, body: Any
 ) -> None:
     for who in ("client", "stranger"):
-        await world.make_key(who, "client", f"{who}-owner", scopes=("schedules:manage",))
+        await world.make_key(who, "client", f"{who}-owner", grants=Grants(scopes=("schedules:manage",)))
     put = {"cron": "0 0 * * *", "job": {"payload": 1}}
     assert (await world.call("stranger", "PUT", "/schedules/theirs", put)).status == 200
     same_id = (("X-Request-Id", "same"),)
@@ -72,12 +85,20 @@ async def test_another_owners_job_answers_as_an_absent_one(world: World, state: 
         await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
     assert (await world.show(job_id))["state"] == state
 
+    await world.make_key(
+        "stranger", "client", "stranger-owner", grants=Grants(scopes=("jobs:read", "jobs:submit", "jobs:ack"))
+    )
     same_id = (("X-Request-Id", "same"),)
-    theirs = await world.call("stranger", "GET", f"/jobs/{job_id}", headers=same_id)
-    absent = await world.call("stranger", "GET", f"/jobs/{ABSENT}", headers=same_id)
-    assert theirs.status == absent.status == 404
-    assert theirs.body == absent.body.replace(ABSENT.encode(), job_id.encode())
-    assert {**theirs.headers, "date": ""} == {**absent.headers, "date": ""}
+    before = await world.show(job_id)
+    for method, path, body in JOBS:
+        theirs = await world.call("stranger", method, path.replace("{job_id}", job_id), body, same_id)
+        absent = await world.call("stranger", method, path.replace("{job_id}", ABSENT), body, same_id)
+        assert theirs.status == absent.status == (400 if path.endswith("/ack") else 404), (method, path)
+        assert theirs.body == absent.body.replace(ABSENT.encode(), job_id.encode())
+        assert {**theirs.headers, "date": ""} == {**absent.headers, "date": ""}
+    assert (await world.show(job_id)) == before
+    listed = (await world.call("stranger", "GET", "/jobs")).json
+    assert listed == {"jobs": []}
     for who in ("worker", "admin"):  # whose types see all
         assert (await world.show(job_id, who))["job_id"] == job_id
 

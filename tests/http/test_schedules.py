@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from fastq.keys import Grants
 from fastq.schedules import SCHEDULE_DOCUMENT
 from tests.http.wire import request_bytes
 from tests.http.world import World, running
@@ -42,6 +43,12 @@ async def test_put_show_list_delete(world: World) -> None:
     await put(world, "another", timezone="UTC", overlap="allow", catch_up="all", catch_up_max=7)
     listed = (await world.call("admin", "GET", "/schedules")).json["schedules"]
     assert [schedule["name"] for schedule in listed] == ["another", "nightly"]
+    assert not any("job" in schedule for schedule in listed)
+    page = (await world.call("admin", "GET", "/schedules?limit=1")).json
+    assert page["cursor"] == "another"
+    page = (await world.call("admin", "GET", "/schedules?limit=1&cursor=another")).json
+    assert [schedule["name"] for schedule in page["schedules"]] == ["nightly"]
+    assert "cursor" not in page
     assert (await world.call("admin", "DELETE", "/schedules/nightly")).status == 204
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/run")):
         reply = await world.call("admin", method, f"/schedules/nightly{path}")
@@ -64,7 +71,7 @@ async def test_run_now(world: World) -> None:
 
 async def test_it_fires_and_the_payload_is_kept_byte_for_byte(world: World) -> None:
     """The time comes while the server runs; its jobs are the owner's of the key that put it."""
-    await world.make_key("planner", "client", "client-owner", scopes=("schedules:manage",))
+    await world.make_key("planner", "client", "client-owner", grants=Grants(scopes=("schedules:manage",)))
     body = b'{"cron":"* * * * *","job":{"payload":{"b": 1.50,"a":[1,  2]}}}'
     assert (await world.call("planner", "PUT", "/schedules/s", body)).status == 200
     world.hands.ahead_us += 61_000_000
@@ -98,6 +105,8 @@ async def test_it_fires_and_the_payload_is_kept_byte_for_byte(world: World) -> N
         ({"job": {"payload": 1, "colour": "red"}}, "job: unknown field: colour"),
         ({"job": {"payload": 1, "priority": 2**31}}, "job: priority must be <= 2147483647"),
         ({"job": {"payload": 1, "run_at": "2030-01-01T00:00:00Z"}}, "job.run_at must be left out"),
+        ({"job": {"payload": 1, "expires_at": "2030-01-01T00:00:00Z"}}, "job.expires_at must be left out"),
+        ({"job": {"payload": 1, "idempotency_key": "k"}}, "job.idempotency_key must be left out"),
         ({"paused": True}, "unknown field: paused"),
     ],
 )

@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import msgspec
 import orjson
 import uvicorn
 
@@ -19,7 +18,8 @@ from fastq.engine import Engine, EngineOptions
 from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http.protocol import Protocol
 from fastq.http.schedules import read_job
-from fastq.keys import Grants, LogKeyStore
+from fastq.keys import Grants
+from fastq.keys.opening import opened_keys
 from fastq.keys.records import PLAIN
 from fastq.log.memory import MemoryLog
 from fastq.queues import Queues
@@ -55,16 +55,11 @@ class World:
         self._wire: Wire | None = None
         self._wires: list[Wire] = []
 
-    async def make_key(
-        self, name: str, kind: str, owner_id: str | None = None, scopes: tuple[str, ...] | None = None,
-        grants: Grants = PLAIN,
-    ) -> str:  # fmt: skip
-        """A key under `name` in `secrets`; its secret. `scopes` None: its type's."""
+    async def make_key(self, name: str, kind: str, owner_id: str | None = None, grants: Grants = PLAIN) -> str:
+        """A key under `name` in `secrets`; its secret."""
         secret, record = await self.keys.create(
             name, owner_id or f"{name}-owner", kind, self.engine.now_us(), grants=grants
         )
-        if scopes is not None:
-            self.keys._keys[record.key_id] = msgspec.structs.replace(self.keys._keys[record.key_id], scopes=scopes)
         self.secrets[name], self.key_ids[name] = secret, record.key_id
         return secret
 
@@ -147,11 +142,11 @@ class World:
 
 @contextlib.asynccontextmanager
 async def running(
-    roles: Mapping[str, str] = ROLES, log: MemoryLog | None = None, **options: Any
+    roles: Mapping[str, str] = ROLES, log: MemoryLog | None = None, redis_url: str | None = None, **options: Any
 ) -> AsyncIterator[World]:
     """A server that listens, with a key for each of `roles`; on a log that a crash left, or a new one.
 
-    `options` are the engine's.
+    Keys are kept in the log or in Redis. `options` are the engine's.
     """
     hands, log = Hands(), log or MemoryLog()
     engine = Engine(log, EngineOptions(**options), lambda: 0.5)
@@ -161,12 +156,25 @@ async def running(
     queues = Queues(engine, audit)
     queues.configure(clock.now_us())
     await engine.start(clock, failures.append)
-    keys = LogKeyStore(AuditedDocuments(engine, audit))
-    schedules = Schedules(engine, audit, read_job)
-    http = HttpOptions(keys, queues, schedules, audit, "test")
-    app = create_app(engine, Authenticator(keys, engine.now_us), http)
-    schedules.start()
-    world = World(engine, http, log, app, hands)
+    async with opened_keys(redis_url, 60_000, AuditedDocuments(engine, audit)) as keys:
+        await keys.claim()
+        schedules = Schedules(engine, audit, read_job)
+        async with _serving_keys(
+            engine, HttpOptions(keys, queues, schedules, audit, "test"), log, hands, roles
+        ) as world:
+            schedules.start()
+            yield world
+            schedules.stop()
+    await engine.stop()
+    assert not failures
+
+
+@contextlib.asynccontextmanager
+async def _serving_keys(
+    engine: Engine, options: HttpOptions, log: MemoryLog, hands: Hands, roles: Mapping[str, str]
+) -> AsyncIterator[World]:
+    app = create_app(engine, Authenticator(options.keys, engine.now_us), options)
+    world = World(engine, options, log, app, hands)
     for name, kind in roles.items():
         await world.make_key(name, kind)
     async with serving(app) as (world.server, world.port):
@@ -175,9 +183,6 @@ async def running(
         finally:
             log.release()
             await world.hang_up()
-    schedules.stop()
-    await engine.stop()
-    assert not failures
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,307 @@
+/* Closed-loop load over TCP, one thread, epoll: every connection sends its next request when its last one is answered.
+ *
+ *     generator PLAN PORT PRODUCERS CONSUMERS SECONDS
+ *
+ * PLAN is a file of `name length\n` + bytes + `\n`: what to send and how to find the end of a reply (see generator.py).
+ * A producer submits. A consumer leases, and acks with what the lease's reply held. With consumers, producers pause
+ * while more than AHEAD jobs are not acked: what is measured is whole cycles, not a growing backlog.
+ *
+ * When all connections stand it says `ready`, waits for a byte on standard input, runs, says its figures as one line of
+ * JSON, and keeps the connections until standard input ends: so the server's processor time is read around the load.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROOM (1 << 20)
+#define AHEAD 1024
+#define SAMPLES (1 << 22)
+
+typedef struct { char *bytes; size_t size; } Text;
+typedef enum { HELLO, SUBMIT, LEASE, ACK, PARKED } Step;
+typedef struct {
+    int fd;
+    int consumes;
+    Step step;
+    int replies_due;
+    size_t filled;
+    char *in;
+    char id[128], token[128];
+    size_t id_size, token_size;
+    double sent_s;
+} Connection;
+
+static struct {
+    Text framing, hello, hello_replies, submit, submit_replies, submit_jobs, lease, ack, id, id_end, token, token_end;
+} plan;
+static const struct { const char *name; Text *text; } names[] = {
+    {"framing", &plan.framing}, {"hello", &plan.hello}, {"hello_replies", &plan.hello_replies},
+    {"submit", &plan.submit}, {"submit_replies", &plan.submit_replies}, {"submit_jobs", &plan.submit_jobs},
+    {"lease", &plan.lease}, {"ack", &plan.ack}, {"id", &plan.id}, {"id_end", &plan.id_end},
+    {"token", &plan.token}, {"token_end", &plan.token_end},
+};
+static int hello_replies, submit_replies, submit_jobs;
+static long submitted, acked, empty, errors, hellos;
+static int running, parked;
+static float *latency_us;
+static long latencies;
+
+static void die(const char *what) {
+    fprintf(stderr, "generator: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
+    exit(1);
+}
+
+static double now_s(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec + at.tv_nsec / 1e9;
+}
+
+static double own_cpu_s(void) {
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
+static int number(Text text) { return text.size ? atoi(text.bytes) : 1; }
+
+static void read_plan(const char *path) {
+    char name[32];
+    size_t size;
+    FILE *file = fopen(path, "rb");
+    if (!file) die(path);
+    while (fscanf(file, "%31s %zu", name, &size) == 2) {
+        char *bytes = calloc(1, size + 1);
+        getc(file);
+        if (!bytes || fread(bytes, 1, size, file) != size) die("a plan that ends early");
+        size_t i = 0;
+        while (i < sizeof names / sizeof *names && strcmp(names[i].name, name)) i++;
+        if (i == sizeof names / sizeof *names) die(name);
+        *names[i].text = (Text){bytes, size};
+    }
+    fclose(file);
+    hello_replies = number(plan.hello_replies);
+    submit_replies = number(plan.submit_replies);
+    submit_jobs = number(plan.submit_jobs);
+}
+
+/* --- where a reply ends: its size, or 0 if it is not all there; *bad is set if it is an error ------------------------ */
+
+static size_t line_size(const char *in, size_t size) {
+    const char *end = memmem(in, size, "\r\n", 2);
+    return end ? end - in + 2 : 0;
+}
+
+static size_t http_reply(const char *in, size_t size, int *bad) {
+    const char *end = memmem(in, size, "\r\n\r\n", 4);
+    if (!end) return 0;
+    size_t head = end - in + 4, body = 0;
+    const char *line = in;
+    while ((line = memmem(line, in + head - line, "\r\n", 2)) && (line += 2) < end)
+        if (!strncasecmp(line, "content-length:", 15)) body = strtoul(line + 15, NULL, 10);
+    *bad = in[9] != '2' && strncmp(in + 9, "404", 3); /* 404: there is no job */
+    return size >= head + body ? head + body : 0;
+}
+
+static size_t resp_reply(const char *in, size_t size, int *bad) {
+    size_t used = line_size(in, size);
+    if (!used) return 0;
+    long count = strtol(in + 1, NULL, 10);
+    if (*in == '-') *bad = 1;
+    if (*in == '$' && count >= 0) return size >= used + count + 2 ? used + count + 2 : 0;
+    if (*in == '*')
+        for (; count > 0; count--) {
+            size_t part = used < size ? resp_reply(in + used, size - used, bad) : 0;
+            if (!part) return 0;
+            used += part;
+        }
+    return used;
+}
+
+static size_t beanstalk_reply(const char *in, size_t size, int *bad) {
+    size_t used = line_size(in, size);
+    if (!used) return 0;
+    if (!strncmp(in, "RESERVED ", 9)) {
+        size_t body = strtoul(strchr(in + 9, ' '), NULL, 10);
+        return size >= used + body + 2 ? used + body + 2 : 0;
+    }
+    *bad = strncmp(in, "INSERTED", 8) && strncmp(in, "DELETED", 7) && strncmp(in, "TIMED_OUT", 9);
+    return used;
+}
+
+static size_t postgres_reply(const char *in, size_t size, int *bad) { /* all messages up to ReadyForQuery */
+    size_t used = 0;
+    while (used + 5 <= size) {
+        unsigned int length;
+        memcpy(&length, in + used + 1, 4);
+        size_t next = used + 1 + ntohl(length);
+        if (next > size) return 0;
+        if (in[used] == 'E') *bad = 1;
+        if (in[used] == 'Z') return next;
+        used = next;
+    }
+    return 0;
+}
+
+static size_t (*reply_size)(const char *in, size_t size, int *bad);
+
+static void choose_framing(void) {
+    static const struct { const char *name; size_t (*size)(const char *, size_t, int *); } all[] = {
+        {"http", http_reply}, {"resp", resp_reply}, {"beanstalk", beanstalk_reply}, {"postgres", postgres_reply},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (!strcmp(plan.framing.bytes, all[i].name)) reply_size = all[i].size;
+    if (!reply_size) die("a framing that it does not know");
+}
+
+/* --- what a connection does ------------------------------------------------------------------------------------------- */
+
+static void send_all(Connection *c, const char *bytes, size_t size) {
+    while (size) { /* a closed loop: the socket's buffer has room, but for batches */
+        ssize_t sent = send(c->fd, bytes, size, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0) die("send");
+        bytes += sent;
+        size -= sent;
+    }
+}
+
+static int between(const char *in, size_t size, Text start, Text end, char *found, size_t *found_size) {
+    const char *at = start.size ? memmem(in, size, start.bytes, start.size) : NULL;
+    if (!at) return 0;
+    at += start.size;
+    const char *to = memmem(at, in + size - at, end.bytes, end.size);
+    if (!to || to - at >= 128) return 0;
+    memcpy(found, at, *found_size = to - at);
+    return 1;
+}
+
+static void send_ack(Connection *c) { /* the plan says <id> and <token> where they belong */
+    char out[1024];
+    size_t size = 0, i = 0;
+    while (i < plan.ack.size) {
+        const char *at = plan.ack.bytes + i, *part = at;
+        size_t left = plan.ack.size - i, taken = 1, part_size = 1;
+        if (left >= 4 && !memcmp(at, "<id>", 4)) part = c->id, part_size = c->id_size, taken = 4;
+        if (left >= 7 && !memcmp(at, "<token>", 7)) part = c->token, part_size = c->token_size, taken = 7;
+        if (size + part_size > sizeof out) die("an ack that is too long");
+        memcpy(out + size, part, part_size);
+        size += part_size;
+        i += taken;
+    }
+    send_all(c, out, size);
+}
+
+static void go_on(Connection *c, Step step, int consumers) {
+    if (step == SUBMIT && consumers && submitted - acked > AHEAD) step = PARKED, parked++;
+    c->step = step;
+    c->replies_due = step == SUBMIT ? submit_replies : 1;
+    c->sent_s = now_s();
+    if (step == SUBMIT) send_all(c, plan.submit.bytes, plan.submit.size);
+    if (step == LEASE) send_all(c, plan.lease.bytes, plan.lease.size);
+    if (step == ACK) send_ack(c);
+}
+
+static void answered(Connection *c, const char *reply, size_t size, int bad, int consumers) {
+    errors += bad;
+    if (c->step == SUBMIT && running && !bad) submitted += submit_jobs / submit_replies;
+    if (--c->replies_due) return;
+    if (c->step == HELLO) {
+        hellos++;
+        return;
+    }
+    if (!running) return;
+    if ((c->step == SUBMIT || c->step == ACK) && latencies < SAMPLES)
+        latency_us[latencies++] = (now_s() - c->sent_s) * 1e6;
+    if (c->step == SUBMIT) go_on(c, SUBMIT, consumers);
+    else if (c->step == LEASE) {
+        int leased = between(reply, size, plan.id, plan.id_end, c->id, &c->id_size) &&
+                     (!plan.token.size || between(reply, size, plan.token, plan.token_end, c->token, &c->token_size));
+        empty += !leased && !bad;
+        if (leased && !plan.ack.size) acked++; /* a bare list: what is taken is gone */
+        go_on(c, leased && plan.ack.size ? ACK : LEASE, consumers);
+    } else if (c->step == ACK) {
+        acked += !bad;
+        go_on(c, LEASE, consumers);
+    }
+}
+
+static void receive(Connection *c, int consumers) {
+    ssize_t got = recv(c->fd, c->in + c->filled, ROOM - c->filled, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) die("the server closed a connection");
+    c->filled += got;
+    size_t used = 0;
+    for (;;) {
+        int bad = 0;
+        size_t size = used < c->filled ? reply_size(c->in + used, c->filled - used, &bad) : 0;
+        if (!size) break;
+        if (bad && errors < 3) fprintf(stderr, "generator: %.*s\n", (int)(size < 300 ? size : 300), c->in + used);
+        answered(c, c->in + used, size, bad, consumers);
+        used += size;
+    }
+    memmove(c->in, c->in + used, c->filled -= used);
+    if (c->filled == ROOM) die("a reply that is too long");
+}
+
+static void turn(int epoll, Connection *all, int count, int consumers) {
+    struct epoll_event events[512];
+    int ready = epoll_wait(epoll, events, 512, 100);
+    for (int i = 0; i < ready; i++) receive(events[i].data.ptr, consumers);
+    for (int i = 0; parked && submitted - acked <= AHEAD && i < count; i++)
+        if (all[i].step == PARKED) parked--, go_on(&all[i], SUBMIT, consumers);
+}
+
+static void connect_one(Connection *c, int port, int epoll, int consumes) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int one = 1;
+    *c = (Connection){.fd = socket(AF_INET, SOCK_STREAM, 0), .consumes = consumes, .in = malloc(ROOM)};
+    if (connect(c->fd, (struct sockaddr *)&to, sizeof to)) die("connect");
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = c});
+    c->replies_due = hello_replies;
+    if (plan.hello.size) send_all(c, plan.hello.bytes, plan.hello.size);
+    else hellos++;
+}
+
+static int rising(const void *a, const void *b) { return (*(float *)a > *(float *)b) - (*(float *)a < *(float *)b); }
+
+int main(int argc, char **argv) {
+    if (argc != 6) die("PLAN PORT PRODUCERS CONSUMERS SECONDS");
+    int port = atoi(argv[2]), producers = atoi(argv[3]), consumers = atoi(argv[4]), count = producers + consumers;
+    read_plan(argv[1]);
+    choose_framing();
+    latency_us = malloc(SAMPLES * sizeof *latency_us);
+    int epoll = epoll_create1(0);
+    Connection *all = calloc(count, sizeof *all);
+    for (int i = 0; i < count; i++) connect_one(&all[i], port, epoll, i >= producers);
+    while (hellos < count) turn(epoll, all, 0, consumers);
+    if (errors) die("the greeting was refused");
+    puts("ready");
+    fflush(stdout);
+    char byte;
+    if (read(0, &byte, 1) != 1) die("nobody said go");
+    double cpu_s = own_cpu_s(), begun_s = now_s(), end_s = begun_s + atof(argv[5]);
+    running = 1;
+    for (int i = 0; i < count; i++) go_on(&all[i], all[i].consumes ? LEASE : SUBMIT, consumers);
+    while (now_s() < end_s) turn(epoll, all, count, consumers);
+    running = 0;
+    double took_s = now_s() - begun_s;
+    cpu_s = own_cpu_s() - cpu_s;
+    qsort(latency_us, latencies, sizeof *latency_us, rising);
+    printf("{\"submitted\": %ld, \"acked\": %ld, \"empty\": %ld, \"errors\": %ld, \"seconds\": %.3f, "
+           "\"generator_share\": %.3f, \"p50_us\": %.0f, \"p99_us\": %.0f}\n",
+           submitted, acked, empty, errors, took_s, cpu_s / took_s,
+           latencies ? latency_us[latencies / 2] : 0, latencies ? latency_us[latencies * 99 / 100] : 0);
+    fflush(stdout);
+    while (read(0, &byte, 1) == 1) {}
+    return 0;
+}

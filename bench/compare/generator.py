@@ -1,0 +1,98 @@
+"""The load generator: a C program (generator.c) that is given a plan, bytes to send and how to read the replies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_suffix(".c")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One system's requests. In `ack`, `<id>` and `<token>` stand for what the reply of the lease held.
+
+    An id lies between `id` and `id_end` in the reply of a lease; without one there was no job. No `ack`: a lease alone
+    takes the job for good. `hello` is what each connection sends first; nothing of it is measured.
+    """
+
+    framing: str
+    submit: bytes
+    lease: bytes
+    ack: bytes
+    id: bytes
+    id_end: bytes
+    token: bytes = b""
+    token_end: bytes = b""
+    hello: bytes = b""
+    hello_replies: int = 1
+    submit_replies: int = 1
+    submit_jobs: int = 1
+
+    def encoded(self) -> bytes:
+        """As generator.c reads it."""
+        texts = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            text = value if isinstance(value, bytes) else str(value).encode()
+            texts.append(b"%s %d\n%s\n" % (each.name.encode(), len(text), text))
+        return b"".join(texts)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one load. Times in the units of their names; `generator_share` is the generator's part of its core, 0 to 1."""
+
+    submitted: int
+    acked: int
+    empty: int
+    errors: int
+    seconds: float
+    generator_share: float
+    p50_us: float
+    p99_us: float
+    server_cpu_s: float = field(default=0.0)
+
+
+def build(directory: Path) -> Path:
+    """Compile the generator; its path."""
+    program = directory / "bench-generator"
+    subprocess.run(["cc", "-O2", "-Wall", "-o", program, SOURCE], check=True)
+    return program
+
+
+def load(
+    program: Path,
+    plan: Plan,
+    port: int,
+    *,
+    producers: int,
+    consumers: int,
+    seconds: float,
+    command: list[str],
+    server_cpu_s: Callable[[], float],
+) -> Figures:
+    """Run one load against 127.0.0.1:`port`. `command` is what the generator's command line begins with."""
+    path = program.with_name("plan")
+    path.write_bytes(plan.encoded())
+    numbers = map(str, (port, producers, consumers, seconds))
+    with subprocess.Popen(
+        [*command, program, path, *numbers], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        if running.stdout.readline() != "ready\n":
+            raise RuntimeError("the generator could not connect")
+        before_s = server_cpu_s()
+        running.stdin.write("g")
+        running.stdin.flush()
+        said = running.stdout.readline()
+        used_s = server_cpu_s() - before_s
+    if not said:
+        raise RuntimeError("the generator gave up")
+    figures: dict[str, Any] = json.loads(said)
+    return Figures(**figures, server_cpu_s=used_s)

@@ -1,0 +1,48 @@
+"""Peers that are missing: installed with apt where that is allowed, without starting their services."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.compare.systems import System
+
+POLICY = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages whether they may start what they bring
+
+
+@contextmanager
+def no_service_starts() -> Iterator[None]:
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+def installed(wanted: Sequence[type[System]], say: Callable[[str], None]) -> list[type[System]]:
+    """Those systems that are here, after an attempt to install the others; what is skipped is said."""
+    lacking = sorted({system.package for system in wanted if system.found() is None})
+    if lacking and os.geteuid() == 0 and shutil.which("apt-get"):
+        say(f"installing packages: {' '.join(lacking)}")
+        environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        with no_service_starts():
+            subprocess.run(["apt-get", "update", "-qq"], env=environ, check=False, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *lacking],
+                env=environ, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+    here = []
+    for system in wanted:
+        if system.found() is None:
+            say(f"skipped: {system.name} is not installed (as root: apt-get install {system.package})")
+        else:
+            here.append(system)
+    return here

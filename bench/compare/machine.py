@@ -1,0 +1,95 @@
+"""What the machine says: processor time and memory of process trees, the disk's own latency, what kind it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+TICKS_S = os.sysconf("SC_CLK_TCK")
+SYNC_SIZES_BYTES = (4096, 65536)
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    pids = [pid]
+    for parent in pids:  # grows while it is walked
+        for task in Path(f"/proc/{parent}/task").glob("*"):
+            pids += map(int, read(task / "children").split())
+    return pids
+
+
+def read(path: Path) -> str:
+    """Of /proc; empty if the process has ended meanwhile."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process tree so far, of the children that have ended too."""
+    ticks = 0
+    for each in tree(pid):
+        fields = read(Path(f"/proc/{each}/stat")).rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / TICKS_S
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process tree; of pages that n processes share, each has an nth (PSS)."""
+    total_kb = 0
+    for each in tree(pid):
+        found = re.search(r"^Pss:\s+(\d+) kB", read(Path(f"/proc/{each}/smaps_rollup")), re.MULTILINE)
+        total_kb += int(found[1]) if found else 0
+    return total_kb * 1024
+
+
+def disk_bytes(directory: Path) -> int:
+    """Blocks that the files under a directory take, prepared ones included."""
+    total = 0
+    for path in directory.rglob("*"):
+        try:
+            total += path.lstat().st_blocks * 512
+        except FileNotFoundError:
+            continue  # gone meanwhile
+    return total
+
+
+def sync_us(directory: Path, size_bytes: int, count: int = 200) -> float:
+    """Median of write and fdatasync of so many bytes over blocks that were written before, microseconds."""
+    path = directory / "sync-probe"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.pwrite(fd, bytes(size_bytes * count), 0)
+        os.fsync(fd)
+        times = []
+        for i in range(count):
+            begun = time.perf_counter()
+            os.pwrite(fd, b"x" * size_bytes, size_bytes * i)
+            os.fdatasync(fd)
+            times.append(time.perf_counter() - begun)
+    finally:
+        os.close(fd)
+        path.unlink()
+    return statistics.median(times) * 1e6
+
+
+def described(directory: Path) -> dict[str, str]:
+    """Machine, system and file system, for the head of a report."""
+    cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    mount = subprocess.run(
+        ["findmnt", "-no", "FSTYPE,SOURCE,OPTIONS", "--target", directory], capture_output=True, text=True, check=True
+    )
+    return {
+        "processor": f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores",
+        "memory": f"{int(memory[1]) / 2**20:.0f} GiB" if memory else "unknown",
+        "kernel": platform.release(),
+        "file system": " ".join(mount.stdout.split()),
+        "Python": platform.python_version(),
+    }

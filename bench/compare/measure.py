@@ -1,0 +1,131 @@
+"""The loads: one system at a time, one step after the other, and what a million waiting jobs cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.compare import generator, machine
+from bench.compare.systems import System
+from bench.load import pinned
+
+BATCH = 100  # jobs in a batch
+FILL_S = 5  # of load between two looks at how many jobs there are
+
+
+@dataclass(frozen=True)
+class Step:
+    """One load. `cycle` steps count what was acked, others what was submitted."""
+
+    name: str
+    title: str
+    producers: int
+    consumers: int = 0
+    batch: int = 1
+
+    def operations(self, figures: dict[str, Any]) -> int:
+        done: int = figures["acked" if self.consumers else "submitted"]
+        return done
+
+
+STEPS = (
+    Step("cycle", "cycle, 64 + 64", 64, consumers=64),
+    Step("submit-1", "submit c=1", 1),
+    Step("submit-16", "c=16", 16),
+    Step("submit-64", "c=64", 64),
+    Step("submit-256", "c=256", 256),
+    Step("batch", "batches of 100, c=16", 16, batch=BATCH),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it runs. Cores by number; empty: any."""
+
+    directory: Path
+    program: Path
+    server_core: str
+    generator_core: str
+
+
+@contextmanager
+def scratch(directory: Path) -> Iterator[Path]:
+    """A directory that other users may pass through: PostgreSQL runs as its own."""
+    with tempfile.TemporaryDirectory(prefix="fastq-bench-", dir=directory) as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
+
+
+def run_step(place: Place, server: System, step: Step, seconds: float) -> dict[str, Any]:
+    """Figures of one load, as JSON has them."""
+    figures = generator.load(
+        place.program, server.plan(step.batch), server.port, producers=step.producers, consumers=step.consumers,
+        seconds=seconds, command=pinned(place.generator_core), server_cpu_s=server.cpu_s,
+    )  # fmt: skip
+    return dataclasses.asdict(figures)
+
+
+def syncs(place: Place) -> dict[str, float]:
+    """fdatasync's latency now: size in bytes -> microseconds."""
+    with scratch(place.directory) as path:
+        return {str(size): machine.sync_us(path, size) for size in machine.SYNC_SIZES_BYTES}
+
+
+def rounds(
+    place: Place, systems: Sequence[type[System]], count: int, seconds: float, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """All systems in turn, `count` times; a fresh server for each, all steps on it. One dict for each server's life."""
+    done: list[dict[str, Any]] = []
+    begun_s = time.monotonic()
+    for number in range(1, count + 1):
+        for system in systems:
+            life: dict[str, Any] = {"round": number, "system": system.name, "sync_us": syncs(place), "steps": {}}
+            with scratch(place.directory) as path, system(path / system.name, place.server_core) as server:
+                for step in STEPS:
+                    figures = life["steps"][step.name] = run_step(place, server, step, seconds)
+                    say(
+                        f"[{time.monotonic() - begun_s:4.0f} s] round {number} of {count}  {system.name:<11} "
+                        f"{step.name:<10} {step.operations(figures) / figures['seconds']:>9,.0f}/s"
+                        + (f"  {figures['errors']} errors" if figures["errors"] else "")
+                    )
+            done.append(life)
+    return done
+
+
+def waiting(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
+    """What so many waiting jobs take, and how long a start takes after kill -9, up to the first leased job.
+
+    Jobs are stored in batches and without waiting for the disk, where a system can do that; what they take is the same.
+    """
+    with scratch(place.directory) as path, system(path / system.name, place.server_core) as server:
+        server.stop()
+        server.launch(synced=False)
+        server.wait_until_it_answers(with_a_job=False)
+        memory_before, disk_before = server.memory_bytes(), server.disk_bytes()
+        step = Step("fill", "fill", producers=4, batch=BATCH)
+        stored, rate = 0, 20_000.0
+        while stored < jobs * 0.98:
+            figures = run_step(place, server, step, min(FILL_S, max(0.05, (jobs - stored) / rate)))
+            if figures["errors"] or not figures["submitted"]:
+                raise RuntimeError(f"{system.name} does not take the jobs")
+            stored += figures["submitted"]
+            rate = figures["submitted"] / figures["seconds"]
+        server.stop()
+        server.launch()
+        server.wait_until_it_answers(with_a_job=True)
+        memory, disk = server.memory_bytes(), server.disk_bytes()
+        server.kill()
+        begun_s = time.monotonic()
+        server.launch()
+        server.wait_until_it_answers(with_a_job=True)
+        return {
+            "system": system.name, "jobs": stored, "memory_bytes": memory, "memory_before_bytes": memory_before,
+            "disk_bytes": disk - disk_before, "recovery_s": time.monotonic() - begun_s,
+        }  # fmt: skip

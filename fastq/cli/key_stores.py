@@ -1,0 +1,113 @@
+"""What key commands work on: a running server, or the data directory of a stopped one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import click
+
+from fastq.cli.remote import ask
+from fastq.commands import Principal
+from fastq.engine import Engine
+from fastq.errors import ApiError, KeyStoreUnavailable
+from fastq.http import answers, key_bodies
+from fastq.keys import KeyStore
+from fastq.settings import load_settings
+
+OPERATOR = Principal("system:offline", "system", "admin", frozenset())
+
+Key = dict[str, Any]
+"""As the API shows it."""
+
+
+class Keys(Protocol):
+    """The four things that are done to keys. All of them raise click.ClickException, `Offline` also StartError."""
+
+    def create(self, body: Key) -> Key: ...
+    def list_all(self) -> list[Key]: ...
+    def revoke(self, name: str) -> Key: ...
+    def rotate(self, name: str, body: Key) -> Key: ...
+
+
+class Remote:
+    def __init__(self, url: str, admin_key: str) -> None:
+        self._url, self._admin_key = url, admin_key
+
+    def create(self, body: Key) -> Key:
+        answer: Key = self._ask("POST", "/admin/keys", body)
+        return answer
+
+    def list_all(self) -> list[Key]:
+        answer: list[Key] = self._ask("GET", "/admin/keys")
+        return answer
+
+    def revoke(self, name: str) -> Key:
+        answer: Key = self._ask("DELETE", f"/keys/{quote(name, safe='')}")
+        return answer
+
+    def rotate(self, name: str, body: Key) -> Key:
+        answer: Key = self._ask("POST", f"/admin/keys/{quote(name, safe='')}/rotate", body)
+        return answer
+
+    def _ask(self, method: str, path: str, body: Key | None = None) -> Any:
+        return ask(self._url, self._admin_key, method, path, body)
+
+
+class Offline:
+    """Opens the log as a server does, under the same lock, for one change at a time."""
+
+    def __init__(self, directory: Path, claim_store: bool = False) -> None:
+        """
+        Args:
+            claim_store: take the Redis that REDIS_URL names for the right one, whatever the log says.
+        """
+        self._settings = load_settings(os.environ | {"WAL_DIR": str(directory)})
+        self._claim_store = claim_store
+
+    def create(self, body: Key) -> Key:
+        async def work(engine: Engine, keys: KeyStore) -> bytes:
+            now_us = engine.now_us()
+            fields, grants = key_bodies.create_key_fields(json.dumps(body).encode(), now_us)
+            made = await keys.create(fields.name, fields.owner_id, fields.type, now_us, OPERATOR.key_id, grants=grants)
+            return answers.key_with_secret(*made)
+
+        answer: Key = self._do(work)
+        return answer
+
+    def list_all(self) -> list[Key]:
+        async def work(_engine: Engine, keys: KeyStore) -> bytes:
+            return answers.keys_listed(await keys.list(None))
+
+        answer: list[Key] = self._do(work)
+        return answer
+
+    def revoke(self, name: str) -> Key:
+        async def work(_engine: Engine, keys: KeyStore) -> bytes:
+            return answers.key_revoked(await keys.revoke(name, OPERATOR))
+
+        answer: Key = self._do(work)
+        return answer
+
+    def rotate(self, name: str, body: Key) -> Key:
+        async def work(_engine: Engine, keys: KeyStore) -> bytes:
+            overlap_ms = key_bodies.rotate_key_fields(json.dumps(body).encode()).overlap_ms
+            return answers.key_with_secret(*await keys.rotate(name, OPERATOR, overlap_ms))
+
+        answer: Key = self._do(work)
+        return answer
+
+    def _do(self, work: Callable[[Engine, KeyStore], Awaitable[bytes]]) -> Any:
+        # Only now, so that a wrong setting is told at once and without the native modules.
+        from fastq.server import run_on_keys  # noqa: PLC0415
+
+        try:
+            return json.loads(run_on_keys(self._settings, work, self._claim_store))
+        except KeyStoreUnavailable as error:
+            raise click.ClickException(f"REDIS_URL: {error.detail}") from None
+        except ApiError as error:
+            raise click.ClickException(str(error)) from None

@@ -1,0 +1,190 @@
+"""What a submit may say beside its payload, over a real socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.http.wire import Reply
+from tests.http.world import World, running
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def submit(world: World, body: Any, key: str = "", who: str = "client", path: str = "/jobs") -> Reply:
+    return await world.call(who, "POST", path, body, (("Idempotency-Key", key),) if key else ())
+
+
+async def test_options_come_back_with_the_lease_and_when_looked_at(world: World) -> None:
+    fields = {"queue": "mail", "group": "ann", "tags": ["a", "b", "a"], "traceparent": TRACE, "lease_ms": 5000}
+    job_id = await world.submit(**fields, expires_ms=60_000)
+    shown = await world.show(job_id)
+    assert (shown["group"], shown["tags"]) == ("ann", ["a", "b"])
+    assert shown["expires_at"] > shown["created_at"]
+    leased = await world.lease({"queues": ["mail"]})
+    assert {name: leased[name] for name in ("group", "tags", "traceparent")} == {
+        "group": "ann", "tags": ["a", "b"], "traceparent": TRACE,
+    }  # fmt: skip
+    before = world.engine.now_us()
+    assert 0 < world.engine.core.job(before, job_id).lease_until_us - before <= 5_000_000
+
+
+async def test_a_plain_job_is_answered_with_nothing_more(world: World) -> None:
+    await world.submit()
+    leased = await world.lease({})
+    assert not {"group", "tags", "traceparent"} & leased.keys()
+
+
+async def test_the_header_traceparent_is_kept_if_it_is_one(world: World) -> None:
+    for header, kept in ((TRACE, TRACE), ("nonsense", None)):
+        reply = await world.call("client", "POST", "/jobs", {"payload": 1}, (("traceparent", header),))
+        assert reply.status == 201
+        assert (await world.lease({})).get("traceparent") == kept
+
+
+async def test_backoff_of_a_job(world: World) -> None:
+    job_id = await world.submit(max_retries=9, backoff={"base_ms": 100_000, "factor": 3, "cap_ms": 250_000})
+    for bound_ms in (100_000, 250_000):
+        leased = await world.lease({})
+        at_us = world.engine.now_us()
+        failed = {"result_error": "x", "lease_token": leased["lease_token"]}
+        await world.call("worker", "POST", f"/jobs/{job_id}/ack", failed)
+        wait_ms = (world.engine.core.job(at_us, job_id).run_at_us - at_us) / 1000
+        assert bound_ms / 2 <= wait_ms < bound_ms / 2 + 5_000  # jitter is a half here
+        world.hands.ahead_us += 300_000_000
+
+
+async def test_a_job_that_nobody_leased_in_time_expires(world: World) -> None:
+    for field in ({"expires_ms": 1000}, {"expires_at": "2020-01-01T00:00:00Z"}):
+        job_id = await world.submit(**field)
+        world.hands.ahead_us += 1_000_001
+        assert (await world.call("worker", "POST", "/jobs/lease")).status == 404
+        assert (await world.show(job_id))["state"] == "EXPIRED"
+        events = (await world.call("client", "GET", f"/jobs/{job_id}/history")).json["events"]
+        assert [(event["what"], event["by"]) for event in events] == [
+            ("expired", "system:expiry"),
+            ("submitted", world.key_ids["client"]),
+        ]
+
+
+# --- the same again ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_idempotency_key_answers_as_before(world: World) -> None:
+    first = await submit(world, {"payload": {"n": 1}, "priority": 2}, "k1")
+    assert first.status == 201
+    again = await submit(world, b'{"priority": 2,  "payload":{"n":1}}', "k1")
+    assert (again.status, again.json) == (200, first.json)
+    in_body = await submit(world, {"payload": {"n": 1}, "priority": 2, "idempotency_key": "k1"})
+    assert (in_body.status, in_body.json) == (200, first.json)
+    other = await submit(world, {"payload": {"n": 2}, "priority": 2}, "k1")
+    assert (other.status, other.json["code"]) == (422, "idempotency_mismatch")
+    assert (await submit(world, {"payload": {"n": 1}, "priority": 2}, "k1", who="stranger")).status == 201
+    await world.call("client", "DELETE", f"/jobs/{first.json['job_id']}")
+    gone = await submit(world, {"payload": {"n": 1}, "priority": 2}, "k1")
+    assert (gone.status, gone.json) == (200, first.json)
+
+
+async def test_an_idempotency_key_is_forgotten_after_its_time() -> None:
+    async with running(idempotency_ms=60_000) as world:
+        first = await submit(world, {"payload": 1}, "k")
+        world.hands.ahead_us += 60_000_000
+        second = await submit(world, {"payload": 2}, "k")
+        assert (first.status, second.status) == (201, 201)
+
+
+async def test_too_many_young_idempotency_keys() -> None:
+    async with running(idempotency_keys_max=2) as world:
+        for key in ("a", "b"):
+            assert (await submit(world, {"payload": 1}, key)).status == 201
+        full = await submit(world, {"payload": 1}, "c")
+        assert (full.status, full.json["code"], full.headers["retry-after"]) == (429, "idempotency_full", "10")
+        world.hands.ahead_us += 61_000_000
+        assert (await submit(world, {"payload": 1}, "c")).status == 201
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
+async def test_a_bad_idempotency_key(world: World, key: str) -> None:
+    reply = await world.call("client", "POST", "/jobs", {"payload": 1}, (("Idempotency-Key", key),))
+    assert reply.status == 400
+    assert reply.error.startswith("Idempotency-Key must")
+
+
+async def test_a_key_in_the_header_and_another_in_the_body(world: World) -> None:
+    reply = await submit(world, {"payload": 1, "idempotency_key": "a"}, "b")
+    assert (reply.status, reply.error) == (
+        400, "idempotency_key must be what the header Idempotency-Key is, or left out",
+    )  # fmt: skip
+
+
+async def test_a_batch_with_keys(world: World) -> None:
+    jobs = [{"payload": n, "idempotency_key": f"k{n}"} for n in range(3)]
+    first = await submit(world, {"jobs": jobs}, path="/jobs/batch")
+    assert first.status == 201 and "duplicates" not in first.json
+    mixed = await submit(world, {"jobs": [jobs[1], {"payload": "new"}]}, path="/jobs/batch")
+    assert mixed.status == 201
+    assert mixed.json["job_ids"][0] == first.json["job_ids"][1]
+    assert mixed.json["duplicates"] == [0]
+    again = await submit(world, {"jobs": jobs}, path="/jobs/batch")
+    assert (again.status, again.json["job_ids"]) == (200, first.json["job_ids"])
+    wrong = await submit(world, {"jobs": [{"payload": 7}, jobs[0] | {"payload": 9}]}, path="/jobs/batch")
+    assert wrong.status == 422
+    assert world.engine.core.counts()["jobs"] == 4
+
+
+async def test_a_whole_batch_with_one_key(world: World) -> None:
+    body = {"jobs": [{"payload": n} for n in range(3)]}
+    first = await submit(world, body, "whole", path="/jobs/batch")
+    again = await submit(world, body, "whole", path="/jobs/batch")
+    assert (first.status, again.status) == (201, 200)
+    assert again.json["job_ids"] == first.json["job_ids"]
+    assert world.engine.core.counts()["jobs"] == 3
+    other = await submit(world, {"jobs": body["jobs"][:2]}, "whole", path="/jobs/batch")
+    assert (other.status, other.json["code"]) == (422, "idempotency_mismatch")
+    both = await submit(world, {"jobs": [{"payload": 1, "idempotency_key": "x"}]}, "whole2", path="/jobs/batch")
+    assert both.error == "jobs[0]: idempotency_key must be left out when the header Idempotency-Key is given"
+
+
+# --- at most one ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_unique_key_keeps_one_unfinished_job(world: World) -> None:
+    job_id = await world.submit("one", unique_key="u")
+    again = await submit(world, {"payload": "two", "unique_key": "u"})
+    assert (again.status, again.json) == (200, {"job_id": job_id, "duplicate": True})
+    assert (await submit(world, {"payload": "x", "unique_key": "u", "queue": "other"})).status == 201
+    assert (await submit(world, {"payload": "x", "unique_key": "u"}, who="stranger")).status == 201
+    leased = await world.lease({})
+    assert leased["payload"] == "one"
+    while_running = await submit(world, {"payload": "two", "unique_key": "u", "on_duplicate": "replace"})
+    assert while_running.json == {"job_id": job_id, "duplicate": True}
+    await world.call("worker", "POST", f"/jobs/{job_id}/ack", {"lease_token": leased["lease_token"]})
+    assert (await submit(world, {"payload": "two", "unique_key": "u"})).status == 201
+
+
+async def test_replace_changes_the_job_that_waits(world: World) -> None:
+    job_id = await world.submit("one", unique_key="u", delay_ms=60_000)
+    reply = await submit(world, {"payload": "two", "unique_key": "u", "on_duplicate": "replace", "priority": 9})
+    assert (reply.status, reply.json) == (200, {"job_id": job_id, "duplicate": True, "replaced": True})
+    leased = await world.lease({})
+    assert (leased["job_id"], leased["payload"], leased["priority"]) == (job_id, "two", 9)
+    events = (await world.call("client", "GET", f"/jobs/{job_id}/history")).json["events"]
+    assert [event["what"] for event in events] == ["replaced", "submitted"]
+
+
+# --- depth ------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_owner_may_have_so_many_unfinished_jobs() -> None:
+    async with running(owner_depth_max=2) as world:
+        for _ in range(2):
+            await world.submit()
+        full = await submit(world, {"payload": 1})
+        assert (full.status, full.json["code"], full.headers["retry-after"]) == (429, "owner_full", "5")
+        batch = await submit(world, {"jobs": [{"payload": 1}]}, path="/jobs/batch")
+        assert batch.status == 429
+        await world.submit(who="stranger")
+        leased = await world.lease({})
+        await world.call("worker", "POST", f"/jobs/{leased['job_id']}/ack", {"lease_token": leased["lease_token"]})
+        await world.submit()
