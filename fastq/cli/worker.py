@@ -38,9 +38,11 @@ def found(app: str) -> Worker:
 @click.option("--queue", "queues", multiple=True, help="Lease from this queue; may be repeated, in strict order.")
 @click.option("--time-limit", "time_limit_s", type=click.FloatRange(0, min_open=True), help="Of an attempt, seconds.")
 @click.option("--stop", "stop_s", type=click.FloatRange(0), help="How long a stop waits for handlers, seconds.")
+@click.option("--burst", is_flag=True, help="End as soon as no job is ready and none runs.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def worker(
     app: str, concurrency: int | None, queues: tuple[str, ...], time_limit_s: float | None, stop_s: float | None,
+    burst: bool,
     log_level: str,
 ) -> None:  # fmt: skip
     """Run the fastq.Worker NAME of a Python MODULE until SIGINT or SIGTERM."""
@@ -51,7 +53,7 @@ def worker(
     one.time_limit_s = time_limit_s or one.time_limit_s
     one.stop_s = one.stop_s if stop_s is None else stop_s
     try:
-        one.run()
+        one.run(burst=burst)
     except (Refused, ValueError) as error:
         print(f"fastq: {error}", file=sys.stderr)
         sys.exit(EXIT_REFUSED)

@@ -31,10 +31,12 @@ FINAL = (BadRequest, Unauthenticated, Forbidden)  # nothing will change by tryin
 
 
 class Shift:
-    def __init__(self, worker: Worker, client: AsyncClient) -> None:
-        """Raises ValueError if the worker cannot run as it is."""
+    def __init__(self, worker: Worker, client: AsyncClient, burst: bool = False) -> None:
+        """burst: stop as soon as no job is ready and none runs. Raises ValueError if the worker cannot run as it is."""
         self._worker, self._client, self._log = worker, client, worker.logger
         self._queues = worker.asked_queues
+        self._wait_ms = 0 if burst else worker.wait_ms
+        self._burst = burst
         self._loop = asyncio.get_running_loop()
         self._acker = Acker(client, worker.codec, worker.retries, self._told, worker.logger)
         self._threads = ThreadPoolExecutor(worker.concurrency, "fastq-handler")
@@ -88,8 +90,20 @@ class Shift:
             failures = 0
             for job in jobs:
                 self._take(job)
-            if not jobs and monotonic_us() - asked_us < EARLY_S * 1e6:
+            if jobs:
+                continue
+            if self._burst:
+                await self._next_outcome()
+            elif monotonic_us() - asked_us < EARLY_S * 1e6:
                 await self._rest(EARLY_S * share())
+
+    async def _next_outcome(self) -> None:
+        """What a job that runs submits, or is retried for, may be ready then; if none runs, that was all."""
+        if not self._tasks and not self._acker.pending:
+            self._stopping.set()
+            return
+        self._changed.clear()
+        await self._changed.wait()
 
     def _free_slots(self) -> int:
         slots = self._worker.concurrency - len(self._tasks)
@@ -102,7 +116,7 @@ class Shift:
     async def _lease(self) -> list[LeasedJob]:
         """None once the worker stops: then what may have been handed out meanwhile is given back."""
         request_id, limit = new_key(), self._free_slots()
-        asking = self._loop.create_task(self._request(request_id, limit, self._worker.wait_ms))
+        asking = self._loop.create_task(self._request(request_id, limit, self._wait_ms))
         stopping = self._loop.create_task(self._stopping.wait())
         try:
             await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)

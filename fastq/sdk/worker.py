@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -73,7 +74,7 @@ class Worker:
         self.middleware, self.codec = list(middleware), codec
         self.logger = logger or logging.getLogger("fastq.worker")
         self.retries = Retries(for_s=None)
-        self._tls, self._transport = tls, transport
+        self.tls, self.transport = tls, transport
         self._fallback = None if handler is None else Handler.of(handler)
         self._handlers: dict[str, Handler] = {}
         self._shift: Shift | None = None
@@ -111,12 +112,12 @@ class Worker:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, *, burst: bool = False) -> None:
         """Work until SIGINT or SIGTERM; a second one does not wait for handlers. Raises as `run_async`."""
-        asyncio.run(self._until_signal())
+        asyncio.run(self._until_signal(burst))
 
-    async def run_async(self) -> None:
-        """Work until `stop`.
+    async def run_async(self, *, burst: bool = False) -> None:
+        """Work until `stop`; with `burst` until no job is ready and none runs.
 
         It goes on through whatever passes by itself. Raises Refused if the server does not take its key or its
         request, when its handlers have finished.
@@ -124,10 +125,10 @@ class Worker:
         if self._shift is not None:
             raise RuntimeError("the worker runs already")
         client = AsyncClient(
-            self.url, self.key, retries=self.retries, codec=self.codec, tls=self._tls, transport=self._transport
+            self.url, self.key, retries=self.retries, codec=self.codec, tls=self.tls, transport=self.transport
         )
         try:
-            self._shift = Shift(self, client)
+            self._shift = Shift(self, client, burst)
             await self._shift.run()
         finally:
             self._shift = None
@@ -141,8 +142,9 @@ class Worker:
         if self._shift is not None:
             self._shift.stop()
 
-    async def _until_signal(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)
-        await self.run_async()
+    async def _until_signal(self, burst: bool) -> None:
+        if threading.current_thread() is threading.main_thread():  # others get no signals
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self.stop)
+        await self.run_async(burst=burst)
