@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -108,14 +109,17 @@ def until_complete(job_id: str, timeout_s: float | None, retries: Retries) -> Pl
     begun_us = monotonic_us()
     while True:
         asked_us = monotonic_us()
-        left_ms = WAIT_MS if timeout_s is None else int(timeout_s * 1000) - (asked_us - begun_us) // 1000
-        wait_ms = max(0, min(WAIT_MS, left_ms))
-        job = yield from carried_out(get(job_id, wait_ms), retries)
+        wait_ms, within = WAIT_MS, retries
+        if timeout_s is not None:
+            left_s = max(0.0, timeout_s - (asked_us - begun_us) / 1e6)
+            wait_ms = min(WAIT_MS, int(left_s * 1000))
+            within = replace(retries, for_s=left_s if retries.for_s is None else min(left_s, retries.for_s))
+        job = yield from carried_out(get(job_id, wait_ms), within)
         if job.is_complete:
             return job
-        if left_ms <= wait_ms < WAIT_MS:
-            raise NotFinished(f"job {job_id} is {job.state} after {timeout_s} s")
-        if monotonic_us() - asked_us < EARLY_S * 1e6:  # a server that stops lets nobody wait
+        if timeout_s is not None and (wait_ms == 0 or monotonic_us() - begun_us >= timeout_s * 1e6):
+            raise NotFinished(f"job {job_id} is {job.state} after {timeout_s:g} s")
+        if monotonic_us() - asked_us < min(EARLY_S * 1e6, wait_ms * 1000):  # a server that stops lets nobody wait
             yield Pause(EARLY_S * share())
 
 

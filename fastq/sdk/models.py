@@ -151,6 +151,9 @@ class LeasedJob(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     traceparent: str = ""
 
+    def __repr__(self) -> str:  # the token is for the server only
+        return f"<LeasedJob {self.job_id} of {self.queue}, attempt {self.attempt}>"
+
     @property
     def payload(self) -> Any:
         """As JSON has it: dicts, lists, strings, numbers."""

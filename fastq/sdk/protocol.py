@@ -20,7 +20,7 @@ from fastq.sdk.errors import BY_STATUS, LeaseLost, Refused, ServerUnreachable
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-PASSING = frozenset({429, 502, 503, 504})  # what is over by itself
+PASSING = frozenset({408, 429, 502, 503, 504})  # what is over by itself
 FROM_A_PROXY = frozenset({502, 504})  # the request may have reached the server behind it
 EXPONENT_MAX = 30
 
@@ -96,7 +96,7 @@ def carried_out(call: Call[T], retries: Retries) -> Plan[T]:
         wait_s = retries.wait_s(failures)
         if isinstance(outcome, Answer):
             if outcome.status < 300:
-                return call.read(outcome.body)
+                return _read(call, outcome)
             error: Refused | ServerUnreachable = refusal(outcome)
             assert isinstance(error, Refused)
             if in_doubt and call.happened is not None and call.happened(error):
@@ -114,6 +114,14 @@ def carried_out(call: Call[T], retries: Retries) -> Plan[T]:
         if retries.for_s is not None and (monotonic_us() - begun_us) / 1e6 + wait_s > retries.for_s:
             raise error
         yield Pause(wait_s)
+
+
+def _read(call: Call[T], answer: Answer) -> T:
+    try:
+        return call.read(answer.body)
+    except msgspec.MsgspecError as error:
+        message = f"the answer is not that of a fastq server: {error}"
+        raise Refused(answer.status, "unknown", message, request_id=answer.request_id) from error
 
 
 class _FailureBody(msgspec.Struct):

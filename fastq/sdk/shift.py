@@ -42,6 +42,7 @@ class Shift:
         self._threads = ThreadPoolExecutor(worker.concurrency, "fastq-handler")
         self._held: dict[str, LeasedJob] = {}  # by token: what runs, and what the server was not told of yet
         self._running: dict[str, tuple[Job[Any], asyncio.Task[Any] | None]] = {}  # by token; a thread has no task
+        self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._reports: set[asyncio.Task[None]] = set()
         self._stopping, self._hurry, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -57,6 +58,8 @@ class Shift:
         worker = self._worker
         self._log.info("worker %s leases from %s", worker.worker_id, ", ".join(self._queues))
         helpers = [self._loop.create_task(self._acker.run()), self._loop.create_task(self._beat())]
+        for helper in helpers:
+            helper.add_done_callback(self._helper_ended)
         try:
             await self._lease_until_stopped()
         finally:
@@ -67,6 +70,14 @@ class Shift:
             await asyncio.gather(*helpers, return_exceptions=True)
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._log.info("worker %s has stopped", worker.worker_id)
+        if self._fault is not None:
+            raise self._fault
+
+    def _helper_ended(self, helper: asyncio.Task[None]) -> None:
+        """Without it nothing goes on as it should: end, and say why."""
+        if not helper.cancelled() and (error := helper.exception()) is not None:
+            self._fault = error
+            self.stop()
 
     # --- leasing ------------------------------------------------------------------------------------------------------
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,7 +34,7 @@ from fastq import (
     Unauthenticated,
 )
 from tests.sdk.served import Place, lossy
-from tests.served import free_port
+from tests.served import Served, free_port
 
 MANY = 40
 
@@ -292,6 +296,31 @@ def test_a_server_that_says_nothing(made: Made) -> None:
         assert unreachable.value.sent
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_over_tls(made: Made, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+    argv += [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-keyout",
+        str(key),
+        "-out",
+        str(cert),
+    ]
+    subprocess.run(argv, check=True, capture_output=True)
+    with Served(tmp_path / "data", TLS_CERT=str(cert), TLS_KEY=str(key), WAL_SEGMENT_BYTES="4MiB") as server:
+        url, secret = f"https://localhost:{server.port}", server.keys["client"]
+        client = made(url, secret, tls=ssl.create_default_context(cafile=str(cert)))
+        ids = [client.submit("x" * 300_000).job_id for _ in range(3)]
+        assert client.get(ids[-1], with_payload=True).payload == "x" * 300_000
+        with pytest.raises(ServerUnreachable) as unreachable:
+            made(url, secret, retries=Retries(for_s=0)).submit("x")
+        assert not unreachable.value.sent
+
+
 def test_connections_are_kept(both: Any, place: Place, queue: str) -> None:
     before = _connections(place)
     for i in range(20):
@@ -301,8 +330,6 @@ def test_connections_are_kept(both: Any, place: Place, queue: str) -> None:
 
 def _connections(place: Place) -> set[str]:
     """Open ones of this machine to the server."""
-    from pathlib import Path
-
     port = f":{place.server.port:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {line[1] for line in lines if line[2].endswith(port) and line[3] == "01"}
