@@ -335,19 +335,30 @@ def _connections(place: Place) -> set[str]:
     return {line[1] for line in lines if line[2].endswith(port) and line[3] == "01"}
 
 
-def test_a_client_outlives_a_fork(client: Client, queue: str) -> None:
+def test_a_client_outlives_a_fork(client: Client, place: Place, queue: str) -> None:
     client.submit("parent", queue=queue)
+    before = _connections(place)
     child = os.fork()
     if not child:
+        new = 100
         try:
             client.submit("child", queue=queue)
-            os._exit(0)
+            new = len(_connections(place) - before)
         finally:
-            os._exit(1)
+            os._exit(new)
     ids = [client.submit("parent", queue=queue).job_id for _ in range(10)]
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert len(set(ids)) == 10
     assert len(client.lease([queue], limit=100)) == 12
+
+
+def test_a_connection_that_the_server_closed_is_not_used(made: Made, tmp_path: Path) -> None:
+    with Served(tmp_path / "data", PORT=str(free_port()), WAL_SEGMENT_BYTES="4MiB") as server:
+        client = made(f"http://127.0.0.1:{server.port}", server.keys["client"], retries=Retries(for_s=0))
+        first = client.submit("x")
+        server.kill()
+        server.start()
+        assert client.get(first.job_id).state == "READY"
 
 
 def test_threads_share_a_client(client: Client, place: Place, queue: str) -> None:

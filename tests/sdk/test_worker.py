@@ -24,6 +24,8 @@ from fastq import (
     Unauthenticated,
     Worker,
 )
+from fastq.sdk.async_transport import LoopTransport
+from fastq.sdk.client import address_of
 from tests.sdk.served import Place
 
 Starts = Callable[..., Any]
@@ -355,18 +357,66 @@ async def test_a_key_that_does_not_work_ends_it(place: Place, queue: str) -> Non
         await Worker(lambda job: None, url=place.url, key="worker_unknown", queues=[queue]).run_async()
 
 
-async def test_an_idle_worker_asks_rarely(place: Place, queue: str, at_work: Starts) -> None:
-    from fastq.sdk.async_transport import LoopTransport
-    from fastq.sdk.client import address_of
+def watched(place: Place, before: Callable[[str], Awaitable[None]], after: Callable[[str], Awaitable[None]]) -> Any:
+    """A transport that tells of each request's path, before it is sent and when its answer is there."""
 
+    class Watched(LoopTransport):
+        async def send(self, call: Any, timeout_s: float) -> Any:
+            await before(call.path)
+            answer = await super().send(call, timeout_s)
+            await after(call.path)
+            return answer
+
+    return Watched(address_of(place.url, place.keys["worker"]))
+
+
+async def nothing(path: str) -> None:
+    pass
+
+
+async def test_jobs_whose_handing_out_crosses_a_stop_go_back(place: Place, aclient: AsyncClient, queue: str) -> None:
+    """The server has handed them out, and the worker stops before it hears of them."""
+    (job_id, _) = [one.job_id for one in await aclient.submit_many([NewJob(payload=i, queue=queue) for i in range(2)])]
+    crossed = False
+
+    async def stop_once(path: str) -> None:
+        nonlocal crossed
+        if path == "/jobs/lease" and not crossed:
+            crossed = True
+            assert (await aclient.get(job_id)).state == "RUNNING"
+            worker.stop()
+            await asyncio.sleep(WAIT_S)
+
+    transport = watched(place, nothing, stop_once)
+    worker = Worker(lambda job: "r", queues=[queue], transport=transport)
+    await asyncio.wait_for(worker.run_async(), WAIT_S)
+    assert [(job["state"], job["attempts"]) for job in place.jobs(queue=queue)] == [("READY", 0)] * 2
+
+
+async def test_a_lease_lasts_until_the_outcome_is_told(place: Place, aclient: AsyncClient, queue: str) -> None:
+    told = asyncio.Event()
+
+    async def hold_acks(path: str) -> None:
+        if path == "/jobs/ack" and not told.is_set():
+            await asyncio.sleep(2.5)
+            told.set()
+
+    transport = watched(place, hold_acks, nothing)
+    worker = Worker(lambda job: "r", queues=[queue], transport=transport, lease_ms=1000)
+    running = asyncio.create_task(worker.run_async())
+    done = await outcome(aclient, queue)
+    worker.stop()
+    await running
+    assert (done.result, done.attempts) == ("r", 1)
+
+
+async def test_an_idle_worker_asks_rarely(place: Place, queue: str, at_work: Starts) -> None:
     asked: list[str] = []
 
-    class Counting(LoopTransport):
-        async def send(self, call: Any, timeout_s: float) -> Any:
-            asked.append(call.path)
-            return await super().send(call, timeout_s)
+    async def count(path: str) -> None:
+        asked.append(path)
 
-    transport = Counting(address_of(place.url, place.keys["worker"]))
+    transport = watched(place, count, nothing)
     async with at_work(lambda job: None, transport=transport, lease_ms=30_000, wait_ms=400):
         await asyncio.sleep(1.3)
     assert 2 <= asked.count("/jobs/lease") <= 6
