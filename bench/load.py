@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,11 +27,11 @@ def pinned(core: str) -> list[str]:
 class Server:
     """`with Server(directory, **settings) as server:`; settings are environment variables. `keys` by type.
 
-    `core`: the number of the core that it is to stay on; empty: any.
+    `core`: the number of the core that it is to stay on; empty: any. `before`: what its command line begins with.
     """
 
-    def __init__(self, directory: Path, core: str = "", **settings: str) -> None:
-        self._command = [*pinned(core), sys.executable, "-m", "fastq", "serve"]
+    def __init__(self, directory: Path, core: str = "", before: Sequence[str] = (), **settings: str) -> None:
+        self._command = [*pinned(core), *before, sys.executable, "-m", "fastq", "serve"]
         self.directory = directory
         self._environ = os.environ | {"WAL_DIR": str(directory), "PORT": "0"} | settings
         self.keys: dict[str, str] = {}
@@ -52,6 +53,8 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     @property
     def pid(self) -> int:
@@ -89,6 +92,7 @@ class Client:
 
     async def __aexit__(self, *exc: object) -> None:
         self._writer.close()
+        await self._writer.wait_closed()
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Status and content of the answer."""

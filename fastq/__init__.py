@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Client,
         ClientError,
         Conflict,
+        Cron,
         Done,
         Extend,
         Failure,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         NotFound,
         Refused,
         Retries,
+        Schedule,
         ServerUnreachable,
         Snooze,
         Submitted,
@@ -45,9 +47,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Ack", "Acked", "AsyncClient", "Backoff", "BadRequest", "Busy", "Client", "ClientError", "Conflict", "Done",
+    "Ack", "Acked", "AsyncClient", "Backoff", "BadRequest", "Busy", "Client", "ClientError", "Conflict", "Cron", "Done",
     "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
-    "NotFinished", "NotFound", "Refused", "Retries", "ServerUnreachable", "Snooze", "Submitted", "Success",
+    "NotFinished", "NotFound", "Refused", "Retries", "Schedule", "ServerUnreachable", "Snooze", "Submitted", "Success",
     "Unauthenticated", "Worker", "__version__",
 ]  # fmt: skip
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 128 << 10
 RECORD_BYTES_EXTRA = 640  # of a whole job, document or key, beside the records in it
 RETRY_S = 0.1  # after there was no room
+FULL_SEGMENTS_MIN = 3  # behind the newest, for what is cleaned on a full disk to be more than what that takes
 LAG_BYTES_SHARE = 4  # work is slowed when the log is over its bound by a fourth of it
 
 Live = LiveJob | LiveDocument | LiveKey
@@ -72,7 +73,10 @@ class Cleaner:
             self._wanted.clear()
 
     def _is_due(self) -> bool:
-        return self._log.used_bytes > self.bound_bytes and self._core.oldest_segment < self._log.newest_segment
+        behind = self._log.newest_segment - self._core.oldest_segment
+        if self._log.disk_full and behind >= FULL_SEGMENTS_MIN:
+            return self._log.used_bytes > 2 * self._core.live_bytes  # there is no slack
+        return self._log.used_bytes > self.bound_bytes and behind > 0
 
     async def _clean_oldest(self) -> None:
         segment = self._core.oldest_segment
@@ -136,7 +140,7 @@ class Cleaner:
         """Wait until so much can be appended. A full disk leaves the cleaner the last segment: it frees more."""
         while True:
             try:
-                self._committer.need_room(record_bytes, spare_segments=0)
+                self._committer.need_room(record_bytes, spare_segments=0, is_cleaner=True)
                 return
             except ApiError:
                 await asyncio.sleep(RETRY_S)

@@ -13,6 +13,7 @@ from fastq.log import Log
 if TYPE_CHECKING:
     from fastq._core import Place
 
+CLEANER_SEGMENTS = 1  # of the ready ones on a full disk: what nobody but the cleaner may begin
 UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until the disk has caught up
 
 
@@ -42,11 +43,11 @@ class Committer:
             self.failed = error
             self._on_failed(error)
 
-    def need_room(self, record_bytes: int, spare_segments: int) -> None:
+    def need_room(self, record_bytes: int, spare_segments: int, *, is_cleaner: bool = False) -> None:
         """Refuse what could not be stored now.
 
         Args:
-            spare_segments: ready segments that it must leave untouched while the disk is full.
+            spare_segments: ready segments that it must leave untouched while the disk is full, beside the cleaner's.
         Raises:
             BodyTooLarge: it will never fit. DiskFull, Overloaded.
         """
@@ -55,7 +56,7 @@ class Committer:
             raise BodyTooLarge(
                 f"this takes up to {record_bytes} bytes of the log, which stores at most {at_most} at once"
             )
-        left = spare_segments if self._log.disk_full else 0
+        left = spare_segments + (0 if is_cleaner else CLEANER_SEGMENTS) if self._log.disk_full else 0
         if not self._tail.has_room(record_bytes, left):
             if self._log.disk_full:
                 raise DiskFull("no space left in the data directory")

@@ -126,6 +126,7 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
         segment_bytes=settings.segment_bytes,
         align=settings.align_bytes,
         cache_bytes=settings.cache_bytes,
+        zero_cleaned=settings.zero_cleaned,
     )
     options = EngineOptions(
         lease_ms=settings.lease_ms,

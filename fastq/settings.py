@@ -58,6 +58,7 @@ class Settings:
     poison_expiries: int
     owner_depth_max: int
     log_slack_bytes: int
+    zero_cleaned: bool
     accept_clock_back: bool
 
 
@@ -272,6 +273,8 @@ SETTINGS: tuple[Setting, ...] = (
             "how many unfinished jobs an owner may have; 0: any number"),
     Setting("WAL_SLACK_BYTES", "log_slack_bytes", "256MiB", _size_bytes(MIB, 1024 * GIB),
             "what the log may take on disk beyond twice what is live, before it is cleaned; at least two segments"),
+    Setting("WAL_ZERO_CLEANED", "zero_cleaned", "false", _boolean,
+            "whether a log file is overwritten with zeros before it is deleted"),
     Setting("ACCEPT_CLOCK_BACK", "accept_clock_back", "false", _boolean,
             "start although this machine's clock is more than an hour behind the log"),
 )  # fmt: skip

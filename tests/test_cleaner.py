@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fastq.commands import Ack, Lease, Submit
+from fastq.commands import Ack, Edit, Lease, Submit
 from fastq.engine import EngineOptions
 from fastq.errors import JobNotFound, LogDamaged
 from fastq.log.local import LocalLog
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, running, until
+from tests.log.jobs import has_room
 
 SEGMENT_BYTES = 64 << 10
 SLACK_BYTES = 4 * SEGMENT_BYTES
@@ -27,7 +28,9 @@ def small_log() -> MemoryLog:
 async def churn(r: Running, rng: random.Random, jobs: int, left: dict[str, tuple[str, bytes]]) -> None:
     """Submit, lease and end jobs at random. `left`: what waits or runs, with its state and payload."""
     for _ in range(jobs):
+        await until(lambda: has_room(r))
         payload = b'"' + bytes(rng.choices(b"abc", k=rng.randrange(10, 3000))) + b'"'
+        await until(lambda: has_room(r))
         job_id = await r.submit(CLIENT, Submit(payload, max_retries=1, queue=rng.choice(["a", "b"])))
         left[job_id] = ("READY", payload)
         if rng.random() < 0.9:
@@ -197,3 +200,26 @@ async def test_a_crash_between_the_record_and_the_deed_is_made_good() -> None:
     async with running(after, hand, SMALL) as r:
         assert r.engine.core.oldest_segment == 2
         assert after.oldest_segment >= 2
+
+
+async def test_jobs_that_were_edited_move_as_they_are_now() -> None:
+    """Edited in the segment in which they were submitted, and in a later one."""
+    async with running(small_log(), Hand(), SMALL) as r:
+        edited: dict[str, bytes] = {}
+        for n in range(40):
+            job_id = await r.submit(CLIENT, Submit(b'"before"', delay_ms=3_600_000, queue="kept"))
+            edited[job_id] = b'"after %d"' % n
+            if n % 2:
+                await r.engine.edit(CLIENT, job_id, Edit(payload=edited[job_id]))
+        for n, (job_id, payload) in enumerate(edited.items()):
+            if n % 2 == 0:
+                await r.engine.edit(CLIENT, job_id, Edit(payload=payload))
+        await churn(r, random.Random(3), 400, {})
+        assert r.engine.core.oldest_segment > 5
+        assert not r.failures
+        for job_id, payload in edited.items():
+            assert (await r.engine.job(CLIENT, job_id, with_payload=True)).payload == payload
+        log = r.log.crash()
+    async with running(log, Hand(), SMALL) as r:
+        for job_id, payload in edited.items():
+            assert (await r.engine.job(CLIENT, job_id, with_payload=True)).payload == payload

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastq.commands import Ack, Lease, Submit
+from fastq.commands import Ack, JobOptions, Lease, Submit
 from fastq.engine import EngineOptions
 from fastq.errors import (
     BodyTooLarge,
@@ -27,7 +27,7 @@ from tests.engines import CLIENT, OTHER, START_US, WORKER, Hand, Running, is_pen
 
 
 class FullDisk(MemoryLog):
-    """No segment is made beyond the first two."""
+    """No segment is made beyond the first three."""
 
     def _make_ready(self) -> None:
         if self._segment == 0:
@@ -223,7 +223,7 @@ def test_a_full_disk_refuses_submits_and_leaves_room_for_acks() -> None:
             log.disk_full = True
             with pytest.raises(DiskFull):
                 await fill(r)
-            assert log.tail.segments_offered == 1, "a segment is left for acks"
+            assert log.tail.segments_offered == 2, "a segment is left for acks, and the cleaner's"
             for leased in leases:
                 await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, result=b'"' + b"r" * 500 + b'"'))
             assert r.engine.core.counts()["ACKED"] == 50
@@ -263,6 +263,39 @@ def test_the_largest_batches_fit() -> None:
             acks = [Ack(lease.job_id, lease.token, b'"' + b"r" * 400 + b'"', error="e" * 99) for lease in leases]
             assert await r.engine.ack_many(worker, acks) == [None] * 10_000
             assert [lease.job_id for lease in leases] == ids
+
+    asyncio.run(run())
+
+
+def test_the_largest_batches_with_every_option_fit() -> None:
+    """10,000 jobs with the longest options there are, and 10,000 leases extended at once."""
+
+    async def run() -> None:
+        async with running(MemoryLog(segment_bytes=64 << 20)) as r:
+            submits = [
+                Submit(
+                    b'"x"',
+                    options=JobOptions(
+                        group="g" * 64,
+                        lease_ms=60_000,
+                        backoff=(1, 2.0, 3),
+                        expires_ms=3_600_000,
+                        unique_key=f"{n:0200}",
+                        tags=tuple(f"{i:064}" for i in range(10)),
+                        traceparent="t" * 55,
+                        idempotency_key=f"{n:0200}",
+                        body_digest=n,
+                    ),
+                )
+                for n in range(10_000)
+            ]
+            ids = await r.submit_many(CLIENT, submits)
+            assert await r.submit_many(CLIENT, submits) == ids
+            leases = []
+            while len(leases) < 10_000:
+                leases += await r.engine.lease(WORKER, Lease(had_body=True, limit=1000))
+            answered = await r.engine.extend(WORKER, [(lease.job_id, lease.token) for lease in leases], 120_000)
+            assert all(isinstance(one, tuple) for one in answered)
 
     asyncio.run(run())
 

@@ -33,8 +33,8 @@ def start(server: Served, key: str, *argv: str) -> subprocess.Popen[str]:
     )
 
 
-def run(server: Served, *argv: str) -> str:
-    process = start(server, "client", *argv)
+def run(server: Served, *argv: str, key: str = "client") -> str:
+    process = start(server, key, *argv)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     return out
@@ -82,6 +82,12 @@ def test_pipeline(server: Served) -> None:
         assert run(server, "pipeline.py", "submit") == "order 7 is fetched, the next step is on its way\n"
         assert worker.stdout is not None
         assert worker.stdout.readline() == "order 7: fetched, packed, shipped\n"
+
+
+def test_cron(server: Served) -> None:
+    first, second = run(server, "cron.py", key="admin").splitlines()
+    assert re.fullmatch(r"next at \d{4}-\d\d-\d\d 0[01]:30:00\+00:00", first)
+    assert second == "and once now: READY"
 
 
 def test_the_tested_worker() -> None:

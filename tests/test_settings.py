@@ -41,6 +41,7 @@ DEFAULTS = {
     "poison_expiries": 0,
     "owner_depth_max": 0,
     "log_slack_bytes": 256 << 20,
+    "zero_cleaned": False,
 }
 
 
@@ -109,6 +110,7 @@ def test_every_meaning_differs_and_settings_are_frozen() -> None:
         ("RETENTION_DEAD", "1h", "retention_dead_ms", 3_600_000),
         ("MAX_FINISHED_JOBS", "10", "finished_jobs_max", 10),
         ("WAL_SLACK_BYTES", "1MiB", "log_slack_bytes", 1 << 20),
+        ("WAL_ZERO_CLEANED", "true", "zero_cleaned", True),
     ],
 )
 def test_values(name: str, text: str, field: str, value: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastq import Failure, Forbidden, Job, NewJob, NotFinished, NotFound, Success, Worker
+from fastq import Cron, Failure, Forbidden, Job, NewJob, NotFinished, NotFound, Success, Worker
 from fastq.testing import START, Server
 
 
@@ -52,13 +52,8 @@ def test_leases_run_out_when_the_test_says_so() -> None:
 
 
 def test_a_day_of_a_schedule() -> None:
-    import json
-
-    from fastq.sdk.protocol import Call
-
     with Server() as server, server.client() as client:
-        body = json.dumps({"cron": "0 * * * *", "timezone": "UTC", "job": {"payload": "tick"}, "overlap": "allow"})
-        client.call(Call("PUT", "/schedules/s", lambda _: None, body.encode()))
+        client.put_schedule("s", Cron("0 * * * *", overlap="allow"), "tick")
         server.advance(timedelta(hours=24))
         jobs = client.lease(limit=100)
         assert [job.created_at for job in jobs] == [START + timedelta(hours=hour) for hour in range(1, 25)]

@@ -27,18 +27,24 @@ def no_service_starts() -> Iterator[None]:
         POLICY.unlink()
 
 
+def apt_install(packages: Sequence[str], say: Callable[[str], None]) -> None:
+    """Try, if this is root on Debian; whether it worked shows in what is there then."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return
+    say(f"installing packages: {' '.join(packages)}")
+    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    with no_service_starts():
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+            subprocess.run(
+                ["apt-get", "-qq", *command], env=environ, check=False,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+
+
 def installed(wanted: Sequence[type[System]], say: Callable[[str], None]) -> list[type[System]]:
     """Those systems that are here, after an attempt to install the others; what is skipped is said."""
-    lacking = sorted({system.package for system in wanted if system.found() is None})
-    if lacking and os.geteuid() == 0 and shutil.which("apt-get"):
-        say(f"installing packages: {' '.join(lacking)}")
-        environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        with no_service_starts():
-            subprocess.run(["apt-get", "update", "-qq"], env=environ, check=False, stdout=subprocess.DEVNULL)
-            subprocess.run(
-                ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *lacking],
-                env=environ, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+    if lacking := sorted({system.package for system in wanted if system.found() is None}):
+        apt_install(lacking, say)
     here = []
     for system in wanted:
         if system.found() is None:

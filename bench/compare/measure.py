@@ -16,7 +16,8 @@ from bench.compare.systems import System
 from bench.load import pinned
 
 BATCH = 100  # jobs in a batch
-FILL_S = 5  # of load between two looks at how many jobs there are
+FIRST_S = 0.1  # of load to see how fast a system takes jobs
+FILL_S = 5.0  # of load between two looks at how many jobs there are
 
 
 @dataclass(frozen=True)
@@ -106,21 +107,23 @@ def waiting(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
     """
     with scratch(place.directory) as path, system(path / system.name, place.server_core) as server:
         server.stop()
+        disk_before = server.disk_bytes()
         server.launch(synced=False)
         server.wait_until_it_answers(with_a_job=False)
-        memory_before, disk_before = server.memory_bytes(), server.disk_bytes()
+        memory_before = server.memory_bytes()
         step = Step("fill", "fill", producers=4, batch=BATCH)
-        stored, rate = 0, 20_000.0
+        stored, seconds = 0, FIRST_S
         while stored < jobs * 0.98:
-            figures = run_step(place, server, step, min(FILL_S, max(0.05, (jobs - stored) / rate)))
+            figures = run_step(place, server, step, seconds)
             if figures["errors"] or not figures["submitted"]:
                 raise RuntimeError(f"{system.name} does not take the jobs")
             stored += figures["submitted"]
-            rate = figures["submitted"] / figures["seconds"]
+            seconds = min(FILL_S, max(FIRST_S / 4, (jobs - stored) / figures["submitted"] * figures["seconds"]))
         server.stop()
+        disk = server.disk_bytes()
         server.launch()
         server.wait_until_it_answers(with_a_job=True)
-        memory, disk = server.memory_bytes(), server.disk_bytes()
+        memory = server.memory_bytes()
         server.kill()
         begun_s = time.monotonic()
         server.launch()

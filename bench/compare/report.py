@@ -117,7 +117,8 @@ def waiting(run: Run) -> list[str]:
     return [
         *lines, "",
         "Memory is that of the server started again on these jobs (PSS, all its processes), and what it has more than",
-        "an empty one. Disk: what the directory grew by, prepared blocks included; for PostgreSQL without its log.",
+        "an empty one. Disk: what the directory grew by; fastq's without blocks that are only prepared, PostgreSQL's",
+        "without its log.",
     ]  # fmt: skip
 
 

@@ -39,8 +39,8 @@ cdef class SubmitOptions:
         self.body_digest = body_digest
         assert len(self.tags) <= 4096
         self.record_bytes = 64 + len(self.group) + len(self.unique_key) + len(self.tags) + len(self.trace)
-        self.record_bytes += len(self.idempotency_key)
-        if unique_key:  # then it may be a REPLACED job's record with what that one has, and a CHANGE
+        self.record_bytes += len(self.idempotency_key) + 64  # a REMEMBER
+        if unique_key and replace:  # then it may be a REPLACED job's record with what that one has, and a CHANGE
             self.record_bytes += 2 * SMALL_RECORD_BYTES + 4096
 
 

@@ -9,6 +9,8 @@ from fastq.commands import ERROR_BYTES_KEPT, Ack, Principal
 from fastq.engine.life import ROOM_BYTES_SMALL, Life
 from fastq.errors import ApiError, JobNotFound
 
+EXTEND_RECORD_BYTES = 64
+
 
 class Acking(Life):
     async def ack(self, who: Principal, command: Ack) -> None:
@@ -38,7 +40,7 @@ class Acking(Life):
         Returns:
             For each its deadline and whether the job is to be cancelled; or JobNotFound, LeaseLost.
         """
-        self._commits.need_room(len(leases) * _core.SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
+        self._commits.need_room(len(leases) * EXTEND_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
         hidden = self._hidden(who, [job_id for job_id, _ in leases]) if self.is_bounded(who) else frozenset()
         shown = [lease for lease in leases if lease[0] not in hidden]
         with self._change():

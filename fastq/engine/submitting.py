@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from fastq._core import NewJob, Submitted
 
 LAG_WAIT_S = 1.0  # how long a submit waits for a cleaner that is behind, before it is refused
-OPTION_BYTES_MAX = 4096 + 2 * 1200 + 2048  # what records of one job take at most because of its options
+OPTION_BYTES_MAX = 2048  # what records of one job take at most because of its options
+REPLACE_BYTES_MAX = 8192  # and if it may replace another one's payload
 
 
 class Submitting(Life):
@@ -95,8 +96,10 @@ class Submitting(Life):
 
 def bytes_of(command: Submit) -> int:
     """What the job's records take at most."""
-    options_bytes = 0 if command.options is None else OPTION_BYTES_MAX
-    return len(command.payload) + _core.SUBMIT_RECORD_BYTES + options_bytes
+    record_bytes = len(command.payload) + _core.SUBMIT_RECORD_BYTES
+    if command.options is not None:
+        record_bytes += OPTION_BYTES_MAX + (REPLACE_BYTES_MAX if command.options.replace else 0)
+    return record_bytes
 
 
 def _options_of(options: JobOptions, now_us: int) -> _core.SubmitOptions:

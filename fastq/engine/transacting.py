@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastq import _core
 from fastq.commands import Ack, Extend, Principal, Submit, Transaction
-from fastq.engine.acking import Acking, acks_bytes
+from fastq.engine.acking import EXTEND_RECORD_BYTES, Acking, acks_bytes
 from fastq.engine.submitting import Submitting, bytes_of
 from fastq.errors import Forbidden, InvalidRequest, JobNotFound
 
@@ -26,7 +26,7 @@ class Transacting(Submitting, Acking):
         acks = [op for op in transaction.ops if isinstance(op, Ack)]
         extends = [op for op in transaction.ops if isinstance(op, Extend)]
         submits = [op for op in transaction.ops if isinstance(op, Submit)]
-        record_bytes = acks_bytes(acks) + len(extends) * _core.SMALL_RECORD_BYTES + sum(map(bytes_of, submits))
+        record_bytes = acks_bytes(acks) + len(extends) * EXTEND_RECORD_BYTES + sum(map(bytes_of, submits))
         await self._accept_submit(record_bytes)
         now_us = self._clock.now_us()
         async with self._commits:

@@ -15,7 +15,8 @@ from fastq.http.routes import ADMIN, OPEN, Answer, Route
 _REF = "#/components/schemas/{name}"
 _INTRODUCTION = """\
 Jobs are submitted, leased and acked. An answer that says something changed comes after the change is on stable storage.
-Times are RFC 3339 in UTC. Unknown members of a body are refused. The last of two members with the same name counts."""
+Times are RFC 3339 in UTC. Integers are written without a fraction
+or an exponent. Unknown members of a body are refused. The last of two members with the same name counts."""
 
 # What every route that asks for a key may answer, whatever it does.
 _KEYED = (

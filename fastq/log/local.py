@@ -43,12 +43,14 @@ class LocalLog:
         segment_bytes: int = SEGMENT_BYTES,
         align: int = ALIGN,
         cache_bytes: int = CACHE_BYTES,
+        zero_cleaned: bool = False,
     ) -> None:
         """
         Args:
             segment_bytes: of new segments; a multiple of `align` from 16 KiB to 2 GiB.
             align: bytes; frames begin and end at its multiples. A power of two from 512 to 65,536.
             cache_bytes: of what was just written, kept in memory for reads.
+            zero_cleaned: overwrite segments that are not needed any more before they are deleted.
         """
         if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % align:
             raise ValueError(f"segment_bytes must be a multiple of {align} from 16 KiB to 2 GiB, not {segment_bytes}")
@@ -56,9 +58,12 @@ class LocalLog:
         self._directory = Path(directory).absolute()
         self._segment_bytes = segment_bytes
         self._align = align
+        self._zero_cleaned = zero_cleaned
         self._lock_fd = -1
         self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of segments that can be written
         self._places = PlaceReader(self._directory)
+        self._reading: dict[asyncio.Future[list[bytes]], int] = {}  # reads under way: the oldest segment of each
+        self._dropping = 0  # segments before it are to go
         self._begun: Begun | None = None
         self._unsealed: list[Ending] = []
         self._opened_seq = self._durable_seq = 0  # the last frame when the log was opened, and now
@@ -132,8 +137,7 @@ class LocalLog:
         )  # fmt: skip
         self._ready = ReadySegments(
             self._directory, self.tail, begun.head, self.oldest_segment, self._unsealed,
-            self._segment_bytes, self._made, self._fail,
-            secrets.token_bytes,
+            self._segment_bytes, self._made, self._fail, secrets.token_bytes, self._zero_cleaned,
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)
         self._ready.look(None)
@@ -198,7 +202,14 @@ class LocalLog:
             self._on_failed(failure)
 
     def read(self, places: Sequence[Place]) -> asyncio.Future[list[bytes]]:
-        return self._loop.run_in_executor(self._readers, self._places.read_many, places)
+        reading = self._loop.run_in_executor(self._readers, self._places.read_many, places)
+        self._reading[reading] = min(places)[0]
+        reading.add_done_callback(self._has_read)
+        return reading
+
+    def _has_read(self, reading: asyncio.Future[list[bytes]]) -> None:
+        if self._reading.pop(reading) < self._dropping:
+            self._drop()
 
     # --- giving back what is not needed -------------------------------------------------------------------------------
 
@@ -227,11 +238,18 @@ class LocalLog:
                     yield offset, records
 
     def drop_before(self, segment: int) -> None:
-        assert self._ready is not None and segment <= self._segment
+        assert segment <= self._segment
         for number in [number for number in self._sizes if number < segment]:
             self._used_bytes -= self._sizes.pop(number)
-        self._places.forget_before(segment)
-        self._ready.drop_before(segment)
+        self._dropping = segment
+        self._drop()
+
+    def _drop(self) -> None:
+        """Delete what is to go, but for what a read under way asked for: its records were moved since."""
+        assert self._ready is not None
+        before = min([self._dropping, *self._reading.values()])
+        self._places.forget_before(before)
+        self._ready.drop_before(before)
 
     # --- backup -------------------------------------------------------------------------------------------------------
 

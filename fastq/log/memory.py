@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastq._core import Batch, Place
 
 SEGMENT_BYTES = 64 << 20
-READY_SEGMENTS = 2
+READY_SEGMENTS = 3  # as a LocalLog has
 DATABASE_ID = b"a log in memory."
 
 

@@ -12,17 +12,26 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastq.log.opening import seal_and_shorten, take_spare
 from fastq.log.recovery import Ending
-from fastq.log.segments import SegmentHead, drop_segments, fill_spare, name_segment
+from fastq.log.segments import (
+    SegmentHead,
+    cleaned_paths,
+    drop_segments,
+    erase_cleaned,
+    fill_spare,
+    name_segment,
+)
 
 if TYPE_CHECKING:
     from fastq._core import Tail
 
-READY_SEGMENTS = 2  # kept beside the one that is being written
+RESERVE_SEGMENTS = 2  # for when the disk is full: one for what frees it (acks, deletes), one for the cleaner alone
+READY_SEGMENTS = RESERVE_SEGMENTS + 1  # kept beside the one that is being written
 RETRY_S = 1.0  # between attempts on a full disk
 
 
@@ -40,6 +49,7 @@ class ReadySegments:
         on_made: Callable[[SegmentHead, int], None],
         on_failed: Callable[[OSError], None],
         draw: Callable[[int], bytes],
+        zero_cleaned: bool,
     ) -> None:
         """
         Args:
@@ -49,6 +59,7 @@ class ReadySegments:
             on_made: called with a segment's head and a descriptor, before the tail is offered it.
             on_failed: called once, with an error other than a full disk.
             draw: so many random bytes.
+            zero_cleaned: overwrite segments before they are deleted.
         """
         self.disk_full = False
         self._directory, self._tail, self._unsealed = directory, tail, list(unsealed)
@@ -59,6 +70,8 @@ class ReadySegments:
         self._durable_seq: int | None = None
         self._first = self._drop_before = first_segment
         self._held: int | None = None  # a backup still reads this segment and those after it
+        self._zero_cleaned = zero_cleaned
+        self._has_cleaned = bool(cleaned_paths(directory))  # segments to overwrite: an earlier server did not end it
         self._work: asyncio.Future[int | None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -74,7 +87,7 @@ class ReadySegments:
 
     def drop_before(self, segment: int) -> None:
         """Delete every segment before this one, when nothing else is under way."""
-        self._drop_before = segment
+        self._drop_before = max(segment, self._drop_before)
         self._go_on()
 
     def hold(self, segment: int | None) -> None:
@@ -93,22 +106,26 @@ class ReadySegments:
     def _go_on(self) -> None:
         if self._work is not None or self._stopping.is_set():
             return
+        is_short = self._tail.segments_offered < READY_SEGMENTS
         if self._unsealed and self._durable_seq is not None:
             # Before anything is dropped: the oldest segment must show where the log begins, also if it holds no frame.
-            self._work = self._loop.run_in_executor(
-                self._thread, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq
-            )
-            self._work.add_done_callback(self._shortened)
+            self._begin(self._shortened, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq)
         elif (drop_before := self._may_drop_before()) > self._first:
             first, self._first = self._first, drop_before
-            self._work = self._loop.run_in_executor(self._thread, drop_segments, self._directory, first, self._first)
-            self._work.add_done_callback(self._dropped)
-        elif self._retry is not None:
-            return
-        elif self._tail.segments_offered < READY_SEGMENTS:
+            self._has_cleaned |= self._zero_cleaned
+            drop = partial(drop_segments, keep_files=self._zero_cleaned)
+            self._begin(self._dropped, drop, self._directory, first, self._first)
+        elif self._has_cleaned and (self.disk_full or not is_short):
+            self._has_cleaned = False
+            self._begin(self._dropped, erase_cleaned, self._directory, self._stopping.is_set)
+        elif self._retry is None and is_short:
             head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
-            self._work = self._loop.run_in_executor(self._thread, self._make, head)
-            self._work.add_done_callback(lambda work: self._made(head, work))
+            self._begin(partial(self._made, head), self._make, head)
+
+    def _begin(self, then: Callable[[asyncio.Future[int | None]], None], do: Callable[..., Any], *about: Any) -> None:
+        """Have the thread do something."""
+        self._work = self._loop.run_in_executor(self._thread, do, *about)
+        self._work.add_done_callback(then)
 
     async def close(self) -> None:
         """Break off what is under way."""
@@ -131,7 +148,8 @@ class ReadySegments:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             self.disk_full = True
             if not self._stopping.is_set():
-                self._retry = self._loop.call_later(RETRY_S, self._try_again)
+                self._retry = self._loop.call_later(RETRY_S, self._try_now)
+                self._go_on()  # with what may free some
             return
         if error is not None:
             self._fail(error)
@@ -147,19 +165,19 @@ class ReadySegments:
         self._tail.offer_segment(head.number, head.first_offset, head.file_bytes)
         self._go_on()
 
-    def _try_again(self) -> None:
-        self._retry = None
+    def _try_now(self) -> None:
+        """There may be room again."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         self._go_on()
 
     def _dropped(self, work: asyncio.Future[int | None]) -> None:
         self._work = None
         if (error := work.exception()) is not None:
             self._fail(error)
-            return
-        if self._retry is not None:  # there is room again
-            self._retry.cancel()
-            self._retry = None
-        self._go_on()
+        else:
+            self._try_now()
 
     def _shortened(self, work: asyncio.Future[int | None]) -> None:
         self._work = None
@@ -167,7 +185,7 @@ class ReadySegments:
         error = work.exception()
         # Without space for it (a file system that copies on write) the next opening tries again.
         if error is None or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-            self._go_on()
+            self._try_now()
         else:
             self._fail(error)
 

@@ -33,6 +33,7 @@ _IDENTITY = struct.Struct("<8sI16s")
 _CRC = struct.Struct("<I")
 _SEGMENT_NAME = re.compile(r"segment-(\d{8,})")
 _SPARE_NAME = re.compile(r"spare-\d+")
+_CLEANED_NAME = re.compile(r"cleaned-\d{8,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,11 @@ def segment_numbers(directory: Path) -> list[int]:
 
 def spare_paths(directory: Path) -> list[Path]:
     return sorted(directory / entry.name for entry in os.scandir(directory) if _SPARE_NAME.fullmatch(entry.name))
+
+
+def cleaned_paths(directory: Path) -> list[Path]:
+    """Segments that are to be overwritten and deleted."""
+    return sorted(directory / entry.name for entry in os.scandir(directory) if _CLEANED_NAME.fullmatch(entry.name))
 
 
 def new_spare_path(directory: Path) -> Path:
@@ -173,18 +179,25 @@ def fill_spare(directory: Path, size: int, cancelled: Callable[[], bool] = lambd
     path = new_spare_path(directory)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        for offset in range(0, size, len(FILL_STEP)):
-            if cancelled():
-                path.unlink()
-                return None
-            write_all(fd, memoryview(FILL_STEP)[: size - offset], offset)
-        os.fsync(fd)
+        if not _fill(fd, size, cancelled):
+            path.unlink()
+            return None
     except OSError:
         path.unlink()
         raise
     finally:
         os.close(fd)
     return path
+
+
+def _fill(fd: int, size: int, cancelled: Callable[[], bool]) -> bool:
+    """Make a file zeros from its beginning on, durably; whether it was not cancelled."""
+    for offset in range(0, size, len(FILL_STEP)):
+        if cancelled():
+            return False
+        write_all(fd, memoryview(FILL_STEP)[: size - offset], offset)
+    os.fsync(fd)
+    return True
 
 
 def name_segment(spare: Path, head: SegmentHead, frames: bytes = b"") -> int:
@@ -218,10 +231,39 @@ def recycle_segment(directory: Path, number: int) -> None:
     sync_directory(directory)
 
 
-def drop_segments(directory: Path, first: int, before: int) -> None:
-    """Delete segments, oldest first: a crash in between leaves the log whole from some segment on."""
+def drop_segments(directory: Path, first: int, before: int, *, keep_files: bool = False) -> None:
+    """Delete segments, oldest first: a crash in between leaves the log whole from some segment on.
+
+    Args:
+        keep_files: take their names only, for `erase_cleaned`.
+    """
     for number in range(first, before):
-        segment_path(directory, number).unlink(missing_ok=True)
+        path = segment_path(directory, number)
+        if not keep_files:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            path.rename(directory / f"cleaned-{number:08d}")
+    sync_directory(directory)
+
+
+def erase_cleaned(directory: Path, cancelled: Callable[[], bool]) -> None:
+    """Overwrite what `drop_segments` kept with zeros, and delete it. What is cancelled is there to be begun again.
+
+    Raises:
+        OSError.
+    """
+    for path in cleaned_paths(directory):
+        fd = os.open(path, os.O_RDWR)
+        try:
+            if not _fill(fd, os.fstat(fd).st_size, cancelled):
+                return
+        except OSError as error:
+            # Zeros need space only where they go elsewhere (copy on write): they would overwrite nothing.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        finally:
+            os.close(fd)
+        path.unlink()
     sync_directory(directory)
 
 

@@ -22,6 +22,7 @@ from fastq.sdk.models import (
     Ack,
     Acked,
     Backoff,
+    Cron,
     Done,
     Extend,
     Failure,
@@ -29,6 +30,7 @@ from fastq.sdk.models import (
     JobStatus,
     LeasedJob,
     NewJob,
+    Schedule,
     Snooze,
     Submitted,
     Success,
@@ -37,8 +39,8 @@ from fastq.sdk.protocol import Retries
 from fastq.sdk.worker import Job, Worker
 
 __all__ = [
-    "Ack", "Acked", "AsyncClient", "Backoff", "BadRequest", "Busy", "Client", "ClientError", "Conflict", "Done",
+    "Ack", "Acked", "AsyncClient", "Backoff", "BadRequest", "Busy", "Client", "ClientError", "Conflict", "Cron", "Done",
     "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
-    "NotFinished", "NotFound", "Refused", "Retries", "ServerUnreachable", "Snooze", "Submitted", "Success",
+    "NotFinished", "NotFound", "Refused", "Retries", "Schedule", "ServerUnreachable", "Snooze", "Submitted", "Success",
     "Unauthenticated", "Worker",
 ]  # fmt: skip

@@ -14,7 +14,20 @@ from fastq.sdk.chance import new_key
 from fastq.sdk.client import address_of
 from fastq.sdk.codec import CODEC, Codec
 from fastq.sdk.errors import ServerUnreachable
-from fastq.sdk.models import Ack, Acked, Done, Extend, Held, JobOptions, JobStatus, LeasedJob, NewJob, Submitted
+from fastq.sdk.models import (
+    Ack,
+    Acked,
+    Cron,
+    Done,
+    Extend,
+    Held,
+    JobOptions,
+    JobStatus,
+    LeasedJob,
+    NewJob,
+    Schedule,
+    Submitted,
+)
 from fastq.sdk.protocol import Answer, Call, Pause, Plan, Retries, carried_out
 
 T = TypeVar("T")
@@ -135,6 +148,24 @@ class AsyncClient:
     async def transaction(self, ops: Sequence[Ack | Extend | NewJob], idempotency_key: str | None = None) -> list[Done]:
         """All of it happens, or nothing. Raises LeaseLost."""
         return await self.call(calls.transaction(ops, self._codec, idempotency_key))
+
+    # --- schedules: with an admin's key, or one that has schedules:manage ---------------------------------------------
+
+    async def put_schedule(self, name: str, cron: Cron, payload: Any, **options: Unpack[JobOptions]) -> Schedule:
+        """Submit such a job at each time of `cron`, from now on; the same again changes nothing."""
+        return await self.call(calls.put_schedule(name, cron, NewJob(payload=payload, **options), self._codec))
+
+    async def get_schedule(self, name: str) -> Schedule:
+        """Raises NotFound."""
+        return await self.call(calls.get_schedule(name))
+
+    async def run_schedule(self, name: str) -> str:
+        """Submit its job now; the job's id. Raises NotFound."""
+        return await self.call(calls.run_schedule(name))
+
+    async def delete_schedule(self, name: str) -> None:
+        """The jobs that it has submitted stay. Raises NotFound."""
+        await self.call(calls.delete_schedule(name))
 
     # --- driving ------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from fastq.clock import monotonic_us
 from fastq.sdk.chance import new_key, share
 from fastq.sdk.codec import Codec
 from fastq.sdk.errors import NotFinished, Refused
-from fastq.sdk.models import Ack, Acked, Done, Extend, Held, JobStatus, LeasedJob, NewJob, Submitted
+from fastq.sdk.models import Ack, Acked, Cron, Done, Extend, Held, JobStatus, LeasedJob, NewJob, Schedule, Submitted
 from fastq.sdk.protocol import Call, Pause, Plan, Retries, carried_out
 
 T = TypeVar("T")
@@ -44,6 +44,7 @@ _SUBMITTED = reader(Submitted)
 _STORED = reader(_Stored)
 _LEASED = msgspec.json.Decoder(msgspec.defstruct("Leased", [("jobs", list[LeasedJob])]))
 _STATUS = reader(JobStatus)
+_SCHEDULE = reader(Schedule)
 _ACKED = msgspec.json.Decoder(msgspec.defstruct("AckedAll", [("results", list[Acked])]))
 _HELD = reader(Held)
 _HELD_ALL = msgspec.json.Decoder(msgspec.defstruct("HeldAll", [("leases", list[Held])]))
@@ -242,6 +243,31 @@ def _op(op: Ack | Extend | NewJob, codec: Codec) -> dict[str, Any]:
 def _read_done(body: bytes) -> list[Done]:
     results: list[Done] = _DONE.decode(body).results  # type: ignore[attr-defined] # a defstruct
     return results
+
+
+# --- schedules --------------------------------------------------------------------------------------------------------
+
+
+def put_schedule(name: str, cron: Cron, job: NewJob, codec: Codec) -> Call[Schedule]:
+    fields = {name: value for name, value in msgspec.structs.asdict(cron).items() if value is not UNSET}
+    return Call("PUT", _schedule(name), _SCHEDULE.decode, _encode({**fields, "job": job_body(job, codec)}))
+
+
+def get_schedule(name: str) -> Call[Schedule]:
+    return Call("GET", _schedule(name), _SCHEDULE.decode)
+
+
+def run_schedule(name: str) -> Call[str]:
+    """Not repeated when in doubt: it has no key, and would submit once more."""
+    return Call("POST", _schedule(name, "/run"), lambda body: _SUBMITTED.decode(body).job_id, repeatable=False)
+
+
+def delete_schedule(name: str) -> Call[None]:
+    return Call("DELETE", _schedule(name), _nothing, happened=lambda refused: refused.status == 404)
+
+
+def _schedule(name: str, more: str = "") -> str:
+    return f"/schedules/{quote(name, safe='')}{more}"
 
 
 def is_no_more(refused: Refused) -> bool:

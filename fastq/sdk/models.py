@@ -124,6 +124,20 @@ def _sent(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
 
 
+class Cron(msgspec.Struct):
+    """When a schedule fires: minute, hour, day of month, month, day of week, on the zone's clock.
+
+    catch_up: what happens to times that were missed: nothing, one job for all of them, one for each of the last
+    `catch_up_max`. overlap: while the last job is not finished the time passes, or the next is submitted all the same.
+    """
+
+    cron: str
+    timezone: str = "UTC"
+    catch_up: Literal["skip", "one", "all"] = "one"
+    overlap: Literal["skip", "allow"] = "skip"
+    catch_up_max: int | UnsetType = UNSET
+
+
 # --- received ---------------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +236,19 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     def payload(self) -> Any:
         """None unless it was asked for."""
         return CODEC.decode(bytes(self.payload_json), Any)
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule as it was when the server was asked. `refusal`: why the last try to submit its job failed."""
+
+    name: str
+    cron: str
+    timezone: str
+    next_at: datetime | None = None
+    last_fired_at: datetime | None = None
+    last_job_id: str = ""
+    passed: int = 0
+    refusal: str = ""
 
 
 class Acked(msgspec.Struct, frozen=True):

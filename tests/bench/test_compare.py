@@ -33,21 +33,24 @@ def test_every_system_submits_leases_and_acks(system: type[System], place: measu
         pytest.skip(f"{system.name} is not installed")
     assert system.version()
     with measure.scratch(place.directory) as path, system(path / system.name) as server:
-        figures = measure.run_step(place, server, CYCLE, SHORT_S)
-        while not figures["acked"]:  # a disk that is busy: until the first cycle is through
+        submitted = acked = 0
+        while not (submitted and acked):  # the disk may be busy
             figures = measure.run_step(place, server, CYCLE, SHORT_S)
-        assert figures["errors"] == 0
-        assert figures["submitted"] > 0
-        assert figures["server_cpu_s"] >= 0
+            assert figures["errors"] == 0
+            submitted += figures["submitted"]
+            acked += figures["acked"]
+        assert figures["server_cpu_s"] > 0
         figures = measure.run_step(place, server, BATCH, SHORT_S)
         assert figures["errors"] == 0
-        assert server.memory_bytes() > 1 << 20
+        assert server.memory_bytes() > 100_000
+        server.stop()
         assert server.disk_bytes() > 0
 
 
 def test_waiting_jobs_are_there_after_kill_9(place: measure.Place) -> None:
     figures = measure.waiting(place, Fastq, 300)
     assert figures["jobs"] >= 294
+    assert 100 <= figures["disk_bytes"] / figures["jobs"] < 2000
     assert figures["recovery_s"] > 0
 
 
@@ -86,10 +89,10 @@ def test_processor_time_counts_children() -> None:
         assert child.stdout is not None
         child.stdout.readline()
         assert child.pid in machine.tree(os.getpid())
-        assert machine.cpu_s(os.getpid()) - before_s >= 0.1  # it is counted in ticks
+        assert machine.cpu_s(os.getpid()) - before_s >= 0.1
         child.kill()
     assert child.pid not in machine.tree(os.getpid())
-    assert machine.cpu_s(os.getpid()) - before_s >= 0.1  # it is counted in ticks
+    assert machine.cpu_s(os.getpid()) - before_s >= 0.1
 
 
 # --- the report -------------------------------------------------------------------------------------------------------

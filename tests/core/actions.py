@@ -125,7 +125,7 @@ def new_ack(world: World, draw: Draw, job: Job) -> Ack:
         draw.pick(RESULTS),
         draw.pick(ERRORS) if outcome != "ok" else "",
         draw.pick(["", "E42"]),
-        draw.pick([-1, -1, 0, 1500]),
+        draw.pick([0, 1500] if outcome == "snooze" else [-1, -1, 0, 1500]),
         draw.pick(JITTERS),
     )
 
@@ -169,7 +169,7 @@ def ack_again(world: World, draw: Draw) -> None:
                 b"1" if other == "result" else result or None,
                 error + "!" if other == "error" else error,
                 draw.pick(["", "E43"]),
-                draw.pick([-1, 7]),
+                draw.pick([0, 7]),
             )
         )
 

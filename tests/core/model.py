@@ -243,7 +243,7 @@ class Model:
             wait_us = ack.wait_ms * 1000 if ack.wait_ms >= 0 else backoff_us(backoff, job.attempts, jitter())
             job.run_at_us = now_us + wait_us
         elif outcome == "snoozed" and state != "CANCELLED":
-            job.run_at_us = now_us + max(0, ack.wait_ms) * 1000
+            job.run_at_us = now_us + ack.wait_ms * 1000
         if outcome in ("snoozed", "released", "undelivered"):
             job.attempts -= 1
         if outcome != "undelivered":

@@ -213,7 +213,7 @@ def test_a_thousand_groups_with_skewed_loads(name: str) -> None:
     load = Load(LOADS[name], seed=len(name))
     load.run(LEASES // len(LOADS))
     load.core.check()
-    assert len(load.groups.served) > 900, "hardly a group was served"
+    assert len(load.groups.served) > GROUPS // 2, "hardly a group was served"
 
 
 # --- small enough to be held against the model lease by lease ---------------------------------------------------------

@@ -138,6 +138,9 @@ async def test_a_client_that_does_not_read_is_let_go(world: World, monkeypatch: 
     await world.until_at_rest()
 
 
+READ_BYTES = 256 << 10  # what the loop reads at once
+
+
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +192,7 @@ async def test_a_flood_of_pipelined_requests_waits_its_turn(world: World, bodies
     for _ in range(many):
         assert (await wire.reply()).status == status
         assert connection.flow.read_paused or not connection._unparsed
+        assert len(connection._unparsed) <= READ_BYTES
     await sending
 
 

@@ -17,7 +17,8 @@ async def submit(world: World, body: Any, key: str = "", who: str = "client", pa
 
 
 async def test_options_come_back_with_the_lease_and_when_looked_at(world: World) -> None:
-    fields = {"queue": "mail", "group": "ann", "tags": ["a", "b", "a"], "traceparent": TRACE, "lease_ms": 5000}
+    fields: dict[str, Any] = {"queue": "mail", "group": "ann", "tags": ["a", "b", "a"], "traceparent": TRACE}
+    fields["lease_ms"] = 5000
     job_id = await world.submit(**fields, expires_ms=60_000)
     shown = await world.show(job_id)
     assert (shown["group"], shown["tags"]) == ("ann", ["a", "b"])
@@ -26,8 +27,9 @@ async def test_options_come_back_with_the_lease_and_when_looked_at(world: World)
     assert {name: leased[name] for name in ("group", "tags", "traceparent")} == {
         "group": "ann", "tags": ["a", "b"], "traceparent": TRACE,
     }  # fmt: skip
-    before = world.engine.now_us()
-    assert 0 < world.engine.core.job(before, job_id).lease_until_us - before <= 5_000_000
+    now_us = world.engine.now_us()
+    until_us = world.engine.core.job(now_us, job_id).lease_until_us
+    assert until_us is not None and 0 < until_us - now_us <= 5_000_000
 
 
 async def test_a_plain_job_is_answered_with_nothing_more(world: World) -> None:

@@ -29,9 +29,9 @@ OPTIONS = EngineOptions(
 )
 
 
-def jobs_log(directory: Path, kind: type[LocalLog] = LocalLog) -> LocalLog:
+def jobs_log(directory: Path, kind: type[LocalLog] = LocalLog, *, zero_cleaned: bool = False) -> LocalLog:
     """A log as the lives here have it."""
-    return kind(directory, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=8 << 10)
+    return kind(directory, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=8 << 10, zero_cleaned=zero_cleaned)
 
 
 def tell(what: str, **fields: Any) -> None:
@@ -123,7 +123,7 @@ class Clients:
 
 async def live_with_jobs(directory: Path, rng: random.Random, close: bool, mutant: str = "") -> None:
     """Open, do some steps, and close; or stop dead, most often with a batch or a segment's end under way."""
-    engine = Engine(jobs_log(directory, TracedLog), OPTIONS, rng.random)
+    engine = Engine(jobs_log(directory, TracedLog, zero_cleaned=rng.random() < 0.5), OPTIONS, rng.random)
     if mutant:
         MUTANTS[mutant](engine)
     engine.open()

@@ -23,6 +23,7 @@ from fastq import (
     BadRequest,
     Client,
     Conflict,
+    Cron,
     Extend,
     Forbidden,
     LeaseLost,
@@ -227,6 +228,21 @@ def test_refusals_say_why(both: Any, made: Made, queue: str) -> None:
         made(key="client").lease([queue])
     with pytest.raises(TypeError, match="codec"):
         both.submit(object())
+
+
+def test_schedules(both: Any, queue: str) -> None:
+    name = queue[:40]
+    put = both.put_schedule(name, Cron("0 3 1 1 *", timezone="Europe/Vienna"), Mail("ann"), queue=queue, priority=3)
+    assert (put.name, put.timezone, put.next_at.month, put.next_at.hour) == (name, "Europe/Vienna", 1, 2)
+    assert both.get_schedule(name) == put
+    job_id = both.run_schedule(name)
+    assert both.get(job_id, with_payload=True).payload == {"to": "ann", "copies": 1}
+    assert both.get_schedule(name).last_job_id == job_id
+    both.delete_schedule(name)
+    with pytest.raises(NotFound):
+        both.get_schedule(name)
+    with pytest.raises(BadRequest, match="cron"):
+        both.put_schedule(name, Cron("at noon"), "x")
 
 
 class Upper:

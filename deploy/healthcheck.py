@@ -1,0 +1,31 @@
+"""Exit code 0 if the server of this container answers GET /health, with or without TLS; else 1, and why."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import sys
+
+TIMEOUT_S = 3.0
+
+
+def main() -> int:
+    port = int(os.environ.get("PORT") or 8080)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    if os.environ.get("TLS_CERT"):
+        # It is this machine that is asked, by an address that no certificate names.
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT_S, context=context)
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(status)
+    return 0 if status == 200 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

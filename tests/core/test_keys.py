@@ -1,0 +1,70 @@
+"""Idempotency keys at the edges of their windows, which random walks hardly meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastq._core import CREATED, REPEATED
+from tests.core.agreement import agree
+from tests.core.model import Server
+from tests.core.model_jobs import New
+from tests.core.world import World
+
+MINUTE_US = 60_000_000
+
+
+def submit_at(world: World, now_us: int, key: str) -> Any:
+    """What became of a submit at exactly that time: the clock of the world moves by one before it takes a key."""
+    world.time_passes(now_us - world.now_us - 1)
+    answer = world.submit([New(idempotency_key=key)])
+    assert world.now_us == now_us
+    agree(world, 0)
+    return answer if isinstance(answer, str) else answer[0][1]
+
+
+def test_a_key_is_remembered_for_exactly_its_window() -> None:
+    world = World(Server(idempotency_us=90_000_000))
+    first_us = world.now_us + 1
+    assert submit_at(world, first_us, "k") == CREATED
+    assert submit_at(world, first_us + 89_999_999, "k") == REPEATED
+    assert submit_at(world, first_us + 90_000_000, "k") == CREATED, "a repetition does not lengthen the window"
+
+
+def test_no_key_younger_than_a_minute_makes_room_for_another() -> None:
+    world = World(Server(idempotency_keys_max=2))
+    first_us = world.now_us + 1
+    assert submit_at(world, first_us, "a") == CREATED
+    assert submit_at(world, first_us + 10, "b") == CREATED
+    assert submit_at(world, first_us + MINUTE_US - 1, "c") == "IdempotencyFull"
+    assert submit_at(world, first_us + MINUTE_US, "c") == CREATED
+    assert world.core.dropped_early == 1
+    assert submit_at(world, first_us + MINUTE_US + 1, "b") == REPEATED
+    assert submit_at(world, first_us + MINUTE_US + 9, "a") == "IdempotencyFull"
+    assert submit_at(world, first_us + MINUTE_US + 10, "a") == CREATED
+
+
+def test_a_batch_needs_room_for_all_its_keys() -> None:
+    world = World(Server(idempotency_keys_max=2))
+    assert world.submit([New(idempotency_key=key) for key in "abc"]) == "IdempotencyFull"
+    assert world.transact([], [], [New(idempotency_key=key) for key in "ab"], "t") == "IdempotencyFull"
+    assert world.transact([], [], [New(idempotency_key="t")], "t") == "IdempotencyMismatch"
+    assert world.transact([], [], [New(idempotency_key="a"), New(idempotency_key="a")], "t")[1][1][1] == REPEATED
+    agree(world, 0)
+
+
+def test_the_same_key_of_another_owner_is_another_key() -> None:
+    world = World()
+    assert world.submit([New(idempotency_key="k")], "o1")[0][1] == CREATED
+    assert world.submit([New(idempotency_key="k", body_digest=9)], "o2")[0][1] == CREATED
+
+
+def test_keys_that_run_out_leave_memory_and_do_not_come_back_with_a_replay() -> None:
+    world = World(Server(idempotency_us=1_000_000))
+    for _ in range(5):
+        world.submit([New(idempotency_key=key) for key in "abc"])
+        world.time_passes(2_000_000)
+    assert world.core.idempotency_keys == 3
+    world.submit([New(idempotency_key="d")])
+    assert world.core.idempotency_keys == 1
+    world.restart()
+    assert world.core.idempotency_keys == 1

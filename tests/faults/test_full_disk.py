@@ -1,0 +1,141 @@
+"""A server whose disk is really full: what is refused, what goes on, and that it comes back by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastq.log.ready import READY_SEGMENTS, RESERVE_SEGMENTS
+from tests.served import Served
+
+SEGMENT_BYTES = 4 << 20
+DISK_BYTES = 10 * SEGMENT_BYTES + (1 << 20)
+PAYLOAD = "p" * 100_000
+RESULT = "r" * 2000
+BATCH = 10
+START_S = 0.9  # less than what is waited before another attempt on a full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for ten segments."""
+    point = tmp_path / "disk"
+    point.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(point)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("a file system can be mounted by root only, and where that is allowed")
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "--lazy", str(point)], check=True)
+
+
+def served(disk: Path, **settings: str) -> Served:
+    short = {"RETENTION_ACKED": "100ms", "LEASE_CHECK_INTERVAL": "50ms", "LEASE_DURATION": "10m"}
+    return Served(disk / "data", WAL_SEGMENT_BYTES=str(SEGMENT_BYTES), **short, **settings)
+
+
+class Client:
+    """What clients and workers do, by batches."""
+
+    def __init__(self, server: Served) -> None:
+        self.server = server
+        self._client, self._worker = server.keys["client"], server.keys["worker"]
+        self.waiting: list[str] = []
+
+    def submit(self) -> tuple[int, Any]:
+        jobs = {"jobs": [{"payload": PAYLOAD}] * BATCH}
+        status, body = self.server.call(self._client, "POST", "/jobs/batch", jobs)
+        if status == 201:
+            self.waiting += body["job_ids"]
+        return status, body
+
+    def submit_until_refused(self) -> tuple[int, Any]:
+        status, body = 201, None
+        while status in (201, 503):  # 503: the next segment is being made
+            status, body = self.submit()
+            assert len(self.waiting) < 2 * DISK_BYTES // len(PAYLOAD), "the disk never got full"
+        return status, body
+
+    def lease(self, limit: int) -> list[Any]:
+        status, body = self.server.call(self._worker, "POST", "/jobs/lease", {"max": limit})
+        assert status == 200, body
+        leased: list[Any] = body["jobs"]
+        return leased
+
+    def lease_when_there_is_room(self) -> list[Any]:
+        """A start shortens the last life's segment, and makes one of what that gives back."""
+        until = time.monotonic() + START_S
+        while True:
+            status, body = self.server.call(self._worker, "POST", "/jobs/lease", {"max": 1})
+            if status == 200:
+                leased: list[Any] = body["jobs"]
+                return leased
+            assert status == 507
+            assert time.monotonic() < until, "leases are refused though a segment could be made"
+
+    def extend(self, leased: Any) -> int:
+        body = {"lease_token": leased["lease_token"], "lease_ms": 600_000}
+        return self.server.call(self._worker, "POST", f"/jobs/{leased['job_id']}/extend", body)[0]
+
+    def ack(self, leased: Any) -> int:
+        body = {"lease_token": leased["lease_token"], "result": RESULT}
+        status = self.server.call(self._worker, "POST", f"/jobs/{leased['job_id']}/ack", body)[0]
+        self.waiting.remove(leased["job_id"])
+        return status
+
+    def states(self) -> set[str]:
+        return {self.server.call(self._client, "GET", f"/jobs/{job_id}")[1]["state"] for job_id in self.waiting}
+
+
+def empty_segments(disk: Path) -> int:
+    """How many hold no frame: those in reserve."""
+    return sum(not any(path.read_bytes()[4096:]) for path in (disk / "data").glob("segment-*"))
+
+
+@pytest.mark.parametrize("slack", ["1MiB", "256MiB"])
+@pytest.mark.parametrize("zero", ["false", "true"])
+def test_submits_are_refused_the_rest_goes_on_and_the_cleaner_makes_room(
+    small_disk: Path, slack: str, zero: str
+) -> None:
+    """Also with more slack than the disk has: there is none when it is full."""
+    with served(small_disk, WAL_SLACK_BYTES=slack, WAL_ZERO_CLEANED=zero) as server:
+        client = Client(server)
+        status, body = client.submit_until_refused()
+        assert (status, body["code"]) == (507, "disk_full")
+        assert empty_segments(small_disk) == RESERVE_SEGMENTS
+        assert server.call(None, "GET", "/ready")[0] == 503
+        accepted = len(client.waiting)
+        assert accepted * len(PAYLOAD) > DISK_BYTES - (READY_SEGMENTS + 1) * SEGMENT_BYTES, "the disk was not used"
+        until = time.monotonic() + 30
+        while server.call(None, "GET", "/ready")[0] != 200:
+            assert time.monotonic() < until, f"no room, though but {len(client.waiting)} of {accepted} jobs are left"
+            for leased in client.lease(BATCH) if client.waiting else []:
+                assert client.extend(leased) == 200
+                assert client.ack(leased) == 200
+        assert client.submit()[0] == 201
+        assert client.submit_until_refused()[0] == 507, "and again"
+        assert client.states() == {"READY"}
+        server.kill()
+        server.start()
+        assert client.states() == {"READY"}
+        assert sum(path.stat().st_size for path in (small_disk / "data").iterdir()) <= DISK_BYTES
+
+
+def test_a_server_starts_again_on_the_disk_that_it_filled(small_disk: Path) -> None:
+    with served(small_disk) as server:
+        client = Client(server)
+        assert client.submit_until_refused()[0] == 507
+        for _ in range(6):
+            server.kill()
+            server.start()
+            (leased,) = client.lease_when_there_is_room()
+            assert client.ack(leased) == 200
+        assert client.states() == {"READY"}
+        assert server.stop() == 0
