@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
-from fastq import AsyncClient, Client
-from tests.sdk.served import Place
+from fastq import AsyncClient, Client, Worker
+from tests.sdk.served import WAIT_S, Place, Starts
 from tests.served import Served
 
 
@@ -28,3 +31,26 @@ def client(place: Place) -> Iterator[Client]:
 async def aclient(place: Place) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(place.url, place.keys["admin"]) as client:
         yield client
+
+
+@pytest.fixture
+def queue(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name).replace("[", ".").replace("]", "")[-60:]
+
+
+@pytest.fixture
+def at_work(place: Place, queue: str) -> Starts:
+    """`async with at_work(handler, …) as worker:` it runs, on the test's own queue."""
+
+    @asynccontextmanager
+    async def start(handler: Any, **options: Any) -> AsyncIterator[Worker]:
+        options = {"url": place.url, "key": place.keys["worker"], "queues": [queue], "lease_ms": 1000, **options}
+        worker = Worker(handler, **options)
+        running = asyncio.create_task(worker.run_async())
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            await asyncio.wait_for(running, WAIT_S)
+
+    return start

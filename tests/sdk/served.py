@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from fastq import AsyncClient, JobStatus
+from fastq.sdk.async_transport import LoopTransport
+from fastq.sdk.client import address_of
 from tests.served import Served
+
+Starts = Callable[..., Any]
+WAIT_S = 20
 
 
 class Place:
@@ -94,3 +100,24 @@ async def _end(server: asyncio.Server) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+
+
+async def outcome(aclient: AsyncClient, queue: str, payload: Any = "x", **options: Any) -> JobStatus:
+    return await aclient.submit_and_wait(payload, queue=queue, timeout_s=WAIT_S, **options)
+
+
+def watched(place: Place, before: Callable[[str], Awaitable[None]], after: Callable[[str], Awaitable[None]]) -> Any:
+    """A transport that tells of each request's path, before it is sent and when its answer is there."""
+
+    class Watched(LoopTransport):
+        async def send(self, call: Any, timeout_s: float) -> Any:
+            await before(call.path)
+            answer = await super().send(call, timeout_s)
+            await after(call.path)
+            return answer
+
+    return Watched(address_of(place.url, place.keys["worker"]))
+
+
+async def nothing(path: str) -> None:
+    pass

@@ -100,16 +100,6 @@ def both(made: Made) -> Any:
     return made()
 
 
-def queue_of(request: pytest.FixtureRequest) -> str:
-    return request.node.name.replace("[", ".").replace("]", "")[-64:]
-
-
-@pytest.fixture
-def queue(request: pytest.FixtureRequest) -> str:
-    """One that no other test uses."""
-    return queue_of(request)
-
-
 def test_submit_says_what_was_asked_for(both: Any, queue: str) -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
     job_id = both.submit(
