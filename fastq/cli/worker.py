@@ -57,3 +57,6 @@ def worker(
     except (Refused, ValueError) as error:
         print(f"fastq: {error}", file=sys.stderr)
         sys.exit(EXIT_REFUSED)
+    if one.left_behind:  # their jobs are released: nobody waits for what they still do
+        logging.shutdown()
+        os._exit(0)

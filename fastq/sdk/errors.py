@@ -27,6 +27,14 @@ class LeaseGone(ClientError):
     """Raised in a handler by `Job.check`: its job was cancelled, taken back, or its time is over."""
 
 
+class ProcessFailed(ClientError):
+    """A handler in a process of its own raised, or its process ended. `name` is the exception's class."""
+
+    def __init__(self, name: str, message: str, trace: str) -> None:
+        super().__init__(f"{name}: {message}" + (f"\n{trace}" if trace else ""))
+        self.name, self.message = name, message
+
+
 class Refused(ClientError):
     """The server answered, and not with success. Programs test `code`, people read `message`.
 

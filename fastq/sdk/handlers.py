@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from fastq.sdk.codec import Codec
-from fastq.sdk.errors import LeaseGone
+from fastq.sdk.errors import LeaseGone, ProcessFailed
 from fastq.sdk.job import WHY, Job
 from fastq.sdk.models import Ack, Failure, LeasedJob, NewJob, Snooze, Success
 
@@ -26,12 +26,16 @@ class Handler:
     function: Function
     payload_type: Any
     is_async: bool
+    in_process: bool = False
 
     @classmethod
-    def of(cls, function: Function, payload_type: Any = None) -> Handler:
+    def of(cls, function: Function, payload_type: Any = None, in_process: bool = False) -> Handler:
         """payload_type: else that of the annotation of the first parameter, `Job[Video]`; else as JSON has it."""
         called = function if inspect.isroutine(function) else type(function).__call__
-        return cls(function, payload_type or _annotated(called), inspect.iscoroutinefunction(called))
+        is_async = inspect.iscoroutinefunction(called)
+        if is_async and in_process:
+            raise ValueError("an async handler runs in the worker's loop, not in a process")
+        return cls(function, payload_type or _annotated(called), is_async, in_process)
 
     def payload_of(self, leased: LeasedJob, codec: Codec) -> Any:
         """Raises ValueError."""
@@ -75,8 +79,10 @@ def ack_of(job: Job[Any], done: asyncio.Future[Any], time_limit_s: float | None)
     if (error := done.exception()) is not None:
         if isinstance(error, LeaseGone):
             return _cut_short(job), ()
-        text = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
-        return Ack.error(leased, text, code=type(error).__name__[:64]), ()
+        name, message = type(error).__name__, str(error)
+        if isinstance(error, ProcessFailed):
+            name, message = error.name, error.message
+        return Ack.error(leased, f"{name}: {message}"[:ERROR_CHARACTERS], code=name[:64]), ()
     return _of_value(leased, done.result())
 
 

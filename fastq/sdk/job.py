@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Callable, MutableMapping
@@ -25,23 +24,21 @@ WHY: dict[Cut, str] = {
 class Job(Generic[T]):
     """What a handler gets: the payload, what the server told of the job, and whether it is still wanted.
 
-    An async handler is cancelled when it is not. One that runs in a thread cannot be: it asks `cut`, or calls `check`.
+    An async handler is cancelled when it is not, and one in a process is killed. One that runs in a thread cannot be:
+    it asks `cut`, or calls `check`.
     """
 
     def __init__(
-        self, leased: LeasedJob, payload: T, loop: asyncio.AbstractEventLoop, logger: logging.Logger,
-        report: Callable[[LeasedJob, int, str], None],
-    ) -> None:  # fmt: skip
+        self, leased: LeasedJob, payload: T, logger: logging.Logger, report: Callable[[int, str], None]
+    ) -> None:
         self.leased = leased
         self.payload = payload
         self.log = _JobLog(logger, {"job_id": leased.job_id})
         """Its lines begin with the job's id and have it as `job_id`."""
         self.cut: Cut | None = None
         """Why the work is not wanted any more; None while it is."""
-        self.cut_off = loop.create_future()
-        """Done as soon as the handler's outcome does not count any more."""
         self._cut_event = threading.Event()
-        self._loop, self._report = loop, report
+        self._report = report
 
     def __repr__(self) -> str:
         return f"<Job {self.job_id} of {self.queue}, attempt {self.attempt}>"
@@ -74,14 +71,12 @@ class Job(Generic[T]):
 
     def progress(self, percent: int, note: str = "") -> None:
         """Have the server told, soon; from a thread too."""
-        self._loop.call_soon_threadsafe(self._report, self.leased, percent, note)
+        self._report(percent, note)
 
     def end(self, why: Cut) -> None:
-        """Called by the worker, in its loop."""
+        """Called by the worker."""
         self.cut = self.cut if self.cut not in (None, "cancelled") else why
         self._cut_event.set()
-        if why != "cancelled" and not self.cut_off.done():
-            self.cut_off.set_result(None)
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastq.clock import monotonic_us
@@ -16,6 +18,7 @@ from fastq.sdk.errors import BadRequest, ClientError, Forbidden, Refused, Unauth
 from fastq.sdk.handlers import Handler, ack_of, wrapped
 from fastq.sdk.job import WHY, Cut, Job
 from fastq.sdk.models import Ack, Held, LeasedJob
+from fastq.sdk.processes import Children
 from fastq.sdk.protocol import Retries
 
 if TYPE_CHECKING:
@@ -30,6 +33,15 @@ LAST_WORDS_S = 10.0  # how long a stop tries to tell the server
 FINAL = (BadRequest, Unauthenticated, Forbidden)  # nothing will change by trying again
 
 
+@dataclass
+class Attempt:
+    """A handler at work. `cut_off` is done as soon as its outcome does not count any more; a thread has no `kill`."""
+
+    job: Job[Any]
+    cut_off: asyncio.Future[None]
+    kill: Callable[[], object] | None = None
+
+
 class Shift:
     def __init__(self, worker: Worker, client: AsyncClient, burst: bool = False) -> None:
         """burst: stop as soon as no job is ready and none runs. Raises ValueError if the worker cannot run as it is."""
@@ -41,7 +53,8 @@ class Shift:
         self._acker = Acker(client, worker.codec, worker.retries, self._told, worker.logger)
         self._threads = ThreadPoolExecutor(worker.concurrency, "fastq-handler")
         self._held: dict[str, LeasedJob] = {}  # by token: what runs, and what the server was not told of yet
-        self._running: dict[str, tuple[Job[Any], asyncio.Task[Any] | None]] = {}  # by token; a thread has no task
+        self._children = Children()
+        self._running: dict[str, Attempt] = {}  # by token
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._reports: set[asyncio.Task[None]] = set()
@@ -69,6 +82,7 @@ class Shift:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._children.end()
             self._log.info("worker %s has stopped", worker.worker_id)
         if self._fault is not None:
             raise self._fault
@@ -178,50 +192,67 @@ class Shift:
         except Exception as error:  # noqa: BLE001 -- whatever a codec raises
             self._acker.add(leased, Ack.error(leased, f"the payload is not as expected: {error}", code="bad_payload"))
             return
-        job = Job(leased, payload, self._loop, self._log, self._report)
-        attempt = self._loop.create_task(self._attempt(handler, job))
-        self._running[leased.lease_token] = job, attempt if handler.is_async else None
-        await asyncio.wait(
-            {attempt, job.cut_off}, timeout=self._worker.time_limit_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not attempt.done() and job.cut in (None, "cancelled"):
+        job = Job(leased, payload, self._log, self._report_of(leased))
+        attempt = self._running[leased.lease_token] = Attempt(job, self._loop.create_future())
+        task = self._loop.create_task(self._attempted(handler, attempt))
+        if handler.is_async:
+            attempt.kill = task.cancel
+        time_limit_s = self._worker.time_limit_s
+        await asyncio.wait({task, attempt.cut_off}, timeout=time_limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and job.cut in (None, "cancelled"):
             self._cut(leased.lease_token, "time_limit")
-        self._settle(job, attempt)
-        if not attempt.done():
-            await asyncio.wait({attempt})
+        self._settle(job, task)
+        if not task.done():
+            await asyncio.wait({task})
         with contextlib.suppress(asyncio.CancelledError):
-            attempt.exception()  # seen: else the loop would report it
+            task.exception()  # seen: else the loop would report it
 
-    async def _attempt(self, handler: Handler, job: Job[Any]) -> Any:
-        async def innermost() -> Any:
-            if handler.is_async:
-                return await handler.function(job)
-            context = contextvars.copy_context()
-            value = await self._loop.run_in_executor(self._threads, context.run, handler.function, job)
-            return await value if asyncio.iscoroutine(value) else value
+    async def _attempted(self, handler: Handler, attempt: Attempt) -> Any:
+        return await wrapped(lambda: self._outcome(handler, attempt), attempt.job, self._worker.middleware)()
 
-        return await wrapped(innermost, job, self._worker.middleware)()
+    async def _outcome(self, handler: Handler, attempt: Attempt) -> Any:
+        if handler.is_async:
+            return await handler.function(attempt.job)
+        if handler.in_process:
+            return await self._outcome_in_process(handler, attempt)
+        context = contextvars.copy_context()
+        value = await self._loop.run_in_executor(self._threads, context.run, handler.function, attempt.job)
+        return await value if asyncio.iscoroutine(value) else value
 
-    def _settle(self, job: Job[Any], attempt: asyncio.Task[Any]) -> None:
+    async def _outcome_in_process(self, handler: Handler, attempt: Attempt) -> Any:
+        child, job = self._children.take(), attempt.job
+        attempt.kill = child.kill
+        if job.cut is not None:  # before there was anything to kill
+            child.kill()
+        try:
+            return await self._loop.run_in_executor(
+                self._threads, child.run, handler.function, job.leased, job.payload, job.progress
+            )
+        finally:
+            attempt.kill = None
+            self._children.give_back(child)
+
+    def _settle(self, job: Job[Any], task: asyncio.Task[Any]) -> None:
         del self._running[job.leased.lease_token]
-        ack, then = ack_of(job, attempt, self._worker.time_limit_s)
+        ack, then = ack_of(job, task, self._worker.time_limit_s)
         if ack is None:
             del self._held[job.leased.lease_token]
             return
         if ack.outcome in ("error", "discard"):
-            failed = attempt.done() and not attempt.cancelled()
+            failed = task.done() and not task.cancelled()
             job.log.warning("attempt %d failed: %s", job.attempt, ack.result_error,
-                            exc_info=attempt.exception() if failed else None)  # fmt: skip
+                            exc_info=task.exception() if failed else None)  # fmt: skip
         self._acker.add(job.leased, ack, then)
 
     def _cut(self, token: str, why: Cut) -> None:
         if (found := self._running.get(token)) is None:
             return
-        job, task = found
-        job.end(why)
-        job.log.info("%s", WHY[why])
-        if task is not None:
-            task.cancel()
+        found.job.end(why)
+        found.job.log.info("%s", WHY[why])
+        if why != "cancelled" and not found.cut_off.done():
+            found.cut_off.set_result(None)
+        if found.kill is not None:
+            found.kill()
 
     def _told(self, job: LeasedJob, code: str) -> None:
         self._held.pop(job.lease_token, None)
@@ -251,8 +282,16 @@ class Shift:
     def _heard(self, token: str, answer: Held) -> None:
         if answer.code:
             self._cut(token, "lost")
-        elif answer.cancel_requested and token in self._running and self._running[token][0].cut is None:
+        elif answer.cancel_requested and token in self._running and self._running[token].job.cut is None:
             self._cut(token, "cancelled")
+
+    def _report_of(self, job: LeasedJob) -> Callable[[int, str], None]:
+        """How a handler tells how far it has come, from any thread."""
+
+        def report(percent: int, note: str) -> None:
+            self._loop.call_soon_threadsafe(self._report, job, percent, note)
+
+        return report
 
     def _report(self, job: LeasedJob, percent: int, note: str) -> None:
         task = self._loop.create_task(self._tell_progress(job, percent, note))
@@ -281,6 +320,7 @@ class Shift:
             await asyncio.wait_for(self._acker.flushed(), LAST_WORDS_S)
         if self._acker.pending:
             self._log.error("%d outcomes could not be told: those jobs will run again", self._acker.pending)
+        self._worker.left_behind = len(self._tasks)
         if self._tasks:
             self._log.warning("%d handlers go on in their threads", len(self._tasks))
 

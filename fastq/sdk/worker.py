@@ -30,9 +30,9 @@ LEASE_MS_MIN, LEASE_MS_MAX = 1_000, 12 * 3_600_000
 class Worker:
     """Runs handlers on jobs.
 
-    A handler is a function of a `Job`, async, or else run in a thread. What it returns is the result; it may return
-    `Success`, `Failure` or `Snooze`; an exception fails the attempt. It runs at least once for each job, and may run
-    again if a lease is lost: what it does elsewhere should bear that.
+    A handler is a function of a `Job`, async, or else run in a thread or process. What it returns is the result; it may
+    return `Success`, `Failure` or `Snooze`; an exception fails the attempt. It runs at least once for each job, and may
+    run again if a lease is lost: what it does elsewhere should bear that.
 
         worker = Worker()
 
@@ -75,23 +75,27 @@ class Worker:
         self.logger = logger or logging.getLogger("fastq.worker")
         self.retries = Retries(for_s=None)
         self.tls, self.transport = tls, transport
+        self.left_behind = 0
+        """How many handlers the last stop had to leave in their threads: Python waits for these before it ends."""
         self._fallback = None if handler is None else Handler.of(handler)
         self._handlers: dict[str, Handler] = {}
         self._shift: Shift | None = None
 
     # --- handlers -----------------------------------------------------------------------------------------------------
 
-    def handles(self, queue: str, payload_type: Any = None) -> Callable[[F], F]:
+    def handles(self, queue: str, payload_type: Any = None, *, in_process: bool = False) -> Callable[[F], F]:
         """A decorator: jobs of that queue go to this function.
 
         Args:
             payload_type: what the payload is decoded as. Left out: the T of the parameter's annotation `Job[T]`.
+            in_process: run it in a process of its own, which is killed when the work is not wanted any more. The
+                function must be one that another process can import, payload and result what it can pickle.
         """
 
         def register(function: F) -> F:
             if queue in self._handlers:
                 raise ValueError(f"queue {queue!r} has a handler already")
-            self._handlers[queue] = Handler.of(function, payload_type)
+            self._handlers[queue] = Handler.of(function, payload_type, in_process)
             return function
 
         return register

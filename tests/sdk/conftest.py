@@ -54,3 +54,19 @@ def at_work(place: Place, queue: str) -> Starts:
             await asyncio.wait_for(running, WAIT_S)
 
     return start
+
+
+@pytest.fixture
+def at_work_with() -> Starts:
+    """`async with at_work_with(worker):` it runs."""
+
+    @asynccontextmanager
+    async def start(worker: Worker) -> AsyncIterator[None]:
+        running = asyncio.create_task(worker.run_async())
+        try:
+            yield
+        finally:
+            worker.stop()
+            await asyncio.wait_for(running, WAIT_S)
+
+    return start

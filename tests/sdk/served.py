@@ -121,3 +121,9 @@ def watched(place: Place, before: Callable[[str], Awaitable[None]], after: Calla
 
 async def nothing(path: str) -> None:
     pass
+
+
+async def until_running(aclient: AsyncClient, job_id: str) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while (await aclient.get(job_id)).state != "RUNNING":  # noqa: ASYNC110 -- nobody tells
+            await asyncio.sleep(0.01)

@@ -108,10 +108,10 @@ def double(job: fastq.Job[int]) -> int:
 """
 
 
-def start_worker(place: Place, directory: Path) -> subprocess.Popen[str]:
+def start_worker(place: Place, directory: Path, *options: str) -> subprocess.Popen[str]:
     env = os.environ | {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys["worker"]}
-    argv = [sys.executable, "-m", "fastq", "worker", "app:worker", "--concurrency", "8"]
-    return subprocess.Popen(argv, cwd=directory, env=env, stderr=subprocess.PIPE, text=True)
+    argv = [sys.executable, "-m", "fastq", "worker", "app:worker", "--concurrency", "8", *options]
+    return subprocess.Popen(argv, cwd=directory, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_worker_that_is_killed(place: Place, tmp_path: Path) -> None:
@@ -135,3 +135,55 @@ def test_a_worker_that_is_killed(place: Place, tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "has stopped" in said
     assert place.keys["worker"] not in said
+
+
+STUCK = """
+import threading
+
+import fastq
+
+worker = fastq.Worker(lambda job: print("stuck", flush=True) or threading.Event().wait(300))
+"""
+
+
+def test_a_stop_does_not_wait_for_a_thread_that_is_stuck(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(STUCK)
+    with Client(place.url, place.keys["client"]) as client:
+        job_id = client.submit("x").job_id
+        process = start_worker(place, tmp_path, "--stop", "0.1")
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "stuck\n"
+            process.terminate()
+            process.communicate(timeout=30)
+        finally:
+            process.kill()
+        assert process.returncode == 0
+        job = client.get(job_id)
+        assert (job.state, job.attempts, job.outcome) == ("READY", 0, "released")
+
+
+@pytest.mark.parametrize(
+    ("app", "said"),
+    [
+        ("nowhere:worker", "no module 'nowhere'"),
+        ("app:other", "no fastq.Worker named 'other'"),
+        ("app", "no handler"),
+    ],
+)
+def test_what_cannot_be_started_says_why(tmp_path: Path, app: str, said: str) -> None:
+    (tmp_path / "app.py").write_text("import fastq; worker = fastq.Worker(); other = 1")
+    argv = [sys.executable, "-m", "fastq", "worker", app]
+    env = os.environ | {"FASTQ_KEY": "worker_x", "FASTQ_URL": "http://127.0.0.1:1"}
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_key_that_does_not_work_ends_it(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    env = os.environ | {"FASTQ_KEY": "worker_x", "FASTQ_URL": place.url}
+    argv = [sys.executable, "-m", "fastq", "worker", "app"]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "fastq: Invalid API key (401 unauthenticated)"
