@@ -463,7 +463,10 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     if outcome <= OUTCOME_ERROR or OUTCOME_DISCARD <= outcome <= OUTCOME_RELEASE:
         flags |= CLOSE_BY_CLIENT
     if state <= RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED or outcome == OUTCOME_SNOOZE):
-        run_at_us = now_us + (wait_ms * 1000 if wait_ms >= 0 else backoff_us(core, job, jitter))
+        if wait_ms < 0:  # the worker does not say
+            run_at_us = now_us + (0 if outcome == OUTCOME_SNOOZE else backoff_us(core, job, jitter))
+        else:
+            run_at_us = now_us + wait_ms * 1000
         flags |= CLOSE_RUN_AT
         n += 8
     if error:

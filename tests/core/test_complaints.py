@@ -106,6 +106,20 @@ def test_a_double_ack_ends_one_attempt() -> None:
     agree(world, 0)
 
 
+def test_a_double_ack_is_known_for_four_attempts() -> None:
+    world = World()
+    job_id = submit(world, max_retries=100)
+    said = []
+    for n in range(7):
+        _, token = lease(world)
+        said.append(Ack(job_id, token, "error", error=f"boom {n}", wait_ms=0))
+        assert world.ack(said[-1]) is True
+    for restarted in (False, True):
+        assert [world.ack(ack) for ack in said] == ["LeaseLost"] * 3 + [False] * 4
+        if not restarted:
+            world.restart()
+
+
 @pytest.mark.parametrize("crash", [False, True])
 def test_a_lost_reply_retried_is_answered_as_it_was(crash: bool) -> None:
     """Of a submit, of a batch, of a lease, of an ack, of a transaction: also when the server died in between."""

@@ -112,7 +112,7 @@ class Accounts:
             if payload != book.payload:
                 self.ledger.fault("wrong", f"{job_id} has another payload")
             seen = {"state": view.state, "attempts": view.attempts}
-            if view.close_place is not None and not view.expired:
+            if view.close_place is not None and view.outcome != "lease_expired":
                 result, _ = close_result(places.read(view.close_place), job_id)
                 seen["result"] = None if result is None else json.loads(result)
             self.ledger.judge(job_id, 200, seen, self._now_us)
@@ -139,7 +139,7 @@ async def _work_off(directory: Path, before: Core) -> str:
     failures: list[BaseException] = []
     await engine.start(hand.clock(), failures.append)
     async with asyncio.timeout(30):
-        job_id = await patiently(lambda: engine.submit(CLIENT, Submit(b'"more"', queue=QUEUES[-1])))
+        job_id, _ = await patiently(lambda: engine.submit(CLIENT, Submit(b'"more"', queue=QUEUES[-1])))
         command = Lease(had_body=True, queues=QUEUES, lease_ms=3_600_000)
         while leased := await patiently(lambda: engine.lease(WORKER, command)):
             assert leased[0].payload

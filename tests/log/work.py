@@ -65,12 +65,13 @@ class Clients:
             Submit(json.dumps(payload).encode(), max_retries=self._rng.choice([0, 3]), queue=self._rng.choice(QUEUES))
             for payload in payloads
         ]
-        ids = [await self._engine.submit(CLIENT, jobs[0])] if len(jobs) == 1 else await self._submit_many(jobs)
-        for job_id, payload in zip(ids, payloads, strict=True):
+        stored = [await self._engine.submit(CLIENT, jobs[0])] if len(jobs) == 1 else await self._submit_many(jobs)
+        for (job_id, _), payload in zip(stored, payloads, strict=True):
             tell("submitted", job_id=job_id, payload=payload)
 
-    async def _submit_many(self, jobs: list[Submit]) -> list[str]:
-        return await self._engine.submit_many(CLIENT, jobs)
+    async def _submit_many(self, jobs: list[Submit]) -> list[tuple[str, int]]:
+        stored, _ = await self._engine.submit_many(CLIENT, jobs)
+        return stored
 
     def _payload(self) -> str:
         self._sent += 1
