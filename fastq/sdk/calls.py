@@ -16,6 +16,7 @@ from fastq.sdk.codec import Codec
 from fastq.sdk.errors import NotFinished, Refused
 from fastq.sdk.models import Ack, Acked, Cron, Done, Extend, Held, JobStatus, LeasedJob, NewJob, Schedule, Submitted
 from fastq.sdk.protocol import Call, Pause, Plan, Retries, carried_out
+from fastq.sdk.tracing import in_trace
 
 T = TypeVar("T")
 WAIT_MS_MAX = 60_000
@@ -76,7 +77,7 @@ def new_jobs(jobs: Iterable[Any]) -> list[NewJob]:
 
 def submit(job: NewJob, codec: Codec) -> Call[Submitted]:
     key = new_key() if job.idempotency_key is UNSET else ""  # then it is in the body
-    return Call("POST", "/jobs", _SUBMITTED.decode, bytes(job_body(job, codec)), key)
+    return Call("POST", "/jobs", _SUBMITTED.decode, bytes(job_body(in_trace(job), codec)), key)
 
 
 def submit_many(jobs: Sequence[NewJob], codec: Codec) -> Call[list[Submitted]]:
@@ -87,7 +88,7 @@ def submit_many(jobs: Sequence[NewJob], codec: Codec) -> Call[list[Submitted]]:
             msgspec.structs.replace(job, idempotency_key=new_key()) if job.idempotency_key is UNSET else job
             for job in jobs
         ]
-    body = _encode({"jobs": [job_body(job, codec) for job in jobs]})
+    body = _encode({"jobs": [job_body(in_trace(job), codec) for job in jobs]})
     return Call("POST", "/jobs/batch", _read_stored, body, "" if own_keys else new_key())
 
 
@@ -236,7 +237,7 @@ def _op(op: Ack | Extend | NewJob, codec: Codec) -> dict[str, Any]:
     if isinstance(op, Ack):
         return {"ack": ack_body(op, codec)}
     if isinstance(op, NewJob):
-        return {"submit": job_body(op, codec)}
+        return {"submit": job_body(in_trace(op), codec)}
     return {"extend": op}
 
 

@@ -20,6 +20,7 @@ from fastq.sdk.job import WHY, Cut, Job
 from fastq.sdk.models import Ack, Held, LeasedJob
 from fastq.sdk.processes import Children
 from fastq.sdk.protocol import Retries
+from fastq.sdk.tracing import traced
 
 if TYPE_CHECKING:
     from fastq.sdk.worker import Worker
@@ -208,7 +209,8 @@ class Shift:
             task.exception()  # seen: else the loop would report it
 
     async def _attempted(self, handler: Handler, attempt: Attempt) -> Any:
-        return await wrapped(lambda: self._outcome(handler, attempt), attempt.job, self._worker.middleware)()
+        around = (traced, *self._worker.middleware)
+        return await wrapped(lambda: self._outcome(handler, attempt), attempt.job, around)()
 
     async def _outcome(self, handler: Handler, attempt: Attempt) -> Any:
         if handler.is_async:

@@ -7,8 +7,10 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
+import pydantic
 import pytest
 
 from fastq import (
@@ -54,6 +56,24 @@ async def test_threads_run_beside_each_other(aclient: AsyncClient, queue: str, a
     async with at_work(meet, concurrency=4):
         done = await asyncio.gather(*(outcome(aclient, queue, i) for i in range(4)))
     assert [one.result for one in done] == [0, 1, 2, 3]
+
+
+class Clip(pydantic.BaseModel):
+    path: str
+    at: datetime
+
+
+@pytest.mark.parametrize("value", [Clip(path="a", at=datetime(2026, 1, 1, tzinfo=UTC)), Film("b", 1)])
+async def test_classes_go_there_and_back(aclient: AsyncClient, queue: str, at_work: Starts, value: Any) -> None:
+    """pydantic's, and dataclasses."""
+
+    async def give_back(job: Job[Any]) -> Any:
+        assert type(job.payload) is type(value)
+        return job.payload
+
+    async with at_work(None) as worker:
+        worker.handles(queue, type(value))(give_back)
+        assert (await outcome(aclient, queue, value)).result_as(type(value)) == value
 
 
 RETURNED: list[tuple[Any, str, Any, str]] = [
