@@ -104,6 +104,7 @@ class Shift:
                 await self._changed.wait()
                 continue
             asked_us = monotonic_us()
+            self._changed.clear()
             try:
                 jobs = await self._lease()
             except FINAL:
@@ -124,12 +125,11 @@ class Shift:
                 await self._rest(EARLY_S * share())
 
     async def _next_outcome(self) -> None:
-        """What a job that runs submits, or is retried for, may be ready then; if none runs, that was all."""
-        if not self._tasks and not self._acker.pending:
+        """What a job that runs submits may be ready then; if none ran since the server was asked, that was all."""
+        if not self._tasks and not self._acker.pending and not self._changed.is_set():
             self._stopping.set()
-            return
-        self._changed.clear()
-        await self._changed.wait()
+        else:
+            await self._changed.wait()
 
     def _free_slots(self) -> int:
         slots = self._worker.concurrency - len(self._tasks)
@@ -174,13 +174,15 @@ class Shift:
         self._held[leased.lease_token] = leased
         task = self._loop.create_task(self._work(leased))
         self._tasks.add(task)
-        task.add_done_callback(self._slot_is_free)
+        task.add_done_callback(lambda task: self._slot_is_free(task, leased.lease_token))
 
-    def _slot_is_free(self, task: asyncio.Task[None]) -> None:
+    def _slot_is_free(self, task: asyncio.Task[None], token: str) -> None:
         self._tasks.discard(task)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("a fault in the worker itself", exc_info=error)
+            self._log.error("a fault in the worker itself: the lease runs out", exc_info=error)
+            self._held.pop(token, None)
+            self._running.pop(token, None)
 
     async def _work(self, leased: LeasedJob) -> None:
         """A slot is free again when the handler has ended, also if its outcome was decided before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,11 @@ from fastq import (
     Job,
     LeaseGone,
     NewJob,
+    Success,
     Unauthenticated,
     Worker,
 )
+from fastq.sdk import shift
 from tests.sdk.served import WAIT_S, Place, Starts, nothing, outcome, watched
 
 # --- leases -----------------------------------------------------------------------------------------------------------
@@ -208,6 +211,48 @@ async def test_a_lease_lasts_until_the_outcome_is_told(place: Place, aclient: As
     worker.stop()
     await running
     assert (done.result, done.attempts) == ("r", 1)
+
+
+async def test_a_burst_does_what_followed_while_it_asked(place: Place, aclient: AsyncClient, queue: str) -> None:
+    """The server has no job; before that is heard, the last one that ran is acked, and another follows from it."""
+    answered, told = asyncio.Event(), asyncio.Event()
+    asked = 0
+
+    async def hold_the_second(path: str) -> None:
+        nonlocal asked
+        asked += path == "/jobs/lease"
+        if path == "/transactions":
+            told.set()
+        elif asked == 2 and not answered.is_set():
+            answered.set()
+            await told.wait()
+            await asyncio.sleep(0.1)
+
+    async def handler(job: Job[int]) -> Any:
+        await answered.wait()
+        return Success(job.payload, then=[NewJob(payload=2, queue=queue)] if job.payload == 1 else [])
+
+    await aclient.submit(1, queue=queue)
+    transport = watched(place, nothing, hold_the_second)
+    await asyncio.wait_for(Worker(handler, queues=[queue], transport=transport).run_async(burst=True), WAIT_S)
+    assert [job["state"] for job in place.jobs(queue=queue)] == ["ACKED", "ACKED"]
+
+
+async def test_a_fault_of_the_worker_keeps_no_job(
+    aclient: AsyncClient, queue: str, at_work: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease runs out, and the job runs again."""
+    right, faults = shift.ack_of, [ZeroDivisionError("a fault")]
+
+    def wrong_once(*given: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return right(*given)
+
+    monkeypatch.setattr(shift, "ack_of", wrong_once)
+    async with at_work(lambda job: "r"):
+        done = await outcome(aclient, queue)
+    assert (done.result, done.attempts) == ("r", 2)
 
 
 async def test_an_idle_worker_asks_rarely(place: Place, queue: str, at_work: Starts) -> None:
