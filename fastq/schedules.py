@@ -230,6 +230,15 @@ class Schedules:
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def due_us(self) -> int | None:
+        """When one may fire next."""
+        return self._due[0][0] if self._due else None
+
+    def look(self) -> None:
+        """Fire at once what is due: for whoever moves the clock by hand, of which the loop's timers know nothing."""
+        self._tick()
+
     def _set_due(self, name: str, kept: Kept, due_us: int | None) -> None:
         kept.due_us = due_us
         if due_us is not None:

@@ -7,11 +7,34 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.served import ROOT, Served
+
+
+def test_a_worker_and_a_client_in_python(tmp_path: Path) -> None:
+    section = re.search(r"## From Python\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert section is not None
+    lines = [line[4:] for line in section[1].splitlines() if line.startswith("    ") or not line]
+    _, worker, client = "\n".join(lines).split("import fastq\n")
+    with Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server:
+        env = os.environ | {"FASTQ_URL": f"http://127.0.0.1:{server.port}", "LD_PRELOAD": ""}
+
+        def started(code: str, key: str) -> subprocess.Popen[str]:
+            argv = [sys.executable, "-c", f"import fastq\n{code}"]
+            return subprocess.Popen(argv, env=env | {"FASTQ_KEY": server.keys[key]}, stdout=subprocess.PIPE, text=True)
+
+        working = started(worker, "worker")
+        asking = started(client, "client")
+        try:
+            assert asking.communicate(timeout=60)[0] == "ACKED sent to ann@example.org\n"
+        finally:
+            working.terminate()
+            working.communicate(timeout=60)
+        assert working.returncode == 0
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

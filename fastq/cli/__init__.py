@@ -8,7 +8,7 @@ import click
 
 from fastq import __version__
 
-COMMANDS = {"serve": "serve", "keys": "keys", "log": "log", "backup": "backup", "restore": "backup"}
+COMMANDS = {"serve": "serve", "keys": "keys", "log": "log", "backup": "backup", "restore": "backup", "worker": "worker"}
 """name -> module below fastq.cli that has it, under that name"""
 
 

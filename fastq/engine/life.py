@@ -238,6 +238,17 @@ class Life:
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def due_us(self) -> int:
+        """When something is due next, as far as is known now."""
+        return self._next_due_us()
+
+    def look(self) -> None:
+        """Do at once what is due: for whoever moves the clock by hand, of which the loop's timers know nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tick()
+
     def _next_due_us(self) -> int:
         return self.core.next_due_us()
 

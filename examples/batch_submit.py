@@ -1,0 +1,13 @@
+"""Many jobs in one request: all are stored, or none. Some are for later, and one only if it is not there yet."""
+
+from __future__ import annotations
+
+import fastq
+
+with fastq.Client() as client:
+    jobs = [fastq.NewJob(payload={"mail": f"reader{i}@example.org"}, tags=["newsletter"]) for i in range(1000)]
+    jobs.append(fastq.NewJob(payload={"mail": "editor@example.org"}, delay_ms=60_000, priority=10))
+    jobs.append(fastq.NewJob(payload={"mail": "owner@example.org"}, unique_key="owner's copy"))
+    submitted = client.submit_many(jobs)
+    again = client.submit(jobs[-1].payload, unique_key="owner's copy")
+    print(f"{len(submitted)} jobs; the owner's copy was {'there already' if again.duplicate else 'sent at once'}")

@@ -1,0 +1,62 @@
+"""`fastq worker`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from fastq.sdk.errors import Refused
+from fastq.sdk.worker import Worker
+
+LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+EXIT_REFUSED = 1
+
+
+def found(app: str) -> Worker:
+    """The worker that `module:name` names; `name` may be left out if it is `worker`. Raises UsageError."""
+    module_name, _, name = app.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and what it imports is not
+        raise click.UsageError(f"APP: no module {error.name!r} in {os.getcwd()} or on the path") from None
+    worker = getattr(module, name or "worker", None)
+    if not isinstance(worker, Worker):
+        raise click.UsageError(f"APP: {module_name} has no fastq.Worker named {name or 'worker'!r}")
+    return worker
+
+
+@click.command(epilog="FASTQ_URL and FASTQ_KEY say where the server is, and the worker's key.")
+@click.argument("app", metavar="MODULE:NAME")
+@click.option("--concurrency", type=click.IntRange(1), help="How many jobs it has at a time.")
+@click.option("--queue", "queues", multiple=True, help="Lease from this queue; may be repeated, in strict order.")
+@click.option("--time-limit", "time_limit_s", type=click.FloatRange(0, min_open=True), help="Of an attempt, seconds.")
+@click.option("--stop", "stop_s", type=click.FloatRange(0), help="How long a stop waits for handlers, seconds.")
+@click.option("--burst", is_flag=True, help="End as soon as no job is ready and none runs.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def worker(
+    app: str, concurrency: int | None, queues: tuple[str, ...], time_limit_s: float | None, stop_s: float | None,
+    burst: bool,
+    log_level: str,
+) -> None:  # fmt: skip
+    """Run the fastq.Worker NAME of a Python MODULE until SIGINT or SIGTERM."""
+    logging.basicConfig(level=log_level.upper(), format=LINE)
+    one = found(app)
+    one.concurrency = concurrency or one.concurrency
+    one.queues = queues or one.queues
+    one.time_limit_s = time_limit_s or one.time_limit_s
+    one.stop_s = one.stop_s if stop_s is None else stop_s
+    try:
+        one.run(burst=burst)
+    except (Refused, ValueError) as error:
+        print(f"fastq: {error}", file=sys.stderr)
+        sys.exit(EXIT_REFUSED)
+    if one.left_behind:  # their jobs are released: nobody waits for what they still do
+        logging.shutdown()
+        os._exit(0)

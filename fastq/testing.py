@@ -1,0 +1,246 @@
+"""For the tests of programs that use fastq: the server itself, in this process, with a clock that the test moves.
+
+    def test_mail() -> None:
+        with fastq.testing.Server() as server, server.client() as client:
+            job_id = client.submit(Mail("ann"), delay_ms=60_000).job_id
+            server.advance(60)
+            server.work(app.worker)
+            assert client.get(job_id).is_successful
+
+It is the engine, the API and the keys that `fastq serve` runs; only the log is kept in memory, and nothing listens on a
+port. Time stands still between calls of `advance`: no lease runs out and no retry is due by itself. What a request
+waits for (`wait_ms`) it waits for in real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import unquote
+
+from fastq.audit import Audit, AuditedDocuments
+from fastq.auth import Authenticator
+from fastq.clock import Clock
+from fastq.engine import Engine, EngineOptions
+from fastq.http.app import Api, HttpOptions, create_app
+from fastq.http.schedules import read_job
+from fastq.keys import Grants, KeyStore
+from fastq.keys.opening import opened_keys
+from fastq.log.memory import MemoryLog
+from fastq.queues import Queues
+from fastq.schedules import Schedules
+from fastq.sdk.async_client import AsyncClient
+from fastq.sdk.client import Client
+from fastq.sdk.errors import ServerUnreachable
+from fastq.sdk.protocol import Answer, Call
+from fastq.sdk.wire import Reply
+from fastq.sdk.worker import Worker
+
+T = TypeVar("T")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+URL = "http://in-process"
+GRACE_MS = 60_000
+LOOKS_MAX = 10_000
+
+
+class Server:
+    """`with Server() as server:`; it runs in a thread of its own, and is used from any other."""
+
+    def __init__(
+        self, *, start: datetime = START, retry_share: float = 1.0, options: EngineOptions | None = None
+    ) -> None:
+        """
+        Args:
+            start: what its clock shows at first.
+            retry_share: of the upper bound of each retry's wait, which is random otherwise, 0 to 1.
+            options: its settings.
+        """
+        self._now_us = _us(start)
+        self._jitter = min(retry_share, 1.0)
+        self._options = options or EngineOptions()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fastq-testing", daemon=True)
+        self._failures: list[BaseException] = []
+        self._engine: Engine
+        self._schedules: Schedules
+        self._keys: KeyStore
+        self._app: Api
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._await(self._start())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self._await(self._stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    # --- using it -----------------------------------------------------------------------------------------------------
+
+    def key(self, kind: str = "admin", owner_id: str = "test") -> str:
+        """A new key: `client`, `worker`, or `admin`, which may do all."""
+        made = self._keys.create(f"{kind} of {owner_id}", owner_id, kind, self._now_us, grants=Grants())
+        secret, _ = self._await(made)
+        return secret
+
+    def client(self, kind: str = "admin", owner_id: str = "test") -> Client:
+        key = self.key(kind, owner_id)
+        return Client(URL, key, transport=_Transport(self, key))
+
+    def async_client(self, kind: str = "admin", owner_id: str = "test") -> AsyncClient:
+        return AsyncClient(URL, "-", transport=_AsyncTransport(self, self.key(kind, owner_id)))
+
+    def work(self, worker: Worker) -> None:
+        """Run the worker here until no job is ready and none runs. Not in an event loop: there `work_async`."""
+        asyncio.run(self.work_async(worker))
+
+    async def work_async(self, worker: Worker) -> None:
+        before, worker.transport = worker.transport, _AsyncTransport(self, self.key("worker"))
+        try:
+            await worker.run_async(burst=True)
+        finally:
+            worker.transport = before
+
+    # --- its clock ----------------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self._now_us)
+
+    def advance(self, by: float | timedelta) -> None:
+        """Let so much time pass, seconds if it is a number: all that is due on the way happens, each at its time."""
+        by_us = int((by if isinstance(by, timedelta) else timedelta(seconds=by)) / timedelta(microseconds=1))
+        if by_us < 0:
+            raise ValueError("time goes forward")
+        self._await(self._advance(self._now_us + by_us))
+
+    async def _advance(self, until_us: int) -> None:
+        looks = 0  # at one time: what is due then may take many, and what cannot happen must not hold up the time
+        while (next_us := self._next_due_us()) <= until_us and looks < LOOKS_MAX:
+            looks = looks + 1 if next_us <= self._now_us else 0
+            self._now_us = max(self._now_us, next_us)
+            await self._look()
+        self._now_us = until_us
+        await self._look()
+
+    def _next_due_us(self) -> int:
+        schedule_us = self._schedules.due_us
+        return self._engine.due_us if schedule_us is None else min(self._engine.due_us, schedule_us)
+
+    async def _look(self) -> None:
+        self._engine.look()
+        self._schedules.look()
+        await self._engine.settled()
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        engine = self._engine = Engine(MemoryLog(), self._options, lambda: self._jitter)
+        engine.open()
+        audit = Audit(engine)
+        queues = Queues(engine, audit)
+        queues.configure(self._now_us)
+        await engine.start(Clock(self._now_us, lambda: self._now_us, lambda: self._now_us), self._failures.append)
+        self._open_keys = opened_keys(None, GRACE_MS, AuditedDocuments(engine, audit))
+        self._keys = await self._open_keys.__aenter__()
+        await self._keys.claim()
+        self._schedules = Schedules(engine, audit, read_job)
+        options = HttpOptions(self._keys, queues, self._schedules, audit, "testing")
+        self._app = create_app(engine, Authenticator(self._keys, engine.now_us), options)
+        self._schedules.start()
+
+    async def _stop(self) -> None:
+        self._schedules.stop()
+        await self._engine.stop()
+        await self._open_keys.__aexit__(None, None, None)
+        if self._failures:
+            raise self._failures[0]
+
+    def _await(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.hand_over(work).result()
+
+    def hand_over(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Have the server's own loop do it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def answer(self, call: Call[object], key: str) -> Answer:
+        """As the API answers a request; in the server's loop."""
+        path, _, query = call.path.partition("?")
+        headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-length", b"%d" % len(call.body))]
+        if call.idempotency_key:
+            headers.append((b"idempotency-key", call.idempotency_key.encode()))
+        scope = {
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
+            "method": call.method, "scheme": "http", "path": unquote(path), "raw_path": path.encode(),
+            "query_string": query.encode(), "root_path": "", "headers": headers,
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        }  # fmt: skip
+        events = [{"type": "http.request", "body": call.body, "more_body": False}]
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            if events:
+                return events.pop()
+            await self._loop.create_future()  # the caller stays
+            return {"type": "http.disconnect"}
+
+        async def send(event: dict[str, Any]) -> None:
+            sent.append(event)
+
+        await self._app(scope, receive, send)
+        return _answer_of(sent)
+
+
+def _answer_of(sent: list[dict[str, Any]]) -> Answer:
+    """Through the SDK's own reader, so that headers mean the same."""
+    body = b"".join(event.get("body", b"") for event in sent[1:])
+    head = [b"HTTP/1.1 %d -" % sent[0]["status"]]
+    head += [name + b": " + value for name, value in sent[0].get("headers", []) if name != b"content-length"]
+    reply = Reply()
+    reply.feed(b"\r\n".join([*head, b"content-length: %d" % len(body), b"", body]))
+    assert reply.answer is not None, "a whole answer"
+    return reply.answer
+
+
+class _Transport:
+    def __init__(self, server: Server, key: str) -> None:
+        self._server, self._key = server, key
+
+    def send(self, call: Call[object], timeout_s: float) -> Answer:
+        answering = self._server.hand_over(self._server.answer(call, self._key))
+        try:
+            return answering.result(timeout_s)
+        except TimeoutError as error:
+            answering.cancel()
+            raise ServerUnreachable(f"no answer within {timeout_s:g} s", sent=True) from error
+
+    def close(self) -> None:
+        pass
+
+
+class _AsyncTransport:
+    def __init__(self, server: Server, key: str) -> None:
+        self._server, self._key = server, key
+
+    async def send(self, call: Call[object], timeout_s: float) -> Answer:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.wrap_future(self._server.hand_over(self._server.answer(call, self._key)))
+        except TimeoutError as error:
+            raise ServerUnreachable(f"no answer within {timeout_s:g} s", sent=True) from error
+
+    async def close(self) -> None:
+        pass
+
+
+def _us(at: datetime) -> int:
+    return (at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
