@@ -1,13 +1,15 @@
 """The hot lane: the few requests that make up the load, from parsed bytes to the engine and back, without ASGI.
 
-It is `Protocol` with another way through. When a request's head is complete, `Lane` looks whether it is one of a few that it
-knows, from a key that is known, with nothing unusual about it. If so its body goes straight to the engine, and the answer is
-written when what it says is durable. Everything else takes the way through Falcon, which is the reference: both give the
-same bytes, but for ids, times and Date.
+It is `Protocol` with another way through. When a request's head is complete, `Lane` looks whether it is one of a few
+that it knows, from a key that is known, with nothing unusual about it. If so its body goes straight to the engine, and
+the answer is written when what it says is durable. All else takes the way through Falcon, which is the reference:
+both give the same bytes, but for ids, times and Date.
 
 Answers leave a connection in the order of its requests. A hot one waits in a queue of the connection until its batch is
 durable; one that takes the way through Falcon is started when that queue is empty, and no request is hot behind it.
 """
+
+cimport cython
 
 import logging
 from collections import deque
@@ -15,20 +17,25 @@ from collections import deque
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE, HttpToolsProtocol
 
 from fastq.errors import ApiError, ConnectionRefused
-from fastq.http.errors import JSON, defect_body, error_body
-from fastq.http.protocol import HEAD_BYTES_MAX, HEADERS_MAX, PIPELINED_MAX, URL_BYTES_MAX, Protocol, is_host
+from fastq.http.errors import JSON as _JSON, defect_body, error_body
+from fastq.http import protocol as _protocol
+from fastq.http.protocol import Protocol, is_host
 
 cdef enum:
     HOT_BODY_BYTES_MAX = 64 << 10   # larger ones take the other way, which bounds what all of them take
     IDLE_S = 75
 
 _log = logging.getLogger("fastq.http")
-cdef bytes CONTENT_TYPE = b"content-type: " + JSON.encode() + b"\r\n"
+cdef int HEAD_BYTES_MAX = _protocol.HEAD_BYTES_MAX, HEADERS_MAX = _protocol.HEADERS_MAX
+cdef int URL_BYTES_MAX = _protocol.URL_BYTES_MAX, PIPELINED_MAX = _protocol.PIPELINED_MAX
+cdef bytes CONTENT_TYPE = b"content-type: " + _JSON.encode() + b"\r\n"
 
 
+@cython.internal
+@cython.final
 cdef class Slot:
     """One hot request, from its head to its answer."""
     cdef object route       # the HotRoute that answers it
@@ -296,7 +303,7 @@ class Lane(Protocol):
         cdef bytes more = b""
         if headers:
             more = b"".join([f"{name.lower()}: {value}\r\n".encode() for name, value in headers.items()])
-        slot.status_line = STATUS_LINE[status]
+        slot.status_line = _STATUS_LINE[status]
         slot.answer = b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             CONTENT_TYPE if body else b"", more, (<str>self._hot.request_ids.choose(slot.request_id)).encode(),
             len(body), body,

@@ -87,15 +87,16 @@ class HotRoutes:
 @types.coroutine
 def _rest(coroutine: Coroutine[Any, Any, Reply], first: Any) -> Generator[Any, Any, Reply]:
     """What is left of a coroutine that waits for `first`."""
+    sent = None
     while True:
         try:
             sent = yield first
         except BaseException as error:  # noqa: BLE001 -- a cancel too: it is the coroutine's to see
-            step, given = coroutine.throw, error
+            thrown: BaseException | None = error
         else:
-            step, given = coroutine.send, sent
+            thrown = None
         try:
-            first = step(given)
+            first = coroutine.send(sent) if thrown is None else coroutine.throw(thrown)
         except StopIteration as done:
             reply: Reply = done.value
             return reply

@@ -15,8 +15,8 @@ from fastq.audit import Audit, AuditedDocuments
 from fastq.auth import Authenticator
 from fastq.clock import Clock, monotonic_us, wall_us
 from fastq.engine import Engine, EngineOptions
-from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http._lane import Lane
+from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http.protocol import Protocol
 from fastq.http.schedules import read_job
 from fastq.keys import Grants
@@ -110,7 +110,7 @@ class World:
     async def until_at_work(self) -> None:
         """Until the application has a request."""
         async with asyncio.timeout(PATIENCE_S):
-            while not (self.server.server_state.tasks or self.waiting_in_the_lane()):  # noqa: ASYNC110 - uvicorn has no event for it
+            while not (self.server.server_state.tasks or self.waiting_in_the_lane()):  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0)
 
     async def until_parsed(self, head_bytes: int) -> None:
