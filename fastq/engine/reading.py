@@ -15,6 +15,7 @@ from fastq.log import Log
 from fastq.results import JobHistory, JobsPage, JobStatus, Why
 
 FINISHED = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
+HISTORY_TRIES = 3  # before a file that is not there is a fault
 POSITION_MAX = 10_000
 NOBODY_ASKS_US = 60_000_000  # so long after the last request nobody is taken to ask
 SEARCHED_BYTES_MAX = 8 << 20  # of payloads that one page looks through, unless one alone is larger
@@ -122,6 +123,14 @@ class Reading(Leasing):
 
     async def history(self, who: Principal, job_id: str) -> JobHistory:
         """What happened to a job. Raises JobNotFound."""
+        for _ in range(HISTORY_TRIES):
+            try:
+                return await self._history(who, job_id)
+            except FileNotFoundError:  # the cleaner has moved the job, and with it its history, between two reads
+                continue
+        return await self._history(who, job_id)
+
+    async def _history(self, who: Principal, job_id: str) -> JobHistory:
         async with self._commits:
             view = self._job_seen(who, job_id)
         places = [view.place] if view.history_place is None else [view.place, view.history_place]
