@@ -36,7 +36,7 @@ class Cleaner:
         self._core, self._log, self._committer, self._now_us = core, log, committer, now_us
         self._slack_bytes = slack_bytes
         self._wanted = asyncio.Event()
-        self._progress = asyncio.Event()
+        self._hopeful: set[asyncio.Future[None]] = set()  # who waits for a segment to be given back
         self.moved_bytes = 0
         self.freed_segments = 0
 
@@ -57,12 +57,16 @@ class Cleaner:
             self._wanted.set()
 
     async def progress(self, timeout_s: float) -> None:
-        """Return when a segment was given back, or after the time."""
+        """Return when a segment was given back, or after the time. Needs no task around it: the hot lane has none."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(timeout_s, _end, over)
+        self._hopeful.add(over)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._progress.wait()
-        except TimeoutError:
-            pass
+            await over
+        finally:
+            timer.cancel()
+            self._hopeful.discard(over)
 
     async def run(self) -> None:
         """Clean whenever it is due, until cancelled. Raises what the device does: the log cannot be read."""
@@ -90,8 +94,8 @@ class Cleaner:
         await self._committer.settled()
         self._log.drop_before(segment + 1)
         self.freed_segments += 1
-        self._progress.set()
-        self._progress.clear()
+        for over in self._hopeful:
+            _end(over)
 
     async def _move(self, piece: list[Live], frame: memoryview, offset: int) -> None:
         """Append what these records say, and wait until it is durable."""
@@ -144,6 +148,11 @@ class Cleaner:
                 return
             except ApiError:
                 await asyncio.sleep(RETRY_S)
+
+
+def _end(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def bytes_of(live: Live) -> int:

@@ -171,3 +171,13 @@ async def test_no_answer_comes_before_its_change_is_durable(world: World) -> Non
     assert not done
     world.log.release()
     assert [(await task).status for task in waiting] == [201, 200, 200, 200, 404, 400, 201, 200, 200, 401]
+
+
+async def test_a_cleaner_that_is_behind_is_waited_for_and_then_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastq.engine.submitting.LAG_WAIT_S", 0.01)
+    monkeypatch.setattr("fastq.cleaner.Cleaner.is_behind", True)
+    for _ in range(2):  # the second time the key is known, and the request may be hot
+        reply = await world.call("client", "POST", "/jobs", {"payload": 1})
+        assert (reply.status, reply.json["code"]) == (429, "cleaner_behind")

@@ -75,10 +75,10 @@ def test_no_crash_loses_or_refuses_anything(
     assert how == "documents" or min(total[f"{name} records"] for name in ("TRIM", "JOB", "FORGET")) > 0
 
 
-def mutant(shim: Path, scratch: Path, how: str, change: str, told: Told) -> Counter[str]:
+def mutant(shim: Path, scratch: Path, how: str, change: str, told: Told, seed: int = SEED) -> Counter[str]:
     """Judge a run of a broken log."""
     without: dict[str, set[int]] = {"no fdatasync": {DATASYNC}, "no fsync": {SYNC}, "no directory sync": {DIRSYNC}}
-    ops = trace_lives(shim, scratch, SEED, LIVES, how, *([] if change in without else [change]), check=False)
+    ops = trace_lives(shim, scratch, seed, LIVES, how, *([] if change in without else [change]), check=False)
     enumerator = Enumerator(scratch, random.Random(SEED), deep_share=0, failures_max=1000)
     enumerator.run((op for op in ops if op.kind not in without.get(change, ())), told=told)
     return enumerator.counts
@@ -97,6 +97,10 @@ def test_a_broken_log_is_caught(change: str, shim: Path, memory_path: Path, caps
 def test_a_broken_cleaner_is_caught(
     change: str, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    counts = mutant(shim, memory_path, "jobs", change, Accounts())
-    report(capsys, f"mutant: {change}", counts)
-    assert counts["right"] < counts["states"]
+    for seed in range(SEED, SEED + 4):  # how often a life cleans depends on the disk's speed too
+        (memory_path / str(seed)).mkdir()
+        counts = mutant(shim, memory_path / str(seed), "jobs", change, Accounts(), seed)
+        report(capsys, f"mutant: {change}", counts)
+        if counts["right"] < counts["states"]:
+            return
+    raise AssertionError("nobody noticed")
