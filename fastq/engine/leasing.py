@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from fastq import _core
 from fastq.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
 from fastq.engine.life import ROOM_BYTES_SMALL, Life
 from fastq.engine.options import EngineOptions
-from fastq.errors import ApiError, QueueForbidden
+from fastq.errors import ApiError, JobNotFound, QueueForbidden
 from fastq.log import Log
 from fastq.results import LeasedJob
 from fastq.waiters import Waiter, WaitList
@@ -127,7 +128,8 @@ class Leasing(Life):
         with self._change():
             for lease in leased:
                 if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else they run out by themselves
-                    self.core.undelivered(now_us, lease.job_id, lease.token)
+                    with suppress(JobNotFound):  # it was cancelled and removed meanwhile
+                        self.core.undelivered(now_us, lease.job_id, lease.token)
         self._commits.kick_soon()
 
     # --- with the rest of the engine's life ---------------------------------------------------------------------------

@@ -289,6 +289,7 @@ class Lane(Protocol):
         except Exception as error:
             self._answer_defect(slot, error)
         else:
+            slot.undo = reply[2]
             self._answer_slot(slot, reply[0], reply[1], None)
 
     def _answer_defect(self, Slot slot, error):
