@@ -163,7 +163,8 @@ def waiting(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
         begun_s = time.monotonic()
         server.launch()
         server.wait_until_it_answers(with_a_job=True)
+        recovery_s = time.monotonic() - begun_s
         return {
             "system": system.name, "jobs": figures.submitted, "memory_bytes": memory,
-            "memory_before_bytes": memory_before, "disk_bytes": disk - disk_before, "recovery_s": time.monotonic() - begun_s,
+            "memory_before_bytes": memory_before, "disk_bytes": disk - disk_before, "recovery_s": recovery_s,
         }  # fmt: skip
