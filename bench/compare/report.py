@@ -109,8 +109,10 @@ def figures(run: Run) -> list[str]:
     for name in run.names:
         memory, disk = run.stored(name, "memory_bytes"), run.stored(name, "disk_bytes")
         jobs = run.stored(name, "jobs") or 1
+        faults = [life["failed"] for life in run.lives if life["system"] == name and "failed" in life]
         rows.append([
-            own(name), *[rounded(run.median(name, step, rate)) for step in run.steps],
+            f"{own(name)} (failed: {faults[0]})" if faults else own(name),
+            *[rounded(run.median(name, step, rate)) for step in run.steps],
             shown(run.median(name, submit_64, cpu_per_10k), ".3f"), shown(memory and memory / 1e6, ",.0f"),
             shown(disk and disk / jobs, ",.0f"), shown(run.stored(name, "recovery_s"), ".2f"),
         ])  # fmt: skip
