@@ -350,6 +350,10 @@ class Core:
     # at every start: `identify` and `configure`, then `replay` of all there is, then `resume` and `configure_queue`
     def identify(self, database_id: bytes) -> None:
         """16 random bytes, drawn when the log was made. Job ids and lease tokens are made from them."""
+
+    def fence(self, lease_no: int) -> None:
+        """Leases from now on have numbers above it."""
+
     def configure(
         self,
         *,

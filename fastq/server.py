@@ -36,7 +36,7 @@ from fastq.keys import KeyStore
 from fastq.keys.opening import opened_keys
 from fastq.log import Opened
 from fastq.log.local import LocalLog
-from fastq.logs import configure_logs
+from fastq.logs import configure_logs, counted, jobs_counted
 from fastq.queues import Queues
 from fastq.schedules import Schedules
 from fastq.settings import Settings
@@ -304,14 +304,10 @@ def _recovered(engine: Engine, opened: Opened) -> list[str]:
     """What opening the log found, one line each."""
     if not opened.records:
         return ["a new log", *opened.notes]
-    counts = engine.core.counts()
-    states = [f"{count:,} {state}" for state, count in counts.items() if count and state.isupper()]
-    found = f"{opened.frames:,} frames, {opened.records:,} records, {counts['jobs']:,} jobs"
-    if states:
-        found += f" ({', '.join(states)})"
-    lines = [f"recovered {found}"]
-    if engine.core.skipped():
-        lines.append(f"{engine.core.skipped():,} records of jobs that are gone were skipped")
+    frames, records = counted(opened.frames, "frame"), counted(opened.records, "record")
+    lines = [f"recovered {frames}, {records}, {jobs_counted(engine.core.counts())}"]
+    if skipped := engine.core.skipped():
+        lines.append(f"skipped {counted(skipped, 'record')} of jobs that are gone")
     return lines + opened.notes
 
 

@@ -146,6 +146,10 @@ class System(ABC):
             pass
         self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def cpu_s(self) -> float:
         return cpu_s(self._process.pid)
 

@@ -320,7 +320,7 @@ cdef int64_t lease_ms_of(Core core, Job* job) noexcept:
 cdef int append_lease(Core core, uint32_t slot, int64_t now_us, int64_t lease_ms, bytes key, bytes worker,
                       bytes request, bint legacy) except -1:
     cdef Job* job = job_at(&core.t, slot)
-    cdef uint32_t lease_no = 1 if job.run == NONE else run_at(&core.t, job.run).lease_no + 1
+    cdef uint32_t lease_no = max(0 if job.run == NONE else run_at(&core.t, job.run).lease_no, core.lease_fence) + 1
     cdef uint16_t flags = LEASE_KEY_ID
     cdef uint32_t n = RECORD_HEAD_BYTES + 30 + 1 + len(key)
     cdef int64_t until_us = now_us + (lease_ms or lease_ms_of(core, job)) * 1000

@@ -51,6 +51,7 @@ cdef class Core:
     cdef readonly bytes database_id
     cdef SipKey key
     cdef uint64_t tag
+    cdef uint32_t lease_fence       # numbers of new leases are above it
     # what `configure` says
     cdef uint32_t lease_ms, backoff_base_ms, backoff_cap_ms
     cdef double backoff_factor
@@ -103,6 +104,9 @@ cdef class Core:
         self.tag = seed.k0 & ((1 << TAG_BITS) - 1)
         self.key.k0 = siphash(seed, b"lease token 0", 13)
         self.key.k1 = siphash(seed, b"lease token 1", 13)
+
+    def fence(self, uint32_t lease_no):
+        self.lease_fence = lease_no
 
     def configure(self, *, uint32_t lease_ms=30_000, tuple backoff=(1_000, 2.0, 3_600_000), int poison_expiries=0,
                   int64_t idempotency_us=3_600_000_000, uint64_t idempotency_keys_max=8_000_000,

@@ -58,6 +58,7 @@ class Life:
     def open(self) -> Opened:
         """Recover the log. Blocking; the event loop need not run yet. Raises what `Log.open` raises."""
         self._opened = self._log.open(self.core)
+        self.core.fence(self._opened.fence)
         return self._opened
 
     async def start(self, clock: Clock, on_failed: Callable[[BaseException], None]) -> None:

@@ -182,7 +182,6 @@ class _Reader:
             raise self._damaged(number, 0, f"cannot be read: {error.strerror}") from error
         if len(view) < size:
             raise self._damaged(number, len(view), "the file became shorter while it was read")
-        self._found.bytes_read += size
         return view
 
     def _read_segment(self, number: int) -> bool:
@@ -200,6 +199,7 @@ class _Reader:
         )  # fmt: skip
         found.last_segment = number
         found.sizes[number] = min(self._sizes[number], end + head.align)
+        found.bytes_read += end
         self._prove(max(proven_seq, head.synced_seq))
         for seq, offset, record_bytes, count, _ in frames:
             start = offset + FRAME_HEAD_BYTES
