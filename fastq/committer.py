@@ -135,7 +135,8 @@ class Committer:
     def _durable(self, seq: int) -> None:
         """The next batch goes first, then everybody of this one hears of it."""
         self._tail.durable(seq)
-        self._kick()
+        if self._tail.appended_seq > seq:
+            self._kick()
         waiting = self._waiting
         while waiting and waiting[0][0] <= seq:
             waiting.popleft()[1]()

@@ -239,6 +239,8 @@ class Life:
         self._watch_timer()
 
     def _forget_finished(self) -> None:
+        if not self.core.finished_jobs:
+            return
         options = self.options
         now_us = self._clock.now_us()
         acked_ms, dead_ms = options.retention_acked_ms, options.retention_dead_ms
