@@ -1,4 +1,4 @@
-"""Thousands of connections that do nothing, and a server that has no file descriptor left: it goes on, and loses nothing.
+"""Thousands of connections that do nothing, and a server without a file descriptor left: it goes on and loses nothing.
 
 FASTQ_IDLE_CONNECTIONS=10000 is the long form.
 """
