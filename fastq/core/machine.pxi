@@ -31,6 +31,7 @@ cdef class Core:
     cdef uint32_t name_capacity
     cdef list names_free
     cdef dict name_index            # bytes -> index
+    cdef uint32_t last_owner, last_queue    # of the last job that came: an index of names and one of queues, or NONE
     cdef dict documents_by_kind     # kind -> {name: (body, segment, offset)}
     cdef dict requests              # (key_id, request_id) -> (leased at, [(seq, lease_no)]), oldest first
     cdef dict progress              # seq -> (percent, note, at)
@@ -74,6 +75,7 @@ cdef class Core:
         self.documents_by_kind, self.requests, self.progress, self.blocks, self.answers = {}, {}, {}, {}, {}
         self.touched, self.ended = set(), []
         self.oldest_key = self.newest_key = self.last_key = NONE
+        self.last_owner = self.last_queue = NONE
         self.next_seq = 1
         self.oldest_segment = 1
         self.database_id = b""
