@@ -31,6 +31,7 @@ cdef class Core:
     cdef uint32_t name_capacity
     cdef list names_free
     cdef dict name_index            # bytes -> index
+    cdef uint32_t last_owner, last_queue    # of the last job that came: an index of names and one of queues, or NONE
     cdef dict documents_by_kind     # kind -> {name: (body, segment, offset)}
     cdef dict requests              # (key_id, request_id) -> (leased at, [(seq, lease_no)]), oldest first
     cdef dict progress              # seq -> (percent, note, at)
@@ -42,7 +43,6 @@ cdef class Core:
     cdef public bint watching
     cdef list ended                 # ids of watched jobs that came to their end
     cdef uint64_t counts_by_state[STATES]
-    cdef uint64_t finished_bytes[STATES]
     cdef uint64_t next_seq, epoch, skipped_count
     cdef readonly uint64_t live_bytes
     cdef readonly uint64_t dropped_early
@@ -75,6 +75,7 @@ cdef class Core:
         self.documents_by_kind, self.requests, self.progress, self.blocks, self.answers = {}, {}, {}, {}, {}
         self.touched, self.ended = set(), []
         self.oldest_key = self.newest_key = self.last_key = NONE
+        self.last_owner = self.last_queue = NONE
         self.next_seq = 1
         self.oldest_segment = 1
         self.database_id = b""
@@ -363,6 +364,11 @@ cdef class Core:
     @property
     def idempotency_keys(self):
         return self.t.remembered.live
+
+    @property
+    def finished_jobs(self):
+        return self.counts_by_state[ACKED] + self.counts_by_state[DEAD] + self.counts_by_state[EXPIRED] \
+            + self.counts_by_state[CANCELLED]
 
     def take_touched(self):
         touched, self.touched = self.touched, set()
