@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.compare.report import head, rounded, row
 from bench.sdk.cases import CASES, Case
 
 Life = dict[str, Any]
@@ -29,6 +28,20 @@ def line(life: Life) -> str:
         f"{life['side']}, {life['case']}, {STORES[life['sync']]}: submit {rate(life, 'submit'):,.0f}/s, "
         f"work {rate(life, 'work'):,.0f}/s"
     )
+
+
+def rounded(value: float) -> str:
+    """Three digits: more would say more than is known."""
+    digits = max(0, len(str(int(value))) - 3)
+    return f"{round(value / 10**digits) * 10**digits:,}" if value >= 100 else f"{value:.3g}"
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def head(*cells: str) -> list[str]:
+    return [row(*cells), "|---" * len(cells) + "|"]
 
 
 def server_version(program: str) -> str:
