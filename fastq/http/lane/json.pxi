@@ -174,8 +174,8 @@ cdef inline bint is_text(Span span, const char* text, Py_ssize_t n) noexcept nog
 
 
 cdef Text next_member(Text at, Text end, Span* name, Span* value, bint* last) noexcept nogil:
-    """Read one member of an object, `at` the place where its name begins. Where the next one begins, or behind the object
-    if it was the last one; NULL for what is not plain.
+    """Read one member of an object, `at` the place where its name begins. Where the next one begins, or behind the
+    object if it was the last one; NULL for what is not plain.
     """
     if at == end or at[0] != c'"':
         return NULL
@@ -245,7 +245,7 @@ cdef inline bint is_string(Span* value) noexcept nogil:
 
 
 cdef Text read_plain_job(Text at, Text end, PlainJob* job) noexcept nogil:
-    """Read a job in a text that is UTF-8. Where it ends; NULL if it is not plain. What it does not say stays in `job`."""
+    """Read a job in a text that is UTF-8: where it ends; NULL if it is not plain. What it does not say stays as it is."""
     cdef Span name, value
     cdef int64_t number = 0
     cdef int seen = 0, this
