@@ -21,26 +21,42 @@ from fastq.sdk.errors import (
 from fastq.sdk.models import (
     Ack,
     Acked,
+    Attempt,
     Backoff,
+    ChangedMany,
     Cron,
     Done,
+    Event,
     Extend,
     Failure,
     Held,
     JobStatus,
     LeasedJob,
     NewJob,
+    Page,
     Schedule,
     Snooze,
     Submitted,
     Success,
+    Why,
+)
+from fastq.sdk.operator_models import (
+    AuditEntry,
+    Key,
+    Queue,
+    QueueSettings,
+    RateLimit,
+    Retention,
+    RevokedKey,
+    SeenWorkers,
 )
 from fastq.sdk.protocol import Retries
 from fastq.sdk.worker import Job, Worker
 
 __all__ = [
-    "Ack", "Acked", "AsyncClient", "Backoff", "BadRequest", "Busy", "Client", "ClientError", "Conflict", "Cron", "Done",
-    "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
-    "NotFinished", "NotFound", "Refused", "Retries", "Schedule", "ServerUnreachable", "Snooze", "Submitted", "Success",
-    "Unauthenticated", "Worker",
+    "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
+    "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus",
+    "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished", "NotFound", "Page", "Queue", "QueueSettings",
+    "RateLimit", "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable",
+    "Snooze", "Submitted", "Success", "Unauthenticated", "Why", "Worker",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Protocol
+from typing import Protocol, cast
 
 from fastq.sdk.errors import ServerUnreachable
 from fastq.sdk.protocol import Answer, Call
@@ -124,8 +124,7 @@ class _Connection(asyncio.Protocol):
     # --- called by the loop -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
 
     def data_received(self, data: bytes) -> None:
         reply, answered = self._reply, self._answered

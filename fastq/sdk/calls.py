@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -14,7 +14,22 @@ from fastq.clock import monotonic_us
 from fastq.sdk.chance import new_key, share
 from fastq.sdk.codec import Codec
 from fastq.sdk.errors import NotFinished, Refused
-from fastq.sdk.models import Ack, Acked, Cron, Done, Extend, Held, JobStatus, LeasedJob, NewJob, Schedule, Submitted
+from fastq.sdk.models import (
+    Ack,
+    Acked,
+    Attempt,
+    ChangedMany,
+    Done,
+    Event,
+    Extend,
+    Held,
+    JobStatus,
+    LeasedJob,
+    NewJob,
+    Page,
+    Submitted,
+    Why,
+)
 from fastq.sdk.protocol import Call, Pause, Plan, Retries, carried_out
 from fastq.sdk.tracing import in_trace
 
@@ -31,35 +46,57 @@ class _Stored(msgspec.Struct):
     duplicates: list[int] = []
 
 
-class _Extended(msgspec.Struct):
-    job_id: str
-    lease_until: Any
-    cancel_requested: bool = False
-
-
 def reader(kind: type[T]) -> msgspec.json.Decoder[T]:
     return msgspec.json.Decoder(kind)
 
 
+def wrapped(name: str, kind: Any) -> Callable[[bytes], Any]:
+    """Reads the one member `name` of an answer."""
+    decoder = msgspec.json.Decoder(msgspec.defstruct("Wrapped", [(name, kind)]))
+    return lambda body: getattr(decoder.decode(body), name)
+
+
+def paged(name: str, kind: type[T]) -> Callable[[bytes], Page[T]]:
+    """Reads a page of what its answer has under `name`."""
+    items: Any = list[kind]  # type: ignore[valid-type] # a type that is a value here
+    decoder: Any = msgspec.json.Decoder(msgspec.defstruct("Paged", [(name, items), ("cursor", str | int, "")]))
+
+    def read(body: bytes) -> Page[T]:
+        page = decoder.decode(body)
+        return Page(getattr(page, name), str(page.cursor))
+
+    return read
+
+
 _SUBMITTED = reader(Submitted)
 _STORED = reader(_Stored)
-_LEASED = msgspec.json.Decoder(msgspec.defstruct("Leased", [("jobs", list[LeasedJob])]))
+_LEASED: Callable[[bytes], list[LeasedJob]] = wrapped("jobs", list[LeasedJob])
 _STATUS = reader(JobStatus)
-_SCHEDULE = reader(Schedule)
-_ACKED = msgspec.json.Decoder(msgspec.defstruct("AckedAll", [("results", list[Acked])]))
+_ACKED: Callable[[bytes], list[Acked]] = wrapped("results", list[Acked])
 _HELD = reader(Held)
-_HELD_ALL = msgspec.json.Decoder(msgspec.defstruct("HeldAll", [("leases", list[Held])]))
-_DONE = msgspec.json.Decoder(msgspec.defstruct("DoneAll", [("results", list[Done])]))
-_CHANGED = msgspec.json.Decoder(msgspec.defstruct("Changed", [("state", str)]))
-_NOTED = msgspec.json.Decoder(msgspec.defstruct("Noted", [("cancel_requested", bool)]))
+_HELD_ALL: Callable[[bytes], list[Held]] = wrapped("leases", list[Held])
+_DONE: Callable[[bytes], list[Done]] = wrapped("results", list[Done])
+_CHANGED: Callable[[bytes], str] = wrapped("state", str)
+_NOTED: Callable[[bytes], bool] = wrapped("cancel_requested", bool)
+_ATTEMPTS: Callable[[bytes], list[Attempt]] = wrapped("attempts", list[Attempt])
+_EVENTS: Callable[[bytes], list[Event]] = wrapped("events", list[Event])
+_WHY = reader(Why)
+_JOBS = paged("jobs", JobStatus)
+changed_many = reader(ChangedMany).decode
 
 
 def _path(job_id: str, more: str = "") -> str:
     return f"/jobs/{quote(job_id, safe='')}{more}"
 
 
-def _nothing(_body: bytes) -> None:
+def nothing(_body: bytes) -> None:
     return None
+
+
+def query(**members: Any) -> str:
+    """What stands behind a path: `?a=1&b=2` of the members that are given."""
+    given = {name: msgspec.to_builtins(value) for name, value in members.items() if value not in (None, "")}
+    return f"?{urlencode(given)}" if given else ""
 
 
 # --- submit -----------------------------------------------------------------------------------------------------------
@@ -102,8 +139,25 @@ def _read_stored(body: bytes) -> list[Submitted]:
 
 
 def get(job_id: str, wait_ms: int = 0, with_payload: bool = False) -> Call[JobStatus]:
-    query = ({"wait_ms": wait_ms} if wait_ms else {}) | ({"include": "payload"} if with_payload else {})
-    return Call("GET", _path(job_id, f"?{urlencode(query)}" if query else ""), _STATUS.decode, wait_ms=wait_ms)
+    more = query(wait_ms=wait_ms or None, include="payload" if with_payload else "")
+    return Call("GET", _path(job_id, more), _STATUS.decode, wait_ms=wait_ms)
+
+
+def list_jobs(where: Mapping[str, Any], limit: int, cursor: str = "") -> Call[Page[JobStatus]]:
+    """`where`: what `JobFilter` has, but `ids`."""
+    return Call("GET", f"/jobs{query(**where, limit=limit, cursor=cursor)}", _JOBS)
+
+
+def attempts(job_id: str) -> Call[list[Attempt]]:
+    return Call("GET", _path(job_id, "/attempts"), _ATTEMPTS)
+
+
+def history(job_id: str) -> Call[list[Event]]:
+    return Call("GET", _path(job_id, "/history"), _EVENTS)
+
+
+def why(job_id: str) -> Call[Why]:
+    return Call("GET", _path(job_id, "/why"), _WHY.decode)
 
 
 def until_complete(job_id: str, timeout_s: float | None, retries: Retries) -> Plan[JobStatus]:
@@ -142,11 +196,27 @@ def redrive(job_id: str) -> Call[str]:
 
 
 def delete(job_id: str) -> Call[None]:
-    return Call("DELETE", _path(job_id), _nothing, happened=lambda refused: refused.code == "job_not_found")
+    return Call("DELETE", _path(job_id), nothing, happened=lambda refused: refused.code == "job_not_found")
 
 
-def _state_of(after_doubt: str) -> Any:
-    return lambda body: _CHANGED.decode(body).state if body else after_doubt  # type: ignore[attr-defined] # a defstruct
+def edit(job_id: str, changes: Mapping[str, Any], codec: Codec) -> Call[str]:
+    """`changes`: what `JobChanges` has. Raises TypeError or ValueError if the payload has no JSON."""
+    body = dict(changes)
+    if "payload" in body:
+        body["payload"] = Raw(codec.encode(body["payload"]))
+    return Call("PATCH", _path(job_id), _CHANGED, _encode(body))
+
+
+def change_many(
+    action: Literal["cancel", "redrive", "delete"], where: Mapping[str, Any], dry_run: bool
+) -> Call[ChangedMany]:
+    """A redrive is not repeated when in doubt: what ran, and died, once more would run again."""
+    body = _encode({"filter": where, "dry_run": dry_run})
+    return Call("POST", f"/jobs/{action}", changed_many, body, repeatable=dry_run or action != "redrive")
+
+
+def _state_of(after_doubt: str) -> Callable[[bytes], str]:
+    return lambda body: _CHANGED(body) if body else after_doubt
 
 
 # --- work -------------------------------------------------------------------------------------------------------------
@@ -164,12 +234,7 @@ def lease(
         body["lease_ms"] = lease_ms
     if worker_id:
         body["worker_id"] = worker_id
-    return Call("POST", "/jobs/lease", _read_leased, _encode(body), wait_ms=wait_ms)
-
-
-def _read_leased(body: bytes) -> list[LeasedJob]:
-    jobs: list[LeasedJob] = _LEASED.decode(body).jobs  # type: ignore[attr-defined] # a defstruct
-    return jobs
+    return Call("POST", "/jobs/lease", _LEASED, _encode(body), wait_ms=wait_ms)
 
 
 def ack_body(ack: Ack, codec: Codec) -> Raw:
@@ -183,18 +248,13 @@ def _with_json(ack: Ack, codec: Codec) -> Ack:
 
 def ack_many(bodies: Sequence[Raw]) -> Call[list[Acked]]:
     """Each of what `ack_body` gives."""
-    return Call("POST", "/jobs/ack", _read_acked, _encode({"acks": bodies}))
-
-
-def _read_acked(body: bytes) -> list[Acked]:
-    results: list[Acked] = _ACKED.decode(body).results  # type: ignore[attr-defined] # a defstruct
-    return results
+    return Call("POST", "/jobs/ack", _ACKED, _encode({"acks": bodies}))
 
 
 def ack(ack: Ack, codec: Codec) -> Call[None]:
     fields = msgspec.structs.asdict(_with_json(ack, codec))
     body = {name: value for name, value in fields.items() if name != "job_id" and value is not UNSET}
-    return Call("POST", _path(ack.job_id, "/ack"), _nothing, _encode(body))
+    return Call("POST", _path(ack.job_id, "/ack"), nothing, _encode(body))
 
 
 def extend(one: Extend) -> Call[Held]:
@@ -209,28 +269,18 @@ def heartbeat(worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None) -
     body: dict[str, Any] = {"worker_id": worker_id, "leases": leases}
     if lease_ms is not None:
         body["lease_ms"] = lease_ms
-    return Call("POST", "/workers/heartbeat", _read_held, _encode(body))
-
-
-def _read_held(body: bytes) -> list[Held]:
-    leases: list[Held] = _HELD_ALL.decode(body).leases  # type: ignore[attr-defined] # a defstruct
-    return leases
+    return Call("POST", "/workers/heartbeat", _HELD_ALL, _encode(body))
 
 
 def progress(job: LeasedJob, percent: int, note: str) -> Call[bool]:
     """Whether the job is wanted no more."""
     body = _encode({"lease_token": job.lease_token, "percent": percent, "note": note})
-    return Call("POST", _path(job.job_id, "/progress"), _read_noted, body)
-
-
-def _read_noted(body: bytes) -> bool:
-    cancel_requested: bool = _NOTED.decode(body).cancel_requested  # type: ignore[attr-defined] # a defstruct
-    return cancel_requested
+    return Call("POST", _path(job.job_id, "/progress"), _NOTED, body)
 
 
 def transaction(ops: Sequence[Ack | Extend | NewJob], codec: Codec, idempotency_key: str | None) -> Call[list[Done]]:
     body = _encode({"ops": [_op(op, codec) for op in ops]})
-    return Call("POST", "/transactions", _read_done, body, idempotency_key or new_key())
+    return Call("POST", "/transactions", _DONE, body, idempotency_key or new_key())
 
 
 def _op(op: Ack | Extend | NewJob, codec: Codec) -> dict[str, Any]:
@@ -239,36 +289,6 @@ def _op(op: Ack | Extend | NewJob, codec: Codec) -> dict[str, Any]:
     if isinstance(op, NewJob):
         return {"submit": job_body(in_trace(op), codec)}
     return {"extend": op}
-
-
-def _read_done(body: bytes) -> list[Done]:
-    results: list[Done] = _DONE.decode(body).results  # type: ignore[attr-defined] # a defstruct
-    return results
-
-
-# --- schedules --------------------------------------------------------------------------------------------------------
-
-
-def put_schedule(name: str, cron: Cron, job: NewJob, codec: Codec) -> Call[Schedule]:
-    fields = {name: value for name, value in msgspec.structs.asdict(cron).items() if value is not UNSET}
-    return Call("PUT", _schedule(name), _SCHEDULE.decode, _encode({**fields, "job": job_body(job, codec)}))
-
-
-def get_schedule(name: str) -> Call[Schedule]:
-    return Call("GET", _schedule(name), _SCHEDULE.decode)
-
-
-def run_schedule(name: str) -> Call[str]:
-    """Not repeated when in doubt: it has no key, and would submit once more."""
-    return Call("POST", _schedule(name, "/run"), lambda body: _SUBMITTED.decode(body).job_id, repeatable=False)
-
-
-def delete_schedule(name: str) -> Call[None]:
-    return Call("DELETE", _schedule(name), _nothing, happened=lambda refused: refused.status == 404)
-
-
-def _schedule(name: str, more: str = "") -> str:
-    return f"/schedules/{quote(name, safe='')}{more}"
 
 
 def is_no_more(refused: Refused) -> bool:

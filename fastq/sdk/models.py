@@ -7,6 +7,7 @@ are passed over, so that a server may learn new ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
@@ -16,6 +17,7 @@ from msgspec import UNSET, Raw, UnsetType, field
 from fastq.sdk.codec import CODEC
 
 T = TypeVar("T")
+State = Literal["SCHEDULED", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED"]
 TERMINAL = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
 
 # --- sent -------------------------------------------------------------------------------------------------------------
@@ -47,6 +49,33 @@ class JobOptions(TypedDict, total=False):
     on_duplicate: Literal["keep", "replace"]
     tags: list[str]
     traceparent: str
+
+
+class JobFilter(TypedDict, total=False):
+    """Jobs that fit all that is given. q: a part of the payload's JSON text. since: submitted then or later."""
+
+    state: State
+    queue: str
+    group: str
+    tag: str
+    q: str
+    since: datetime
+
+
+class ManyFilter(JobFilter, total=False):
+    """ids: no others than these, at most 10,000."""
+
+    ids: list[str]
+
+
+class JobChanges(TypedDict, total=False):
+    """What can be changed of a job that waits, or is DEAD."""
+
+    payload: Any
+    priority: int
+    delay_ms: int
+    run_at: datetime
+    queue: str
 
 
 class NewJob(msgspec.Struct, kw_only=True):
@@ -238,12 +267,77 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
         return CODEC.decode(bytes(self.payload_json), Any)
 
 
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list. With `cursor` there is more to look at, also if `items` are few, or none."""
+
+    items: list[T]
+    cursor: str = ""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One lease of a job that has ended. `number` counts them all, `error_code` is the worker's word."""
+
+    number: int
+    outcome: str
+    leased_at: datetime
+    ended_at: datetime
+    worker_id: str = ""
+    error: str = ""
+    error_code: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to a job. `by`: the key that did it, `system:expiry` if a time was over, or `system`."""
+
+    what: str
+    at: datetime
+    by: str
+    number: int = 0
+    outcome: str = ""
+    error: str = ""
+    error_code: str = ""
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a job does not run now; docs/protocol.md has the reasons. `position`: how many of its group come first."""
+
+    job_id: str
+    state: str
+    reason: str
+    queue: str
+    position: int
+    waiting_workers: int
+    group: str = ""
+    run_at: datetime | None = None
+    last_asked_at: datetime | None = None
+
+
+class ChangedMany(msgspec.Struct, frozen=True):
+    """How many jobs fitted and could be changed, and how many were.
+
+    Not `complete`: the server stopped, or had no room, before it had looked at all of them; the same again goes on.
+    """
+
+    matched: int
+    changed: int
+    complete: bool
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """A schedule as it was when the server was asked. `refusal`: why the last try to submit its job failed."""
+    """A schedule as it was when the server was asked. `refusal`: why the last try to submit its job failed.
+
+    `job_json` is there where one is asked for, not where many are listed; `passed`: how many times it let pass.
+    """
 
     name: str
     cron: str
     timezone: str
+    catch_up: str = "one"
+    catch_up_max: int = 0
+    overlap: str = "skip"
+    owner_id: str = ""
+    job_json: Raw = field(name="job", default=Raw(b"null"))
     next_at: datetime | None = None
     last_fired_at: datetime | None = None
     last_job_id: str = ""

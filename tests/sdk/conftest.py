@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastq import AsyncClient, Client, Worker
-from tests.sdk.served import WAIT_S, Place, Starts
+from tests.sdk.served import WAIT_S, Both, Made, Place, Starts
 from tests.served import Served
 
 
@@ -70,3 +70,22 @@ def at_work_with() -> Starts:
             await asyncio.wait_for(running, WAIT_S)
 
     return start
+
+
+@pytest.fixture(params=["sync", "async"])
+def made(request: pytest.FixtureRequest, place: Place) -> Iterator[Made]:
+    all_made: list[Both] = []
+
+    def make(url: str | None = None, key: str = "admin", **options: Any) -> Both:
+        one = Both(request.param, url or place.url, place.keys.get(key, key), **options)
+        all_made.append(one)
+        return one
+
+    yield make
+    for one in all_made:
+        one.end()
+
+
+@pytest.fixture
+def both(made: Made) -> Any:
+    return made()

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from fastq import AsyncClient, JobStatus
+from fastq import AsyncClient, Client, JobStatus
 from fastq.sdk.async_transport import LoopTransport
 from fastq.sdk.client import address_of
 from tests.served import Served
 
 Starts = Callable[..., Any]
+Made = Callable[..., "Both"]
 WAIT_S = 20
 
 
@@ -44,6 +45,39 @@ class Place:
         _, answer = self.server.call(self.keys["admin"], "GET", f"/jobs/{job_id}/attempts")
         attempts: list[dict[str, Any]] = answer["attempts"]
         return attempts
+
+
+class Both:
+    """A client whose methods block, whichever it is: the async one runs in a loop of a thread of its own."""
+
+    def __init__(self, kind: str, url: str, key: str, **options: Any) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if kind == "sync":
+            self._client: Any = Client(url, key, **options)
+            return
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._client = AsyncClient(url, key, **options)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method: Callable[..., Any] = getattr(self._client, name)
+        if self._loop is None:
+            return method
+        loop = self._loop
+
+        async def awaited(*args: Any, **options: Any) -> Any:
+            asked = method(*args, **options)
+            return [item async for item in asked] if hasattr(asked, "__aiter__") else await asked
+
+        return lambda *args, **options: asyncio.run_coroutine_threadsafe(awaited(*args, **options), loop).result(60)
+
+    def end(self) -> None:
+        self.close()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
 
 @contextlib.contextmanager

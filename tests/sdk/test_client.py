@@ -9,7 +9,7 @@ import shutil
 import ssl
 import subprocess
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from fastq import (
     ServerUnreachable,
     Unauthenticated,
 )
-from tests.sdk.served import Place, lossy
+from tests.sdk.served import Made, Place, lossy
 from tests.served import Served, free_port
 
 MANY = 40
@@ -44,60 +44,6 @@ MANY = 40
 class Mail:
     to: str
     copies: int = 1
-
-
-class Both:
-    """A client whose methods block, whichever it is: the async one runs in a loop of a thread of its own."""
-
-    def __init__(self, kind: str, url: str, key: str, **options: Any) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        if kind == "sync":
-            self._client: Any = Client(url, key, **options)
-            return
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._client = AsyncClient(url, key, **options)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method: Callable[..., Any] = getattr(self._client, name)
-        if self._loop is None:
-            return method
-        loop = self._loop
-
-        async def awaited(*args: Any, **options: Any) -> Any:
-            return await method(*args, **options)
-
-        return lambda *args, **options: asyncio.run_coroutine_threadsafe(awaited(*args, **options), loop).result(60)
-
-    def end(self) -> None:
-        self.close()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-
-
-Made = Callable[..., Any]
-
-
-@pytest.fixture(params=["sync", "async"])
-def made(request: pytest.FixtureRequest, place: Place) -> Iterator[Made]:
-    all_made: list[Both] = []
-
-    def make(url: str | None = None, key: str = "admin", **options: Any) -> Both:
-        one = Both(request.param, url or place.url, place.keys.get(key, key), **options)
-        all_made.append(one)
-        return one
-
-    yield make
-    for one in all_made:
-        one.end()
-
-
-@pytest.fixture
-def both(made: Made) -> Any:
-    return made()
 
 
 def test_submit_says_what_was_asked_for(both: Any, queue: str) -> None:

@@ -1,0 +1,53 @@
+"""Jobs behind a web API. `FASTQ_KEY=client_… uvicorn fastapi_app:app --app-dir examples`, and a worker for `mail`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import fastapi
+from pydantic import BaseModel
+
+import fastq
+
+
+class Mail(BaseModel):
+    to: str
+    text: str
+
+
+@asynccontextmanager
+async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
+    """One client for all requests: it keeps its connections."""
+    async with fastq.AsyncClient() as client:  # FASTQ_URL and FASTQ_KEY
+        app.state.jobs = client
+        yield
+
+
+def jobs_of(request: fastapi.Request) -> fastq.AsyncClient:
+    client: fastq.AsyncClient = request.app.state.jobs
+    return client
+
+
+Jobs = Annotated[fastq.AsyncClient, fastapi.Depends(jobs_of)]
+app = fastapi.FastAPI(lifespan=lifespan)
+
+
+@app.post("/mails", status_code=202)
+async def send_mail(mail: Mail, jobs: Jobs, idempotency_key: Annotated[str | None, fastapi.Header()] = None) -> Any:
+    """The mail is on stable storage when this answers. A browser's key makes its second click harmless."""
+    if idempotency_key is None:
+        submitted = await jobs.submit(mail, queue="mail")
+    else:
+        submitted = await jobs.submit(mail, queue="mail", idempotency_key=idempotency_key)
+    return {"job_id": submitted.job_id}
+
+
+@app.get("/mails/{job_id}")
+async def mail_status(job_id: str, jobs: Jobs) -> Any:
+    try:
+        job = await jobs.get(job_id)
+    except fastq.NotFound:
+        raise fastapi.HTTPException(404, "no such mail") from None
+    return {"state": job.state, "result": job.result, "error": job.error}

@@ -1,0 +1,221 @@
+"""A taskiq broker, and the results of its tasks: both are one job of a fastq server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import msgspec
+from taskiq import AckableMessage, AsyncBroker, AsyncResultBackend, BrokerMessage, TaskiqResult
+
+from fastq.sdk.async_client import AsyncClient
+from fastq.sdk.job import Job
+from fastq.sdk.models import Failure, JobOptions, JobStatus, Snooze
+from fastq.sdk.worker import Worker
+
+Outcome: TypeAlias = Any  # what a fastq handler returns
+
+TASKS_MAX = 100_000  # whose job this process remembers
+NEXT_JOB = "taskiq_next_job_id"
+NEXT_MAX = 1000
+"""A task that a middleware sends once more has another job then, and the first job's result names it."""
+
+
+class FastqBroker(AsyncBroker):
+    """Sends tasks to a fastq server, and gives them to taskiq's workers.
+
+    Labels of a task that count here: `queue_name`, `priority`, `delay` (seconds). A task that raises is a dead letter,
+    with its error, or with `retry_failed` is tried again as the server has it; one whose worker vanishes runs again.
+    """
+
+    def __init__(
+        self, url: str | None = None, key: str | None = None, *, queue: str = "taskiq", queues: list[str] | None = None,
+        retry_failed: bool = False, max_retries: int | None = None, prefetch: int = 100, lease_ms: int = 30_000,
+        stop_s: float = 30.0, task_id_generator: Callable[[], str] | None = None,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            url, key: else FASTQ_URL and FASTQ_KEY of the environment.
+            queue: of tasks without the label `queue_name`. queues: what a worker takes tasks from; else `queue`.
+            max_retries: of each job; else the server's.
+            prefetch: how many tasks a worker process holds, those that run among them. Not less than taskiq's
+                --max-async-tasks, if all of these are to be used.
+            stop_s: how long a stop waits for acks of tasks that still run; then they are released.
+        """
+        super().__init__()
+        if task_id_generator is not None:
+            self.id_generator = task_id_generator
+        self.url, self.key, self.queue, self.retry_failed, self.max_retries = url, key, queue, retry_failed, max_retries
+        self._worker = Worker(
+            self._deliver, url=url, key=key, queues=queues or [queue], concurrency=prefetch, lease_ms=lease_ms,
+            stop_s=stop_s,
+        )  # fmt: skip
+        self._working: asyncio.Task[None] | None = None
+        self._deliveries: asyncio.Queue[_Delivery] = asyncio.Queue()
+        self._client: AsyncClient | None = None
+        self._jobs: OrderedDict[str, str] = OrderedDict()  # the last job of a task that this process sent
+        self._results: dict[str, TaskiqResult[Any]] = {}  # by task, until its ack
+        self.result_backend = FastqResults(self)
+
+    @property
+    def client(self) -> AsyncClient:
+        if self._client is None:
+            self._client = AsyncClient(self.url, self.key)
+        return self._client
+
+    def job_id_of(self, task_id: str) -> str:
+        """The job of a task that this process sent; of another, its job id itself is taken."""
+        return self._jobs.get(task_id, task_id)
+
+    async def shutdown(self) -> None:
+        await super().shutdown()
+        if self._working is not None:
+            self._worker.stop()
+            await self._working
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    async def kick(self, message: BrokerMessage) -> None:
+        labels = message.labels
+        options: JobOptions = {"queue": str(labels.get("queue_name", self.queue))}
+        if "priority" in labels:
+            options["priority"] = int(labels["priority"])
+        if "delay" in labels:
+            options["delay_ms"] = round(float(labels["delay"]) * 1000)
+        if self.max_retries is not None:
+            options["max_retries"] = self.max_retries
+        submitted = await self.client.submit(_payload(message.message), **options)
+        self._jobs[message.task_id] = submitted.job_id
+        self._jobs.move_to_end(message.task_id)
+        if len(self._jobs) > TASKS_MAX:
+            self._jobs.popitem(last=False)
+
+    # --- working ------------------------------------------------------------------------------------------------------
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """Raises what ends the worker for good: a key that does not work."""
+        self._working = asyncio.create_task(self._worker.run_async())
+        waiting: asyncio.Task[_Delivery] | None = None
+        try:
+            while True:
+                waiting = asyncio.create_task(self._deliveries.get())
+                await asyncio.wait({waiting, self._working}, return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done():
+                    self._working.result()
+                    return
+                delivery = waiting.result()
+                waiting = None
+                if not delivery.outcome.done():  # the job may have been cancelled, or its lease lost
+                    yield AckableMessage(data=delivery.data, ack=partial(self._ack, delivery))
+        finally:
+            self._worker.stop()
+            if waiting is not None:
+                await self._give_back_unless_taken(waiting)
+            while not self._deliveries.empty():
+                self._deliveries.get_nowait().end(Snooze(0))
+
+    async def _give_back_unless_taken(self, waiting: asyncio.Task[_Delivery]) -> None:
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            (await waiting).end(Snooze(0))
+
+    async def _deliver(self, job: Job[msgspec.Raw]) -> Outcome:
+        """The handler of each job: taskiq runs the task, and its ack is the outcome."""
+        delivery = _Delivery(job.job_id, _message(bytes(job.payload)), asyncio.get_running_loop().create_future())
+        self._deliveries.put_nowait(delivery)
+        return await delivery.outcome
+
+    async def _ack(self, delivery: _Delivery) -> None:
+        delivery.end(self._outcome(delivery))
+
+    def _outcome(self, delivery: _Delivery) -> Outcome:
+        try:
+            message = self.formatter.loads(delivery.data)
+        except Exception as error:  # noqa: BLE001 -- whatever a serializer raises; taskiq logs it and acks
+            return Failure(error=f"not a message of taskiq: {error}", code="bad_message", discard=True)
+        if self.find_task(message.task_name) is None:
+            return Failure(error=f"task {message.task_name!r} is not known here", code="unknown_task", discard=True)
+        result = self._results.pop(message.task_id, None)
+        if result is None:
+            job_id = self._jobs.get(message.task_id, delivery.job_id)
+            return None if job_id == delivery.job_id else {NEXT_JOB: job_id}
+        shown = result.model_dump(mode="json")
+        if not result.is_err:
+            return shown
+        name = type(result.error).__name__
+        return Failure(error=f"{name}: {result.error}", code=name[:64], result=shown, discard=not self.retry_failed)
+
+    def _keep(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        self._results[task_id] = result
+
+
+class FastqResults(AsyncResultBackend[Any]):
+    """Results are those of the jobs: they need taskiq's usual ack, after the result is saved.
+
+    A process asks for tasks that it sent by their id; for others by the id of their job.
+    """
+
+    def __init__(self, broker: FastqBroker) -> None:
+        self._broker = broker
+
+    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        """It goes to the server with the ack. Raises what says that it has no JSON."""
+        result.model_dump_json()
+        self._broker._keep(task_id, result)
+
+    async def is_result_ready(self, task_id: str) -> bool:
+        return (await self._last_job(task_id)).is_complete
+
+    async def get_result(
+        self, task_id: str, with_logs: bool = False,  # noqa: ARG002 -- taskiq keeps no logs any more
+    ) -> TaskiqResult[Any]:  # fmt: skip
+        """Of a task without a result, say one that was cancelled, an error that tells the job's state."""
+        job = await self._last_job(task_id)
+        shown = job.result
+        if isinstance(shown, dict) and "is_err" in shown:
+            return TaskiqResult[Any].model_validate(shown)
+        told = f"job {job.job_id} is {job.state}" + (f": {job.error}" if job.error else ", without a result")
+        return TaskiqResult(is_err=True, return_value=None, execution_time=0.0, error=RuntimeError(told))
+
+    async def _last_job(self, task_id: str) -> JobStatus:
+        """Raises NotFound."""
+        job = await self._broker.client.get(self._broker.job_id_of(task_id))
+        for _ in range(NEXT_MAX):
+            shown = job.result
+            if not (isinstance(shown, dict) and NEXT_JOB in shown):
+                break
+            job = await self._broker.client.get(shown[NEXT_JOB])
+        return job
+
+
+@dataclass(eq=False)
+class _Delivery:
+    job_id: str
+    data: bytes
+    outcome: asyncio.Future[Outcome]
+
+    def end(self, outcome: Outcome) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+def _payload(message: bytes) -> Any:
+    """JSON as it is, so that people can read it; of other serializers the bytes, in base64."""
+    return msgspec.Raw(message) if message.startswith(b"{") else message
+
+
+def _message(payload: bytes) -> bytes:
+    """What is no message stays as it is: taskiq says so."""
+    if payload.startswith(b'"'):
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(payload[1:-1], validate=True)
+    return payload
