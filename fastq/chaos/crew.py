@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from dataclasses import dataclass, field
@@ -108,10 +109,14 @@ class Crew:
                 await asyncio.gather(*(member.reading for member in self.members if member.reading is not None))
         except TimeoutError:
             self.accounts.ledger.fault("client failed", f"client processes did not end within {END_S:g} s")
-            self.abandon()
+            await self.abandon()
 
-    def abandon(self) -> None:
+    async def abandon(self) -> None:
+        """End those that still run, at once."""
         for member in self.members:
-            if member.process is not None and member.process.returncode is None:
+            if member.process is not None and member.process.stdin is not None:
+                member.process.stdin.close()
                 member.killed = True
-                member.process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    member.process.kill()
+        await asyncio.gather(*(member.reading for member in self.members if member.reading is not None))

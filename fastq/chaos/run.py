@@ -199,7 +199,7 @@ class Run:
             ledger.fault("not there", f"the server: {error}")
         finally:
             showing.cancel()
-            self.crew.abandon()
+            await self.crew.abandon()
             if self.target.is_ours:
                 await self.target.kill()
         ledger.judge_leases()

@@ -99,6 +99,8 @@ class OwnServer:
             return
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+        assert self._process.stdout is not None
+        await self._process.stdout.read()  # to its end, with which the pipe is closed
         await self._process.wait()
 
     async def end(self) -> str:
