@@ -9,7 +9,7 @@ from fastq import _core
 from fastq.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
 from fastq.engine.life import ROOM_BYTES_SMALL, Life
 from fastq.engine.options import EngineOptions
-from fastq.errors import ApiError, JobNotFound, QueueForbidden
+from fastq.errors import ApiError, JobNotFound, QueueForbidden, WorkersOnly
 from fastq.log import Log
 from fastq.results import LeasedJob
 from fastq.waiters import Waiter, WaitList
@@ -31,9 +31,11 @@ class Leasing(Life):
         Args:
             connection: where they go. If it is closed when they are due, they are taken back at once.
         Raises:
-            QueueForbidden; Draining, DiskFull, Overloaded.
+            WorkersOnly, QueueForbidden; Draining, DiskFull, Overloaded.
         """
         self._accept_work()
+        if who.type == "client" and self.options.owner_isolation:
+            raise WorkersOnly()
         self.last_seen.note(command.worker_id, self._clock.now_us())
         if who.queues is not None:
             for queue in command.queues:

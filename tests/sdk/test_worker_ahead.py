@@ -105,9 +105,7 @@ async def test_a_slow_handler_leases_no_more_than_its_slots(
         go_on.set()
 
 
-async def test_a_stop_gives_back_what_has_not_begun(
-    place: Place, aclient: AsyncClient, queue: str, slow: Slow
-) -> None:
+async def test_a_stop_gives_back_what_has_not_begun(place: Place, aclient: AsyncClient, queue: str, slow: Slow) -> None:
     ids = await submitted(aclient, queue)
     worker = Worker(slow, url=place.url, key=place.keys["worker"], queues=[queue], concurrency=1)
     running = asyncio.create_task(worker.run_async())
