@@ -126,6 +126,10 @@ class Worker:
                 payload_of(number, load.seed), queue=queue, max_retries=retries_of(number), backoff=BACKOFF,
                 idempotency_key=f"{load.name}-{number}",
             )
+        except Busy as error:  # then leases and acks go on
+            shared.not_yet(number)
+            await self._busy(error)
+            return False
         except (ServerUnreachable, Refused):
             shared.not_yet(number)
             raise
