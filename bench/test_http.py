@@ -81,7 +81,9 @@ def test_submit(benchmark: BenchmarkFixture, connection: Connection) -> None:
 def test_submit_batch(benchmark: BenchmarkFixture, connection: Connection, jobs: int) -> None:
     submit = connection.request("/jobs/batch", b'{"jobs":[' + b",".join([JOB] * jobs) + b"]}")
     benchmark.extra_info["jobs"] = jobs
-    benchmark.pedantic(lambda: connection.ask(submit), rounds=ROUNDS // 3, warmup_rounds=3)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(  # type: ignore[no-untyped-call]
+        lambda: connection.ask(submit), rounds=ROUNDS // 3, warmup_rounds=3
+    )
 
 
 def test_submit_pipelined(benchmark: BenchmarkFixture, connection: Connection) -> None:
