@@ -621,6 +621,10 @@ class Core:
         """Idempotency keys that were dropped before their time, since there were too many."""
     watching: bool
     """Whether `take_touched` is to know where jobs become ready."""
+    @property
+    def finished_jobs(self) -> int:
+        """Jobs that came to their end and are not forgotten."""
+
     def take_touched(self) -> set[str]:
         """The queues in which jobs became ready, or that were no longer held back, since the last call."""
     def watch_end(self, job_id: str) -> None:

@@ -252,11 +252,16 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
 
 
 cdef int append_submit(Core core, SubmitFields* f, bytes payload, uint16_t more_flags) except -1:
+    return append_submit_text(core, f, <const char*>payload, <uint32_t>len(payload), more_flags)
+
+
+cdef int append_submit_text(Core core, SubmitFields* f, const char* payload, uint32_t payload_bytes,
+                            uint16_t more_flags) except -1:
     cdef Place place
     cdef uint16_t flags = submit_flags(f) | more_flags
-    cdef uint32_t n = submit_bytes(f, flags & ~<uint16_t>SUBMIT_EDITED) + <uint32_t>len(payload)
+    cdef uint32_t n = submit_bytes(f, flags & ~<uint16_t>SUBMIT_EDITED) + payload_bytes
     cdef char* record = core.tail.reserve(n, &place)
-    put_bytes(put_submit(record, f, flags, n), <const char*>payload, len(payload))
+    put_bytes(put_submit(record, f, flags, n), payload, payload_bytes)
     return commit(core, record, n, &place)
 
 

@@ -43,7 +43,6 @@ cdef class Core:
     cdef public bint watching
     cdef list ended                 # ids of watched jobs that came to their end
     cdef uint64_t counts_by_state[STATES]
-    cdef uint64_t finished_bytes[STATES]
     cdef uint64_t next_seq, epoch, skipped_count
     cdef readonly uint64_t live_bytes
     cdef readonly uint64_t dropped_early
@@ -365,6 +364,11 @@ cdef class Core:
     @property
     def idempotency_keys(self):
         return self.t.remembered.live
+
+    @property
+    def finished_jobs(self):
+        return self.counts_by_state[ACKED] + self.counts_by_state[DEAD] + self.counts_by_state[EXPIRED] \
+            + self.counts_by_state[CANCELLED]
 
     def take_touched(self):
         touched, self.touched = self.touched, set()

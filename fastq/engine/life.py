@@ -114,6 +114,15 @@ class Life:
         return self._clock.now_us()
 
     @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def takes_everything(self) -> bool:
+        """Whether there is no reason to keep any new job waiting, or to refuse it."""
+        return not (self.draining or self.failed or self._log.disk_full or self.cleaner.is_behind)
+
+    @property
     def tail(self) -> _core.Tail:
         return self._tail
 
@@ -230,6 +239,8 @@ class Life:
         self._watch_timer()
 
     def _forget_finished(self) -> None:
+        if not self.core.finished_jobs:
+            return
         options = self.options
         now_us = self._clock.now_us()
         acked_ms, dead_ms = options.retention_acked_ms, options.retention_dead_ms

@@ -19,6 +19,7 @@ from fastq.errors.asking import (
     TooManyFailures,
     Unauthenticated,
     UnsupportedEncoding,
+    WorkersOnly,
 )
 from fastq.errors.changing import (
     BackupRefused,
@@ -124,6 +125,7 @@ __all__ = [
     "Unauthenticated",
     "UnsupportedEncoding",
     "UnsupportedFormat",
+    "WorkersOnly",
     "WouldOverwrite",
     "shown",
 ]

@@ -77,6 +77,16 @@ class QueueForbidden(ApiError):
         super().__init__(f"queues: this key may not lease from '{queue}'")
 
 
+class WorkersOnly(ApiError):
+    """A client key asked for a job to work on while owners are isolated. The next job may be another owner's."""
+
+    status = 403
+    code = "workers_only"
+
+    def __init__(self) -> None:
+        super().__init__("a client key cannot lease: the next job may be another owner's; use a worker key")
+
+
 class TooManyFailures(ApiError):
     """Too many requests from this address came with a wrong key. Keys that are in use go on working from there."""
 

@@ -115,7 +115,7 @@ def test_a_task_that_raises_runs_again_and_then_has_failed(queue: str) -> None:
     assert (result.status, result.attempts, len(result.errors)) == ("FAILED", 3, 3)
     assert [error.exception_class for error in result.errors] == [tasks.Declined] * 3
     assert "no card" in result.errors[0].traceback
-    assert 'raise Declined(text)' in result.errors[-1].traceback
+    assert "raise Declined(text)" in result.errors[-1].traceback
     with pytest.raises(ValueError, match="Task failed"):
         _ = result.return_value
 
