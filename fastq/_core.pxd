@@ -281,3 +281,28 @@ cdef enum DocumentFlag:
     DOCUMENT_DROPPED = 1    # no field
     DOCUMENT_KEY_ID = 2     # name
     DOCUMENT_KNOWN = 3
+
+# --- the C surface: core/hot.pxi --------------------------------------------------------------------------------------
+
+cdef enum:
+    HOT_ID_CHARS = 36
+
+cdef struct PlainJob:       # a job without options, as a request says it; its texts are the request's
+    const char* payload     # JSON
+    uint32_t payload_bytes
+    const char* queue
+    uint8_t queue_bytes
+    uint16_t max_retries
+    int32_t priority
+    int64_t delay_us
+
+cdef bint has_room(object tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *
+cdef uint64_t appended_seq(object tail) noexcept
+cdef uint64_t durable_seq(object tail) noexcept
+cdef bint is_watched(object core) noexcept
+cdef bint submit_plain(object into, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except *
+cdef list lease_plain(object of, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
+                      bytes worker, bint legacy, uint64_t bytes_max)
+cdef bint ack_plain(object of, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *
+cdef Py_ssize_t leased_bytes(object leased) except -1
+cdef Py_ssize_t put_leased(object of, object leased, bint payload_as_string, char* p) except -1

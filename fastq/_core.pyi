@@ -350,6 +350,10 @@ class Core:
     # at every start: `identify` and `configure`, then `replay` of all there is, then `resume` and `configure_queue`
     def identify(self, database_id: bytes) -> None:
         """16 random bytes, drawn when the log was made. Job ids and lease tokens are made from them."""
+
+    def fence(self, lease_no: int) -> None:
+        """Leases from now on have numbers above it."""
+
     def configure(
         self,
         *,
@@ -617,6 +621,10 @@ class Core:
         """Idempotency keys that were dropped before their time, since there were too many."""
     watching: bool
     """Whether `take_touched` is to know where jobs become ready."""
+    @property
+    def finished_jobs(self) -> int:
+        """Jobs that came to their end and are not forgotten."""
+
     def take_touched(self) -> set[str]:
         """The queues in which jobs became ready, or that were no longer held back, since the last call."""
     def watch_end(self, job_id: str) -> None:

@@ -37,7 +37,7 @@ class Authenticator:
         self._now_us = now_us
         self._known: dict[bytes, Known] = {}
         self._buckets: dict[str, tuple[int, TokenBucket]] = {}  # key_id -> its limit, and what is left of it
-        self._generation = 0
+        self.generation = 0  # of what is known: another one, and any of it may have changed
         self._failures = Failures()
         store.watch(self.forget)
 
@@ -61,27 +61,34 @@ class Authenticator:
             except Unauthenticated:
                 self._failures.count(address, now_us)
                 raise
+        self.charge(known)
+        return known.principal
+
+    def look(self, authorization: str) -> Known | None:
+        """What is known of a key without waiting; None if only `principal` can tell, whatever it then says."""
+        if not authorization.startswith(SCHEME):
+            return None
+        return self._fresh(_digest(authorization[len(SCHEME) :]), self._now_us())
+
+    def charge(self, known: Known) -> None:
+        """Its key makes a request. Raises RateLimited."""
+        now_us = self._now_us()
         if known.bucket is not None and (wait_us := known.bucket.take(now_us)):
             raise RateLimited(known.record.rate_limit or 0, wait_us)
         self._store.touch(known.record, now_us)
-        return known.principal
 
-    def known(self, authorization: str | None, may: Callable[[Principal], bool]) -> Principal | None:
-        """The same without waiting: None if only `principal` can tell, whatever it then says, or if they may not."""
-        if not authorization or not authorization.startswith(SCHEME):
-            return None
-        now_us = self._now_us()
-        known = self._fresh(_digest(authorization[len(SCHEME) :]), now_us)
-        if known is None or not may(known.principal):
-            return None
-        if known.bucket is not None and known.bucket.take(now_us):
-            return None
-        self._store.touch(known.record, now_us)
-        return known.principal
+    def touch(self, known: Known) -> None:
+        """Its key makes requests that are charged elsewhere."""
+        self._store.touch(known.record, self._now_us())
+
+    def until_us(self, known: Known) -> int:
+        """How long what is known of a key can be good, if nothing changes."""
+        expires_us, trusted_us = known.record.expires_us, self._store.trusted_until_us
+        return trusted_us if expires_us is None else min(expires_us, trusted_us)
 
     def forget(self, key_ids: Collection[str] | None) -> None:
         """What is known of these keys; None: of all."""
-        self._generation += 1
+        self.generation += 1
         if key_ids is None:
             self._known.clear()
             return
@@ -97,7 +104,7 @@ class Authenticator:
         return known if expires_us is None or now_us < expires_us else None
 
     async def _ask(self, secret: str, digest: bytes, now_us: int) -> Known:
-        generation = self._generation
+        generation = self.generation
         record = await self._store.find(secret)
         if record is None:
             raise Unauthenticated("Invalid API key")
@@ -106,7 +113,7 @@ class Authenticator:
         if record.expires_us is not None and record.expires_us <= now_us:
             raise Unauthenticated("API key has expired")
         known = Known(record, record.principal(), self._bucket(record))
-        if generation == self._generation:  # else it may have been revoked since the store looked
+        if generation == self.generation:  # else it may have been revoked since the store looked
             if len(self._known) >= CACHED_MAX:
                 self._known.clear()
             self._known[digest] = known

@@ -1,11 +1,13 @@
-"""The only place that reads a clock."""
+"""The only place that reads a clock; `_clock` is its native part."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
+from fastq._clock import Clock
 from fastq.errors import ClockBehindLog
+
+__all__ = ["Clock", "monotonic_us", "start_us", "wall_us"]
 
 BACK_US_MAX = 3_600_000_000  # the log may be this far ahead of the wall before a start is refused
 
@@ -17,34 +19,6 @@ def wall_us() -> int:
 
 def monotonic_us() -> int:
     return time.monotonic_ns() // 1000
-
-
-class Clock:
-    """Logical time: runs on the monotonic clock, never backward, and is drawn to the wall clock by at most a tenth.
-
-    So a wall clock that jumps while the server runs neither ends a lease early nor keeps one from ending.
-    """
-
-    def __init__(
-        self,
-        start_us: int,
-        monotonic: Callable[[], int] = monotonic_us,
-        wall: Callable[[], int] = wall_us,
-    ) -> None:
-        self._monotonic, self._wall = monotonic, wall
-        self._now_us = start_us
-        self._read_us = monotonic()
-
-    def now_us(self) -> int:
-        """Unix microseconds."""
-        read_us = self._monotonic()
-        elapsed_us = read_us - self._read_us
-        self._read_us = read_us
-        straight_us = self._now_us + elapsed_us
-        pull_us_max = elapsed_us // 10
-        pull_us = max(-pull_us_max, min(pull_us_max, self._wall() - straight_us))
-        self._now_us = straight_us + pull_us
-        return self._now_us
 
 
 def start_us(last_logged_us: int, wall_now_us: int, accept_back: bool) -> int:

@@ -22,6 +22,8 @@ UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until 
 class Committer:
     """Group commit without a timer: while one batch is being synced the next fills, and goes when the sync returns."""
 
+    unsynced_bytes_max = UNSYNCED_BYTES_MAX
+
     def __init__(self, log: Log, before_commit: Callable[[], None], on_failed: Callable[[BaseException], None]) -> None:
         """
         Args:
@@ -64,8 +66,8 @@ class Committer:
             if self._log.disk_full:
                 raise DiskFull("no space left in the data directory")
             raise Overloaded("the log's next segment is not ready yet")
-        if self._tail.unsynced_bytes > UNSYNCED_BYTES_MAX:
-            raise Overloaded(f"more than {UNSYNCED_BYTES_MAX} bytes wait to be synced")
+        if self._tail.unsynced_bytes > self.unsynced_bytes_max:
+            raise Overloaded(f"more than {self.unsynced_bytes_max} bytes wait to be synced")
 
     async def settled(self) -> None:
         """Return when every change made so far is durable."""
@@ -133,7 +135,8 @@ class Committer:
     def _durable(self, seq: int) -> None:
         """The next batch goes first, then everybody of this one hears of it."""
         self._tail.durable(seq)
-        self._kick()
+        if self._tail.appended_seq > seq:
+            self._kick()
         waiting = self._waiting
         while waiting and waiting[0][0] <= seq:
             waiting.popleft()[1]()

@@ -1,10 +1,11 @@
-"""What the server writes on standard error: one line an event, as text or as JSON."""
+"""What the server writes on standard error: one line an event, as text or as JSON; and how numbers are said."""
 
 from __future__ import annotations
 
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -12,6 +13,17 @@ import orjson
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 _SECRET = re.compile(r"\b(client|worker|admin)_[A-Za-z0-9_-]{32,}")
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 job`, `2,000 jobs`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def jobs_counted(counts: Mapping[str, int]) -> str:
+    """`3 jobs (2 READY, 1 RUNNING)` of what `Core.counts` gives."""
+    states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state.isupper())
+    return counted(counts["jobs"], "job") + (f" ({states})" if states else "")
 
 
 def without_secrets(text: str) -> str:

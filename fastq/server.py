@@ -11,7 +11,6 @@ import ipaddress
 import logging
 import os
 import random
-import resource
 import secrets
 import signal
 import socket
@@ -31,12 +30,13 @@ from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, Start
 from fastq.first_start import FirstKeys, make_first_keys
 from fastq.http._lane import Lane
 from fastq.http.app import HttpOptions, create_app
+from fastq.http.door import Door, connections_max, raise_file_limit
 from fastq.http.schedules import read_job
 from fastq.keys import KeyStore
 from fastq.keys.opening import opened_keys
 from fastq.log import Opened
 from fastq.log.local import LocalLog
-from fastq.logs import configure_logs
+from fastq.logs import configure_logs, counted, jobs_counted
 from fastq.queues import Queues
 from fastq.schedules import Schedules
 from fastq.settings import Settings
@@ -57,7 +57,7 @@ def run(settings: Settings) -> int:
     configure_logs(settings.log_format)
     faulthandler.enable()
     try:
-        _raise_file_limit()
+        raise_file_limit()
         listener = _bind(settings)
         engine, opened = _open(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -91,13 +91,6 @@ def run_on_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable
 
 
 # --- before the loop --------------------------------------------------------------------------------------------------
-
-
-def _raise_file_limit() -> None:
-    """A connection is a descriptor: take as many as we may."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -154,7 +147,7 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn that leaves signals to us and says when it listens."""
+    """uvicorn that leaves signals to us, has a door of our own and says when it is open."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -165,8 +158,16 @@ class HttpServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        await super().startup(sockets=[])
+        state, config = self.server_state, self.config
+        for listener in sockets or []:
+            door = Door(listener, connections_max(), state.connections, self._protocol, config.ssl)
+            door.open(config.backlog)
+            self.servers.append(door)  # type: ignore[arg-type]  # of a server it needs close and wait_closed
         self._on_listening()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Lane(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def hang_up(self) -> None:
         """Close what is still open: requests that never ended, answers that nobody reads."""
@@ -304,14 +305,10 @@ def _recovered(engine: Engine, opened: Opened) -> list[str]:
     """What opening the log found, one line each."""
     if not opened.records:
         return ["a new log", *opened.notes]
-    counts = engine.core.counts()
-    states = [f"{count:,} {state}" for state, count in counts.items() if count and state.isupper()]
-    found = f"{opened.frames:,} frames, {opened.records:,} records, {counts['jobs']:,} jobs"
-    if states:
-        found += f" ({', '.join(states)})"
-    lines = [f"recovered {found}"]
-    if engine.core.skipped():
-        lines.append(f"{engine.core.skipped():,} records of jobs that are gone were skipped")
+    frames, records = counted(opened.frames, "frame"), counted(opened.records, "record")
+    lines = [f"recovered {frames}, {records}, {jobs_counted(engine.core.counts())}"]
+    if skipped := engine.core.skipped():
+        lines.append(f"skipped {counted(skipped, 'record')} of jobs that are gone")
     return lines + opened.notes
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from fastq import auth
 from fastq.auth import Authenticator
-from fastq.commands import Principal
 from fastq.errors import RateLimited, TooManyFailures, Unauthenticated
 from fastq.keys import KeyRecord
 from fastq.keys.records import FOR_EVER_US, Changed
@@ -53,10 +52,6 @@ class Store:
         self.changed(key_ids)
 
 
-def anybody(_who: Principal) -> bool:
-    return True
-
-
 @pytest.fixture
 def store() -> Store:
     return Store()
@@ -77,7 +72,7 @@ def authenticator(store: Store, hands: Hands) -> Authenticator:
 
 
 async def refusal(authenticator: Authenticator, header: str | None) -> str:
-    assert authenticator.known(header, anybody) is None
+    assert authenticator.look(header or "") is None
     with pytest.raises(Unauthenticated) as caught:
         await authenticator.principal(header)
     assert caught.value.status == 401
@@ -113,12 +108,16 @@ async def test_an_unknown_key(authenticator: Authenticator, secret: str) -> None
 
 async def test_a_known_key_is_not_asked_for_again(authenticator: Authenticator, store: Store) -> None:
     header = f"Bearer {SECRET}"
-    assert authenticator.known(header, anybody) is None
+    assert authenticator.look(header) is None
     first = await authenticator.principal(header)
-    assert authenticator.known(header, anybody) is first
+    known = authenticator.look(header)
+    assert known is not None
+    assert known.principal is first
     assert await authenticator.principal(header) is first
+    authenticator.charge(known)
+    authenticator.touch(known)
     assert store.asked == 1
-    assert store.touched == [42, 42, 42]
+    assert store.touched == [42, 42, 42, 42]  # looking is no use of it
 
 
 async def test_unknown_keys_are_asked_for_every_time(authenticator: Authenticator, store: Store) -> None:
@@ -172,14 +171,14 @@ async def test_a_change_is_asked_for(
 ) -> None:
     await authenticator.principal(HEADER)
     store.grant(key_ids, queues=frozenset({"mail"}))
-    assert authenticator.known(HEADER, anybody) is None
+    assert authenticator.look(HEADER) is None
     assert (await authenticator.principal(HEADER)).queues == {"mail"}
 
 
 async def test_another_keys_change_costs_nothing(authenticator: Authenticator, store: Store) -> None:
     await authenticator.principal(HEADER)
     store.changed(("client_another",))
-    assert authenticator.known(HEADER, anybody) is not None
+    assert authenticator.look(HEADER) is not None
     assert store.asked == 1
 
 
@@ -187,7 +186,7 @@ async def test_expiry(authenticator: Authenticator, store: Store, hands: Hands) 
     store.grant(expires_us=100)
     hands.us = 99
     await authenticator.principal(HEADER)
-    assert authenticator.known(HEADER, anybody) is not None
+    assert authenticator.look(HEADER) is not None
     hands.us = 100
     assert await refusal(authenticator, HEADER) == "API key has expired"
 
@@ -198,9 +197,9 @@ async def test_nothing_is_known_longer_than_the_store_vouches_for_it(
     store.trusted_until_us = 100
     await authenticator.principal(HEADER)
     hands.us = 99
-    assert authenticator.known(HEADER, anybody) is not None
+    assert authenticator.look(HEADER) is not None
     hands.us = 100
-    assert authenticator.known(HEADER, anybody) is None
+    assert authenticator.look(HEADER) is None
     await authenticator.principal(HEADER)
     assert store.asked == 2
 
@@ -211,14 +210,16 @@ async def test_nothing_is_known_longer_than_the_store_vouches_for_it(
 async def test_a_rate_limit(authenticator: Authenticator, store: Store, hands: Hands) -> None:
     store.grant(rate_limit=2)
     await authenticator.principal(HEADER)
-    assert authenticator.known(HEADER, anybody) is not None
-    assert authenticator.known(HEADER, anybody) is None
+    known = authenticator.look(HEADER)
+    assert known is not None
+    authenticator.charge(known)
+    with pytest.raises(RateLimited):
+        authenticator.charge(known)
     with pytest.raises(RateLimited, match="this key may make 2 requests a second") as caught:
         await authenticator.principal(HEADER)
     assert caught.value.headers() == {"Retry-After": "1"}
     hands.us += SECOND_US // 2
     await authenticator.principal(HEADER)
-    assert authenticator.known(HEADER, anybody) is None
     assert len(store.touched) == 3
 
 

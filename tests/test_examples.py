@@ -109,6 +109,14 @@ def test_taskiq(server: Served) -> None:
     ]  # fmt: skip
 
 
+def test_django(server: Served) -> None:
+    with working(server, "django_site/manage.py", "fastq_worker"):
+        said = run(server, "django_site/send.py")
+    assert said.splitlines() == [
+        "sent to ann@example.org", "month 11, attempt 2", "what went wrong before: RuntimeError",
+    ]  # fmt: skip
+
+
 @contextmanager
 def web(server: Served) -> Iterator[str]:
     """fastapi_app.py on a port that the system chose: its URL."""
@@ -161,3 +169,4 @@ def test_the_tested_worker() -> None:
 def test_readme_names_them_all() -> None:
     named = set(re.findall(r"^\| `(\w+\.py)`", (EXAMPLES / "README.md").read_text(), re.MULTILINE))
     assert named == {path.name for path in Path(EXAMPLES).glob("*.py")}
+    assert "`django_site/`" in (EXAMPLES / "README.md").read_text()

@@ -71,7 +71,7 @@ def test_a_later_start_shows_no_key_and_a_line_that_works_with_one(directory: Pa
         assert server.stop() == 0
         server.start()
         assert not any(KEY.search(line) for line in server.lines)
-        assert re.search(r"recovered \d+ frames, \d+ records, 1 jobs \(1 READY\)$", server.lines[1])
+        assert re.search(r"recovered \d+ frames, \d+ records, 1 job \(1 READY\)$", server.lines[1])
         answer = shell(server.lines[-1], CLIENT=secret)
         assert "job_id" in json.loads(answer.stdout)
 

@@ -47,10 +47,10 @@ def cores(pinned: bool) -> tuple[str, str]:
 @click.command()
 @click.option("--systems", default=",".join(NAMES), callback=chosen, help="those to compare, in this order")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--seconds", default=5.0, show_default=True, help="of load for each figure")
+@click.option("--seconds", default=4.0, show_default=True, help="of load for each figure")
 @click.option("--pin/--no-pin", default=True, show_default=True, help="server and generator to a core each")
 @click.option("--waiting", default=1_000_000, show_default=True, help="jobs, for memory and disk; 0: none")
-@click.option("--quick", is_flag=True, help="one round, 3 s each, 100,000 waiting jobs; written to build/bench")
+@click.option("--quick", is_flag=True, help="one round, 1 s each, 100,000 waiting jobs; written to build/bench")
 @click.option("--directory", default=Path("/var/tmp"), type=click.Path(path_type=Path, exists=True, file_okay=False),
               show_default=True, help="where the systems have their data: the disk that is measured")  # fmt: skip
 @click.option("--out", default=None, type=click.Path(path_type=Path, file_okay=False), help="of table and chart")
@@ -62,7 +62,7 @@ def main(
 ) -> None:  # fmt: skip
     """Compare fastq with other durable queues on this machine: docs/benchmarks/comparison.md, .svg and .json."""
     if quick:
-        rounds, seconds, waiting = 1, 3.0, min(waiting, 100_000)
+        rounds, seconds, waiting = 1, 1.0, min(waiting, 100_000)
     out = out or ROOT / ("build/bench" if quick else "docs/benchmarks")
     if source is not None:
         click.echo(report.write(json.loads(source.read_text()), out))
@@ -78,15 +78,18 @@ def main(
             "machine": machine.described(scratch),
             "versions": {system.name: system.version() for system in here},
             "options": {"rounds": rounds, "seconds": seconds, "pinned": bool(place.server_core)},
-            "rounds": measure.rounds(place, here, rounds, seconds, say),
+            "rounds": [],
+            "waiting": [],
         }
+        for life in measure.rounds(place, here, rounds, seconds, say):
+            data["rounds"].append(life)
+            write_down(data, out)
+        for system in here if waiting else []:
+            say(f"[{time.monotonic() - begun_s:4.0f} s] {waiting:,} waiting jobs: {system.name}")
+            data["waiting"].append(measure.waiting_or_why(place, system, waiting))
+            write_down(data, out)
+        data["took_s"] = round(time.monotonic() - begun_s)
         write_down(data, out)
-        if waiting:
-            data["waiting"] = []
-            for system in here:
-                say(f"[{time.monotonic() - begun_s:4.0f} s] {waiting:,} waiting jobs: {system.name}")
-                data["waiting"].append(measure.waiting(place, system, waiting))
-                write_down(data, out)
     click.echo(report.write(data, out))
 
 

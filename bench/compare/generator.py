@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,8 +17,9 @@ SOURCE = Path(__file__).with_suffix(".c")
 class Plan:
     """One system's requests. In `ack`, `<id>` and `<token>` stand for what the reply of the lease held.
 
-    An id lies between `id` and `id_end` in the reply of a lease; without one there was no job. No `ack`: a lease alone
-    takes the job for good. `hello` is what each connection sends first; nothing of it is measured.
+    An id lies between `id` and `id_end` in the reply of a lease, or is the `id_bytes` after `id`; without one there was
+    no job. No `ack`: a lease alone takes the job for good. `ack_replies` 0: an ack is not answered. `lease_once` 1: the
+    first lease of a connection subscribes it. `hello` is what each connection sends first; nothing of it is measured.
     """
 
     framing: str
@@ -25,13 +27,16 @@ class Plan:
     lease: bytes
     ack: bytes
     id: bytes
-    id_end: bytes
+    id_end: bytes = b""
+    id_bytes: int = 0
     token: bytes = b""
     token_end: bytes = b""
     hello: bytes = b""
     hello_replies: int = 1
     submit_replies: int = 1
     submit_jobs: int = 1
+    lease_once: int = 0
+    ack_replies: int = 1
 
     def encoded(self) -> bytes:
         """As generator.c reads it."""
@@ -55,6 +60,8 @@ class Figures:
     generator_share: float
     p50_us: float
     p99_us: float
+    p999_us: float
+    max_us: float
     server_cpu_s: float = field(default=0.0)
 
 
@@ -75,24 +82,38 @@ def load(
     seconds: float,
     command: list[str],
     server_cpu_s: Callable[[], float],
+    rate: float = 0,
+    limit: int = 0,
 ) -> Figures:
-    """Run one load against 127.0.0.1:`port`. `command` is what the generator's command line begins with."""
+    """Run one load against 127.0.0.1:`port`. `command` is what the generator's command line begins with.
+
+    `rate`: submits a second; 0: as many as are answered. `limit`: jobs after which it ends; 0: none.
+
+    Raises:
+        RuntimeError: with what the generator said, if it gave up.
+    """
     path = program.with_name("plan")
     path.write_bytes(plan.encoded())
-    numbers = map(str, (port, producers, consumers, seconds))
-    with subprocess.Popen(
-        [*command, program, path, *numbers], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as running:
+    numbers = map(str, (port, producers, consumers, seconds, rate, limit))
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        subprocess.Popen(
+            [*command, program, path, *numbers],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True,
+        ) as running,
+    ):  # fmt: skip
         assert running.stdin is not None
         assert running.stdout is not None
-        if running.stdout.readline() != "ready\n":
-            raise RuntimeError("the generator could not connect")
-        before_s = server_cpu_s()
-        running.stdin.write("g")
-        running.stdin.flush()
-        said = running.stdout.readline()
-        used_s = server_cpu_s() - before_s
-    if not said:
-        raise RuntimeError("the generator gave up")
+        said, used_s = "", 0.0
+        if running.stdout.readline() == "ready\n":
+            before_s = server_cpu_s()
+            running.stdin.write("g")
+            running.stdin.flush()
+            said = running.stdout.readline()
+            used_s = server_cpu_s() - before_s
+        if not said:
+            running.wait()
+            complaints.seek(0)
+            raise RuntimeError(complaints.read().strip() or "the generator gave up")
     figures: dict[str, Any] = json.loads(said)
     return Figures(**figures, server_cpu_s=used_s)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.compare import generator, machine
-from bench.compare.systems import System
+from bench.compare.system import System
 from bench.load import pinned
 
 BATCH = 100  # jobs in a batch
-FIRST_S = 0.1  # of load to see how fast a system takes jobs
-FILL_S = 5.0  # of load between two looks at how many jobs there are
+FAULTS = (RuntimeError, OSError, subprocess.SubprocessError)  # of a system that does not do what it should
+REASON_CHARS = 300
+FILL_S = 180.0  # at most, until all waiting jobs are there
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,12 @@ class Step:
 
 
 STEPS = (
-    Step("cycle", "cycle, 64 + 64", 64, consumers=64),
+    Step("cycle", "cycle 64 + 64", 64, consumers=64),
     Step("submit-1", "submit c=1", 1),
     Step("submit-16", "c=16", 16),
     Step("submit-64", "c=64", 64),
     Step("submit-256", "c=256", 256),
-    Step("batch", "batches of 100, c=16", 16, batch=BATCH),
+    Step("batch", "batches of 100", 16, batch=BATCH),
 )
 
 
@@ -79,25 +82,59 @@ def syncs(place: Place) -> dict[str, float]:
         return {str(size): machine.sync_us(path, size) for size in machine.SYNC_SIZES_BYTES}
 
 
+def one_life(
+    place: Place, system: type[System], seconds: float, life: dict[str, Any], say: Callable[[Step], None]
+) -> None:
+    """A fresh server, all steps on it; figures go into `life` as they come. A failure is written down, not raised."""
+    os.sync()  # what the last server left behind is not this one's to write
+    life["sync_us"] = syncs(place)
+    try:
+        with scratch(place.directory) as path, system(path / system.name, place.server_core) as server:
+            for step in STEPS:
+                life["steps"][step.name] = run_step(place, server, step, seconds)
+                say(step)
+    except FAULTS as error:
+        life["failed"] = reason(error)
+
+
+def reason(error: BaseException) -> str:
+    """The end of what a fault says, in one line."""
+    return " ".join(str(error).split())[-REASON_CHARS:] or type(error).__name__
+
+
 def rounds(
     place: Place, systems: Sequence[type[System]], count: int, seconds: float, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """All systems in turn, `count` times; a fresh server for each, all steps on it. One dict for each server's life."""
-    done: list[dict[str, Any]] = []
+) -> Iterator[dict[str, Any]]:
+    """All systems in turn, `count` times: one dict for each server's life. Who failed has no more turns."""
     begun_s = time.monotonic()
+    failed: set[str] = set()
     for number in range(1, count + 1):
         for system in systems:
-            life: dict[str, Any] = {"round": number, "system": system.name, "sync_us": syncs(place), "steps": {}}
-            with scratch(place.directory) as path, system(path / system.name, place.server_core) as server:
-                for step in STEPS:
-                    figures = life["steps"][step.name] = run_step(place, server, step, seconds)
-                    say(
-                        f"[{time.monotonic() - begun_s:4.0f} s] round {number} of {count}  {system.name:<11} "
-                        f"{step.name:<10} {step.operations(figures) / figures['seconds']:>9,.0f}/s"
-                        + (f"  {figures['errors']} errors" if figures["errors"] else "")
-                    )
-            done.append(life)
-    return done
+            if system.name in failed:
+                continue
+            life: dict[str, Any] = {"round": number, "system": system.name, "steps": {}}
+            at = f"round {number} of {count}  {system.name:<11}"
+
+            def said(step: Step, life: dict[str, Any] = life, at: str = at) -> None:
+                figures = life["steps"][step.name]
+                line = f"{at} {step.name:<10} {step.operations(figures) / figures['seconds']:>9,.0f}/s"
+                errors = f"  {figures['errors']} errors" if figures["errors"] else ""
+                say(f"[{time.monotonic() - begun_s:4.0f} s] {line}{errors}")
+
+            one_life(place, system, seconds, life, said)
+            if "failed" in life:
+                failed.add(system.name)
+                say(f"{at} failed: {life['failed']}")
+            yield life
+
+
+def waiting_or_why(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
+    """`waiting`, or why there are no figures."""
+    os.sync()
+    try:
+        return waiting(place, system, jobs)
+    except FAULTS as error:
+        return {"system": system.name, "failed": reason(error)}
 
 
 def waiting(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
@@ -111,14 +148,12 @@ def waiting(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
         server.launch(synced=False)
         server.wait_until_it_answers(with_a_job=False)
         memory_before = server.memory_bytes()
-        step = Step("fill", "fill", producers=4, batch=BATCH)
-        stored, seconds = 0, FIRST_S
-        while stored < jobs * 0.98:
-            figures = run_step(place, server, step, seconds)
-            if figures["errors"] or not figures["submitted"]:
-                raise RuntimeError(f"{system.name} does not take the jobs")
-            stored += figures["submitted"]
-            seconds = min(FILL_S, max(FIRST_S / 4, (jobs - stored) / figures["submitted"] * figures["seconds"]))
+        figures = generator.load(
+            place.program, server.plan(BATCH), server.port, producers=4, consumers=0, seconds=FILL_S, limit=jobs,
+            command=pinned(place.generator_core), server_cpu_s=server.cpu_s,
+        )  # fmt: skip
+        if figures.errors or figures.submitted < jobs:
+            raise RuntimeError(f"it took {figures.submitted:,} jobs in {figures.seconds:.0f} s")
         server.stop()
         disk = server.disk_bytes()
         server.launch()
@@ -128,7 +163,8 @@ def waiting(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
         begun_s = time.monotonic()
         server.launch()
         server.wait_until_it_answers(with_a_job=True)
+        recovery_s = time.monotonic() - begun_s
         return {
-            "system": system.name, "jobs": stored, "memory_bytes": memory, "memory_before_bytes": memory_before,
-            "disk_bytes": disk - disk_before, "recovery_s": time.monotonic() - begun_s,
+            "system": system.name, "jobs": figures.submitted, "memory_bytes": memory,
+            "memory_before_bytes": memory_before, "disk_bytes": disk - disk_before, "recovery_s": recovery_s,
         }  # fmt: skip

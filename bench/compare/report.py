@@ -1,4 +1,4 @@
-"""A Markdown table and a chart of what a run wrote down as JSON."""
+"""A Markdown page and a chart of what a run wrote down as JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.compare.chart import draw
 from bench.compare.measure import STEPS, Step
 from bench.compare.systems import SYSTEMS
 
 OWN = "fastq"
 TITLES = {system.name: system.title for system in SYSTEMS}
 GENERATOR_FULL = 0.97  # of a core: then it is the generator that was measured
+NOTHING = "–"
+# What fastq is to reach, as set before it was written, from a machine of the same kind: columns as in `figures`.
+GOALS = {
+    "goal, at least": "5,000 32,000 60,000 70,000 20,000 300,000 0.17 200 150 1.0",
+    "goal, aimed at": "6,000 38,000 72,000 88,000 25,000 500,000 0.13 160 130 0.7",
+}
+ORDER = ("submit-1", "submit-16", "submit-64", "submit-256", "cycle", "batch")
 Life = dict[str, Any]
 
 
@@ -34,88 +42,130 @@ def cpu_per_10k(life: Life, step: Step) -> float:
     return float(figures["server_cpu_s"]) / max(1, step.operations(figures)) * 10_000
 
 
+def generator_share(life: Life, step: Step) -> float:
+    return float(life["steps"][step.name]["generator_share"])
+
+
 class Run:
-    """One run's figures: medians over its rounds."""
+    """One run's figures: medians over its rounds. None: there is no figure."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
         self.lives: list[Life] = data["rounds"]
         self.names = list(dict.fromkeys(life["system"] for life in self.lives))
+        steps = {step.name: step for step in STEPS}
+        self.steps = [steps[name] for name in ORDER]
+        self.stores = {each["system"]: each for each in data.get("waiting", []) if "failed" not in each}
 
-    def median(self, name: str, step: Step, of: Callable[[Life, Step], float]) -> float:
-        return statistics.median(of(life, step) for life in self.lives if life["system"] == name)
+    def median(self, name: str, step: Step, of: Callable[[Life, Step], float]) -> float | None:
+        each = [of(life, step) for life in self.lives if life["system"] == name and step.name in life["steps"]]
+        return statistics.median(each) if each else None
 
-    def ratio(self, name: str, step: Step) -> float | None:
-        """A system's rate over fastq's of the same round, the median; None without fastq."""
-        own = {life["round"]: rate(life, step) for life in self.lives if life["system"] == OWN}
-        ratios = [
-            rate(life, step) / own[life["round"]]
-            for life in self.lives
-            if life["system"] == name and own.get(life["round"])
-        ]
-        return statistics.median(ratios) if ratios else None
+    def ratio(self, name: str, step: Step, of: Callable[[Life, Step], float]) -> float | None:
+        """fastq's figure over a system's of the same round, the median."""
+        rounds: dict[int, dict[str, float]] = {}
+        for life in self.lives:
+            if step.name in life["steps"]:
+                rounds.setdefault(life["round"], {})[life["system"]] = of(life, step)
+        both = [each[OWN] / each[name] for each in rounds.values() if each.get(name) and OWN in each]
+        return statistics.median(both) if both else None
+
+    def stored(self, name: str, key: str) -> float | None:
+        """Of the waiting jobs: `memory_bytes`, `disk_bytes` (both of all jobs), `recovery_s`."""
+        return self.stores[name][key] if name in self.stores else None
 
 
-def rounded(value: float) -> str:
+def rounded(value: float | None) -> str:
     """Three digits: more would say more than is known."""
+    if value is None:
+        return NOTHING
     if value >= 1000:
         digits = len(str(int(value))) - 3
         return f"{round(value / 10**digits) * 10**digits:,}"
     return f"{value:.3g}"
 
 
-def row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+def shown(value: float | None, form: str) -> str:
+    return NOTHING if value is None else format(value, form)
 
 
-def head(*cells: str) -> list[str]:
-    return [row(*cells), "|---" * len(cells) + "|"]
+def table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def rates(run: Run) -> list[str]:
-    lines = head("jobs a second (times fastq's)", *[step.title for step in STEPS])
+def own(name: str) -> str:
+    return f"**{name}**" if name == OWN else name
+
+
+def figures(run: Run) -> list[str]:
+    """All columns at a glance."""
+    submit_64 = next(step for step in run.steps if step.name == "submit-64")
+    heads = [
+        "jobs a second", *[step.title for step in run.steps],
+        "server's CPU s per 10,000 (c=64)", "waiting: memory, MB", "disk, bytes a job", "kill -9 to first lease, s",
+    ]  # fmt: skip
+    rows = []
     for name in run.names:
-        cells = []
-        for step in STEPS:
-            ratio = run.ratio(name, step)
-            measured = rounded(run.median(name, step, rate))
-            cells.append(measured if name == OWN or ratio is None else f"{measured} ({ratio:.2f})")
-        lines.append(row(f"**{name}**" if name == OWN else name, *cells))
-    return lines
+        memory, disk = run.stored(name, "memory_bytes"), run.stored(name, "disk_bytes")
+        jobs = run.stored(name, "jobs") or 1
+        faults = [life["failed"] for life in run.lives if life["system"] == name and "failed" in life]
+        rows.append([
+            f"{own(name)} (failed: {faults[0]})" if faults else own(name),
+            *[rounded(run.median(name, step, rate)) for step in run.steps],
+            shown(run.median(name, submit_64, cpu_per_10k), ".3f"), shown(memory and memory / 1e6, ",.0f"),
+            shown(disk and disk / jobs, ",.0f"), shown(run.stored(name, "recovery_s"), ".2f"),
+        ])  # fmt: skip
+    rows += [[goal, *cells.split()] for goal, cells in GOALS.items()]
+    return table(heads, rows)
+
+
+def ratios(run: Run) -> list[str]:
+    heads = ["fastq's rate, times that of", *[step.title for step in run.steps]]
+    rows = [
+        [name, *[shown(run.ratio(name, step, rate), ".2f") for step in run.steps]] for name in run.names if name != OWN
+    ]
+    return table(heads, rows)
 
 
 def costs(run: Run) -> list[str]:
-    lines = head("server's CPU seconds per 10,000 jobs", *[step.title for step in STEPS])
-    for name in run.names:
-        lines.append(row(name, *[f"{run.median(name, step, cpu_per_10k):.3f}" for step in STEPS]))
-    return lines
+    heads = ["server's CPU seconds per 10,000 jobs", *[step.title for step in run.steps]]
+    return table(
+        heads,
+        [[own(name), *[shown(run.median(name, step, cpu_per_10k), ".3f") for step in run.steps]] for name in run.names],
+    )
 
 
 def latencies(run: Run) -> list[str]:
-    lines = head("submit or ack, p50 / p99 ms", *[step.title for step in STEPS])
+    rows = []
     for name in run.names:
-        both = [(run.median(name, step, p50_ms), run.median(name, step, p99_ms)) for step in STEPS]
-        lines.append(row(name, *[f"{p50:.2f} / {p99:.2f}" for p50, p99 in both]))
-    return lines
+        both = [(run.median(name, step, p50_ms), run.median(name, step, p99_ms)) for step in run.steps]
+        rows.append([own(name), *[f"{shown(p50, '.2f')} / {shown(p99, '.2f')}" for p50, p99 in both]])
+    return table(["submit or ack, p50 / p99 ms", *[step.title for step in run.steps]], rows)
+
+
+def generators(run: Run) -> list[str]:
+    heads = ["load generator's part of its core", *[step.title for step in run.steps]]
+    rows = [
+        [own(name), *[shown(run.median(name, step, generator_share), ".0%") for step in run.steps]]
+        for name in run.names
+    ]
+    return table(heads, rows)
 
 
 def waiting(run: Run) -> list[str]:
-    if not run.data.get("waiting"):
+    rows = []
+    for each in run.stores.values():
+        more = each["memory_bytes"] - each["memory_before_bytes"]
+        rows.append([
+            f"{each['system']}, {each['jobs']:,}", f"{each['memory_bytes'] / 1e6:,.0f}", f"{more / each['jobs']:,.0f}",
+            f"{each['disk_bytes'] / each['jobs']:,.0f}", f"{each['recovery_s']:.2f}",
+        ])  # fmt: skip
+    if not rows:
         return []
-    lines = head("waiting jobs", "memory, MB", "bytes a job", "disk, bytes a job", "kill -9 to first lease, s")
-    for each in run.data["waiting"]:
-        jobs = each["jobs"]
-        lines.append(
-            row(
-                f"{each['system']}, {jobs:,}",
-                f"{each['memory_bytes'] / 1e6:,.0f}",
-                f"{(each['memory_bytes'] - each['memory_before_bytes']) / jobs:,.0f}",
-                f"{each['disk_bytes'] / jobs:,.0f}",
-                f"{each['recovery_s']:.2f}",
-            )
-        )
+    heads = ["waiting jobs", "memory, MB", "bytes a job", "disk, bytes a job", "kill -9 to first lease, s"]
     return [
-        *lines, "",
+        *table(heads, rows), "",
         "Memory is that of the server started again on these jobs (PSS, all its processes), and what it has more than",
         "an empty one. Disk: what the directory grew by; fastq's without blocks that are only prepared, PostgreSQL's",
         "without its log.",
@@ -123,31 +173,33 @@ def waiting(run: Run) -> list[str]:
 
 
 def remarks(run: Run) -> list[str]:
-    """What a reader must know of this run: errors, and where the generator was the limit."""
-    lines = []
+    """What a reader must know of this run: what failed, errors, and where the generator was the limit."""
+    lines = [f"- {each['system']} failed: {each['failed']}" for each in run.data.get("waiting", []) if "failed" in each]
     for life in run.lives:
-        for step in STEPS:
-            figures = life["steps"][step.name]
+        if "failed" in life:
+            lines.append(f"- {life['system']} failed in round {life['round']}, no more turns: {life['failed']}")
+        for step in run.steps:
+            if step.name not in life["steps"]:
+                continue
+            found = life["steps"][step.name]
             at = f"{life['system']}, {step.title}, round {life['round']}"
-            if figures["errors"]:
-                lines.append(f"- {at}: {figures['errors']:,} requests were refused.")
-            if figures["generator_share"] >= GENERATOR_FULL:
-                lines.append(f"- {at}: the generator was the limit, at {figures['generator_share']:.0%} of its core.")
-    highest = max(figures["generator_share"] for life in run.lives for figures in life["steps"].values())
-    return [f"- The generator used at most {highest:.0%} of its core.", *lines]
+            if found["errors"]:
+                lines.append(f"- {at}: {found['errors']:,} requests were refused.")
+            if found["generator_share"] >= GENERATOR_FULL:
+                lines.append(f"- {at}: the generator was the limit, at {found['generator_share']:.0%} of its core.")
+    return lines or ["- Nothing failed, nothing was refused, and the generator was nowhere the limit."]
 
 
 def conditions(run: Run) -> list[str]:
-    sizes = run.lives[0]["sync_us"]
-    each = {size: [life["sync_us"][size] for life in run.lives] for size in sizes}
+    each = {size: [life["sync_us"][size] for life in run.lives] for size in run.lives[0]["sync_us"]}
     said = "; ".join(
         f"{int(size) // 1024} KiB {statistics.median(times):.0f} µs ({min(times):.0f} to {max(times):.0f})"
         for size, times in each.items()
     )
     how = run.data["options"]
-    versions = ", ".join(f"{name} {version}" for name, version in run.data["versions"].items() if name in run.names)
+    versions = ", ".join(f"{name} {version}" for name, version in run.data["versions"].items())
     return [
-        f"- {run.data['date']}, `{run.data['command']}`",
+        f"- {run.data['date']}, `{run.data['command']}`, {run.data.get('took_s', 0) / 60:.0f} minutes",
         *[f"- {name}: {value}" for name, value in run.data["machine"].items()],
         f"- versions: {versions}",
         f"- write and fdatasync on written blocks, median before each server's start: {said}",
@@ -159,60 +211,55 @@ def conditions(run: Run) -> list[str]:
 def markdown(run: Run, chart: str) -> str:
     parts = [
         ["# fastq beside others"],
+        [f"![jobs a second, processor time and memory of each system]({chart})"],
         [
             "One system after the other, same machine and file system, all synced to disk before it is answered.",
-            "Payload 100 bytes, one job a request but in batches, connections kept, one closed loop each. A cycle is",
-            "submit, lease and ack by 64 producers and 64 consumers, a thousand jobs ahead at most. The load comes",
-            "from one C program for all of them (`bench/compare/generator.c`), over TCP.",
+            "Payload 100 bytes, one job a request but in batches (100, by 16 connections), connections kept, one",
+            "closed loop each. A cycle is submit, lease and ack by 64 producers and 64 consumers, at most a",
+            "thousand jobs ahead.",
+            "The load comes from one C program for all of them (`bench/compare/generator.c`), over TCP.",
         ],
-        [f"- **{name}**: {TITLES[name]}" for name in run.names],
-        ["## This run"],
-        conditions(run),
-        ["## Rates"],
-        [f"![rates]({chart})"],
-        rates(run),
-        ["## What it costs"],
-        costs(run),
-        ["## Latency under that load"],
-        latencies(run),
-        ["## Waiting jobs"] if run.data.get("waiting") else [],
-        waiting(run),
-        ["## Remarks"],
-        remarks(run),
-    ]
+        [f"- {own(name)}: {TITLES[name]}" for name in run.names],
+        ["## This run"], conditions(run),
+        ["## Figures"], figures(run),
+        ["The goals were set on another machine of this kind: look at the ratios, which are of this run."],
+        ratios(run),
+        ["## What it costs"], costs(run),
+        ["## Latency under that load"], latencies(run),
+        ["## Waiting jobs"] if run.stores else [], waiting(run),
+        ["## Remarks"], remarks(run),
+        generators(run),
+    ]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def draw(run: Run, path: Path) -> None:
-    """The chart, as SVG."""
-    import matplotlib as mpl  # noqa: PLC0415 - it takes a second that only a report should cost
-
-    mpl.use("svg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    mpl.rcParams["svg.hashsalt"] = OWN
-    steps = [step for step in STEPS if step.batch == 1]
-    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
-    width = 0.8 / len(run.names)
-    for i, name in enumerate(run.names):
-        heights = [run.median(name, step, rate) for step in steps]
-        bars = axes.bar([at + i * width for at in range(len(steps))], heights, width, label=name)
-        axes.bar_label(bars, [f"{height / 1000:.1f}" for height in heights], fontsize=6)
-    axes.set_xticks([at + 0.4 - width / 2 for at in range(len(steps))], [step.title for step in steps])
-    axes.set_ylabel("jobs a second")
-    axes.set_title("Durable jobs a second (in thousands above the bars)")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+def panels(run: Run) -> list[tuple[str, dict[str, float | None]]]:
+    """The chart's: title, figure by system."""
+    found = {step.name: step for step in run.steps}
+    titles = {
+        "submit-1": "submit, 1 connection", "submit-16": "submit, 16", "submit-64": "submit, 64",
+        "submit-256": "submit, 256", "cycle": "submit, lease and ack", "batch": "submit in batches of 100",
+    }  # fmt: skip
+    drawn = [
+        (f"{title}\njobs/s", {name: run.median(name, found[step], rate) for name in run.names})
+        for step, title in titles.items()
+    ]
+    cost = {name: run.median(name, found["submit-64"], cpu_per_10k) for name in run.names}
+    drawn.append(("server's CPU for 10,000 submits\nseconds, less is better", cost))
+    if run.stores:
+        jobs = max(each["jobs"] for each in run.stores.values())
+        memory = {name: run.stored(name, "memory_bytes") for name in run.names}
+        in_mb = {name: value and value / 1e6 for name, value in memory.items()}
+        drawn.append((f"memory, {round(jobs, -5):,} waiting jobs\nMB, less is better", in_mb))
+    return drawn
 
 
 def write(data: dict[str, Any], directory: Path) -> Path:
     """comparison.md and comparison.svg; the first one's path."""
     run = Run(data)
     directory.mkdir(parents=True, exist_ok=True)
-    draw(run, directory / "comparison.svg")
+    title = "Durable job queues on one core: every answer waits for the disk"
+    draw(title, panels(run), OWN, directory / "comparison.svg")
     path = directory / "comparison.md"
     path.write_text(markdown(run, "comparison.svg"))
     return path

@@ -15,9 +15,11 @@ import click
 from fastq.cli.failures import Failed, Unreachable
 from fastq.cli.log import DIRECTORY, ends_with_its_code, viewed
 from fastq.cli.remote import api_key, server_options
+from fastq.clock import wall_us
 from fastq.log.backup import LogCopy, Manifest, archive, write_archive
 from fastq.log.check import empty_core, read_whole
 from fastq.log.restore import restore as restore_archive
+from fastq.logs import counted, jobs_counted
 from fastq.sdk.protocol import Answer, refusal
 
 READ_BYTES = 1 << 20
@@ -39,7 +41,7 @@ def backup(destination: Path, directory: Path | None, url: str, key_file: Path |
             manifest = _offline(directory, destination)
         else:
             manifest = _from_server(url, api_key(key_file), destination)
-    files = f"{len(manifest.segments)} segments, {manifest.segment_bytes:,} bytes"
+    files = f"{counted(len(manifest.segments), 'segment')}, {counted(manifest.segment_bytes, 'byte')}"
     print(f"{destination}: everything up to frame {manifest.last_seq:,}, {files}")
 
 
@@ -97,10 +99,8 @@ def restore(source: IO[bytes], directory: Path) -> None:
     Everything is checked first. Exit codes: 65 the backup is damaged or was not finished; 73 DIRECTORY is not empty.
     """
     with ends_with_its_code():
-        manifest, core = restore_archive(source, directory)
-    counts = core.counts()
-    states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state.isupper())
-    print(f"{directory}: {counts['jobs']:,} jobs" + (f" ({states})" if states else ""))
+        manifest, core = restore_archive(source, directory, wall_us())
+    print(f"{directory}: {jobs_counted(core.counts())}")
     everything = f"everything up to frame {manifest.last_seq:,}, {manifest.segment_bytes:,} bytes"
     print(f"{everything}; start it with WAL_DIR={directory}")
     print("If the server that it is a backup of still runs, stop it first: see docs/operations.md", file=sys.stderr)

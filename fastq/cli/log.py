@@ -14,12 +14,14 @@ import click
 import orjson
 
 from fastq._core import describe_records, job_number
+from fastq.clock import wall_us
 from fastq.errors import DirectoryFailed, LogDamaged, StartError
 from fastq.keys.records import KEY_DOCUMENT
 from fastq.log.check import DAMAGED, TORN, Report, check_log, first_head
 from fastq.log.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
 from fastq.log.repair import Plan, carry_out, plan
 from fastq.log.segments import lock_directory, segment_path, view_directory
+from fastq.logs import counted, jobs_counted
 
 _EPOCH = datetime(1970, 1, 1)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -84,13 +86,11 @@ def _check_lines(directory: Path, report: Report) -> Iterator[str]:
     found = report.found
     yield f"{report.verdict}: a server would start on {directory}"
     segments = f"segments {found.first_segment} to {found.last_segment}"
-    yield f"{segments}, {found.bytes_read:,} bytes read, epoch {found.epoch}"
-    yield f"frames up to {found.next_seq - 1:,}: {found.frames:,} read, with {found.records:,} records"
-    counts = report.core.counts()
-    states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state.isupper())
-    yield f"jobs {counts['jobs']:,}" + (f": {states}" if states else "")
-    if report.core.skipped():
-        yield f"{report.core.skipped():,} records of jobs that are gone are passed over"
+    yield f"{segments}, {found.bytes_read:,} bytes, epoch {found.epoch}"
+    yield f"frames up to {found.next_seq - 1:,}: {found.frames:,} read, with {counted(found.records, 'record')}"
+    yield jobs_counted(report.core.counts())
+    if skipped := report.core.skipped():
+        yield f"passed over: {counted(skipped, 'record')} of jobs that are gone"
     if report.verdict == TORN:
         where = f"{segment_path(directory, found.torn_segment)}: offset {found.torn_offset}"
         yield f"{where}: a torn tail of {len(found.torn)} bytes, never acknowledged; a start keeps a copy and cuts it"
@@ -105,8 +105,8 @@ def _behind_lines(directory: Path, report: Report) -> Iterator[str]:
         return
     if losses.frames:
         yield (
-            f"behind it {losses.frames:,} frames can still be read ({losses.first_seq} to {losses.last_seq}); "
-            f"they concern {len(losses.jobs):,} jobs"
+            f"behind it {counted(losses.frames, 'frame')} can still be read ({losses.first_seq} to "
+            f"{losses.last_seq}), about {counted(len(losses.jobs), 'job')}"
         )
         for number in list(losses.jobs)[:IDS_SHOWN]:
             yield f"  {losses.job_id(number, report.core)}: {', '.join(losses.jobs[number])}"
@@ -135,7 +135,8 @@ def repair(directory: Path, seq: int, accept_loss: bool) -> None:
             try:
                 planned = plan(directory, seq)
                 _print_lines(_plan_lines(directory, planned))
-                print(f"what was given up is in {carry_out(directory, planned)}; a server starts on {directory} now")
+                aside = carry_out(directory, planned, wall_us())
+                print(f"what was given up is in {aside}; a server starts on {directory} now")
             finally:
                 os.close(lock)
         else:
@@ -152,18 +153,16 @@ def _print_lines(lines: Iterator[str]) -> None:
 def _plan_lines(directory: Path, planned: Plan) -> Iterator[str]:
     cut, losses = planned.cut, planned.losses
     where = f"{segment_path(directory, cut.head.number)} from offset {cut.offset} on"
-    behind = f", and {len(planned.given_up)} segments behind it" if planned.given_up else ""
+    behind = f", and {counted(len(planned.given_up), 'segment')} behind it" if planned.given_up else ""
     yield f"given up: frames from {cut.next_seq} on: {where}{behind}"
     for gap in losses.unreadable:
         yield f"unreadable: {segment_path(directory, gap.segment)}: offset {gap.offset}, {gap.end - gap.offset} bytes"
-    yield f"readable: {losses.frames:,} frames; these are concerned:"
+    yield f"readable: {counted(losses.frames, 'frame')}; these are concerned:"
     for job_id, lost in planned.lost():
         yield f"  job {job_id}: {', '.join(lost)}"
     for kind, name in losses.documents:
         yield f"  {'key' if kind == KEY_DOCUMENT else f'document of kind {kind},'} {name}: its last change"
-    counts = planned.core.counts()
-    states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state.isupper())
-    yield f"left: frames up to {cut.next_seq - 1}, {counts['jobs']:,} jobs" + (f": {states}" if states else "")
+    yield f"left: frames up to {cut.next_seq - 1}, {jobs_counted(planned.core.counts())}"
 
 
 # --- dump -------------------------------------------------------------------------------------------------------------

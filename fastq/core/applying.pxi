@@ -126,7 +126,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
         return 0
     if flags & SUBMIT_EDITED and not whole:
         return apply_edit(core, seq, &f, place)
-    if seq == 0 or seq >> SEQ_BITS or index_find(&core.t, seq) != NONE:
+    if seq == 0 or seq >> SEQ_BITS or (seq < core.next_seq and index_find(&core.t, seq) != NONE):
         raise LogDamaged(f"job {seq} is submitted twice, or has no valid number")
     slot = pool_take(&core.t.jobs)
     job = job_at(&core.t, slot)
@@ -135,7 +135,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     job.run_at_us = f.run_at_us
     job.place = place[0]
     job.priority = f.priority
-    job.owner = name_of(core, name_bytes(f.owner))
+    job.owner = owner_of(core, f.owner)
     job.run = job.extra = NONE
     job.max_retries = f.max_retries
     join_group(core, job, &f)
@@ -156,8 +156,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
 
 
 cdef int join_group(Core core, Job* job, SubmitFields* f) except -1:
-    cdef uint32_t queue = queue_of(core, b"default" if f.queue.n == 0 else f.queue.p[:f.queue.n])
-    job.group = group_of(core, queue, name_bytes(f.group))
+    job.group = group_of(core, job_queue_of(core, f.queue), name_bytes(f.group))
     core.groups[job.group].jobs += 1
     return 0
 

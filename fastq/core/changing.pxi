@@ -198,10 +198,12 @@ cdef int forget_finished(Core core, int64_t now_us, int state, int64_t kept_ms, 
     """Remove finished jobs that are too old or too many: by their queues' own rules first, then by the server's."""
     cdef list seqs = []
     cdef uint32_t i
+    if core.counts_by_state[state] == 0:
+        return 0
     for i in range(core.queue_count):
         if core.queue_names[i] is not None and len(seqs) < limit:
             gather_old(core, i, now_us, state, kept_ms, limit, seqs)
-    if not seqs:
+    if not seqs and (core.counts_by_state[state] > count_max or core.live_bytes > bytes_max):
         gather_over(core, state, count_max, bytes_max, limit, seqs)
     if seqs:
         append_forget(core, now_us, seqs)

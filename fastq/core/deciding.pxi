@@ -252,11 +252,16 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
 
 
 cdef int append_submit(Core core, SubmitFields* f, bytes payload, uint16_t more_flags) except -1:
+    return append_submit_text(core, f, <const char*>payload, <uint32_t>len(payload), more_flags)
+
+
+cdef int append_submit_text(Core core, SubmitFields* f, const char* payload, uint32_t payload_bytes,
+                            uint16_t more_flags) except -1:
     cdef Place place
     cdef uint16_t flags = submit_flags(f) | more_flags
-    cdef uint32_t n = submit_bytes(f, flags & ~<uint16_t>SUBMIT_EDITED) + <uint32_t>len(payload)
+    cdef uint32_t n = submit_bytes(f, flags & ~<uint16_t>SUBMIT_EDITED) + payload_bytes
     cdef char* record = core.tail.reserve(n, &place)
-    put_bytes(put_submit(record, f, flags, n), <const char*>payload, len(payload))
+    put_bytes(put_submit(record, f, flags, n), payload, payload_bytes)
     return commit(core, record, n, &place)
 
 
@@ -315,7 +320,7 @@ cdef int64_t lease_ms_of(Core core, Job* job) noexcept:
 cdef int append_lease(Core core, uint32_t slot, int64_t now_us, int64_t lease_ms, bytes key, bytes worker,
                       bytes request, bint legacy) except -1:
     cdef Job* job = job_at(&core.t, slot)
-    cdef uint32_t lease_no = 1 if job.run == NONE else run_at(&core.t, job.run).lease_no + 1
+    cdef uint32_t lease_no = max(0 if job.run == NONE else run_at(&core.t, job.run).lease_no, core.lease_fence) + 1
     cdef uint16_t flags = LEASE_KEY_ID
     cdef uint32_t n = RECORD_HEAD_BYTES + 30 + 1 + len(key)
     cdef int64_t until_us = now_us + (lease_ms or lease_ms_of(core, job)) * 1000

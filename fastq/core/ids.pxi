@@ -36,8 +36,8 @@ cdef inline bint get_hex(const char* p, int digits, uint64_t* value) noexcept no
     return True
 
 
-cdef str id_text(int64_t created_us, uint64_t seq, uint64_t tag):
-    cdef char text[ID_CHARS]
+cdef void put_id(char* text, int64_t created_us, uint64_t seq, uint64_t tag) noexcept nogil:
+    """Write an id, ID_CHARS long."""
     cdef uint64_t low = <uint64_t>2 << 62 | seq << TAG_BITS | tag
     cdef uint64_t ms = <uint64_t>created_us // 1000
     cdef char* p = put_hex(text, ms >> 16, 8)
@@ -48,7 +48,12 @@ cdef str id_text(int64_t created_us, uint64_t seq, uint64_t tag):
     p[0] = c'-'
     p = put_hex(p + 1, low >> 48, 4)
     p[0] = c'-'
-    put_hex(p + 1, low & 0xffffffffffff, 12)
+    put_hex(p + 1, low & <uint64_t>0xffffffffffff, 12)
+
+
+cdef str id_text(int64_t created_us, uint64_t seq, uint64_t tag):
+    cdef char text[ID_CHARS]
+    put_id(text, created_us, seq, tag)
     return PyUnicode_FromStringAndSize(text, ID_CHARS)
 
 

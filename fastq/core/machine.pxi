@@ -31,6 +31,7 @@ cdef class Core:
     cdef uint32_t name_capacity
     cdef list names_free
     cdef dict name_index            # bytes -> index
+    cdef uint32_t last_owner, last_queue    # of the last job that came: an index of names and one of queues, or NONE
     cdef dict documents_by_kind     # kind -> {name: (body, segment, offset)}
     cdef dict requests              # (key_id, request_id) -> (leased at, [(seq, lease_no)]), oldest first
     cdef dict progress              # seq -> (percent, note, at)
@@ -42,7 +43,6 @@ cdef class Core:
     cdef public bint watching
     cdef list ended                 # ids of watched jobs that came to their end
     cdef uint64_t counts_by_state[STATES]
-    cdef uint64_t finished_bytes[STATES]
     cdef uint64_t next_seq, epoch, skipped_count
     cdef readonly uint64_t live_bytes
     cdef readonly uint64_t dropped_early
@@ -51,6 +51,7 @@ cdef class Core:
     cdef readonly bytes database_id
     cdef SipKey key
     cdef uint64_t tag
+    cdef uint32_t lease_fence       # numbers of new leases are above it
     # what `configure` says
     cdef uint32_t lease_ms, backoff_base_ms, backoff_cap_ms
     cdef double backoff_factor
@@ -74,6 +75,7 @@ cdef class Core:
         self.documents_by_kind, self.requests, self.progress, self.blocks, self.answers = {}, {}, {}, {}, {}
         self.touched, self.ended = set(), []
         self.oldest_key = self.newest_key = self.last_key = NONE
+        self.last_owner = self.last_queue = NONE
         self.next_seq = 1
         self.oldest_segment = 1
         self.database_id = b""
@@ -103,6 +105,9 @@ cdef class Core:
         self.tag = seed.k0 & ((1 << TAG_BITS) - 1)
         self.key.k0 = siphash(seed, b"lease token 0", 13)
         self.key.k1 = siphash(seed, b"lease token 1", 13)
+
+    def fence(self, uint32_t lease_no):
+        self.lease_fence = lease_no
 
     def configure(self, *, uint32_t lease_ms=30_000, tuple backoff=(1_000, 2.0, 3_600_000), int poison_expiries=0,
                   int64_t idempotency_us=3_600_000_000, uint64_t idempotency_keys_max=8_000_000,
@@ -359,6 +364,11 @@ cdef class Core:
     @property
     def idempotency_keys(self):
         return self.t.remembered.live
+
+    @property
+    def finished_jobs(self):
+        return self.counts_by_state[ACKED] + self.counts_by_state[DEAD] + self.counts_by_state[EXPIRED] \
+            + self.counts_by_state[CANCELLED]
 
     def take_touched(self):
         touched, self.touched = self.touched, set()

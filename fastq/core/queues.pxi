@@ -4,6 +4,7 @@ cdef enum:
     QUEUES_ASKED_MAX = 64
     WEIGHTS_KEPT = 1000             # sets of weighted queues whose shares are remembered
 
+cdef bytes DEFAULT_QUEUE = b"default"
 cdef uint64_t STRIDE = <uint64_t>1 << 32    # so long that the rest of a division by a weight is too little to be seen
 
 
@@ -40,9 +41,24 @@ cdef uint32_t name_of(Core core, bytes name) except NONE:
     return at
 
 
+cdef uint32_t owner_of(Core core, Name owner) except NONE:
+    """As `name_of`. Jobs come in runs of one owner: the last one is looked at before the dict."""
+    if core.last_owner == NONE or not is_text(core.names[core.last_owner], owner):
+        core.last_owner = name_of(core, name_bytes(owner))
+        return core.last_owner
+    core.name_uses[core.last_owner].uses += 1
+    return core.last_owner
+
+
+cdef inline bint is_text(bytes text, Name name):
+    return len(text) == name.n and memcmp(<const char*>text, name.p, name.n) == 0
+
+
 cdef int drop_name(Core core, uint32_t index) except -1:
     core.name_uses[index].uses -= 1
     if core.name_uses[index].uses == 0:
+        if index == core.last_owner:
+            core.last_owner = NONE
         del core.name_index[core.names[index]]
         core.names[index] = None
         core.names_free.append(index)
@@ -62,6 +78,15 @@ cdef inline Queue* queue_at(Core core, uint32_t group) noexcept:
 
 cdef str queue_name(Core core, uint32_t queue):
     return core.queue_names[queue]
+
+
+cdef uint32_t job_queue_of(Core core, Name name) except NONE:
+    """The index of a new job's queue, which is made if it is not there. The last one is looked at before the dict."""
+    if name.n == 0:
+        name = name_in(DEFAULT_QUEUE)
+    if core.last_queue == NONE or not is_text(core.names[core.all_queues[core.last_queue].name], name):
+        core.last_queue = queue_of(core, name_bytes(name))
+    return core.last_queue
 
 
 cdef uint32_t queue_of(Core core, bytes name) except NONE:
@@ -100,6 +125,8 @@ cdef int drop_queue(Core core, uint32_t index) except -1:
     cdef Queue* queue = &core.all_queues[index]
     if queue.all_groups or queue.configured:
         return 0
+    if index == core.last_queue:
+        core.last_queue = NONE
     del core.queue_index[core.names[queue.name]]
     drop_name(core, queue.name)
     free(queue.groups)

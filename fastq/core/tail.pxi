@@ -173,13 +173,20 @@ cdef class Tail:
             self.evict()
 
     def cached(self, place):
-        cdef uint32_t segment, offset, n
-        segment, offset, n = place
+        cdef Place wanted
+        cdef const char* found
+        wanted.segment, wanted.offset, wanted.bytes = place
+        found = self.find(&wanted)
+        return None if found == NULL else PyBytes_FromStringAndSize(found, wanted.bytes)
+
+    cdef const char* find(self, Place* place) noexcept:
+        """The bytes at a place as long as they are in memory: until the next append at the least. Else NULL."""
+        cdef uint32_t segment = place.segment, offset = place.offset, n = place.bytes
         cdef uint64_t wanted = (<uint64_t>segment << 32) | offset
         cdef uint32_t low = 0, high = self.ring_count, middle
         cdef Extent* extent
         if self.open_count and segment == self.segment and offset >= self.write_offset:
-            return PyBytes_FromStringAndSize(self.chunk.data + self.chunk_used + (offset - self.write_offset), n)
+            return self.chunk.data + self.chunk_used + (offset - self.write_offset)
         while low < high:  # the last batch that begins at or before the place
             middle = (low + high) // 2
             extent = self.extent_at(middle)
@@ -188,13 +195,13 @@ cdef class Tail:
             else:
                 high = middle
         if low == 0:
-            return None
+            return NULL
         extent = self.extent_at(low - 1)
         if extent.segment != segment or offset + n > <uint64_t>extent.offset + extent.frame_bytes:
-            return None
-        return PyBytes_FromStringAndSize(extent.data + (offset - extent.offset), n)
+            return NULL
+        return extent.data + (offset - extent.offset)
 
-    def has_room(self, uint64_t record_bytes, uint32_t segments_left):
+    cpdef bint has_room(self, uint64_t record_bytes, uint32_t segments_left) except *:
         cdef uint64_t needed = FRAME_HEAD_BYTES + record_bytes + 2 * self.align
         cdef uint32_t ready = len(self.offered)
         if self.write_offset + self.open_bytes + needed <= self.segment_end:

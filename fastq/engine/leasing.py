@@ -9,7 +9,7 @@ from fastq import _core
 from fastq.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
 from fastq.engine.life import ROOM_BYTES_SMALL, Life
 from fastq.engine.options import EngineOptions
-from fastq.errors import ApiError, JobNotFound, QueueForbidden
+from fastq.errors import ApiError, JobNotFound, QueueForbidden, WorkersOnly
 from fastq.log import Log
 from fastq.results import LeasedJob
 from fastq.waiters import Waiter, WaitList
@@ -31,18 +31,24 @@ class Leasing(Life):
         Args:
             connection: where they go. If it is closed when they are due, they are taken back at once.
         Raises:
-            QueueForbidden; Draining, DiskFull, Overloaded.
+            WorkersOnly, QueueForbidden; Draining, DiskFull, Overloaded.
         """
         self._accept_work()
+        if who.type == "client" and self.options.owner_isolation:
+            raise WorkersOnly()
         self.last_seen.note(command.worker_id, self._clock.now_us())
         if who.queues is not None:
             for queue in command.queues:
                 if queue not in who.queues:
                     raise QueueForbidden(queue)
-        self._serve_waiters()  # whoever waits came first
-        leased = self._grant(who, command)
-        if not leased and command.wait_ms:
-            leased = await self._wait(who, command, connection)
+        self.serve_waiters()  # whoever waits came first
+        granted = self._grant(who, command)
+        if not granted and command.wait_ms:
+            granted = await self._wait(who, command, connection)
+        return await self.deliver(granted, connection)
+
+    async def deliver(self, leased: list[_core.Leased], connection: Connection | None = None) -> list[LeasedJob]:
+        """Leases with what their jobs have, or none if they can not be brought to where they go."""
         records = await self._commits.records([lease.place for lease in leased])
         if connection is not None and connection.is_closed and leased:
             self.take_back(leased)
@@ -55,7 +61,7 @@ class Leasing(Life):
         now_us = self._clock.now_us()
         if command.request_id and (held := self.core.leased_before(now_us, who.key_id, command.request_id)):
             return held
-        self._note_asked(command, now_us)
+        self.note_asked(command, now_us)
         weights = command.weights
         with self._change():
             return self.core.lease(
@@ -70,7 +76,8 @@ class Leasing(Life):
                 bytes_max=LEASED_BYTES_MAX,
             )
 
-    def _note_asked(self, command: Lease, now_us: int) -> None:
+    def note_asked(self, command: Lease, now_us: int) -> None:
+        """Somebody asks for jobs of these queues."""
         if len(self._asked_us) > ASKED_QUEUES_MAX:
             self._asked_us.clear()
         for queue in command.queues:
@@ -95,7 +102,7 @@ class Leasing(Life):
             if forget is not None:
                 forget()
 
-    def _serve_waiters(self) -> None:
+    def serve_waiters(self) -> None:
         """Offer the jobs that became ready to those who wait, in the order in which they came."""
         if not self.core.watching:
             return
@@ -140,7 +147,7 @@ class Leasing(Life):
         self._waiters.end_all()
 
     def _before_commit(self) -> None:
-        self._serve_waiters()
+        self.serve_waiters()
         super()._before_commit()
 
     def _next_due_us(self) -> int:

@@ -58,6 +58,7 @@ class Life:
     def open(self) -> Opened:
         """Recover the log. Blocking; the event loop need not run yet. Raises what `Log.open` raises."""
         self._opened = self._log.open(self.core)
+        self.core.fence(self._opened.fence)
         return self._opened
 
     async def start(self, clock: Clock, on_failed: Callable[[BaseException], None]) -> None:
@@ -111,6 +112,15 @@ class Life:
 
     def now_us(self) -> int:
         return self._clock.now_us()
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def takes_everything(self) -> bool:
+        """Whether there is no reason to keep any new job waiting, or to refuse it."""
+        return not (self.draining or self.failed or self._log.disk_full or self.cleaner.is_behind)
 
     @property
     def tail(self) -> _core.Tail:
@@ -229,6 +239,8 @@ class Life:
         self._watch_timer()
 
     def _forget_finished(self) -> None:
+        if not self.core.finished_jobs:
+            return
         options = self.options
         now_us = self._clock.now_us()
         acked_ms, dead_ms = options.retention_acked_ms, options.retention_dead_ms

@@ -12,17 +12,37 @@ durable; one that takes the way through Falcon is started when that queue is emp
 cimport cython
 
 import logging
+from asyncio import get_running_loop
 from collections import deque
+from functools import partial
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+
+from fastq._clock cimport Clock
+from fastq._core cimport (
+    CLOSE_RECORD_BYTES, HOT_ID_CHARS, SMALL_RECORD_BYTES, SUBMIT_RECORD_BYTES, PlainJob, ack_plain, appended_seq,
+    durable_seq, has_room, is_watched, lease_plain, leased_bytes, put_leased, submit_plain,
+)
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE, HttpToolsProtocol
 
-from fastq.errors import ApiError, ConnectionRefused
-from fastq.http.errors import JSON as _JSON, defect_body, error_body
+from fastq import commands as _commands
+from fastq.engine import life as _life
+from fastq.errors import ApiError, ConnectionRefused, CoreFailed, NoJobsAvailable, Refused
+from fastq.http import bodies as _bodies
 from fastq.http import protocol as _protocol
+from fastq.http import work_bodies as _work_bodies
+from fastq.http.errors import JSON as _JSON, defect_body, error_body
 from fastq.http.protocol import Protocol, is_host
+from fastq.http.routes import may
+from fastq.http.work_bodies import lease_command
+
+cdef extern from "<string.h>" nogil:
+    void* memmem(const void* text, size_t n, const void* part, size_t part_bytes)
 
 cdef enum:
     HOT_BODY_BYTES_MAX = 64 << 10   # larger ones take the other way, which bounds what all of them take
@@ -31,7 +51,18 @@ cdef enum:
 _log = logging.getLogger("fastq.http")
 cdef int HEAD_BYTES_MAX = _protocol.HEAD_BYTES_MAX, HEADERS_MAX = _protocol.HEADERS_MAX
 cdef int URL_BYTES_MAX = _protocol.URL_BYTES_MAX, PIPELINED_MAX = _protocol.PIPELINED_MAX
+cdef int64_t PRIORITY_MIN = _commands.PRIORITY_MIN, PRIORITY_MAX = _commands.PRIORITY_MAX
+cdef int64_t MAX_RETRIES_MAX = _commands.MAX_RETRIES_MAX, DELAY_MS_MAX = _bodies.DELAY_MS_MAX
+cdef int64_t TOKEN_CHARS_MAX = _work_bodies.TOKEN_CHARACTERS_MAX
+cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
+cdef uint64_t ROOM_BYTES_SMALL = _life.ROOM_BYTES_SMALL
 cdef bytes CONTENT_TYPE = b"content-type: " + _JSON.encode() + b"\r\n"
+
+include "escapes.pxi"
+include "lane/json.pxi"
+include "lane/heads.pxi"
+include "lane/answers.pxi"
+include "lane/short_way.pxi"
 
 
 @cython.internal
@@ -40,12 +71,11 @@ cdef class Slot:
     """One hot request, from its head to its answer."""
     cdef object route       # the HotRoute that answers it
     cdef str job_id         # in the path, or None
-    cdef object principal
+    cdef object known       # the key that was shown
     cdef str request_id     # the caller's, or None
     cdef bytes body
     cdef object undo        # what takes it back if nobody is there for the answer, or None
-    cdef bytes status_line
-    cdef bytes answer       # what follows the Date header; None until there is one
+    cdef bytes answer       # None until there is one
     cdef uint64_t seq       # the batch that the answer waits for
 
 
@@ -86,20 +116,63 @@ class Lane(Protocol):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._hot = self.config.app.hot
+        self._short = self._hot.short_way
+        self._answers = Answers.__new__(Answers)
         self._slots = deque()       # hot requests that are not answered, oldest first
         self._slot = None           # the one whose body is coming in
         self._held = None           # a request for Falcon that waits for the hot ones before it
-        self._told_at = 0           # the batch at whose end we are called
         self._leaving = False       # the server stops: close when all is answered
         self._good_host = b""
         self._length = 0            # of the newest request's body
         self._idle = None
         self._idle_requests = 0
-        self._when_durable = self._flush
+
+    def connection_made(self, transport):
+        cdef Answers answers = self._answers
+        Protocol.connection_made(self, transport)
+        answers.lane, answers.transport, answers.undos, answers.fd = self, transport, [], -1
+        if transport.get_extra_info("sslcontext") is None:
+            socket = transport.get_extra_info("socket")
+            answers.fd = -1 if socket is None else socket.fileno()
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
     def data_received(self, bytes data not None):
+        cdef Answers answers = self._answers
+        cdef ShortWay short = self._short
+        cdef const char* start = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data), at = 0, size = 1
+        if not answers.calm and not self._calms():
+            self._receive(data)
+            return
+        if not short.in_turn:
+            short.begin_turn(self.server_state)
+        while at < n and size and answers.calm:
+            size = short.take(answers, start + at, n - at)
+            at += size
+        if self._requests == 0 and answers.taken:
+            self._requests = 1  # the silence in which a connection begins is over
+            self._stop_deadline()
+        if answers.mark_count and answers.marks[0].seq <= durable_seq(short.tail):
+            short.send_visible(answers, durable_seq(short.tail))
+        if at < n:
+            answers.calm = False
+            self._receive(data[at:] if at else data)
+            answers.unknown_head = None
+
+    def _calms(self):
+        """Whether nothing is under way but answers that wait to be sent."""
+        cdef Answers answers = self._answers
+        if self._deaf or self._unparsed or self._leaving or self._in_body or self._in_head or self._head_bytes:
+            return False
+        if self._slots or self._held is not None or self._active is not None or self.pipeline or self._bodies:
+            return False
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        answers.calm = True
+        return True
+
+    def _receive(self, bytes data):
         if self._deaf or self._unparsed or self.timeout_keep_alive_task is not None:
             Protocol.data_received(self, data)
         else:
@@ -193,10 +266,12 @@ class Lane(Protocol):
     def _hot_slot(self):
         """The request as a hot one; None if anything about it asks for the other way."""
         cdef Slot slot
-        cdef bytes name, value, authorization = None
+        cdef Answers answers = self._answers
+        cdef bytes name, value, authorization = None, unknown = answers.unknown_head
         cdef int hosts = 0
         cdef Py_ssize_t length = 0
         cdef str request_id = None
+        answers.unknown_head = None
         if self._active is not None or self._held is not None or self.pipeline or self._bodies:
             return None
         if self.parser.get_method() != b"POST":
@@ -219,20 +294,24 @@ class Lane(Protocol):
                 length = int(value)
             elif is_name(name, b"x-request-id", 12):
                 request_id = value.decode("latin-1")
+                unknown = None
             elif not is_harmless(name, value):
                 return None
         if hosts != 1 or authorization is None or length > HOT_BODY_BYTES_MAX:
             return None
         if self.parser.get_http_version() != "1.1" or self.parser.should_upgrade():
             return None
-        principal = self._hot.known(authorization.decode("latin-1"), route.scope)
-        if principal is None:
+        shown = authorization.decode("latin-1")
+        known = self._hot.known(shown, route.scope)
+        if known is None:
             return None
+        if unknown is not None:
+            (<ShortWay>self._short).learn(unknown, len(self.headers), shown, length)
         self._body_left = self._length = length
         slot = Slot.__new__(Slot)
         slot.route = route
         slot.job_id = job_id
-        slot.principal = principal
+        slot.known = known
         slot.request_id = request_id
         slot.body = b""
         return slot
@@ -262,13 +341,30 @@ class Lane(Protocol):
     # --- to the engine ------------------------------------------------------------------------------------------------
 
     def _begin(self, Slot slot):
-        """Do what a hot request asks for. Its answer is there at once, or comes from a task."""
+        """Do what a hot request asks for."""
         cdef bytes body = slot.body
         slot.body = None
         try:
-            reply, rest = self._hot.run(slot.route.handle(slot.principal, slot.job_id, body, self._line))
+            self._hot.charge(slot.known)
         except ApiError as error:
-            self._answer_slot(slot, error.status, error_body(error), error.headers())
+            self._refuse_slot(slot, error)
+        else:
+            self._run(slot, slot.route.handle(slot.known.principal, slot.job_id, body, self._line))
+
+    def _deliver(self, who, command, many, leased):
+        """Answer a lease that was granted the short way with what that does not say."""
+        cdef Slot slot = Slot.__new__(Slot)
+        slot.route = self._hot.lease_route
+        (<Answers>self._answers).calm = False
+        self._slots.append(slot)
+        self._run(slot, self._hot.deliver(command, many, leased, self._line))
+
+    def _run(self, Slot slot, coroutine):
+        """The answer is there at once, or comes from a task."""
+        try:
+            reply, rest = self._hot.run(coroutine)
+        except ApiError as error:
+            self._refuse_slot(slot, error)
         except Exception as error:
             self._answer_defect(slot, error)
         else:
@@ -285,12 +381,15 @@ class Lane(Protocol):
         try:
             reply = await rest
         except ApiError as error:
-            self._answer_slot(slot, error.status, error_body(error), error.headers())
+            self._refuse_slot(slot, error)
         except Exception as error:
             self._answer_defect(slot, error)
         else:
             slot.undo = reply[2]
             self._answer_slot(slot, reply[0], reply[1], None)
+
+    def _refuse_slot(self, Slot slot, error):
+        self._answer_slot(slot, error.status, error_body(error), error.headers())
 
     def _answer_defect(self, Slot slot, error):
         slot.request_id = self._hot.request_ids.choose(slot.request_id)
@@ -300,51 +399,40 @@ class Lane(Protocol):
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _answer_slot(self, Slot slot, int status, bytes body, headers):
-        """Keep an answer until all that it could show is durable."""
+        """It may be seen when all that it could show is durable, and those before it were."""
         cdef bytes more = b""
         if headers:
             more = b"".join([f"{name.lower()}: {value}\r\n".encode() for name, value in headers.items()])
-        slot.status_line = _STATUS_LINE[status]
-        slot.answer = b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        slot.answer = b"%b%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            _STATUS_LINE[status], self._hot.headers_always(self.server_state.default_headers),
             CONTENT_TYPE if body else b"", more, (<str>self._hot.request_ids.choose(slot.request_id)).encode(),
             len(body), body,
         )
-        slot.seq = self._hot.tail.appended_seq
-        if slot.seq > <uint64_t>self._hot.tail.durable_seq:
-            if slot.seq != <uint64_t>self._told_at:
-                self._told_at = slot.seq
-                self._hot.call_at(slot.seq, self._when_durable)
-        elif self._slots and self._slots[0] is slot:
-            self._flush()
+        slot.seq = appended_seq((<ShortWay>self._short).tail)
+        if self._slots and self._slots[0] is slot:
+            self._hand_over()
 
-    def _flush(self):
-        """Write the answers at the head of the queue that may be seen by now."""
+    def _hand_over(self):
+        """The answers at the head of the queue are on their way out."""
         cdef Slot slot
-        cdef uint64_t durable_seq = self._hot.tail.durable_seq
-        cdef list parts = []
-        cdef bytes always
+        cdef Answers answers = self._answers
+        cdef ShortWay short = self._short
         slots = self._slots
-        if not slots or self.flow.write_paused:
-            return
-        always = self._hot.headers_always(self.server_state.default_headers)
-        while slots:
-            slot = slots[0]
-            if slot.answer is None or slot.seq > durable_seq:
-                break
-            slots.popleft()
-            parts.append(slot.status_line)
-            parts.append(always)
-            parts.append(slot.answer)
-        if not parts:
-            return
-        self.server_state.total_requests += len(parts) // 3
-        if not self.transport.is_closing():
-            self.transport.write(b"".join(parts))
-        if not slots:
-            self._drained()
+        while slots and (<Slot>slots[0]).answer is not None:
+            slot = slots.popleft()
+            memcpy(answers.room(PyBytes_GET_SIZE(slot.answer)), PyBytes_AS_STRING(slot.answer),
+                   PyBytes_GET_SIZE(slot.answer))
+            short.put(answers, PyBytes_GET_SIZE(slot.answer), slot.seq, slot.undo)
+        self._send()
+
+    def _send(self):
+        cdef ShortWay short = self._short
+        short.send_visible(self._answers, durable_seq(short.tail))
 
     def _drained(self):
-        """All hot requests so far are answered."""
+        """Nothing that was answered is left to be sent."""
+        if self._slots:
+            return
         if self._held is not None:
             (cycle, app), self._held = self._held, None
             Protocol._start_asgi_task(self, cycle, app)
@@ -353,17 +441,16 @@ class Lane(Protocol):
         elif self._leaving:
             self.transport.close()
         elif self._idle is None:
-            self._idle_requests = self._requests
-            self._idle = self.loop.call_later(IDLE_S, self._look_idle)
+            self._watch_idle()
         if self._unparsed and self._held is None and not self._deaf:
             self._go_on_parsing()
 
     def resume_writing(self):
         Protocol.resume_writing(self)
-        self._flush()
+        self._send()
 
     def _start_asgi_task(self, cycle, app):
-        if self._slots:
+        if self._slots or (<Answers>self._answers).waiting:
             self._held = cycle, app
         else:
             Protocol._start_asgi_task(self, cycle, app)
@@ -377,34 +464,50 @@ class Lane(Protocol):
 
     def _fits(self, int more):
         """Whether so many more requests may be read ahead."""
-        return len(self._slots) + len(self.pipeline) + more <= PIPELINED_MAX
+        cdef Answers answers = self._answers
+        if answers.n > TEXT_BYTES_MAX:
+            return False
+        return len(self._slots) + answers.waiting + len(self.pipeline) + more <= PIPELINED_MAX
 
     def _is_full(self):
         return not self._fits(1)
 
     def _is_answering(self):
-        return bool(self._slots) or self._held is not None or Protocol._is_answering(self)
+        return self._has_answers() or self._held is not None or Protocol._is_answering(self)
+
+    def _has_answers(self):
+        return bool(self._slots) or (<Answers>self._answers).waiting > 0
 
     # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _request_count(self):
+        return self._requests + (<Answers>self._answers).taken
 
     def _look_idle(self):
         """Close the connection if nothing came in since the last look."""
         self._idle = None
-        if self._requests == self._idle_requests and not self._is_answering() and not self._in_head:
+        (<Answers>self._answers).idle_watched = False
+        if self._request_count() == self._idle_requests and not self._is_answering() and not self._in_head:
             if not self.transport.is_closing():
                 self.transport.close()
         else:
-            self._idle_requests = self._requests
-            self._idle = self.loop.call_later(IDLE_S, self._look_idle)
+            self._watch_idle()
+
+    def _watch_idle(self):
+        self._idle_requests = self._request_count()
+        self._idle = self.loop.call_later(IDLE_S, self._look_idle)
+        (<Answers>self._answers).idle_watched = True
 
     def shutdown(self):
-        if self._slots or self._held is not None:
+        (<Answers>self._answers).calm = False
+        if self._has_answers() or self._held is not None:
             self._leaving = True
         else:
             Protocol.shutdown(self)
 
     def connection_lost(self, exc):
         cdef Slot slot
+        (<Answers>self._answers).drop()
         for slot in self._slots:
             if slot.undo is not None:
                 slot.undo()

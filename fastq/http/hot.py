@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from fastq.auth import Authenticator
-from fastq.commands import Connection, Principal
+from fastq._core import Leased
+from fastq.auth import Authenticator, Known
+from fastq.commands import Connection, Lease, Principal
 from fastq.engine import Engine
+from fastq.http._lane import ShortWay
 from fastq.http.jobs import Jobs, Reply
 from fastq.http.request_ids import RequestIds
 from fastq.http.routes import may
@@ -33,14 +35,14 @@ class HotRoutes:
 
     def __init__(self, engine: Engine, auth: Authenticator, request_ids: RequestIds, jobs: Jobs, work: Work) -> None:
         self.request_ids = request_ids
-        self.tail = engine.tail
+        self.charge = auth.charge
         self._commits = engine.commits
-        self.call_at = engine.commits.call_at
-        self._auth = auth
+        self._auth, self._work = auth, work
+        self.lease_route = HotRoute("/jobs/lease", "jobs:lease", work.do_lease)
         self._plain = {
             b"/jobs": HotRoute("/jobs", "jobs:submit", jobs.do_submit),
             b"/jobs/batch": HotRoute("/jobs/batch", "jobs:submit", jobs.do_submit_many),
-            b"/jobs/lease": HotRoute("/jobs/lease", "jobs:lease", work.do_lease),
+            b"/jobs/lease": self.lease_route,
             b"/jobs/ack": HotRoute("/jobs/ack", "jobs:ack", work.do_ack_many),
             b"/workers/heartbeat": HotRoute("/workers/heartbeat", "jobs:ack", work.do_heartbeat),
         }
@@ -49,6 +51,7 @@ class HotRoutes:
             b"/extend": HotRoute("/jobs/{job_id}/extend", "jobs:ack", work.do_extend),
         }
         self._always: tuple[object, bytes] = (None, b"")
+        self.short_way = ShortWay(self, engine, auth, request_ids)
 
     def find(self, url: bytes) -> tuple[HotRoute | None, str]:
         """The route of a URL and the job id in it, if it is a hot one as it stands: no query, nothing escaped."""
@@ -61,9 +64,14 @@ class HotRoutes:
             return None, ""
         return route, head[6:].decode("latin-1")
 
-    def known(self, authorization: str, scope: str) -> Principal | None:
-        """Who asks, if that is known without waiting and they may."""
-        return self._auth.known(authorization, lambda who: may(who, scope))
+    def known(self, authorization: str, scope: str) -> Known | None:
+        """Whose key it is, if that is known without waiting and they may. Nothing is charged yet."""
+        known = self._auth.look(authorization)
+        return known if known is not None and may(known.principal, scope) else None
+
+    async def deliver(self, command: Lease, many: bool, granted: list[Leased], connection: Connection) -> Reply:
+        """The answer to a lease that was granted already."""
+        return await self._work.deliver(command, many, granted, connection)
 
     def headers_always(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """What every answer begins with: made once for each list, of which there is a new one each second."""

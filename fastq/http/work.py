@@ -6,7 +6,8 @@ from functools import partial
 
 from falcon.asgi import Request, Response
 
-from fastq.commands import BATCH_BYTES_MAX, Connection, Principal
+from fastq._core import Leased
+from fastq.commands import BATCH_BYTES_MAX, Connection, Lease, Principal
 from fastq.engine import Engine
 from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
 from fastq.http import answers, work_bodies
@@ -15,6 +16,7 @@ from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
 from fastq.http.jobs import ABSENT, BEHIND_OR_FULL, CHANGES, CONNECTION, KEY_USED, Reply, idempotency_key_of, put
 from fastq.http.routes import Answer, Route
+from fastq.results import LeasedJob
 
 HEARTBEAT_BYTES_MAX = 4 << 20
 LOST = Answer(409, "the lease is lost: it ran out, or the token is an earlier one's", answers.Failure)
@@ -38,7 +40,13 @@ class Work:
 
     async def do_lease(self, who: Principal, _job_id: str, body: bytes, connection: Connection | None) -> Reply:
         command, many = work_bodies.lease_command(body)
-        leased = await self._engine.lease(who, command, connection)
+        return self._leased(command, many, await self._engine.lease(who, command, connection))
+
+    async def deliver(self, command: Lease, many: bool, granted: list[Leased], connection: Connection) -> Reply:
+        """The answer to a lease of jobs that were granted already."""
+        return self._leased(command, many, await self._engine.deliver(granted, connection))
+
+    def _leased(self, command: Lease, many: bool, leased: list[LeasedJob]) -> Reply:
         if not leased and not many:
             raise Refused("no jobs available", NoJobsAvailable())
         if many:

@@ -42,6 +42,7 @@ class Opened:
     records: int = 0
     bytes_read: int = 0
     bytes_cut: int = 0  # of a torn tail
+    fence: int = 0  # new leases have numbers above it: see `fastq.log.fence`
     notes: list[str] = field(default_factory=list)  # one line for a person for each thing out of the ordinary
 
 

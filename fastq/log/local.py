@@ -16,6 +16,7 @@ from fastq.errors import BackupRefused, LogDamaged, LogFailed
 from fastq.log import Opened, Replay, Replayer
 from fastq.log._flusher import Flusher
 from fastq.log.backup import LiveBackup, LogCopy
+from fastq.log.fence import read_fence
 from fastq.log.opening import Begun, begin
 from fastq.log.places import PlaceReader
 from fastq.log.ready import ReadySegments
@@ -123,6 +124,7 @@ class LocalLog:
             records=found.records,
             bytes_read=found.bytes_read,
             bytes_cut=len(found.torn),
+            fence=read_fence(self._directory),
             notes=begun.notes,
         )
 

@@ -20,6 +20,7 @@ from fastq.log.segments import (
     HEAD_BYTES,
     SegmentHead,
     SegmentReader,
+    announce_segment,
     read_identity,
     segment_numbers,
     segment_path,
@@ -105,6 +106,7 @@ class _Reader:
         self._proven_seq = 0  # every frame up to here was durable, as something sound says
         self._prev_crc = 0
         self._reader = SegmentReader(directory)
+        self._loaded: tuple[int, memoryview] | None = None  # the segment that is in its memory
 
     def read(self) -> Found:
         found = self._found
@@ -174,15 +176,20 @@ class _Reader:
     # --- frames -------------------------------------------------------------------------------------------------------
 
     def _load(self, number: int) -> memoryview:
-        """The whole of a segment file."""
+        """The whole of a segment file. Good until another one is asked for."""
+        if self._loaded is not None and self._loaded[0] == number:
+            return self._loaded[1]
+        self._loaded = None
         size = self._sizes[number]
+        if number + 1 in self._sizes:
+            announce_segment(self._directory, number + 1)
         try:
             view = self._reader.read(number, size)
         except OSError as error:
             raise self._damaged(number, 0, f"cannot be read: {error.strerror}") from error
         if len(view) < size:
             raise self._damaged(number, len(view), "the file became shorter while it was read")
-        self._found.bytes_read += size
+        self._loaded = number, view
         return view
 
     def _read_segment(self, number: int) -> bool:
@@ -200,6 +207,7 @@ class _Reader:
         )  # fmt: skip
         found.last_segment = number
         found.sizes[number] = min(self._sizes[number], end + head.align)
+        found.bytes_read += end
         self._prove(max(proven_seq, head.synced_seq))
         for seq, offset, record_bytes, count, _ in frames:
             start = offset + FRAME_HEAD_BYTES
@@ -222,9 +230,7 @@ class _Reader:
         if self._goes_on_behind_empty_ones(number):
             found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
             return True
-        if number + 1 in self._heads:
-            data = self._load(number)  # the look at later ones took its place
-        self._end(number, data, end, why, any_frames=bool(frames))
+        self._end(number, self._load(number), end, why, any_frames=bool(frames))
         return False
 
     def _goes_on_behind_empty_ones(self, number: int) -> bool:

@@ -18,6 +18,7 @@ from fastq.errors import LogDamaged, RepairRefused, UnsupportedFormat
 from fastq.log._flusher import CLOSED, FRAME_HEAD_BYTES, SEAL, fill_head, scan_frames
 from fastq.log.backup import write_end
 from fastq.log.check import COPY, ITSELF, Losses, empty_core, losses_from, read_whole
+from fastq.log.fence import fence_at, write_fence
 from fastq.log.recovery import apply_frame, beginning, named_at, read_log
 from fastq.log.segments import (
     HEAD_BYTES,
@@ -100,14 +101,17 @@ def plan(directory: Path, truncate_at: int) -> Plan:
     return Plan(cut, changed, given_up, core, losses)
 
 
-def carry_out(directory: Path, repair: Plan) -> Path:
+def carry_out(directory: Path, repair: Plan, now_us: int) -> Path:
     """Do it. The caller holds the directory's lock.
 
+    Args:
+        now_us: the wall clock. Leases from here on are told apart from those that are given up.
     Returns:
         Where what was given up is now.
     Raises:
         OSError: what was not done yet can be done by a repair once more.
     """
+    write_fence(directory, fence_at(max(now_us, repair.core.last_us)))
     aside = _new_directory(directory, repair.cut.next_seq)
     for number, content in repair.changed.items():
         path = segment_path(directory, number)

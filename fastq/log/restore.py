@@ -15,6 +15,7 @@ from fastq._core import Core
 from fastq.errors import BackupDamaged, LogDamaged, WouldOverwrite
 from fastq.log.backup import Manifest, unpack
 from fastq.log.check import empty_core, read_whole
+from fastq.log.fence import FENCE_FILE, fence_at, write_fence
 from fastq.log.segments import (
     IDENTITY_FILE,
     LOCK_FILE,
@@ -27,26 +28,29 @@ from fastq.log.segments import (
 STAGING = "restoring"  # a directory below the one that is restored
 
 
-def restore(file: IO[bytes], directory: Path) -> tuple[Manifest, Core]:
+def restore(file: IO[bytes], directory: Path, now_us: int) -> tuple[Manifest, Core]:
     """Make `directory` the data directory that the backup is of; what is in it, replayed and checked.
 
     Args:
         file: the archive; need not be seekable.
+        now_us: the wall clock. Leases from here on are told apart from those that the backup knows nothing of.
     Raises:
         WouldOverwrite: there is something in `directory`. DirectoryLocked, BackupDamaged, OSError. Then the directory
-        is as it was; after a kill it holds `database` and STAGING, and no server starts on it.
+        is as it was; after a kill it holds `database`, STAGING and perhaps the fence, and no server starts on it.
     """
     make_directory(directory)
     lock = lock_directory(directory)
-    staging, identity = directory / STAGING, directory / IDENTITY_FILE
+    staging, identity, fence = (directory / name for name in (STAGING, IDENTITY_FILE, FENCE_FILE))
     try:
         there = sorted(entry.name for entry in os.scandir(directory) if entry.name != LOCK_FILE)
         if there:
             raise WouldOverwrite(f"{directory} is not empty: there is {there[0]!r}")
         try:
             manifest, core = _fill(file, directory, staging)
+            write_fence(directory, fence_at(max(now_us, core.last_us)))
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
+            fence.unlink(missing_ok=True)
             identity.unlink(missing_ok=True)
             raise
         for segment in reversed(manifest.segments[1:]):

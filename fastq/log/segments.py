@@ -117,7 +117,7 @@ class SegmentReader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._buffer = mmap.mmap(-1, 1)  # anonymous
+        self._buffer = _memory(1)
 
     def read(self, number: int, size: int | None = None) -> memoryview:
         """The first `size` bytes of the file, or all of it; fewer if it is shorter. Good until the next call.
@@ -129,11 +129,25 @@ class SegmentReader:
         with segment_path(self._directory, number).open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size if size is None else size
             if len(self._buffer) < size:
-                self._buffer = mmap.mmap(-1, size)
+                self._buffer = _memory(size)
             view = memoryview(self._buffer)[:size]
             while done < size and (n := file.readinto(view[done:])):
                 done += n
         return view[:done]
+
+
+def _memory(size: int) -> mmap.mmap:
+    """Given back to the system when nothing refers to it any more."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def announce_segment(directory: Path, number: int) -> None:
+    """Have the device fetch a segment that is read next. Does nothing if it cannot: reading says why."""
+    try:
+        with segment_path(directory, number).open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    except OSError:
+        pass
 
 
 def read_head(directory: Path, number: int) -> SegmentHead:

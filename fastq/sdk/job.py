@@ -12,6 +12,8 @@ from fastq.sdk.models import LeasedJob
 
 T = TypeVar("T")
 Cut = Literal["cancelled", "lost", "time_limit", "released"]
+Report = Callable[[LeasedJob, int, str], None]
+"""Has the server told how far a job has come."""
 
 WHY: dict[Cut, str] = {
     "cancelled": "the job was cancelled",
@@ -28,20 +30,20 @@ class Job(Generic[T]):
     it asks `cut`, or calls `check`.
     """
 
-    def __init__(
-        self, leased: LeasedJob, payload: T, logger: logging.Logger, report: Callable[[int, str], None]
-    ) -> None:
+    def __init__(self, leased: LeasedJob, payload: T, logger: logging.Logger, report: Report) -> None:
         self.leased = leased
         self.payload = payload
-        self.log = _JobLog(logger, {"job_id": leased.job_id})
-        """Its lines begin with the job's id and have it as `job_id`."""
         self.cut: Cut | None = None
         """Why the work is not wanted any more; None while it is."""
-        self._cut_event = threading.Event()
-        self._report = report
+        self._logger, self._report = logger, report
 
     def __repr__(self) -> str:
         return f"<Job {self.job_id} of {self.queue}, attempt {self.attempt}>"
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Its lines begin with the job's id and have it as `job_id`."""
+        return _JobLog(self._logger, {"job_id": self.leased.job_id})
 
     @property
     def job_id(self) -> str:
@@ -67,16 +69,18 @@ class Job(Generic[T]):
 
     def wait_cut(self, seconds: float | None = None) -> bool:
         """For threads: wait until the work is not wanted any more; False if that did not come within `seconds`."""
-        return self._cut_event.wait(seconds)
+        event: threading.Event = self.__dict__.setdefault("_waited_for", threading.Event())  # in one step, for threads
+        return self.cut is not None or event.wait(seconds)
 
     def progress(self, percent: int, note: str = "") -> None:
         """Have the server told, soon; from a thread too."""
-        self._report(percent, note)
+        self._report(self.leased, percent, note)
 
     def end(self, why: Cut) -> None:
         """Called by the worker."""
         self.cut = self.cut if self.cut not in (None, "cancelled") else why
-        self._cut_event.set()
+        if (event := self.__dict__.get("_waited_for")) is not None:
+            event.set()
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):

@@ -100,7 +100,7 @@ def _serve(pipe: Connection[Any, Any]) -> None:
         except Exception as error:  # noqa: BLE001 -- what cannot be imported here
             pipe.send(("failed", type(error).__name__, str(error), traceback.format_exc()))
             continue
-        job = Job(leased, payload, logger, lambda percent, note: pipe.send(("progress", percent, note)))
+        job = Job(leased, payload, logger, lambda _, percent, note: pipe.send(("progress", percent, note)))
         try:
             pipe.send(("done", function(job)))
         except Exception as error:  # noqa: BLE001 -- whatever a handler raises, or a result that has no pickle

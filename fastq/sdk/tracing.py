@@ -38,7 +38,7 @@ def in_trace(job: NewJob) -> NewJob:
 async def traced(job: Job[Any], rest: Callable[[], Awaitable[Any]]) -> Any:
     """Middleware: a span around each attempt. Jobs that follow from it stay in the trace, without OpenTelemetry too."""
     if not is_there():
-        return _followed(await rest(), job.leased.traceparent)
+        return followed(await rest(), job.leased.traceparent)
     from opentelemetry import trace  # noqa: PLC0415 -- only for those who have it
     from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
         TraceContextTextMapPropagator,
@@ -51,10 +51,11 @@ async def traced(job: Job[Any], rest: Callable[[], Awaitable[Any]]) -> Any:
         span.set_attribute("messaging.destination.name", job.queue)
         span.set_attribute("messaging.message.id", job.job_id)
         span.set_attribute("fastq.attempt", job.attempt)
-        return _followed(await rest(), job.leased.traceparent)
+        return followed(await rest(), job.leased.traceparent)
 
 
-def _followed(value: Any, traceparent: str) -> Any:
+def followed(value: Any, traceparent: str) -> Any:
+    """What a handler returned, its follow-up jobs in the trace of the job that they follow from."""
     if not isinstance(value, Success) or not value.then:
         return value
     then = [in_trace(job) for job in value.then]

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import uvloop
+
 from fastq.sdk.async_client import AsyncClient
 from fastq.sdk.async_transport import AsyncTransport
 from fastq.sdk.chance import new_key
@@ -118,7 +120,7 @@ class Worker:
 
     def run(self, *, burst: bool = False) -> None:
         """Work until SIGINT or SIGTERM; a second one does not wait for handlers. Raises as `run_async`."""
-        asyncio.run(self._until_signal(burst))
+        uvloop.run(self._until_signal(burst))
 
     async def run_async(self, *, burst: bool = False) -> None:
         """Work until `stop`; with `burst` until no job is ready and none runs.

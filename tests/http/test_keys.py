@@ -68,7 +68,7 @@ async def test_owners_that_there_are(world: World, owner: str) -> None:
 
 
 async def test_a_key_has_its_own_scopes_only(world: World) -> None:
-    await made(world, CLIENT | {"scopes": ["jobs:read", "jobs:lease"]})
+    await made(world, WORKER | {"scopes": ["jobs:read", "jobs:lease"]})
     assert (await world.call("n", "POST", "/jobs", {"payload": 1})).status == 403
     assert (await world.call("n", "POST", "/jobs/lease")).status == 404
 

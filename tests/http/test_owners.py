@@ -103,6 +103,27 @@ async def test_another_owners_job_answers_as_an_absent_one(world: World, state: 
         assert (await world.show(job_id, who))["job_id"] == job_id
 
 
+@pytest.mark.parametrize("body", [None, {}, {"max": 2}, {"wait_ms": 50}])
+async def test_a_client_key_gets_nobodys_jobs_to_work_on(world: World, body: dict[str, Any] | None) -> None:
+    """The next job may be another owner's: leasing is for worker keys, whatever scopes a client key has."""
+    job_id = await world.submit()
+    for who in ("client", "stranger"):
+        grants = Grants(scopes=("jobs:lease", "jobs:submit", "jobs:read", "jobs:ack"))
+        await world.make_key(who, "client", f"{who}-owner", grants=grants)
+        reply = await world.call(who, "POST", "/jobs/lease", body)
+        assert (reply.status, reply.json["code"]) == (403, "workers_only")
+        assert reply.error == "a client key cannot lease: the next job may be another owner's; use a worker key"
+    assert (await world.show(job_id))["state"] == "READY"
+    assert (await world.call("worker", "POST", "/jobs/lease", body)).status == 200
+
+
+async def test_without_isolation_a_client_key_may_lease() -> None:
+    async with running(owner_isolation=False) as world:
+        job_id = await world.submit()
+        await world.make_key("stranger", "client", "stranger-owner", grants=Grants(scopes=("jobs:lease",)))
+        assert (await world.call("stranger", "POST", "/jobs/lease", {})).json["job_id"] == job_id
+
+
 async def test_without_isolation_any_reader_reads_any_job() -> None:
     async with running(owner_isolation=False) as world:
         job_id = await world.submit()

@@ -105,7 +105,7 @@ class World:
 
     def waiting_in_the_lane(self) -> bool:
         """Whether some connection has a hot request that is not answered."""
-        return any(isinstance(one, Lane) and one._slots for one in self.server.server_state.connections)
+        return any(isinstance(one, Lane) and one._has_answers() for one in self.server.server_state.connections)
 
     async def until_at_work(self) -> None:
         """Until the application has a request."""

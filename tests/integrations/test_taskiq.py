@@ -156,9 +156,7 @@ async def test_a_task_that_nobody_knows_is_not_lost(broker_of: Make, aclient: As
         assert isinstance(error, RuntimeError) and "is DEAD: task 'stranger'" in str(error)
 
 
-async def test_a_payload_that_is_no_message_is_a_dead_letter(
-    broker_of: Make, aclient: AsyncClient, queue: str
-) -> None:
+async def test_a_payload_that_is_no_message_is_a_dead_letter(broker_of: Make, aclient: AsyncClient, queue: str) -> None:
     async with working(broker_of()):
         assert (await outcome(aclient, queue, {"not": "a task"})).state == "DEAD"
         job = await outcome(aclient, queue, 7)

@@ -27,7 +27,7 @@ from fastq.log.dump import FrameSeen, walk
 from fastq.log.local import LocalLog
 from fastq.log.restore import STAGING, restore
 from fastq.log.segments import lock_directory
-from tests.engines import CLIENT, WORKER, Hand, Running, running, until
+from tests.engines import CLIENT, START_US, WORKER, Hand, Running, running, until
 from tests.log.frames import HEAD_BYTES, flip, read_segment
 from tests.log.jobs import CLEANED, PAYLOAD, contents, copy_of, has_room, log_of, segment_files, write_jobs
 
@@ -109,7 +109,7 @@ def test_a_copy_up_to_any_frame_is_a_whole_log(memory_path: Path, killed: bool) 
     for seq, records in frames.items():
         core.replay(records, 1, 0)
         data = b"".join(archive(LogCopy(log, 1, seq), seq))
-        manifest, restored_core = restore(io.BytesIO(data), memory_path / "target")
+        manifest, restored_core = restore(io.BytesIO(data), memory_path / "target", START_US)
         assert manifest.last_seq == seq
         assert restored_core.state_hash() == core.state_hash()
         shutil.rmtree(memory_path / "target")
@@ -130,17 +130,17 @@ def test_what_is_there_is_never_written_over(log: Path, tmp_path: Path) -> None:
     assert tar.read_bytes() == b"mine"
     data = offline(log)
     with pytest.raises(WouldOverwrite, match="is not empty: there is 'database'"):
-        restore(io.BytesIO(data), log)
+        restore(io.BytesIO(data), log, START_US)
     (tmp_path / "some").mkdir()
     (tmp_path / "some" / "file").write_text("mine")
     with pytest.raises(WouldOverwrite, match="there is 'file'"):
-        restore(io.BytesIO(data), tmp_path / "some")
+        restore(io.BytesIO(data), tmp_path / "some", START_US)
     (tmp_path / "locked").mkdir()
     lock = lock_directory(tmp_path / "locked")
     with pytest.raises(DirectoryLocked):
-        restore(io.BytesIO(data), tmp_path / "locked")
+        restore(io.BytesIO(data), tmp_path / "locked", START_US)
     os.close(lock)
-    restore(io.BytesIO(data), tmp_path / "locked")
+    restore(io.BytesIO(data), tmp_path / "locked", START_US)
 
 
 def test_nothing_secret_is_in_it_but_the_log(log: Path) -> None:
@@ -168,9 +168,9 @@ def test_every_half_written_archive_is_refused(small: tuple[bytes, int, Path]) -
             verify(io.BytesIO(data[:size]))
     for size in (0, 512, len(data) // 2, end - 1):
         with pytest.raises(BackupDamaged):
-            restore(io.BytesIO(data[:size]), target)
+            restore(io.BytesIO(data[:size]), target, START_US)
         assert [path.name for path in target.iterdir()] == ["LOCK"], "nothing of it stays"
-    restore(io.BytesIO(data), target)
+    restore(io.BytesIO(data), target, START_US)
 
 
 def test_a_changed_archive_is_refused_or_harmless(small: tuple[bytes, int, Path]) -> None:
@@ -182,7 +182,7 @@ def test_a_changed_archive_is_refused_or_harmless(small: tuple[bytes, int, Path]
         changed[rng.randrange(len(data) - 1024)] ^= 1 << rng.randrange(8)
         where = target.with_name(f"target-{trial}")
         try:
-            restore(io.BytesIO(changed), where)
+            restore(io.BytesIO(changed), where, START_US)
         except BackupDamaged:
             refused += 1
         else:
@@ -227,7 +227,7 @@ def test_what_no_backup_holds_is_refused(small: tuple[bytes, int, Path]) -> None
     }
     for what, changed in bad.items():
         with pytest.raises(BackupDamaged):
-            restore(io.BytesIO(changed), target)
+            restore(io.BytesIO(changed), target, START_US)
         assert [path.name for path in target.iterdir()] == ["LOCK"], what
     assert not target.with_name("segment-00000009").exists()
 
@@ -242,7 +242,7 @@ def test_a_restore_that_is_killed_leaves_nothing_that_starts(small: tuple[bytes,
         pid = os.fork()
         if pid == 0:
             die_at(calls)
-            restore(io.BytesIO(data), where)
+            restore(io.BytesIO(data), where, START_US)
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if where.exists() and (where / "database").exists():
@@ -306,7 +306,7 @@ async def served(memory_path: Path) -> AsyncIterator[Running]:
 
 
 async def restored(data: bytes, directory: Path) -> int:
-    await asyncio.to_thread(restore, io.BytesIO(data), directory)
+    await asyncio.to_thread(restore, io.BytesIO(data), directory, START_US)
     return state_of(directory)
 
 

@@ -45,6 +45,13 @@ def log(request: pytest.FixtureRequest, memory_path: Path) -> Path:
     return memory_path / "log"
 
 
+def bytes_in_use(log: Path) -> int:
+    """Heads of the segments with records, and the blocks of each frame, once if there is a copy of it."""
+    segments = [segment for path in segment_files(log) if (segment := read_segment(path)).with_records]
+    frames = {frame.seq: (HEAD_BYTES + frame.record_bytes, s.align) for s in segments for frame in s.with_records}
+    return 4096 * len(segments) + sum(-(-size // align) * align for size, align in frames.values())
+
+
 def test_a_sound_log(log: Path) -> None:
     before = contents(log)
     done = run_check(log)
@@ -54,6 +61,8 @@ def test_a_sound_log(log: Path) -> None:
     frames = [frame for path in segment_files(log) for frame in read_segment(path).with_records]
     assert told["verdict"] == SOUND
     assert told["frames"] == told["last_seq"] == frames[-1].seq
+    prepared = sum(path.stat().st_size for path in segment_files(log))
+    assert told["bytes"] == bytes_in_use(log) < prepared
     assert told["records"] == sum({frame.seq: frame.count for frame in frames}.values())
     engine = running(log_of(log), Hand()).engine
     engine.open()

@@ -17,7 +17,7 @@ from fastq.errors import DirectoryFailed, JobNotFound, LogDamaged, RepairRefused
 from fastq.log.check import empty_core, read_whole
 from fastq.log.dump import FrameSeen, walk
 from fastq.log.repair import carry_out, plan
-from tests.engines import CLIENT, Hand, running
+from tests.engines import CLIENT, START_US, Hand, running
 from tests.log.frames import HEAD_BYTES, Frame, change, flip, read_segment
 from tests.log.jobs import contents, copy_of, log_of, segment_files, write_jobs
 
@@ -232,7 +232,7 @@ def test_a_repair_that_is_killed(log: tuple[Path, list[str]]) -> None:
         pid = os.fork()
         if pid == 0:
             die_at(calls)
-            carry_out(where, plan(where, frame.seq))
+            carry_out(where, plan(where, frame.seq), START_US)
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         left = empty_core()

@@ -17,7 +17,7 @@ from fastq import (
     Unauthenticated,
     Worker,
 )
-from fastq.sdk import shift
+from fastq.sdk import slots
 from tests.sdk.served import WAIT_S, Place, Starts, nothing, outcome, watched
 
 # --- leases -----------------------------------------------------------------------------------------------------------
@@ -242,14 +242,14 @@ async def test_a_fault_of_the_worker_keeps_no_job(
     aclient: AsyncClient, queue: str, at_work: Starts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lease runs out, and the job runs again."""
-    right, faults = shift.ack_of, [ZeroDivisionError("a fault")]
+    right, faults = slots.ack_of, [ZeroDivisionError("a fault")]
 
     def wrong_once(*given: Any) -> Any:
         if faults:
             raise faults.pop()
         return right(*given)
 
-    monkeypatch.setattr(shift, "ack_of", wrong_once)
+    monkeypatch.setattr(slots, "ack_of", wrong_once)
     async with at_work(lambda job: "r"):
         done = await outcome(aclient, queue)
     assert (done.result, done.attempts) == ("r", 2)

@@ -1,0 +1,16 @@
+"""What a fastq backend of Django's tasks needs: the application, for its command, and the backend."""
+
+from __future__ import annotations
+
+import os
+
+SECRET_KEY = "of an example"
+INSTALLED_APPS = ["fastq.integrations.django"]
+USE_TZ = True
+TASKS = {
+    "default": {
+        "BACKEND": "fastq.integrations.django.FastqBackend",
+        "QUEUES": ["mail", "reports"],
+        "OPTIONS": {"URL": os.environ.get("FASTQ_URL"), "KEY": os.environ["FASTQ_KEY"]},
+    }
+}

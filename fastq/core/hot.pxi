@@ -1,0 +1,162 @@
+# The C surface: what fastq/http/_lane.pyx calls without making objects of what a request says. Each does what the
+# method of Core with the same name does, for the plain case only; _core.pxd declares them.
+
+cdef bint has_room(object tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *:
+    """Whether a record so long can be appended now, on a disk that is not full."""
+    cdef Tail at = <Tail>tail
+    return at.unsynced_bytes <= unsynced_bytes_max and at.has_room(record_bytes, 0)
+
+
+cdef uint64_t appended_seq(object tail) noexcept:
+    """The batch that holds the last change."""
+    cdef Tail at = <Tail>tail
+    return at.next_seq if at.open_count else at.next_seq - 1
+
+
+cdef uint64_t durable_seq(object tail) noexcept:
+    return (<Tail>tail).durable_seq
+
+
+cdef bint is_watched(object core) noexcept:
+    """Whether somebody waits for jobs: they are offered those that are there before anybody else is."""
+    return (<Core>core).watching
+
+
+cdef bint submit_plain(object into, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except *:
+    """Store a job that has no options, and write its id, HOT_ID_CHARS long. False: it may have to be refused."""
+    cdef Core core = <Core>into
+    cdef SubmitFields f
+    if core.depth_limited:
+        return False
+    memset(&f, 0, sizeof(SubmitFields))
+    f.seq = core.next_seq
+    f.created_us = now_us
+    f.run_at_us = now_us + new.delay_us
+    f.priority = new.priority
+    f.max_retries = new.max_retries
+    f.owner = name_in(owner)
+    f.key_id = name_in(key_id)
+    if new.queue_bytes != 7 or memcmp(new.queue, b"default", 7) != 0:
+        f.queue.p = new.queue
+        f.queue.n = new.queue_bytes
+    append_submit_text(core, &f, new.payload, new.payload_bytes, 0)
+    put_id(job_id, now_us, f.seq, core.tag)
+    return True
+
+
+cdef list lease_plain(object of, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
+                      bytes worker, bint legacy, uint64_t bytes_max):
+    return lease_jobs(<Core>of, now_us, queues, limit, lease_ms, key_id, worker, legacy, b"", bytes_max)
+
+
+cdef bint ack_plain(object of, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
+    """End an attempt well. Raises JobNotFound, NotAckable, LeaseLost."""
+    append_ack(<Core>of, now_us, (job_id, token, "ok", result, "", "", -1, 0.0), key_id)
+    return True
+
+
+cdef Py_ssize_t leased_bytes(object leased) except -1:
+    """What `put_leased` writes at most."""
+    cdef Leased lease = <Leased>leased
+    return LEASED_TEXT_BYTES + len(lease.queue) + <Py_ssize_t>(<uint32_t>lease.place[2])
+
+
+cdef Py_ssize_t put_leased(object of, object leased, bint payload_as_string, char* p) except -1:
+    """Write a lease as the JSON object that answers say it with; how long that is.
+
+    0: it has what only some jobs have, or its record is not in memory; then somebody else says it.
+    """
+    cdef Core core = <Core>of
+    cdef Leased lease = <Leased>leased
+    cdef Place place
+    cdef const char* record
+    cdef uint16_t flags
+    cdef Reader r
+    cdef SubmitFields f
+    cdef char* start = p
+    place.segment, place.offset, place.bytes = lease.place
+    record = core.tail.find(&place)
+    if record == NULL or <uint8_t>record[0] != SUBMIT:
+        return 0
+    r = reader_of(record, place.bytes, &flags)
+    get_int(&r, 8)
+    read_submit(&r, flags, &f)
+    if r.short or f.group.n or f.tags_bytes or f.trace.n or payload_as_string and r.p[0] != c'"':
+        return 0
+    p = put_text_of(put_bytes(p, b'{"job_id":"', 11), lease.job_id)
+    p = put_bytes(put_bytes(p, b'","payload":', 12), r.p, r.end - r.p)
+    p = put_time(put_bytes(p, b',"lease_until":"', 16), lease.lease_until_us)
+    p = put_decimal(put_bytes(p, b'","attempt":', 12), lease.attempt)
+    p = put_text_of(put_bytes(p, b',"lease_token":"', 16), lease.token)
+    p = put_text_of(put_bytes(p, b'","queue":"', 11), lease.queue)
+    p = put_decimal(put_bytes(p, b'","priority":', 13), lease.priority)
+    p = put_decimal(put_bytes(p, b',"max_retries":', 15), lease.max_retries)
+    p = put_time(put_bytes(p, b',"created_at":"', 15), lease.created_us)
+    return put_bytes(p, b'"}', 2) - start
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    LEASED_TEXT_BYTES = 400     # of a lease, beside its queue's name and its payload
+
+
+cdef char* put_text_of(char* p, str ascii) except NULL:
+    cdef Py_ssize_t n
+    cdef const char* text = PyUnicode_AsUTF8AndSize(ascii, &n)
+    return put_bytes(p, text, n)
+
+
+cdef char* put_decimal(char* p, int64_t value) noexcept nogil:
+    cdef char digits[20]
+    cdef int n = 0
+    cdef uint64_t rest = <uint64_t>value
+    if value < 0:
+        p[0] = c'-'
+        p += 1
+        rest = -rest
+    while True:
+        digits[n] = <char>(c'0' + rest % 10)
+        n += 1
+        rest //= 10
+        if rest == 0:
+            break
+    while n:
+        n -= 1
+        p[0] = digits[n]
+        p += 1
+    return p
+
+
+cdef char* put_padded(char* p, uint64_t value, int digits) noexcept nogil:
+    cdef int i
+    for i in range(digits - 1, -1, -1):
+        p[i] = <char>(c'0' + value % 10)
+        value //= 10
+    return p + digits
+
+
+cdef char* put_time(char* p, int64_t unix_us) noexcept nogil:
+    """RFC 3339 in UTC, to the microsecond unless that is 0. The date as in days_from_civil, backward (H. Hinnant)."""
+    cdef int64_t second = unix_us // 1_000_000, us = unix_us % 1_000_000
+    cdef int64_t day = second // 86400 + 719468, rest = second % 86400
+    cdef int64_t era = day // 146097, of_era = day % 146097
+    cdef int64_t year = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
+    cdef int64_t of_year = of_era - (365 * year + year // 4 - year // 100)
+    cdef int64_t month = (5 * of_year + 2) // 153
+    p = put_padded(p, year + era * 400 + (1 if month >= 10 else 0), 4)
+    p[0] = c'-'
+    p = put_padded(p + 1, month + 3 if month < 10 else month - 9, 2)
+    p[0] = c'-'
+    p = put_padded(p + 1, of_year - (153 * month + 2) // 5 + 1, 2)
+    p[0] = c'T'
+    p = put_padded(p + 1, rest // 3600, 2)
+    p[0] = c':'
+    p = put_padded(p + 1, rest // 60 % 60, 2)
+    p[0] = c':'
+    p = put_padded(p + 1, rest % 60, 2)
+    if us:
+        p[0] = c'.'
+        p = put_padded(p + 1, us, 6)
+    p[0] = c'Z'
+    return p + 1

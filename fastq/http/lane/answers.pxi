@@ -1,0 +1,128 @@
+# What a connection is answered: one text, which becomes visible batch by batch.
+
+cdef extern from "<sys/socket.h>" nogil:
+    Py_ssize_t socket_send "send"(int fd, const void* data, size_t n, int flags)
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+
+cdef enum:
+    TEXT_BYTES = 1024           # that a connection's buffer begins with
+    TEXT_BYTES_KEPT = 16384     # a larger one is given back when it is empty
+    TEXT_BYTES_MAX = 1 << 20    # past it a connection's next requests wait
+
+cdef struct Mark:               # up to `end` the text may be seen when batch `seq` is durable
+    uint64_t seq
+    size_t end
+    uint32_t count              # answers since the mark before
+
+
+@cython.final
+cdef class Answers:
+    """The answers of one connection that were not sent yet, in order."""
+    cdef object lane            # whose they are; None when the connection is gone
+    cdef object transport
+    cdef int fd                 # -1: everything goes through the transport
+    cdef char* text
+    cdef size_t n, capacity
+    cdef Mark* marks
+    cdef uint32_t mark_count, mark_capacity
+    cdef readonly uint32_t waiting  # answers
+    cdef uint64_t put_count, sent_count
+    cdef list undos             # (number of the answer, what takes it back if it can not be sent)
+    cdef bint listed            # those who wait for a batch have it
+    cdef bint calm              # nothing is under way but what is in here
+    cdef bint idle_watched
+    cdef Head head              # of the last request
+    cdef bytes unknown_head     # what nobody has said anything of yet
+    cdef readonly uint64_t taken    # requests that were answered without the parser
+
+    def __dealloc__(self):
+        free(self.text)
+        free(self.marks)
+
+    cdef char* room(self, size_t n) except NULL:
+        """Where the next n bytes go."""
+        cdef size_t capacity = max(self.capacity, <size_t>TEXT_BYTES)
+        cdef char* text
+        if self.n + n > self.capacity:
+            while capacity < self.n + n:
+                capacity *= 2
+            text = <char*>realloc(self.text, capacity)
+            if text == NULL:
+                raise MemoryError
+            self.text = text
+            self.capacity = capacity
+        return self.text + self.n
+
+    cdef int put(self, size_t n, uint64_t seq, undo) except -1:
+        """One answer ends after n more bytes, and may be seen when batch `seq` is durable."""
+        cdef Mark* marks
+        seq = max(seq, self.last_seq())
+        if self.mark_count == 0 or self.marks[self.mark_count - 1].seq != seq:
+            if self.mark_count == self.mark_capacity:
+                marks = <Mark*>realloc(self.marks, (self.mark_capacity + 4) * sizeof(Mark))
+                if marks == NULL:
+                    raise MemoryError
+                self.marks = marks
+                self.mark_capacity += 4
+            self.marks[self.mark_count].seq = seq
+            self.marks[self.mark_count].count = 0
+            self.mark_count += 1
+        self.n += n
+        self.marks[self.mark_count - 1].end = self.n
+        self.marks[self.mark_count - 1].count += 1
+        self.waiting += 1
+        self.put_count += 1
+        if undo is not None:
+            self.undos.append((self.put_count, undo))
+        return 0
+
+    cdef uint64_t last_seq(self) noexcept:
+        return self.marks[self.mark_count - 1].seq if self.mark_count else 0
+
+    cdef uint32_t send_visible(self, uint64_t durable_seq) except? 0xffffffff:
+        """Send what may be seen by now; how many answers that were."""
+        cdef uint32_t seen = 0, count = 0, i
+        cdef size_t end
+        while seen < self.mark_count and self.marks[seen].seq <= durable_seq:
+            count += self.marks[seen].count
+            seen += 1
+        if seen == 0:
+            return 0
+        end = self.marks[seen - 1].end
+        self.send(end)
+        self.n -= end
+        memmove(self.text, self.text + end, self.n)
+        self.mark_count -= seen
+        for i in range(self.mark_count):
+            self.marks[i] = self.marks[i + seen]
+            self.marks[i].end -= end
+        self.waiting -= count
+        self.sent_count += count
+        if self.undos:
+            self.undos = [undo for undo in self.undos if undo[0] > self.sent_count]
+        if self.n == 0 and self.capacity > TEXT_BYTES_KEPT:
+            free(self.text)
+            self.text = NULL
+            self.capacity = 0
+        return count
+
+    cdef int send(self, size_t n) except -1:
+        """At once, if nothing is waiting in the transport to be sent before it."""
+        cdef Py_ssize_t sent = 0
+        if self.transport.is_closing():
+            return 0
+        if self.fd >= 0 and self.transport.get_write_buffer_size() == 0:
+            sent = max(0, socket_send(self.fd, self.text, n, MSG_DONTWAIT | MSG_NOSIGNAL))
+        if <size_t>sent < n:  # also what went wrong is the transport's to find out
+            self.transport.write(PyBytes_FromStringAndSize(self.text + sent, n - sent))
+        return 0
+
+    cdef int drop(self) except -1:
+        """The connection is gone: take back what it was to be told."""
+        undos, self.undos = self.undos, []
+        self.n = self.mark_count = self.waiting = 0
+        self.calm = False
+        self.lane = None
+        for _, undo in undos:
+            undo()
+        return 0

@@ -1,0 +1,88 @@
+"""A worker that runs the tasks of a backend, each in a thread, as Django runs what touches its database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from traceback import format_exception
+from typing import Any
+
+import msgspec
+from django.db import close_old_connections
+
+from fastq.clock import wall_us
+from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, result_of, shown, task_of
+from fastq.integrations.django.framework import (
+    TaskContext,
+    TaskError,
+    TaskResult,
+    TaskResultStatus,
+    normalize_json,
+    task_finished,
+    task_started,
+)
+from fastq.sdk.errors import LeaseGone
+from fastq.sdk.job import Job
+from fastq.sdk.models import Failure
+from fastq.sdk.worker import Worker
+
+TRACEBACK_CHARACTERS = 64 << 10  # of its end
+
+
+def worker_of(backend: FastqBackend, *, queues: Sequence[str] | None = None, **options: Any) -> Worker:
+    """A worker for the backend's queues, or for some of them in strict order; `options` are those of Worker.
+
+    An async task runs in a thread too, in a loop of its own.
+    """
+    url, key = backend.options.get("URL"), backend.options.get("KEY")
+    own = queues or sorted(backend.queues) or ["default"]
+    worker = Worker(url=url, key=key, queues=own, **options)
+    for queue in own:
+        worker.handles(queue)(partial(run, backend, worker.worker_id))
+    return worker
+
+
+def run(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
+    close_old_connections()
+    try:
+        return _ran(backend, worker_id, job)
+    finally:
+        close_old_connections()
+
+
+def _ran(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
+    leased = job.leased
+    try:
+        payload = msgspec.convert(job.payload, Payload)
+        task = task_of(payload, backend.alias, job.queue, leased.priority, None)
+    except (ImportError, ValueError) as error:
+        return Failure(error=f"not a task that is known here: {error}", code="unknown_task", discard=True)
+    result = result_of(backend, task, payload, job.job_id, TaskResultStatus.RUNNING, shown(leased.created_at))
+    fill(result, started_at=_now(), last_attempted_at=_now(), worker_ids=[""] * (job.attempt - 1) + [worker_id])
+    task_started.send(type(backend), task_result=result)
+    args = (TaskContext(task_result=result), *result.args) if task.takes_context else result.args
+    try:
+        value = normalize_json(task.call(*args, **result.kwargs))
+    except LeaseGone:
+        raise
+    except Exception as error:  # noqa: BLE001 -- whatever a task raises
+        return _failed(backend, job, result, error)
+    fill(result, finished_at=_now(), status=TaskResultStatus.SUCCESSFUL, _return_value=value)
+    task_finished.send(type(backend), task_result=result)
+    return value
+
+
+def _failed(backend: FastqBackend, job: Job[Any], result: TaskResult[Any], error: Exception) -> Failure:
+    """The server tries again while attempts are left; only the last failure is the task's."""
+    kind = type(error)
+    raised = Raised(f"{kind.__module__}.{kind.__qualname__}", "".join(format_exception(error))[-TRACEBACK_CHARACTERS:])
+    result.errors.append(TaskError(exception_class_path=raised.exception, traceback=raised.traceback))
+    if job.is_last_attempt:
+        fill(result, finished_at=_now(), status=TaskResultStatus.FAILED)
+        task_finished.send(type(backend), task_result=result)
+    return Failure(error=f"{raised.exception}: {error}", code=kind.__name__[:64], result=raised)
+
+
+def _now() -> datetime:
+    return shown(datetime.fromtimestamp(wall_us() / 1e6, UTC))

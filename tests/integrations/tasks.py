@@ -1,0 +1,43 @@
+"""Tasks of Django that the tests run. Imported when Django has its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+
+if django.VERSION < (6,):
+    from django_tasks import task
+else:
+    from django.tasks import task
+
+
+class Declined(Exception):
+    pass
+
+
+@task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@task
+async def double(numbers: list[int]) -> list[int]:
+    return numbers * 2
+
+
+@task
+def fail(text: str) -> None:
+    raise Declined(text)
+
+
+@task(takes_context=True)
+def second_time(context: Any) -> str:
+    if context.attempt < 2:
+        raise RuntimeError("not yet")
+    return f"{context.attempt} of {context.task_result.id}"
+
+
+@task
+def no_json() -> Any:
+    return object()
