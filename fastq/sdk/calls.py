@@ -113,8 +113,10 @@ def new_jobs(jobs: Iterable[Any]) -> list[NewJob]:
 
 
 def submit(job: NewJob, codec: Codec) -> Call[Submitted]:
-    key = new_key() if job.idempotency_key is UNSET else ""  # then it is in the body
-    return Call("POST", "/jobs", _SUBMITTED.decode, bytes(job_body(in_trace(job), codec)), key)
+    """The key is in the body: a header of its own would cost the server more than the rest of the request."""
+    if job.idempotency_key is UNSET:
+        job = msgspec.structs.replace(job, idempotency_key=new_key())
+    return Call("POST", "/jobs", _SUBMITTED.decode, bytes(job_body(in_trace(job), codec)))
 
 
 def submit_many(jobs: Sequence[NewJob], codec: Codec) -> Call[list[Submitted]]:

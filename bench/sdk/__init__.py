@@ -1,0 +1,1 @@
+"""`python -m bench.sdk`: the SDK's throughput, next to that of task queues on Redis."""
