@@ -301,6 +301,8 @@ cdef uint64_t appended_seq(object tail) noexcept
 cdef uint64_t durable_seq(object tail) noexcept
 cdef bint is_watched(object core) noexcept
 cdef bint submit_plain(object into, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except *
+cdef bint submit_plain_many(object into, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id,
+                            char* job_ids) except *
 cdef list lease_plain(object of, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
                       bytes worker, bint legacy, uint64_t bytes_max)
 cdef bint ack_plain(object of, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *

@@ -44,6 +44,29 @@ cdef bint submit_plain(object into, int64_t now_us, PlainJob* new, bytes owner, 
     return True
 
 
+cdef bint submit_plain_many(object into, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id,
+                            char* job_ids) except *:
+    """Store jobs together, and write their ids as JSON strings with commas between them, HOT_ID_CHARS + 3 for each."""
+    cdef Core core = <Core>into
+    cdef uint32_t bytes_max = 0
+    cdef int i
+    if core.depth_limited:
+        return False
+    for i in range(count):
+        bytes_max += SUBMIT_RECORD_BYTES + new[i].payload_bytes
+    core.tail.begin_group(bytes_max)
+    try:
+        for i in range(count):
+            job_ids[0] = c'"'
+            submit_plain(core, now_us, &new[i], owner, key_id, job_ids + 1)
+            job_ids[HOT_ID_CHARS + 1] = c'"'
+            job_ids[HOT_ID_CHARS + 2] = c','
+            job_ids += HOT_ID_CHARS + 3
+    finally:
+        core.tail.end_group()
+    return True
+
+
 cdef list lease_plain(object of, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
                       bytes worker, bint legacy, uint64_t bytes_max):
     return lease_jobs(<Core>of, now_us, queues, limit, lease_ms, key_id, worker, legacy, b"", bytes_max)

@@ -25,7 +25,7 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 from fastq._clock cimport Clock
 from fastq._core cimport (
     CLOSE_RECORD_BYTES, HOT_ID_CHARS, SMALL_RECORD_BYTES, SUBMIT_RECORD_BYTES, PlainJob, ack_plain, appended_seq,
-    durable_seq, has_room, is_watched, lease_plain, leased_bytes, put_leased, submit_plain,
+    durable_seq, has_room, is_watched, lease_plain, leased_bytes, put_leased, submit_plain, submit_plain_many,
 )
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE, HttpToolsProtocol
@@ -52,6 +52,7 @@ _log = logging.getLogger("fastq.http")
 cdef int HEAD_BYTES_MAX = _protocol.HEAD_BYTES_MAX, HEADERS_MAX = _protocol.HEADERS_MAX
 cdef int URL_BYTES_MAX = _protocol.URL_BYTES_MAX, PIPELINED_MAX = _protocol.PIPELINED_MAX
 cdef int64_t PRIORITY_MIN = _commands.PRIORITY_MIN, PRIORITY_MAX = _commands.PRIORITY_MAX
+cdef int BATCH_JOBS_MAX = _commands.BATCH_JOBS_MAX
 cdef int64_t MAX_RETRIES_MAX = _commands.MAX_RETRIES_MAX, DELAY_MS_MAX = _bodies.DELAY_MS_MAX
 cdef int64_t TOKEN_CHARS_MAX = _work_bodies.TOKEN_CHARACTERS_MAX
 cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
@@ -130,7 +131,9 @@ class Lane(Protocol):
     def connection_made(self, transport):
         cdef Answers answers = self._answers
         Protocol.connection_made(self, transport)
-        answers.lane, answers.transport, answers.undos, answers.fd = self, transport, [], -1
+        answers.lane, answers.undos, answers.fd = self, [], -1
+        answers.write, answers.is_closing = transport.write, transport.is_closing
+        answers.buffered_bytes, answers.flow = transport.get_write_buffer_size, self.flow
         if transport.get_extra_info("sslcontext") is None:
             socket = transport.get_extra_info("socket")
             answers.fd = -1 if socket is None else socket.fileno()
@@ -150,8 +153,9 @@ class Lane(Protocol):
         while at < n and size and answers.calm:
             size = short.take(answers, start + at, n - at)
             at += size
-        if self._requests == 0 and answers.taken:
-            self._requests = 1  # the silence in which a connection begins is over
+        if not answers.heard and answers.taken:
+            answers.heard = True
+            self._requests += 1
             self._stop_deadline()
         if answers.mark_count and answers.marks[0].seq <= durable_seq(short.tail):
             short.send_visible(answers, durable_seq(short.tail))

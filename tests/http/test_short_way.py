@@ -99,6 +99,35 @@ async def test_submits(world: World, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+async def test_batches(world: World, seed: int) -> None:
+    rng = Random(seed)
+    short, long = await world.connect(), await world.connect()
+    names = [b"queue", b"priority", b"delay_ms", b"group"]
+    went_short = 0
+    for _ in range(150):
+        count = rng.choice([0, 1, 1, 2, 3, 50])
+        odd = rng.choice(VALUES) if rng.random() < 0.3 else b"1"
+        plain = [b'{"payload":1}'] * count
+        jobs = [job if rng.random() < 0.8 else body_of(rng, names, {b"payload": odd}) for job in plain]
+        body = b'{"jobs":[' + rng.choice([b",", b" , "]).join(jobs) + b"]}" + rng.choice(AROUND)
+        if rng.random() < 0.2:
+            body = body.replace(b'"jobs"', rng.choice([b' "jobs" ', b'"job"', b'"jobs":[],"jobs"']))
+        await warm(short, world, "client", "/jobs/batch", body)
+        before = taken(world)
+        by_short = await ask(short, world, "client", "/jobs/batch", body)
+        went_short += taken(world) - before
+        by_long = await ask(long, world, "client", "/jobs/batch", body, LONG_WAY)
+        assert by_short.status == by_long.status, (body, by_short.body, by_long.body)
+        if by_short.status == 201:
+            stored = [[job_as_stored(world, one) for one in reply.json["job_ids"]] for reply in (by_short, by_long)]
+            assert stored[0] == stored[1], body
+            assert len(stored[0]) == count
+        else:
+            assert by_short.json == by_long.json, body
+    assert went_short > 25
+
+
+@pytest.mark.parametrize("seed", range(4))
 async def test_acks(world: World, seed: int) -> None:
     rng = Random(seed)
     short, long = await world.connect(), await world.connect()

@@ -19,7 +19,8 @@ cdef struct Mark:               # up to `end` the text may be seen when batch `s
 cdef class Answers:
     """The answers of one connection that were not sent yet, in order."""
     cdef object lane            # whose they are; None when the connection is gone
-    cdef object transport
+    cdef object write, is_closing, buffered_bytes   # of its transport
+    cdef object flow
     cdef int fd                 # -1: everything goes through the transport
     cdef char* text
     cdef size_t n, capacity
@@ -31,6 +32,7 @@ cdef class Answers:
     cdef bint listed            # those who wait for a batch have it
     cdef bint calm              # nothing is under way but what is in here
     cdef bint idle_watched
+    cdef bint heard             # the silence in which a connection begins is over
     cdef Head head              # of the last request
     cdef bytes unknown_head     # what nobody has said anything of yet
     cdef readonly uint64_t taken    # requests that were answered without the parser
@@ -109,12 +111,12 @@ cdef class Answers:
     cdef int send(self, size_t n) except -1:
         """At once, if nothing is waiting in the transport to be sent before it."""
         cdef Py_ssize_t sent = 0
-        if self.transport.is_closing():
+        if self.is_closing():
             return 0
-        if self.fd >= 0 and self.transport.get_write_buffer_size() == 0:
+        if self.fd >= 0 and self.buffered_bytes() == 0:
             sent = max(0, socket_send(self.fd, self.text, n, MSG_DONTWAIT | MSG_NOSIGNAL))
         if <size_t>sent < n:  # also what went wrong is the transport's to find out
-            self.transport.write(PyBytes_FromStringAndSize(self.text + sent, n - sent))
+            self.write(PyBytes_FromStringAndSize(self.text + sent, n - sent))
         return 0
 
     cdef int drop(self) except -1:
@@ -122,7 +124,7 @@ cdef class Answers:
         undos, self.undos = self.undos, []
         self.n = self.mark_count = self.waiting = 0
         self.calm = False
-        self.lane = None
+        self.lane = self.write = self.is_closing = self.buffered_bytes = self.flow = None
         for _, undo in undos:
             undo()
         return 0

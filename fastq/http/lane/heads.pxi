@@ -9,9 +9,10 @@ cdef enum:
     SUBMIT = 0
     LEASE = 1
     ACK = 2
-    NOT_HOT = 3
+    BATCH = 3
+    NOT_HOT = 4
 
-cdef tuple SCOPES = ("jobs:submit", "jobs:lease", "jobs:ack")
+cdef tuple SCOPES = ("jobs:submit", "jobs:lease", "jobs:ack", "jobs:submit")
 
 
 @cython.internal
@@ -49,6 +50,9 @@ cdef int kind_of(const char* p, Py_ssize_t n, Py_ssize_t* line_bytes) noexcept n
     if memcmp(p + 10, b"/lease HTTP/1.1\r\n", 17) == 0:
         line_bytes[0] = 27
         return LEASE
+    if memcmp(p + 10, b"/batch HTTP/1.1\r\n", 17) == 0:
+        line_bytes[0] = 27
+        return BATCH
     if n > ID_AT + HOT_ID_CHARS + 15 and p[10] == c'/' and is_id_text(p + ID_AT):
         if memcmp(p + ID_AT + HOT_ID_CHARS, b"/ack HTTP/1.1\r\n", 15) == 0:
             line_bytes[0] = ID_AT + HOT_ID_CHARS + 15

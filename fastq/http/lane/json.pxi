@@ -173,9 +173,9 @@ cdef inline bint is_text(Span span, const char* text, Py_ssize_t n) noexcept nog
     return span.end - span.at == n and memcmp(span.at, text, n) == 0
 
 
-cdef Text next_member(Text at, Text end, Span* name, Span* value) noexcept nogil:
-    """Read one member of the body's object, `at` the place where its name begins. Where the next one begins, or `end`
-    after the last one and nothing but space behind it; NULL for what is not plain.
+cdef Text next_member(Text at, Text end, Span* name, Span* value, bint* last) noexcept nogil:
+    """Read one member of an object, `at` the place where its name begins. Where the next one begins, or behind the
+    object if it was the last one; NULL for what is not plain.
     """
     if at == end or at[0] != c'"':
         return NULL
@@ -194,11 +194,10 @@ cdef Text next_member(Text at, Text end, Span* name, Span* value) noexcept nogil
     at = past_space(value.end, end)
     if at == end:
         return NULL
-    if at[0] == c',':
-        return past_space(at + 1, end)
-    if at[0] != c'}' or past_space(at + 1, end) != end:
-        return NULL
-    return end
+    last[0] = at[0] == c'}'
+    if last[0]:
+        return at + 1
+    return past_space(at + 1, end) if at[0] == c',' else NULL
 
 
 cdef Text first_member(Text at, Text end) noexcept nogil:
@@ -245,50 +244,50 @@ cdef inline bint is_string(Span* value) noexcept nogil:
     return True
 
 
-cdef bint read_plain_job(Text at, Py_ssize_t n, PlainJob* job) noexcept nogil:
-    """Read a submit's body, which is UTF-8. False if it is not plain; what it does not say stays in `job`."""
-    cdef Text end = at + n
+cdef Text read_plain_job(Text at, Text end, PlainJob* job) noexcept nogil:
+    """Read a job in a text that is UTF-8: where it ends; NULL if it is not plain. What it does not say stays as it is."""
     cdef Span name, value
     cdef int64_t number = 0
     cdef int seen = 0, this
+    cdef bint last = False
     at = first_member(at, end)
-    while at != NULL and at != end:
-        at = next_member(at, end, &name, &value)
+    while at != NULL and not last:
+        at = next_member(at, end, &name, &value, &last)
         if at == NULL:
-            return False
+            return NULL
         if is_text(name, b"payload", 7):
             this = SEEN_PAYLOAD
             job.payload = <const char*>value.at
             job.payload_bytes = <uint32_t>(value.end - value.at)
             if is_text(value, b"null", 4) or is_text(value, b'""', 2):
-                return False
+                return NULL
         elif is_text(name, b"queue", 5):
             this = SEEN_QUEUE
             if not is_string(&value) or not is_queue_name(value):
-                return False
+                return NULL
             job.queue = <const char*>value.at
             job.queue_bytes = <uint8_t>(value.end - value.at)
         elif is_text(name, b"priority", 8):
             this = SEEN_PRIORITY
             if not read_integer(value, PRIORITY_MIN, PRIORITY_MAX, &number):
-                return False
+                return NULL
             job.priority = <int32_t>number
         elif is_text(name, b"max_retries", 11):
             this = SEEN_MAX_RETRIES
             if not read_integer(value, 0, MAX_RETRIES_MAX, &number):
-                return False
+                return NULL
             job.max_retries = <uint16_t>number
         elif is_text(name, b"delay_ms", 8):
             this = SEEN_DELAY
             if not read_integer(value, 0, DELAY_MS_MAX, &number):
-                return False
+                return NULL
             job.delay_us = number * 1000
         else:
-            return False
+            return NULL
         if seen & this:
-            return False
+            return NULL
         seen |= this
-    return at != NULL and seen & SEEN_PAYLOAD != 0
+    return at if seen & SEEN_PAYLOAD else NULL
 
 
 cdef bint read_plain_ack(Text at, Py_ssize_t n, PlainAck* ack) noexcept nogil:
@@ -296,14 +295,15 @@ cdef bint read_plain_ack(Text at, Py_ssize_t n, PlainAck* ack) noexcept nogil:
     cdef Text end = at + n
     cdef Span name, value
     cdef int seen = 0, this
+    cdef bint last = False
     memset(ack, 0, sizeof(PlainAck))
     if n == 0:
         return True
     at = first_member(at, end)
     if at != NULL and at < end and at[0] == c'}':
         return past_space(at + 1, end) == end
-    while at != NULL and at != end:
-        at = next_member(at, end, &name, &value)
+    while at != NULL and not last:
+        at = next_member(at, end, &name, &value, &last)
         if at == NULL:
             return False
         if is_text(name, b"lease_token", 11):
@@ -324,4 +324,34 @@ cdef bint read_plain_ack(Text at, Py_ssize_t n, PlainAck* ack) noexcept nogil:
         if seen & this:
             return False
         seen |= this
-    return at != NULL
+    return at != NULL and past_space(at, end) == end
+
+
+cdef Text next_plain_job(Text at, Text end, PlainJob* job) noexcept nogil:
+    """Read the job of a batch that begins at `at`. Where the next one begins; `end` after the last one and nothing but
+    space behind the batch; NULL if it is not plain.
+    """
+    at = read_plain_job(at, end, job)
+    if at == NULL:
+        return NULL
+    at = past_space(at, end)
+    if at < end and at[0] == c',':
+        return past_space(at + 1, end)
+    if at == end or at[0] != c']':
+        return NULL
+    at = past_space(at + 1, end)
+    if at == end or at[0] != c'}':
+        return NULL
+    return end if past_space(at + 1, end) == end else NULL
+
+
+cdef Text first_plain_job(Text at, Text end) noexcept nogil:
+    """Where the first job of a batch begins; NULL if its body does not begin with jobs."""
+    at = first_member(at, end)
+    if at == NULL or end - at < 6 or memcmp(at, b'"jobs"', 6) != 0:
+        return NULL
+    at = past_space(at + 6, end)
+    if at == end or at[0] != c':':
+        return NULL
+    at = past_space(at + 1, end)
+    return past_space(at + 1, end) if at < end and at[0] == c'[' else NULL

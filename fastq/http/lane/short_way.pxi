@@ -34,11 +34,13 @@ cdef class ShortWay:
     cdef bint is_open           # the engine takes what comes
     cdef int max_retries
     cdef bytes no_jobs          # what an empty lease is answered with
+    cdef PlainJob* jobs         # of the batch that is being read
+    cdef int jobs_capacity
     # the beginnings of answers, up to the request id's count
     cdef object headers_of
     cdef bytes created, leased, acked, absent
     cdef size_t head_bytes_max
-    cdef uint64_t unsynced_bytes_max
+    cdef uint64_t unsynced_bytes_max, sent_count
     cdef uint64_t next_id, ids_end
 
     def __init__(self, routes, engine, auth, request_ids):
@@ -52,6 +54,9 @@ cdef class ShortWay:
         self.when_durable, self.next_turn = self.send_due, self.end_turn
         self.no_jobs = error_body(Refused("no jobs available", NoJobsAvailable()))
 
+    def __dealloc__(self):
+        free(self.jobs)
+
     # --- once a turn of the loop --------------------------------------------------------------------------------------
 
     cdef int begin_turn(self, state) except -1:
@@ -59,6 +64,8 @@ cdef class ShortWay:
         if self.call_soon is None:
             self.call_soon = get_running_loop().call_soon
         self.call_soon(self.next_turn)
+        state.total_requests += self.sent_count  # uvicorn's count
+        self.sent_count = 0
         self.is_open = self.engine.takes_everything
         if state.default_headers is not self.headers_of:
             self.headers_of = state.default_headers
@@ -102,6 +109,8 @@ cdef class ShortWay:
             return 0
         if kind == SUBMIT:
             done = self.submit(answers, head, body, body_bytes, now_us)
+        elif kind == BATCH:
+            done = self.submit_many(answers, head, body, body_bytes, now_us)
         elif kind == LEASE:
             done = self.lease(answers, head, body, body_bytes, now_us)
         else:
@@ -169,20 +178,25 @@ cdef class ShortWay:
         head.owner, head.key_id = who.owner_id.encode(), who.key_id.encode()
         head.may = 0
         for kind in range(NOT_HOT):
-            if may(who, SCOPES[kind]) and (kind == SUBMIT or not self.engine.is_bounded(who)):
+            if may(who, SCOPES[kind]) and (kind == SUBMIT or kind == BATCH or not self.engine.is_bounded(who)):
                 head.may |= 1 << kind
         return 0
 
-    cdef bint submit(self, Answers answers, Head head, Text body, Py_ssize_t n, int64_t now_us) except *:
+    cdef PlainJob new_job(self) noexcept:
+        """What holds of a job that does not say otherwise."""
         cdef PlainJob job
-        cdef char* start
-        cdef char* p
+        memset(&job, 0, sizeof(PlainJob))
         job.queue = b"default"
         job.queue_bytes = 7
         job.max_retries = <uint16_t>self.max_retries
-        job.priority = 0
-        job.delay_us = 0
-        if not read_plain_job(body, n, &job):
+        return job
+
+    cdef bint submit(self, Answers answers, Head head, Text body, Py_ssize_t n, int64_t now_us) except *:
+        cdef PlainJob job = self.new_job()
+        cdef Text end = read_plain_job(body, body + n, &job)
+        cdef char* start
+        cdef char* p
+        if end == NULL or past_space(end, body + n) != body + n:
             return False
         if not has_room(self.tail, job.payload_bytes + SUBMIT_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
             return False
@@ -198,6 +212,47 @@ cdef class ShortWay:
         p += 11 + HOT_ID_CHARS
         memcpy(p, b'"}', 2)
         return self.answered(answers, p + 2 - start, None)
+
+    cdef bint submit_many(self, Answers answers, Head head, Text body, Py_ssize_t n, int64_t now_us) except *:
+        cdef Text end = body + n
+        cdef Text at = first_plain_job(body, end)
+        cdef int count = 0
+        cdef uint64_t record_bytes = ROOM_BYTES_SMALL
+        cdef size_t ids_bytes
+        cdef char* start
+        cdef char* p
+        while at != NULL and at != end:
+            if count == self.jobs_capacity:
+                self.grow_jobs()
+            self.jobs[count] = self.new_job()
+            at = next_plain_job(at, end, &self.jobs[count])
+            record_bytes += SUBMIT_RECORD_BYTES + self.jobs[count].payload_bytes
+            count += 1
+        if at == NULL or not 1 <= count <= BATCH_JOBS_MAX:
+            return False
+        if not has_room(self.tail, record_bytes, self.unsynced_bytes_max):
+            return False
+        ids_bytes = count * (HOT_ID_CHARS + 3) - 1
+        start = answers.room(self.head_bytes_max + 12 + ids_bytes + 3)
+        p = self.put_head(start, self.created, 12 + ids_bytes + 2)
+        memcpy(p, b'{"job_ids":[', 12)
+        try:
+            if not submit_plain_many(self.core, now_us, self.jobs, count, head.owner, head.key_id, p + 12):
+                return False
+        except CoreFailed as failure:
+            self.commits.fail(failure)
+            raise
+        p += 12 + ids_bytes
+        memcpy(p, b"]}", 2)
+        return self.answered(answers, p + 2 - start, None)
+
+    cdef int grow_jobs(self) except -1:
+        cdef PlainJob* jobs = <PlainJob*>realloc(self.jobs, 2 * (self.jobs_capacity + 64) * sizeof(PlainJob))
+        if jobs == NULL:
+            raise MemoryError
+        self.jobs = jobs
+        self.jobs_capacity = 2 * (self.jobs_capacity + 64)
+        return 0
 
     cdef bint lease(self, Answers answers, Head head, Text body, Py_ssize_t n, int64_t now_us) except *:
         cdef Ask ask = self.ask_of(body, n)
@@ -364,13 +419,10 @@ cdef class ShortWay:
                 self.due.append(answers)
 
     cdef int send_visible(self, Answers answers, uint64_t seq) except -1:
-        cdef uint32_t count
         lane = answers.lane
-        if lane is None or lane.flow.write_paused:
+        if lane is None or answers.flow.write_paused:
             return 0
-        count = answers.send_visible(seq)
-        if count:
-            lane.server_state.total_requests += count
+        self.sent_count += answers.send_visible(seq)
         if answers.n == 0 and not (answers.calm and answers.idle_watched):
             lane._drained()
         return 0
