@@ -31,6 +31,7 @@ COMMANDS = {
     "backup": "backup",
     "restore": "backup",
     "log": "log",
+    "chaos": "chaos",
     "completion": "completion",
 }
 """name -> module below fastq.cli that has it, under that name or the one behind the colon"""
