@@ -2,8 +2,8 @@
 
 `--only half-load,backlog` measures some of them, `--quick` all on a small scale (to build/bench). Servers run on one
 core, the load on another. Two are asked for by name only, since each takes some minutes: `large`, ten million jobs of
-1 KiB that wait (13 GB of disk), and `acked`, ten million cycles. With `--only` the table goes to build/bench too, unless
-`--out` names a directory.
+1 KiB that wait (13 GB of disk), and `acked`, ten million cycles. With `--only` the table goes to build/bench too,
+unless `--out` names a directory.
 """
 
 from __future__ import annotations
