@@ -8,7 +8,10 @@ import click
 
 from fastq import __version__
 
-COMMANDS = {"serve": "serve", "keys": "keys", "log": "log", "backup": "backup", "restore": "backup", "worker": "worker"}
+COMMANDS = {
+    "serve": "serve", "keys": "keys", "log": "log", "backup": "backup", "restore": "backup", "worker": "worker",
+    "chaos": "chaos",
+}  # fmt: skip
 """name -> module below fastq.cli that has it, under that name"""
 
 
