@@ -10,9 +10,9 @@ from fastq import __version__
 
 COMMANDS = {
     "serve": "serve", "keys": "keys", "log": "log", "backup": "backup", "restore": "backup", "worker": "worker",
-    "chaos": "chaos",
+    "chaos": "chaos", "import-wal": "import_wal:import_wal",
 }  # fmt: skip
-"""name -> module below fastq.cli that has it, under that name"""
+"""name -> module below fastq.cli that has it, under that name or the one behind the colon"""
 
 
 class Commands(click.Group):
@@ -24,7 +24,8 @@ class Commands(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"fastq.cli.{COMMANDS[name]}"), name)
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(f"fastq.cli.{module}"), attribute or name)
         return command
 
 
