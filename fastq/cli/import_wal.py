@@ -14,15 +14,14 @@ import click
 import msgspec
 
 from fastq.cli.original_wal import OriginalJob, Replayed, in_batches, replayed
-from fastq.cli.remote import server_options
+from fastq.cli.remote import client_of, server_options
 from fastq.sdk.client import Client
-from fastq.sdk.errors import BadRequest, ClientError
+from fastq.sdk.errors import BadRequest
 from fastq.sdk.models import NewJob
-from fastq.sdk.protocol import Retries
 
 BATCH_JOBS, BATCH_BYTES = 1_000, 4 << 20
 RETRIES_MAX = 1_000
-PATIENCE = Retries(for_s=10.0)
+RETRY_MS = 10_000  # how long a server that is away or busy is tried again
 DAMAGE_SHOWN = 20
 
 
@@ -101,15 +100,9 @@ def _submitted(wanted: Sequence[OriginalJob], url: str, key_file: Path | None, q
     known = _known(map_path, url)
     left = [job for job in wanted if job.job_id not in known]
     done.before = len(wanted) - len(left)
-    key = key_file.read_text().strip() if key_file is not None else None
-    try:
-        with Client(url, key, retries=PATIENCE) as client, map_path.open("ab") as file:
-            for batch in in_batches(left, BATCH_JOBS, BATCH_BYTES):
-                _submit(client, batch, queue, url, file, done)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    except ClientError as error:
-        raise click.ClickException(f"{url}: {error}; what was submitted is in {map_path}: start again") from None
+    with client_of(url, key_file, RETRY_MS) as client, map_path.open("ab") as file:
+        for batch in in_batches(left, BATCH_JOBS, BATCH_BYTES):
+            _submit(client, batch, queue, url, file, done)
     return done
 
 
