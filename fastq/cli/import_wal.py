@@ -50,37 +50,38 @@ class Imported:
 @click.option("--archive", type=click.Path(dir_okay=False, path_type=Path),
               help="Write the finished jobs and their results there, JSON lines.")  # fmt: skip
 @click.option("--map", "map_path", type=click.Path(dir_okay=False, path_type=Path),
-              help="Keeps which job became which; what is in it is not imported again. Default: PATH.imported")  # fmt: skip
+              help="Keeps which job became which; what it has is passed over. Default: PATH.imported")  # fmt: skip
 def import_wal(
     path: Path, url: str, key_file: Path | None, queue: str, dry_run: bool, dead: str, archive: Path | None,
     map_path: Path | None,
 ) -> None:  # fmt: skip
     """Submit what is unfinished in the original server's jobs.wal (PATH) to a running server.
 
-    The original must be stopped first. Exit code 1 if a line could not be read or a job was refused; the rest is imported.
+    The original must be stopped first. Exit code 1 if a line could not be read or a job was refused; the rest goes
+    over.
     """
     with path.open("rb") as file:
         found = replayed(file)
     _tell_damage(found)
-    wanted = [job for job in found.jobs.values() if not job.is_finished or (job.state == "DEAD" and dead == "submit")]
-    states = Counter(job.state for job in found.jobs.values())
+    jobs = found.jobs.values()
+    wanted = [job for job in jobs if not job.is_finished or (job.state == "DEAD" and dead == "submit")]
+    states = Counter(job.state for job in jobs)
     shown = ", ".join(f"{state} {count:,}" for state, count in sorted(states.items())) or "none"
-    click.echo(f"{path}: {found.lines:,} lines, {len(found.jobs):,} jobs: {shown}")
-    finished = [job for job in found.jobs.values() if job.is_finished]
+    click.echo(f"{path}: {found.lines:,} lines, {len(jobs):,} jobs: {shown}")
     if dry_run:
         click.echo(f"would submit {len(wanted):,} jobs to queue {queue} of {url}; nothing was changed")
         sys.exit(1 if found.damage else 0)
     if archive is not None:
+        finished = [job for job in jobs if job.is_finished]
         with archive.open("wb") as file:
             file.writelines(msgspec.json.encode(job) + b"\n" for job in finished)
         click.echo(f"archived {len(finished):,} finished jobs in {archive}")
     done = _submitted(wanted, url, key_file, queue, map_path or path.with_name(path.name + ".imported"))
     for refusal in done.refused:
         click.echo(f"refused: {refusal}", err=True)
-    left = len(found.jobs) - len(wanted)
     click.echo(
-        f"submitted {done.new:,} jobs to queue {queue}, {done.before:,} were there before, {len(done.refused):,} refused, "
-        f"{left:,} finished ones left"
+        f"submitted {done.new:,} jobs to queue {queue}, {done.before:,} were there before, "
+        f"{len(done.refused):,} refused, {len(jobs) - len(wanted):,} finished ones left"
     )
     sys.exit(1 if found.damage or done.refused else 0)
 
