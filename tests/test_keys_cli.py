@@ -54,8 +54,8 @@ def lifecycle(run: Run, works: Callable[[str], bool]) -> None:
     """Make, list, rotate, revoke. `works`: whether a key is taken by the server."""
     made = answered(run("create", "--name", "n", "--owner", "ops", "--type", "client", "--json"))
     assert works(made["key"])
-    listed = answered(run("list", "--owner", "ops", "--json"))
-    assert [key["key_id"] for key in listed] == [made["key_id"]]
+    listed = answered(run("list", "--owner", "ops", "--json"))  # one key: one line
+    assert listed["key_id"] == made["key_id"]
     assert made["key"] not in json.dumps(listed)
     rotated = answered(run("rotate", made["key_id"], "--overlap", "1m", "--json"))
     assert works(rotated["key"])
@@ -130,11 +130,11 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     with Served(tmp_path / "data", **QUICK) as server:
         create = ("create", "--name", "n", "--owner", "o", "--type")
         for arguments, settings, code, message in (
-            ((*create, "boss"), on(server), 1, "answered 400: invalid key type"),
-            (("revoke", "client_unknown"), on(server), 1, "answered 404: key not found"),
-            (("list",), on(server) | {"FASTQ_KEY": server.keys["client"]}, 1, "answered 403: Admin access required"),
-            (("list",), on(server) | {"FASTQ_KEY": "wrong"}, 1, "answered 401: Invalid API key"),
-            (("list",), on(server) | {"FASTQ_URL": "http://127.0.0.1:1"}, 1, "refused"),
+            ((*create, "boss"), on(server), 1, "(400 invalid_request)"),
+            (("revoke", "client_unknown"), on(server), 1, "key not found (404 key_not_found)"),
+            (("list",), on(server) | {"FASTQ_KEY": server.keys["client"]}, 1, "Admin access required (403 forbidden)"),
+            (("list",), on(server) | {"FASTQ_KEY": "wrong"}, 1, "Invalid API key (401 unauthenticated)"),
+            (("list",), on(server) | {"FASTQ_URL": "http://127.0.0.1:1"}, 3, "refused"),
             (("list", "--offline", str(server.directory)), {}, 75, "fastq: "),
         ):
             done = keys(*arguments, **settings)
@@ -145,7 +145,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
         server.stop()
         done = keys(*create, "boss", "--offline", str(server.directory))
         assert (done.returncode, done.stderr) == (
-            1, "Error: invalid key type: \"boss\" (must be 'client', 'worker', or 'admin')\n",
+            1, "fastq: invalid key type: \"boss\" (must be 'client', 'worker', or 'admin')\n",
         )  # fmt: skip
 
 

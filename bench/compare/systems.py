@@ -25,7 +25,7 @@ class Fastq(System):
     title = "fastq, over HTTP with keys"
     program = sys.executable
 
-    _key = ""
+    key = ""
 
     @classmethod
     def version(cls) -> str:
@@ -40,7 +40,7 @@ class Fastq(System):
         if not key.exists():
             key.touch(mode=0o600)
             key.write_text(f"admin_{os.urandom(16).hex()}")
-        self._key = key.read_text()
+        self.key = key.read_text()
         return super().environ() | {
             "WAL_DIR": str(self.directory), "PORT": str(self.port),
             "SEED_DEV_KEYS": "false", "ADMIN_KEY_FILE": str(key),
@@ -49,9 +49,9 @@ class Fastq(System):
     def disk_bytes(self) -> int:
         return sum(check_log(self.directory).found.sizes.values())  # without blocks that are only prepared
 
-    def _request(self, path: str, body: bytes) -> bytes:
+    def request(self, path: str, body: bytes) -> bytes:
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAuthorization: Bearer {self._key}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAuthorization: Bearer {self.key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
@@ -64,12 +64,12 @@ class Fastq(System):
         ack = b'{"lease_token":"' + b"t" * 24 + b'"}'
         return Plan(
             framing="http",
-            submit=self._request("/jobs", job)
+            submit=self.request("/jobs", job)
             if batch == 1
-            else self._request("/jobs/batch", b'{"jobs":[' + b",".join([job] * batch) + b"]}"),
+            else self.request("/jobs/batch", b'{"jobs":[' + b",".join([job] * batch) + b"]}"),
             submit_jobs=batch,
-            lease=self._request("/jobs/lease", b'{"wait_ms":1000}'),
-            ack=self._request("/jobs/ID/ack", ack).replace(b"/ID/", b"/<id>/").replace(b"t" * 24, b"<token>"),
+            lease=self.request("/jobs/lease", b'{"wait_ms":1000}'),
+            ack=self.request("/jobs/ID/ack", ack).replace(b"/ID/", b"/<id>/").replace(b"t" * 24, b"<token>"),
             id=b'"job_id":"', id_end=b'"', token=b'"lease_token":"', token_end=b'"',
         )  # fmt: skip
 

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import click
 
 from fastq import __version__
 
-COMMANDS = {"serve": "serve", "keys": "keys", "log": "log", "backup": "backup", "restore": "backup", "worker": "worker"}
-"""name -> module below fastq.cli that has it, under that name"""
+COMMANDS = {
+    "serve": "serve",
+    "worker": "worker",
+    "submit": "submit",
+    "lease": "work",
+    "extend": "work",
+    "ack": "work",
+    "job": "job",
+    "queues": "queues",
+    "schedules": "schedules",
+    "workers": "watch",
+    "audit": "watch",
+    "status": "watch",
+    "keys": "keys",
+    "export": "transfer:export_jobs",
+    "import": "transfer:import_jobs",
+    "backup": "backup",
+    "restore": "backup",
+    "log": "log",
+    "chaos": "chaos",
+    "completion": "completion",
+}
+"""name -> module below fastq.cli that has it, under that name or the one behind the colon"""
+
+NAME = "fastq"
+EXIT_BROKEN_PIPE = 1
+EXIT_INTERRUPTED = 130  # what a shell says of SIGINT
 
 
 class Commands(click.Group):
@@ -21,11 +50,45 @@ class Commands(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"fastq.cli.{COMMANDS[name]}"), name)
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(f"fastq.cli.{module}"), attribute or name)
         return command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click's, but that what is wrong is one line."""
+        extra.setdefault("prog_name", NAME)  # also as `python -m fastq`: a completion asks by this name
+        as_click: Callable[..., Any] = super().main  # which has overloads, for callers that want a result
+        if not extra.pop("standalone_mode", True):
+            return as_click(*args, standalone_mode=False, **extra)
+        try:
+            code = as_click(*args, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = error.exit_code
+        except click.ClickException as error:
+            print(f"fastq: {_told(error)}", file=sys.stderr)
+            code = error.exit_code
+        except click.Abort:
+            code = EXIT_INTERRUPTED
+        except BrokenPipeError:  # whoever read has enough; and nothing more is to be written at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            code = EXIT_BROKEN_PIPE
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split())
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
+    return message
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fastq")
 def main() -> None:
-    """A durable job queue."""
+    """A durable job queue.
+
+    Commands that speak to a server find it by FASTQ_URL and their key in FASTQ_KEY. Exit codes: 0 done; 1 refused or
+    failed; 2 used wrongly; 3 the server cannot be reached; 4 there was no job, or not in time.
+    """

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import click
 
+from fastq.cli.failures import Failed, Unreachable
 from fastq.cli.log import DIRECTORY, ends_with_its_code, viewed
-from fastq.cli.remote import READ_BYTES, admin_key, connected, message_of, server_options
+from fastq.cli.remote import api_key, server_options
 from fastq.clock import wall_us
 from fastq.log.backup import LogCopy, Manifest, archive, write_archive
 from fastq.log.check import empty_core, read_whole
 from fastq.log.restore import restore as restore_archive
 from fastq.logs import counted, jobs_counted
+from fastq.sdk.protocol import Answer, refusal
+
+READ_BYTES = 1 << 20
+SILENCE_S = 60.0  # how long a server may send nothing
 
 
 @click.command()
@@ -33,7 +40,7 @@ def backup(destination: Path, directory: Path | None, url: str, key_file: Path |
         if directory is not None:
             manifest = _offline(directory, destination)
         else:
-            manifest = _from_server(url, admin_key(key_file), destination)
+            manifest = _from_server(url, api_key(key_file), destination)
     files = f"{counted(len(manifest.segments), 'segment')}, {counted(manifest.segment_bytes, 'byte')}"
     print(f"{destination}: everything up to frame {manifest.last_seq:,}, {files}")
 
@@ -47,19 +54,35 @@ def _offline(directory: Path, destination: Path) -> Manifest:
 
 
 def _from_server(url: str, key: str, destination: Path) -> Manifest:
-    with connected(url) as connection:
+    """It is as large as the log: written as it comes, where the SDK would hold it in memory."""
+    with _connected(url) as connection:
         try:
             connection.request("POST", "/admin/backup", headers={"Authorization": f"Bearer {key}"})
             answer = connection.getresponse()
-            if answer.status != 200:
-                raise click.ClickException(f"{url} answered {answer.status}: {message_of(answer.read(READ_BYTES))}")
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
+        if answer.status != 200:
+            told = refusal(Answer(answer.status, answer.read(READ_BYTES)))
+            raise Failed(str(told))
+        try:
             return write_archive(_pieces(answer), destination)
         except http.client.HTTPException as error:
-            raise click.ClickException(f"{url}: the backup ended early: {error!r}; nothing was kept") from error
+            raise Failed(f"{url}: the backup ended early: {error!r}; nothing was kept") from error
         except OSError as error:
             if error.filename is not None:  # ours, not the connection
                 raise
-            raise click.ClickException(f"{url}: {error}; nothing was kept") from error
+            raise Failed(f"{url}: {error}; nothing was kept") from error
+
+
+@contextlib.contextmanager
+def _connected(url: str) -> Iterator[http.client.HTTPConnection]:
+    """Raises click.UsageError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.UsageError(f"url must be http://host:port or https://host:port, not {url!r}")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    with contextlib.closing(kind(parts.hostname, parts.port, timeout=SILENCE_S)) as connection:
+        yield connection
 
 
 def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import click
 
-from fastq.cli.remote import ask
+from fastq.cli.remote import client_of
 from fastq.commands import Principal
 from fastq.engine import Engine
 from fastq.errors import ApiError, KeyStoreUnavailable
 from fastq.http import answers, key_bodies
 from fastq.keys import KeyStore
+from fastq.sdk import operator_calls
+from fastq.sdk.protocol import Call
 from fastq.settings import load_settings
 
 OPERATOR = Principal("system:offline", "system", "admin", frozenset())
@@ -35,27 +37,29 @@ class Keys(Protocol):
 
 
 class Remote:
-    def __init__(self, url: str, admin_key: str) -> None:
-        self._url, self._admin_key = url, admin_key
+    def __init__(self, url: str, key_file: Path | None) -> None:
+        self._url, self._key_file = url, key_file
 
     def create(self, body: Key) -> Key:
-        answer: Key = self._ask("POST", "/admin/keys", body)
+        limits = {name: value for name, value in body.items() if name not in ("name", "owner_id", "type")}
+        answer: Key = self._ask(operator_calls.create_key(body["name"], body["owner_id"], body["type"], limits))
         return answer
 
     def list_all(self) -> list[Key]:
-        answer: list[Key] = self._ask("GET", "/admin/keys")
+        answer: list[Key] = self._ask(operator_calls.list_keys())
         return answer
 
     def revoke(self, name: str) -> Key:
-        answer: Key = self._ask("DELETE", f"/keys/{quote(name, safe='')}")
+        answer: Key = self._ask(operator_calls.revoke_key(name))
         return answer
 
     def rotate(self, name: str, body: Key) -> Key:
-        answer: Key = self._ask("POST", f"/admin/keys/{quote(name, safe='')}/rotate", body)
+        answer: Key = self._ask(operator_calls.rotate_key(name, body["overlap_ms"]))
         return answer
 
-    def _ask(self, method: str, path: str, body: Key | None = None) -> Any:
-        return ask(self._url, self._admin_key, method, path, body)
+    def _ask(self, call: Call[Any]) -> Any:
+        with client_of(self._url, self._key_file) as client:
+            return client.call(replace(call, read=json.loads))
 
 
 class Offline:

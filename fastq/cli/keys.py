@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import orjson
 
 from fastq.cli.key_stores import Key, Keys, Offline, Remote
 from fastq.cli.log import DIRECTORY, ends_with_its_code
-from fastq.cli.remote import admin_key, server_options
-from fastq.settings import duration_ns
+from fastq.cli.remote import server_options
+from fastq.cli.tables import record, show, table
+from fastq.cli.values import DURATION
 
 COLUMNS = ("key_id", "type", "owner_id", "name", "state", "created_at", "last_used_at")
 
@@ -29,7 +29,9 @@ def keys() -> None:
 
 def where_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say which keys, and how they are shown."""
-    command = click.option("--json", "as_json", is_flag=True, help="As the API shows it.")(command)
+    command = click.option("--json", "as_json", is_flag=True, help="As the API shows it; of a list one a line.")(
+        command
+    )
     command = click.option("--offline", "directory", type=DIRECTORY, help="The data directory of a stopped server.")(
         command
     )
@@ -41,7 +43,7 @@ def _keys(url: str, key_file: Path | None, directory: Path | None, claim_store: 
         return Offline(directory, claim_store)
     if claim_store:
         raise click.UsageError("--claim-store needs --offline")
-    return Remote(url, admin_key(key_file))
+    return Remote(url, key_file)
 
 
 @keys.command()
@@ -86,7 +88,10 @@ def list_keys(owner: str | None, url: str, key_file: Path | None, directory: Pat
     with ends_with_its_code():
         found = _keys(url, key_file, directory).list_all()
         shown = [key for key in found if owner is None or key["owner_id"] == owner]
-        print(orjson.dumps(shown).decode() if as_json else "\n".join(_table(shown)))
+        if as_json:
+            show(orjson.dumps(key).decode() for key in shown)
+        else:
+            show(table(COLUMNS, [[key[name] for name in COLUMNS] for key in map(_with_state, shown)]))
 
 
 @keys.command()
@@ -101,14 +106,15 @@ def revoke(key_id: str, url: str, key_file: Path | None, directory: Path | None,
 
 @keys.command()
 @click.argument("key_id")
-@click.option("--overlap", default="1h", show_default=True, help="How long the old secret works, as 30s or 24h.")
+@click.option(
+    "--overlap", "overlap_ms", type=DURATION, default="1h", show_default=True,
+    help="How long the old secret works, as 30s or 24h.",
+)  # fmt: skip
 @where_options
-def rotate(key_id: str, overlap: str, url: str, key_file: Path | None, directory: Path | None, as_json: bool) -> None:
+def rotate(
+    key_id: str, overlap_ms: int, url: str, key_file: Path | None, directory: Path | None, as_json: bool
+) -> None:
     """Give the key KEY_ID a new secret, and show it this once."""
-    try:
-        overlap_ms = int(duration_ns(overlap) / 10**6)
-    except ValueError as error:
-        raise click.BadParameter(f"'{overlap}' is not {error}", param_hint="--overlap") from None
     with ends_with_its_code():
         _show_secret(_keys(url, key_file, directory).rotate(key_id, {"overlap_ms": overlap_ms}), as_json)
 
@@ -120,25 +126,11 @@ def _show_secret(key: Key, as_json: bool) -> None:
     if as_json:
         print(orjson.dumps(key).decode())
         return
-    width = max(map(len, key))
-    for name, value in key.items():
-        print(f"{name:<{width}}  {_cell(value)}")
+    show(record(key))
     print("The key is not shown again.", file=sys.stderr)
-
-
-def _table(found: list[Key]) -> list[str]:
-    rows = [COLUMNS, *(tuple(_cell(key[name]) for name in COLUMNS) for key in map(_with_state, found))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _with_state(key: Key) -> Key:
     if "revoked_at" in key:
         return key | {"state": f"revoked {key['revoked_at']}"}
     return key | {"state": f"until {key['expires_at']}" if "expires_at" in key else "active"}
-
-
-def _cell(value: Any) -> str:
-    """On one line: a name may hold anything."""
-    text = " ".join(value) if isinstance(value, list) else str(value)
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

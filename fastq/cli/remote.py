@@ -3,77 +3,93 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
+import functools
 import os
-import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeVar
 
 import click
 
-READ_BYTES = 1 << 20
-SILENCE_S = 60.0  # how long a server may send nothing
+from fastq.cli.failures import Failed, NotInTime, Unreachable
+from fastq.cli.values import DURATION
+from fastq.sdk import ClientError, NotFinished, Retries, ServerUnreachable
+from fastq.sdk.client import URL, Client
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+KEY_BYTES_MAX = 4096
+
+Function = TypeVar("Function", bound=Callable[..., None])
 
 
-def server_options(command: Command) -> Command:
+def server_options(command: Function) -> Function:
     """The options `url` and `key_file` of a command that speaks to a server."""
     command = click.option(
-        "--key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds an admin key."
+        "--key-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar="FASTQ_KEY_FILE",
+        help="Holds the key, else FASTQ_KEY does.",
     )(command)
     return click.option(
-        "--server", "--url", "url", default="http://127.0.0.1:8080", envvar="FASTQ_URL", show_default=True
-    )(command)
+        "--server", "--url", "url", metavar="URL", default=URL, envvar="FASTQ_URL", show_default=True,
+        help="Else FASTQ_URL.",
+    )(command)  # fmt: skip
 
 
-def admin_key(key_file: Path | None) -> str:
-    """What the file holds, or FASTQ_KEY. Raises click.UsageError: neither is there."""
-    key = key_file.read_text().strip() if key_file is not None else os.environ.get("FASTQ_KEY", "").strip()
-    if not key:
-        raise click.UsageError("an admin key is needed: in FASTQ_KEY, or a file named by --key-file")
-    return key
+def asks(retry_for: str = "5s") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command that gets a client of the server that its options name, and whose failures end as they should.
+
+    Args:
+        retry_for: how long a server that is away or busy is tried again, unless the option says so.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option(
+            "--retry-for", "retry_ms", type=DURATION, default=retry_for, envvar="FASTQ_RETRY_FOR", show_default=True,
+            help="How long a server that is away or busy is tried again.",
+        )  # fmt: skip
+        @server_options
+        @functools.wraps(command)
+        def asking(url: str, key_file: Path | None, retry_ms: int, **arguments: object) -> None:
+            with client_of(url, key_file, retry_ms) as client:
+                command(client, **arguments)
+
+        return asking
+
+    return decorated
 
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator[http.client.HTTPConnection]:
-    """Raises click.BadParameter."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.BadParameter(f"'{url}' is no http or https URL", param_hint="--server")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=SILENCE_S, context=context)
+def client_of(url: str, key_file: Path | None, retry_ms: int = 5_000) -> Iterator[Client]:
+    """Raises click.UsageError, Failed."""
+    key = api_key(key_file)
+    try:
+        client = Client(url, key, retries=Retries(for_s=retry_ms / 1000))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    with told(url), client:
+        yield client
+
+
+@contextlib.contextmanager
+def told(url: str) -> Iterator[None]:
+    """What the SDK raises as one line and an exit code."""
+    try:
+        yield
+    except ServerUnreachable as error:
+        raise Unreachable(f"{url}: {error}") from error
+    except NotFinished as error:
+        raise NotInTime(str(error)) from error
+    except ClientError as error:
+        raise Failed(str(error)) from error
+
+
+def api_key(key_file: Path | None) -> str:
+    """What the file holds, or FASTQ_KEY. Raises click.UsageError: neither is there."""
+    if key_file is None:
+        key = os.environ.get("FASTQ_KEY", "").strip()
     else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SILENCE_S)
-    with contextlib.closing(connection):
-        yield connection
-
-
-def ask(url: str, key: str, method: str, path: str, body: Any = None) -> Any:
-    """One request, its answer decoded. Raises click.ClickException with what the server says is wrong."""
-    headers = {"Authorization": f"Bearer {key}"}
-    try:
-        with connected(url) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            content = answer.read()
-    except (http.client.HTTPException, OSError, ValueError) as error:
-        raise click.ClickException(f"{url}: {str(error) or type(error).__name__}") from error
-    if answer.status >= 300:
-        raise click.ClickException(f"{url} answered {answer.status}: {message_of(content)}")
-    try:
-        return json.loads(content)
-    except ValueError:
-        raise click.ClickException(f"{url} is no fastq server") from None
-
-
-def message_of(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return "no fastq server"
+        with key_file.open(encoding="ascii", errors="replace") as file:
+            key = file.read(KEY_BYTES_MAX).strip()
+    if not key:
+        raise click.UsageError("a key is needed: in FASTQ_KEY, or in a file named by --key-file")
+    return key

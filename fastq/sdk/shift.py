@@ -46,6 +46,7 @@ class Shift:
         if self._stopping.is_set():
             self._hurry.set()
         self._stopping.set()
+        self._slots.give_back()
         self._changed.set()
 
     async def run(self) -> None:

@@ -35,9 +35,12 @@ CLOCK_CALLS = {
 }  # fmt: skip
 CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.time|time_ns|monotonic|time\(NULL)\b")
 
-ERROR_HOMES = ("fastq/errors/", "fastq/sdk/errors.py")  # what the server answers; what its clients raise
+ERROR_HOMES = ("fastq/errors/", "fastq/sdk/errors.py", "fastq/cli/failures.py")  # of server, clients, commands
 
-RANDOM_HOMES = {"fastq/keys/records.py", "fastq/log/local.py", "fastq/sdk/chance.py", "fastq/server.py"}
+RANDOM_HOMES = {
+    "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/keys/records.py", "fastq/log/local.py",
+    "fastq/sdk/chance.py", "fastq/server.py",
+}  # fmt: skip
 RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
 RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")

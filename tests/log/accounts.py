@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from fastq._core import FRAME_HEAD_BYTES, Core, Tail, close_result, submit_payload
+from fastq.chaos.ledger import Lease as LeaseTold
+from fastq.chaos.ledger import Ledger
 from fastq.commands import Lease, Submit
 from fastq.engine import Engine
 from fastq.errors import ApiError, JobNotFound
 from fastq.log.places import PlaceReader
 from fastq.log.recovery import Found, check_oldest, read_log
-from tests.chaos.ledger import Lease as LeaseTold
-from tests.chaos.ledger import Ledger
 from tests.engines import CLIENT, START_US, WORKER, Hand
 from tests.log.work import OPTIONS, QUEUES, RETENTION_US, jobs_log
 
@@ -56,7 +56,7 @@ class Accounts:
             if what == "now":
                 self._now_us = fields["us"]
             elif what == "leased":
-                self.ledger.leased(**fields, lease=LeaseTold(0, 0, "", closing=True))
+                self.ledger.leased(**fields, lease=LeaseTold(0, 0, closing=True))
             else:
                 getattr(self.ledger, what)(**fields)
             return

@@ -16,7 +16,6 @@ class Lease:
 
     granted_us: int
     until_us: int
-    token: str
     closing: bool = False  # an ack of it was sent: from then on the next lease may come at any time
 
 
@@ -33,7 +32,7 @@ class Book:
 
 
 class Ledger:
-    """Answers go in as they come, from any number of clients; `judge` holds the server's state against them."""
+    """Answers go in, those of one client in order; `judge` holds the server's state against them."""
 
     def __init__(self, retention_us: int | None = None) -> None:
         """
@@ -66,9 +65,6 @@ class Ledger:
 
     def leased(self, job_id: str, payload: str, attempt: int, lease: Lease) -> None:
         self.counts["leased"] += 1
-        if payload not in self._sent:
-            self.fault("wrong", f"{job_id} was leased with a payload that nobody sent")
-            return
         leases = self._book(job_id, payload).leases
         if attempt in leases:
             self.fault("doubled", f"{job_id}: attempt {attempt} was given out twice")
@@ -84,7 +80,10 @@ class Ledger:
 
     def acked(self, job_id: str, attempt: int, result: str) -> None:
         self.counts["acks"] += 1
-        self.books[job_id].acked = (attempt, result)
+        book = self.books[job_id]
+        if book.acked is not None:
+            self.fault("undone", f"{job_id} was acked at attempt {book.acked[0]} and again at {attempt}")
+        book.acked = (attempt, result)
 
     def failed(self, job_id: str, attempt: int) -> None:
         self.counts["error acks"] += 1
@@ -108,6 +107,8 @@ class Ledger:
     def judge(self, job_id: str, status: int, job: dict[str, Any], now_us: int = 0) -> None:
         """Hold GET /jobs/{id}'s answer, given at `now_us` after everything else, against the job's book."""
         book = self.books[job_id]
+        if book.payload not in self._sent:
+            self.fault("wrong", f"{job_id} came with a payload that nobody sent: {book.payload}")
         if status == 404:
             if not self._may_be_gone(book, now_us):
                 self.fault("lost", f"{job_id} was told of and is not there")

@@ -1,0 +1,177 @@
+"""The server under test: one of our own in a directory of its own, or any other, killed and started by commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Protocol
+
+from fastq.chaos.plan import LEASE_MS, RETENTION_MS, Plan
+from fastq.sdk.async_transport import LoopTransport
+from fastq.sdk.errors import ServerUnreachable
+from fastq.sdk.protocol import Call
+from fastq.sdk.wire import Address
+from fastq.settings import SETTINGS
+
+HOST = "127.0.0.1"
+START_S = 60.0
+LOOK_S = 0.05  # between two looks whether a server that we cannot watch is back
+TOLD_BYTES = 500  # of what a server said when it did not start
+
+
+class Target(Protocol):
+    """`directory`: where the server keeps its data, if we know. Methods raise ServerUnreachable if it is not there."""
+
+    url: str
+    key: str
+    directory: Path | None
+    is_ours: bool
+
+    async def start(self) -> None:
+        """Begin to start it."""
+
+    async def started(self) -> str:
+        """Return when it answers: what its process is called, by which every process differs."""
+
+    async def kill(self) -> None:
+        """Return when it is dead."""
+
+    async def end(self) -> str:
+        """At the end of the run; what was wrong with that."""
+
+
+class OwnServer:
+    """A server process that is killed and started again on the same directory and port."""
+
+    is_ours = True
+
+    def __init__(self, plan: Plan, directory: Path) -> None:
+        self._command = plan.serve
+        self.directory: Path | None = directory / "data"
+        self._stderr = directory / "stderr"
+        self.key = f"admin_{secrets.token_urlsafe(24)}"
+        key_file = directory / "admin.key"
+        key_file.touch(0o600)
+        key_file.write_text(self.key)
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://{HOST}:{port}"
+        ours = {setting.name for setting in SETTINGS}  # the user's own are for another server
+        self._environ = {name: value for name, value in os.environ.items() if name not in ours} | {
+            "HOST": HOST, "PORT": str(port), "WAL_DIR": str(self.directory), "SEED_DEV_KEYS": "false",
+            "ADMIN_KEY_FILE": str(key_file), "LEASE_DURATION": f"{LEASE_MS}ms", "LEASE_CHECK_INTERVAL": "50ms",
+            "WAL_SEGMENT_BYTES": "4MiB",
+        }  # fmt: skip
+        if plan.cleaning:
+            self._environ |= {"RETENTION_ACKED": f"{RETENTION_MS}ms", "WAL_SLACK_BYTES": "1MiB"}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._stderr.open("ab") as stderr:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, env=self._environ, stdout=asyncio.subprocess.PIPE, stderr=stderr,
+                start_new_session=True,  # a Ctrl-C is for the harness
+            )  # fmt: skip
+
+    async def started(self) -> str:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(START_S):
+                while not (line := await process.stdout.readline()).startswith(b"  curl "):
+                    if not line:
+                        raise ServerUnreachable(f"it ended: exit {await process.wait()}: {self._said()}", sent=False)
+        except TimeoutError:
+            raise ServerUnreachable(f"it did not start within {START_S:g} s: {self._said()}", sent=False) from None
+        return f"{process.pid} {await instance_of(self.url, self.key)}"
+
+    def _said(self) -> str:
+        return self._stderr.read_bytes()[-TOLD_BYTES:].decode(errors="replace").strip()
+
+    async def kill(self) -> None:
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        assert self._process.stdout is not None
+        await self._process.stdout.read()  # to its end, with which the pipe is closed
+        await self._process.wait()
+
+    async def end(self) -> str:
+        """SIGTERM; a server that is asked to end does so in order."""
+        if self._process is None or self._process.returncode is not None:
+            return "the server had ended by itself"
+        self._process.terminate()
+        try:
+            async with asyncio.timeout(START_S):
+                code = await self._process.wait()
+        except TimeoutError:
+            return f"the server did not end within {START_S:g} s of SIGTERM"
+        return f"the server answered SIGTERM with exit code {code}" if code else ""
+
+
+class NamedServer:
+    """A server at `url`, on whatever machine; without commands it is only watched."""
+
+    is_ours = False
+    directory: Path | None = None
+
+    def __init__(self, url: str, key: str, kill_cmd: str, restart_cmd: str) -> None:
+        self.url, self.key = url, key
+        self._kill_cmd, self._restart_cmd = kill_cmd, restart_cmd
+        self._last = ""
+        self._restarting: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        if self._last and self._restart_cmd:  # it may be the server itself, so that nobody waits for its end
+            self._restarting = await _shell(self._restart_cmd)
+
+    async def started(self) -> str:
+        """Whatever answers: if it is the same process, the kill was none, and that is for the verdict to say."""
+        try:
+            async with asyncio.timeout(START_S):
+                while True:
+                    try:
+                        self._last = await instance_of(self.url, self.key)
+                    except ServerUnreachable:
+                        await asyncio.sleep(LOOK_S)
+                    else:
+                        return self._last
+        except TimeoutError:
+            code = self._restarting.returncode if self._restarting is not None else None
+            ended = "" if code is None else f"; the restart command ended with {code}"
+            raise ServerUnreachable(f"{self.url} did not answer within {START_S:g} s{ended}", sent=False) from None
+
+    async def kill(self) -> None:
+        if self._kill_cmd:
+            command = await _shell(self._kill_cmd)
+            if code := await command.wait():
+                raise ServerUnreachable(f"the kill command ended with exit code {code}", sent=False)
+
+    async def end(self) -> str:
+        return ""
+
+
+async def _shell(command: str) -> asyncio.subprocess.Process:
+    nowhere = asyncio.subprocess.DEVNULL
+    return await asyncio.create_subprocess_shell(
+        command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True
+    )
+
+
+async def instance_of(url: str, key: str) -> str:
+    """What a server's process calls itself in the ids that it gives to requests. Raises ServerUnreachable."""
+    transport = LoopTransport(Address.of(url, key))
+    try:
+        answer = await transport.send(Call("GET", "/health", bytes), 10.0)
+    finally:
+        await transport.close()
+    if answer.status != 200:
+        raise ServerUnreachable(f"{url} answered {answer.status} to GET /health", sent=True)
+    return answer.request_id.rpartition("-")[0]

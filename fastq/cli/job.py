@@ -1,0 +1,253 @@
+"""`fastq job …`: look at jobs, and change one or many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from fastq.cli.failures import Failed
+from fastq.cli.job_options import given, where_options
+from fastq.cli.remote import asks
+from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
+from fastq.cli.values import DURATION, TIME, read_value
+from fastq.sdk.client import Client
+from fastq.sdk.errors import Refused
+from fastq.sdk.models import JobStatus
+
+COLUMNS = ("job_id", "state", "queue", "group", "priority", "attempts", "created_at", "run_at", "lease_until")
+PAGE = 1000
+
+
+@click.group()
+def job() -> None:
+    """Show, list, edit, cancel, redrive and delete jobs."""
+
+
+def show_job(job: JobStatus, in_json: bool) -> None:
+    print(as_json(job)) if in_json else show(record(_fields(job)))
+
+
+def _fields(job: JobStatus) -> dict[str, Any]:
+    """As a person reads them: attempts of how many, and nothing that says nothing."""
+    found: dict[str, Any] = members(job)
+    attempts, most = found.pop("attempts"), found.pop("max_retries")
+    said = {"job_id": found.pop("job_id"), "state": found.pop("state"), "attempts": f"{attempts} of {max(1, most)}"}
+    return said | found
+
+
+def ended(job: JobStatus) -> None:
+    """Raises Failed unless it was done."""
+    if not job.is_successful:
+        raise Failed(f"job {job.job_id} is {job.state}" + (f": {job.error}" if job.error else ""))
+
+
+# --- look -------------------------------------------------------------------------------------------------------------
+
+
+@job.command("show")
+@click.argument("job_id")
+@click.option("--payload", "with_payload", is_flag=True, help="Also its payload.")
+@click.option("--attempts", is_flag=True, help="Also its attempts that have ended.")
+@click.option("--history", is_flag=True, help="Also what was done to it, and by which key.")
+@click.option("--why", is_flag=True, help="Also why it does not run now.")
+@click.option("--wait", is_flag=True, help="Until it has ended. Exit code 1 unless it is ACKED then.")
+@click.option("--timeout", "timeout_ms", type=DURATION, help="How long to wait. Exit code 4 after that.")
+@json_option
+@asks()
+def show_command(
+    client: Client, job_id: str, with_payload: bool, attempts: bool, history: bool, why: bool, wait: bool,
+    timeout_ms: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Show the job JOB_ID."""
+    if wait:
+        client.wait_for_completion(job_id, None if timeout_ms is None else timeout_ms / 1000)
+    found = client.get(job_id, with_payload=with_payload)
+    more: dict[str, list[Any]] = {}
+    if why:
+        more["why"] = [client.why(job_id)]
+    if attempts:
+        more["attempts"] = client.attempts(job_id)
+    if history:
+        more["history"] = client.history(job_id)
+    if as_json:
+        parts = {name: [members(one) for one in several] for name, several in more.items()}
+        parts |= {"why": parts["why"][0]} if why else {}
+        if "attempts" in parts:  # the job has a member of that name: how many there were
+            parts["ended_attempts"] = parts.pop("attempts")
+        print(msgspec.json.encode(members(found) | parts).decode())
+    else:
+        show(record(_fields(found)))
+        for name, several in more.items():
+            _show_part(name, several)
+    if wait:
+        ended(found)
+
+
+def _show_part(name: str, several: list[Any]) -> None:
+    print(f"\n{name}:")
+    if name == "why":
+        show(record({name: value for name, value in members(several[0]).items() if name not in ("job_id", "state")}))
+        return
+    rows = [members(one) for one in several]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if rows:
+        show(table(columns, [[row.get(column) for column in columns] for row in rows]))
+
+
+@job.command("list")
+@where_options
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many at most.")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--cursor", default="", help="Go on where a list ended that said so.")
+@lines_option
+@asks()
+def list_command(client: Client, limit: int, everything: bool, cursor: str, as_json: bool, **where: Any) -> None:
+    """List jobs, the newest first: those that fit all that is given."""
+    where, shown = given(where), 0
+    while True:
+        page = client.list_jobs(limit=PAGE if everything else min(PAGE, limit - shown), cursor=cursor, **where)
+        _show_page(page.items, with_head=not shown, in_json=as_json)
+        shown, cursor = shown + len(page.items), page.cursor
+        if not cursor or (not everything and shown >= limit):
+            break
+    if cursor:
+        print(f"there may be more: --all, or --cursor {cursor}", file=sys.stderr)
+
+
+def _show_page(jobs: Sequence[JobStatus], with_head: bool, in_json: bool) -> None:
+    if in_json:
+        for one in jobs:
+            print(as_json(one))
+    elif jobs:
+        show(table(COLUMNS, [[getattr(one, column) for column in COLUMNS] for one in jobs], with_head))
+
+
+# --- change one -------------------------------------------------------------------------------------------------------
+
+
+@job.command()
+@click.argument("job_id")
+@click.option("--payload", help="JSON text; - for standard input.")
+@click.option("--text", "as_text", is_flag=True, help="The payload is a string, not JSON.")
+@click.option("--priority", type=int)
+@click.option("--delay", "delay_ms", type=DURATION, help="It is not leased before, as 30s.")
+@click.option("--run-at", type=TIME, help="The same as a time.")
+@click.option("--queue")
+@json_option
+@asks()
+def edit(client: Client, job_id: str, payload: str | None, as_text: bool, as_json: bool, **changes: Any) -> None:
+    """Change the job JOB_ID, which waits or is DEAD."""
+    changes = given(changes)
+    if payload is not None:
+        changes["payload"] = read_value(payload, as_text, "--payload")
+    if not changes:
+        raise click.UsageError("one of --payload, --priority, --delay, --run-at and --queue is needed")
+    _show_changed(job_id, client.edit(job_id, **changes), as_json)
+
+
+def _show_changed(job_id: str, state: str, in_json: bool) -> None:
+    print(msgspec.json.encode({"job_id": job_id, "state": state}).decode() if in_json else f"{job_id}  {state}")
+
+
+# --- change one or many -----------------------------------------------------------------------------------------------
+
+
+def _which(command: Callable[..., None]) -> Callable[..., None]:
+    """Ids, or a filter."""
+    command = click.option("--yes", is_flag=True, help="Do not ask, when a filter says which.")(command)
+    command = click.option("--dry-run", is_flag=True, help="Only say how many a filter finds.")(command)
+    return click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1)(where_options(lines_option(command)))
+
+
+@job.command()
+@_which
+@click.option("--force", is_flag=True, help="Also one that runs ends at once. With JOB_ID only.")
+@click.option("--wait", is_flag=True, help="Until each has ended. With JOB_ID only.")
+@asks("30s")
+def cancel(
+    client: Client, job_ids: tuple[str, ...], force: bool, wait: bool, yes: bool, dry_run: bool, as_json: bool,
+    **where: Any,
+) -> None:  # fmt: skip
+    """Cancel jobs: those named, or all that fit a filter. A job that runs ends when its worker has heard of it."""
+    if (force or wait) and not job_ids:
+        raise click.UsageError("--force and --wait go with JOB_ID")
+
+    def one(job_id: str) -> str:
+        state = client.cancel(job_id, force=force)
+        return client.wait_for_completion(job_id).state if wait else state
+
+    _change("cancel", one, client.cancel_many, job_ids, given(where), yes, dry_run, as_json)
+
+
+@job.command()
+@_which
+@click.option("--wait", is_flag=True, help="Until each has ended; exit code 1 unless all are ACKED then. With JOB_ID.")
+@asks("30s")
+def redrive(
+    client: Client, job_ids: tuple[str, ...], wait: bool, yes: bool, dry_run: bool, as_json: bool, **where: Any
+) -> None:
+    """Let dead letters run again: those named, or all that fit a filter."""
+    if wait and not job_ids:
+        raise click.UsageError("--wait goes with JOB_ID")
+
+    def one(job_id: str) -> str:
+        return client.redrive(job_id)
+
+    _change("redrive", one, client.redrive_many, job_ids, given(where), yes, dry_run, as_json)
+    if wait:
+        for job_id in job_ids:
+            found = client.wait_for_completion(job_id)
+            _show_changed(job_id, found.state, as_json)
+            ended(found)
+
+
+@job.command()
+@_which
+@asks("30s")
+def delete(client: Client, job_ids: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool, **where: Any) -> None:
+    """Remove jobs that do not run: those named, or all that fit a filter."""
+
+    def one(job_id: str) -> str:
+        client.delete(job_id)
+        return "deleted"
+
+    _change("delete", one, client.delete_many, job_ids, given(where), yes, dry_run, as_json)
+
+
+def _change(
+    action: str, one: Callable[[str], str], many: Callable[..., Any], job_ids: tuple[str, ...], where: dict[str, Any],
+    yes: bool, dry_run: bool, in_json: bool,
+) -> None:  # fmt: skip
+    if bool(job_ids) == bool(where):
+        raise click.UsageError("give either JOB_ID or a filter, such as --queue or --state")
+    if where:
+        _change_many(action, many, where, yes, dry_run, in_json)
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run goes with a filter")
+    failed = []
+    for job_id in job_ids:
+        try:
+            _show_changed(job_id, one(job_id), in_json)
+        except Refused as refused:
+            failed.append(f"{job_id}: {refused}" if job_id not in refused.message else str(refused))
+    if failed:
+        raise Failed("; ".join(failed))
+
+
+def _change_many(
+    action: str, many: Callable[..., Any], where: dict[str, Any], yes: bool, dry_run: bool, in_json: bool
+) -> None:
+    if not (yes or dry_run):
+        if not sys.stdin.isatty():
+            raise click.UsageError("--yes is needed where nobody can be asked, or --dry-run")
+        matched = many(dry_run=True, **where).matched
+        click.confirm(f"{action} {matched:,} jobs?", abort=True, err=True)
+    done = many(dry_run=dry_run, **where)
+    print(as_json(done) if in_json else f"{done.matched:,} matched, {done.changed:,} changed")
+    if not done.complete:
+        raise Failed("the server did not look at all of them: the same command again goes on")

@@ -1,0 +1,224 @@
+"""`fastq queues …`: how queues are served."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+
+from fastq.cli.failures import Failed
+from fastq.cli.job_options import given
+from fastq.cli.remote import asks
+from fastq.cli.tables import as_json, json_option, lasting, lines_option, record, show, table
+from fastq.cli.values import BACKOFF, DURATION
+from fastq.sdk.client import Client
+from fastq.sdk.errors import NotFound
+from fastq.sdk.models import ChangedMany
+from fastq.sdk.operator_models import Queue, QueueSettings, RateLimit, Retention
+from fastq.settings import duration_ns
+
+COUNTS = ("ready", "waiting", "running")
+FINISHED = ("ACKED", "DEAD", "EXPIRED", "CANCELLED")
+LIMITS = (
+    "rate", "concurrency", "group-concurrency", "lease", "backoff", "keep-acked", "keep-dead", "keep-max", "max-depth",
+)  # fmt: skip
+
+
+@click.group()
+def queues() -> None:
+    """List queues, and say how they are served."""
+
+
+# --- look -------------------------------------------------------------------------------------------------------------
+
+
+@queues.command("list")
+@lines_option
+@asks()
+def list_command(client: Client, as_json: bool) -> None:
+    """List the queues that have jobs or settings."""
+    found = list(client.queues())
+    if as_json:
+        _print_all(found)
+        return
+    columns = ("queue", *COUNTS, *(state.lower() for state in FINISHED), "served")
+    show(table(columns, [_row(queue) for queue in found]))
+
+
+def _print_all(found: list[Queue]) -> None:
+    for queue in found:
+        print(as_json(queue))
+
+
+def _row(queue: Queue) -> list[Any]:
+    counts = [getattr(queue, name) for name in COUNTS] + [queue.finished.get(state, 0) for state in FINISHED]
+    return [queue.name, *counts, " ".join(f"{name}={text}" for name, text in _limits(queue.settings).items())]
+
+
+def _limits(settings: QueueSettings) -> dict[str, str]:
+    """As the options of `set` take them."""
+    rate, backoff, kept = settings.rate_limit, settings.backoff, settings.retention or Retention()
+    said = {
+        "paused": "yes" if settings.paused else "",
+        "fair": "yes" if settings.fair else "",
+        "rate": f"{rate.n}/{lasting(rate.per_ms)}" if rate else "",
+        "concurrency": _count(settings.concurrency),
+        "group-concurrency": _count(settings.group_concurrency),
+        "lease": lasting(settings.lease_ms),
+        "backoff": f"{lasting(backoff.base_ms)},{backoff.factor:g},{lasting(backoff.cap_ms)}" if backoff else "",
+        "keep-acked": lasting(kept.acked_ms),
+        "keep-dead": lasting(kept.dead_ms),
+        "keep-max": _count(kept.max),
+        "max-depth": _count(settings.max_depth),
+    }
+    return {name: text for name, text in said.items() if text}
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+@queues.command("show")
+@click.argument("name")
+@json_option
+@asks()
+def show_command(client: Client, name: str, as_json: bool) -> None:
+    """Show the queue NAME: its jobs and its settings."""
+    _show(client.get_queue(name), as_json)
+
+
+def _show(queue: Queue, in_json: bool) -> None:
+    if in_json:
+        print(as_json(queue))
+        return
+    finished = {state.lower(): queue.finished.get(state, 0) for state in FINISHED}
+    counts = {name: getattr(queue, name) for name in COUNTS}
+    rest = {"groups": queue.groups, "oldest_ready_at": queue.oldest_ready_at}
+    show(record({"queue": queue.name} | counts | finished | rest))
+    if limits := _limits(queue.settings):
+        print("\nserved:")
+        show(record(limits))
+
+
+# --- set --------------------------------------------------------------------------------------------------------------
+
+
+class _Rate(click.ParamType[RateLimit]):
+    """As `100/1s`."""
+
+    name = "n/duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RateLimit:
+        match = re.fullmatch(r"(\d{1,9})/(.+)", str(value))
+        if match is not None:
+            with contextlib.suppress(ValueError):
+                one = match[2] if match[2][:1].isdigit() else f"1{match[2]}"
+                return RateLimit(int(match[1]), int(duration_ns(one) / 10**6))
+        return self.fail(f"'{value}' is not a number of leases and a time, such as 100/1s", param, ctx)
+
+
+_SETTINGS = (
+    click.option("--fair/--unfair", default=None, help="Groups take turns, or the best job of all goes first."),
+    click.option("--rate", type=_Rate(), help="So many leases in so long, as 100/1s."),
+    click.option("--concurrency", type=int, help="So many jobs run at once."),
+    click.option("--group-concurrency", type=int, help="So many of each group."),
+    click.option("--lease", "lease_ms", type=DURATION, help="How long a lease lasts if nobody says."),
+    click.option("--backoff", type=BACKOFF, help="The waits of jobs that do not say, as 1s,2,1h."),
+    click.option("--keep-acked", "acked_ms", type=DURATION, help="How long finished jobs are kept, but DEAD ones."),
+    click.option("--keep-dead", "dead_ms", type=DURATION, help="How long DEAD jobs are kept."),
+    click.option("--keep-max", "max_kept", type=int, help="How many of each final state are kept."),
+    click.option("--max-depth", type=int, help="So many unfinished jobs; past it submits are refused."),
+    click.option("--unset", type=click.Choice(LIMITS), multiple=True, help="No such limit any more. May be repeated."),
+)
+
+
+def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+@queues.command("set")
+@click.argument("name")
+@_settings_options
+@json_option
+@asks()
+def set_command(client: Client, name: str, unset: tuple[str, ...], as_json: bool, **changes: Any) -> None:
+    """Change how the queue NAME is served. What is not named stays as it is."""
+    changes = given(changes)
+    if not changes and not unset:
+        raise click.UsageError("nothing is to be changed: see --help for what can be")
+    try:
+        settings = client.get_queue(name).settings
+    except NotFound:
+        settings = QueueSettings()
+    _show(client.put_queue(name, changed(settings, changes, unset)), as_json)
+
+
+def changed(settings: QueueSettings, changes: dict[str, Any], unset: tuple[str, ...]) -> QueueSettings:
+    """What is unset goes first, so that an option that is given as well holds."""
+    changes = dict(changes)
+    kept = settings.retention or Retention()
+    gone = {"keep-acked": "acked_ms", "keep-dead": "dead_ms", "keep-max": "max"}
+    kept = msgspec.structs.replace(kept, **{gone[name]: None for name in unset if name in gone})
+    said = {"acked_ms": changes.pop("acked_ms", None), "dead_ms": changes.pop("dead_ms", None),
+            "max": changes.pop("max_kept", None)}  # fmt: skip
+    kept = msgspec.structs.replace(kept, **given(said))
+    if "rate" in changes:
+        changes["rate_limit"] = changes.pop("rate")
+    renamed = {"rate": "rate_limit", "lease": "lease_ms"}
+    cleared = {renamed.get(name, name.replace("-", "_")): None for name in unset if name not in gone}
+    retention = None if kept == Retention() else kept
+    return msgspec.structs.replace(settings, **(cleared | changes | {"retention": retention}))
+
+
+# --- pause, resume, purge, delete -------------------------------------------------------------------------------------
+
+
+@queues.command()
+@click.argument("name")
+@json_option
+@asks()
+def pause(client: Client, name: str, as_json: bool) -> None:
+    """Lease nothing of the queue NAME any more. What runs goes on."""
+    _show(client.pause_queue(name), as_json)
+
+
+@queues.command()
+@click.argument("name")
+@json_option
+@asks()
+def resume(client: Client, name: str, as_json: bool) -> None:
+    """Lease jobs of the queue NAME again."""
+    _show(client.resume_queue(name), as_json)
+
+
+@queues.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@asks("30s")
+def purge(client: Client, name: str, yes: bool, as_json: bool) -> None:
+    """Remove the jobs of the queue NAME that wait: neither those that run nor those that are finished."""
+    if not yes:
+        queue = client.get_queue(name)
+        click.confirm(f"remove {queue.ready + queue.waiting:,} jobs that wait in {name}?", abort=True, err=True)
+    _purged(client.purge_queue(name), as_json)
+
+
+def _purged(done: ChangedMany, in_json: bool) -> None:
+    print(as_json(done) if in_json else f"{done.changed:,} removed")
+    if not done.complete:
+        raise Failed("the server did not look at all of them: the same command again goes on")
+
+
+@queues.command()
+@click.argument("name")
+@asks()
+def delete(client: Client, name: str) -> None:
+    """Forget the settings of the queue NAME, which has no unfinished jobs."""
+    client.delete_queue(name)

@@ -1,0 +1,98 @@
+"""`fastq schedules …`: jobs by cron."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from fastq.cli.job_options import given, job_options
+from fastq.cli.remote import asks
+from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
+from fastq.cli.values import read_value
+from fastq.sdk.client import Client
+from fastq.sdk.models import Cron, Schedule
+
+COLUMNS = ("name", "cron", "timezone", "next_at", "last_fired_at", "last_job_id", "passed", "refusal")
+
+
+@click.group()
+def schedules() -> None:
+    """List, set, run and delete schedules: each submits a job whenever a cron expression says so."""
+
+
+@schedules.command("list")
+@lines_option
+@asks()
+def list_command(client: Client, as_json: bool) -> None:
+    """List them, when each is due next, and its last job."""
+    found = list(client.schedules())
+    if as_json:
+        for one in found:
+            _show(one, in_json=True)
+        return
+    show(table(COLUMNS, [[getattr(one, column) for column in COLUMNS] for one in found]))
+
+
+def _show(one: Schedule, in_json: bool) -> None:
+    print(as_json(one)) if in_json else show(record(members(one)))
+
+
+@schedules.command("show")
+@click.argument("name")
+@json_option
+@asks()
+def show_command(client: Client, name: str, as_json: bool) -> None:
+    """Show the schedule NAME with its job."""
+    _show(client.get_schedule(name), as_json)
+
+
+@schedules.command("set")
+@click.argument("name")
+@click.argument("cron")
+@click.argument("payload")
+@click.option("--text", "as_text", is_flag=True, help="PAYLOAD is a string, not JSON.")
+@click.option("--timezone", default="UTC", show_default=True, help="Whose clock CRON means, as Europe/Vienna.")
+@click.option(
+    "--catch-up", type=click.Choice(["skip", "one", "all"]), default="one", show_default=True,
+    help="What happens to times that were missed: nothing, one job for all, one for each.",
+)  # fmt: skip
+@click.option("--catch-up-max", type=int, help="With all: one for each of the last so many.")
+@click.option(
+    "--overlap", type=click.Choice(["skip", "allow"]), default="skip", show_default=True,
+    help="What happens while the last job is not finished: the time passes, or the next is submitted.",
+)  # fmt: skip
+@job_options
+@json_option
+@asks()
+def set_command(
+    client: Client, name: str, cron: str, payload: str, as_text: bool, timezone: str, catch_up: Any, overlap: Any,
+    catch_up_max: int | None, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Submit a job with the JSON text PAYLOAD (- for standard input) at each time of CRON.
+
+    CRON is minute, hour, day of month, month, day of week, as "30 2 * * MON-FRI". A schedule NAME that is there is
+    replaced.
+    """
+    most = msgspec.UNSET if catch_up_max is None else catch_up_max
+    when = Cron(cron, timezone, catch_up, overlap, most)
+    _show(client.put_schedule(name, when, read_value(payload, as_text, "PAYLOAD"), **given(options)), as_json)
+
+
+@schedules.command()
+@click.argument("name")
+@json_option
+@asks()
+def run(client: Client, name: str, as_json: bool) -> None:
+    """Submit the job of the schedule NAME now, and print its id. The schedule goes on as it would have."""
+    job_id = client.run_schedule(name)
+    print(msgspec.json.encode({"job_id": job_id}).decode() if as_json else job_id)
+
+
+@schedules.command()
+@click.argument("name")
+@asks()
+def delete(client: Client, name: str) -> None:
+    """End the schedule NAME. The jobs that it has submitted stay."""
+    client.delete_schedule(name)

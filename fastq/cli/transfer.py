@@ -1,0 +1,136 @@
+"""`fastq export` and `fastq import`: jobs as JSON lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import IO, Any
+from uuid import UUID
+
+import click
+import msgspec
+from msgspec import UNSET, Raw
+
+from fastq.cli.batches import batches
+from fastq.cli.job_options import STATES, given, where_options
+from fastq.cli.remote import asks
+from fastq.cli.tables import as_json
+from fastq.sdk.client import Client
+from fastq.sdk.errors import NotFound
+from fastq.sdk.models import TERMINAL, JobStatus, NewJob
+
+AT_ONCE = 8  # payloads are asked for one by one, on so many connections
+PAGE = 1000
+LINE_BYTES_MAX = 8 << 20
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+@click.command("export")
+@where_options
+@click.option("--output", "-o", type=click.File("wb", lazy=False), default="-", help="Left out: standard output.")
+@asks("1m")
+def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
+    """Write jobs with their payloads and results, a JSON object a line, the oldest first.
+
+    Those that fit all that is given; without options all of them. `fastq import` takes the lines. What the API does
+    not show (unique keys, lease lengths and backoffs of single jobs) is not in them: a copy of everything is a backup.
+    """
+    ids = _ids(client, given(where))
+    written = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while ids:
+            chunk = [ids.pop() for _ in range(min(PAGE, len(ids)))]
+            for job in pool.map(lambda number: _whole(client, str(UUID(int=number))), chunk):
+                if job is not None:
+                    output.write(as_json(job).encode() + b"\n")
+                    written += 1
+    output.flush()
+    print(f"{written:,} jobs", file=sys.stderr)
+
+
+def _ids(client: Client, where: dict[str, Any]) -> list[int]:
+    """The newest first, as the server lists them: an import is to submit them in the order that they have here."""
+    return [UUID(job.job_id).int for job in client.jobs(**where)]
+
+
+def _whole(client: Client, job_id: str) -> JobStatus | None:
+    """None: it is gone since it was listed."""
+    try:
+        return client.get(job_id, with_payload=True)
+    except NotFound:
+        return None
+
+
+# --- import -----------------------------------------------------------------------------------------------------------
+
+
+class _Line(NewJob, kw_only=True, forbid_unknown_fields=True):
+    """A job as it is submitted, and what an export says of it besides."""
+
+    payload: Raw
+    job_id: str = ""
+    state: str = ""
+    attempts: Any = None
+    created_at: Any = None
+    lease_until: Any = None
+    worker_id: Any = None
+    cancel_requested: Any = None
+    progress: Any = None
+    outcome: Any = None
+    result: Any = None
+    result_error: Any = None
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_OF_A_JOB = [field.name for field in msgspec.structs.fields(NewJob)]
+
+
+@click.command("import")
+@click.argument("source", type=click.File("rb"), default="-")
+@click.option("--state", "states", type=STATES, multiple=True,
+              help="Also jobs that are finished, in this state. May be repeated.")  # fmt: skip
+@click.option("--queue", help="Into this queue, whatever the lines say.")
+@asks("1m")
+def import_jobs(client: Client, source: IO[bytes], states: Sequence[str], queue: str | None) -> None:
+    """Submit the jobs of SOURCE (left out: standard input), lines as `fastq export` writes them; a payload is enough.
+
+    Finished jobs are left out unless --state says otherwise; attempts start at 0. A repeat of the same lines doubles
+    nothing for as long as the server remembers idempotency keys (an hour), and while a job with a job_id is unfinished;
+    so an import that failed half-way is simply repeated.
+    """
+    submitted = there = 0
+    for batch in batches(_jobs(source, frozenset(states), queue)):
+        with batch.told():
+            answers = client.submit_many(batch.jobs)
+        duplicates = sum(answer.duplicate for answer in answers)
+        submitted, there = submitted + len(answers) - duplicates, there + duplicates
+    print(f"{submitted:,} submitted, {there:,} were there before")
+
+
+def _jobs(source: IO[bytes], states: frozenset[str], queue: str | None) -> Iterator[tuple[int, NewJob]]:
+    for number, text in enumerate(source, 1):
+        if not text.strip():
+            continue
+        try:
+            line = _LINE.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"line {number} is no job: {error}; the lines before it may be submitted") from None
+        if line.state in TERMINAL and line.state not in states:
+            continue
+        yield number, _new_job(line, number, queue)
+
+
+def _new_job(line: _Line, number: int, queue: str | None) -> NewJob:
+    job = NewJob(**{name: getattr(line, name) for name in _OF_A_JOB})
+    if queue is not None:
+        job.queue = queue
+    if job.unique_key is UNSET and line.job_id:
+        job.unique_key = f"import:{line.job_id}"
+    if job.idempotency_key is UNSET:  # of what is submitted, so that what has changed since is not refused
+        digest = sha256(msgspec.json.encode(job)).hexdigest()
+        job.idempotency_key = f"import:{line.job_id or number}:{digest}"
+    return job

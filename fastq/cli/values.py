@@ -1,0 +1,103 @@
+"""What options and arguments hold: durations, times, JSON."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+import click
+import msgspec
+
+from fastq.clock import wall_us
+from fastq.sdk.models import Backoff
+from fastq.settings import duration_ns
+
+
+class _Duration(click.ParamType[int]):
+    """As `500ms`, `30s`, `1m30s`; milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            ms = duration_ns(value) / 10**6
+        except ValueError as error:
+            self.fail(f"'{value}' is not {error}", param, ctx)
+        if ms.denominator != 1:
+            self.fail(f"'{value}' is not in whole milliseconds", param, ctx)
+        return int(ms)
+
+
+class _Time(click.ParamType[datetime]):
+    """As `2030-01-01T00:00:00Z`; without a zone it is refused, since nobody knows which one was meant."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            at = msgspec.convert(value, datetime)
+        except msgspec.ValidationError:
+            self._refuse(value, param, ctx)
+        if at.tzinfo is None:
+            self._refuse(value, param, ctx)
+        return at
+
+    def _refuse(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
+        self.fail(f"'{value}' is not a time with its zone, such as 2030-01-01T00:00:00Z", param, ctx)
+
+
+class _Past(_Time):
+    """A time, or how long ago it is."""
+
+    name = "time or duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, str):
+            try:
+                ago_ns = duration_ns(value)
+                return datetime.fromtimestamp(wall_us() // 10**6, UTC) - timedelta(microseconds=int(ago_ns / 1000))
+            except (ValueError, OverflowError):
+                pass
+        return super().convert(value, param, ctx)
+
+
+class _Backoff(click.ParamType[Backoff]):
+    """As `1s,2,1h`: base, factor and cap."""
+
+    name = "base,factor,cap"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Backoff:
+        if isinstance(value, Backoff):
+            return value
+        try:
+            base, factor, cap = value.split(",")
+            return Backoff(int(duration_ns(base) / 10**6), float(factor), int(duration_ns(cap) / 10**6))
+        except ValueError:
+            self.fail(f"'{value}' is not a base, a factor and a cap, such as 1s,2,1h", param, ctx)
+
+
+DURATION, TIME, PAST, BACKOFF = _Duration(), _Time(), _Past(), _Backoff()
+
+
+def read_value(text: str, as_text: bool, name: str) -> msgspec.Raw:
+    """The JSON text of a payload or result, as it was given; `-` is read from standard input. Raises UsageError.
+
+    Args:
+        as_text: it is a string, as it stands.
+        name: what a person calls it.
+    """
+    if text == "-":
+        text = sys.stdin.read()
+    if as_text:
+        return msgspec.Raw(msgspec.json.encode(text))
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        reason = str(error).removeprefix("JSON is malformed: ")
+        raise click.UsageError(f"{name} is no JSON: {reason}. With --text it is taken as a string") from None
+    return msgspec.Raw(text.encode())

@@ -1,0 +1,164 @@
+"""`fastq lease`, `extend` and `ack`: a worker's part, by hand or in a script."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import msgspec
+from msgspec import UNSET
+
+from fastq.cli.failures import Failed, NotInTime
+from fastq.cli.remote import asks
+from fastq.cli.tables import as_json, json_option, lines_option, record, show
+from fastq.cli.values import DURATION, read_value
+from fastq.sdk import calls
+from fastq.sdk.client import Client
+from fastq.sdk.codec import CODEC
+from fastq.sdk.models import Ack, Extend, LeasedJob
+
+WAIT_MS_MAX = calls.WAIT_MS_MAX
+NO_TOKEN = click.UsageError("TOKEN is missing: the lease_token of the lease")
+
+
+class _Lease(msgspec.Struct):
+    """What `fastq lease --json` prints, as far as an ack needs it."""
+
+    job_id: str
+    lease_token: str
+
+
+# --- lease ------------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option("--queue", "queues", multiple=True, help="Of this queue; repeated: in strict order. Left out: default.")
+@click.option("--max", "limit", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many at most.")
+@click.option("--wait", "wait_ms", type=DURATION, default="0", help="How long to wait for a job.")
+@click.option("--lease", "lease_ms", type=DURATION, help="How long the leases last; else what the job or queue says.")
+@click.option("--worker-id", default="", help="What this worker is called.")
+@lines_option
+@asks()
+def lease(
+    client: Client, queues: tuple[str, ...], limit: int, wait_ms: int, lease_ms: int | None, worker_id: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Get the next job, for a limited time. `fastq ack JOB_ID LEASE_TOKEN` ends it.
+
+    Exit code 4: there is none.
+    """
+    asked = queues or ("default",)
+    while True:
+        part_ms = min(wait_ms, WAIT_MS_MAX)
+        wait_ms -= part_ms
+        jobs = client.lease(asked, limit=limit, wait_ms=part_ms, lease_ms=lease_ms, worker_id=worker_id)
+        if jobs or not wait_ms:
+            break
+    if not jobs:
+        raise NotInTime(f"no job is ready in {', '.join(asked)}")
+    for number, job in enumerate(jobs):
+        _show_leased(job, number, as_json)
+
+
+def _show_leased(job: LeasedJob, number: int, in_json: bool) -> None:
+    if in_json:
+        print(as_json(job))
+        return
+    if number:
+        print()
+    show(record({field.encode_name: getattr(job, field.name) for field in msgspec.structs.fields(job)}))
+
+
+# --- extend -----------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("job_id")
+@click.argument("token")
+@click.option("--lease", "lease_ms", type=DURATION, help="From now on; left out: as long as it was granted.")
+@json_option
+@asks()
+def extend(client: Client, job_id: str, token: str, lease_ms: int | None, as_json: bool) -> None:
+    """Keep the job JOB_ID for longer, with the TOKEN of its lease."""
+    held = client.call(calls.extend(Extend(job_id, token, UNSET if lease_ms is None else lease_ms)))
+    _show_held(held, as_json)
+
+
+def _show_held(held: Any, in_json: bool) -> None:
+    if in_json:
+        print(as_json(held))
+    else:
+        show(record({name: getattr(held, name) for name in ("job_id", "lease_until", "cancel_requested")}))
+
+
+# --- ack --------------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("job_id")
+@click.argument("token", required=False)
+@click.option("--result", help="JSON text; - for standard input.")
+@click.option("--text", "as_text", is_flag=True, help="The result is a string, not JSON.")
+@click.option("--error", help="The attempt failed, and why: the job is retried, or DEAD.")
+@click.option("--error-code", help="A word for programs, beside --error.")
+@click.option("--retry-after", "retry_after_ms", type=DURATION, help="How long the retry waits, beside --error.")
+@click.option("--discard", is_flag=True, help="With --error: the job is DEAD, attempts left or not.")
+@click.option("--snooze", "delay_ms", type=DURATION, help="It comes back after so long; the attempt does not count.")
+@click.option("--release", is_flag=True, help="It goes back at once; the attempt does not count.")
+@lines_option
+@asks()
+def ack(
+    client: Client, job_id: str, token: str | None, result: str | None, as_text: bool, as_json: bool, **how: Any
+) -> None:
+    """End an attempt of the job JOB_ID, with the TOKEN of its lease; it succeeded unless an option says otherwise.
+
+    JOB_ID - reads what `fastq lease --json` has printed from standard input.
+    """
+    outcome = _outcome(**how)
+    fields: dict[str, Any] = {name: value for name, value in how.items() if name not in ("error", "discard", "release")}
+    sent = {name: value for name, value in fields.items() if value is not None}
+    if how["error"] is not None:
+        sent["result_error"] = how["error"]
+    if result is not None:
+        if job_id == "-" == result:
+            raise click.UsageError("JOB_ID and --result cannot both be read from standard input")
+        sent["result"] = read_value(result, as_text, "--result")
+    leases = list(_read_leases()) if job_id == "-" else [_Lease(job_id, token)] if token else None
+    if leases is None:
+        raise NO_TOKEN
+    acks = [Ack(job_id=one.job_id, lease_token=one.lease_token, outcome=outcome, **sent) for one in leases]
+    refused = [answer for answer in _acked(client, acks, as_json) if not answer.ok]
+    if refused:
+        raise Failed("; ".join(f"{one.job_id}: {one.error} ({one.code})" for one in refused))
+
+
+def _outcome(error: str | None, discard: bool, delay_ms: int | None, release: bool, **beside: Any) -> Any:
+    chosen = [error is not None, delay_ms is not None, release]
+    if sum(chosen) > 1:
+        raise click.UsageError("at most one of --error, --snooze and --release can be given")
+    if error is None and (discard or any(value is not None for value in beside.values())):
+        raise click.UsageError("--discard, --error-code and --retry-after go with --error")
+    if error is not None:
+        return "discard" if discard else "error"
+    return "snooze" if delay_ms is not None else "release" if release else "ok"
+
+
+def _read_leases() -> Iterator[_Lease]:
+    decoder = msgspec.json.Decoder(_Lease)
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            if line.strip():
+                yield decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise click.UsageError(f"line {number} is no lease as `fastq lease --json` prints it: {error}") from None
+
+
+def _acked(client: Client, acks: list[Ack], in_json: bool) -> Iterator[Any]:
+    if not acks:
+        return
+    for answer in client.call(calls.ack_many([calls.ack_body(ack, CODEC) for ack in acks])):
+        if answer.ok:
+            print(as_json(answer) if in_json else answer.job_id)
+        yield answer

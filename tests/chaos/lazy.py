@@ -1,0 +1,18 @@
+"""A server that takes jobs and never gives one out, for the harness to catch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastq.cli import main
+from fastq.engine import Engine
+from fastq.results import LeasedJob
+
+
+async def _never(_self: Engine, *_arguments: Any) -> list[LeasedJob]:
+    return []
+
+
+if __name__ == "__main__":
+    Engine.lease = _never  # type: ignore[method-assign,assignment]
+    main()

@@ -1,0 +1,21 @@
+"""A server that forgets one job at each start, for the harness to catch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastq.cli import main
+from fastq.engine import Engine
+
+if __name__ == "__main__":
+    start = Engine.start
+
+    async def start_and_lose(self: Engine, *arguments: Any) -> None:
+        await start(self, *arguments)
+        now_us = self.now_us()
+        jobs, _ = self.core.page(now_us, 0, 1000, 10_000)
+        self.core.delete(now_us, [job.job_id for job in jobs if job.state != "RUNNING"][:1])
+        await self.settled()
+
+    Engine.start = start_and_lose  # type: ignore[method-assign]
+    main()

@@ -1,0 +1,70 @@
+"""One server for the tests of a file, and commands on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from fastq import Client
+from fastq.cli import main
+from tests.sdk.served import Place
+from tests.served import Served
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def answer(self) -> Any:
+        """The one JSON object that it printed."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+    @property
+    def answers(self) -> list[Any]:
+        assert self.code == 0, self.err
+        return [json.loads(line) for line in self.lines]
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with Served(tmp_path_factory.mktemp("cli") / "data", BACKOFF_BASE="10ms", BACKOFF_CAP="10ms") as server:
+        yield Place(server)
+
+
+@pytest.fixture
+def run(place: Place) -> Run:
+    """`run("job", "list", …)` as an administrator; `key` and other variables by name, `stdin` as text."""
+
+    def invoke(*arguments: str, stdin: str = "", key: str = "admin", **environ: str) -> Done:
+        env = {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys.get(key, key), **environ}
+        done = CliRunner().invoke(main, list(arguments), input=stdin, env=env, catch_exceptions=False)
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    return invoke
+
+
+@pytest.fixture
+def client(place: Place) -> Iterator[Client]:
+    with Client(place.url, place.keys["admin"]) as client:
+        yield client
+
+
+@pytest.fixture
+def queue(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name).replace("[", ".").replace("]", "")[-60:]
