@@ -18,6 +18,7 @@ from functools import partial
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.errno cimport ECONNRESET, EPIPE, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
@@ -278,6 +279,8 @@ class Lane(Protocol):
         answers.unknown_head = None
         if self._active is not None or self._held is not None or self.pipeline or self._bodies:
             return None
+        if self.flow.write_paused:  # it waits until what was answered before is read
+            return None
         if self.parser.get_method() != b"POST":
             return None
         route, job_id = self._hot.find(self.url)
@@ -360,6 +363,8 @@ class Lane(Protocol):
         cdef Slot slot = Slot.__new__(Slot)
         slot.route = self._hot.lease_route
         (<Answers>self._answers).calm = False
+        self._requests += 1
+        self._stop_deadline()
         self._slots.append(slot)
         self._run(slot, self._hot.deliver(command, many, leased, self._line))
 
@@ -428,6 +433,7 @@ class Lane(Protocol):
                    PyBytes_GET_SIZE(slot.answer))
             short.put(answers, PyBytes_GET_SIZE(slot.answer), slot.seq, slot.undo)
         self._send()
+        self._hold_unread()
 
     def _send(self):
         cdef ShortWay short = self._short
@@ -439,19 +445,25 @@ class Lane(Protocol):
             return
         if self._held is not None:
             (cycle, app), self._held = self._held, None
+            if self._leaving:
+                cycle.keep_alive = False
             Protocol._start_asgi_task(self, cycle, app)
         elif self._deaf and self._active is None and not self.pipeline:
             self._send_refusal()
         elif self._leaving:
-            self.transport.close()
+            self.end()
         elif self._idle is None:
             self._watch_idle()
         if self._unparsed and self._held is None and not self._deaf:
             self._go_on_parsing()
 
-    def resume_writing(self):
-        Protocol.resume_writing(self)
+    def _go_on_answering(self):
         self._send()
+        if self._held is None:  # else it is older than what is in the pipeline
+            Protocol._go_on_answering(self)
+
+    def _unread_bytes(self):
+        return Protocol._unread_bytes(self) + (<Answers>self._answers).n
 
     def _start_asgi_task(self, cycle, app):
         if self._slots or (<Answers>self._answers).waiting:

@@ -115,6 +115,9 @@ class Protocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_unread()
+        self._go_on_answering()
+
+    def _go_on_answering(self) -> None:
         if self._active is None and self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
@@ -163,7 +166,10 @@ class Protocol(HttpToolsProtocol):
 
     def _hold_unread(self) -> None:
         if self._unread is not None:
-            self._answers_held.hold(self._abort, self.transport.get_write_buffer_size())
+            self._answers_held.hold(self._abort, self._unread_bytes())
+
+    def _unread_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
 
     def _abort(self) -> bool:
         self.transport.abort()

@@ -91,7 +91,8 @@ cdef class Answers:
         if seen == 0:
             return 0
         end = self.marks[seen - 1].end
-        self.send(end)
+        if not self.send(end):
+            return 0  # all stays as it is until the connection's end takes it back
         self.n -= end
         memmove(self.text, self.text + end, self.n)
         self.mark_count -= seen
@@ -108,16 +109,20 @@ cdef class Answers:
             self.capacity = 0
         return count
 
-    cdef int send(self, size_t n) except -1:
-        """At once, if nothing is waiting in the transport to be sent before it."""
+    cdef bint send(self, size_t n) except -1:
+        """At once, if nothing is waiting in the transport to be sent before it. False: nobody is there any more."""
         cdef Py_ssize_t sent = 0
         if self.is_closing():
-            return 0
+            return False
         if self.fd >= 0 and self.buffered_bytes() == 0:
-            sent = max(0, socket_send(self.fd, self.text, n, MSG_DONTWAIT | MSG_NOSIGNAL))
-        if <size_t>sent < n:  # also what went wrong is the transport's to find out
+            sent = socket_send(self.fd, self.text, n, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent < 0 and (errno == EPIPE or errno == ECONNRESET):
+                self.lane.transport.abort()
+                return False
+            sent = max(0, sent)
+        if <size_t>sent < n:  # what else went wrong is the transport's to find out
             self.write(PyBytes_FromStringAndSize(self.text + sent, n - sent))
-        return 0
+        return True
 
     cdef int drop(self) except -1:
         """The connection is gone: take back what it was to be told."""
