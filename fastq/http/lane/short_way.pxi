@@ -95,7 +95,9 @@ cdef class ShortWay:
         cdef Text body
         cdef int64_t now_us
         cdef bint done
-        if kind == NOT_HOT or answers.flow.write_paused or answers.waiting >= <uint32_t>PIPELINED_MAX or answers.n > TEXT_BYTES_MAX:
+        if kind == NOT_HOT or answers.waiting >= <uint32_t>PIPELINED_MAX or answers.n > TEXT_BYTES_MAX:
+            return 0
+        if answers.flow.write_paused:  # it waits until what was answered before is read
             return 0
         head = self.head_at(answers, p + line_bytes, n - line_bytes)
         if head is None:
