@@ -1,8 +1,9 @@
 """What fastq aims at beyond rates, each measured: `./dev bench aims`, which writes docs/benchmarks/aims.md.
 
 `--only half-load,backlog` measures some of them, `--quick` all on a small scale (to build/bench). Servers run on one
-core, the load on another. `--only large` is ten million jobs of 1 KiB: it takes 13 GB of disk and some minutes, and is
-not part of the whole.
+core, the load on another. Two are asked for by name only, since each takes some minutes: `large`, ten million jobs of
+1 KiB that wait (13 GB of disk), and `acked`, ten million cycles. With `--only` the table goes to build/bench too,
+unless `--out` names a directory.
 """
 
 from __future__ import annotations
@@ -202,6 +203,21 @@ def large(bench: Bench) -> Iterator[Row]:
         )
 
 
+def acked(bench: Bench) -> Iterator[Row]:
+    """Cycles by 64 producers and 64 consumers, until so many jobs are acked: the first rate and the last one."""
+    jobs, done = bench.scale.backlogs[-1], 0
+    rates: list[float] = []
+    with bench.server("acked") as server:
+        while done < jobs or len(rates) < 2:
+            figures = bench.load(server, server.plan(), 64, 64)
+            rates.append(figures.acked / figures.seconds)
+            done += figures.acked
+    yield Row(
+        f"cycles a second, 64 + 64 connections, after {done:,} acked jobs, of the rate at first", "the same",
+        f"{rates[-1] / rates[0]:.0%} ({rates[-1]:,.0f}, {rates[0]:,.0f}; lowest between {min(rates):,.0f})",
+    )  # fmt: skip
+
+
 async def watch(server: Fastq, begun: asyncio.Event, until_s: float) -> list[float]:
     """Single submits, one after the other, up to a time of the wall clock; seconds that each took."""
     took_s = []
@@ -262,9 +278,10 @@ def idling(bench: Bench) -> Iterator[Row]:
 
 AIMS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "half-load": half_load, "backlog": backlog, "empty-leases": empty_leases, "pipelining": pipelining,
-    "memory": memory, "burst": burst, "idle": idling, "large": large,
+    "memory": memory, "burst": burst, "idle": idling, "large": large, "acked": acked,
 }  # fmt: skip
-WHOLE = [name for name in AIMS if name != "large"]
+LONG = ("large", "acked")
+WHOLE = [name for name in AIMS if name not in LONG]
 
 
 def markdown(rows: list[tuple[str, Row]], head: list[str]) -> str:
@@ -311,7 +328,8 @@ def chosen(_context: click.Context, _option: click.Parameter, value: str) -> lis
 def main(only: list[str], quick: bool, directory: Path, out: Path | None) -> None:
     """Measure and write docs/benchmarks/aims.md."""
     began_s = time.monotonic()
-    path = (out or ROOT / ("build/bench" if quick else "docs/benchmarks")) / "aims.md"
+    whole = out or (ROOT / "docs/benchmarks" if only == WHOLE and not quick else ROOT / "build/bench")
+    path = whole / "aims.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, Row]] = []
     for name in only:

@@ -34,12 +34,12 @@ FUNCTIONS = 40
 # (part, what one of its frames reads: function, blank, file). The innermost frame that matches decides.
 PARTS = [
     ("llhttp and httptools", r"httptools"),
-    ("JSON", r"msgspec|^\S*(json|scan)\S* .*fastq/http/"),
+    ("JSON", r"msgspec|^\S*(json|scan|lane_past_|lane_read_|_member|_plain_|is_utf8|code_unit)\S* .*fastq/http/"),
     ("uvloop and libuv", r"uvloop"),
     ("asyncio", r" .*/_asyncio\."),
     ("garbage collector", r"^gc_collect"),
-    ("auth", r"^\S*([Aa]uth|known|principal)\S* .*fastq/http/"),
-    ("reply", r"^\S*(flush|answer|reply|status_line)\S* .*fastq/http/"),
+    ("auth", r"^\S*([Aa]uth|known|principal|_admits|_read_key)\S* .*fastq/http/"),
+    ("reply", r"^\S*(flush|[Aa]nswer|reply|put_|_put|send_visible|send_due)\S* .*fastq/http/"),
     ("lane: heads, headers, bodies", r" .*fastq/http/"),
     ("encode: records into the batch", r"_core_(append_|put_|open_record|submit_flags|submit_bytes|4Tail_)"),
     ("core", r" .*fastq/_core\."),
@@ -85,7 +85,9 @@ class Sample:
         for function, file in self.frames:
             if function.startswith("_PyEval_EvalFrameDefault"):
                 return "(Python code)"
-            if not re.search(r"\[kernel|libc\.|libpython|ld-linux|/python3|\[unknown\]|\[vdso", f"{function} {file}"):
+            if not re.search(
+                r"\[kernel|libc\.|libpython|ld-linux|/python3[^/]*$|\[unknown\]|\[vdso", f"{function} {file}"
+            ):
                 return readable(function)
         return self.frames[0][0] if self.frames else OTHER
 

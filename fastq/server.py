@@ -132,6 +132,10 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
         retention_acked_ms=settings.retention_acked_ms,
         retention_dead_ms=settings.retention_dead_ms,
         finished_jobs_max=settings.finished_jobs_max,
+        idempotency_ms=settings.idempotency_ms,
+        idempotency_keys_max=settings.idempotency_keys_max,
+        poison_expiries=settings.poison_expiries,
+        owner_depth_max=settings.owner_depth_max,
         log_slack_bytes=max(settings.log_slack_bytes, SLACK_SEGMENTS_MIN * settings.segment_bytes),
     )
     engine = Engine(log, options, random.SystemRandom().random)

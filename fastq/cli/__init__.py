@@ -28,6 +28,7 @@ COMMANDS = {
     "keys": "keys",
     "export": "transfer:export_jobs",
     "import": "transfer:import_jobs",
+    "import-wal": "import_wal:import_wal",
     "backup": "backup",
     "restore": "backup",
     "log": "log",

@@ -32,7 +32,8 @@ cdef inline char* put_double(char* p, double value) noexcept nogil:
 
 
 cdef inline char* put_bytes(char* p, const char* data, size_t n) noexcept nogil:
-    memcpy(p, data, n)
+    if n:  # without text there may be no pointer either, and memcpy may not be given none
+        memcpy(p, data, n)
     return p + n
 
 

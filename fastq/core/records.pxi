@@ -75,7 +75,8 @@ cdef inline Name read_name(Reader* r) noexcept nogil:
 
 cdef inline char* put_text(char* p, Name name) noexcept nogil:
     p[0] = <char>name.n
-    memcpy(p + 1, name.p, name.n)
+    if name.n:
+        memcpy(p + 1, name.p, name.n)
     return p + 1 + name.n
 
 

@@ -69,6 +69,16 @@ def find_later_frame(
 def used_bytes(data: Buffer, *, start: int) -> int:
     """How many bytes from offset `start` on there are up to the last that is not zero."""
 
+def send_to_device(fd: int, offset: int, bytes: int) -> None:
+    """Return when the device was given what was written there. No promise: only a sync makes it durable.
+
+    So that a sync has little left to do, and those of other files need not wait for it. Where the system has no such
+    call it does nothing.
+
+    Raises:
+        OSError: the device failed.
+    """
+
 @final
 class Flusher:
     """The native thread that makes batches durable, one at a time. After a failure it writes nothing any more."""

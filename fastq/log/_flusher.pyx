@@ -6,8 +6,8 @@ docs/log-format.md describes a frame. `fastq/log/segments.py` has the head of a 
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.errno cimport EINTR, EIO, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.errno cimport EINTR, EINVAL, EIO, ENOSYS, ESPIPE, errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
@@ -395,6 +395,40 @@ def used_bytes(data, *, uint64_t start):
             end -= 1
     PyBuffer_Release(&view)
     return max(end, start) - start
+
+
+# --- filling ----------------------------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #if defined(SYNC_FILE_RANGE_WRITE)
+    static int write_out(int fd, int64_t offset, int64_t bytes) {
+        return sync_file_range(fd, offset, bytes, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE
+                               | SYNC_FILE_RANGE_WAIT_AFTER);
+    }
+    #else
+    static int write_out(int fd, int64_t offset, int64_t bytes) { errno = ENOSYS; return -1; }
+    #endif
+    """
+    int write_out(int fd, int64_t offset, int64_t bytes) nogil
+
+
+def send_to_device(int fd, int64_t offset, int64_t bytes):
+    """Return when the device was given what was written there. No promise: only a sync makes it durable.
+
+    So that a sync has little left to do, and those of other files need not wait for it. Where the system has no such
+    call it does nothing.
+
+    Raises:
+        OSError: the device failed.
+    """
+    cdef int failed
+    with nogil:
+        failed = errno if write_out(fd, offset, bytes) != 0 else 0
+    if failed and failed not in (ENOSYS, EINVAL, ESPIPE):
+        raise OSError(failed, os.strerror(failed))
 
 
 # --- the thread -------------------------------------------------------------------------------------------------------

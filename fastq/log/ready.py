@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 RESERVE_SEGMENTS = 2  # for when the disk is full: one for what frees it (acks, deletes), one for the cleaner alone
 READY_SEGMENTS = RESERVE_SEGMENTS + 1  # kept beside the one that is being written
 RETRY_S = 1.0  # between attempts on a full disk
+FILL_PAUSE_S = 0.002  # between the steps of a fill while there is room: a commit or two go in between
 
 
 class ReadySegments:
@@ -117,7 +118,7 @@ class ReadySegments:
             self._begin(self._dropped, drop, self._directory, first, self._first)
         elif self._has_cleaned and (self.disk_full or not is_short):
             self._has_cleaned = False
-            self._begin(self._dropped, erase_cleaned, self._directory, self._stopping.is_set)
+            self._begin(self._dropped, erase_cleaned, self._directory, self._rest)
         elif self._retry is None and is_short:
             head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
             self._begin(partial(self._made, head), self._make, head)
@@ -139,8 +140,16 @@ class ReadySegments:
     def _make(self, head: SegmentHead) -> int | None:
         """On the thread: make a segment ready to be written. Its descriptor; None if the log is being closed."""
         spare = take_spare(self._directory, head.file_bytes)
-        spare = spare or fill_spare(self._directory, head.file_bytes, self._stopping.is_set)
+        spare = spare or fill_spare(self._directory, head.file_bytes, self._rest)
         return None if spare is None else name_segment(spare, head)
+
+    def _rest(self) -> bool:
+        """On the thread, before each step of a fill: let commits have the device. Whether to break off.
+
+        Not when a segment is needed soon: what waits then is all commits, for this.
+        """
+        is_urgent = not self._tail.has_room(self._next.file_bytes // 2, 0)
+        return self._stopping.wait(0 if is_urgent else FILL_PAUSE_S)
 
     def _made(self, head: SegmentHead, work: asyncio.Future[int | None]) -> None:
         self._work = None

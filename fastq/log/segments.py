@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastq.errors import DirectoryLocked, LogDamaged, UnsupportedFormat
-from fastq.log._flusher import crc32c
+from fastq.log._flusher import crc32c, send_to_device
 
 FORMAT = 1
 HEAD_BYTES = 4096
@@ -25,7 +25,7 @@ SEGMENT_MAGIC = b"FASTQSEG"
 IDENTITY_MAGIC = b"FASTQDBI"
 IDENTITY_FILE = "database"
 LOCK_FILE = "LOCK"
-FILL_STEP = bytes(1 << 20)  # zeros: a spare is filled in steps of this
+FILL_STEP = bytes(256 << 10)  # zeros: a spare is filled in steps of this, which is what a commit may have to wait for
 
 # magic, format, align, database_id, epoch, number, reserved, bytes, first_seq, synced_seq, salt; then their CRC32C
 _HEAD = struct.Struct("<8sII16sQIIQQQQ")
@@ -179,11 +179,13 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def fill_spare(directory: Path, size: int, cancelled: Callable[[], bool] = lambda: False) -> Path | None:
+def fill_spare(directory: Path, size: int, break_off: Callable[[], bool] = lambda: False) -> Path | None:
     """Make a file of `size` bytes whose blocks are written, so that no later write needs new ones.
 
+    Args:
+        break_off: called before each step, which it may put off.
     Returns:
-        Its path; None if `cancelled` said so meanwhile, and then nothing of it is left.
+        Its path; None if `break_off` said so meanwhile, and then nothing of it is left.
     Raises:
         OSError: ENOSPC among others; then nothing of it is left either.
     """
@@ -193,7 +195,7 @@ def fill_spare(directory: Path, size: int, cancelled: Callable[[], bool] = lambd
     path = new_spare_path(directory)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        if not _fill(fd, size, cancelled):
+        if not _fill(fd, size, break_off):
             path.unlink()
             return None
     except OSError:
@@ -204,12 +206,14 @@ def fill_spare(directory: Path, size: int, cancelled: Callable[[], bool] = lambd
     return path
 
 
-def _fill(fd: int, size: int, cancelled: Callable[[], bool]) -> bool:
-    """Make a file zeros from its beginning on, durably; whether it was not cancelled."""
+def _fill(fd: int, size: int, break_off: Callable[[], bool]) -> bool:
+    """Make a file zeros from its beginning on, durably; whether it was not broken off."""
     for offset in range(0, size, len(FILL_STEP)):
-        if cancelled():
+        if break_off():
             return False
-        write_all(fd, memoryview(FILL_STEP)[: size - offset], offset)
+        step = memoryview(FILL_STEP)[: size - offset]
+        write_all(fd, step, offset)
+        send_to_device(fd, offset, len(step))
     os.fsync(fd)
     return True
 
@@ -260,8 +264,8 @@ def drop_segments(directory: Path, first: int, before: int, *, keep_files: bool 
     sync_directory(directory)
 
 
-def erase_cleaned(directory: Path, cancelled: Callable[[], bool]) -> None:
-    """Overwrite what `drop_segments` kept with zeros, and delete it. What is cancelled is there to be begun again.
+def erase_cleaned(directory: Path, break_off: Callable[[], bool]) -> None:
+    """Overwrite what `drop_segments` kept with zeros, and delete it. What is broken off is there to be begun again.
 
     Raises:
         OSError.
@@ -269,7 +273,7 @@ def erase_cleaned(directory: Path, cancelled: Callable[[], bool]) -> None:
     for path in cleaned_paths(directory):
         fd = os.open(path, os.O_RDWR)
         try:
-            if not _fill(fd, os.fstat(fd).st_size, cancelled):
+            if not _fill(fd, os.fstat(fd).st_size, break_off):
                 return
         except OSError as error:
             # Zeros need space only where they go elsewhere (copy on write): they would overwrite nothing.

@@ -245,7 +245,7 @@ cdef inline bint is_string(Span* value) noexcept nogil:
 
 
 cdef Text read_plain_job(Text at, Text end, PlainJob* job) noexcept nogil:
-    """Read a job in a text that is UTF-8: where it ends; NULL if it is not plain. What it does not say stays as it is."""
+    """Read a job in a text that is UTF-8: where it ends; NULL if it is not plain. What it does not say stays."""
     cdef Span name, value
     cdef int64_t number = 0
     cdef int seen = 0, this

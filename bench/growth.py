@@ -1,0 +1,123 @@
+"""What waiting jobs take of memory, the longest that a submit takes while so many come, and what is given back.
+
+python -m bench.growth [--jobs N]: one process a kind of job, the core alone, batches durable as soon as they are taken
+and no cache of the log. Jobs of 100 bytes; a payload is in the log only, so that larger ones take the same memory.
+The scheduled ones are all due at one instant: how long the slices take that make them leasable is said too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fastq._core import Core, SubmitOptions, Tail
+
+START_US = 1_763_973_600_000_000
+PAYLOAD = b'"' + b"x" * 98 + b'"'
+KINDS = ("plain", "keyed", "scheduled")
+GROUPS = 1000  # that keyed jobs are in
+SLICE = 1000  # of what the engine does in one turn of the loop
+SETTLE_EVERY = 64  # submits to a batch
+
+
+def rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+class Bare:
+    """A core without a disk."""
+
+    def __init__(self) -> None:
+        self.tail, self.segment = Tail(4096, 0, 4 << 20), 0
+        self.core = Core(self.tail)
+        self.core.identify(b"d" * 16)
+        self.settle()
+
+    def settle(self) -> None:
+        while (batch := self.tail.take()) is not None:
+            self.tail.durable(batch.seq)
+        while self.tail.segments_offered < 2:
+            self.segment += 1
+            self.tail.offer_segment(self.segment, 4096, 64 << 20)
+
+    def submit(self, kind: str, number: int) -> None:
+        options = None
+        if kind == "keyed":
+            options = SubmitOptions(group=f"group{number % GROUPS}", unique_key=f"key{number}")
+        self.core.submit(
+            START_US + number, PAYLOAD, owner_id="ann", key_id="client_abcdefghijkl", max_retries=3, options=options,
+            run_at_us=START_US + 10**12 if kind == "scheduled" else 0,
+        )  # fmt: skip
+
+
+def grow(kind: str, jobs: int) -> None:
+    bare = Bare()
+    before, slowest = rss_bytes(), [0.0] * 3
+    began = time.process_time()
+    for number in range(jobs):
+        at = time.thread_time()
+        bare.submit(kind, number)
+        took = time.thread_time() - at  # of this thread: what else runs on the machine is not a pause of ours
+        if took > slowest[0]:
+            slowest = sorted([*slowest[1:], took])
+        if number % SETTLE_EVERY == 0:
+            bare.settle()
+    print(
+        f"{kind}: {jobs} jobs, {(rss_bytes() - before) / jobs:.1f} B each, "
+        f"{(time.process_time() - began) / jobs * 1e6:.2f} us each; "
+        f"slowest submits {', '.join(f'{took * 1e3:.2f}' for took in reversed(slowest))} ms"
+    )
+    if kind == "scheduled":
+        come_due(bare, jobs)
+    else:
+        drain(bare, jobs, before)
+
+
+def come_due(bare: Bare, jobs: int) -> None:
+    """All jobs at one instant, in the slices of the engine's timer."""
+    slices = []
+    while True:
+        at = time.thread_time()
+        moved = bare.core.advance(START_US + 10**12, SLICE)
+        slices.append(time.thread_time() - at)
+        if moved < SLICE:
+            break
+    assert bare.core.queue("default").ready == jobs
+    print(f"due at once: {sum(slices):.2f} s for all, the slowest of {len(slices)} slices {max(slices) * 1e3:.2f} ms")
+
+
+def drain(bare: Bare, jobs: int, before: int) -> None:
+    """Lease and acknowledge everything, forget it, and look at what memory is left."""
+    now_us, slowest = START_US + 10**12, 0.0
+    done = 0
+    while done < jobs:
+        granted = bare.core.lease(now_us, ["default"], 100, lease_ms=30_000, key_id="worker_abcdefghijkl")
+        at = time.thread_time()
+        for leased in granted:
+            bare.core.ack(now_us, leased.job_id, leased.token, key_id="worker_abcdefghijkl")
+        bare.core.forget(now_us + 10, "ACKED", 0, 0, 0, SLICE)
+        slowest = max(slowest, time.thread_time() - at)
+        done += len(granted)
+        bare.settle()
+    left = rss_bytes() - before
+    print(f"drained: {left >> 20} MiB of memory are kept; slowest {slowest * 1e3:.2f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1_000_000)
+    parser.add_argument("--kind", choices=KINDS)
+    asked = parser.parse_args()
+    if asked.kind:
+        grow(asked.kind, asked.jobs)
+        return
+    for kind in KINDS:
+        subprocess.run([sys.executable, "-m", "bench.growth", "--kind", kind, "--jobs", str(asked.jobs)], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""`fastq import-wal`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+import msgspec
+
+from fastq.cli.original_wal import OriginalJob, Replayed, in_batches, replayed
+from fastq.cli.remote import client_of, server_options
+from fastq.sdk.client import Client
+from fastq.sdk.errors import BadRequest
+from fastq.sdk.models import NewJob
+
+BATCH_JOBS, BATCH_BYTES = 1_000, 4 << 20
+RETRIES_MAX = 1_000
+RETRY_MS = 10_000  # how long a server that is away or busy is tried again
+DAMAGE_SHOWN = 20
+
+
+class Entry(msgspec.Struct):
+    """A line of the map: which job of ours an original one became, and where."""
+
+    original: str
+    job_id: str
+    server: str
+
+
+@dataclass
+class Imported:
+    new: int = 0
+    before: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+@click.command("import-wal")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@server_options
+@click.option("--queue", default="default", show_default=True, help="The jobs go there.")
+@click.option("--dry-run", is_flag=True, help="Only say what is in the file and what would be done.")
+@click.option("--dead", type=click.Choice(["skip", "submit"]), default="skip", show_default=True,
+              help="Of jobs that are DEAD: leave them, or let them run anew.")  # fmt: skip
+@click.option("--archive", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the finished jobs and their results there, JSON lines.")  # fmt: skip
+@click.option("--map", "map_path", type=click.Path(dir_okay=False, path_type=Path),
+              help="Keeps which job became which; what it has is passed over. Default: PATH.imported")  # fmt: skip
+def import_wal(
+    path: Path, url: str, key_file: Path | None, queue: str, dry_run: bool, dead: str, archive: Path | None,
+    map_path: Path | None,
+) -> None:  # fmt: skip
+    """Submit what is unfinished in the original server's jobs.wal (PATH) to a running server.
+
+    The original must be stopped first. Exit code 1 if a line could not be read or a job was refused; the rest goes
+    over.
+    """
+    with path.open("rb") as file:
+        found = replayed(file)
+    _tell_damage(found)
+    jobs = found.jobs.values()
+    wanted = [job for job in jobs if not job.is_finished or (job.state == "DEAD" and dead == "submit")]
+    states = Counter(job.state for job in jobs)
+    shown = ", ".join(f"{state} {count:,}" for state, count in sorted(states.items())) or "none"
+    click.echo(f"{path}: {found.lines:,} lines, {len(jobs):,} jobs: {shown}")
+    if dry_run:
+        click.echo(f"would submit {len(wanted):,} jobs to queue {queue} of {url}; nothing was changed")
+        sys.exit(1 if found.damage else 0)
+    if archive is not None:
+        finished = [job for job in jobs if job.is_finished]
+        with archive.open("wb") as file:
+            file.writelines(msgspec.json.encode(job) + b"\n" for job in finished)
+        click.echo(f"archived {len(finished):,} finished jobs in {archive}")
+    done = _submitted(wanted, url, key_file, queue, map_path or path.with_name(path.name + ".imported"))
+    for refusal in done.refused:
+        click.echo(f"refused: {refusal}", err=True)
+    click.echo(
+        f"submitted {done.new:,} jobs to queue {queue}, {done.before:,} were there before, "
+        f"{len(done.refused):,} refused, {len(jobs) - len(wanted):,} finished ones left"
+    )
+    sys.exit(1 if found.damage or done.refused else 0)
+
+
+def _tell_damage(found: Replayed) -> None:
+    for line in found.damage[:DAMAGE_SHOWN]:
+        click.echo(f"damaged: {line}", err=True)
+    if (more := len(found.damage) - DAMAGE_SHOWN) > 0:
+        click.echo(f"damaged: and {more:,} more lines", err=True)
+    if found.torn:
+        click.echo(found.torn, err=True)
+
+
+def _submitted(wanted: Sequence[OriginalJob], url: str, key_file: Path | None, queue: str, map_path: Path) -> Imported:
+    """Raises click.ClickException; what was answered until then is in the map."""
+    done = Imported()
+    known = _known(map_path, url)
+    left = [job for job in wanted if job.job_id not in known]
+    done.before = len(wanted) - len(left)
+    with client_of(url, key_file, RETRY_MS) as client, map_path.open("ab") as file:
+        for batch in in_batches(left, BATCH_JOBS, BATCH_BYTES):
+            _submit(client, batch, queue, url, file, done)
+    return done
+
+
+def _submit(client: Client, batch: list[OriginalJob], queue: str, url: str, file: BinaryIO, done: Imported) -> None:
+    """All of a batch; if the server refuses it, one by one, so that it is known which."""
+    try:
+        answers = client.submit_many([_new_job(job, queue) for job in batch])
+    except BadRequest as error:
+        if len(batch) > 1:
+            for job in batch:
+                _submit(client, [job], queue, url, file, done)
+            return
+        if error.code == "idempotency_mismatch":  # imported within the hour, and went on since
+            done.before += 1
+        else:
+            done.refused.append(f"job {batch[0].job_id}: {error}")
+        return
+    for job, answer in zip(batch, answers, strict=True):
+        file.write(msgspec.json.encode(Entry(job.job_id, answer.job_id, url)) + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+    repeated = sum(answer.duplicate for answer in answers)
+    done.before += repeated
+    done.new += len(batch) - repeated
+
+
+def _new_job(job: OriginalJob, queue: str) -> NewJob:
+    """Found again by its tag; the key is the same however often it is imported."""
+    return NewJob(
+        payload=job.payload, queue=queue, max_retries=min(RETRIES_MAX, max(0, job.runs_left)),
+        idempotency_key=f"import-wal:{job.job_id}"[:200], tags=[f"original:{job.job_id}"[:64]],
+    )  # fmt: skip
+
+
+def _known(map_path: Path, url: str) -> set[str]:
+    """What was imported into that server before. Raises click.ClickException."""
+    if not map_path.exists():
+        return set()
+    content = map_path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    known = set()
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            entry = msgspec.json.decode(line, type=Entry)
+        except msgspec.MsgspecError:
+            raise click.ClickException(f"{map_path}: line {number} is no line of a map") from None
+        if entry.server == url:
+            known.add(entry.original)
+    if len(whole) < len(content):  # a crash tore the last line; its job has its key
+        os.truncate(map_path, len(whole))
+    return known

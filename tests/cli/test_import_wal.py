@@ -1,0 +1,203 @@
+"""`fastq import-wal`: logs as the original server leaves them, into a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastq.cli.original_wal import in_batches, replayed
+from fastq.sdk.client import Client
+from tests.served import END_S, ROOT, Served
+
+
+def line(job_id: str, event: str, **metadata: Any) -> bytes:
+    fields = {"job_id": job_id, "event": event, "timestamp": 1700000000, "metadata": metadata}
+    return json.dumps(fields).encode() + b"\n"
+
+
+def created(job_id: str, payload: Any = "p", max_retries: int = 3) -> bytes:
+    return line(job_id, "JOB_CREATED", payload=payload, max_retries=max_retries)
+
+
+LEASED, AGAIN = {"attempts": 1, "lease_until": 1700000030}, {"attempts": 1}
+WAL = b"".join((
+    created("ready", {"mail": "ann", "n": 123456789012345678901234567890}),
+    created("running"), created("retried"), created("acked"), created("dead", max_retries=1), created("last"),
+    line("running", "JOB_LEASED", **LEASED),
+    line("retried", "JOB_LEASED", **LEASED), line("retried", "JOB_RETRY", **AGAIN),
+    line("acked", "JOB_LEASED", **LEASED), line("acked", "JOB_ACKED", result="done", result_error=""),
+    line("dead", "JOB_LEASED", **LEASED), line("dead", "JOB_DEAD", attempts=1, result_error="broken"),
+))  # fmt: skip
+UNFINISHED = ["ready", "running", "retried", "last"]
+
+
+@pytest.fixture
+def wal(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.wal"
+    path.write_bytes(WAL)
+    return path
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[Client]:
+    with Client(f"http://127.0.0.1:{served.port}", served.keys["admin"]) as client:
+        yield client
+
+
+def imported(served: Served | None, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """With the client's key: nothing more is needed."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FASTQ_")}
+    if served is not None:
+        environ |= {"FASTQ_URL": f"http://127.0.0.1:{served.port}", "FASTQ_KEY": served.keys["client"]}
+    command = (sys.executable, "-m", "fastq", "import-wal", *map(str, arguments))
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=END_S, check=False)
+
+
+def taken(client: Client, queue: str = "default") -> list[Any]:
+    return client.lease([queue], limit=100)
+
+
+def originals(jobs: list[Any]) -> list[str]:
+    return [job.tags[0].removeprefix("original:") for job in jobs]
+
+
+def test_what_is_unfinished_goes_over(wal: Path, served: Served, client: Client) -> None:
+    done = imported(served, wal)
+    assert done.returncode == 0, done.stderr
+    assert "submitted 4 jobs to queue default, 0 were there before, 0 refused, 2 finished ones left" in done.stdout
+    jobs = taken(client)
+    assert originals(jobs) == UNFINISHED, "in the order in which they were created"
+    by_name = dict(zip(UNFINISHED, jobs, strict=True))
+    assert bytes(by_name["ready"].payload_json) == b'{"mail": "ann", "n": 123456789012345678901234567890}'
+    assert [by_name[name].max_retries for name in UNFINISHED] == [3, 2, 2, 3], "what is left of their attempts"
+
+
+def test_a_second_time_changes_nothing(wal: Path, served: Served, client: Client) -> None:
+    assert imported(served, wal).returncode == 0
+    again = imported(served, wal)
+    assert "submitted 0 jobs to queue default, 4 were there before" in again.stdout
+    wal.with_name("jobs.wal.imported").unlink()
+    without_map = imported(served, wal)
+    assert "submitted 0 jobs to queue default, 4 were there before" in without_map.stdout
+    assert originals(taken(client)) == UNFINISHED
+
+
+def test_a_map_that_was_torn_goes_on(wal: Path, served: Served, client: Client) -> None:
+    assert imported(served, wal).returncode == 0
+    path = wal.with_name("jobs.wal.imported")
+    path.write_bytes(path.read_bytes()[:-10])
+    assert "submitted 0 jobs" in imported(served, wal).stdout
+    entries = [json.loads(text) for text in path.read_text().splitlines()]
+    assert [entry["original"] for entry in entries] == UNFINISHED
+    assert [entry["job_id"] for entry in entries] == [job.job_id for job in taken(client)]
+
+
+def test_a_file_that_is_no_map_is_left_alone(wal: Path, served: Served) -> None:
+    done = imported(served, wal, "--map", wal)
+    assert done.returncode == 1
+    assert "line 1 is no line of a map" in done.stderr
+    assert wal.read_bytes() == WAL
+
+
+def test_a_job_that_went_on_since_is_not_doubled(wal: Path, served: Served, client: Client) -> None:
+    assert imported(served, wal).returncode == 0
+    wal.with_name("jobs.wal.imported").unlink()
+    wal.write_bytes(WAL + line("ready", "JOB_LEASED", **LEASED) + created("new"))
+    done = imported(served, wal)
+    assert "submitted 1 jobs to queue default, 4 were there before" in done.stdout
+    assert originals(taken(client)) == [*UNFINISHED, "new"]
+
+
+def test_dry_run(wal: Path, client: Client) -> None:
+    done = imported(None, wal, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "13 lines, 6 jobs: ACKED 1, DEAD 1, READY 2, RETRY 1, RUNNING 1" in done.stdout
+    assert "would submit 4 jobs to queue default" in done.stdout
+    assert [path.name for path in wal.parent.iterdir() if path.name.startswith("jobs.wal")] == ["jobs.wal"]
+    assert taken(client) == []
+
+
+def test_dead_ones_run_anew_if_wanted_and_finished_ones_are_archived(wal: Path, served: Served, client: Client) -> None:
+    archive = wal.with_name("archive")
+    done = imported(served, wal, "--dead", "submit", "--archive", archive, "--queue", "old")
+    assert "submitted 5 jobs to queue old" in done.stdout
+    assert sorted(originals(taken(client, "old"))) == sorted([*UNFINISHED, "dead"])
+    acked, dead = (json.loads(text) for text in archive.read_text().splitlines())
+    assert (acked["job_id"], acked["state"], acked["result"]) == ("acked", "ACKED", "done")
+    assert (dead["job_id"], dead["state"], dead["result_error"]) == ("dead", "DEAD", "broken")
+
+
+def test_a_torn_end_is_passed_over(wal: Path, served: Served, client: Client) -> None:
+    wal.write_bytes(WAL + created("torn")[:-30])
+    done = imported(served, wal)
+    assert done.returncode == 0
+    assert "line 14 is torn" in done.stderr
+    assert originals(taken(client)) == UNFINISHED
+
+
+def test_damaged_lines_are_named_and_the_rest_goes_over(wal: Path, served: Served, client: Client) -> None:
+    lines = WAL.splitlines(keepends=True)
+    lines[1:1] = [b"{\n", b"\xff\n", line("x", "JOB_SOLD"), line("lost", "JOB_LEASED"), created("empty", "")]
+    wal.write_bytes(b"".join(lines))
+    done = imported(served, wal)
+    assert done.returncode == 1
+    told = [text for text in done.stderr.splitlines() if text.startswith("damaged: line ")]
+    assert [text.split()[2] for text in told] == ["2:", "3:", "4:", "5:", "6:"]
+    assert originals(taken(client)) == UNFINISHED
+
+
+def test_a_job_that_the_server_refuses_is_named(tmp_path: Path, served: Served, client: Client) -> None:
+    path = tmp_path / "big.wal"
+    path.write_bytes(created("big", "x" * (1 << 20)) + created("small"))
+    done = imported(served, path)
+    assert done.returncode == 1
+    assert "refused: job big: " in done.stderr
+    assert originals(taken(client)) == ["small"]
+
+
+def test_a_server_that_is_away(wal: Path) -> None:
+    environ = os.environ | {"FASTQ_KEY": "client_x", "FASTQ_URL": "http://127.0.0.1:1"}
+    command = (sys.executable, "-m", "fastq", "import-wal", str(wal))
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 3
+    assert "no connection to 127.0.0.1:1" in done.stderr
+
+
+# --- the log by itself ------------------------------------------------------------------------------------------------
+
+
+def test_facts_may_stand_beside_the_event() -> None:
+    text = b'{"job_id": "a", "event": "JOB_CREATED", "timestamp": 1, "payload": "p", "max_retries": 5}\n'
+    job = replayed([text]).jobs["a"]
+    assert (bytes(job.payload), job.max_retries, job.created_s) == (b'"p"', 5, 1)
+
+
+@pytest.mark.parametrize(("max_retries", "attempts", "left"), [(0, 0, 0), (3, 0, 3), (3, 1, 2), (3, 3, 1), (3, 7, 1)])
+def test_runs_left(max_retries: int, attempts: int, left: int) -> None:
+    leases = [line("a", "JOB_LEASED", attempts=n + 1) for n in range(attempts)]
+    assert replayed([created("a", max_retries=max_retries), *leases]).jobs["a"].runs_left == left
+
+
+def test_leases_are_counted_if_nobody_says_how_many() -> None:
+    leases = [line("a", "JOB_LEASED"), line("a", "JOB_RETRY"), line("a", "JOB_LEASED")]
+    assert replayed([created("a"), *leases]).jobs["a"].attempts == 2
+
+
+def test_batches() -> None:
+    jobs = list(replayed(created(str(n), "x" * 10) for n in range(5)).jobs.values())
+    assert [len(batch) for batch in in_batches(jobs, 2, 1000)] == [2, 2, 1]
+    assert [len(batch) for batch in in_batches(jobs, 100, 24)] == [2, 2, 1]
+    assert [len(batch) for batch in in_batches(jobs, 100, 1)] == [1] * 5
