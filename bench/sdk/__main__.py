@@ -117,26 +117,34 @@ def main(rounds: int, quick: bool, directory: Path, out: Path | None) -> None:
     for case in CASES:
         python_of(case.side)
     lives: list[dict[str, Any]] = []
-    with contextlib.ExitStack() as stack:
-        place = stack.enter_context(scratch(directory))
-        (place / "redis").mkdir()
-        own = stack.enter_context(Server(place / "fastq"))
-        never = stack.enter_context(redis(place / "redis", "never"))
-        always = stack.enter_context(redis(place / "redis", "always"))
-        servers = {"fastq": (f"http://127.0.0.1:{own.port}", own.pid), "never": never, "always": always}
-        for number in range(1, rounds + 1):
-            for case in CASES:
-                for sync in ["fastq"] if case.side == "fastq" else case.syncs:
-                    life = measured(case, *servers[sync], own.keys["admin"], scale)
-                    lives.append({"round": number, "sync": sync, "load": os.getloadavg()[0], **life})
-                    say(f"round {number}: {report.line(lives[-1])}")
+    for number in range(1, rounds + 1):
+        with scratch(directory) as place:
+            lives += one_round(place, number, scale)
+            described = machine.described(place)
         data = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
-            "command": " ".join(["python -m bench.sdk", *sys.argv[1:]]), "rounds": rounds,
-            "machine": machine.described(place), "packages": PINNED,
-            "redis": report.server_version(redis_program()), "lives": lives,
+            "command": " ".join(["python -m bench.sdk", *sys.argv[1:]]), "rounds": number, "machine": described,
+            "packages": PINNED, "redis": report.server_version(redis_program()), "lives": lives,
         }  # fmt: skip
-    click.echo(report.write(data, out))
+        report.write(data, out)  # after every round: what was measured is not lost if a later one fails
+    click.echo(out / "sdk.md")
+
+
+def one_round(place: Path, number: int, scale: float) -> list[dict[str, Any]]:
+    """All cases, on servers of its own that begin empty."""
+    lives = []
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(Server(place / "fastq"))
+        servers = {"fastq": (f"http://127.0.0.1:{own.port}", own.pid)}
+        for sync in SYNCS:
+            (place / sync).mkdir()
+            servers[sync] = stack.enter_context(redis(place / sync, sync))
+        for case in CASES:
+            for sync in ["fastq"] if case.side == "fastq" else case.syncs:
+                life = measured(case, *servers[sync], own.keys["admin"], scale)
+                lives.append({"round": number, "sync": sync, "load": os.getloadavg()[0], **life})
+                say(f"round {number}: {report.line(lives[-1])}")
+    return lives
 
 
 if __name__ == "__main__":

@@ -137,7 +137,8 @@ def markdown(run: Run) -> str:
         ],
         [
             f"The fastest worker of the others ({follow[1]}) does {rounded(follow[0])} jobs/s,",
-            f"that of fastq ({lead[1]}) {rounded(lead[0])}.",
+            f"that of fastq ({lead[1]}) {rounded(lead[0])}. A program that submits one job at a time waits for a",
+            "sync to disk with each: a Redis that does not sync answers it sooner.",
         ],
         ["## This run"],
         conditions(run),

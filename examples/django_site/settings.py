@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-SECRET_KEY = "of an example"
+SECRET_KEY = "of an example"  # noqa: S105 -- nothing is signed here
 INSTALLED_APPS = ["fastq.integrations.django"]
 USE_TZ = True
 TASKS = {

@@ -14,6 +14,7 @@ from fastq.cli.job_options import given, where_options
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
 from fastq.cli.values import DURATION, TIME, read_value
+from fastq.logs import counted
 from fastq.sdk.client import Client
 from fastq.sdk.errors import Refused
 from fastq.sdk.models import JobStatus
@@ -246,7 +247,7 @@ def _change_many(
         if not sys.stdin.isatty():
             raise click.UsageError("--yes is needed where nobody can be asked, or --dry-run")
         matched = many(dry_run=True, **where).matched
-        click.confirm(f"{action} {matched:,} jobs?", abort=True, err=True)
+        click.confirm(f"{action} {counted(matched, 'job')}?", abort=True, err=True)
     done = many(dry_run=dry_run, **where)
     print(as_json(done) if in_json else f"{done.matched:,} matched, {done.changed:,} changed")
     if not done.complete:

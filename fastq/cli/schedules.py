@@ -19,7 +19,10 @@ COLUMNS = ("name", "cron", "timezone", "next_at", "last_fired_at", "last_job_id"
 
 @click.group()
 def schedules() -> None:
-    """List, set, run and delete schedules: each submits a job whenever a cron expression says so."""
+    """List, set, run and delete schedules.
+
+    Each submits a job whenever a cron expression says so.
+    """
 
 
 @schedules.command("list")

@@ -32,9 +32,9 @@ def submit(
     client: Client, payload: str | None, as_text: bool, lines: IO[bytes] | None, wait: bool, timeout_ms: int | None,
     as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Store a job with the JSON text PAYLOAD (- for standard input), and print its id.
+    """Store a job, and print its id.
 
-    It is on stable storage when the id appears.
+    PAYLOAD is JSON text, - for standard input. The job is on stable storage when the id appears.
     """
     options = given(options)
     if lines is not None:

@@ -17,6 +17,7 @@ from fastq.cli.batches import batches
 from fastq.cli.job_options import STATES, given, where_options
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json
+from fastq.logs import counted
 from fastq.sdk.client import Client
 from fastq.sdk.errors import NotFound
 from fastq.sdk.models import TERMINAL, JobStatus, NewJob
@@ -34,10 +35,11 @@ LINE_BYTES_MAX = 8 << 20
 @click.option("--output", "-o", type=click.File("wb", lazy=False), default="-", help="Left out: standard output.")
 @asks("1m")
 def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
-    """Write jobs with their payloads and results, a JSON object a line, the oldest first.
+    """Write jobs as JSON lines.
 
-    Those that fit all that is given; without options all of them. `fastq import` takes the lines. What the API does
-    not show (unique keys, lease lengths and backoffs of single jobs) is not in them: a copy of everything is a backup.
+    With their payloads and results, the oldest first: those that fit all that is given; without options all of them.
+    `fastq import` takes the lines. What the API does not show (unique keys, lease lengths and backoffs of single jobs)
+    is not in them: a copy of everything is a backup.
     """
     ids = _ids(client, given(where))
     written = 0
@@ -49,7 +51,7 @@ def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
                     output.write(as_json(job).encode() + b"\n")
                     written += 1
     output.flush()
-    print(f"{written:,} jobs", file=sys.stderr)
+    print(counted(written, "job"), file=sys.stderr)
 
 
 def _ids(client: Client, where: dict[str, Any]) -> list[int]:
@@ -96,8 +98,9 @@ _OF_A_JOB = [field.name for field in msgspec.structs.fields(NewJob)]
 @click.option("--queue", help="Into this queue, whatever the lines say.")
 @asks("1m")
 def import_jobs(client: Client, source: IO[bytes], states: Sequence[str], queue: str | None) -> None:
-    """Submit the jobs of SOURCE (left out: standard input), lines as `fastq export` writes them; a payload is enough.
+    """Submit jobs from JSON lines.
 
+    SOURCE (left out: standard input) has lines as `fastq export` writes them; a payload is enough.
     Finished jobs are left out unless --state says otherwise; attempts start at 0. A repeat of the same lines doubles
     nothing for as long as the server remembers idempotency keys (an hour), and while a job with a job_id is unfinished;
     so an import that failed half-way is simply repeated.

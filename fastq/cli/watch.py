@@ -23,7 +23,7 @@ ENTRY_COLUMNS = ("number", "at", "action", "target", "key_id", "owner_id", "deta
 @lines_option
 @asks()
 def workers(client: Client, as_json: bool) -> None:
-    """Show which workers there are, and which jobs they hold."""
+    """Show the workers and the jobs that they hold."""
     found = client.workers()
     if as_json:
         _print_each(found.workers)
@@ -53,7 +53,10 @@ def _rows(found: SeenWorkers) -> list[list[Any]]:
 @lines_option
 @asks()
 def audit(client: Client, limit: int, as_json: bool) -> None:
-    """Show who changed keys, queues, schedules and many jobs at once, the newest first. With an admin's key."""
+    """Show who changed what, the newest first.
+
+    Changes of keys, queues, schedules, and of many jobs at once. With an admin's key.
+    """
     found = list(islice(client.audit(), limit))
     if as_json:
         _print_each(found)
@@ -69,7 +72,10 @@ def _entry(one: AuditEntry) -> list[Any]:
 @json_option
 @asks()
 def status(client: Client, as_json: bool) -> None:
-    """Say whether the server takes work, and how many jobs it has. Exit code 1: it does not."""
+    """Say whether the server takes work, and what it has.
+
+    Exit code 1: it takes none.
+    """
     ready = client.is_ready()
     jobs = {"ready": 0, "waiting": 0, "running": 0}
     queues = 0

@@ -81,7 +81,10 @@ def _show_leased(job: LeasedJob, number: int, in_json: bool) -> None:
 @json_option
 @asks()
 def extend(client: Client, job_id: str, token: str, lease_ms: int | None, as_json: bool) -> None:
-    """Keep the job JOB_ID for longer, with the TOKEN of its lease."""
+    """Keep a leased job for longer.
+
+    TOKEN is the lease_token that the lease of JOB_ID has.
+    """
     held = client.call(calls.extend(Extend(job_id, token, UNSET if lease_ms is None else lease_ms)))
     _show_held(held, as_json)
 
@@ -112,7 +115,9 @@ def _show_held(held: Any, in_json: bool) -> None:
 def ack(
     client: Client, job_id: str, token: str | None, result: str | None, as_text: bool, as_json: bool, **how: Any
 ) -> None:
-    """End an attempt of the job JOB_ID, with the TOKEN of its lease; it succeeded unless an option says otherwise.
+    """End an attempt: it succeeded, unless an option says otherwise.
+
+    TOKEN is the lease_token that the lease of JOB_ID has.
 
     JOB_ID - reads what `fastq lease --json` has printed from standard input.
     """

@@ -72,7 +72,8 @@ def job_as_stored(world: World, job_id: str) -> tuple[Any, ...]:
     record = world.log.tail.cached(job.place)
     assert record is not None
     delay_us = job.run_at_us - job.created_us
-    head = (job.state, job.queue, job.group, job.owner_id, job.priority, job.max_retries, delay_us)
+    state = "waiting" if job.state in ("READY", "SCHEDULED") else job.state  # a short delay may be over by now
+    head = (state, job.queue, job.group, job.owner_id, job.priority, job.max_retries, delay_us)
     return (*head, record[record.index(b"client-owner") :])
 
 
