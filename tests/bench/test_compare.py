@@ -128,7 +128,7 @@ def test_a_report_has_medians_and_ratios_of_the_same_round(tmp_path: Path) -> No
     assert "| **fastq** | 2.500 | 2.500 | 2.500 | 2.500 | 5.000 | 2.500 |" in text.partition("## What it costs")[2]
     assert "4 KiB 90 µs (90 to 90)" in text
     assert "| fastq, 1,000 | 5 | 100 | 140 | 0.50 |" in text
-    assert "postgres" not in text
+    assert "| postgres" not in text
     assert "<svg" in (tmp_path / "comparison.svg").read_text()
 
 
