@@ -186,8 +186,8 @@ def test_who_hangs_up_lets_go_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "env", "told"),
     [
-        (["backup", "{}/b.tar"], {}, "an admin key is needed"),
-        (["backup", "{}/b.tar", "--server", "ftp://x"], {"FASTQ_KEY": "x"}, "is no http or https URL"),
+        (["backup", "{}/b.tar"], {}, "a key is needed"),
+        (["backup", "{}/b.tar", "--server", "ftp://x"], {"FASTQ_KEY": "x"}, "url must be http"),
         (["backup", "{}/b.tar", "--server", "http://127.0.0.1:1"], {"FASTQ_KEY": "x"}, "Connection refused"),
         (["backup", "{}/b.tar", "--offline", "{}/absent"], {}, "does not exist"),
         (["restore", "{}/absent", "{}/d"], {}, "No such file"),
@@ -196,7 +196,7 @@ def test_who_hangs_up_lets_go_of_it(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_told(words: list[str], env: dict[str, str], told: str, tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTQ_")}
     done = fastq(*(word.format(tmp_path) for word in words), env=clean | env)
-    assert done.returncode in (1, 2) and told in done.stderr
+    assert done.returncode in (1, 2, 3) and told in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -208,4 +208,4 @@ def test_a_key_of_another_type_gets_none(tmp_path: Path) -> None:
             url = f"http://127.0.0.1:{server.port}"
             done = fastq("backup", tmp_path / "b.tar", "--server", url, "--key-file", key_file)
             assert done.returncode == code, done.stderr
-            assert code == 0 or f"{url} answered 403: Admin access required" in done.stderr
+            assert code == 0 or "Admin access required (403" in done.stderr
