@@ -66,6 +66,8 @@ def test_a_full_disk_refuses_submits_and_takes_acks(tmp_path: Path, library: Pat
     with Faulty(tmp_path / "data", library) as server:
         client, worker = server.keys["client"], server.keys["worker"]
         server.submit(client, "first")
+        while len(list((tmp_path / "data").glob("segment-*"))) < 4:  # the reserve is made behind the first segment
+            server.call(None, "GET", "/ready")
         server.fail("full")
         large = "x" * 900_000
         answers: list[tuple[int, Any]] = []
