@@ -72,7 +72,7 @@ def test_a_server_that_ends_is_no_figure(place: measure.Place, monkeypatch: pyte
             return 0.0
 
         monkeypatch.setattr(server, "cpu_s", killing)
-        with pytest.raises(RuntimeError, match="gave up|closed a connection|reset by peer"):
+        with pytest.raises(RuntimeError, match=r"gave up|closed a connection|reset by peer"):
             measure.run_step(place, server, BATCH, SHORT_S)
         assert asked
 
