@@ -37,7 +37,7 @@ PATIENCE = Retries(for_s=1.0)  # with a server that is up and has nothing else t
 LOOK_S = 0.1  # between two looks at what is unfinished
 STARTING = 0.2  # share of kills of our own server that are followed by one while it starts
 STARTING_S = (0.05, 0.5)
-HIT = (0.15, 0.9)  # of its share of jobs: when a kill comes
+HIT = (0.1, 0.6)  # of its share of jobs: when a kill comes; later, a quick server may have answered all of it by then
 TOGETHER = 0.3  # share of client kills that come right after the server's
 UNFINISHED = frozenset({"READY", "SCHEDULED", "RUNNING", "RETRY"})
 
