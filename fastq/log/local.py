@@ -231,13 +231,15 @@ class LocalLog:
         path = segment_path(self._directory, segment)
         # Behind the end of an earlier opening's segment lie copies, and it is shortened in the meantime.
         end = next((ending.offset for ending in self._unsealed if ending.head.number == segment), 0)
-        with path.open("rb") as file, mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ) as data:
-            head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
-            if head.number != segment:
-                raise LogDamaged(f"{path}: this is segment {head.number} under another's name")
-            for offset, record_bytes in frames:
-                with memoryview(data)[offset : offset + record_bytes] as records:
-                    yield offset, records
+        # Unmapped with its last reference: a scan goes on when whoever waits for it is cancelled.
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ)
+        head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
+        if head.number != segment:
+            raise LogDamaged(f"{path}: this is segment {head.number} under another's name")
+        for offset, record_bytes in frames:
+            with memoryview(data)[offset : offset + record_bytes] as records:
+                yield offset, records
 
     def drop_before(self, segment: int) -> None:
         assert segment <= self._segment

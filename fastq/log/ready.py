@@ -146,9 +146,11 @@ class ReadySegments:
     def _rest(self) -> bool:
         """On the thread, before each step of a fill: let commits have the device. Whether to break off.
 
-        Not when a segment is needed soon: what waits then is all commits, for this.
+        Not when a segment is needed soon: what waits then is all commits, for this. Nor while the reserve is not whole:
+        the disk may be full before it is.
         """
-        is_urgent = not self._tail.has_room(self._next.file_bytes // 2, 0)
+        is_urgent = self._tail.segments_offered < RESERVE_SEGMENTS
+        is_urgent = is_urgent or not self._tail.has_room(self._next.file_bytes // 2, 0)
         return self._stopping.wait(0 if is_urgent else FILL_PAUSE_S)
 
     def _made(self, head: SegmentHead, work: asyncio.Future[int | None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -40,6 +41,15 @@ from fastq.integrations.django.framework import (  # noqa: E402
 from tests.integrations import tasks  # noqa: E402
 from tests.sdk.served import Place  # noqa: E402
 from tests.served import ROOT  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """The worker's command sets it for its process, which here is that of all tests."""
+    logger = logging.getLogger("fastq")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(autouse=True)

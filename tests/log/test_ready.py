@@ -41,10 +41,10 @@ async def test_a_fill_rests_between_its_steps_unless_the_segment_is_needed(tmp_p
     first = SegmentHead(b"d" * 16, 1, 1, 4096, SEGMENT_BYTES, 1, 0, 7)
     ready = ReadySegments(tmp_path, tail, first, 1, [], SEGMENT_BYTES, on_made, on_failed, os.urandom, False)
     noted = ready._stopping = Noted()
-    ready.look(None)  # the tail has no segment at all: the first is urgent, those after it are not
+    ready.look(None)  # the tail has no segment at all: what makes the reserve whole is urgent, the one after it is not
     await all_made.wait()
     await ready.close()
-    assert noted.waits_s == [0] * 4 + [FILL_PAUSE_S] * 8
+    assert noted.waits_s == [0] * 8 + [FILL_PAUSE_S] * 4
     assert made == [2, 3, 4]
 
 
