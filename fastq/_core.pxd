@@ -11,6 +11,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 include "core/jobs.pxd"
 include "core/queues.pxd"
 include "core/keys.pxd"
+include "core/settings.pxd"
 include "core/records.pxd"
 include "core/tables.pxd"
 include "core/tail.pxd"

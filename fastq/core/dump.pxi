@@ -6,7 +6,7 @@
 cdef dict RECORD_NAMES = {
     TRIM: "TRIM", RESUME: "RESUME", SUBMIT: "SUBMIT", LEASE: "LEASE", CLOSE: "CLOSE", DOCUMENT: "DOCUMENT",
     EXTEND: "EXTEND", GROUP: "GROUP", JOB: "JOB", FORGET: "FORGET", CHANGE: "CHANGE", PROGRESS: "PROGRESS",
-    REMEMBER: "REMEMBER",
+    REMEMBER: "REMEMBER", FORGET_KEYS: "FORGET_KEYS",
 }
 
 
@@ -123,6 +123,10 @@ cdef int describe_fields(Reader* r, uint8_t type, uint16_t flags, uint64_t tag, 
         d["at_us"] = <int64_t>get_int(r, 8)
         d["epoch"] = get_int(r, 8)
         d["next_job"] = get_int(r, 8)
+        d["grace_ms"] = get_int(r, 4)
+    elif type == FORGET_KEYS:
+        d["at_us"] = <int64_t>get_int(r, 8)
+        d["through_us"] = <int64_t>get_int(r, 8)
     else:
         d["at_us"] = <int64_t>get_int(r, 8)
         d["oldest_segment"] = get_int(r, 4)
@@ -254,6 +258,8 @@ cdef int describe_job(Reader* r, uint16_t flags, dict d) except -1:
     d["run_at_us"] = <int64_t>get_int(&facts, 8)
     if flags & JOB_RUN:
         d["lease_no"] = get_int(&facts, 4)
+    if flags & JOB_KEY:
+        d["states_key"] = True
     return 0
 
 

@@ -37,7 +37,7 @@ class Life:
         Args:
             jitter: draws from [0, 1): the share of the retry wait's upper bound.
         """
-        self.core = _core.Core(log.tail)
+        self.core = _core.Core(log.tail, options.for_core())
         self.options = options
         self.draining = False
         self.last_seen = LastSeen()
@@ -71,7 +71,6 @@ class Life:
         self._loop = asyncio.get_running_loop()
         self._on_failed = on_failed
         self._commits.start()
-        self._configure()
         self.core.resume(clock.now_us(), self._opened.epoch)
         await self._commits.settled()
         if self.core.oldest_segment > self._log.oldest_segment:  # a crash came between the record and the deed
@@ -79,17 +78,6 @@ class Life:
         self._cleaning = self._loop.create_task(self.cleaner.run())
         self._cleaning.add_done_callback(self._cleaner_ended)
         self._tick()
-
-    def _configure(self) -> None:
-        options = self.options
-        self.core.configure(
-            lease_ms=options.lease_ms,
-            backoff=(options.backoff_base_ms, options.backoff_factor, options.backoff_cap_ms),
-            poison_expiries=options.poison_expiries,
-            idempotency_us=options.idempotency_ms * 1000,
-            idempotency_keys_max=options.idempotency_keys_max,
-            owner_depth_max=options.owner_depth_max,
-        )
 
     async def stop(self) -> None:
         """Take no more work, commit what is in flight, close the log."""
@@ -234,9 +222,18 @@ class Life:
 
     def _before_commit(self) -> None:
         """What goes with every batch: the end of what was kept long enough."""
+        self._forget_keys()
         self._forget_finished()
         self.cleaner.look()
         self._watch_timer()
+
+    def _forget_keys(self) -> None:
+        if not self._tail.has_room(ROOM_BYTES_SMALL, 0):
+            return
+        with self._change():
+            gone = self.core.forget_keys(self._clock.now_us(), SLICE)
+        if gone == SLICE:
+            self._commits.kick_soon()  # there may be more
 
     def _forget_finished(self) -> None:
         if not self.core.finished_jobs:

@@ -34,11 +34,12 @@ ROLES = {"client": "client", "worker": "worker", "admin": "admin", "stranger": "
 class Hands:
     """The hands of a clock that a test may move forward."""
 
-    def __init__(self) -> None:
-        self.ahead_us = 0
+    def __init__(self, ahead_us: int = 0) -> None:
+        self.ahead_us = ahead_us
 
     def clock(self) -> Clock:
-        return Clock(wall_us(), lambda: monotonic_us() + self.ahead_us, lambda: wall_us() + self.ahead_us)
+        ahead_us = self.ahead_us
+        return Clock(wall_us() + ahead_us, lambda: monotonic_us() + self.ahead_us, lambda: wall_us() + self.ahead_us)
 
 
 class World:
@@ -151,13 +152,17 @@ async def running(
     log: MemoryLog | None = None,
     redis_url: str | None = None,
     lane: bool = True,
+    ahead_us: int = 0,
     **options: Any,
 ) -> AsyncIterator[World]:
     """A server that listens, with a key for each of `roles`; on a log that a crash left, or a new one.
 
     Keys are kept in the log or in Redis. `options` are the engine's.
+
+    Args:
+        ahead_us: how far the clock is ahead of this machine's.
     """
-    hands, log = Hands(), log or MemoryLog()
+    hands, log = Hands(ahead_us), log or MemoryLog()
     engine = Engine(log, EngineOptions(**options), lambda: 0.5)
     engine.open()
     failures: list[BaseException] = []

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from fastq._core import FRAME_HEAD_BYTES, Core, Tail, close_result, submit_payload
+from fastq._core import FRAME_HEAD_BYTES, Core, CoreSettings, Tail, close_result, submit_payload
 from fastq.chaos.ledger import Lease as LeaseTold
 from fastq.chaos.ledger import Ledger
 from fastq.commands import Lease, Submit
@@ -169,7 +169,7 @@ def recovered(directory: Path) -> tuple[Core, Found]:
 
 
 def fresh_core(database_id: bytes = b"") -> Core:
-    core = Core(Tail(512, 0, 4096))
+    core = Core(Tail(512, 0, 4096), CoreSettings())
     if database_id:
         core.identify(database_id)
     return core
