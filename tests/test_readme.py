@@ -21,15 +21,17 @@ COMPARISON = (ROOT / "docs/benchmarks/comparison.md").read_text()
 def test_the_first_screen(tmp_path: Path) -> None:
     run, *rest = blocks(FIRST_SCREEN)
     assert run.commands() == [("./dev run", "")]
-    with Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server:
-        with Shell(tmp_path, FASTQ_URL=f"http://127.0.0.1:{server.port}") as shell:
-            reader = Reader(tmp_path, server, shell)
-            for block in rest:
-                reader.follow(block)
-                if "kill -9" in block.text:
-                    assert server.wait() == -signal.SIGKILL
-                    server.start()
-            assert reader.typed >= 11
+    with (
+        Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server,
+        Shell(tmp_path, FASTQ_URL=f"http://127.0.0.1:{server.port}") as shell,
+    ):
+        reader = Reader(tmp_path, server, shell)
+        for block in rest:
+            reader.follow(block)
+            if "kill -9" in block.text:
+                assert server.wait() == -signal.SIGKILL
+                server.start()
+        assert reader.typed >= 11
 
 
 def test_its_figures_are_those_of_the_comparison() -> None:

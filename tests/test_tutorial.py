@@ -11,9 +11,11 @@ from tests.typed import Reader, Shell, blocks
 def test_every_step(tmp_path: Path) -> None:
     run, *steps = blocks((ROOT / "docs/tutorial.md").read_text())
     assert run.commands() == [("./dev run", "")]
-    with Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server:
-        with Shell(tmp_path, FASTQ_URL=f"http://127.0.0.1:{server.port}") as shell:
-            reader = Reader(tmp_path, server, shell)
-            for step in steps:
-                reader.follow(step)
-            assert reader.typed >= 11
+    with (
+        Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server,
+        Shell(tmp_path, FASTQ_URL=f"http://127.0.0.1:{server.port}") as shell,
+    ):
+        reader = Reader(tmp_path, server, shell)
+        for step in steps:
+            reader.follow(step)
+        assert reader.typed >= 11

@@ -75,7 +75,7 @@ def agrees(expected: str, output: str) -> bool:
 
 
 class Shell:
-    """`with Shell(directory, env) as shell:` is one sh that a person types into; `./dev`, `fastq` and Python are ours."""
+    """One sh that a person types into. `./dev fastq`, `fastq` and `.venv/bin/python` in it are this checkout's."""
 
     def __init__(self, directory: Path, **env: str) -> None:
         self._directory = directory
@@ -100,7 +100,7 @@ class Shell:
         path.write_text(f"#!/bin/sh\n{text}")
         path.chmod(0o755)
 
-    def type(self, command: str) -> str:
+    def enter(self, command: str) -> str:
         """Run it; what it printed, on both outputs."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -140,7 +140,7 @@ class Reader:
             (self._directory / block.name).write_text(block.text)
             return
         for command, expected in block.commands():
-            output = self._shell.type(self._with_copies(command))
+            output = self._shell.enter(self._with_copies(command))
             self.typed += 1
             assert agrees(expected, output), f"{command}\n\nprinted:\n{output}\nwritten:\n{expected}"
             self._last = output or self._last

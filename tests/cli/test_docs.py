@@ -26,5 +26,5 @@ def test_every_command_prints_what_is_written(tmp_path: Path) -> None:
         with Shell(tmp_path, FASTQ_URL=url, FASTQ_KEY=server.keys["admin"], PYTHONPATH=str(ROOT)) as shell:
             for command, expected in written:
                 told = " | tee said" if command.startswith("fastq lease --queue mail") else ""
-                output = shell.type(COPY if command == COPIED else command + told)
+                output = shell.enter(COPY if command == COPIED else command + told)
                 assert settled(output) == settled(expected), command
