@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fastq.http.protocol import PIPELINED_BYTES, PIPELINED_MAX, Protocol
+from fastq.http.limits import PIPELINED_BYTES, PIPELINED_MAX
+from fastq.http.protocol import Protocol
 from fastq.http.room import HELD_BYTES_MAX, Room
 from tests.http.test_protocol import HEALTH, post_jobs
 from tests.http.wire import PATIENCE_S, Wire, request_bytes
