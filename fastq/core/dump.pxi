@@ -119,14 +119,21 @@ cdef int describe_fields(Reader* r, uint8_t type, uint16_t flags, uint64_t tag, 
         while r.p < r.end and not r.short:
             d["jobs"].append(get_int(r, 8))
             get_bytes(r, 9)
-    elif type == RESUME:
+    elif type == FORGET_KEYS:
+        d["at_us"] = <int64_t>get_int(r, 8)
+        d["through_us"] = <int64_t>get_int(r, 8)
+    else:
+        describe_start(r, type, d)
+    return 0
+
+
+cdef int describe_start(Reader* r, uint8_t type, dict d) except -1:
+    """RESUME and TRIM."""
+    if type == RESUME:
         d["at_us"] = <int64_t>get_int(r, 8)
         d["epoch"] = get_int(r, 8)
         d["next_job"] = get_int(r, 8)
         d["grace_ms"] = get_int(r, 4)
-    elif type == FORGET_KEYS:
-        d["at_us"] = <int64_t>get_int(r, 8)
-        d["through_us"] = <int64_t>get_int(r, 8)
     else:
         d["at_us"] = <int64_t>get_int(r, 8)
         d["oldest_segment"] = get_int(r, 4)

@@ -69,7 +69,9 @@ cdef class Core:
         cdef char* p
         assert self.database_id, "identify comes first"
         p = self.tail.reserve(n, &place)
-        put_u32(put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq), self.settings.grace_ms)
+        put_u32(
+            put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq), self.settings.grace_ms
+        )
         commit(self, p, n, &place)
 
     def replay(self, records, uint32_t segment, uint32_t offset):
