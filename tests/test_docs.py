@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from fastq import errors
-from fastq.settings import SETTINGS
+from fastq.server.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -86,7 +86,7 @@ def test_wheel_installs_and_runs(wheel: Path) -> None:
     assert not {name for name in names if Path(name).suffix in sources}
     extensions = {Path(path).with_suffix("") for path, _ in text_files("fastq") if path.endswith(".pyx")}
     assert extensions == {Path(name.split(".")[0]) for name in names if name.endswith(".so")}
-    code = "import fastq, fastq._core, fastq.log._flusher as f; print(fastq.__version__); print(f.__file__)"
+    code = "import fastq, fastq._core, fastq.log.files._flusher as f; print(fastq.__version__); print(f.__file__)"
     version, file = run_python(wheel.parent, "-c", code, path=site).split()
     assert version == PROJECT["project"]["version"]
     assert Path(file).is_relative_to(site)

@@ -17,8 +17,8 @@ from fastq.chaos.report import html
 from fastq.chaos.run import run
 from fastq.chaos.target import NamedServer, OwnServer, Target
 from fastq.chaos.verdict import Outcome
-from fastq.sdk.wire import Address
-from fastq.settings import duration_ns
+from fastq.client.wire import Address
+from fastq.server.settings import duration_ns
 
 REPORT = "chaos.html"
 

@@ -8,7 +8,7 @@ import sys
 import click
 
 from fastq.errors import BadSetting
-from fastq.settings import SETTINGS, load_settings
+from fastq.server.settings import SETTINGS, load_settings
 
 
 def _settings_epilog() -> str:
@@ -25,6 +25,6 @@ def serve() -> None:
         print(f"fastq: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     # Only now, so that a wrong setting is told at once and without the native modules.
-    from fastq.server import run  # noqa: PLC0415
+    from fastq.server.run import run  # noqa: PLC0415
 
     sys.exit(run(settings))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastq.settings import SETTINGS
+from fastq.server.settings import SETTINGS
 from tests.house.container import instructions
 from tests.house.tree import ROOT
 from tests.served import Served, free_port
