@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = str(ROOT)
 
 # fastq is configured by environment variables: those of the person who runs the tests must not reach it.
-KEPT = {"HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "TZ"}
-KEPT_PREFIXES = ("ASAN_", "COVERAGE_", "FASTQ_", "LD_", "PYTEST_", "PYTHON", "UBSAN_")
+# Nor what sets how Python runs: with PYTHONUNBUFFERED, no test of what reaches a pipe first can fail.
+KEPT = {"HOME", "LANG", "LC_ALL", "PATH", "PYTHONMALLOC", "PYTHONPATH", "TMPDIR", "TZ"}
+KEPT_PREFIXES = ("ASAN_", "COVERAGE_", "FASTQ_", "LD_", "PYTEST_", "UBSAN_")
 for name in list(os.environ):
     if name not in KEPT and not name.startswith(KEPT_PREFIXES):
         del os.environ[name]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from fastq import __version__
+from fastq.cli.notices import notice
 
 COMMANDS = {
     "serve": "serve",
@@ -65,10 +66,10 @@ class Commands(click.Group):
             code = as_click(*args, standalone_mode=False, **extra)
             sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
+            notice(error.format_message())
             code = error.exit_code
         except click.ClickException as error:
-            print(f"fastq: {_told(error)}", file=sys.stderr)
+            notice(f"fastq: {_told(error)}")
             code = error.exit_code
         except click.Abort:
             code = EXIT_INTERRUPTED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -14,6 +13,7 @@ import click
 
 from fastq.cli.failures import Failed, Unreachable
 from fastq.cli.log import DIRECTORY, ends_with_its_code, viewed
+from fastq.cli.notices import notice
 from fastq.cli.remote import api_key, server_options
 from fastq.client.protocol import Answer, refusal
 from fastq.clock import wall_us
@@ -103,4 +103,4 @@ def restore(source: IO[bytes], directory: Path) -> None:
     print(f"{directory}: {jobs_counted(core.counts())}")
     everything = f"everything up to frame {manifest.last_seq:,}, {manifest.segment_bytes:,} bytes"
     print(f"{everything}; start it with WAL_DIR={directory}")
-    print("If the server that it is a backup of still runs, stop it first: see docs/operations.md", file=sys.stderr)
+    notice("If the server that it is a backup of still runs, stop it first: see docs/operations.md")

@@ -17,6 +17,7 @@ from fastq.chaos.report import html
 from fastq.chaos.run import run
 from fastq.chaos.target import NamedServer, OwnServer, Target
 from fastq.chaos.verdict import Outcome
+from fastq.cli.notices import notice
 from fastq.client.wire import Address
 from fastq.server.settings import duration_ns
 
@@ -105,7 +106,7 @@ def _on_its_own(plan: Plan) -> Outcome:
     if outcome.is_zero_loss:
         shutil.rmtree(directory)
     else:
-        click.echo(f"the server's data and what it said are in {directory}", err=True)
+        notice(f"the server's data and what it said are in {directory}")
     return outcome
 
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import click
 import msgspec
 
+from fastq.cli.notices import notice
 from fastq.cli.original_wal import OriginalJob, Replayed, in_batches, replayed
 from fastq.cli.remote import client_of, server_options
 from fastq.client.errors import BadRequest
@@ -78,7 +79,7 @@ def import_wal(
         click.echo(f"archived {len(finished):,} finished jobs in {archive}")
     done = _submitted(wanted, url, key_file, queue, map_path or path.with_name(path.name + ".imported"))
     for refusal in done.refused:
-        click.echo(f"refused: {refusal}", err=True)
+        notice(f"refused: {refusal}")
     click.echo(
         f"submitted {done.new:,} jobs to queue {queue}, {done.before:,} were there before, "
         f"{len(done.refused):,} refused, {len(jobs) - len(wanted):,} finished ones left"
@@ -88,11 +89,11 @@ def import_wal(
 
 def _tell_damage(found: Replayed) -> None:
     for line in found.damage[:DAMAGE_SHOWN]:
-        click.echo(f"damaged: {line}", err=True)
+        notice(f"damaged: {line}")
     if (more := len(found.damage) - DAMAGE_SHOWN) > 0:
-        click.echo(f"damaged: and {more:,} more lines", err=True)
+        notice(f"damaged: and {more:,} more lines")
     if found.torn:
-        click.echo(found.torn, err=True)
+        notice(found.torn)
 
 
 def _submitted(wanted: Sequence[OriginalJob], url: str, key_file: Path | None, queue: str, map_path: Path) -> Imported:

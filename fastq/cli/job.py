@@ -11,6 +11,7 @@ import msgspec
 
 from fastq.cli.failures import Failed
 from fastq.cli.job_options import given, where_options
+from fastq.cli.notices import confirm, notice
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
 from fastq.cli.values import DURATION, TIME, read_value
@@ -116,7 +117,7 @@ def list_command(client: Client, limit: int, everything: bool, cursor: str, as_j
         if not cursor or (not everything and shown >= limit):
             break
     if cursor:
-        print(f"there may be more: --all, or --cursor {cursor}", file=sys.stderr)
+        notice(f"there may be more: --all, or --cursor {cursor}")
 
 
 def _show_page(jobs: Sequence[JobStatus], with_head: bool, in_json: bool) -> None:
@@ -247,7 +248,7 @@ def _change_many(
         if not sys.stdin.isatty():
             raise click.UsageError("--yes is needed where nobody can be asked, or --dry-run")
         matched = many(dry_run=True, **where).matched
-        click.confirm(f"{action} {counted(matched, 'job')}?", abort=True, err=True)
+        confirm(f"{action} {counted(matched, 'job')}?")
     done = many(dry_run=dry_run, **where)
     print(as_json(done) if in_json else f"{done.matched:,} matched, {done.changed:,} changed")
     if not done.complete:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import orjson
 
 from fastq.cli.key_stores import Key, Keys, Offline, Remote
 from fastq.cli.log import DIRECTORY, ends_with_its_code
+from fastq.cli.notices import notice
 from fastq.cli.remote import server_options
 from fastq.cli.tables import record, show, table
 from fastq.cli.values import DURATION
@@ -127,7 +127,7 @@ def _show_secret(key: Key, as_json: bool) -> None:
         print(orjson.dumps(key).decode())
         return
     show(record(key))
-    print("The key is not shown again.", file=sys.stderr)
+    notice("The key is not shown again.")
 
 
 def _with_state(key: Key) -> Key:

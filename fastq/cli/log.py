@@ -14,6 +14,7 @@ import click
 import orjson
 
 from fastq._core import describe_records, job_number
+from fastq.cli.notices import notice
 from fastq.clock import wall_us
 from fastq.errors import DirectoryFailed, LogDamaged, StartError
 from fastq.log.files.segments import lock_directory, segment_path, view_directory
@@ -39,12 +40,12 @@ def ends_with_its_code() -> Iterator[None]:
     try:
         yield
     except StartError as error:
-        print(f"fastq: {error}", file=sys.stderr)
+        notice(f"fastq: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read has enough; and nothing more is to be written at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
-        print(f"fastq: {error}", file=sys.stderr)
+        notice(f"fastq: {error}")
         sys.exit(DirectoryFailed.exit_code)
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from fastq.cli.failures import Failed
 from fastq.cli.job_options import given
+from fastq.cli.notices import confirm
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lasting, lines_option, record, show, table
 from fastq.cli.values import BACKOFF, DURATION
@@ -206,7 +207,7 @@ def purge(client: Client, name: str, yes: bool, as_json: bool) -> None:
     """Remove the jobs of the queue NAME that wait: neither those that run nor those that are finished."""
     if not yes:
         queue = client.get_queue(name)
-        click.confirm(f"remove {queue.ready + queue.waiting:,} jobs that wait in {name}?", abort=True, err=True)
+        confirm(f"remove {queue.ready + queue.waiting:,} jobs that wait in {name}?")
     _purged(client.purge_queue(name), as_json)
 
 

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from fastq.cli.notices import notice
 from fastq.errors import BadSetting
 from fastq.server.settings import SETTINGS, load_settings
 
@@ -22,7 +23,7 @@ def serve() -> None:
     try:
         settings = load_settings(os.environ)
     except BadSetting as error:
-        print(f"fastq: {error}", file=sys.stderr)
+        notice(f"fastq: {error}")
         sys.exit(error.exit_code)
     # Only now, so that a wrong setting is told at once and without the native modules.
     from fastq.server.run import run  # noqa: PLC0415

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -15,6 +14,7 @@ from msgspec import UNSET, Raw
 
 from fastq.cli.batches import batches
 from fastq.cli.job_options import STATES, given, where_options
+from fastq.cli.notices import notice
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json
 from fastq.client.errors import NotFound
@@ -51,7 +51,7 @@ def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
                     output.write(as_json(job).encode() + b"\n")
                     written += 1
     output.flush()
-    print(counted(written, "job"), file=sys.stderr)
+    notice(counted(written, "job"))
 
 
 def _ids(client: Client, where: dict[str, Any]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import islice
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 import msgspec
 
 from fastq.cli.failures import Failed
+from fastq.cli.notices import notice
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, record, show, table
 from fastq.client.operator_models import AuditEntry, SeenWorkers
@@ -30,7 +30,7 @@ def workers(client: Client, as_json: bool) -> None:
     else:
         show(table(WORKER_COLUMNS, _rows(found)))
     if not found.complete:
-        print("there are more than the server shows", file=sys.stderr)
+        notice("there are more than the server shows")
 
 
 def _print_each(found: list[Any]) -> None:

@@ -9,6 +9,7 @@ from importlib import import_module
 
 import click
 
+from fastq.cli.notices import notice
 from fastq.client.errors import Refused
 from fastq.client.worker import Worker
 
@@ -55,7 +56,7 @@ def worker(
     try:
         one.run(burst=burst)
     except (Refused, ValueError) as error:
-        print(f"fastq: {error}", file=sys.stderr)
+        notice(f"fastq: {error}")
         sys.exit(EXIT_REFUSED)
     if one.left_behind:  # their jobs are released: nobody waits for what they still do
         logging.shutdown()

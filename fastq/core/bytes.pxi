@@ -44,12 +44,6 @@ cdef inline char* put_name(char* p, bytes name):
     return p + 1 + n
 
 
-cdef struct Reader:         # over the bytes of one record; `short` once it was asked for more than there is
-    const char* p
-    const char* end
-    bint short
-
-
 cdef inline const char* get_bytes(Reader* r, size_t n) noexcept nogil:
     """A pointer to the next n bytes, or NULL if there are fewer."""
     cdef const char* p = r.p
@@ -85,11 +79,6 @@ cdef inline bytes get_name(Reader* r):
 
 
 # --- SipHash-2-4 (Aumasson and Bernstein, 2012): a short-input MAC ----------------------------------------------------
-
-cdef struct SipKey:
-    uint64_t k0
-    uint64_t k1
-
 
 cdef inline uint64_t rotl(uint64_t x, int n) noexcept nogil:
     return (x << n) | (x >> (64 - n))

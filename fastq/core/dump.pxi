@@ -1,7 +1,7 @@
 # Records as a person reads them: what `fastq log dump` shows and `repair` lists. Nothing changes here.
 #
 # A new record type needs its name in RECORD_NAMES and its fields in `describe_fields`; a new outcome or flag with a
-# field its line there. A test holds this file to the enums of _core.pxd.
+# field its line there. A test holds this file to the enums of the .pxd files.
 
 cdef dict RECORD_NAMES = {
     TRIM: "TRIM", RESUME: "RESUME", SUBMIT: "SUBMIT", LEASE: "LEASE", CLOSE: "CLOSE", DOCUMENT: "DOCUMENT",

@@ -1,30 +1,18 @@
 # The C surface: what fastq/http/lane/_lane.pyx calls without making objects of what a request says. Each does what the
-# method of Core with the same name does, for the plain case only; _core.pxd declares them.
+# method of Core with the same name does, for the plain case only; hot.pxd declares them.
 
-cdef bint has_room(object tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *:
+cdef bint has_room(Tail tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *:
     """Whether a record so long can be appended now, on a disk that is not full."""
-    cdef Tail at = <Tail>tail
-    return at.unsynced_bytes <= unsynced_bytes_max and at.has_room(record_bytes, 0)
+    return tail.unsynced_bytes <= unsynced_bytes_max and tail.has_room(record_bytes, 0)
 
 
-cdef uint64_t appended_seq(object tail) noexcept:
+cdef uint64_t appended_seq(Tail tail) noexcept:
     """The batch that holds the last change."""
-    cdef Tail at = <Tail>tail
-    return at.next_seq if at.open_count else at.next_seq - 1
+    return tail.next_seq if tail.open_count else tail.next_seq - 1
 
 
-cdef uint64_t durable_seq(object tail) noexcept:
-    return (<Tail>tail).durable_seq
-
-
-cdef bint is_watched(object core) noexcept:
-    """Whether somebody waits for jobs: they are offered those that are there before anybody else is."""
-    return (<Core>core).watching
-
-
-cdef bint submit_plain(object into, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except *:
+cdef bint submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except *:
     """Store a job that has no options, and write its id, HOT_ID_CHARS long. False: it may have to be refused."""
-    cdef Core core = <Core>into
     cdef SubmitFields f
     if core.depth_limited:
         return False
@@ -44,10 +32,9 @@ cdef bint submit_plain(object into, int64_t now_us, PlainJob* new, bytes owner, 
     return True
 
 
-cdef bint submit_plain_many(object into, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id,
+cdef bint submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id,
                             char* job_ids) except *:
     """Store jobs together, and write their ids as JSON strings with commas between them, HOT_ID_CHARS + 3 for each."""
-    cdef Core core = <Core>into
     cdef uint32_t bytes_max = 0
     cdef int i
     if core.depth_limited:
@@ -67,30 +54,27 @@ cdef bint submit_plain_many(object into, int64_t now_us, PlainJob* new, int coun
     return True
 
 
-cdef list lease_plain(object of, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
+cdef list lease_plain(Core core, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
                       bytes worker, bint legacy, uint64_t bytes_max):
-    return lease_jobs(<Core>of, now_us, queues, limit, lease_ms, key_id, worker, legacy, b"", bytes_max)
+    return lease_jobs(core, now_us, queues, limit, lease_ms, key_id, worker, legacy, b"", bytes_max)
 
 
-cdef bint ack_plain(object of, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
+cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
     """End an attempt well. Raises JobNotFound, NotAckable, LeaseLost."""
-    append_ack(<Core>of, now_us, (job_id, token, "ok", result, "", "", -1, 0.0), key_id)
+    append_ack(core, now_us, (job_id, token, "ok", result, "", "", -1, 0.0), key_id)
     return True
 
 
-cdef Py_ssize_t leased_bytes(object leased) except -1:
+cdef Py_ssize_t leased_bytes(Leased lease) except -1:
     """What `put_leased` writes at most."""
-    cdef Leased lease = <Leased>leased
     return LEASED_TEXT_BYTES + len(lease.queue) + <Py_ssize_t>(<uint32_t>lease.place[2])
 
 
-cdef Py_ssize_t put_leased(object of, object leased, bint payload_as_string, char* p) except -1:
+cdef Py_ssize_t put_leased(Core core, Leased lease, bint payload_as_string, char* p) except -1:
     """Write a lease as the JSON object that answers say it with; how long that is.
 
     0: it has what only some jobs have, or its record is not in memory; then somebody else says it.
     """
-    cdef Core core = <Core>of
-    cdef Leased lease = <Leased>leased
     cdef Place place
     cdef const char* record
     cdef uint16_t flags

@@ -8,11 +8,6 @@ cdef bytes DEFAULT_QUEUE = b"default"
 cdef uint64_t STRIDE = <uint64_t>1 << 32    # so long that the rest of a division by a weight is too little to be seen
 
 
-cdef struct NameUse:
-    uint32_t uses                   # by jobs, queues and groups
-    uint32_t unfinished             # of an owner: its jobs that are not finished
-
-
 # --- names: texts that many jobs share --------------------------------------------------------------------------------
 
 cdef uint32_t name_of(Core core, bytes name) except NONE:

@@ -1,19 +1,5 @@
 # Where jobs live: pools of fixed structs, the index from id to slot, and the heaps that put slots in order.
 
-cdef enum:
-    POOL_CHUNK_ITEMS = 4096
-    SHARDS = 1024           # of the index: each grows by itself, so that no growth is a pause
-
-
-cdef struct Pool:           # of structs of one size; an item is named by its slot and never moves
-    char** chunks
-    uint32_t chunk_count
-    uint32_t used           # slots ever given out
-    uint32_t free_head      # first free slot, the others linked through their first four bytes; NONE
-    uint32_t live
-    uint32_t item_bytes
-
-
 cdef inline void* pool_at(Pool* pool, uint32_t slot) noexcept nogil:
     return pool.chunks[slot // POOL_CHUNK_ITEMS] + <size_t>(slot % POOL_CHUNK_ITEMS) * pool.item_bytes
 
@@ -62,31 +48,6 @@ cdef inline void pool_give(Pool* pool, uint32_t slot) noexcept nogil:
 
 
 # --- indexes: a hash -> a slot of some pool. Open addressing with linear probing, in shards --------------------------
-
-cdef enum:                  # IndexKind
-    BY_SEQ = 0              # jobs, by number
-    BY_UNIQUE = 1           # unfinished jobs, by unique key
-    BY_KEY = 2              # remembered idempotency keys
-
-
-cdef struct Shard:
-    uint32_t* slots         # NONE where empty
-    uint32_t capacity       # a power of two
-    uint32_t used
-
-
-cdef struct Index:
-    Shard shards[SHARDS]
-
-
-cdef struct Tables:
-    Pool jobs
-    Pool runs
-    Pool extras
-    Pool closings
-    Pool remembered
-    Index by[3]             # an IndexKind each
-
 
 cdef inline Job* job_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Job*>pool_at(&t.jobs, slot)

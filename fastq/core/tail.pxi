@@ -1,28 +1,5 @@
 # The tail of the log in memory: batches are encoded where they will be written from, and stay for a while as a cache.
 
-cdef enum:
-    CHUNK_BYTES = 1 << 20
-    CHUNK_ALIGN = 4096
-    CHUNKS_SPARE_MAX = 4    # empty chunks kept for the next batches
-
-
-cdef struct Chunk:          # a piece of memory that holds whole batches one after the other
-    char* data
-    size_t capacity
-    uint32_t extents        # batches in it, the open one not counted
-
-
-cdef struct Extent:         # a closed batch
-    uint64_t seq
-    char* data
-    Chunk* chunk
-    uint32_t segment
-    uint32_t offset
-    uint32_t frame_bytes
-    uint32_t record_bytes
-    uint32_t count
-
-
 cdef Chunk* chunk_new(size_t capacity) except NULL:
     cdef Chunk* chunk = <Chunk*>malloc(sizeof(Chunk))
     cdef void* data = NULL
@@ -42,10 +19,6 @@ cdef void chunk_free(Chunk* chunk) noexcept:
 
 @cython.final
 cdef class Batch:
-    cdef Tail tail          # keeps the memory
-    cdef Extent extent
-    cdef readonly uint64_t durable_seq
-
     @property
     def seq(self):
         return self.extent.seq
@@ -79,30 +52,6 @@ cdef class Batch:
 
 @cython.final
 cdef class Tail:
-    cdef uint32_t align
-    cdef size_t cache_bytes_max, batch_bytes_max, chunk_bytes_total, cached_bytes
-    cdef readonly uint64_t unsynced_bytes, durable_seq
-    cdef uint64_t next_seq          # of the open batch, or of the next one
-    # the segment that is being filled, and those that come after it: (number, first_offset, bytes)
-    cdef uint32_t segment
-    cdef uint64_t write_offset      # where the next frame begins
-    cdef uint64_t segment_end       # frames end before it: the last `align` bytes are the seal's
-    cdef object offered
-    # the open batch
-    cdef Chunk* chunk
-    cdef size_t chunk_used          # bytes of the chunk in front of the open batch
-    cdef uint32_t open_bytes        # head and records
-    cdef uint32_t open_count        # 0: there is none
-    cdef uint32_t group_start       # of the open group's record in the open batch; 0: there is none
-    cdef uint32_t group_end         # how far it may grow
-    # closed batches, oldest first: a ring
-    cdef Extent* extents
-    cdef uint32_t ring_capacity, ring_first, ring_count
-    cdef uint32_t durable_count     # how many of them are durable: the cache
-    cdef uint32_t taken_count       # how many of them were taken, the durable ones included
-    cdef Chunk* spare[CHUNKS_SPARE_MAX]
-    cdef int spare_count
-
     def __init__(self, uint32_t align, size_t cache_bytes, size_t batch_bytes_max):
         if align < 512 or align > 65536 or align & (align - 1):
             raise ValueError(f"align must be a power of two from 512 to 65536, not {align}")

@@ -37,6 +37,8 @@ CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.t
 
 ERROR_HOMES = ("fastq/errors/", "fastq/client/errors.py", "fastq/cli/failures.py")  # of server, clients, commands
 
+NOTICE_HOME = "fastq/cli/notices.py"
+
 RANDOM_HOMES = {
     "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/services/keys/records.py", "fastq/log/files/log.py",
     "fastq/client/chance.py", "fastq/server/run.py",
@@ -180,6 +182,20 @@ def errors_have_a_home(path: str, text: str) -> Iterator[str]:
                     yield f"{path}:{node.lineno}: {node.name} is an exception: they are defined in fastq/errors"
 
 
+def notices_have_a_home(path: str, text: str) -> Iterator[str]:
+    """A line on standard error overtakes the output that was printed before it, unless that is flushed first."""
+    if suffix_of(path) != ".py" or not path.startswith("fastq/cli/") or path == NOTICE_HOME:
+        return
+    tree = ast.parse(text)
+    to_stderr = [line for line, name in calls(tree) if name == "sys.stderr"]
+    to_stderr += [
+        node.lineno for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and any(keyword.arg == "err" for keyword in node.keywords)
+    ]  # fmt: skip
+    for line in to_stderr:
+        yield f"{path}:{line}: writes to standard error: only {NOTICE_HOME} does, after a flush of standard output"
+
+
 # --- time, chance, direction ------------------------------------------------------------------------------------------
 
 
@@ -236,5 +252,5 @@ def cython_imports_go_down(path: str, text: str) -> Iterator[str]:
 
 RULES: list[Rule] = [
     file_fits, lines_fit, functions_fit, name_says_something, finished, stands_alone, never_sleeps,
-    errors_have_a_home, clock_has_a_home, chance_has_homes, cython_imports_go_down,
+    errors_have_a_home, notices_have_a_home, clock_has_a_home, chance_has_homes, cython_imports_go_down,
 ]  # fmt: skip

@@ -52,6 +52,8 @@ PLANTED = [
     (rules.never_sleeps, "tests/test_a.py", "from time import sleep\n"),
     (rules.errors_have_a_home, "fastq/http/a.py", "class Odd(ValueError): ...\n"),
     (rules.errors_have_a_home, "fastq/http/a.py", "import falcon\nclass Odd(falcon.HTTPError): ...\n"),
+    (rules.notices_have_a_home, "fastq/cli/a.py", "import sys\nprint('late', file=sys.stderr)\n"),
+    (rules.notices_have_a_home, "fastq/cli/a.py", "import click\nclick.echo('late', err=True)\n"),
     (rules.clock_has_a_home, "fastq/engine.py", "import time\nx = time.monotonic()\n"),
     (rules.clock_has_a_home, "fastq/engine.py", "import time\nf(clock=time.time_ns)\n"),
     (rules.clock_has_a_home, "fastq/engine.py", "from time import perf_counter\n"),

@@ -25,8 +25,8 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from fastq._clock cimport Clock
 from fastq._core cimport (
-    CLOSE_RECORD_BYTES, HOT_ID_CHARS, SMALL_RECORD_BYTES, SUBMIT_RECORD_BYTES, PlainJob, ack_plain, appended_seq,
-    durable_seq, has_room, is_watched, lease_plain, leased_bytes, put_leased, submit_plain, submit_plain_many,
+    CLOSE_RECORD_BYTES, HOT_ID_CHARS, SMALL_RECORD_BYTES, SUBMIT_RECORD_BYTES, Core, PlainJob, Tail, ack_plain,
+    appended_seq, has_room, lease_plain, leased_bytes, put_leased, submit_plain, submit_plain_many,
 )
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE, HttpToolsProtocol
@@ -158,8 +158,8 @@ class Lane(Protocol):
             answers.heard = True
             self._requests += 1
             self._stop_deadline()
-        if answers.mark_count and answers.marks[0].seq <= durable_seq(short.tail):
-            short.send_visible(answers, durable_seq(short.tail))
+        if answers.mark_count and answers.marks[0].seq <= short.tail.durable_seq:
+            short.send_visible(answers, short.tail.durable_seq)
         if at < n:
             answers.calm = False
             self._receive(data[at:] if at else data)
@@ -437,7 +437,7 @@ class Lane(Protocol):
 
     def _send(self):
         cdef ShortWay short = self._short
-        short.send_visible(self._answers, durable_seq(short.tail))
+        short.send_visible(self._answers, short.tail.durable_seq)
 
     def _drained(self):
         """Nothing that was answered is left to be sent."""

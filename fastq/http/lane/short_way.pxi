@@ -23,7 +23,9 @@ cdef class Ask:
 @cython.final
 cdef class ShortWay:
     """One for the server. All its methods belong to the event loop's thread."""
-    cdef object routes, engine, core, tail, commits, auth, request_ids, serve_waiters, note_asked, note_seen
+    cdef Core core
+    cdef Tail tail
+    cdef object routes, engine, commits, auth, request_ids, serve_waiters, note_asked, note_seen
     cdef Clock clock
     cdef dict heads             # text -> Head
     cdef dict asks              # body -> Ask
@@ -263,7 +265,7 @@ cdef class ShortWay:
         cdef char* p
         if ask is None:
             return False
-        if is_watched(self.core):
+        if self.core.watching:
             self.serve_waiters()  # whoever waits came first
         command = ask.command
         if not has_room(self.tail, command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
@@ -394,7 +396,7 @@ cdef class ShortWay:
 
     cdef int put(self, Answers answers, size_t n, uint64_t seq, undo) except -1:
         answers.put(n, seq, undo)
-        if seq > durable_seq(self.tail):
+        if seq > self.tail.durable_seq:
             self.list_until(answers, seq)
         return 0
 
@@ -411,7 +413,7 @@ cdef class ShortWay:
         """A batch is durable: send what waited for it."""
         cdef Answers answers
         cdef list due = self.due
-        cdef uint64_t seq = durable_seq(self.tail)
+        cdef uint64_t seq = self.tail.durable_seq
         self.due = []
         for answers in due:
             answers.listed = False

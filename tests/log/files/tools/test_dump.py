@@ -22,11 +22,11 @@ from tests.log.files.frames import HEAD_BYTES, flip, read_segment
 from tests.log.files.jobs import segment_files, write_jobs
 
 DATABASE_ID = bytes(range(16))
-PXD = (ROOT / "fastq/_core.pxd").read_text()
+PXD = "\n".join(path.read_text() for path in sorted((ROOT / "fastq/core").glob("*.pxd")))
 
 
 def enum(name: str) -> dict[str, int]:
-    """Names and values of an enum in _core.pxd."""
+    """Names and values of an enum of the core."""
     body = re.search(rf"^cdef enum {name}:.*\n((?:    .*\n)+)", PXD, re.MULTILINE)
     assert body is not None, name
     return {word: int(value) for word, value in re.findall(r"^    (\w+) = (\d+)", body[1], re.MULTILINE)}

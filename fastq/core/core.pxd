@@ -1,0 +1,52 @@
+# The state machine's data. Its methods are in machine.pxi; applying.pxi alone changes what is [log].
+
+@cython.final
+cdef class Core:
+    cdef Tail tail
+    cdef Tables t
+    cdef Heap delayed, leased, expiring
+    cdef Queue* all_queues
+    cdef uint32_t queue_count
+    cdef list queues_free           # indexes of queues that are not there
+    cdef list queue_names           # index -> str
+    cdef dict queue_index           # bytes -> index
+    cdef Group* groups
+    cdef uint32_t group_count, group_capacity
+    cdef list groups_free
+    cdef dict group_index           # (queue index, name) -> index; default groups are in their queues
+    cdef object idle_groups         # indexes of groups without jobs whose turn may not be over
+    cdef dict shares                # a set of weighted queues -> Shares, least recently used first
+    cdef list names                 # index -> bytes, of queues, groups, owners, workers and tags; None where free
+    cdef NameUse* name_uses         # index -> who uses it
+    cdef uint32_t name_capacity
+    cdef list names_free
+    cdef dict name_index            # bytes -> index
+    cdef uint32_t last_owner, last_queue    # of the last job that came: an index of names and one of queues, or NONE
+    cdef dict documents_by_kind     # kind -> {name: (body, segment, offset)}
+    cdef dict requests              # (key_id, request_id) -> (leased at, [(seq, lease_no)]), oldest first
+    cdef dict progress              # seq -> (percent, note, at)
+    cdef dict blocks                # number of a block of seqs -> how many of its jobs are there
+    cdef uint64_t block, block_jobs # one of them, kept out of the dict: see listing.pxi
+    cdef uint32_t oldest_key, newest_key, last_key  # of the list of remembered idempotency keys
+    cdef dict answers               # key -> what a transaction was answered
+    cdef object touched             # names of queues in which jobs became ready, while `watching`
+    cdef public bint watching
+    cdef list ended                 # ids of watched jobs that came to their end
+    cdef uint64_t counts_by_state[STATES]
+    cdef uint64_t next_seq, epoch, skipped_count
+    cdef readonly uint64_t live_bytes
+    cdef readonly uint64_t dropped_early
+    cdef readonly uint32_t oldest_segment
+    cdef readonly int64_t last_us
+    cdef readonly bytes database_id
+    cdef SipKey key
+    cdef uint64_t tag
+    cdef uint32_t lease_fence       # numbers of new leases are above it
+    # what `configure` says
+    cdef uint32_t lease_ms, backoff_base_ms, backoff_cap_ms
+    cdef double backoff_factor
+    cdef int poison_expiries
+    cdef int64_t idempotency_us
+    cdef uint64_t idempotency_keys_max
+    cdef uint32_t owner_depth_max
+    cdef bint depth_limited         # whether any limit on unfinished jobs is set

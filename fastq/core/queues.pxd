@@ -1,0 +1,71 @@
+# The order in which jobs are leased: heaps, groups and queues.
+
+cdef enum HeapKind:
+    IN_NONE = 0
+    IN_READY = 1            # priority (higher first), run_at, created_at, id
+    IN_DELAYED = 2          # run_at, id
+    IN_LEASED = 3           # lease deadline, id
+    IN_EXPIRING = 4         # expires_at, id; beside one of the first two
+
+cdef struct Heap:           # of job slots; four children a node
+    uint32_t* slots
+    uint32_t count
+    uint32_t capacity
+    uint8_t kind
+
+cdef struct Group:          # of a queue; there while it has jobs, or a turn that is not over
+    Heap ready
+    uint64_t turn           # [memory] of a fair queue: lower goes first
+    uint32_t queue
+    uint32_t name           # index in the names; NONE for the queue's default group
+    uint32_t jobs           # in any state
+    uint32_t running
+    uint32_t pos            # in its queue's heap of eligible groups; NONE if it is empty or held back
+
+cdef struct Finished:       # jobs of one queue and terminal state, in the order in which they came to it
+    uint32_t oldest         # slots; NONE if there are none
+    uint32_t newest
+    uint32_t last_added     # where the search for the next one's place begins
+    uint64_t count
+    uint64_t bytes          # of their records that replay needs
+
+cdef enum:
+    STATES = 8
+    TERMINAL = 4            # states from here on
+
+cdef struct Queue:          # there while it has jobs or settings
+    uint32_t* groups        # heap of eligible groups: the one to be served next is first
+    uint32_t group_count    # in that heap
+    uint32_t group_capacity
+    uint32_t default_group  # index of the group of jobs without one; NONE if there is none
+    uint32_t name           # index in the names
+    uint32_t all_groups     # how many there are
+    uint32_t ready          # jobs in its groups' heaps
+    uint64_t counts[STATES] # of jobs by state
+    Finished finished[STATES]   # of the terminal states
+    # from its settings; 0 (-1 for retention) where they do not say
+    uint8_t configured
+    uint8_t paused
+    uint8_t fair
+    uint32_t concurrency
+    uint32_t group_concurrency
+    uint32_t max_depth
+    uint32_t lease_ms
+    uint32_t backoff_base_ms
+    uint32_t backoff_cap_ms
+    double backoff_factor
+    int64_t retention_acked_ms
+    int64_t retention_dead_ms
+    int64_t finished_max
+    # rate: a bucket of rate_per_us * rate_n credits: one microsecond brings rate_n, one lease costs rate_per_us
+    int64_t rate_n
+    int64_t rate_per_us
+    int64_t credit
+    int64_t credit_us       # when credit was right
+    # turns of a fair queue
+    uint64_t turn           # of the group that was served last
+    uint64_t last_turn      # the highest given out
+
+cdef struct NameUse:
+    uint32_t uses                   # by jobs, queues and groups
+    uint32_t unfinished             # of an owner: its jobs that are not finished
