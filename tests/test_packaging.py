@@ -95,7 +95,6 @@ def test_wheel_installs_and_runs(wheel: Path) -> None:
 
 def test_versions_agree() -> None:
     assert fastq.__version__ == PROJECT["project"]["version"]
-    assert f"\n## {fastq.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_builds_everywhere_with_the_same_tools() -> None:

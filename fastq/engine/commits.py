@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,6 @@ class Committer:
         self._log, self._tail = log, log.tail
         self._before_commit, self._on_failed = before_commit, on_failed
         self._waiting: deque[tuple[int, Callable[[], object]]] = deque()
-        self._keeps_back = False
         self._kick_due = False
         self._loop: asyncio.AbstractEventLoop
         self.failed: BaseException | None = None
@@ -74,9 +72,6 @@ class Committer:
         seq = self._tail.appended_seq
         if seq <= self._tail.durable_seq:
             return
-        if self._keeps_back:
-            self.kick_soon()
-            return
         durable = self._loop.create_future()
         self.call_at(seq, partial(_wake, durable))
         await durable
@@ -85,15 +80,6 @@ class Committer:
         """Have `callback` called when batch `seq`, the one that fills now, is durable."""
         self._waiting.append((seq, callback))
         self.kick_soon()
-
-    @contextmanager
-    def kept_back(self) -> Iterator[None]:
-        """What is done within waits for nothing to be durable: the caller keeps every answer back until it is."""
-        self._keeps_back = True
-        try:
-            yield
-        finally:
-            self._keeps_back = False
 
     async def __aenter__(self) -> None:
         """`async with commits:` around what is answered: also a refusal waits for all that it shows."""

@@ -13,9 +13,8 @@ from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
 from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
-from fastq.http.connection.memory import Room
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
-from fastq.http.lane.hot import HotRoutes
+from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
 from fastq.http.request_ids import RequestIds
 from fastq.http.resources.audit import AuditRoutes
@@ -112,14 +111,14 @@ class Api(falcon.asgi.App[Request, Response]):
     `requests` and `answers` count what all connections together hold of both.
     """
 
-    def __init__(self, routes: list[Route], auth: Authenticator, request_ids: RequestIds, hot: HotRoutes) -> None:
+    def __init__(self, routes: list[Route], auth: Authenticator, request_ids: RequestIds, short_way: ShortWay) -> None:
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
         super().__init__(middleware=[Gate(auth, request_ids, open_paths)])
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
         self.route_table = routes
         self.request_ids = request_ids
-        self.hot = hot
+        self.short_way = short_way
         self.requests, self.answers = Room(), Room()
         self.auth = auth
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
@@ -153,11 +152,10 @@ def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api
     """The API over an engine that has started. Raises StartError if a route does not declare who may call it."""
     status = Status(engine)
     bulk = Bulk(engine, options.audit)
-    jobs, work = Jobs(engine), Work(engine)
     routes = [
         *status.routes(),
-        *jobs.routes(),
-        *work.routes(),
+        *Jobs(engine).routes(),
+        *Work(engine).routes(),
         *Changes(engine).routes(),
         *BulkRoutes(bulk).routes(),
         *QueueRoutes(options.queues, bulk).routes(),
@@ -169,4 +167,4 @@ def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api
     ]
     status.document = document(routes)
     request_ids = RequestIds(options.instance)
-    return Api(routes, auth, request_ids, HotRoutes(engine, auth, request_ids, jobs, work))
+    return Api(routes, auth, request_ids, ShortWay(engine, auth, request_ids))

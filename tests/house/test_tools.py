@@ -129,7 +129,14 @@ def test_imports_go_one_way() -> None:
 
 @pytest.mark.parametrize(
     ("importer", "imported"),
-    [("log", "engine"), ("keys", "http"), ("auth", "server"), ("commands", "log"), ("engine", "settings")],
+    [
+        ("log", "engine"),
+        ("engine", "services"),
+        ("services", "http"),
+        ("http", "server"),
+        ("errors", "log"),
+        ("client", "http"),
+    ],
 )
 def test_imports_catch(importer: str, imported: str, tmp_path: Path) -> None:
     package = tmp_path / "fastq"

@@ -14,7 +14,6 @@ requests that did not come to their end or wait for their turn, and answers that
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from typing import Any
 
@@ -22,30 +21,11 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fastq.errors import ApiError, ConnectionRefused, Overloaded
-from fastq.http.connection.flow import AnswersTo, Flow, Line
+from fastq.http import limits
 from fastq.http.errors import JSON, error_body
 from fastq.http.resources.jobs import CONNECTION
 
-HEAD_BYTES_MAX = 16 << 10  # request line, headers and the blank line
-HEADERS_MAX = 100
-URL_BYTES_MAX = 8 << 10
-CHUNK_EXTENSION_BYTES_MAX = 256
-CHUNK_PIECE_BYTES = CHUNK_EXTENSION_BYTES_MAX + 32  # room for the size and the line's end
-HEAD_S_MAX = 10.0
-BODY_S_MAX = 30.0
-UNREAD_S_MAX = 60.0  # how long a client may leave answers unread that do not fit into buffers any more
-PIPELINED_MAX = 64  # requests read ahead of the one being answered
-PIPELINED_BYTES = 4 << 10  # what each of them takes, about, beside its body
-DISCARDED_BYTES_MAX = 8 << 20  # of a body whose request was answered before it came
-LINGER_S = 1.0  # how long a refused client may take to read why before the connection goes
-
 _HEAD_END = b"\r\n\r\n"
-_HOST = re.compile(rb"[A-Za-z0-9._~%:\[\]-]*")
-
-
-def is_host(value: bytes) -> bool:
-    """Whether this may be the value of a Host header."""
-    return _HOST.fullmatch(value) is not None
 
 
 class Protocol(HttpToolsProtocol):
@@ -109,7 +89,7 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(UNREAD_S_MAX, self.transport.abort)
+        self._unread = self.loop.call_later(limits.UNREAD_S_MAX, self.transport.abort)
         self.loop.call_soon(self._hold_unread)  # what the system takes at once does not count
 
     def resume_writing(self) -> None:
@@ -137,12 +117,12 @@ class Protocol(HttpToolsProtocol):
         self.transport.write_eof()
         self.flow.held = False
         self.flow.resume_reading()
-        self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+        self._deadline = self.loop.call_later(limits.LINGER_S, self.transport.close)
 
     # --- what it holds ------------------------------------------------------------------------------------------------
 
     def _hold(self) -> None:
-        held_bytes = sum(self._bodies) + len(self._unparsed) + len(self.pipeline) * PIPELINED_BYTES
+        held_bytes = sum(self._bodies) + len(self._unparsed) + len(self.pipeline) * limits.PIPELINED_BYTES
         self._requests_held.hold(self._let_go, held_bytes)
 
     def _let_go(self) -> bool:
@@ -187,9 +167,7 @@ class Protocol(HttpToolsProtocol):
         at, end = 0, len(data)
         while at < end and not self._deaf:
             if self._is_full():
-                self._unparsed = data[at:]
-                self.flow.pause_reading()
-                self.flow.held = True
+                self._park(data[at:])
                 break
             try:
                 size = self._piece_bytes(data, at, end)
@@ -204,10 +182,10 @@ class Protocol(HttpToolsProtocol):
     def _piece_bytes(self, data: bytes, at: int, end: int) -> int:
         """How much of data[at:end] the parser gets next. Raises ConnectionRefused if the head is at its limit."""
         if self._in_body:
-            return min(end - at, CHUNK_PIECE_BYTES if self._chunked else max(1, self._body_left))
-        room = HEAD_BYTES_MAX - self._head_bytes
+            return min(end - at, limits.CHUNK_PIECE_BYTES if self._chunked else max(1, self._body_left))
+        room = limits.HEAD_BYTES_MAX - self._head_bytes
         if room == 0:
-            raise ConnectionRefused(431, f"the request's head must be at most {HEAD_BYTES_MAX} bytes")
+            raise ConnectionRefused(431, f"the request's head must be at most {limits.HEAD_BYTES_MAX} bytes")
         before = self._last_three
         split = (before + data[at : at + 3]).find(_HEAD_END)
         if split >= 0:
@@ -225,8 +203,8 @@ class Protocol(HttpToolsProtocol):
         self._last_three = (self._last_three + piece[-3:])[-3:]
         self._moved = False
         self._give(piece)
-        if was_in_body and self._chunked and not self._moved and len(piece) == CHUNK_PIECE_BYTES:
-            limit = CHUNK_EXTENSION_BYTES_MAX
+        if was_in_body and self._chunked and not self._moved and len(piece) == limits.CHUNK_PIECE_BYTES:
+            limit = limits.CHUNK_EXTENSION_BYTES_MAX
             raise ConnectionRefused(400, f"a chunk extension or trailer must be at most {limit} bytes")
 
     def _give(self, piece: bytes) -> None:
@@ -266,14 +244,14 @@ class Protocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        if len(self.url) > URL_BYTES_MAX:
-            raise ConnectionRefused(414, f"the URL must be at most {URL_BYTES_MAX} bytes")
+        if len(self.url) > limits.URL_BYTES_MAX:
+            raise ConnectionRefused(414, f"the URL must be at most {limits.URL_BYTES_MAX} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._moved = True
         self._header_count += 1
-        if self._header_count > HEADERS_MAX:
-            raise ConnectionRefused(431, f"there must be at most {HEADERS_MAX} headers")
+        if self._header_count > limits.HEADERS_MAX:
+            raise ConnectionRefused(431, f"there must be at most {limits.HEADERS_MAX} headers")
         if not self._in_body:  # trailers are read and forgotten
             super().on_header(name, value)
 
@@ -289,7 +267,7 @@ class Protocol(HttpToolsProtocol):
                 lengths.append(value)
             elif name == b"transfer-encoding":
                 codings.append(value.lower())
-        if len(hosts) > 1 or (not hosts and version == "1.1") or (hosts and not is_host(hosts[0])):
+        if len(hosts) > 1 or (not hosts and version == "1.1") or (hosts and not limits.is_host(hosts[0])):
             raise ConnectionRefused(400, "there must be exactly one valid Host header")
         if codings and (codings != [b"chunked"] or lengths or version == "1.0"):
             raise ConnectionRefused(400, "Transfer-Encoding must be chunked, alone, and without Content-Length")
@@ -331,11 +309,15 @@ class Protocol(HttpToolsProtocol):
     # --- requests and answers -----------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self.flow.write_paused:  # it waits until what was answered before is read
+        if self._must_wait():
             self.pipeline.append((cycle, app))
             return
         self._active = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _must_wait(self) -> bool:
+        """Whether the next request waits until what was answered before is read."""
+        return self.flow.write_paused
 
     def on_response_complete(self) -> None:
         self._active = None
@@ -355,14 +337,24 @@ class Protocol(HttpToolsProtocol):
             self._hold()
 
     def _go_on_parsing(self) -> None:
+        self._parse(self._unpark())
+
+    def _park(self, data: bytes) -> None:
+        """Keep what is read until there is room for more requests; read nothing meanwhile."""
+        self._unparsed = data
+        self.flow.pause_reading()
+        self.flow.held = True
+        self._hold()
+
+    def _unpark(self) -> bytes:
         data, self._unparsed = self._unparsed, b""
         self.flow.held = False
         self.flow.resume_reading()
-        self._parse(data)
+        return data
 
     def _is_full(self) -> bool:
         """Whether as many requests wait for their turn as may be read ahead."""
-        return len(self.pipeline) >= PIPELINED_MAX
+        return len(self.pipeline) >= limits.PIPELINED_MAX
 
     def _is_answering(self) -> bool:
         return self._active is not None or bool(self.pipeline)
@@ -410,7 +402,7 @@ class Protocol(HttpToolsProtocol):
 
     def _discard(self, size: int) -> None:
         self._discarded_bytes += size
-        if self._discarded_bytes > DISCARDED_BYTES_MAX:
+        if self._discarded_bytes > limits.DISCARDED_BYTES_MAX:
             self._deaf = True
             self.transport.abort()
 
@@ -431,7 +423,7 @@ class Protocol(HttpToolsProtocol):
         self._stop_deadline()
         self._deadline_for = (what, self._requests)
         if what:
-            seconds = BODY_S_MAX if what == "body" else HEAD_S_MAX
+            seconds = limits.BODY_S_MAX if what == "body" else limits.HEAD_S_MAX
             self._deadline = self.loop.call_later(seconds, self._too_slow, what, seconds)
 
     def _stop_deadline(self) -> None:

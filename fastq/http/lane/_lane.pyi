@@ -1,15 +1,14 @@
-"""The hot lane: the few requests that make up the load, from parsed bytes to the engine and back, without ASGI."""
+"""The lane: the few requests that make up the load go from bytes to bytes, without ASGI."""
 
 from typing import final
 
 from fastq.engine import Engine
 from fastq.http.connection.protocol import Protocol
-from fastq.http.lane.hot import HotRoutes
 from fastq.http.request_ids import RequestIds
 from fastq.services.auth import Authenticator
 
 class Lane(Protocol):
-    """To be given to uvicorn as `http=`. The application's `hot` says what is answered here, and how."""
+    """To be given to uvicorn as `http=`. The application's `short_way` answers what takes it."""
 
 @final
 class Answers:
@@ -25,7 +24,7 @@ class ShortWay:
     One for the server. All its methods belong to the event loop's thread.
     """
 
-    def __init__(self, routes: HotRoutes, engine: Engine, auth: Authenticator, request_ids: RequestIds) -> None: ...
+    def __init__(self, engine: Engine, auth: Authenticator, request_ids: RequestIds) -> None: ...
     def send_due(self) -> None:
         """A batch is durable: send what waited for it."""
 

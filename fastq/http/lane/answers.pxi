@@ -55,6 +55,10 @@ cdef class Answers:
             self.capacity = capacity
         return self.text + self.n
 
+    cdef bint is_full(self) except *:
+        """Whether the next request waits until some of what was answered is sent, or read."""
+        return self.waiting >= <uint32_t>PIPELINED_MAX or self.n > TEXT_BYTES_MAX or self.flow.write_paused
+
     cdef int put(self, size_t n, uint64_t seq, undo) except -1:
         """One answer ends after n more bytes, and may be seen when batch `seq` is durable."""
         cdef Mark* marks

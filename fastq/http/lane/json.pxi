@@ -17,6 +17,12 @@ cdef enum:
 ctypedef const unsigned char* Text
 
 
+cdef enum Found:            # what a reader of a list came to; where it came to is told apart from that
+    NOT_PLAIN
+    MORE                    # there must be another one
+    LAST                    # the list is complete, and nothing but space follows
+
+
 cdef struct Span:
     Text at
     Text end
@@ -327,22 +333,24 @@ cdef bint read_plain_ack(Text at, Py_ssize_t n, PlainAck* ack) noexcept nogil:
     return at != NULL and past_space(at, end) == end
 
 
-cdef Text next_plain_job(Text at, Text end, PlainJob* job) noexcept nogil:
-    """Read the job of a batch that begins at `at`. Where the next one begins; `end` after the last one and nothing but
-    space behind the batch; NULL if it is not plain.
-    """
-    at = read_plain_job(at, end, job)
-    if at == NULL:
-        return NULL
-    at = past_space(at, end)
-    if at < end and at[0] == c',':
-        return past_space(at + 1, end)
-    if at == end or at[0] != c']':
-        return NULL
-    at = past_space(at + 1, end)
-    if at == end or at[0] != c'}':
-        return NULL
-    return end if past_space(at + 1, end) == end else NULL
+cdef Found next_plain_job(Text* at, Text end, PlainJob* job) noexcept nogil:
+    """Read the job of a batch that begins at `at`, and move `at` behind it: to the next job, or behind the batch."""
+    cdef Text p = read_plain_job(at[0], end, job)
+    if p == NULL:
+        return NOT_PLAIN
+    p = past_space(p, end)
+    if p == end:
+        return NOT_PLAIN
+    if p[0] == c',':
+        at[0] = past_space(p + 1, end)
+        return MORE
+    if p[0] != c']':
+        return NOT_PLAIN
+    p = past_space(p + 1, end)
+    if p == end or p[0] != c'}':
+        return NOT_PLAIN
+    at[0] = p + 1
+    return LAST if past_space(p + 1, end) == end else NOT_PLAIN
 
 
 cdef Text first_plain_job(Text at, Text end) noexcept nogil:

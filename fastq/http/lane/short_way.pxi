@@ -25,7 +25,7 @@ cdef class ShortWay:
     """One for the server. All its methods belong to the event loop's thread."""
     cdef Core core
     cdef Tail tail
-    cdef object routes, engine, commits, auth, request_ids, serve_waiters, note_asked, note_seen
+    cdef object engine, commits, auth, request_ids, serve_waiters, note_asked, note_seen
     cdef Clock clock
     cdef dict heads             # text -> Head
     cdef dict asks              # body -> Ask
@@ -45,8 +45,8 @@ cdef class ShortWay:
     cdef uint64_t unsynced_bytes_max, sent_count
     cdef uint64_t next_id, ids_end
 
-    def __init__(self, routes, engine, auth, request_ids):
-        self.routes, self.engine, self.auth, self.request_ids = routes, engine, auth, request_ids
+    def __init__(self, engine, auth, request_ids):
+        self.engine, self.auth, self.request_ids = engine, auth, request_ids
         self.core, self.tail, self.commits, self.clock = engine.core, engine.tail, engine.commits, engine.clock
         self.serve_waiters, self.note_asked = engine.serve_waiters, engine.note_asked
         self.note_seen = engine.last_seen.note
@@ -78,7 +78,7 @@ cdef class ShortWay:
         self.in_turn = False
 
     cdef int begin_answers(self) except -1:
-        cdef bytes always = self.routes.headers_always(self.headers_of)
+        cdef bytes always = b"".join([name + b": " + value + b"\r\n" for name, value in self.headers_of])
         cdef bytes request_id = b"x-request-id: %b-" % (<str>self.request_ids.instance).encode()
         self.created = _STATUS_LINE[201] + always + CONTENT_TYPE + request_id
         self.leased = _STATUS_LINE[200] + always + CONTENT_TYPE + request_id
@@ -97,9 +97,7 @@ cdef class ShortWay:
         cdef Text body
         cdef int64_t now_us
         cdef bint done
-        if kind == NOT_HOT or answers.waiting >= <uint32_t>PIPELINED_MAX or answers.n > TEXT_BYTES_MAX:
-            return 0
-        if answers.flow.write_paused:  # it waits until what was answered before is read
+        if kind == NOT_HOT:
             return 0
         head = self.head_at(answers, p + line_bytes, n - line_bytes)
         if head is None:
@@ -147,9 +145,9 @@ cdef class ShortWay:
         return head
 
     cdef int learn(self, bytes text, Py_ssize_t header_count, str authorization, Py_ssize_t body_bytes) except -1:
-        """The parser took this head for a hot one. What is wrong with it would be wrong with the same bytes again."""
+        """The parser found nothing unusual in this head, and would find nothing in the same bytes again."""
         cdef Head head
-        if not is_rememberable(text, header_count):
+        if not is_rememberable(text, header_count) or self.auth.look(authorization) is None:
             return 0
         if len(self.heads) >= HEADS_REMEMBERED_MAX:
             self.heads.clear()
@@ -220,19 +218,24 @@ cdef class ShortWay:
     cdef bint submit_many(self, Answers answers, Head head, Text body, Py_ssize_t n, int64_t now_us) except *:
         cdef Text end = body + n
         cdef Text at = first_plain_job(body, end)
+        cdef Found found = MORE
         cdef int count = 0
         cdef uint64_t record_bytes = ROOM_BYTES_SMALL
         cdef size_t ids_bytes
         cdef char* start
         cdef char* p
-        while at != NULL and at != end:
+        if at == NULL:
+            return False
+        while found == MORE and count < BATCH_JOBS_MAX:
             if count == self.jobs_capacity:
                 self.grow_jobs()
             self.jobs[count] = self.new_job()
-            at = next_plain_job(at, end, &self.jobs[count])
+            found = next_plain_job(&at, end, &self.jobs[count])
+            if found == NOT_PLAIN:
+                return False
             record_bytes += SUBMIT_RECORD_BYTES + self.jobs[count].payload_bytes
             count += 1
-        if at == NULL or not 1 <= count <= BATCH_JOBS_MAX:
+        if found != LAST:
             return False
         if not has_room(self.tail, record_bytes, self.unsynced_bytes_max):
             return False
@@ -286,9 +289,10 @@ cdef class ShortWay:
             p = self.put_head(start, self.absent, n)
             memcpy(p, PyBytes_AS_STRING(self.no_jobs), n)
             return self.answered(answers, p + n - start, None)
-        if not self.put_leases(answers, leased, ask.many, not command.had_body):
-            answers.lane._deliver(head.principal, command, ask.many, leased)
-        return True
+        if self.put_leases(answers, leased, ask.many, not command.had_body):
+            return True
+        answers.lane._hand_on(Granted(self.engine, leased))
+        return False
 
     cdef bint put_leases(self, Answers answers, list leased, bint many, bint as_string) except *:
         """Answer with leases. False if some have what is not said here: then nothing was answered."""
@@ -390,15 +394,12 @@ cdef class ShortWay:
 
     cdef bint answered(self, Answers answers, size_t n, undo) except *:
         """An answer of n bytes is written; have it sent when all that it could show is durable."""
-        self.put(answers, n, appended_seq(self.tail), undo)
-        answers.taken += 1
-        return True
-
-    cdef int put(self, Answers answers, size_t n, uint64_t seq, undo) except -1:
+        cdef uint64_t seq = appended_seq(self.tail)
         answers.put(n, seq, undo)
+        answers.taken += 1
         if seq > self.tail.durable_seq:
             self.list_until(answers, seq)
-        return 0
+        return True
 
     cdef int list_until(self, Answers answers, uint64_t seq) except -1:
         if not answers.listed:

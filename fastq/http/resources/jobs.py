@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from falcon.asgi import Request, Response
 
 from fastq._core import CREATED
 from fastq.engine import Engine
-from fastq.engine.commands import BATCH_BYTES_MAX, Connection, Principal
+from fastq.engine.commands import BATCH_BYTES_MAX
 from fastq.errors import JobNotFound, Refused
 from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
@@ -20,17 +18,6 @@ CONNECTION = "fastq.connection"  # where a request's scope has the connection th
 ABSENT = Answer(404, "no such job, or one of another owner", answers.Failure)
 BEHIND_OR_FULL = Answer(429, f"{BEHIND.meaning}; or a depth limit, or too many idempotency keys", answers.Failure)
 KEY_USED = Answer(422, "the idempotency key came with another request before", answers.Failure)
-
-
-Reply = tuple[int, bytes, Callable[[], None] | None]
-"""(status, body, what takes it back if nobody is there when it is due)"""
-
-
-def put(resp: Response, reply: Reply) -> None:
-    """Answer with a reply. An empty one has no type."""
-    resp.status, resp.data, _ = reply
-    if resp.data:
-        resp.content_type = JSON
 
 
 def idempotency_key_of(req: Request) -> str:
@@ -49,31 +36,21 @@ class Jobs:
     async def submit(self, req: Request, resp: Response) -> None:
         body = await read_body(req, bodies.BODY_BYTES_MAX)
         traceparent = bodies.traceparent_of(req.get_header("traceparent"))
-        put(resp, await self._submit(req.context.principal, body, idempotency_key_of(req), traceparent))
-
-    async def do_submit(self, who: Principal, _job_id: str, body: bytes, _connection: Connection) -> Reply:
-        """The same for the hot lane, which takes none with headers of its own."""
-        return await self._submit(who, body, "", "")
-
-    async def _submit(self, who: Principal, body: bytes, key: str, traceparent: str) -> Reply:
-        command = bodies.submit_command(body, self._engine.now_us(), key, traceparent)
-        stored = await self._engine.submit(who, command)
-        return 201 if stored[1] == CREATED else 200, answers.job_created(stored), None
+        command = bodies.submit_command(body, self._engine.now_us(), idempotency_key_of(req), traceparent)
+        stored = await self._engine.submit(req.context.principal, command)
+        resp.status = 201 if stored[1] == CREATED else 200
+        resp.content_type = JSON
+        resp.data = answers.job_created(stored)
 
     async def submit_many(self, req: Request, resp: Response) -> None:
         body = await read_body(req, self._batch_bytes_max)
         traceparent = bodies.traceparent_of(req.get_header("traceparent"))
-        put(resp, await self._submit_many(req.context.principal, body, idempotency_key_of(req), traceparent))
-
-    async def do_submit_many(self, who: Principal, _job_id: str, body: bytes, _connection: Connection) -> Reply:
-        """See `do_submit`."""
-        return await self._submit_many(who, body, "", "")
-
-    async def _submit_many(self, who: Principal, body: bytes, key: str, traceparent: str) -> Reply:
+        key = idempotency_key_of(req)
         commands, digest = bodies.submit_many_commands(body, self._engine.now_us(), key, traceparent)
-        stored, repeated = await self._engine.submit_many(who, commands, key, digest)
-        status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
-        return status, answers.jobs_created(stored), None
+        stored, repeated = await self._engine.submit_many(req.context.principal, commands, key, digest)
+        resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
+        resp.content_type = JSON
+        resp.data = answers.jobs_created(stored)
 
     async def show(self, req: Request, resp: Response, job_id: str) -> None:
         query = change_bodies.job_query(req)

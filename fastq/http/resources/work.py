@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from falcon.asgi import Request, Response
 
-from fastq._core import Leased
 from fastq.engine import Engine
-from fastq.engine.commands import BATCH_BYTES_MAX, Connection, Lease, Principal
-from fastq.engine.results import LeasedJob
+from fastq.engine.commands import BATCH_BYTES_MAX
 from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
 from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
-from fastq.http.resources import answers, work_bodies
-from fastq.http.resources.bodies import BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, traceparent_of
-from fastq.http.resources.jobs import (
-    ABSENT,
-    BEHIND_OR_FULL,
-    CHANGES,
-    CONNECTION,
-    KEY_USED,
-    Reply,
-    idempotency_key_of,
-    put,
-)
+from fastq.http.granted import GRANTED
+from fastq.http.resources.jobs import ABSENT, BEHIND_OR_FULL, CHANGES, CONNECTION, KEY_USED, idempotency_key_of
 from fastq.http.routes import Answer, Route
 
 HEARTBEAT_BYTES_MAX = 4 << 20
@@ -45,66 +31,53 @@ class Work:
 
     async def lease(self, req: Request, resp: Response) -> None:
         body = await read_body(req, SMALL_BODY_BYTES_MAX)
-        put(resp, await self.do_lease(req.context.principal, "", body, req.scope.get(CONNECTION)))
-
-    async def do_lease(self, who: Principal, _job_id: str, body: bytes, connection: Connection | None) -> Reply:
         command, many = work_bodies.lease_command(body)
-        return self._leased(command, many, await self._engine.lease(who, command, connection))
-
-    async def deliver(self, command: Lease, many: bool, granted: list[Leased], connection: Connection) -> Reply:
-        """The answer to a lease of jobs that were granted already."""
-        return self._leased(command, many, await self._engine.deliver(granted, connection))
-
-    def _leased(self, command: Lease, many: bool, leased: list[LeasedJob]) -> Reply:
+        connection = req.scope.get(CONNECTION)
+        granted = req.scope.get(GRANTED)
+        if granted is not None:
+            leased = await self._engine.deliver(granted.take(), connection)
+        else:
+            leased = await self._engine.lease(req.context.principal, command, connection)
         if not leased and not many:
             raise Refused("no jobs available", NoJobsAvailable())
+        resp.content_type = JSON
         if many:
-            data = answers.jobs_leased(leased)
+            resp.data = answers.jobs_leased(leased)
         else:
-            data = answers.job_leased(leased[0], payload_as_string=not command.had_body)
-        return 200, data, partial(self._engine.take_back, leased)
+            resp.data = answers.job_leased(leased[0], payload_as_string=not command.had_body)
 
-    async def ack(self, req: Request, resp: Response, job_id: str) -> None:
-        put(resp, await self.do_ack(req.context.principal, job_id, await read_body(req, BODY_BYTES_MAX), None))
-
-    async def do_ack(self, who: Principal, job_id: str, body: bytes, _connection: Connection | None) -> Reply:
+    async def ack(self, req: Request, _resp: Response, job_id: str) -> None:
+        command = work_bodies.ack_command(job_id, await read_body(req, BODY_BYTES_MAX))
         try:
-            await self._engine.ack(who, work_bodies.ack_command(job_id, body))
+            await self._engine.ack(req.context.principal, command)
         except (JobNotFound, NotAckable, LeaseLost) as error:
             raise _ack_refused(error) from None
-        return 200, b"", None
 
     async def ack_many(self, req: Request, resp: Response) -> None:
-        put(resp, await self.do_ack_many(req.context.principal, "", await read_body(req, self._batch_bytes_max), None))
-
-    async def do_ack_many(self, who: Principal, _job_id: str, body: bytes, _connection: Connection | None) -> Reply:
-        commands = work_bodies.ack_many_commands(body)
-        refusals = await self._engine.ack_many(who, commands)
-        data = answers.acks_answered(
+        commands = work_bodies.ack_many_commands(await read_body(req, self._batch_bytes_max))
+        refusals = await self._engine.ack_many(req.context.principal, commands)
+        resp.content_type = JSON
+        resp.data = answers.acks_answered(
             [command.job_id for command in commands],
             [refusal and _ack_refused(refusal) for refusal in refusals],
         )
-        return 200, data, None
 
     async def extend(self, req: Request, resp: Response, job_id: str) -> None:
-        put(resp, await self.do_extend(req.context.principal, job_id, await read_body(req, SMALL_BODY_BYTES_MAX), None))
-
-    async def do_extend(self, who: Principal, job_id: str, body: bytes, _connection: Connection | None) -> Reply:
-        fields = work_bodies.extend_fields(body)
-        (extended,) = await self._engine.extend(who, [(job_id, fields.lease_token)], fields.lease_ms or 0)
+        fields = work_bodies.extend_fields(await read_body(req, SMALL_BODY_BYTES_MAX))
+        leases = [(job_id, fields.lease_token)]
+        (extended,) = await self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
         if isinstance(extended, ApiError):
             raise Refused("failed to extend lease", extended)
-        return 200, answers.lease_extended(job_id, extended), None
+        resp.content_type = JSON
+        resp.data = answers.lease_extended(job_id, extended)
 
     async def heartbeat(self, req: Request, resp: Response) -> None:
-        put(resp, await self.do_heartbeat(req.context.principal, "", await read_body(req, HEARTBEAT_BYTES_MAX), None))
-
-    async def do_heartbeat(self, who: Principal, _job_id: str, body: bytes, _connection: Connection | None) -> Reply:
-        fields = work_bodies.heartbeat_fields(body)
+        fields = work_bodies.heartbeat_fields(await read_body(req, HEARTBEAT_BYTES_MAX))
         self._engine.last_seen.note(fields.worker_id, self._engine.now_us())
         leases = [(lease.job_id, lease.lease_token) for lease in fields.leases]
-        answered = await self._engine.extend(who, leases, fields.lease_ms or 0)
-        return 200, answers.leases_answered([job_id for job_id, _ in leases], answered), None
+        answered = await self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
+        resp.content_type = JSON
+        resp.data = answers.leases_answered([job_id for job_id, _ in leases], answered)
 
     async def progress(self, req: Request, resp: Response, job_id: str) -> None:
         fields = work_bodies.progress_fields(await read_body(req, SMALL_BODY_BYTES_MAX))

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from fastq.http.connection import protocol
-from fastq.http.connection.protocol import PIPELINED_MAX, Protocol
-from tests.http.connection.test_protocol import HEALTH, MALFORMED, post_jobs, refused, with_header
+from fastq.http import limits
+from fastq.http.connection.limits import PIPELINED_MAX
+from fastq.http.connection.protocol import Protocol
+from tests.http.test_protocol import HEALTH, MALFORMED, post_jobs, refused, with_header
 from tests.http.wire import request_bytes
 from tests.http.world import World
 
@@ -33,7 +34,7 @@ async def test_half_a_body_is_no_request(world: World, framing: str) -> None:
 
 
 async def test_silence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.02)
+    monkeypatch.setattr(limits, "HEAD_S_MAX", 0.02)
     wire = await world.connect()
     assert await wire.closed()
 
@@ -48,7 +49,7 @@ SLOW_HEADS.remove((CHUNKED_HEALTH, b"\r\n"))  # parsed in one piece with the end
 
 @pytest.mark.parametrize(("before", "begun"), SLOW_HEADS)
 async def test_slow_head(world: World, monkeypatch: pytest.MonkeyPatch, before: bytes, begun: bytes) -> None:
-    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.05)
+    monkeypatch.setattr(limits, "HEAD_S_MAX", 0.05)
     wire = await world.connect()
     await wire.send(before + begun)
     if before:
@@ -57,7 +58,7 @@ async def test_slow_head(world: World, monkeypatch: pytest.MonkeyPatch, before: 
 
 
 async def test_a_head_does_not_win_time_by_dripping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.1)
+    monkeypatch.setattr(limits, "HEAD_S_MAX", 0.1)
     wire = await world.connect()
     await wire.send(b"GET /health HTTP/1.1\r\n")
     dripping = asyncio.create_task(wire.pour(b"X: y\r\n", times=2_000, pause_s=0.01))
@@ -66,7 +67,7 @@ async def test_a_head_does_not_win_time_by_dripping(world: World, monkeypatch: p
 
 
 async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "BODY_S_MAX", 0.05)
+    monkeypatch.setattr(limits, "BODY_S_MAX", 0.05)
     wire = await world.connect()
     await wire.send(post_jobs(world, "Content-Length: 20", body=b'{"payload":'))
     await refused(wire, 408, "the request's body must come within 0 s")
@@ -74,7 +75,7 @@ async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_body_that_is_late_for_an_answer_already_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "BODY_S_MAX", 0.05)
+    monkeypatch.setattr(limits, "BODY_S_MAX", 0.05)
     wire = await world.connect()
     await wire.send(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
     assert (await wire.reply()).status == 401
@@ -101,7 +102,7 @@ async def test_idle_time_does_not_run_while_a_request_comes(world: World, cut: i
 
 async def test_time_does_not_run_while_we_do_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head half in, and the rest not read because answers are due before."""
-    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.02)
+    monkeypatch.setattr(limits, "HEAD_S_MAX", 0.02)
     world.log.hold()
     wire = await world.connect()
     await wire.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}') + HEALTH + HEALTH[:10])
@@ -114,7 +115,7 @@ async def test_time_does_not_run_while_we_do_not_read(world: World, monkeypatch:
 
 async def test_an_idle_connection_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time for a head runs from its first byte, not from the last answer."""
-    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.02)
+    monkeypatch.setattr(limits, "HEAD_S_MAX", 0.02)
     wire = await world.connect()
     await wire.send(HEALTH)
     assert (await wire.reply()).status == 200
@@ -124,7 +125,7 @@ async def test_an_idle_connection_is_kept(world: World, monkeypatch: pytest.Monk
 
 
 async def test_a_client_that_does_not_read_is_let_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_S_MAX", 0.05)
+    monkeypatch.setattr(limits, "UNREAD_S_MAX", 0.05)
     job_id = await world.submit()
     await world.lease()
     await world.call("worker", "POST", f"/jobs/{job_id}/ack", {"result": "x" * 1_000_000})

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from fastq.http.connection.protocol import (
+from fastq.http.connection.limits import (
     CHUNK_EXTENSION_BYTES_MAX,
     DISCARDED_BYTES_MAX,
     HEAD_BYTES_MAX,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from fastq.http.connection import protocol
+from fastq.http import limits
 from fastq.http.lane._lane import Lane
 from tests.http.wire import PATIENCE_S, Wire, request_bytes
 from tests.http.world import World, running
@@ -106,7 +106,7 @@ async def test_no_hot_request_is_begun_while_answers_are_unread(world: World) ->
     wire, lane = await with_unread_leases(world, b"")
     jobs = world.engine.core.counts()["jobs"]
     await wire.send(submit_of(world) * 3)
-    await until(lambda: lane.pipeline or lane._held or world.engine.core.counts()["jobs"] > jobs)
+    await until(lambda: lane._unparsed or world.engine.core.counts()["jobs"] > jobs)
     assert world.engine.core.counts()["jobs"] == jobs
     assert [(await wire.reply()).status for _ in range(10)] == [200] * 7 + [201] * 3
 
@@ -145,7 +145,7 @@ async def test_a_lease_goes_back_if_nobody_is_there_when_it_is_durable(world: Wo
 
 async def test_silence_is_over_with_the_first_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if that is a lease of a job whose options the short way does not say."""
-    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.1)
+    monkeypatch.setattr(limits, "HEAD_S_MAX", 0.1)
     await world.submit(tags=["a"])
     wire = await world.connect()
     await wire.send(lease_of(world))
@@ -169,7 +169,7 @@ async def test_a_stop_closes_behind_a_request_that_waits_for_hot_ones(world: Wor
     lane = await newest(world, before)
     world.log.hold()
     await wire.send(lease_of(world) + submit_of(world) + HEALTH)
-    await until(lambda: lane._held is not None)
+    await until(lambda: lane.pipeline)
     shut_down(world)
     world.log.release()
     assert [(await wire.reply()).status for _ in range(3)] == [404, 201, 200]
@@ -188,3 +188,29 @@ async def test_what_is_done_at_a_stop_is_answered(world: World) -> None:
     world.log.release()
     answered = (await wire.rest()).count(b"HTTP/1.1 201 ")
     assert answered == world.engine.core.counts()["jobs"] - jobs > 0
+
+
+# --- what is refused behind what was answered -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [b"zz\r\n", b"1;" + b"x" * 900 + b"\r\na\r\n"])
+async def test_a_bad_chunk_behind_an_answer_of_the_short_way_is_refused(world: World, chunk: bytes) -> None:
+    name, value = world.bearer("client")
+    head = f"POST /jobs HTTP/1.1\r\nHost: test\r\n{name}: {value}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    await world.submit(1)
+    wire = await world.connect()
+    await wire.send(submit_of(world) + head + chunk)
+    assert (await wire.reply()).status == 201
+    assert (await wire.reply()).status == 400
+    assert await wire.closed()
+
+
+async def test_many_pipelined_requests_all_take_the_short_way(world: World) -> None:
+    """More of them than may wait for their answers at once."""
+    wire = await world.connect()
+    await wire.send(submit_of(world))
+    await wire.reply()
+    before = sum(one._answers.taken for one in world.server.server_state.connections)
+    await wire.send(submit_of(world) * 500)
+    assert [(await wire.reply()).status for _ in range(500)] == [201] * 500
+    assert sum(one._answers.taken for one in world.server.server_state.connections) == before + 500

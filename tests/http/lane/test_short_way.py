@@ -128,6 +128,24 @@ async def test_batches(world: World, seed: int) -> None:
     assert went_short > 25
 
 
+CUT = [
+    b'{"jobs":[{"payload":1},', b'{"jobs":[{"payload":1}, ', b'{"jobs":[{"payload":1}', b'{"jobs":[{"payload":1}]',
+    b'{"jobs":[{"payload":1},]}', b'{"jobs":[', b'{"jobs":[]}', b'{"jobs":', b'{"jobs":[{"payload":1}]}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", CUT)
+async def test_a_cut_batch_stores_nothing(world: World, body: bytes) -> None:
+    short, long = await world.connect(), await world.connect()
+    await warm(short, world, "client", "/jobs/batch", body)
+    jobs = world.engine.core.counts()["jobs"]
+    by_short = await ask(short, world, "client", "/jobs/batch", body)
+    by_long = await ask(long, world, "client", "/jobs/batch", body, LONG_WAY)
+    assert (by_short.status, by_short.body) == (by_long.status, by_long.body)
+    assert by_short.status == 400
+    assert world.engine.core.counts()["jobs"] == jobs
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_acks(world: World, seed: int) -> None:
     rng = Random(seed)
