@@ -13,6 +13,7 @@ from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
 from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
+from fastq.http.connection.memory import Room
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
 from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document

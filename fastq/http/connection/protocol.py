@@ -21,7 +21,8 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fastq.errors import ApiError, ConnectionRefused, Overloaded
-from fastq.http import limits
+from fastq.http.connection import limits
+from fastq.http.connection.flow import AnswersTo, Flow, Line
 from fastq.http.errors import JSON, error_body
 from fastq.http.resources.jobs import CONNECTION
 

@@ -32,7 +32,7 @@ from fastq.engine import commands as _commands
 from fastq.engine import life as _life
 from fastq.errors import ApiError, CoreFailed, NoJobsAvailable, Refused
 from fastq.http.resources import bodies as _bodies
-from fastq.http import limits as _limits
+from fastq.http.connection import limits as _limits
 from fastq.http.resources import work_bodies as _work_bodies
 from fastq.http.errors import JSON as _JSON, error_body
 from fastq.http.granted import GRANTED as _GRANTED, Granted

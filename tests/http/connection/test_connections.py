@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fastq.http import limits
+from fastq.http.connection import limits
 from fastq.http.connection.limits import PIPELINED_MAX
 from fastq.http.connection.protocol import Protocol
 from tests.http.test_protocol import HEALTH, MALFORMED, post_jobs, refused, with_header

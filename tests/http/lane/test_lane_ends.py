@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from fastq.http import limits
+from fastq.http.connection import limits
 from fastq.http.lane._lane import Lane
 from tests.http.wire import PATIENCE_S, Wire, request_bytes
 from tests.http.world import World, running
