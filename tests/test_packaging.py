@@ -72,6 +72,7 @@ def wheel(sdist: Path) -> Path:
     return build("wheel", source, sdist.parent.parent / "wheel")
 
 
+@pytest.mark.slow
 def test_sdist_has_all_of_the_package(checkout: Path, sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
@@ -80,6 +81,7 @@ def test_sdist_has_all_of_the_package(checkout: Path, sdist: Path) -> None:
     assert not {name for name in names if name.endswith((".so", ".c")) or name.startswith(("tests/", ".venv"))}
 
 
+@pytest.mark.slow
 def test_wheel_installs_and_runs(wheel: Path) -> None:
     assert re.match(r"fastq_queue-[\d.]+-cp311-cp311-linux_\w+\.whl|fastq_queue-[\d.]+-cp3\d+-", wheel.name)
     with zipfile.ZipFile(wheel) as archive:

@@ -18,6 +18,8 @@ from tests.log.files.crashes import Enumerator, Ledger, Told, trace_lives
 from tests.log.files.disk import DATASYNC, DIRSYNC, SYNC, Disk
 from tests.log.files.work import MUTANTS
 
+pytestmark = pytest.mark.slow
+
 STATES = int(os.environ.get("FASTQ_CRASH_STATES", "5000"))
 SEED = int(os.environ.get("FASTQ_CRASH_SEED", "1"))
 LIVES = 12
