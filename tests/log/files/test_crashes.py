@@ -1,6 +1,7 @@
 """The crash enumerator: the power goes at every step of traced runs, and in the middle of the recoveries after it.
 
-FASTQ_CRASH_STATES sets how many states are judged at least (default 2,000; `./dev crashes` takes 100,000); FASTQ_CRASH_SEED where to begin.
+FASTQ_CRASH_STATES sets how many states are judged at least (default 2,000; `./dev crashes` takes 100,000);
+FASTQ_CRASH_SEED where to begin.
 """
 
 from __future__ import annotations
