@@ -4,7 +4,7 @@
 
 cdef enum RecordType:
     TRIM = 1                # at i64, oldest_segment u32, next_seq u64, epoch u64: what lies before is not needed
-    RESUME = 2              # at i64, epoch u64, next_seq u64, grace_ms u32: leases get at least so much, up to their length
+    RESUME = 2              # at i64, epoch u64, next_seq u64, grace_ms u32: leases get so much, up to their length
     SUBMIT = 3              # seq u64, created i64, max_retries u16, optional fields, body: the payload's JSON text
     LEASE = 4               # seq u64, lease_no u32, attempts u16, at i64, until i64, optional fields
     CLOSE = 5               # seq u64, lease_no u32, attempts u16, outcome u8, state u8, at i64, optional; body: result
