@@ -17,6 +17,7 @@ FIRST_SCREEN = README[: README.index("## What it does")]
 COMPARISON = (ROOT / "docs/benchmarks/comparison.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_first_screen(tmp_path: Path) -> None:
     run, *rest = blocks(FIRST_SCREEN)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.served import ROOT, Served
 from tests.typed import Reader, Shell, blocks
 
 
+@pytest.mark.slow
 def test_every_step(tmp_path: Path) -> None:
     run, *steps = blocks((ROOT / "docs/tutorial.md").read_text())
     assert run.commands() == [("./dev run", "")]
