@@ -84,6 +84,7 @@ async def test_the_log_stays_within_its_bound_and_nothing_is_lost() -> None:
         assert not waiting
 
 
+@pytest.mark.slow
 async def test_the_files_of_a_log_go_and_it_opens_again(tmp_path: Path) -> None:
     """The same on disk: kills (no last words) between rounds, and the directory within its bound."""
     rng, hand = random.Random(2), Hand()

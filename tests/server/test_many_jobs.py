@@ -17,6 +17,8 @@ from fastq.log.files.log import LocalLog
 from fastq.services.keys import LogKeyStore
 from tests.served import Served
 
+pytestmark = pytest.mark.alone  # memory, and the time that a start takes
+
 JOBS, TOGETHER = 1_000_000, 5_000
 PAYLOAD_BYTES = 100
 START_S_MAX, MEMORY_BYTES_MAX, DISK_BYTES_MAX = 20, 200 << 20, 300 << 20

@@ -13,6 +13,8 @@ from fastq.engine import EngineOptions, assemble
 from fastq.log.files.log import LocalLog
 from tests.served import Served, run_to_its_end
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"LEASE_CHECK_INTERVAL": "50ms", "WAL_SEGMENT_BYTES": "4MiB"}
 
 

@@ -170,6 +170,7 @@ async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
     assert world.core.counts()["jobs"] == many // 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bodies", "status"), [(False, 200), (True, 400)])
 async def test_a_flood_of_pipelined_requests_waits_its_turn(world: World, bodies: bool, status: int) -> None:
     """While one answer is held back, no more than PIPELINED_MAX requests behind it are taken in.

@@ -69,6 +69,7 @@ def test_a_sound_log(log: Path) -> None:
     assert told["jobs"] == {state: n for state, n in engine.counts().items() if n}
 
 
+@pytest.mark.slow
 def test_the_verdict_is_a_starts(log: Path) -> None:
     """Bits flipped, ranges zeroed, files cut, at random: check and start agree on each."""
     rng, counts = random.Random(4), Counter[str]()
