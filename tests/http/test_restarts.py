@@ -57,7 +57,7 @@ async def test_a_shorter_window_forgets_and_a_longer_one_does_not_bring_back() -
         log = world.log.crash()
     async with running(log=log, ahead_us=2 * HOUR_US, idempotency_ms=3_600_000) as world:
         assert (await submit_keyed(world, "new"))[0] == 201
-        await world.engine.settled()
+        await world.engine.durable()
         log = world.log.crash()
     async with running(log=log, ahead_us=2 * HOUR_US, idempotency_ms=DAY_MS) as world:
         assert (await submit_keyed(world, "new"))[0] == 200
