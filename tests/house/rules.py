@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
+from tests.house.layers import contracts, layer_rows
+
 Rule = Callable[[str, str], Iterator[str]]
 
 LINES_MAX = {".py": 450, ".pyi": 1000, ".pyx": 1000, ".pxi": 1000, ".pxd": 1000}
@@ -59,8 +61,8 @@ WAITS_FOR_THE_LOG = {
 }  # fmt: skip
 
 # What is higher up may import what is lower, never the other way; leaves import only leaves.
-LAYERS = ["__main__", "cli", "testing", "server", "http", "services", "engine", "log", "_core"]
-LEAVES = {"_clock", "clock", "errors"}
+LAYERS = [*(name for row in layer_rows() for name in row), "_core"]
+LEAVES = {"_clock", *(name.removeprefix("fastq.") for name in contracts()["leaves"]["source_modules"])}
 IMPURE = re.compile(
     r"^\s*(?:from|c?import)\s+(asyncio|datetime|libc\.time|os|posix|random|secrets|socket|threading|time)\b"
 )
@@ -248,7 +250,7 @@ def durability_has_homes(path: str, text: str) -> Iterator[str]:
     """Answers wait for the log where they leave: nobody else does, so that no new endpoint can get it wrong."""
     if not path.startswith("fastq/") or suffix_of(path) != ".py":
         return
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if not isinstance(node, ast.Attribute) or node.attr not in WAITS_FOR_THE_LOG:
             continue
         if not path.startswith(WAITS_FOR_THE_LOG[node.attr]):
