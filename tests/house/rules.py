@@ -53,9 +53,10 @@ RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\
 # Where the process itself must know that a frame is durable: it is about to tell somebody else than an HTTP client.
 WAITS_FOR_THE_LOG = {
     "durable": (
-        "fastq/engine/", "fastq/http/output_commit.py", "fastq/server/run.py", "fastq/testing.py",
-        "fastq/services/audit.py", "fastq/services/keys/redis_store.py",
+        "fastq/engine/", "fastq/server/run.py", "fastq/testing.py", "fastq/services/audit.py",
+        "fastq/services/keys/redis_store.py",
     ),
+    "visible": ("fastq/engine/commits.py", "fastq/http/output_commit.py"),
     "call_at": ("fastq/engine/commits.py", "fastq/http/lane/"),
     "log_caught_up": ("fastq/engine/", "fastq/services/bulk.py"),  # work in slices, no faster than the disk
 }  # fmt: skip
