@@ -12,7 +12,7 @@ from fastq.errors import BodyTooLarge, CoreFailed, DiskFull, Overloaded
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
-    from fastq._core import Place
+    from fastq._core import RecordPlace
 
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
 CLEANER_SEGMENTS = 1  # of the ready ones on a full disk: what nobody but the cleaner may begin
@@ -146,7 +146,7 @@ class Commits:
         self._until_visible.append((seq, callback))
         self.kick_soon()
 
-    async def records(self, places: Sequence[Place]) -> list[bytes]:
+    async def records(self, places: Sequence[RecordPlace]) -> list[bytes]:
         """Records by their places: from memory, or read from the log."""
         cached = [self._tail.cached(place) for place in places]
         missing = [place for place, record in zip(places, cached, strict=True) if record is None]

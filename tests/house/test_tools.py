@@ -60,9 +60,9 @@ def test_types() -> None:
 
 def test_types_catch(tmp_path: Path) -> None:
     (tmp_path / "planted.py").write_text(
-        "from fastq._core import Tail\n"
+        "from fastq._core import RecordPlace, Tail\n"
         "def untyped(x): return x\n"
-        "def wrong(tail: Tail) -> int: return tail.cached((1, 2, 3))\n"
+        "def wrong(tail: Tail) -> int: return tail.cached(RecordPlace(1, 2, 3))\n"
     )
     code, output = run(*MYPY, str(tmp_path / "planted.py"))
     assert code == 1
@@ -75,8 +75,7 @@ def test_types_catch(tmp_path: Path) -> None:
 
 ONLY_IN_STUBS = [
     "fastq._core.Batch.__buffer__",  # the C buffer protocol, which Python shows from 3.12 on
-    "fastq._core.Place",  # types that only annotations name
-    "fastq._core.Jitter",
+    "fastq._core.Jitter",  # types that only annotations name
     "fastq._core.Ack",
     "fastq._core.NewJob",
     "fastq._core.Submitted",
