@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from fastq import errors
-from fastq.log.ready import READY_SEGMENTS
-from fastq.settings import SETTINGS
+from fastq.log.files.ready import READY_SEGMENTS
+from fastq.server.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,6 +7,7 @@ that speaks of something is not taken for doing it; Cython files are judged by t
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
@@ -35,21 +36,21 @@ CLOCK_CALLS = {
 }  # fmt: skip
 CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.time|time_ns|monotonic|time\(NULL)\b")
 
-ERROR_HOMES = ("fastq/errors/", "fastq/sdk/errors.py", "fastq/cli/failures.py")  # of server, clients, commands
+ERROR_HOMES = ("fastq/errors/", "fastq/client/errors.py", "fastq/cli/failures.py")  # of server, clients, commands
 
 NOTICE_HOME = "fastq/cli/notices.py"
 
 RANDOM_HOMES = {
-    "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/keys/records.py", "fastq/log/local.py",
-    "fastq/sdk/chance.py", "fastq/server.py",
+    "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/services/keys/records.py", "fastq/log/files/log.py",
+    "fastq/client/chance.py", "fastq/server/run.py",
 }  # fmt: skip
 RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
 RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")
 
 # What is higher up may import what is lower, never the other way; leaves import only leaves.
-LAYERS = ["__main__", "cli", "server", "http", "auth", "keys", "engine", "log", "_core"]
-LEAVES = {"_clock", "clock", "commands", "errors"}
+LAYERS = ["__main__", "cli", "testing", "server", "http", "services", "engine", "log", "_core"]
+LEAVES = {"_clock", "clock", "errors"}
 IMPURE = re.compile(
     r"^\s*(?:from|c?import)\s+(asyncio|datetime|libc\.time|os|posix|random|secrets|socket|threading|time)\b"
 )
@@ -60,6 +61,12 @@ FASTQ_IMPORT = re.compile(
 
 def suffix_of(path: str) -> str:
     return PurePosixPath(path).suffix
+
+
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """The syntax tree, made once for all rules."""
+    return ast.parse(text)
 
 
 def dotted(node: ast.expr) -> str:
@@ -111,7 +118,7 @@ def functions_fit(path: str, text: str) -> Iterator[str]:
 
 def python_functions(text: str) -> Iterator[tuple[int, str, int]]:
     """(line, name, lines without the docstring) of each function."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             first = node.body[0]
@@ -166,7 +173,7 @@ def stands_alone(path: str, text: str) -> Iterator[str]:
 
 def never_sleeps(path: str, text: str) -> Iterator[str]:
     if suffix_of(path) == ".py":
-        for line, name in calls(ast.parse(text)):
+        for line, name in calls(parsed(text)):
             if name == "time.sleep":
                 yield f"{path}:{line}: time.sleep: wait for the event itself"
 
@@ -174,7 +181,7 @@ def never_sleeps(path: str, text: str) -> Iterator[str]:
 def errors_have_a_home(path: str, text: str) -> Iterator[str]:
     if suffix_of(path) != ".py" or not path.startswith("fastq/") or path.startswith(ERROR_HOMES):
         return
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.ClassDef):
             for parent in node.bases:
                 name = dotted(parent).rsplit(".", 1)[-1]
@@ -186,7 +193,7 @@ def notices_have_a_home(path: str, text: str) -> Iterator[str]:
     """A line on standard error overtakes the output that was printed before it, unless that is flushed first."""
     if suffix_of(path) != ".py" or not path.startswith("fastq/cli/") or path == NOTICE_HOME:
         return
-    tree = ast.parse(text)
+    tree = parsed(text)
     to_stderr = [line for line, name in calls(tree) if name == "sys.stderr"]
     to_stderr += [
         node.lineno for node in ast.walk(tree)
@@ -203,7 +210,7 @@ def clock_has_a_home(path: str, text: str) -> Iterator[str]:
     if not path.startswith("fastq/") or path in CLOCK_HOMES:
         return
     if suffix_of(path) == ".py":
-        for line, name in calls(ast.parse(text)):
+        for line, name in calls(parsed(text)):
             if name in CLOCK_CALLS:
                 yield f"{path}:{line}: {name} reads a clock: only {CLOCK_HOME} does"
     elif suffix_of(path) in CYTHON_SUFFIXES:
@@ -214,7 +221,7 @@ def chance_has_homes(path: str, text: str) -> Iterator[str]:
     if not path.startswith("fastq/") or path in RANDOM_HOMES:
         return
     if suffix_of(path) == ".py":
-        tree = ast.parse(text)
+        tree = parsed(text)
         for line, name in calls(tree):
             if name in RANDOM_CALLS or name.split(".")[0] in RANDOM_MODULES:
                 yield f"{path}:{line}: {name} draws at random: it comes in from outside"
