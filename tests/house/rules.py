@@ -48,6 +48,16 @@ RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
 RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")
 
+# Where the process itself must know that a frame is durable: it is about to tell somebody else than an HTTP client.
+WAITS_FOR_THE_LOG = {
+    "durable": (
+        "fastq/engine/", "fastq/http/output_commit.py", "fastq/server/run.py", "fastq/testing.py",
+        "fastq/services/audit.py", "fastq/services/keys/redis_store.py",
+    ),
+    "call_at": ("fastq/engine/commits.py", "fastq/http/lane/"),
+    "log_caught_up": ("fastq/engine/", "fastq/services/bulk.py"),  # work in slices, no faster than the disk
+}  # fmt: skip
+
 # What is higher up may import what is lower, never the other way; leaves import only leaves.
 LAYERS = ["__main__", "cli", "testing", "server", "http", "services", "engine", "log", "_core"]
 LEAVES = {"_clock", "clock", "errors"}
@@ -234,6 +244,17 @@ def chance_has_homes(path: str, text: str) -> Iterator[str]:
         yield from by_text(path, text, RANDOM_IN_CYTHON, "draws at random: it comes in from outside")
 
 
+def durability_has_homes(path: str, text: str) -> Iterator[str]:
+    """Answers wait for the log where they leave: nobody else does, so that no new endpoint can get it wrong."""
+    if not path.startswith("fastq/") or suffix_of(path) != ".py":
+        return
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Attribute) or node.attr not in WAITS_FOR_THE_LOG:
+            continue
+        if not path.startswith(WAITS_FOR_THE_LOG[node.attr]):
+            yield f"{path}:{node.lineno}: .{node.attr} waits for the log: answers do that where they leave"
+
+
 def by_text(path: str, text: str, pattern: re.Pattern[str], what: str) -> Iterator[str]:
     """Lines whose part before a comment matches."""
     for number, line in enumerate(text.splitlines(), 1):
@@ -259,5 +280,6 @@ def cython_imports_go_down(path: str, text: str) -> Iterator[str]:
 
 RULES: list[Rule] = [
     file_fits, lines_fit, functions_fit, name_says_something, finished, stands_alone, never_sleeps,
-    errors_have_a_home, notices_have_a_home, clock_has_a_home, chance_has_homes, cython_imports_go_down,
+    errors_have_a_home, durability_has_homes, notices_have_a_home, clock_has_a_home, chance_has_homes,
+    cython_imports_go_down,
 ]  # fmt: skip
