@@ -6,7 +6,7 @@ cdef class Leased:
     cdef readonly str token
     cdef readonly str queue
     cdef readonly str group
-    cdef readonly tuple place
+    cdef readonly RecordPlace place
     cdef readonly int64_t lease_until_us
     cdef readonly int64_t created_us
     cdef readonly int32_t priority

@@ -67,7 +67,7 @@ cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes resu
 
 cdef Py_ssize_t leased_bytes(Leased lease) except -1:
     """What `put_leased` writes at most."""
-    return LEASED_TEXT_BYTES + len(lease.queue) + <Py_ssize_t>(<uint32_t>lease.place[2])
+    return LEASED_TEXT_BYTES + len(lease.queue) + <Py_ssize_t>place_bytes(&lease.place.place)
 
 
 cdef Py_ssize_t put_leased(Core core, Leased lease, bint payload_as_string, char* p) except -1:
@@ -75,17 +75,14 @@ cdef Py_ssize_t put_leased(Core core, Leased lease, bint payload_as_string, char
 
     0: it has what only some jobs have, or its record is not in memory; then somebody else says it.
     """
-    cdef Place place
-    cdef const char* record
+    cdef const char* record = core.tail.find(&lease.place.place)
     cdef uint16_t flags
     cdef Reader r
     cdef SubmitFields f
     cdef char* start = p
-    place.segment, place.offset, place.bytes = lease.place
-    record = core.tail.find(&place)
     if record == NULL or <uint8_t>record[0] != SUBMIT:
         return 0
-    r = reader_of(record, place.bytes, &flags)
+    r = reader_of(record, place_bytes(&lease.place.place), &flags)
     get_int(&r, 8)
     read_submit(&r, flags, &f)
     if r.short or f.group.n or f.tags_bytes or f.trace.n or payload_as_string and r.p[0] != c'"':
