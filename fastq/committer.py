@@ -104,6 +104,10 @@ class Committer:
         read = iter(await reading)
         return [next(read) if record is None else record for record in cached]
 
+    def record_now(self, place: Place) -> bytes | None:
+        """A record that is not in the tail, if it can be had without waiting for the disk."""
+        return self._log.read_now(place)
+
     def kick_soon(self) -> None:
         """Commit at the end of this turn of the loop, so that all requests that came together share a batch."""
         if not self._kick_due:

@@ -103,6 +103,9 @@ class Log(Protocol):
             OSError: the device failed.
         """
 
+    def read_now(self, place: Place) -> bytes | None:
+        """The same of one record without waiting for a device; None if that cannot be done, and `read` is to be used."""
+
     # --- giving back what is not needed -------------------------------------------------------------------------------
 
     @property

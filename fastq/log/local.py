@@ -209,6 +209,9 @@ class LocalLog:
         reading.add_done_callback(self._has_read)
         return reading
 
+    def read_now(self, place: Place) -> bytes | None:
+        return self._places.read_now(place)
+
     def _has_read(self, reading: asyncio.Future[list[bytes]]) -> None:
         if self._reading.pop(reading) < self._dropping:
             self._drop()

@@ -50,6 +50,19 @@ class PlaceReader:
         finally:
             self._put(segment, fd)
 
+    def read_now(self, place: Place) -> bytes | None:
+        """As `read`, but only from the page cache; None if it has not all of it, or the file system cannot say."""
+        segment, offset, length = place
+        data = bytearray(length)
+        fd = self._get(segment)
+        try:
+            found = os.preadv(fd, [data], offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN, EOPNOTSUPP; what is wrong with the device, `read` says
+            return None
+        finally:
+            self._put(segment, fd)
+        return bytes(data) if found == length else None
+
     def read_many(self, places: Sequence[Place]) -> list[bytes]:
         """As `read`, in the order asked for. Read in the order of the disk, neighbours together."""
         records: dict[Place, bytes] = {}

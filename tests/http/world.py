@@ -151,13 +151,14 @@ async def running(
     log: MemoryLog | None = None,
     redis_url: str | None = None,
     lane: bool = True,
+    hands: Hands | None = None,
     **options: Any,
 ) -> AsyncIterator[World]:
     """A server that listens, with a key for each of `roles`; on a log that a crash left, or a new one.
 
     Keys are kept in the log or in Redis. `options` are the engine's.
     """
-    hands, log = Hands(), log or MemoryLog()
+    hands, log = hands or Hands(), log or MemoryLog()
     engine = Engine(log, EngineOptions(**options), lambda: 0.5)
     engine.open()
     failures: list[BaseException] = []
