@@ -18,7 +18,7 @@ import click
 from bench.compare.machine import sync_us
 from bench.load import Server, pinned
 from fastq._core import Core, Tail
-from fastq.log.local import LocalLog
+from fastq.log.files.log import LocalLog
 
 LUA = """
 wrk.method = "POST"

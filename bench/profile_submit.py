@@ -184,7 +184,7 @@ def python_table(text: str) -> Iterator[str]:
         ours = [frame for frame in stack.split(";") if "fastq/" in frame]
         if ours:
             found[re.sub(r":\d+\)$", ")", ours[-1])] += int(count)
-    waits = "run (fastq/server.py)"  # the event loop itself
+    waits = "run (fastq/server/run.py)"  # the event loop itself
     found.pop(waits, None)
     yield "| Python function, with the C and Cython functions that it calls | share of fastq's own |"
     yield "|---|---:|"

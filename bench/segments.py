@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from fastq.log.segments import fill_spare, write_all
+from fastq.log.files.segments import fill_spare, write_all
 
 SEGMENT_BYTES = 64 << 20
 FRAME_BYTES = 4096

@@ -16,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.compare.machine import sync_us
 from fastq._core import Core, Tail
-from fastq.log.local import LocalLog
+from fastq.log.files.log import LocalLog
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 100 + b'"'

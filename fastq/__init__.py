@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastq.sdk import (
+    from fastq.client import (
         Ack,
         Acked,
         AsyncClient,
@@ -70,5 +70,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("fastq.sdk"), name)
+        return getattr(import_module("fastq.client"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,23 +23,23 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote
 
-from fastq.audit import Audit, AuditedDocuments
-from fastq.auth import Authenticator
+from fastq.client.async_client import AsyncClient
+from fastq.client.errors import ServerUnreachable
+from fastq.client.protocol import Answer, Call
+from fastq.client.sync_client import Client
+from fastq.client.wire import Reply
+from fastq.client.worker import Worker
 from fastq.clock import Clock
 from fastq.engine import Engine, EngineOptions
 from fastq.http.app import Api, HttpOptions, create_app
-from fastq.http.schedules import read_job
-from fastq.keys import Grants, KeyStore
-from fastq.keys.opening import opened_keys
+from fastq.http.resources.schedules import read_job
 from fastq.log.memory import MemoryLog
-from fastq.queues import Queues
-from fastq.schedules import Schedules
-from fastq.sdk.async_client import AsyncClient
-from fastq.sdk.client import Client
-from fastq.sdk.errors import ServerUnreachable
-from fastq.sdk.protocol import Answer, Call
-from fastq.sdk.wire import Reply
-from fastq.sdk.worker import Worker
+from fastq.services.audit import Audit, AuditedDocuments
+from fastq.services.auth import Authenticator
+from fastq.services.keys import Grants, KeyStore
+from fastq.services.keys.opening import opened_keys
+from fastq.services.queues import Queues
+from fastq.services.schedules import Schedules
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)

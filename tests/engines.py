@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from fastq.clock import Clock
-from fastq.commands import Lease, Principal, Submit
 from fastq.engine import Engine, EngineOptions
+from fastq.engine.commands import Lease, Principal, Submit
+from fastq.engine.results import LeasedJob
 from fastq.log.memory import MemoryLog
-from fastq.results import LeasedJob
 
 START_US = 1_700_000_000_000_000
 CLIENT = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read"}))

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from fastq import errors
-from fastq.settings import SETTINGS
+from fastq.log.files.ready import READY_SEGMENTS
+from fastq.server.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,8 +35,51 @@ def test_the_protocol_lists_every_error_code() -> None:
             assert f"`{error.code}`" in text, f"{error.__name__} ({error.status} {error.code}) is not documented"
 
 
+def documents() -> list[Path]:
+    return [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("changes/*.md")]
+
+
+def anchors(text: str) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
-            if "://" not in target:
-                assert (document.parent / target).exists(), f"{document.name} links to {target}, which is not there"
+    for document in documents():
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", document.read_text()):
+            if "://" in target:
+                continue
+            path = document.parent / target if target else document
+            assert path.exists(), f"{document.name} links to {target}, which is not there"
+            assert not anchor or anchor in anchors(path.read_text()), (
+                f"{document.name}: no heading #{anchor} in {path.name}"
+            )
+
+
+def linked(index: Path) -> set[Path]:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", index.read_text())
+    return {(index.parent / target).resolve() for target in targets}
+
+
+def test_the_index_lists_every_document() -> None:
+    docs, decisions = ROOT / "docs", ROOT / "docs/decisions"
+    assert linked(decisions / "README.md") >= set(decisions.glob("0*.md"))
+    others = {*ROOT.glob("*.md"), *docs.rglob("*.md")} - {docs / "README.md"} - set(decisions.glob("0*.md"))
+    assert linked(docs / "README.md") >= others
+
+
+def test_the_original_is_explained_where_it_first_stands() -> None:
+    for document in documents():
+        paragraphs = document.read_text().split("\n\n")
+        first = [paragraph for paragraph in paragraphs if re.search(r"\boriginal\b", paragraph, re.IGNORECASE)]
+        if first and first[0].startswith("#"):
+            del first[0]
+        assert not first or "that fastq began as" in " ".join(first[0].split()), f"{document}: {first[0]}"
+
+
+def test_what_an_empty_directory_takes_is_told() -> None:
+    (segment,) = (setting.default for setting in SETTINGS if setting.name == "WAL_SEGMENT_BYTES")
+    takes = f"{(1 + READY_SEGMENTS) * int(segment.removesuffix('MiB'))} MiB"
+    for document in ("README.md", "docs/deployment.md"):
+        assert f"takes {takes}" in " ".join((ROOT / document).read_text().split())

@@ -1,62 +1,43 @@
-"""What the README tells people to type works as it is written there."""
+"""The README's first screen, typed in as it stands: each block in its order, and it prints what is written there."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.served import ROOT, Served
+from tests.typed import Reader, Shell, blocks
+
+README = (ROOT / "README.md").read_text()
+FIRST_SCREEN = README[: README.index("## What it does")]
+COMPARISON = (ROOT / "docs/benchmarks/comparison.md").read_text()
 
 
-def test_a_worker_and_a_client_in_python(tmp_path: Path) -> None:
-    section = re.search(r"## From Python\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert section is not None
-    lines = [line[4:] for line in section[1].splitlines() if line.startswith("    ") or not line]
-    _, worker, client = "\n".join(lines).split("import fastq\n")
-    with Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server:
-        env = os.environ | {"FASTQ_URL": f"http://127.0.0.1:{server.port}", "LD_PRELOAD": ""}
-
-        def started(code: str, key: str) -> subprocess.Popen[str]:
-            argv = [sys.executable, "-c", f"import fastq\n{code}"]
-            return subprocess.Popen(argv, env=env | {"FASTQ_KEY": server.keys[key]}, stdout=subprocess.PIPE, text=True)
-
-        working = started(worker, "worker")
-        asking = started(client, "client")
-        try:
-            assert asking.communicate(timeout=60)[0] == "ACKED sent to ann@example.org\n"
-        finally:
-            working.terminate()
-            working.communicate(timeout=60)
-        assert working.returncode == 0
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_first_five_minutes(tmp_path: Path) -> None:
-    lines = re.findall(r"^    (curl .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    submit, lease, ack, ask = lines[:4]
-    with Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server:
-        known = {"LD_PRELOAD": ""}  # the sanitizer's library (./dev asan) is for Python only
-        known |= {"CLIENT": server.keys["client"], "WORKER": server.keys["worker"]}
+def test_the_first_screen(tmp_path: Path) -> None:
+    run, *rest = blocks(FIRST_SCREEN)
+    assert run.commands() == [("./dev run", "")]
+    with (
+        Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server,
+        Shell(tmp_path, FASTQ_URL=f"http://127.0.0.1:{server.port}") as shell,
+    ):
+        reader = Reader(tmp_path, server, shell)
+        for block in rest:
+            reader.follow(block)
+            if "kill -9" in block.text:
+                assert server.wait() == -signal.SIGKILL
+                server.start()
+        assert reader.typed >= 11
 
-        def type_in(line: str) -> str:
-            assert "localhost:8080" in line
-            typed = line.replace("localhost:8080", f"localhost:{server.port}")
-            command = ["sh", "-ec", typed]
-            return subprocess.run(command, env=os.environ | known, capture_output=True, text=True, check=True).stdout
 
-        job_id = json.loads(type_in(submit))["job_id"]
-        leased = json.loads(type_in(lease))
-        assert leased["job_id"] == job_id
-        known |= {"ID": job_id, "TOKEN": leased["lease_token"]}
-        assert type_in(ack) == ""
-        assert json.loads(type_in(ask))["state"] == "ACKED"
-        server.kill()
-        server.start()
-        assert json.loads(type_in(ask))["state"] == "ACKED"
+def test_its_figures_are_those_of_the_comparison() -> None:
+    table = [line.strip("| ").split(" | ") for line in COMPARISON.splitlines() if line.startswith("| ")]
+    column = table[0].index("cycle 64 + 64")
+    rates = {row[0].strip("*"): row[column] for row in table[1:9]}
+    claim = FIRST_SCREEN[FIRST_SCREEN.index("**It is fast.**") :].split("\n- ")[0]
+    assert re.findall(r"[\d,]*\d,\d{3}", claim) == [rates["fastq"], rates["postgres"]]

@@ -11,14 +11,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from fastq.audit import Audit
 from fastq.clock import Clock
-from fastq.commands import Lease, Principal
 from fastq.engine import Engine, EngineOptions
-from fastq.http.schedules import read_job
+from fastq.engine.commands import Lease, Principal
+from fastq.http.resources.schedules import read_job
 from fastq.log.memory import MemoryLog
-from fastq.queues import Queues
-from fastq.schedules import Schedule, Schedules
+from fastq.services.audit import Audit
+from fastq.services.queues import Queues
+from fastq.services.schedules import Schedule, Schedules
 from tests.engines import WORKER
 
 ANN = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read", "schedules:manage"}))

@@ -166,9 +166,9 @@ def waiting(run: Run) -> list[str]:
     heads = ["waiting jobs", "memory, MB", "bytes a job", "disk, bytes a job", "kill -9 to first lease, s"]
     return [
         *table(heads, rows), "",
-        "Memory is that of the server started again on these jobs (PSS, all its processes), and what it has more than",
-        "an empty one. Disk: what the directory grew by; fastq's without blocks that are only prepared, PostgreSQL's",
-        "without its log.",
+        "Memory is the PSS of all processes of the server after a restart on these jobs; bytes a job is the difference",
+        "to an empty server. Disk is the growth of the directory: for fastq without blocks that are only prepared, for",
+        "PostgreSQL without its log.",
     ]  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def remarks(run: Run) -> list[str]:
                 lines.append(f"- {at}: {found['errors']:,} requests were refused.")
             if found["generator_share"] >= GENERATOR_FULL:
                 lines.append(f"- {at}: the generator was the limit, at {found['generator_share']:.0%} of its core.")
-    return lines or ["- Nothing failed, nothing was refused, and the generator was nowhere the limit."]
+    return lines or ["- Nothing failed, nothing was refused, and the generator was never the limit."]
 
 
 def conditions(run: Run) -> list[str]:
@@ -213,16 +213,16 @@ def markdown(run: Run, chart: str) -> str:
         ["# fastq beside others"],
         [f"![jobs a second, processor time and memory of each system]({chart})"],
         [
-            "One system after the other, same machine and file system, all synced to disk before it is answered.",
-            "Payload 100 bytes, one job a request but in batches (100, by 16 connections), connections kept, one",
-            "closed loop each. A cycle is submit, lease and ack by 64 producers and 64 consumers, at most a",
-            "thousand jobs ahead.",
-            "The load comes from one C program for all of them (`bench/compare/generator.c`), over TCP.",
+            "The systems run one after the other on the same machine and file system. Each syncs every change to disk",
+            "before it answers. A payload has 100 bytes and a request one job, except in batches (100 jobs, 16",
+            "connections). Connections stay open; each sends its next request after the answer. c is the number of",
+            "connections. A cycle is submit, lease and ack: 64 connections submit, 64 lease and ack, and at most a",
+            "thousand jobs wait. One C program, `bench/compare/generator.c`, makes the load for all systems, over TCP.",
         ],
         [f"- {own(name)}: {TITLES[name]}" for name in run.names],
         ["## This run"], conditions(run),
         ["## Figures"], figures(run),
-        ["The goals were set on another machine of this kind: look at the ratios, which are of this run."],
+        ["The goals are from another machine of this kind. The ratios below are of this run."],
         ratios(run),
         ["## What it costs"], costs(run),
         ["## Latency under that load"], latencies(run),

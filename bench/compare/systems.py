@@ -17,7 +17,7 @@ from bench.compare.generator import Plan
 from bench.compare.machine import disk_bytes
 from bench.compare.rabbitmq import RabbitMQ
 from bench.compare.system import PAYLOAD, System
-from fastq.log.check import check_log
+from fastq.log.files.tools.check import check_log
 
 
 class Fastq(System):

@@ -14,11 +14,11 @@ import msgspec
 
 from fastq.chaos import journal
 from fastq.chaos.plan import FAIL, LEASE_MS, VANISH, Brief, Orders, draws, is_put_off, payload_of, result_of, retries_of
+from fastq.client.async_client import AsyncClient
+from fastq.client.errors import Busy, LeaseLost, Refused, ServerUnreachable
+from fastq.client.models import Backoff, LeasedJob
+from fastq.client.protocol import Retries
 from fastq.clock import monotonic_us
-from fastq.sdk.async_client import AsyncClient
-from fastq.sdk.errors import Busy, LeaseLost, Refused, ServerUnreachable
-from fastq.sdk.models import Backoff, LeasedJob
-from fastq.sdk.protocol import Retries
 
 ONCE = Retries(for_s=0.0, timeout_s=20.0)
 BACKOFF = Backoff(base_ms=10, factor=2, cap_ms=100)
@@ -123,7 +123,10 @@ class Worker:
         shared.write(journal.Sending(number, self._asking()))
         try:
             told = await shared.client.submit(
-                payload_of(number, load.seed), queue=queue, max_retries=retries_of(number), backoff=BACKOFF,
+                payload_of(number, load.seed),
+                queue=queue,
+                max_retries=retries_of(number),
+                backoff=BACKOFF,
                 idempotency_key=f"{load.name}-{number}",
             )
         except Busy as error:  # then leases and acks go on

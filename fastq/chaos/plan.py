@@ -41,7 +41,6 @@ class Plan:
     serve: Sequence[str] = SERVE
 
 
-
 class Load(msgspec.Struct, frozen=True):
     """What all client processes are told once. `name` begins the queues and keys of this run, and of no other."""
 

@@ -15,11 +15,11 @@ from fastq.chaos.ledger import Ledger
 from fastq.chaos.plan import LEASE_MS, RETENTION_MS, Draws, Load, Plan, draws
 from fastq.chaos.target import Target
 from fastq.chaos.verdict import Outcome
+from fastq.client.async_client import AsyncClient
+from fastq.client.errors import NotFound, Refused, ServerUnreachable
+from fastq.client.protocol import Call, Retries
 from fastq.clock import monotonic_us, wall_us
-from fastq.log.segments import segment_numbers
-from fastq.sdk.async_client import AsyncClient
-from fastq.sdk.errors import NotFound, Refused, ServerUnreachable
-from fastq.sdk.protocol import Call, Retries
+from fastq.log.files.segments import segment_numbers
 
 
 class _Queue(msgspec.Struct):

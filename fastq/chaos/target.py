@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from fastq.chaos.plan import LEASE_MS, RETENTION_MS, Plan
-from fastq.sdk.async_transport import LoopTransport
-from fastq.sdk.errors import ServerUnreachable
-from fastq.sdk.protocol import Call
-from fastq.sdk.wire import Address
-from fastq.settings import SETTINGS
+from fastq.client.async_transport import LoopTransport
+from fastq.client.errors import ServerUnreachable
+from fastq.client.protocol import Call
+from fastq.client.wire import Address
+from fastq.server.settings import SETTINGS
 
 HOST = "127.0.0.1"
 START_S = 60.0

@@ -15,12 +15,12 @@ from fastq.cli.failures import Failed, Unreachable
 from fastq.cli.log import DIRECTORY, ends_with_its_code, viewed
 from fastq.cli.notices import notice
 from fastq.cli.remote import api_key, server_options
+from fastq.client.protocol import Answer, refusal
 from fastq.clock import wall_us
-from fastq.log.backup import LogCopy, Manifest, archive, write_archive
-from fastq.log.check import empty_core, read_whole
-from fastq.log.restore import restore as restore_archive
-from fastq.logs import counted, jobs_counted
-from fastq.sdk.protocol import Answer, refusal
+from fastq.log.files.tools.backup import LogCopy, Manifest, archive, write_archive
+from fastq.log.files.tools.check import empty_core, read_whole
+from fastq.log.files.tools.restore import restore as restore_archive
+from fastq.server.logs import counted, jobs_counted
 
 READ_BYTES = 1 << 20
 SILENCE_S = 60.0  # how long a server may send nothing

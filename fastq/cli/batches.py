@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fastq.cli.failures import Failed
-from fastq.sdk.errors import Refused
-from fastq.sdk.models import NewJob
+from fastq.client.errors import Refused
+from fastq.client.models import NewJob
 
 JOBS_MAX = 1_000
 PAYLOAD_BYTES_MAX = 4 << 20  # the server takes 8 MiB; the rest is for what surrounds them

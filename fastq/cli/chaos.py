@@ -18,8 +18,8 @@ from fastq.chaos.run import run
 from fastq.chaos.target import NamedServer, OwnServer, Target
 from fastq.chaos.verdict import Outcome
 from fastq.cli.notices import notice
-from fastq.sdk.wire import Address
-from fastq.settings import duration_ns
+from fastq.client.wire import Address
+from fastq.server.settings import duration_ns
 
 REPORT = "chaos.html"
 

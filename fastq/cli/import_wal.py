@@ -16,9 +16,9 @@ import msgspec
 from fastq.cli.notices import notice
 from fastq.cli.original_wal import OriginalJob, Replayed, in_batches, replayed
 from fastq.cli.remote import client_of, server_options
-from fastq.sdk.client import Client
-from fastq.sdk.errors import BadRequest
-from fastq.sdk.models import NewJob
+from fastq.client.errors import BadRequest
+from fastq.client.models import NewJob
+from fastq.client.sync_client import Client
 
 BATCH_JOBS, BATCH_BYTES = 1_000, 4 << 20
 RETRIES_MAX = 1_000

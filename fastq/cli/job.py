@@ -15,10 +15,10 @@ from fastq.cli.notices import confirm, notice
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
 from fastq.cli.values import DURATION, TIME, read_value
-from fastq.logs import counted
-from fastq.sdk.client import Client
-from fastq.sdk.errors import Refused
-from fastq.sdk.models import JobStatus
+from fastq.client.errors import Refused
+from fastq.client.models import JobStatus
+from fastq.client.sync_client import Client
+from fastq.server.logs import counted
 
 COLUMNS = ("job_id", "state", "queue", "group", "priority", "attempts", "created_at", "run_at", "lease_until")
 PAGE = 1000

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from fastq.cli.values import BACKOFF, DURATION, PAST, TIME
-from fastq.sdk.models import State
+from fastq.client.models import State
 
 Function = TypeVar("Function", bound=Callable[..., None])
 

@@ -12,14 +12,14 @@ from typing import Any, Protocol
 import click
 
 from fastq.cli.remote import client_of
-from fastq.commands import Principal
+from fastq.client import operator_calls
+from fastq.client.protocol import Call
 from fastq.engine import Engine
+from fastq.engine.commands import Principal
 from fastq.errors import ApiError, KeyStoreUnavailable
-from fastq.http import answers, key_bodies
-from fastq.keys import KeyStore
-from fastq.sdk import operator_calls
-from fastq.sdk.protocol import Call
-from fastq.settings import load_settings
+from fastq.http.resources import answers, key_bodies
+from fastq.server.settings import load_settings
+from fastq.services.keys import KeyStore
 
 OPERATOR = Principal("system:offline", "system", "admin", frozenset())
 
@@ -107,7 +107,7 @@ class Offline:
 
     def _do(self, work: Callable[[Engine, KeyStore], Awaitable[bytes]]) -> Any:
         # Only now, so that a wrong setting is told at once and without the native modules.
-        from fastq.server import run_on_keys  # noqa: PLC0415
+        from fastq.server.run import run_on_keys  # noqa: PLC0415
 
         try:
             return json.loads(run_on_keys(self._settings, work, self._claim_store))

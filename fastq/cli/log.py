@@ -17,12 +17,12 @@ from fastq._core import describe_records, job_number
 from fastq.cli.notices import notice
 from fastq.clock import wall_us
 from fastq.errors import DirectoryFailed, LogDamaged, StartError
-from fastq.keys.records import KEY_DOCUMENT
-from fastq.log.check import DAMAGED, TORN, Report, check_log, first_head
-from fastq.log.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
-from fastq.log.repair import Plan, carry_out, plan
-from fastq.log.segments import lock_directory, segment_path, view_directory
-from fastq.logs import counted, jobs_counted
+from fastq.log.files.segments import lock_directory, segment_path, view_directory
+from fastq.log.files.tools.check import DAMAGED, TORN, Report, check_log, first_head
+from fastq.log.files.tools.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
+from fastq.log.files.tools.repair import Plan, carry_out, plan
+from fastq.server.logs import counted, jobs_counted
+from fastq.services.keys.records import KEY_DOCUMENT
 
 _EPOCH = datetime(1970, 1, 1)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)

@@ -16,11 +16,11 @@ from fastq.cli.notices import confirm
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lasting, lines_option, record, show, table
 from fastq.cli.values import BACKOFF, DURATION
-from fastq.sdk.client import Client
-from fastq.sdk.errors import NotFound
-from fastq.sdk.models import ChangedMany
-from fastq.sdk.operator_models import Queue, QueueSettings, RateLimit, Retention
-from fastq.settings import duration_ns
+from fastq.client.errors import NotFound
+from fastq.client.models import ChangedMany
+from fastq.client.operator_models import Queue, QueueSettings, RateLimit, Retention
+from fastq.client.sync_client import Client
+from fastq.server.settings import duration_ns
 
 COUNTS = ("ready", "waiting", "running")
 FINISHED = ("ACKED", "DEAD", "EXPIRED", "CANCELLED")

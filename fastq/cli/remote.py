@@ -13,8 +13,8 @@ import click
 
 from fastq.cli.failures import Failed, NotInTime, Unreachable
 from fastq.cli.values import DURATION
-from fastq.sdk import ClientError, NotFinished, Retries, ServerUnreachable
-from fastq.sdk.client import URL, Client
+from fastq.client import ClientError, NotFinished, Retries, ServerUnreachable
+from fastq.client.sync_client import URL, Client
 
 KEY_BYTES_MAX = 4096
 

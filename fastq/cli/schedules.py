@@ -11,8 +11,8 @@ from fastq.cli.job_options import given, job_options
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
 from fastq.cli.values import read_value
-from fastq.sdk.client import Client
-from fastq.sdk.models import Cron, Schedule
+from fastq.client.models import Cron, Schedule
+from fastq.client.sync_client import Client
 
 COLUMNS = ("name", "cron", "timezone", "next_at", "last_fired_at", "last_job_id", "passed", "refusal")
 

@@ -9,7 +9,7 @@ import click
 
 from fastq.cli.notices import notice
 from fastq.errors import BadSetting
-from fastq.settings import SETTINGS, load_settings
+from fastq.server.settings import SETTINGS, load_settings
 
 
 def _settings_epilog() -> str:
@@ -26,6 +26,6 @@ def serve() -> None:
         notice(f"fastq: {error}")
         sys.exit(error.exit_code)
     # Only now, so that a wrong setting is told at once and without the native modules.
-    from fastq.server import run  # noqa: PLC0415
+    from fastq.server.run import run  # noqa: PLC0415
 
     sys.exit(run(settings))

@@ -14,8 +14,8 @@ from fastq.cli.job_options import given, submit_options
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option
 from fastq.cli.values import DURATION, read_value
-from fastq.sdk.client import Client
-from fastq.sdk.models import NewJob
+from fastq.client.models import NewJob
+from fastq.client.sync_client import Client
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from fastq.settings import duration_text
+from fastq.server.settings import duration_text
 
 CELL_CHARACTERS_MAX = 60  # of a cell in a table; a record shows all
 

@@ -17,10 +17,10 @@ from fastq.cli.job_options import STATES, given, where_options
 from fastq.cli.notices import notice
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json
-from fastq.logs import counted
-from fastq.sdk.client import Client
-from fastq.sdk.errors import NotFound
-from fastq.sdk.models import TERMINAL, JobStatus, NewJob
+from fastq.client.errors import NotFound
+from fastq.client.models import TERMINAL, JobStatus, NewJob
+from fastq.client.sync_client import Client
+from fastq.server.logs import counted
 
 AT_ONCE = 8  # payloads are asked for one by one, on so many connections
 PAGE = 1000

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
+from fastq.client.models import Backoff
 from fastq.clock import wall_us
-from fastq.sdk.models import Backoff
-from fastq.settings import duration_ns
+from fastq.server.settings import duration_ns
 
 
 class _Duration(click.ParamType[int]):

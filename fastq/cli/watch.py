@@ -12,8 +12,8 @@ from fastq.cli.failures import Failed
 from fastq.cli.notices import notice
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, record, show, table
-from fastq.sdk.client import Client
-from fastq.sdk.operator_models import AuditEntry, SeenWorkers
+from fastq.client.operator_models import AuditEntry, SeenWorkers
+from fastq.client.sync_client import Client
 
 WORKER_COLUMNS = ("worker_id", "last_seen_at", "job_id", "queue", "leased_at", "lease_until", "cancel_requested")
 ENTRY_COLUMNS = ("number", "at", "action", "target", "key_id", "owner_id", "details")

@@ -14,10 +14,10 @@ from fastq.cli.failures import Failed, NotInTime
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, record, show
 from fastq.cli.values import DURATION, read_value
-from fastq.sdk import calls
-from fastq.sdk.client import Client
-from fastq.sdk.codec import CODEC
-from fastq.sdk.models import Ack, Extend, LeasedJob
+from fastq.client import calls
+from fastq.client.codec import CODEC
+from fastq.client.models import Ack, Extend, LeasedJob
+from fastq.client.sync_client import Client
 
 WAIT_MS_MAX = calls.WAIT_MS_MAX
 NO_TOKEN = click.UsageError("TOKEN is missing: the lease_token of the lease")

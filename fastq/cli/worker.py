@@ -10,8 +10,8 @@ from importlib import import_module
 import click
 
 from fastq.cli.notices import notice
-from fastq.sdk.errors import Refused
-from fastq.sdk.worker import Worker
+from fastq.client.errors import Refused
+from fastq.client.worker import Worker
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 EXIT_REFUSED = 1

@@ -1,4 +1,4 @@
-# The C surface: what fastq/http/_lane.pyx calls without making objects of what a request says. Each does what the
+# The C surface: what fastq/http/lane/_lane.pyx calls without making objects of what a request says. Each does what the
 # method of Core with the same name does, for the plain case only; hot.pxd declares them.
 
 cdef bint has_room(Tail tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastq import _core
-from fastq.commands import ERROR_BYTES_KEPT, Ack, Principal
+from fastq.engine.commands import ERROR_BYTES_KEPT, Ack, Principal
 from fastq.engine.life import ROOM_BYTES_SMALL, Life
 from fastq.errors import ApiError, JobNotFound
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastq.commands import Edit, Principal
+from fastq.engine.commands import Edit, Principal
 from fastq.engine.life import ROOM_BYTES_SMALL, Life
 
 

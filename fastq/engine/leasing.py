@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from fastq import _core
-from fastq.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
+from fastq.engine.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
 from fastq.engine.life import ROOM_BYTES_SMALL, Life
 from fastq.engine.options import EngineOptions
+from fastq.engine.results import LeasedJob
+from fastq.engine.waiting import Waiter, WaitList
 from fastq.errors import ApiError, JobNotFound, QueueForbidden, WorkersOnly
-from fastq.log import Log
-from fastq.results import LeasedJob
-from fastq.waiters import Waiter, WaitList
+from fastq.log.protocol import Log
 
 ASKED_QUEUES_MAX = 10_000  # of how many queues it is known when somebody last asked for their jobs
 

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fastq import _core
-from fastq.cleaner import Cleaner
 from fastq.clock import Clock
-from fastq.commands import Principal
-from fastq.committer import Committer
+from fastq.engine.cleaner import Cleaner
+from fastq.engine.commands import Principal
+from fastq.engine.commits import Committer
 from fastq.engine.options import EngineOptions
+from fastq.engine.workers import LastSeen
 from fastq.errors import CoreFailed, Draining, JobNotFound
-from fastq.log import Backup, Log, Opened
-from fastq.workers import LastSeen
+from fastq.log.protocol import Backup, Log, Opened
 
 if TYPE_CHECKING:
     from fastq._core import Place

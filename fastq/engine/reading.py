@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from fastq import _core
 from fastq._core import Event, JobView
-from fastq.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
+from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
+from fastq.engine.history import history_records
 from fastq.engine.leasing import Leasing
 from fastq.engine.options import EngineOptions
-from fastq.history import history_records
-from fastq.log import Log
-from fastq.results import JobHistory, JobsPage, JobStatus, Why
+from fastq.engine.results import JobHistory, JobsPage, JobStatus, Why
+from fastq.log.protocol import Log
 
 FINISHED = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
 HISTORY_TRIES = 3  # before a file that is not there is a fault

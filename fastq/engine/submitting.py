@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastq import _core
-from fastq.commands import JobOptions, Principal, Submit
+from fastq.engine.commands import JobOptions, Principal, Submit
 from fastq.engine.life import ROOM_BYTES_SMALL, Life
 from fastq.errors import CleanerBehind
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastq import _core
-from fastq.commands import Ack, Extend, Principal, Submit, Transaction
 from fastq.engine.acking import EXTEND_RECORD_BYTES, Acking, acks_bytes
+from fastq.engine.commands import Ack, Extend, Principal, Submit, Transaction
 from fastq.engine.submitting import Submitting, bytes_of
 from fastq.errors import Forbidden, InvalidRequest, JobNotFound
 

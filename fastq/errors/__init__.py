@@ -6,22 +6,16 @@ start with its `exit_code`. Nothing else in the project defines an exception.
 
 from __future__ import annotations
 
-from fastq.errors.asking import (
-    BodyTooLarge,
-    ConnectionRefused,
-    Forbidden,
-    InvalidRequest,
-    KeyStoreUnavailable,
-    MethodNotAllowed,
-    PathNotFound,
-    QueueForbidden,
-    RateLimited,
-    TooManyFailures,
-    Unauthenticated,
-    UnsupportedEncoding,
-    WorkersOnly,
+from fastq.errors.capacity import (
+    CleanerBehind,
+    DiskFull,
+    Draining,
+    IdempotencyFull,
+    Overloaded,
+    OwnerFull,
+    QueueFull,
 )
-from fastq.errors.changing import (
+from fastq.errors.domain import (
     BackupRefused,
     IdempotencyMismatch,
     JobDuplicate,
@@ -42,22 +36,13 @@ from fastq.errors.changing import (
     ScheduleNotFound,
     TooMany,
 )
-from fastq.errors.crowding import (
-    CleanerBehind,
-    DiskFull,
-    Draining,
-    IdempotencyFull,
-    Overloaded,
-    OwnerFull,
-    QueueFull,
-)
 from fastq.errors.kinds import (
     ApiError,
     FastqError,
     StartError,
     shown,
 )
-from fastq.errors.living import (
+from fastq.errors.process import (
     BackupDamaged,
     BadSetting,
     ClockBehindLog,
@@ -70,6 +55,21 @@ from fastq.errors.living import (
     RepairRefused,
     UnsupportedFormat,
     WouldOverwrite,
+)
+from fastq.errors.request import (
+    BodyTooLarge,
+    ConnectionRefused,
+    Forbidden,
+    InvalidRequest,
+    KeyStoreUnavailable,
+    MethodNotAllowed,
+    PathNotFound,
+    QueueForbidden,
+    RateLimited,
+    TooManyFailures,
+    Unauthenticated,
+    UnsupportedEncoding,
+    WorkersOnly,
 )
 
 __all__ = [

@@ -11,31 +11,31 @@ import falcon
 import falcon.asgi
 from falcon.asgi import Request, Response
 
-from fastq.audit import Audit
-from fastq.auth import Authenticator
-from fastq.bulk import Bulk
 from fastq.engine import Engine
 from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
-from fastq.http._lane import ShortWay
-from fastq.http.api_keys import ApiKeys
-from fastq.http.audit import AuditRoutes
-from fastq.http.backups import Backups
-from fastq.http.bulk import BulkRoutes
-from fastq.http.changes import Changes
+from fastq.http.connection.memory import Room
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
-from fastq.http.jobs import Jobs
+from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
-from fastq.http.queues import QueueRoutes
 from fastq.http.request_ids import RequestIds
-from fastq.http.room import Room
+from fastq.http.resources.audit import AuditRoutes
+from fastq.http.resources.backups import Backups
+from fastq.http.resources.bulk import BulkRoutes
+from fastq.http.resources.changes import Changes
+from fastq.http.resources.jobs import Jobs
+from fastq.http.resources.keys import ApiKeys
+from fastq.http.resources.queues import QueueRoutes
+from fastq.http.resources.schedules import ScheduleRoutes
+from fastq.http.resources.status import Status
+from fastq.http.resources.work import Work
+from fastq.http.resources.workers import WorkerRoutes
 from fastq.http.routes import OPEN, Route, check_routes, enforce
-from fastq.http.schedules import ScheduleRoutes
-from fastq.http.status import Status
-from fastq.http.work import Work
-from fastq.http.workers import WorkerRoutes
-from fastq.keys import KeyStore
-from fastq.queues import Queues
-from fastq.schedules import Schedules
+from fastq.services.audit import Audit
+from fastq.services.auth import Authenticator
+from fastq.services.bulk import Bulk
+from fastq.services.keys import KeyStore
+from fastq.services.queues import Queues
+from fastq.services.schedules import Schedules
 
 _log = logging.getLogger("fastq.http.access")
 _METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from fastq.commands import KEY_BYTES_MAX
-from fastq.http.answers import Failure
+from fastq.engine.commands import KEY_BYTES_MAX
+from fastq.http.resources.answers import Failure
 from fastq.http.routes import ADMIN, OPEN, Answer, Route
 
 _REF = "#/components/schemas/{name}"

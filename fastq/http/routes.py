@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from fastq.commands import Principal
+from fastq.engine.commands import Principal
 from fastq.errors import Forbidden, StartError
-from fastq.http.answers import Failure
+from fastq.http.resources.answers import Failure
 
 OPEN = "open"  # no key is asked for
 ADMIN = "admin"  # the key's type decides, not a scope

@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 import msgspec
 from taskiq import AckableMessage, AsyncBroker, AsyncResultBackend, BrokerMessage, TaskiqResult
 
-from fastq.sdk.async_client import AsyncClient
-from fastq.sdk.job import Job
-from fastq.sdk.models import Failure, JobOptions, JobStatus, Snooze
-from fastq.sdk.worker import Worker
+from fastq.client.async_client import AsyncClient
+from fastq.client.job import Job
+from fastq.client.models import Failure, JobOptions, JobStatus, Snooze
+from fastq.client.worker import Worker
 
 Outcome: TypeAlias = Any  # what a fastq handler returns
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from fastq._core import FRAME_HEAD_BYTES, Tail
 from fastq.errors import BackupRefused, LogFailed
-from fastq.log import Backup, Opened, Replayer
-from fastq.log.recovery import apply_frame
+from fastq.log.files.recovery import apply_frame
+from fastq.log.protocol import Backup, Opened, Replayer
 
 if TYPE_CHECKING:
     from fastq._core import Batch, Place
@@ -37,7 +37,10 @@ class Kept:
 
 
 class MemoryLog:
-    """See `fastq.log.Log`. A batch is durable at the loop's next turn, or when `release` says so after `hold`."""
+    """See `fastq.log.protocol.Log`.
+
+    A batch is durable at the loop's next turn, or when `release` says so after `hold`.
+    """
 
     def __init__(
         self,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastq.cleaner import Cleaner
 from fastq.cli import main
-from tests.log.work import SeesNothing
+from fastq.engine.cleaner import Cleaner
+from tests.log.files.work import SeesNothing
 
 if __name__ == "__main__":
     prepare = Cleaner.__init__

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastq import server
 from fastq.cli import main
 from fastq.log.memory import MemoryLog
+from fastq.server import run
 
 
 def _in_memory(directory: object, **sizes: Any) -> MemoryLog:
@@ -15,5 +15,5 @@ def _in_memory(directory: object, **sizes: Any) -> MemoryLog:
 
 
 if __name__ == "__main__":
-    vars(server)["LocalLog"] = _in_memory
+    vars(run)["LocalLog"] = _in_memory
     main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastq._core import Batch
 from fastq.cli import main
-from fastq.committer import Committer
+from fastq.engine.commits import Committer
 
 LATER_S = 0.05
 

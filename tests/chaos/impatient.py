@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastq import server
 from fastq.cli import main
 from fastq.engine import EngineOptions
+from fastq.server import run
 
 
 def _in_a_hurry(*, retention_acked_ms: int, **options: Any) -> EngineOptions:
@@ -14,5 +14,5 @@ def _in_a_hurry(*, retention_acked_ms: int, **options: Any) -> EngineOptions:
 
 
 if __name__ == "__main__":
-    vars(server)["EngineOptions"] = _in_a_hurry
+    vars(run)["EngineOptions"] = _in_a_hurry
     main()

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastq.cli import main
 from fastq.engine import Engine
-from fastq.results import LeasedJob
+from fastq.engine.results import LeasedJob
 
 
 async def _never(_self: Engine, *_arguments: Any) -> list[LeasedJob]:

@@ -17,6 +17,7 @@ def ledger() -> Ledger:
     assert not made.faults
     return made
 
+
 def job(state: str, attempts: int = 1, **fields: str) -> dict[str, object]:
     return {"state": state, "attempts": attempts, **fields}
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import count
 
 from fastq.cli import main
-from fastq.commands import Ack, Principal
 from fastq.engine import Engine
+from fastq.engine.commands import Ack, Principal
 from fastq.errors import ApiError
 
 if __name__ == "__main__":

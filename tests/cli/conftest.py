@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from fastq import Client
 from fastq.cli import main
-from tests.sdk.served import Place
+from tests.client.served import Place
 from tests.served import Served
 
 

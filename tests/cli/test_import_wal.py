@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fastq.cli.original_wal import in_batches, replayed
-from fastq.sdk.client import Client
+from fastq.client.sync_client import Client
 from tests.served import END_S, ROOT, Served
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fastq import Client, NewJob
 from tests.cli.conftest import Done, Run
-from tests.sdk.served import Place
+from tests.client.served import Place
 
 NOBODY = "01a20cc7-8ec2-7154-8000-000000469c9a"
 

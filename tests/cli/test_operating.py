@@ -14,7 +14,7 @@ from fastq import Client, QueueSettings, RateLimit, Retention
 from fastq.cli import COMMANDS
 from fastq.cli.queues import changed
 from tests.cli.conftest import Run
-from tests.sdk.served import Place
+from tests.client.served import Place
 from tests.served import ROOT, free_port
 
 

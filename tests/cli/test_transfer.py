@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastq import Client, NewJob
 from tests.cli.conftest import Run
-from tests.sdk.served import Place
+from tests.client.served import Place
 from tests.served import Served
 
 

@@ -19,8 +19,8 @@ from typing import Any, Self
 
 import pytest
 
-from fastq.http.door import OPEN_FILES_KEPT, OPEN_FILES_MIN
-from fastq.log.ready import READY_SEGMENTS
+from fastq.http.connection.accept import OPEN_FILES_KEPT, OPEN_FILES_MIN
+from fastq.log.files.ready import READY_SEGMENTS
 from tests import served
 from tests.served import END_S, Served, run_to_its_end
 

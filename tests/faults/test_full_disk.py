@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastq.log.ready import READY_SEGMENTS, RESERVE_SEGMENTS
+from fastq.log.files.ready import READY_SEGMENTS, RESERVE_SEGMENTS
 from tests.served import Served
 
 SEGMENT_BYTES = 4 << 20

@@ -35,21 +35,21 @@ CLOCK_CALLS = {
 }  # fmt: skip
 CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.time|time_ns|monotonic|time\(NULL)\b")
 
-ERROR_HOMES = ("fastq/errors/", "fastq/sdk/errors.py", "fastq/cli/failures.py")  # of server, clients, commands
+ERROR_HOMES = ("fastq/errors/", "fastq/client/errors.py", "fastq/cli/failures.py")  # of server, clients, commands
 
 NOTICE_HOME = "fastq/cli/notices.py"
 
 RANDOM_HOMES = {
-    "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/keys/records.py", "fastq/log/local.py",
-    "fastq/sdk/chance.py", "fastq/server.py",
+    "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/services/keys/records.py", "fastq/log/files/log.py",
+    "fastq/client/chance.py", "fastq/server/run.py",
 }  # fmt: skip
 RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
 RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")
 
 # What is higher up may import what is lower, never the other way; leaves import only leaves.
-LAYERS = ["__main__", "cli", "server", "http", "auth", "keys", "engine", "log", "_core"]
-LEAVES = {"_clock", "clock", "commands", "errors"}
+LAYERS = ["__main__", "cli", "testing", "server", "http", "services", "engine", "log", "_core"]
+LEAVES = {"_clock", "clock", "errors"}
 IMPURE = re.compile(
     r"^\s*(?:from|c?import)\s+(asyncio|datetime|libc\.time|os|posix|random|secrets|socket|threading|time)\b"
 )

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from fastq.settings import SETTINGS
+from fastq.server.settings import SETTINGS
 from tests.house.container import instructions
 from tests.house.tree import ROOT
 from tests.served import Served, free_port
 
-DOCKERFILE, COMPOSE, UNIT = ROOT / "Dockerfile", ROOT / "docker-compose.yml", ROOT / "deploy/fastq.service"
+DOCKERFILE, UNIT = ROOT / "Dockerfile", ROOT / "deploy/fastq.service"
+COMPOSE, COMPOSE_QUEUE = ROOT / "docker-compose.yml", ROOT / "docker-compose.queue.yml"
 HADOLINT = Path(sys.executable).parent / "hadolint"
 NAMES = {setting.name for setting in SETTINGS}
 OF_PYTHON = {"PATH", "PYTHONDONTWRITEBYTECODE"}
@@ -56,18 +57,39 @@ def test_the_dockerfile_copies_what_is_there_and_what_is_let_in() -> None:
                 assert source in let_in
 
 
-@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
-def test_the_compose_file_is_one() -> None:
-    done = run("docker-compose", "-f", COMPOSE, "config")
+needs_compose = pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+
+
+def services_of(path: Path) -> dict[str, str]:
+    """name -> the service as docker-compose understands it."""
+    done = run("docker-compose", "-f", path, "config")
     assert done.returncode == 0, done.stderr
-    services = re.split(r"^  (?=\w+:$)", done.stdout, flags=re.MULTILINE)
-    (queue,) = [text for text in services if text.startswith("queue:")]
-    (redis,) = [text for text in services if text.startswith("redis:")]
-    assert all(wanted in queue for wanted in ("read_only: true", "cap_drop:\n    - ALL", "queue-data:/data"))
-    assert re.search(r"- --appendonly\s+- ['\"]yes['\"]", redis)
-    environment = re.search(r"environment:\n((?:      .+\n)+)", queue)
-    assert environment is not None
-    assert set(re.findall(r"^ {6}(\w+):", environment[1], re.MULTILINE)) <= NAMES
+    found = re.split(r"^  (?=\w+:$)", done.stdout.partition("services:")[2], flags=re.MULTILINE)[1:]
+    return {text.partition(":")[0]: text for text in found}
+
+
+def variables(service: str) -> dict[str, str]:
+    block = re.search(r"environment:\n((?:      .+\n)+)", service)
+    assert block is not None
+    return dict(re.findall(r"^ {6}(\w+): (.*)$", block[1], re.MULTILINE))
+
+
+@needs_compose
+def test_the_queue_in_compose_may_do_little_and_prints_no_key() -> None:
+    for path in (COMPOSE, COMPOSE_QUEUE):
+        queue = services_of(path)["queue"]
+        assert all(wanted in queue for wanted in ("read_only: true", "cap_drop:\n    - ALL", "queue-data:/data"))
+        assert set(variables(queue)) <= NAMES
+        assert variables(queue)["SEED_DEV_KEYS"] == '"false"'
+
+
+@needs_compose
+def test_compose_with_and_without_redis() -> None:
+    both, one = services_of(COMPOSE), services_of(COMPOSE_QUEUE)
+    assert (set(both) - {"volumes"}, set(one) - {"volumes"}) == ({"queue", "redis"}, {"queue"})
+    assert (variables(both["queue"])["REDIS_URL"], "REDIS_URL" in one["queue"]) == ("redis:6379", False)
+    assert "container_name: job-queue-redis" in both["redis"]
+    assert re.search(r"- --appendonly\s+- ['\"]yes['\"]", both["redis"])
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

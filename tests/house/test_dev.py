@@ -27,6 +27,7 @@ case "$*" in
     "setup.py"*) [ ! -e "$MACHINE/broken" ] || { echo "syntax error in a.pyx" >&2; exit 1; }
         touch fastq/a.cpython.so ;;
 esac
+[ "python $*" != "$(cat "$MACHINE/failing" 2>/dev/null)" ]
 """
 COMPILER = '#!/bin/sh\n[ ! -e "$MACHINE/no-cc" ]\n'
 APT_GET = """#!/bin/sh
@@ -62,6 +63,10 @@ class Machine:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
+    def failing(self, command: str) -> None:
+        """Make one command of python's end with 1."""
+        (self.directory / "failing").write_text(command)
+
     def dev(self, *argv: str) -> tuple[int, list[str], str]:
         """(exit code, what was asked of python and apt-get, what ./dev said)"""
         (self.directory / "asked").write_text("")
@@ -80,13 +85,17 @@ def machine(tmp_path: Path) -> Machine:
 BUILD = "python setup.py -q build_ext --inplace"
 PIP = "python -m pip install"
 SERVE = "python -m fastq serve"
+SUITE = [
+    "python -m pytest -q -n auto --dist worksteal -m not alone tests",
+    "python -m pytest -q -m alone tests",
+]
 
 
 def test_first_run_prepares_and_repeats_are_quiet(machine: Machine) -> None:
     code, asked, said = machine.dev("run", "--port", "1")
     assert code == 0
     assert [line.split(" -r ")[0].split(" -q")[0] for line in asked] == [
-        "python -m venv --clear .venv", PIP, "python setup.py", f"{SERVE} --port 1",
+        f"python -m venv --clear {machine.checkout}/.venv", PIP, "python setup.py", f"{SERVE} --port 1",
     ]  # fmt: skip
     assert "--require-hashes -r requirements/run.txt" in asked[1]
     assert said.splitlines() == [
@@ -101,24 +110,48 @@ def test_tests_need_more_and_a_server_then_needs_nothing(machine: Machine) -> No
     assert asked[0].endswith("-r requirements/dev.txt")
     assert asked[1:] == ["python -m pytest tests/core -x"]
     assert machine.dev("run") == (0, [SERVE], "")
-    assert machine.dev("test") == (0, ["python -m pytest -q tests"], "")
+    assert machine.dev("test") == (0, SUITE, "")
 
 
-def test_programs_that_only_tests_use_are_installed_for_tests(machine: Machine) -> None:
+def test_the_whole_suite_runs_to_its_end_and_tells_of_either_part(machine: Machine) -> None:
+    for part in SUITE:
+        machine.failing(part)
+        code, asked, _ = machine.dev("test")
+        assert (code, asked[-2:]) == (1, SUITE)
+    machine.failing("")
+    assert machine.dev("test")[0] == 0
+
+
+def test_the_command_line_runs_where_it_was_called(machine: Machine) -> None:
+    machine.dev("run")
+    script = machine.checkout / ".venv/bin/python"
+    script.write_text(script.read_text().replace('echo "python $*"', 'echo "$PWD: $*"'))
+    assert machine.dev("fastq", "submit", "two words") == (0, ["/: -m fastq submit two words"], "")
+
+
+def test_programs_that_people_type_are_installed(machine: Machine) -> None:
     (machine.bin / "curl").unlink()
-    assert not [line for line in machine.dev("run")[1] if line.startswith("apt-get")]
     machine.script("apt-get", f"{APT_GET}touch {machine.bin}/curl && chmod +x {machine.bin}/curl\n")
-    code, asked, _ = machine.dev("test")
+    code, asked, said = machine.dev("run")
     assert code == 0
-    assert asked[1] == "apt-get install -y --no-install-recommends curl -qq"
+    assert asked[-3:-1] == ["apt-get update -qq", "apt-get install -y --no-install-recommends curl -qq"]
+    assert asked[-1] == SERVE
+    assert said.endswith("dev: installing packages: curl\n")
 
 
-def test_tests_run_without_them_for_those_who_may_not_install(machine: Machine) -> None:
+def test_without_them_all_runs_and_says_so(machine: Machine) -> None:
     (machine.bin / "curl").unlink()
+    (machine.bin / "openssl").unlink()
     machine.script("id", "#!/bin/sh\necho 1000\n")
-    code, asked, _ = machine.dev("test")
-    assert code == 0
-    assert asked[-1] == "python -m pytest -q tests"
+    code, asked, said = machine.dev("test")
+    assert (code, asked[-2:]) == (0, SUITE)
+    assert "dev: missing, as root: apt-get install curl openssl\n" in said
+    assert machine.dev("run") == (0, [SERVE], "dev: missing, as root: apt-get install curl\n")
+    machine.script("id", "#!/bin/sh\necho 0\n")
+    machine.script("apt-get", "#!/bin/sh\nexit 100\n")
+    code, asked, said = machine.dev("run")
+    assert (code, asked) == (0, [SERVE]), "archives that cannot be reached do not keep a server from starting"
+    assert "dev: missing, as root: apt-get install curl\n" in said
 
 
 @pytest.mark.parametrize("path", ["fastq/a.pyx", "setup.py"])
@@ -170,7 +203,7 @@ def test_what_the_machine_lacks_is_installed(machine: Machine, lacking: str, pac
     code, asked, said = machine.dev("run")
     assert code == 0
     assert asked[:2] == ["apt-get update -qq", f"apt-get install -y --no-install-recommends {packages} -qq"]
-    assert said.startswith(f"dev: installing packages: {packages} \n")
+    assert said.startswith(f"dev: installing packages: {packages}\n")
     assert asked[-1] == SERVE
 
 

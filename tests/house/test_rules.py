@@ -70,7 +70,7 @@ PLANTED = [
     (rules.cython_imports_go_down, "fastq/_core.pyx", "import os\n"),
     (rules.cython_imports_go_down, "fastq/_core.pyx", "from posix.unistd cimport write\n"),
     (rules.cython_imports_go_down, "fastq/log/_a.pyx", "from fastq cimport _core\nfrom fastq import http\n"),
-    (rules.cython_imports_go_down, "fastq/log/_a.pyx", "import fastq.keys\n"),
+    (rules.cython_imports_go_down, "fastq/log/_a.pyx", "import fastq.services.keys\n"),
 ]
 
 
@@ -95,7 +95,7 @@ ALLOWED = [
     (rules.clock_has_a_home, "fastq/clock.py", "import time\ntime.time()\n"),
     (rules.clock_has_a_home, "tests/test_a.py", "import time\ntime.time()\n"),
     (rules.clock_has_a_home, "fastq/core/a.pxi", "# nobody calls clock_gettime here\n"),
-    (rules.chance_has_homes, "fastq/keys/records.py", "import secrets\n"),
+    (rules.chance_has_homes, "fastq/services/keys/records.py", "import secrets\n"),
     (rules.chance_has_homes, "fastq/http/a.py", "import uuid\nuuid.UUID(x)\n"),
     (rules.cython_imports_go_down, "fastq/log/_a.pyx", "from fastq._core cimport Batch\nimport fastq.errors\n"),
     (rules.cython_imports_go_down, "fastq/_core.pyx", "from libc.stdint cimport int64_t\n"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastq.commands import (
+from fastq.engine.commands import (
     ERROR_BYTES_KEPT,
     KEY_NAME_BYTES_MAX,
     LEASE_MS_MAX,
@@ -25,7 +25,7 @@ from fastq.commands import (
     WORKER_ID_BYTES_MAX,
 )
 from fastq.errors import InvalidRequest
-from fastq.http import bodies, key_bodies, work_bodies
+from fastq.http.resources import bodies, key_bodies, work_bodies
 from tests.http.world import World
 
 BIG = 2**64

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.http.wire import Reply
 from tests.http.world import World, running
-from tests.keys.valkey import Valkey
+from tests.services.keys.valkey import Valkey
 
 EXCHANGES = json.loads((Path(__file__).parent / "exchanges.json").read_text())
 LEASE_S = 2  # what the recorded server ran with

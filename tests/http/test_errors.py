@@ -54,8 +54,8 @@ class Broken:
         ("fastq.engine.Engine.lease", "worker", "POST", "/jobs/lease", None),
         ("fastq.engine.Engine.ack", "worker", "POST", f"/jobs/{SECRET}/ack", None),
         ("fastq.engine.Engine.job", "client", "GET", f"/jobs/{SECRET}", None),
-        ("fastq.keys.LogKeyStore.revoke", "client", "DELETE", f"/keys/{SECRET}", None),
-        ("fastq.auth.Authenticator.principal", "client", "GET", f"/{SECRET}", None),
+        ("fastq.services.keys.LogKeyStore.revoke", "client", "DELETE", f"/keys/{SECRET}", None),
+        ("fastq.services.auth.Authenticator.principal", "client", "GET", f"/{SECRET}", None),
     ],
 )
 async def test_a_defect(
@@ -177,7 +177,7 @@ async def test_a_cleaner_that_is_behind_is_waited_for_and_then_named(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastq.engine.submitting.LAG_WAIT_S", 0.01)
-    monkeypatch.setattr("fastq.cleaner.Cleaner.is_behind", True)
+    monkeypatch.setattr("fastq.engine.cleaner.Cleaner.is_behind", True)
     for _ in range(2):  # the second time the key is known, and the request may be hot
         reply = await world.call("client", "POST", "/jobs", {"payload": 1})
         assert (reply.status, reply.json["code"]) == (429, "cleaner_behind")

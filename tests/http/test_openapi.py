@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from fastq import commands, cron, queues, schedules
-from fastq.bulk import FINISHED
-from fastq.http import bodies, bulk, work_bodies
+from fastq.engine import commands
+from fastq.http.resources import bodies, bulk, work_bodies
 from fastq.http.routes import ADMIN, OPEN, SCOPES
+from fastq.services import cron, queues, schedules
+from fastq.services.bulk import FINISHED
 from tests.http.world import World
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastq.keys import Grants
+from fastq.services.keys import Grants
 from tests.http.test_table import ABSENT
 from tests.http.world import World, running
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fastq.http import answers, job_answers
+from fastq.http.resources import answers, job_answers
 from tests.http.wire import Reply
 from tests.http.world import World, running
 

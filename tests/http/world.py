@@ -11,20 +11,20 @@ from typing import Any
 import orjson
 import uvicorn
 
-from fastq.audit import Audit, AuditedDocuments
-from fastq.auth import Authenticator
 from fastq.clock import Clock, monotonic_us, wall_us
 from fastq.engine import Engine, EngineOptions
-from fastq.http._lane import Lane
 from fastq.http.app import Api, HttpOptions, create_app
-from fastq.http.protocol import Protocol
-from fastq.http.schedules import read_job
-from fastq.keys import Grants
-from fastq.keys.opening import opened_keys
-from fastq.keys.records import PLAIN
+from fastq.http.connection.protocol import Protocol
+from fastq.http.lane._lane import Lane
+from fastq.http.resources.schedules import read_job
 from fastq.log.memory import MemoryLog
-from fastq.queues import Queues
-from fastq.schedules import Schedules
+from fastq.services.audit import Audit, AuditedDocuments
+from fastq.services.auth import Authenticator
+from fastq.services.keys import Grants
+from fastq.services.keys.opening import opened_keys
+from fastq.services.keys.records import PLAIN
+from fastq.services.queues import Queues
+from fastq.services.schedules import Schedules
 from tests.http.wire import PATIENCE_S, Reply, Wire, request_bytes
 
 ROLES = {"client": "client", "worker": "worker", "admin": "admin", "stranger": "client"}

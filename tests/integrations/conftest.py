@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.sdk.conftest import aclient, client, place, queue
+from tests.client.conftest import aclient, client, place, queue
 
 __all__ = ["aclient", "client", "place", "queue"]

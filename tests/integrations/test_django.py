@@ -38,8 +38,8 @@ from fastq.integrations.django.framework import (  # noqa: E402
     task_finished,
     task_started,
 )
+from tests.client.served import Place  # noqa: E402
 from tests.integrations import tasks  # noqa: E402
-from tests.sdk.served import Place  # noqa: E402
 from tests.served import ROOT  # noqa: E402
 
 

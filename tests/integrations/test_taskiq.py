@@ -14,7 +14,7 @@ from taskiq.serializers import PickleSerializer
 
 from fastq import AsyncClient, Unauthenticated
 from fastq.integrations.taskiq import FastqBroker
-from tests.sdk.served import WAIT_S, Place, outcome
+from tests.client.served import WAIT_S, Place, outcome
 
 Make = Callable[..., FastqBroker]
 

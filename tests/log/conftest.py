@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.log.disk import build_shim
+from tests.log.files.disk import build_shim
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fastq.log import Log
 from fastq.log.memory import MemoryLog
-from tests.log.writer import SMALL, Writer, bodies_of, local
+from fastq.log.protocol import Log
+from tests.log.files.writer import SMALL, Writer, bodies_of, local
 
 
 @dataclass

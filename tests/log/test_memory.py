@@ -8,7 +8,7 @@ import pytest
 
 from fastq.errors import LogFailed
 from fastq.log.memory import MemoryLog
-from tests.log.writer import Writer
+from tests.log.files.writer import Writer
 
 
 async def started() -> tuple[MemoryLog, Writer]:

@@ -15,6 +15,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
+from fastq.client.errors import NotFound
+from fastq.client.models import JobOptions, JobStatus
+from fastq.client.protocol import Call
+from fastq.client.sync_client import Client
 from fastq.clock import wall_us
 from fastq.integrations.django.framework import (
     BaseTaskBackend,
@@ -27,10 +31,6 @@ from fastq.integrations.django.framework import (
     normalize_json,
     task_enqueued,
 )
-from fastq.sdk.client import Client
-from fastq.sdk.errors import NotFound
-from fastq.sdk.models import JobOptions, JobStatus
-from fastq.sdk.protocol import Call
 
 QUEUE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 OPTIONS = {"URL", "KEY", "MAX_RETRIES"}

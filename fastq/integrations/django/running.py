@@ -11,6 +11,10 @@ from typing import Any
 import msgspec
 from django.db import close_old_connections
 
+from fastq.client.errors import LeaseGone
+from fastq.client.job import Job
+from fastq.client.models import Failure
+from fastq.client.worker import Worker
 from fastq.clock import wall_us
 from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, result_of, shown, task_of
 from fastq.integrations.django.framework import (
@@ -22,10 +26,6 @@ from fastq.integrations.django.framework import (
     task_finished,
     task_started,
 )
-from fastq.sdk.errors import LeaseGone
-from fastq.sdk.job import Job
-from fastq.sdk.models import Failure
-from fastq.sdk.worker import Worker
 
 TRACEBACK_CHARACTERS = 64 << 10  # of its end
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from fastq.client.errors import Refused
 from fastq.integrations.django.backend import FastqBackend
 from fastq.integrations.django.framework import task_backends
 from fastq.integrations.django.running import worker_of
-from fastq.sdk.errors import Refused
 
 SPOKEN = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO, 3: logging.DEBUG}
 

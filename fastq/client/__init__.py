@@ -1,0 +1,62 @@
+"""What programs use a server with. It knows the API, and nothing of how the server does it."""
+
+from __future__ import annotations
+
+from fastq.client.async_client import AsyncClient
+from fastq.client.errors import (
+    BadRequest,
+    Busy,
+    ClientError,
+    Conflict,
+    Forbidden,
+    LeaseGone,
+    LeaseLost,
+    NotFinished,
+    NotFound,
+    Refused,
+    ServerUnreachable,
+    Unauthenticated,
+)
+from fastq.client.models import (
+    Ack,
+    Acked,
+    Attempt,
+    Backoff,
+    ChangedMany,
+    Cron,
+    Done,
+    Event,
+    Extend,
+    Failure,
+    Held,
+    JobStatus,
+    LeasedJob,
+    NewJob,
+    Page,
+    Schedule,
+    Snooze,
+    Submitted,
+    Success,
+    Why,
+)
+from fastq.client.operator_models import (
+    AuditEntry,
+    Key,
+    Queue,
+    QueueSettings,
+    RateLimit,
+    Retention,
+    RevokedKey,
+    SeenWorkers,
+)
+from fastq.client.protocol import Retries
+from fastq.client.sync_client import Client
+from fastq.client.worker import Job, Worker
+
+__all__ = [
+    "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
+    "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus",
+    "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished", "NotFound", "Page", "Queue", "QueueSettings",
+    "RateLimit", "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable",
+    "Snooze", "Submitted", "Success", "Unauthenticated", "Why", "Worker",
+]  # fmt: skip

@@ -1,0 +1,149 @@
+"""Sends requests from an event loop, on connections that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol, cast
+
+from fastq.client.errors import ServerUnreachable
+from fastq.client.protocol import Answer, Call
+from fastq.client.wire import Address, Reply
+
+IDLE_MAX = 64  # connections kept for later
+
+
+class AsyncTransport(Protocol):
+    """What an AsyncClient sends with; another one is given to it as `transport=`."""
+
+    async def send(self, call: Call[object], timeout_s: float) -> Answer:
+        """Raises ServerUnreachable if no answer has come when the time is over, or none can come."""
+
+    async def close(self) -> None:
+        """Close what is open."""
+
+
+class LoopTransport:
+    """Calls that do not wait on purpose share `connections_max`; those that do have one each besides."""
+
+    def __init__(self, address: Address, tls: ssl.SSLContext | None = None, connections_max: int = 64) -> None:
+        self._address = address
+        self._tls = (tls or ssl.create_default_context()) if address.is_tls else None
+        self._connections_max = connections_max
+        self._idle: list[_Connection] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots = asyncio.Semaphore(connections_max)
+        self._closed = False
+
+    async def send(self, call: Call[object], timeout_s: float) -> Answer:
+        self._belong_here()
+        if call.wait_ms:
+            return await self._send(call, timeout_s)
+        async with self._slots:
+            return await self._send(call, timeout_s)
+
+    async def close(self) -> None:
+        self._closed = True
+        closing, self._idle = self._idle, []
+        for connection in closing:
+            connection.close()
+        await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+
+    def _belong_here(self) -> None:
+        """Connections belong to a loop: one that runs after another begins with none."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._idle, self._slots = loop, [], asyncio.Semaphore(self._connections_max)
+
+    async def _send(self, call: Call[object], timeout_s: float) -> Answer:
+        request = self._address.request(call)
+        connection = self._kept()
+        try:
+            async with asyncio.timeout(timeout_s):
+                if connection is None:
+                    connection = await self._connect()
+                answer = await connection.ask(request)
+        except TimeoutError as error:
+            raise ServerUnreachable(f"no answer within {timeout_s:g} s", sent=connection is not None) from error
+        finally:
+            if connection is not None:
+                self._give_back(connection)
+        return answer
+
+    def _kept(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_good:
+                return connection
+            connection.close()
+        return None
+
+    def _give_back(self, connection: _Connection) -> None:
+        if connection.is_good and not self._closed and len(self._idle) < IDLE_MAX:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    async def _connect(self) -> _Connection:
+        """Raises ServerUnreachable: nothing was sent."""
+        address = self._address
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(_Connection, address.host, address.port, ssl=self._tls)
+        except OSError as error:
+            raise ServerUnreachable(f"no connection to {address.host}:{address.port}: {error}", sent=False) from error
+        return connection
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._reply: Reply | None = None
+        self._answered: asyncio.Future[Answer] | None = None
+        self.is_good = True
+        """Whether it is open and nothing is under way."""
+
+    async def ask(self, request: bytes) -> Answer:
+        """Raises ServerUnreachable. If it is cancelled, the connection is of no more use."""
+        if not self.is_good:
+            raise ServerUnreachable("the connection was closed", sent=False)
+        self.is_good = False
+        self._reply, self._answered = Reply(), asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        answer = await self._answered
+        self.is_good = self._reply.keep_alive and not self._transport.is_closing()
+        self._reply = None
+        return answer
+
+    def close(self) -> None:
+        self.is_good = False
+        self._transport.abort()  # at once: also what is still to be written is wanted no more
+
+    # --- called by the loop -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        reply, answered = self._reply, self._answered
+        if reply is None or answered is None or answered.done():  # what nobody asked for
+            self.close()
+            return
+        try:
+            reply.feed(data)
+        except ValueError as error:
+            self._fail(str(error))
+            self.close()
+            return
+        if (answer := reply.answer) is not None:
+            answered.set_result(answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_good = False
+        self._fail(f"the connection was closed before the answer{f': {error}' if error else ''}")
+
+    def _fail(self, message: str) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(ServerUnreachable(message, sent=True))

@@ -1,0 +1,298 @@
+"""One function for each request of the API: its arguments in, a `Call` or a `Plan` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from fastq.client.chance import new_key, share
+from fastq.client.codec import Codec
+from fastq.client.errors import NotFinished, Refused
+from fastq.client.models import (
+    Ack,
+    Acked,
+    Attempt,
+    ChangedMany,
+    Done,
+    Event,
+    Extend,
+    Held,
+    JobStatus,
+    LeasedJob,
+    NewJob,
+    Page,
+    Submitted,
+    Why,
+)
+from fastq.client.protocol import Call, Pause, Plan, Retries, carried_out
+from fastq.client.tracing import in_trace
+from fastq.clock import monotonic_us
+
+T = TypeVar("T")
+WAIT_MS_MAX = 60_000
+WAIT_MS = 20_000  # of one request while waiting for a job's end
+EARLY_S = 0.5  # a wait that was over sooner than this, and without result, is not repeated at once
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Stored(msgspec.Struct):
+    job_ids: list[str]
+    duplicates: list[int] = []
+
+
+def reader(kind: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(kind)
+
+
+def wrapped(name: str, kind: Any) -> Callable[[bytes], Any]:
+    """Reads the one member `name` of an answer."""
+    decoder = msgspec.json.Decoder(msgspec.defstruct("Wrapped", [(name, kind)]))
+    return lambda body: getattr(decoder.decode(body), name)
+
+
+def paged(name: str, kind: type[T]) -> Callable[[bytes], Page[T]]:
+    """Reads a page of what its answer has under `name`."""
+    items: Any = list[kind]  # type: ignore[valid-type] # a type that is a value here
+    decoder: Any = msgspec.json.Decoder(msgspec.defstruct("Paged", [(name, items), ("cursor", str | int, "")]))
+
+    def read(body: bytes) -> Page[T]:
+        page = decoder.decode(body)
+        return Page(getattr(page, name), str(page.cursor))
+
+    return read
+
+
+_SUBMITTED = reader(Submitted)
+_STORED = reader(_Stored)
+_LEASED: Callable[[bytes], list[LeasedJob]] = wrapped("jobs", list[LeasedJob])
+_STATUS = reader(JobStatus)
+_ACKED: Callable[[bytes], list[Acked]] = wrapped("results", list[Acked])
+_HELD = reader(Held)
+_HELD_ALL: Callable[[bytes], list[Held]] = wrapped("leases", list[Held])
+_DONE: Callable[[bytes], list[Done]] = wrapped("results", list[Done])
+_CHANGED: Callable[[bytes], str] = wrapped("state", str)
+_NOTED: Callable[[bytes], bool] = wrapped("cancel_requested", bool)
+_ATTEMPTS: Callable[[bytes], list[Attempt]] = wrapped("attempts", list[Attempt])
+_EVENTS: Callable[[bytes], list[Event]] = wrapped("events", list[Event])
+_WHY = reader(Why)
+_JOBS = paged("jobs", JobStatus)
+changed_many = reader(ChangedMany).decode
+
+
+def _path(job_id: str, more: str = "") -> str:
+    return f"/jobs/{quote(job_id, safe='')}{more}"
+
+
+def nothing(_body: bytes) -> None:
+    return None
+
+
+def query(**members: Any) -> str:
+    """What stands behind a path: `?a=1&b=2` of the members that are given."""
+    given = {name: msgspec.to_builtins(value) for name, value in members.items() if value not in (None, "")}
+    return f"?{urlencode(given)}" if given else ""
+
+
+# --- submit -----------------------------------------------------------------------------------------------------------
+
+
+def job_body(job: NewJob, codec: Codec) -> Raw:
+    """As POST /jobs takes it. Raises TypeError or ValueError if the payload has no JSON."""
+    return Raw(_encode(msgspec.structs.replace(job, payload=Raw(codec.encode(job.payload)))))
+
+
+def new_jobs(jobs: Iterable[Any]) -> list[NewJob]:
+    """Payloads, and jobs as they are."""
+    return [job if isinstance(job, NewJob) else NewJob(payload=job) for job in jobs]
+
+
+def submit(job: NewJob, codec: Codec) -> Call[Submitted]:
+    """The key is in the body: a header of its own would cost the server more than the rest of the request."""
+    if job.idempotency_key is UNSET:
+        job = msgspec.structs.replace(job, idempotency_key=new_key())
+    return Call("POST", "/jobs", _SUBMITTED.decode, bytes(job_body(in_trace(job), codec)))
+
+
+def submit_many(jobs: Sequence[NewJob], codec: Codec) -> Call[list[Submitted]]:
+    """One key for the whole, unless jobs have their own: then each has one."""
+    own_keys = any(job.idempotency_key is not UNSET for job in jobs)
+    if own_keys:
+        jobs = [
+            msgspec.structs.replace(job, idempotency_key=new_key()) if job.idempotency_key is UNSET else job
+            for job in jobs
+        ]
+    body = _encode({"jobs": [job_body(in_trace(job), codec) for job in jobs]})
+    return Call("POST", "/jobs/batch", _read_stored, body, "" if own_keys else new_key())
+
+
+def _read_stored(body: bytes) -> list[Submitted]:
+    stored = _STORED.decode(body)
+    duplicates = set(stored.duplicates)
+    return [Submitted(job_id, i in duplicates) for i, job_id in enumerate(stored.job_ids)]
+
+
+# --- look and change --------------------------------------------------------------------------------------------------
+
+
+def get(job_id: str, wait_ms: int = 0, with_payload: bool = False) -> Call[JobStatus]:
+    more = query(wait_ms=wait_ms or None, include="payload" if with_payload else "")
+    return Call("GET", _path(job_id, more), _STATUS.decode, wait_ms=wait_ms)
+
+
+def list_jobs(where: Mapping[str, Any], limit: int, cursor: str = "") -> Call[Page[JobStatus]]:
+    """`where`: what `JobFilter` has, but `ids`."""
+    return Call("GET", f"/jobs{query(**where, limit=limit, cursor=cursor)}", _JOBS)
+
+
+def attempts(job_id: str) -> Call[list[Attempt]]:
+    return Call("GET", _path(job_id, "/attempts"), _ATTEMPTS)
+
+
+def history(job_id: str) -> Call[list[Event]]:
+    return Call("GET", _path(job_id, "/history"), _EVENTS)
+
+
+def why(job_id: str) -> Call[Why]:
+    return Call("GET", _path(job_id, "/why"), _WHY.decode)
+
+
+def until_complete(job_id: str, timeout_s: float | None, retries: Retries) -> Plan[JobStatus]:
+    """Raises NotFinished."""
+    begun_us = monotonic_us()
+    while True:
+        asked_us = monotonic_us()
+        wait_ms, within = WAIT_MS, retries
+        if timeout_s is not None:
+            left_s = max(0.0, timeout_s - (asked_us - begun_us) / 1e6)
+            wait_ms = min(WAIT_MS, int(left_s * 1000))
+            within = replace(retries, for_s=left_s if retries.for_s is None else min(left_s, retries.for_s))
+        job = yield from carried_out(get(job_id, wait_ms), within)
+        if job.is_complete:
+            return job
+        if timeout_s is not None and (wait_ms == 0 or monotonic_us() - begun_us >= timeout_s * 1e6):
+            raise NotFinished(f"job {job_id} is {job.state} after {timeout_s:g} s")
+        if monotonic_us() - asked_us < min(EARLY_S * 1e6, wait_ms * 1000):  # a server that stops lets nobody wait
+            yield Pause(EARLY_S * share())
+
+
+def submit_and_wait(job: NewJob, codec: Codec, timeout_s: float | None, retries: Retries) -> Plan[JobStatus]:
+    submitted = yield from carried_out(submit(job, codec), retries)
+    return (yield from until_complete(submitted.job_id, timeout_s, retries))
+
+
+def cancel(job_id: str, force: bool) -> Call[str]:
+    """The state: CANCELLED, or RUNNING while its worker is told."""
+    return Call("POST", _path(job_id, "/cancel"), _state_of("CANCELLED"), _encode({"force": force}),
+                happened=lambda refused: refused.code == "job_finished" and refused.state == "CANCELLED")  # fmt: skip
+
+
+def redrive(job_id: str) -> Call[str]:
+    """Not repeated when in doubt: it may have run, and died, once more."""
+    return Call("POST", _path(job_id, "/redrive"), _state_of("READY"), repeatable=False)
+
+
+def delete(job_id: str) -> Call[None]:
+    return Call("DELETE", _path(job_id), nothing, happened=lambda refused: refused.code == "job_not_found")
+
+
+def edit(job_id: str, changes: Mapping[str, Any], codec: Codec) -> Call[str]:
+    """`changes`: what `JobChanges` has. Raises TypeError or ValueError if the payload has no JSON."""
+    body = dict(changes)
+    if "payload" in body:
+        body["payload"] = Raw(codec.encode(body["payload"]))
+    return Call("PATCH", _path(job_id), _CHANGED, _encode(body))
+
+
+def change_many(
+    action: Literal["cancel", "redrive", "delete"], where: Mapping[str, Any], dry_run: bool
+) -> Call[ChangedMany]:
+    """A redrive is not repeated when in doubt: what ran, and died, once more would run again."""
+    body = _encode({"filter": where, "dry_run": dry_run})
+    return Call("POST", f"/jobs/{action}", changed_many, body, repeatable=dry_run or action != "redrive")
+
+
+def _state_of(after_doubt: str) -> Callable[[bytes], str]:
+    return lambda body: _CHANGED(body) if body else after_doubt
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+def lease(
+    queues: Sequence[str] | Mapping[str, int], limit: int, wait_ms: int, lease_ms: int | None, worker_id: str,
+    request_id: str,
+) -> Call[list[LeasedJob]]:  # fmt: skip
+    """The same request_id gets the same leases: a lost answer costs none."""
+    body: dict[str, Any] = {"queues": queues, "max": limit, "request_id": request_id}
+    if wait_ms:
+        body["wait_ms"] = min(wait_ms, WAIT_MS_MAX)
+    if lease_ms is not None:
+        body["lease_ms"] = lease_ms
+    if worker_id:
+        body["worker_id"] = worker_id
+    return Call("POST", "/jobs/lease", _LEASED, _encode(body), wait_ms=wait_ms)
+
+
+def ack_body(ack: Ack, codec: Codec) -> Raw:
+    """As POST /jobs/ack takes it. Raises TypeError or ValueError if the result has no JSON."""
+    return Raw(_encode(_with_json(ack, codec)))
+
+
+def _with_json(ack: Ack, codec: Codec) -> Ack:
+    return ack if ack.result is UNSET else msgspec.structs.replace(ack, result=Raw(codec.encode(ack.result)))
+
+
+def ack_many(bodies: Sequence[Raw]) -> Call[list[Acked]]:
+    """Each of what `ack_body` gives."""
+    return Call("POST", "/jobs/ack", _ACKED, _encode({"acks": bodies}))
+
+
+def ack(ack: Ack, codec: Codec) -> Call[None]:
+    fields = msgspec.structs.asdict(_with_json(ack, codec))
+    body = {name: value for name, value in fields.items() if name != "job_id" and value is not UNSET}
+    return Call("POST", _path(ack.job_id, "/ack"), nothing, _encode(body))
+
+
+def extend(one: Extend) -> Call[Held]:
+    body = {"lease_token": one.lease_token} | (
+        {} if isinstance(one.lease_ms, UnsetType) else {"lease_ms": one.lease_ms}
+    )
+    return Call("POST", _path(one.job_id, "/extend"), _HELD.decode, _encode(body))
+
+
+def heartbeat(worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None) -> Call[list[Held]]:
+    leases = [{"job_id": job.job_id, "lease_token": job.lease_token} for job in jobs]
+    body: dict[str, Any] = {"worker_id": worker_id, "leases": leases}
+    if lease_ms is not None:
+        body["lease_ms"] = lease_ms
+    return Call("POST", "/workers/heartbeat", _HELD_ALL, _encode(body))
+
+
+def progress(job: LeasedJob, percent: int, note: str) -> Call[bool]:
+    """Whether the job is wanted no more."""
+    body = _encode({"lease_token": job.lease_token, "percent": percent, "note": note})
+    return Call("POST", _path(job.job_id, "/progress"), _NOTED, body)
+
+
+def transaction(ops: Sequence[Ack | Extend | NewJob], codec: Codec, idempotency_key: str | None) -> Call[list[Done]]:
+    body = _encode({"ops": [_op(op, codec) for op in ops]})
+    return Call("POST", "/transactions", _DONE, body, idempotency_key or new_key())
+
+
+def _op(op: Ack | Extend | NewJob, codec: Codec) -> dict[str, Any]:
+    if isinstance(op, Ack):
+        return {"ack": ack_body(op, codec)}
+    if isinstance(op, NewJob):
+        return {"submit": job_body(in_trace(op), codec)}
+    return {"extend": op}
+
+
+def is_no_more(refused: Refused) -> bool:
+    """Whether a refusal of an ack or extend says that the lease is not ours any more."""
+    return refused.code in ("lease_lost", "job_not_found", "not_running")

@@ -1,0 +1,137 @@
+"""Requests about queues, schedules, keys, workers and the server itself; those about jobs are in `calls`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from msgspec import UNSET
+
+from fastq.client.calls import changed_many, nothing, paged, query, reader
+from fastq.client.calls import job_body as job_json
+from fastq.client.codec import Codec
+from fastq.client.models import ChangedMany, Cron, NewJob, Page, Schedule, Submitted
+from fastq.client.operator_models import AuditEntry, Key, Queue, QueueSettings, RevokedKey, SeenWorkers
+from fastq.client.protocol import Call
+
+T = TypeVar("T")
+PAGE = 1000  # of what is listed whole
+
+_encode = msgspec.json.Encoder().encode
+_QUEUE = reader(Queue)
+_SCHEDULE = reader(Schedule)
+_SUBMITTED = reader(Submitted)
+_KEY = reader(Key)
+_KEYS = reader(list[Key])
+_REVOKED = reader(RevokedKey)
+_WORKERS = reader(SeenWorkers)
+_QUEUES = paged("queues", Queue)
+_SCHEDULES = paged("schedules", Schedule)
+_AUDIT = paged("entries", AuditEntry)
+
+
+def _below(root: str, name: str, more: str = "") -> str:
+    return f"/{root}/{quote(name, safe='')}{more}"
+
+
+# --- queues -----------------------------------------------------------------------------------------------------------
+
+
+def list_queues(cursor: str = "", limit: int = PAGE) -> Call[Page[Queue]]:
+    return Call("GET", f"/queues{query(limit=limit, cursor=cursor)}", _QUEUES)
+
+
+def get_queue(name: str) -> Call[Queue]:
+    return Call("GET", _below("queues", name), _QUEUE.decode)
+
+
+def put_queue(name: str, settings: QueueSettings) -> Call[Queue]:
+    return Call("PUT", _below("queues", name), _QUEUE.decode, _encode(settings))
+
+
+def pause_queue(name: str) -> Call[Queue]:
+    return Call("POST", _below("queues", name, "/pause"), _QUEUE.decode)
+
+
+def resume_queue(name: str) -> Call[Queue]:
+    return Call("POST", _below("queues", name, "/resume"), _QUEUE.decode)
+
+
+def purge_queue(name: str) -> Call[ChangedMany]:
+    return Call("POST", _below("queues", name, "/purge"), changed_many)
+
+
+def delete_queue(name: str) -> Call[None]:
+    return Call("DELETE", _below("queues", name), nothing, happened=lambda refused: refused.code == "queue_not_found")
+
+
+# --- schedules --------------------------------------------------------------------------------------------------------
+
+
+def list_schedules(cursor: str = "", limit: int = PAGE) -> Call[Page[Schedule]]:
+    return Call("GET", f"/schedules{query(limit=limit, cursor=cursor)}", _SCHEDULES)
+
+
+def put_schedule(name: str, cron: Cron, job: NewJob, codec: Codec) -> Call[Schedule]:
+    fields = {name: value for name, value in msgspec.structs.asdict(cron).items() if value is not UNSET}
+    body = _encode({**fields, "job": job_json(job, codec)})
+    return Call("PUT", _below("schedules", name), _SCHEDULE.decode, body)
+
+
+def get_schedule(name: str) -> Call[Schedule]:
+    return Call("GET", _below("schedules", name), _SCHEDULE.decode)
+
+
+def run_schedule(name: str) -> Call[str]:
+    """Not repeated when in doubt: it has no key, and would submit once more."""
+    path = _below("schedules", name, "/run")
+    return Call("POST", path, lambda body: _SUBMITTED.decode(body).job_id, repeatable=False)
+
+
+def delete_schedule(name: str) -> Call[None]:
+    return Call("DELETE", _below("schedules", name), nothing, happened=lambda refused: refused.status == 404)
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def create_key(name: str, owner_id: str, kind: str, options: Mapping[str, Any]) -> Call[Key]:
+    """Not repeated when in doubt: that would be one more key, and the first one's secret lost."""
+    body = _encode({"name": name, "owner_id": owner_id, "type": kind, **options})
+    return Call("POST", "/admin/keys", _KEY.decode, body, repeatable=False)
+
+
+def list_keys() -> Call[list[Key]]:
+    return Call("GET", "/admin/keys", _KEYS.decode)
+
+
+def list_own_keys() -> Call[list[Key]]:
+    return Call("GET", "/keys", _KEYS.decode)
+
+
+def revoke_key(key_id: str) -> Call[RevokedKey]:
+    return Call("DELETE", _below("keys", key_id), _REVOKED.decode)
+
+
+def rotate_key(key_id: str, overlap_ms: int | None) -> Call[Key]:
+    """Not repeated when in doubt: that would end the old secret at once, and leave nobody with the first new one."""
+    body = _encode({} if overlap_ms is None else {"overlap_ms": overlap_ms})
+    return Call("POST", _below("admin/keys", key_id, "/rotate"), _KEY.decode, body, repeatable=False)
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+def list_workers() -> Call[SeenWorkers]:
+    return Call("GET", "/workers", _WORKERS.decode)
+
+
+def list_audit(cursor: str = "", limit: int = PAGE) -> Call[Page[AuditEntry]]:
+    return Call("GET", f"/admin/audit{query(limit=limit, cursor=cursor)}", _AUDIT)
+
+
+def ready() -> Call[None]:
+    """Refused with 503 while the server takes no work."""
+    return Call("GET", "/ready", nothing)

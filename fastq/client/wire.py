@@ -1,0 +1,87 @@
+"""HTTP/1.1 without I/O: a request's bytes, and an answer from the bytes that come back. One request at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httptools
+
+from fastq import __version__
+from fastq.client.protocol import Answer, Call
+
+RETRY_AFTER_S_MAX = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is, and the head that every request to it has."""
+
+    host: str
+    port: int
+    is_tls: bool
+    prefix: str
+    head: bytes
+
+    @classmethod
+    def of(cls, url: str, key: str) -> Address:
+        """Raises ValueError; the key is in no message."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"url must be http://host:port or https://host:port, not {url!r}")
+        if parts.username is not None:
+            raise ValueError("url must not have a user: the key is given as key")
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError("key must be an API key: printable ASCII without spaces")
+        is_tls = parts.scheme == "https"
+        head = (
+            f"Host: {parts.netloc}\r\nAuthorization: Bearer {key}\r\nUser-Agent: fastq-python/{__version__}\r\n"
+            "Content-Type: application/json\r\n"
+        )
+        return cls(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, parts.path.rstrip("/"), head.encode())
+
+    def request(self, call: Call[object]) -> bytes:
+        """Raises ValueError for an idempotency key that cannot stand in a header."""
+        key = call.idempotency_key
+        if key and not (key.isascii() and key.isprintable()):
+            raise ValueError("idempotency_key must be printable ASCII")
+        keyed = f"Idempotency-Key: {key}\r\n" if key else ""
+        first = f"{call.method} {self.prefix}{call.path} HTTP/1.1\r\n{keyed}Content-Length: {len(call.body)}\r\n"
+        return b"".join((first.encode(), self.head, b"\r\n", call.body))
+
+
+class Reply:
+    """Feed it until `answer` is there."""
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+        self.keep_alive = False
+        self._body = bytearray()
+        self._retry_after_s: float | None = None
+        self._request_id = ""
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Raises ValueError for what is not HTTP."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise ValueError(f"the answer is not HTTP: {error}") from error
+
+    # --- called by the parser -----------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"retry-after" and value.isdigit():
+            self._retry_after_s = min(float(value), RETRY_AFTER_S_MAX)
+        elif name == b"x-request-id":
+            self._request_id = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200:  # before that the answer is still to come
+            self.keep_alive = self._parser.should_keep_alive()
+            self.answer = Answer(status, bytes(self._body), self._retry_after_s, self._request_id)

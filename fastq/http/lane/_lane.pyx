@@ -1,0 +1,288 @@
+"""The lane: the few requests that make up the load go from bytes to bytes, without ASGI.
+
+A request has two ways. The short way (`lane/short_way.pxi`) takes a plain, frequent request from a key that is known,
+and writes its answer at once; the answer is sent when the batch of the change is durable. Everything else goes through
+llhttp and Falcon, which is the reference: both ways give the same bytes, but for ids, times and Date.
+
+Answers leave a connection in the order of its requests. A request for Falcon waits in the pipeline until every answer
+of the short way is sent, and nothing takes the short way while a request for Falcon is under way.
+"""
+
+cimport cython
+
+from asyncio import get_running_loop
+from functools import partial
+from hashlib import sha256
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.errno cimport ECONNRESET, EPIPE, errno
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
+
+from fastq._clock cimport Clock
+from fastq._core cimport (
+    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Core, Leased, Name, PlainJob,
+    SubmitFields, Tail, ack_plain, appended_seq, has_room, lease_plain, leased_bytes, plain_bytes, put_leased,
+    record_in_memory, remember_bytes, submit_plain, submit_plain_many, was_leased,
+)
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE
+
+from fastq.engine import commands as _commands
+from fastq.services import queues as _queues
+from fastq.engine import life as _life
+from fastq.errors import ApiError, CoreFailed, NoJobsAvailable, Refused
+from fastq.http.resources import bodies as _bodies
+from fastq.http.connection import limits as _limits
+from fastq.http.resources import work_bodies as _work_bodies
+from fastq.http.errors import JSON as _JSON, error_body
+from fastq.http.lane.granted import GRANTED as _GRANTED, Granted
+from fastq.http.connection.limits import is_host
+from fastq.http.connection.protocol import Protocol
+from fastq.http.routes import may
+from fastq.http.resources.work_bodies import lease_command
+
+cdef extern from "<string.h>" nogil:
+    void* memmem(const void* text, size_t n, const void* part, size_t part_bytes)
+
+cdef enum:
+    HOT_BODY_BYTES_MAX = 64 << 10   # larger ones take the other way, which bounds what all of them take
+    IDLE_S = 75
+
+cdef int PIPELINED_MAX = _limits.PIPELINED_MAX
+cdef int64_t PRIORITY_MIN = _commands.PRIORITY_MIN, PRIORITY_MAX = _commands.PRIORITY_MAX
+cdef int BATCH_JOBS_MAX = _commands.BATCH_JOBS_MAX
+cdef int64_t MAX_RETRIES_MAX = _commands.MAX_RETRIES_MAX, DELAY_MS_MAX = _bodies.DELAY_MS_MAX
+cdef int64_t LEASE_MS_MIN = _commands.LEASE_MS_MIN, LEASE_MS_MAX = _commands.LEASE_MS_MAX
+cdef int64_t RUN_AT_AHEAD_US_MAX = _commands.RUN_AT_AHEAD_US_MAX
+cdef int KEY_BYTES_MAX = _commands.KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX = _commands.REQUEST_ID_BYTES_MAX
+cdef int TAGS_MAX = _commands.TAGS_MAX, TAG_BYTES_MAX = _commands.TAG_BYTES_MAX
+cdef int64_t BACKOFF_BASE_MS = _queues.Backoff().base_ms, BACKOFF_BASE_MS_MAX = _queues.BACKOFF_BASE_MS_MAX
+cdef int64_t BACKOFF_CAP_MS = _queues.Backoff().cap_ms, BACKOFF_CAP_MS_MAX = _queues.BACKOFF_CAP_MS_MAX
+cdef double BACKOFF_FACTOR = _queues.Backoff().factor
+cdef int64_t TOKEN_CHARS_MAX = _work_bodies.TOKEN_CHARACTERS_MAX
+cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
+cdef uint64_t ROOM_BYTES_SMALL = _life.ROOM_BYTES_SMALL
+cdef frozenset HARMLESS = frozenset((  # headers that change nothing, or whose values `HeadValues` has
+    b"user-agent", b"content-type", b"accept", b"accept-encoding", b"content-length", b"idempotency-key", b"traceparent",
+))
+cdef bytes CONTENT_TYPE = b"content-type: " + _JSON.encode() + b"\r\n"
+
+include "../escapes.pxi"
+include "json.pxi"
+include "jobs.pxi"
+include "heads.pxi"
+include "answers.pxi"
+include "short_way.pxi"
+
+
+# --- heads ------------------------------------------------------------------------------------------------------------
+
+cdef bint is_harmless(bytes name, bytes value) except *:
+    """Whether a header, its name in lower case, changes nothing about how a request is answered."""
+    if name == b"connection":
+        return value == b"keep-alive" or value == b"Keep-Alive"
+    return name in HARMLESS
+
+
+class Lane(Protocol):
+    """To be given to uvicorn as `http=`. The application's `short_way` answers what takes it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._short = self.config.app.short_way
+        self._answers = Answers.__new__(Answers)
+        self._leaving = False       # the server stops: close when all is answered
+        self._next_granted = None   # what the request has that is to be parsed next: see `_hand_on`
+        self._granted = None        # what the oldest request for Falcon has
+        self._idle = None
+        self._idle_requests = 0
+
+    def connection_made(self, transport):
+        cdef Answers answers = self._answers
+        Protocol.connection_made(self, transport)
+        answers.lane, answers.undos, answers.fd = self, [], -1
+        answers.write, answers.is_closing = transport.write, transport.is_closing
+        answers.buffered_bytes, answers.flow = transport.get_write_buffer_size, self.flow
+        if transport.get_extra_info("sslcontext") is None:
+            socket = transport.get_extra_info("socket")
+            answers.fd = -1 if socket is None else socket.fileno()
+
+    # --- what comes in ------------------------------------------------------------------------------------------------
+
+    def data_received(self, bytes data not None):
+        cdef Answers answers = self._answers
+        cdef ShortWay short = self._short
+        cdef const char* start = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data), at = 0, size
+        if not answers.calm and not self._calms():
+            Protocol.data_received(self, data)
+            return
+        if not short.in_turn:
+            short.begin_turn(self.server_state)
+        while at < n:
+            size = 0 if answers.is_full() else short.take(answers, start + at, n - at)
+            at += size
+            if size == 0 and not (answers.is_full() and self._make_room()):
+                break
+        if not answers.heard and answers.taken:
+            answers.heard = True
+            self._requests += 1
+            self._stop_deadline()
+        if answers.mark_count and answers.marks[0].seq <= short.tail.durable_seq:
+            short.send_visible(answers, short.tail.durable_seq)
+        if at < n:
+            self._receive(data[at:] if at else data)
+
+    def _make_room(self):
+        """Send what may be seen; whether the short way goes on."""
+        cdef Answers answers = self._answers
+        cdef ShortWay short = self._short
+        short.send_visible(answers, short.tail.durable_seq)
+        return answers.calm and not answers.is_full()
+
+    def _receive(self, bytes data):
+        """What the short way does not take, or not now."""
+        cdef Answers answers = self._answers
+        answers.calm = False
+        if answers.is_full() and self._next_granted is None:
+            self._park(data)
+        else:
+            Protocol.data_received(self, data)
+        answers.unknown_head = None
+
+    def _calms(self):
+        """Whether nothing is under way but answers that wait to be sent."""
+        cdef Answers answers = self._answers
+        if self._deaf or self._unparsed or self._leaving or self._in_body or self._in_head or self._head_bytes:
+            return False
+        if self._active is not None or self.pipeline or self._bodies:
+            return False
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        answers.calm = True
+        return True
+
+    def _go_on_parsing(self):
+        self.data_received(self._unpark())
+
+    def _hand_on(self, granted):
+        """The next request that is parsed has its leases already."""
+        self._next_granted = granted
+
+    def on_headers_complete(self):
+        cdef Answers answers = self._answers
+        cdef bytes text = answers.unknown_head
+        answers.unknown_head = None
+        if text is not None and self.parser.get_http_version() == "1.1" and not self.parser.should_upgrade():
+            self._learn(text)
+        if self._next_granted is not None:
+            self._granted, self._next_granted = self._next_granted, None
+            self.scope[_GRANTED] = self._granted
+        Protocol.on_headers_complete(self)
+
+    def on_response_complete(self):
+        self._give_back()
+        Protocol.on_response_complete(self)
+
+    def _give_back(self):
+        """Leases that were handed on go back if whoever answered did not take them."""
+        for granted in (self._granted, self._next_granted):
+            if granted is not None:
+                granted.give_back()
+        self._granted = self._next_granted = None
+
+    def _learn(self, bytes text):
+        """Have the head remembered if the key is known and nothing in it asks for Falcon."""
+        cdef bytes name, value, authorization = None
+        cdef int hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+                if not is_host(value):
+                    return
+            elif name == b"authorization":
+                if authorization is not None:
+                    return
+                authorization = value
+            elif not is_harmless(name, value):
+                return
+        if hosts == 1 and authorization is not None:
+            (<ShortWay>self._short).learn(text, self.headers, authorization.decode("latin-1"))
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _drained(self):
+        """Nothing that was answered is left to be sent."""
+        if self._active is None and self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._active is None and self._deaf:
+            self._send_refusal()
+        elif self._leaving:
+            self.end()
+        elif self._unparsed:
+            self._go_on_parsing()
+        elif self._idle is None:
+            self._watch_idle()
+
+    def _go_on_answering(self):
+        cdef ShortWay short = self._short
+        short.send_visible(self._answers, short.tail.durable_seq)
+
+    def _start_asgi_task(self, cycle, app):
+        if self._leaving:
+            cycle.keep_alive = False
+        Protocol._start_asgi_task(self, cycle, app)
+
+    def _must_wait(self):
+        return (<Answers>self._answers).waiting > 0 or Protocol._must_wait(self)
+
+    def _unread_bytes(self):
+        return Protocol._unread_bytes(self) + (<Answers>self._answers).n
+
+    def _is_full(self):
+        cdef Answers answers = self._answers
+        return answers.n > TEXT_BYTES_MAX or answers.waiting + len(self.pipeline) >= PIPELINED_MAX
+
+    def _is_answering(self):
+        return self._has_answers() or Protocol._is_answering(self)
+
+    def _has_answers(self):
+        return (<Answers>self._answers).waiting > 0
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _request_count(self):
+        return self._requests + (<Answers>self._answers).taken
+
+    def _look_idle(self):
+        """Close the connection if nothing came in since the last look."""
+        self._idle = None
+        (<Answers>self._answers).idle_watched = False
+        if self._request_count() == self._idle_requests and not self._is_answering() and not self._in_head:
+            if not self.transport.is_closing():
+                self.transport.close()
+        else:
+            self._watch_idle()
+
+    def _watch_idle(self):
+        self._idle_requests = self._request_count()
+        self._idle = self.loop.call_later(IDLE_S, self._look_idle)
+        (<Answers>self._answers).idle_watched = True
+
+    def shutdown(self):
+        (<Answers>self._answers).calm = False
+        if self._has_answers() and not self.pipeline:
+            self._leaving = True
+        else:
+            Protocol.shutdown(self)
+
+    def connection_lost(self, exc):
+        (<Answers>self._answers).drop()
+        self._give_back()
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        Protocol.connection_lost(self, exc)

@@ -1,0 +1,80 @@
+"""Who did what, for administrators."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from falcon.asgi import Request, Response
+from msgspec import Meta
+
+from fastq.http.errors import JSON
+from fastq.http.queries import read_query
+from fastq.http.resources import answers
+from fastq.http.routes import ADMIN, Answer, Route
+from fastq.services.audit import ENTRIES_KEPT, Audit, Entry
+
+PAGE_MAX = 1_000
+
+
+class EntryShown(msgspec.Struct, forbid_unknown_fields=True):
+    """`number` counts all entries that were ever written."""
+
+    number: int
+    at: answers.Time
+    key_id: str
+    owner_id: str
+    action: str
+    target: str
+    details: dict[str, Any]
+
+
+class AuditShown(msgspec.Struct, forbid_unknown_fields=True):
+    """The newest first. `cursor` is there if there are more."""
+
+    entries: list[EntryShown]
+    cursor: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class AuditQuery(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 100
+    cursor: Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="From the page before.")] = 0
+
+
+def shown(entry: Entry) -> dict[str, Any]:
+    return {
+        "number": entry.number,
+        "at": answers.time_of(entry.at_us),
+        "key_id": entry.key_id,
+        "owner_id": entry.owner_id,
+        "action": entry.action,
+        "target": entry.target,
+        "details": entry.details,
+    }
+
+
+class AuditRoutes:
+    """The responder of GET /admin/audit."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    async def page(self, req: Request, resp: Response) -> None:
+        query = read_query(req, AuditQuery)
+        entries, cursor = await self._audit.page(query.cursor, query.limit)
+        answer: dict[str, Any] = {"entries": [shown(entry) for entry in entries]}
+        resp.content_type = JSON
+        resp.data = answers.encode(answer | ({"cursor": cursor} if cursor else {}))
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/admin/audit",
+                ADMIN,
+                self.page,
+                f"Who changed keys, queues, schedules, or many jobs at once: the last {ENTRIES_KEPT:,}",
+                (Answer(200, "a page of it", AuditShown),),
+                query=AuditQuery,
+            )
+        ]

@@ -1,0 +1,137 @@
+"""Many jobs at once, by filter: cancel, redrive, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from falcon.asgi import Request, Response
+from msgspec import Meta
+
+from fastq.errors import InvalidRequest
+from fastq.http import decoding
+from fastq.http.errors import JSON
+from fastq.http.resources import answers, bodies
+from fastq.http.resources.jobs import CHANGES
+from fastq.http.routes import Answer, Route
+from fastq.services.bulk import ACTIONS, Bulk, Filter, Order
+
+IDS_MAX = 10_000
+TEXT_BYTES_MAX = 200
+TAG_CHARACTERS_MAX = 64
+_MEANING = {
+    "cancel": "Cancel jobs: those that run are told at their next heartbeat",
+    "redrive": "Let dead letters run again, their attempts counted from 0",
+    "delete": "Remove jobs that do not run",
+}
+
+
+class JobFilterBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Jobs that fit all that is given; at least one member is."""
+
+    state: Literal["SCHEDULED", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED"] | None = None
+    queue: bodies.QueueName | None = None
+    group: bodies.QueueName | None = None
+    tag: Annotated[str, Meta(max_length=TAG_CHARACTERS_MAX)] | None = None
+    q: (
+        Annotated[
+            str,
+            Meta(
+                description=f"A part of the payload's JSON text. At most {TEXT_BYTES_MAX} bytes.",
+                extra_json_schema={"maxLength": TEXT_BYTES_MAX},
+            ),
+        ]
+        | None
+    ) = None
+    since: (
+        Annotated[str, Meta(description="Submitted then or later.", extra_json_schema={"format": "date-time"})] | None
+    ) = None
+    ids: Annotated[list[str], Meta(min_length=1, max_length=IDS_MAX, description="No others than these.")] | None = None
+
+
+class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Which jobs. With `dry_run` nothing changes."""
+
+    filter: JobFilterBody
+    dry_run: bool = False
+
+
+class BulkDone(msgspec.Struct, forbid_unknown_fields=True):
+    """How many jobs fitted and could be changed, and how many were: slice by slice, while other work went on.
+
+    `complete` false: the server was stopped, or had no room, before it had looked at all of them.
+    """
+
+    matched: int
+    changed: int
+    complete: bool
+
+
+_BULK = msgspec.json.Decoder(BulkBody)
+_EXAMPLE = {"filter": {"state": "DEAD", "queue": "mail", "since": "2030-01-01T00:00:00Z"}, "dry_run": True}
+
+
+def filter_of(fields: JobFilterBody) -> Filter:
+    """Raises InvalidRequest."""
+    if fields == JobFilterBody():
+        raise InvalidRequest("filter must have at least one member")
+    for name in ("queue", "group"):
+        if (value := getattr(fields, name)) is not None:
+            decoding.queue_name(value, f"filter.{name}")
+    text = (fields.q or "").encode()
+    decoding.at_most("filter.q", len(text), TEXT_BYTES_MAX)
+    return Filter(
+        states=frozenset() if fields.state is None else frozenset({fields.state}),
+        queue=fields.queue or "",
+        group=fields.group,
+        tag=fields.tag or "",
+        text=text,
+        since_us=0 if fields.since is None else decoding.time_us(fields.since, "filter.since"),
+        ids=None if fields.ids is None else tuple(fields.ids),
+    )
+
+
+def told(fields: JobFilterBody) -> dict[str, object]:
+    """The filter as the audit shows it: of ids only how many there were."""
+    details = {name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None}
+    if fields.ids is not None:
+        details["ids"] = len(fields.ids)
+    return details
+
+
+class BulkRoutes:
+    """The responders of POST /jobs/cancel and the like."""
+
+    def __init__(self, bulk: Bulk) -> None:
+        self._bulk = bulk
+
+    async def cancel_many(self, req: Request, resp: Response) -> None:
+        await self._run("cancel", req, resp)
+
+    async def redrive_many(self, req: Request, resp: Response) -> None:
+        await self._run("redrive", req, resp)
+
+    async def delete_many(self, req: Request, resp: Response) -> None:
+        await self._run("delete", req, resp)
+
+    async def _run(self, action: str, req: Request, resp: Response) -> None:
+        fields = decoding.decode(await decoding.read_body(req, bodies.BODY_BYTES_MAX), _BULK)
+        order = Order(action, filter_of(fields.filter), details={"filter": told(fields.filter)})
+        result = await self._bulk.run(req.context.principal, order, dry_run=fields.dry_run)
+        resp.content_type = JSON
+        resp.data = answers.encode(result)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "POST",
+                f"/jobs/{action}",
+                "jobs:submit",
+                getattr(self, f"{action}_many"),
+                _MEANING[action],
+                (Answer(200, "so many were changed", BulkDone), *CHANGES),
+                BulkBody,
+                example=_EXAMPLE,
+            )
+            for action in ACTIONS
+        ]

@@ -1,0 +1,219 @@
+"""Queues: look, settings, pause, resume, purge."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from falcon.asgi import Request, Response
+from msgspec import Meta
+
+from fastq.http import decoding
+from fastq.http.errors import JSON
+from fastq.http.queries import read_query
+from fastq.http.resources import answers, bodies
+from fastq.http.resources.bulk import BulkDone
+from fastq.http.resources.jobs import CHANGES
+from fastq.http.routes import DISK_FULL, TOO_MUCH, Answer, Route
+from fastq.services.bulk import WAITING, Bulk, Filter, Order
+from fastq.services.queues import Queues, QueueSettings, RateLimit, Retention, Shown
+
+MANAGE = "queues:manage"
+PAGE_MAX = 1_000
+NO_SUCH = Answer(404, "no such queue: it has neither jobs nor settings", answers.Failure)
+
+
+class RateLimitBody(RateLimit, frozen=True, forbid_unknown_fields=True):
+    """So many leases in so many milliseconds, evenly; none are saved up before a start."""
+
+
+class RetentionBody(Retention, frozen=True, forbid_unknown_fields=True):
+    """How long finished jobs are kept, and how many of each state."""
+
+
+class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
+    """All settings of a queue: what is left out is without limit, or as the server's settings say."""
+
+    rate_limit: RateLimitBody | None = None
+    backoff: bodies.BackoffBody | None = None
+    retention: RetentionBody | None = None
+
+
+class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
+    """A queue as it is now.
+
+    `ready` jobs are due, `waiting` ones have a run_at ahead; those that wait for a retry count too. `oldest_ready_at`
+    is the run_at of the job that is next.
+    """
+
+    name: str
+    settings: QueueBody
+    ready: int
+    waiting: int
+    running: int
+    finished: dict[str, int]
+    groups: int
+    oldest_ready_at: answers.Time | msgspec.UnsetType = msgspec.UNSET
+
+
+class QueuesShown(msgspec.Struct, forbid_unknown_fields=True):
+    """By name. `cursor` is there if there are more."""
+
+    queues: list[QueueShown]
+    cursor: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class QueuesQuery(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    cursor: Annotated[str, Meta(max_length=64, description="From the page before.")] = ""
+
+
+_SETTINGS = msgspec.json.Decoder(QueueBody)
+_EXAMPLE = {
+    "rate_limit": {"n": 100, "per_ms": 1_000},
+    "concurrency": 50,
+    "group_concurrency": 5,
+    "fair": True,
+    "backoff": {"base_ms": 500, "factor": 2, "cap_ms": 60_000},
+    "retention": {"acked_ms": 3_600_000, "max": 10_000},
+    "max_depth": 100_000,
+}
+
+
+def shown(queue: Shown) -> dict[str, Any]:
+    view, settings = queue
+    answer = {
+        "name": view.name,
+        "settings": msgspec.to_builtins(settings),
+        "ready": view.ready,
+        "waiting": view.waiting,
+        "running": view.running,
+        "finished": view.finished,
+        "groups": view.groups,
+    }
+    if view.oldest_ready_us:
+        answer["oldest_ready_at"] = answers.time_of(view.oldest_ready_us)
+    return answer
+
+
+class QueueRoutes:
+    """The responders of everything below /queues."""
+
+    def __init__(self, queues: Queues, bulk: Bulk) -> None:
+        self._queues, self._bulk = queues, bulk
+
+    async def page(self, req: Request, resp: Response) -> None:
+        query = read_query(req, QueuesQuery)
+        page, cursor = await self._queues.list(query.cursor, query.limit)
+        answer: dict[str, Any] = {"queues": [shown(queue) for queue in page]}
+        _answer(resp, answer | ({"cursor": cursor} if cursor else {}))
+
+    async def show(self, _req: Request, resp: Response, queue: str) -> None:
+        _answer(resp, shown(await self._queues.show(queue)))
+
+    async def put(self, req: Request, resp: Response, queue: str) -> None:
+        name = decoding.queue_name(queue, "queue")
+        body = decoding.decode(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX), _SETTINGS)
+        if body.backoff is not None:
+            bodies.backoff_of(body.backoff)
+        settings = msgspec.convert(msgspec.to_builtins(body), QueueSettings)
+        _answer(resp, shown(await self._queues.put(req.context.principal, name, settings)))
+
+    async def delete(self, req: Request, resp: Response, queue: str) -> None:
+        await self._queues.delete(req.context.principal, queue)
+        resp.status = 204
+
+    async def pause(self, req: Request, resp: Response, queue: str) -> None:
+        name = decoding.queue_name(queue, "queue")
+        _answer(resp, shown(await self._queues.pause(req.context.principal, name)))
+
+    async def resume(self, req: Request, resp: Response, queue: str) -> None:
+        _answer(resp, shown(await self._queues.resume(req.context.principal, queue)))
+
+    async def purge(self, req: Request, resp: Response, queue: str) -> None:
+        await self._queues.show(queue)
+        order = Order("delete", Filter(states=WAITING, queue=queue), "queue.purge", queue)
+        _answer(resp, await self._bulk.run(req.context.principal, order))
+
+    def routes(self) -> list[Route]:
+        return [*self._looking(), *self._changing()]
+
+    def _looking(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/queues",
+                "jobs:read",
+                self.page,
+                "List the queues that have jobs or settings",
+                (Answer(200, "a page of them", QueuesShown),),
+                query=QueuesQuery,
+            ),
+            Route(
+                "GET",
+                "/queues/{queue}",
+                "jobs:read",
+                self.show,
+                "Look at a queue",
+                (Answer(200, "the queue as it is", QueueShown), NO_SUCH),
+            ),
+        ]
+
+    def _changing(self) -> list[Route]:
+        served = Answer(200, "the queue is served like this from now on, and after a restart", QueueShown)
+        full = Answer(409, "as many queues as may be have settings", answers.Failure)
+        return [
+            Route(
+                "PUT",
+                "/queues/{queue}",
+                MANAGE,
+                self.put,
+                "Set how a queue is served",
+                (served, full, *CHANGES),
+                QueueBody,
+                example=_EXAMPLE,
+            ),
+            Route(
+                "DELETE",
+                "/queues/{queue}",
+                MANAGE,
+                self.delete,
+                "Forget a queue's settings",
+                (
+                    Answer(204, "they are gone"),
+                    NO_SUCH,
+                    Answer(409, "the queue has unfinished jobs", answers.Failure),
+                    *TOO_MUCH,
+                    DISK_FULL,
+                ),
+            ),
+            Route(
+                "POST",
+                "/queues/{queue}/pause",
+                MANAGE,
+                self.pause,
+                "Lease nothing of a queue; what runs goes on",
+                (served, full, *TOO_MUCH, DISK_FULL),
+            ),
+            Route(
+                "POST",
+                "/queues/{queue}/resume",
+                MANAGE,
+                self.resume,
+                "Lease a queue's jobs again",
+                (served, NO_SUCH, full, *TOO_MUCH, DISK_FULL),
+            ),
+            Route(
+                "POST",
+                "/queues/{queue}/purge",
+                MANAGE,
+                self.purge,
+                "Remove the jobs of a queue that do not run yet, in slices",
+                (Answer(200, "so many were removed", BulkDone), NO_SUCH, *TOO_MUCH, DISK_FULL),
+            ),
+        ]
+
+
+def _answer(resp: Response, answer: Any) -> None:
+    resp.content_type = JSON
+    resp.data = answers.encode(answer)

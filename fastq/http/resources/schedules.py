@@ -1,0 +1,255 @@
+"""Schedules: look, put, delete, run now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import msgspec
+import orjson
+from falcon.asgi import Request, Response
+from msgspec import Meta
+
+from fastq.engine.commands import JobOptions, Submit
+from fastq.errors import InvalidRequest
+from fastq.http import decoding
+from fastq.http.errors import JSON
+from fastq.http.queries import read_query
+from fastq.http.resources import answers, bodies
+from fastq.http.resources.jobs import CHANGES
+from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, Answer, Route
+from fastq.services.cron import CRON_CHARACTERS_MAX, ZONE_CHARACTERS_MAX
+from fastq.services.schedules import CATCH_UP_DEFAULT, CATCH_UP_MAX, Kept, Schedule, Schedules
+
+MANAGE = "schedules:manage"
+PAGE_MAX = 1_000
+NO_SUCH = Answer(404, "no such schedule, or one of another owner", answers.Failure)
+ONCE_ONLY = ("run_at", "expires_at", "idempotency_key")  # members of a job that make no sense more than once
+
+
+class ScheduleBody(msgspec.Struct, forbid_unknown_fields=True):
+    """When what is submitted."""
+
+    cron: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=CRON_CHARACTERS_MAX,
+            description="Minute, hour, day of month, month, day of week, on the zone's clock.",
+        ),
+    ]
+    job: Annotated[
+        msgspec.Raw,
+        Meta(
+            description=f"As POST /jobs takes it, but without {', '.join(ONCE_ONLY)}.",
+            extra_json_schema={"type": "object", "required": ["payload"]},
+        ),
+    ]
+    timezone: Annotated[str, Meta(max_length=ZONE_CHARACTERS_MAX, description="An IANA time zone.")] = "UTC"
+    catch_up: Annotated[
+        Literal["skip", "one", "all"],
+        Meta(description="What happens to times that were missed: nothing, one job for all of them, one for each."),
+    ] = "one"
+    catch_up_max: Annotated[
+        int, Meta(ge=1, le=CATCH_UP_MAX, description="With `all`: of the times that were missed, the last so many.")
+    ] = CATCH_UP_DEFAULT
+    overlap: Annotated[
+        Literal["skip", "allow"],
+        Meta(description="What happens while the last job is not finished: the time passes, or it is submitted."),
+    ] = "skip"
+
+
+class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
+    """A schedule as it is now.
+
+    `job` is left out where schedules are listed. `passed`: how many times it let pass, since the last job was not
+    finished or the time was missed. `refusal`: why the last try did not succeed; it is tried again.
+    """
+
+    name: str
+    cron: str
+    timezone: str
+    catch_up: Literal["skip", "one", "all"]
+    catch_up_max: int
+    overlap: Literal["skip", "allow"]
+    owner_id: str
+    passed: int
+    job: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    next_at: answers.Time | msgspec.UnsetType = msgspec.UNSET
+    last_fired_at: answers.Time | msgspec.UnsetType = msgspec.UNSET
+    last_job_id: str | msgspec.UnsetType = msgspec.UNSET
+    refusal: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class SchedulesShown(msgspec.Struct, forbid_unknown_fields=True):
+    """By name. `cursor` is there if there are more."""
+
+    schedules: list[ScheduleShown]
+    cursor: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class SchedulesQuery(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    cursor: Annotated[str, Meta(max_length=64, description="From the page before.")] = ""
+
+
+_SCHEDULE = msgspec.json.Decoder(ScheduleBody)
+_EXAMPLE = {
+    "cron": "30 2 * * MON-FRI",
+    "timezone": "Europe/Vienna",
+    "job": {"payload": {"report": "daily"}, "queue": "reports"},
+    "catch_up": "one",
+    "overlap": "skip",
+}
+
+
+def read_job(text: bytes, now_us: int) -> Submit:
+    """A schedule's job as a command. Raises InvalidRequest."""
+    try:
+        return bodies.submit_command(text, now_us)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"job: {error}") from None
+
+
+def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedule:
+    """Raises InvalidRequest; not for a cron expression or a zone that cannot be read."""
+    fields = decoding.decode(body, _SCHEDULE)
+    job = bytes(fields.job)
+    command = read_job(job, now_us)
+    options = command.options or JobOptions()
+    for name, given in zip(ONCE_ONLY, (command.run_at_us, options.expires_us, options.idempotency_key), strict=True):
+        if given:
+            raise InvalidRequest(f"job.{name} must be left out: a schedule submits more than once")
+    if fields.catch_up == "all" and fields.overlap == "skip":
+        raise InvalidRequest("overlap must be allow when catch_up is all")
+    return Schedule(
+        fields.cron,
+        fields.timezone,
+        msgspec.Raw(job),
+        owner_id,
+        key_id,
+        put_us=0,
+        catch_up=fields.catch_up,
+        catch_up_max=fields.catch_up_max,
+        overlap=fields.overlap,
+    )
+
+
+def shown(name: str, kept: Kept) -> dict[str, Any]:
+    """With the job."""
+    return listed(name, kept) | {"job": orjson.Fragment(bytes(kept.schedule.job))}
+
+
+def listed(name: str, kept: Kept) -> dict[str, Any]:
+    schedule, state = kept.schedule, kept.state
+    answer: dict[str, Any] = {
+        "name": name,
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
+        "catch_up": schedule.catch_up,
+        "catch_up_max": schedule.catch_up_max,
+        "overlap": schedule.overlap,
+        "owner_id": schedule.owner_id,
+        "passed": state.passed,
+    }
+    if kept.due_us is not None:
+        answer["next_at"] = answers.time_of(kept.due_us)
+    if state.job_id:
+        answer |= {"last_fired_at": answers.time_of(state.fired_us), "last_job_id": state.job_id}
+    if kept.refusal:
+        answer["refusal"] = kept.refusal
+    return answer
+
+
+class ScheduleRoutes:
+    """The responders of everything below /schedules."""
+
+    def __init__(self, schedules: Schedules, now_us: Callable[[], int]) -> None:
+        self._schedules, self._now_us = schedules, now_us
+
+    async def list_all(self, req: Request, resp: Response) -> None:
+        query = read_query(req, SchedulesQuery)
+        found, cursor = await self._schedules.list(req.context.principal, query.cursor, query.limit)
+        answer: dict[str, Any] = {"schedules": [listed(name, kept) for name, kept in found]}
+        _answer(resp, answer | ({"cursor": cursor} if cursor else {}))
+
+    async def show(self, req: Request, resp: Response, schedule: str) -> None:
+        _answer(resp, shown(schedule, await self._schedules.show(req.context.principal, schedule)))
+
+    async def put(self, req: Request, resp: Response, schedule: str) -> None:
+        who = req.context.principal
+        name = decoding.queue_name(schedule, "schedule")
+        body = await decoding.read_body(req, bodies.BODY_BYTES_MAX)
+        kept = await self._schedules.put(who, name, schedule_of(body, who.owner_id, who.key_id, self._now_us()))
+        _answer(resp, shown(name, kept))
+
+    async def delete(self, req: Request, resp: Response, schedule: str) -> None:
+        await self._schedules.delete(req.context.principal, schedule)
+        resp.status = 204
+
+    async def run(self, req: Request, resp: Response, schedule: str) -> None:
+        job_id = await self._schedules.run(req.context.principal, schedule)
+        resp.status = 201
+        _answer(resp, {"job_id": job_id})
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/schedules",
+                MANAGE,
+                self.list_all,
+                "List the schedules: a client key its owner's",
+                (Answer(200, "a page of them", SchedulesShown),),
+                query=SchedulesQuery,
+            ),
+            Route(
+                "GET",
+                "/schedules/{schedule}",
+                MANAGE,
+                self.show,
+                "Look at a schedule",
+                (Answer(200, "the schedule as it is", ScheduleShown), NO_SUCH),
+            ),
+            Route(
+                "PUT",
+                "/schedules/{schedule}",
+                MANAGE,
+                self.put,
+                "Submit a job whenever a cron expression says so",
+                (
+                    Answer(200, "it is so from now on, and after a restart", ScheduleShown),
+                    Answer(409, "another owner has one of this name, or there are too many", answers.Failure),
+                    *CHANGES,
+                ),
+                ScheduleBody,
+                example=_EXAMPLE,
+            ),
+            Route(
+                "DELETE",
+                "/schedules/{schedule}",
+                MANAGE,
+                self.delete,
+                "End a schedule; the jobs that it has submitted stay",
+                (Answer(204, "it is gone"), NO_SUCH, *TOO_MUCH, DISK_FULL),
+            ),
+            Route(
+                "POST",
+                "/schedules/{schedule}/run",
+                MANAGE,
+                self.run,
+                "Submit a schedule's job now",
+                (
+                    Answer(201, "the job is on stable storage", answers.JobCreated),
+                    NO_SUCH,
+                    BEHIND,
+                    *TOO_MUCH,
+                    DISK_FULL,
+                ),
+            ),
+        ]
+
+
+def _answer(resp: Response, answer: Any) -> None:
+    resp.content_type = JSON
+    resp.data = answers.encode(answer)

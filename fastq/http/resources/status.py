@@ -1,0 +1,67 @@
+"""What is open to all: whether the process lives, whether it takes work, and the document about the API."""
+
+from __future__ import annotations
+
+from falcon.asgi import Request, Response
+
+from fastq.engine import Engine
+from fastq.errors import ApiError, DiskFull, Draining
+from fastq.http.errors import JSON, answer_error
+from fastq.http.resources import answers
+from fastq.http.routes import OPEN, Answer, Route
+
+HEALTHY = "OK"
+
+
+class Status:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.document = b""  # made from the finished route table
+
+    async def health(self, _req: Request, resp: Response) -> None:
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.data = HEALTHY.encode()
+
+    async def ready(self, _req: Request, resp: Response) -> None:
+        resp.content_type = JSON
+        obstacle = self._obstacle()
+        if obstacle is None:
+            resp.data = answers.ready()
+        else:
+            answer_error(resp, obstacle)
+            resp.status = 503
+
+    def _obstacle(self) -> ApiError | None:
+        if self._engine.draining:
+            return Draining("the server is stopping")
+        if self._engine.disk_full:
+            return DiskFull("no space left in the data directory")
+        return None
+
+    async def openapi(self, _req: Request, resp: Response) -> None:
+        resp.content_type = JSON
+        resp.data = self.document
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/health", OPEN, self.health, "Is the process alive?", (Answer(200, "it is", text=HEALTHY),)),
+            Route(
+                "GET",
+                "/ready",
+                OPEN,
+                self.ready,
+                "Does the server take work?",
+                (
+                    Answer(200, "it does", answers.Ready),
+                    Answer(503, "it is stopping, or its disk is full", answers.Failure),
+                ),
+            ),
+            Route(
+                "GET",
+                "/openapi.json",
+                OPEN,
+                self.openapi,
+                "This document",
+                (Answer(200, "an OpenAPI 3.1 document", dict),),
+            ),
+        ]

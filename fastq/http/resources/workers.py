@@ -1,0 +1,100 @@
+"""Workers: who holds what, and when each was last heard of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from falcon.asgi import Request, Response
+
+from fastq.engine import Engine
+from fastq.http.errors import JSON
+from fastq.http.resources import answers
+from fastq.http.routes import Answer, Route
+
+if TYPE_CHECKING:
+    from fastq._core import JobView
+
+LEASES_SHOWN = 10_000
+IDLE_SHOWN = 1_000
+IDLE_US = 3_600_000_000  # a worker without a job is shown for so long
+
+
+class LeaseHeld(msgspec.Struct, forbid_unknown_fields=True):
+    job_id: str
+    queue: str
+    leased_at: answers.Time
+    lease_until: answers.Time
+    cancel_requested: bool
+
+
+class WorkerShown(msgspec.Struct, forbid_unknown_fields=True):
+    """`worker_id` is what it calls itself; all that do not say are one, with an empty id.
+
+    `last_seen_at`: when it last leased or sent a heartbeat; what was before the server's start is known of leases only.
+    """
+
+    worker_id: str
+    last_seen_at: answers.Time
+    leases: list[LeaseHeld]
+
+
+class WorkersShown(msgspec.Struct, forbid_unknown_fields=True):
+    """By worker_id. `complete` false: there are more leases or idle workers than are shown."""
+
+    workers: list[WorkerShown]
+    complete: bool
+
+
+def shown(worker_id: str, seen_us: int, held: list[JobView]) -> dict[str, Any]:
+    leases = [
+        {
+            "job_id": job.job_id,
+            "queue": job.queue,
+            "leased_at": answers.time_of(job.leased_us),
+            "lease_until": answers.time_of(job.lease_until_us or 0),
+            "cancel_requested": job.cancel_requested,
+        }
+        for job in sorted(held, key=lambda job: (job.leased_us, job.job_id))
+    ]
+    seen_us = max([seen_us, *(job.leased_us for job in held)])
+    return {"worker_id": worker_id, "last_seen_at": answers.time_of(seen_us), "leases": leases}
+
+
+class WorkerRoutes:
+    """The responder of GET /workers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def list_all(self, req: Request, resp: Response) -> None:
+        who = req.context.principal
+        jobs, complete = self._engine.running(who, LEASES_SHOWN)
+        held: dict[str, list[JobView]] = {}
+        for job in jobs:
+            held.setdefault(job.worker_id, []).append(job)
+        seen_us = self._engine.last_seen.since(0)
+        if not self._engine.is_bounded(who):  # else idle workers are none of the caller's business
+            idle = self._engine.last_seen.since(self._engine.now_us() - IDLE_US).keys() - held.keys()
+            complete = complete and len(idle) <= IDLE_SHOWN
+            held |= {worker_id: [] for worker_id in sorted(idle)[:IDLE_SHOWN]}
+        await self._engine.settled()
+        resp.content_type = JSON
+        resp.data = answers.encode(
+            {
+                "workers": [shown(worker, seen_us.get(worker, 0), leases) for worker, leases in sorted(held.items())],
+                "complete": complete,
+            }
+        )
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/workers",
+                "jobs:read",
+                self.list_all,
+                "Who holds which jobs, and when each worker was last heard of",
+                (Answer(200, "the leases that the caller may see, by worker", WorkersShown),),
+            )
+        ]

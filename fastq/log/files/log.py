@@ -1,0 +1,316 @@
+"""The log in local files."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastq._core import Tail
+from fastq.errors import BackupRefused, LogDamaged, LogFailed
+from fastq.log.files._flusher import Flusher
+from fastq.log.files.fence import read_fence
+from fastq.log.files.opening import Begun, begin
+from fastq.log.files.places import PlaceReader
+from fastq.log.files.ready import ReadySegments
+from fastq.log.files.recovery import Ending, Found, apply_frame, check_oldest, read_log, scan_segment
+from fastq.log.files.segments import SegmentHead, lock_directory, make_directory, segment_path
+from fastq.log.files.tools.backup import LiveBackup, LogCopy
+from fastq.log.protocol import Opened, Replay, Replayer
+
+if TYPE_CHECKING:
+    from fastq._core import Batch, Place
+
+SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 16 << 10, 1 << 31
+ALIGN = 4096
+CACHE_BYTES = 64 << 20
+BATCH_BYTES_MAX = 4 << 20
+READERS = 4  # threads that read records back
+
+
+class LocalLog:
+    """Segments in a directory of their own. See `fastq.log.protocol.Log`; docs/log-format.md says what they hold."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        align: int = ALIGN,
+        cache_bytes: int = CACHE_BYTES,
+        zero_cleaned: bool = False,
+    ) -> None:
+        """
+        Args:
+            segment_bytes: of new segments; a multiple of `align` from 16 KiB to 2 GiB.
+            align: bytes; frames begin and end at its multiples. A power of two from 512 to 65,536.
+            cache_bytes: of what was just written, kept in memory for reads.
+            zero_cleaned: overwrite segments that are not needed any more before they are deleted.
+        """
+        if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % align:
+            raise ValueError(f"segment_bytes must be a multiple of {align} from 16 KiB to 2 GiB, not {segment_bytes}")
+        self.tail = Tail(align, cache_bytes, min(BATCH_BYTES_MAX, segment_bytes // 2))
+        self._directory = Path(directory).absolute()
+        self._segment_bytes = segment_bytes
+        self._align = align
+        self._zero_cleaned = zero_cleaned
+        self._lock_fd = -1
+        self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of segments that can be written
+        self._places = PlaceReader(self._directory)
+        self._reading: dict[asyncio.Future[list[bytes]], int] = {}  # reads under way: the oldest segment of each
+        self._dropping = 0  # segments before it are to go
+        self._begun: Begun | None = None
+        self._unsealed: list[Ending] = []
+        self._opened_seq = self._durable_seq = 0  # the last frame when the log was opened, and now
+        self._segment = 0  # of the last batch
+        self._sizes: dict[int, int] = {}  # of the segments with frames
+        self._used_bytes = 0  # in all
+        self._loop: asyncio.AbstractEventLoop
+        self._flusher: Flusher | None = None
+        self._ready: ReadySegments | None = None
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="fastq-read")
+        self._backup: LiveBackup | None = None  # the last one
+        self._settled: asyncio.Future[None] | None = None  # what `close` waits for
+        self._busy = False
+        self._closed = False
+        self._failed: BaseException | None = None
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    def open(self, replayer: Replayer) -> Opened:
+        make_directory(self._directory)
+        self._lock_fd = lock_directory(self._directory)
+        try:
+            found = read_log(self._directory, replayer.replay, replayer.identify)
+            begun = begin(
+                self._directory, found, segment_bytes=self._segment_bytes, align=self._align, draw=secrets.token_bytes
+            )
+            self._files[begun.head.number] = (begun.fd, begun.head.salt)
+            if found.database_id is None:
+                replayer.identify(begun.head.database_id)
+            opened = self._opened(found, begun, replayer.replay)
+            check_oldest(self._directory, found, replayer.oldest_segment)
+            return opened
+        except BaseException:
+            self._release()
+            raise
+
+    def _opened(self, found: Found, begun: Begun, replay: Replay) -> Opened:
+        """Replay what was written again, at its new place, and point the tail behind it."""
+        head = begun.head
+        for frame, offset in begun.rewritten:
+            apply_frame(
+                replay, memoryview(frame.records), self._directory,
+                seq=frame.seq, count=frame.count, number=head.number, offset=offset,
+            )  # fmt: skip
+            found.frames += 1
+            found.records += frame.count
+        self._begun, self._unsealed, self._segment = begun, found.unsealed, head.number
+        self._sizes = {**found.sizes, head.number: head.file_bytes}
+        self._used_bytes = sum(self._sizes.values())
+        self._opened_seq = self._durable_seq = found.next_seq - 1
+        self.tail.resume(found.next_seq)
+        self.tail.offer_segment(head.number, begun.end, head.file_bytes)
+        return Opened(
+            database_id=head.database_id,
+            epoch=head.epoch,
+            frames=found.frames,
+            records=found.records,
+            bytes_read=found.bytes_read,
+            bytes_cut=len(found.torn),
+            fence=read_fence(self._directory),
+            notes=begun.notes,
+        )
+
+    def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
+        begun = self._begun
+        assert begun is not None and self._flusher is None, "open, then start, once"
+        self._on_durable, self._on_failed = on_durable, on_failed
+        self._loop = asyncio.get_running_loop()
+        self._flusher = Flusher(
+            epoch=begun.head.epoch, align=self._align, fd=begun.fd, segment=begun.head.number, salt=begun.head.salt,
+            end=begun.end, seq=self._durable_seq, prev_crc=begun.prev_crc,
+        )  # fmt: skip
+        self._ready = ReadySegments(
+            self._directory, self.tail, begun.head, self.oldest_segment, self._unsealed,
+            self._segment_bytes, self._made, self._fail, secrets.token_bytes, self._zero_cleaned,
+        )  # fmt: skip
+        self._loop.add_reader(self._flusher.fileno(), self._finished)
+        self._ready.look(None)
+
+    def _made(self, head: SegmentHead, fd: int) -> None:
+        self._files[head.number] = (fd, head.salt)
+
+    # --- commits ------------------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        return self._flusher is not None and not (self._busy or self._closed or self._failed)
+
+    @property
+    def disk_full(self) -> bool:
+        return self._ready is not None and self._ready.disk_full
+
+    def commit(self, batch: Batch) -> None:
+        assert self._flusher is not None and self.idle, "one batch at a time, between start and close"
+        if batch.segment != self._segment:
+            self._segment = batch.segment
+            self._sizes[batch.segment] = self._segment_bytes
+            self._used_bytes += self._segment_bytes
+        fd, salt = self._files[batch.segment]
+        self._busy = True
+        self._flusher.commit(
+            batch, fd=fd, salt=salt, segment=batch.segment, offset=batch.offset, seq=batch.seq,
+            durable_seq=batch.durable_seq, record_bytes=batch.record_bytes, count=batch.count,
+        )  # fmt: skip
+
+    def _finished(self) -> None:
+        """The flusher has done what it was given."""
+        assert self._flusher is not None and self._ready is not None
+        try:
+            seq = self._flusher.finish()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        self._busy = False
+        while (number := min(self._files)) < self._segment:
+            os.close(self._files.pop(number)[0])
+        if self._settled is not None:
+            self._settled.set_result(None)
+            self._settled = None
+        if seq > self._durable_seq and self._failed is None:
+            self._durable_seq = seq
+            self._on_durable(seq)
+        self._ready.look(self._durable_seq if self._durable_seq > self._opened_seq else None)
+
+    def _fail(self, error: OSError) -> None:
+        """Nothing is written or answered from here on. A sync that failed may have lost what it was to keep."""
+        failure = LogFailed(f"{self._directory}: {error.strerror}")
+        failure.__cause__ = error
+        self._busy = False
+        if self._settled is not None:
+            self._settled.set_exception(failure)
+            self._settled = None
+        if self._failed is None:
+            self._failed = failure
+            self._on_failed(failure)
+
+    def read(self, places: Sequence[Place]) -> asyncio.Future[list[bytes]]:
+        reading = self._loop.run_in_executor(self._readers, self._places.read_many, places)
+        self._reading[reading] = min(places)[0]
+        reading.add_done_callback(self._has_read)
+        return reading
+
+    def read_now(self, place: Place) -> bytes | None:
+        return self._places.read_now(place)
+
+    def _has_read(self, reading: asyncio.Future[list[bytes]]) -> None:
+        if self._reading.pop(reading) < self._dropping:
+            self._drop()
+
+    # --- giving back what is not needed -------------------------------------------------------------------------------
+
+    @property
+    def used_bytes(self) -> int:
+        return self._used_bytes
+
+    @property
+    def oldest_segment(self) -> int:
+        return min(self._sizes)
+
+    @property
+    def newest_segment(self) -> int:
+        return self._segment
+
+    async def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
+        path = segment_path(self._directory, segment)
+        # Behind the end of an earlier opening's segment lie copies, and it is shortened in the meantime.
+        end = next((ending.offset for ending in self._unsealed if ending.head.number == segment), 0)
+        # Unmapped with its last reference: a scan goes on when whoever waits for it is cancelled.
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ)
+        head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
+        if head.number != segment:
+            raise LogDamaged(f"{path}: this is segment {head.number} under another's name")
+        for offset, record_bytes in frames:
+            with memoryview(data)[offset : offset + record_bytes] as records:
+                yield offset, records
+
+    def drop_before(self, segment: int) -> None:
+        assert segment <= self._segment
+        for number in [number for number in self._sizes if number < segment]:
+            self._used_bytes -= self._sizes.pop(number)
+        self._dropping = segment
+        self._drop()
+
+    def _drop(self) -> None:
+        """Delete what is to go, but for what a read under way asked for: its records were moved since."""
+        assert self._ready is not None
+        before = min([self._dropping, *self._reading.values()])
+        self._places.forget_before(before)
+        self._ready.drop_before(before)
+
+    # --- backup -------------------------------------------------------------------------------------------------------
+
+    def backup(self) -> LiveBackup:
+        assert self._ready is not None
+        if self._backup is not None and not self._backup.is_closed:
+            raise BackupRefused("a backup is under way: one at a time")
+        ready, last_seq, first = self._ready, self._durable_seq, self.oldest_segment
+        ready.hold(first)
+        self._backup = LiveBackup(
+            lambda: LogCopy(self._directory, first, last_seq), last_seq, self._readers, ready.hold, self._must_not_hold
+        )
+        return self._backup
+
+    def _must_not_hold(self) -> str:
+        """Why a backup has to end: never is the disk full of what only it needs."""
+        assert self._ready is not None
+        return "the disk is full" if self.disk_full and self._ready.held_back else ""
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Raises LogFailed if the last batch, or the frame that says all is well, could not be written."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._flusher is not None and self._failed is None:
+                await self._settle()
+                if self._durable_seq > self._opened_seq:
+                    self._busy = True
+                    self._flusher.mark_closed()
+                    await self._settle()
+        finally:
+            if self._ready is not None:
+                await self._ready.close()
+            self._release()
+
+    async def _settle(self) -> None:
+        """Wait for the flusher."""
+        if self._busy:
+            self._settled = self._loop.create_future()
+            await self._settled
+
+    def _release(self) -> None:
+        """Give everything back, the lock last."""
+        self._readers.shutdown()
+        if self._flusher is not None:
+            self._loop.remove_reader(self._flusher.fileno())
+            self._flusher.stop()
+        for fd, _ in self._files.values():
+            os.close(fd)
+        self._files.clear()
+        self._places.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1

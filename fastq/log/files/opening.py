@@ -1,0 +1,156 @@
+"""What an opening of the log writes before anything is served: a segment of its own, and what was not proven durable.
+
+A crash at any point leaves a log that the next opening reads as the same one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastq.log.files._flusher import FRAME_HEAD_BYTES, SEAL, fill_head
+from fastq.log.files.recovery import Ending, Found, Pending
+from fastq.log.files.segments import (
+    SegmentHead,
+    fill_spare,
+    name_segment,
+    recycle_segment,
+    segment_path,
+    spare_paths,
+    sync_directory,
+    write_all,
+    write_identity,
+)
+
+TORN_BYTES_KEPT = 16 << 20  # of a torn tail; a batch is smaller
+
+
+@dataclass(slots=True)
+class Begun:
+    """The segment that an opening writes to first."""
+
+    head: SegmentHead
+    fd: int
+    end: int  # of the frames in it
+    prev_crc: int  # head_crc of the last of them; 0: none
+    rewritten: list[tuple[Pending, int]] = field(default_factory=list)  # each frame and its offset here
+    notes: list[str] = field(default_factory=list)
+
+
+def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw: Callable[[int], bytes]) -> Begun:
+    """Make the opening's first segment, with the frames in it that nothing proved durable.
+
+    Args:
+        draw: so many random bytes.
+    Raises:
+        OSError.
+    """
+    notes = _keep_torn(directory, found)
+    for number in found.empty_segments:
+        recycle_segment(directory, number)
+    database_id = found.database_id or draw(16)
+    frames_bytes = sum(_padded(len(frame.records), align) for frame in found.pending)
+    head = SegmentHead(
+        database_id=database_id,
+        epoch=found.epoch + 1,
+        number=found.last_segment + 1,
+        align=align,
+        # Frames of a time with larger segments may need a file of their own size.
+        file_bytes=segment_bytes + (frames_bytes if frames_bytes > segment_bytes // 4 else 0),
+        first_seq=found.pending[0].seq if found.pending else found.next_seq,
+        synced_seq=found.next_seq - 1,
+        salt=int.from_bytes(draw(8), "little"),
+    )
+    frames, prev_crc, offsets = _rewrite(found.pending, head)
+    spare = take_spare(directory, head.file_bytes) or fill_spare(directory, head.file_bytes)
+    assert spare is not None
+    fd = name_segment(spare, head, frames)
+    if not found.has_identity:
+        # Only now: a directory that says it is a database has a segment, and the segment has no frame of ours yet.
+        write_identity(directory, database_id)
+    if found.pending:
+        frames_were = f"{len(found.pending)} frames were" if len(found.pending) > 1 else "frame was"
+        notes.append(f"the last {frames_were} not known to be on stable storage and written again")
+    return Begun(
+        head, fd, head.first_offset + len(frames), prev_crc, list(zip(found.pending, offsets, strict=True)), notes
+    )
+
+
+def _padded(record_bytes: int, align: int) -> int:
+    return (FRAME_HEAD_BYTES + record_bytes + align - 1) // align * align
+
+
+def _rewrite(pending: list[Pending], head: SegmentHead) -> tuple[bytes, int, list[int]]:
+    """The same frames for another segment: their bytes, the head_crc of the last, and the offset of each."""
+    frames, prev_crc, offsets = bytearray(), 0, []
+    for frame in pending:
+        new = bytearray(_padded(len(frame.records), head.align))
+        new[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + len(frame.records)] = frame.records
+        prev_crc = fill_head(
+            new, seq=frame.seq, durable_seq=head.first_seq - 1, epoch=head.epoch, salt=head.salt, segment=head.number,
+            record_bytes=len(frame.records), count=frame.count, prev_crc=prev_crc,
+        )  # fmt: skip
+        offsets.append(head.first_offset + len(frames))
+        frames += new
+    return bytes(frames), prev_crc, offsets
+
+
+def _keep_torn(directory: Path, found: Found) -> list[str]:
+    """Keep a copy of what lies behind the last sound frame, for whoever wants to look."""
+    if not found.torn:
+        return []
+    name = f"torn-{found.torn_segment:08d}-{found.torn_offset}-epoch-{found.epoch}"
+    where = f"{segment_path(directory, found.torn_segment)}: offset {found.torn_offset}"
+    cut = f"{where}: {len(found.torn)} bytes of a frame that was never acknowledged were cut"
+    try:
+        fd = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            write_all(fd, found.torn[:TORN_BYTES_KEPT], 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        sync_directory(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        (directory / name).unlink(missing_ok=True)
+        return [f"{cut}; the disk has no room for a copy"]
+    return [f"{cut}; a copy is in {name}"]
+
+
+def take_spare(directory: Path, size: int) -> Path | None:
+    """A spare of `size` bytes if there is one. Spares of other sizes are removed: no segment can be made of them."""
+    fitting = None
+    for path in spare_paths(directory):
+        if path.stat().st_size == size:
+            fitting = path
+        else:
+            path.unlink()
+    return fitting
+
+
+def seal_and_shorten(directory: Path, ending: Ending, durable_seq: int) -> None:
+    """Give back the disk behind the last frame of a segment that a later one follows, and say in it that one does.
+
+    Args:
+        durable_seq: the last frame known durable; it lies in a later segment.
+    Raises:
+        OSError.
+    """
+    head = ending.head
+    frame = bytearray(head.align)
+    fill_head(
+        frame, seq=ending.seq, durable_seq=durable_seq, epoch=head.epoch, salt=head.salt, segment=head.number,
+        record_bytes=0, count=0, prev_crc=ending.prev_crc, flags=SEAL,
+    )  # fmt: skip
+    fd = os.open(segment_path(directory, head.number), os.O_RDWR)
+    try:
+        write_all(fd, frame, ending.offset)
+        os.fdatasync(fd)
+        os.ftruncate(fd, ending.offset + len(frame))
+        os.fsync(fd)
+    finally:
+        os.close(fd)

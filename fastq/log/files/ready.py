@@ -1,0 +1,207 @@
+"""Segments made ready before they are needed, and old ones shortened, on a thread of their own.
+
+Commits never wait for it. A full disk shows here first, while there still are segments to write to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastq.log.files.opening import seal_and_shorten, take_spare
+from fastq.log.files.recovery import Ending
+from fastq.log.files.segments import (
+    SegmentHead,
+    cleaned_paths,
+    drop_segments,
+    erase_cleaned,
+    fill_spare,
+    name_segment,
+)
+
+if TYPE_CHECKING:
+    from fastq._core import Tail
+
+RESERVE_SEGMENTS = 2  # for when the disk is full: one for what frees it (acks, deletes), one for the cleaner alone
+READY_SEGMENTS = RESERVE_SEGMENTS + 1  # kept beside the one that is being written
+RETRY_S = 1.0  # between attempts on a full disk
+FILL_PAUSE_S = 0.002  # between the steps of a fill while there is room: a commit or two go in between
+
+
+class ReadySegments:
+    """Offers segments to the tail; one piece of work at a time. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        tail: Tail,
+        first: SegmentHead,
+        first_segment: int,
+        unsealed: list[Ending],
+        segment_bytes: int,
+        on_made: Callable[[SegmentHead, int], None],
+        on_failed: Callable[[OSError], None],
+        draw: Callable[[int], bytes],
+        zero_cleaned: bool,
+    ) -> None:
+        """
+        Args:
+            first: the head of the opening's first segment; those to come are like it.
+            first_segment: the oldest there is.
+            unsealed: segments of earlier openings, to be shortened once this one has a durable frame.
+            on_made: called with a segment's head and a descriptor, before the tail is offered it.
+            on_failed: called once, with an error other than a full disk.
+            draw: so many random bytes.
+            zero_cleaned: overwrite segments before they are deleted.
+        """
+        self.disk_full = False
+        self._directory, self._tail, self._unsealed = directory, tail, list(unsealed)
+        self._next = replace(first, number=first.number + 1, file_bytes=segment_bytes, first_seq=0, synced_seq=0)
+        self._on_made, self._on_failed, self._draw = on_made, on_failed, draw
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
+        self._durable_seq: int | None = None
+        self._first = self._drop_before = first_segment
+        self._held: int | None = None  # a backup still reads this segment and those after it
+        self._zero_cleaned = zero_cleaned
+        self._has_cleaned = bool(cleaned_paths(directory))  # segments to overwrite: an earlier server did not end it
+        self._work: asyncio.Future[int | None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._stopping = threading.Event()
+
+    def look(self, durable_seq: int | None) -> None:
+        """Begin what there is to do.
+
+        Args:
+            durable_seq: the last durable frame of this opening; None if there is none yet.
+        """
+        self._durable_seq = durable_seq
+        self._go_on()
+
+    def drop_before(self, segment: int) -> None:
+        """Delete every segment before this one, when nothing else is under way."""
+        self._drop_before = max(segment, self._drop_before)
+        self._go_on()
+
+    def hold(self, segment: int | None) -> None:
+        """Keep this segment and those after it, whatever `drop_before` says, until told otherwise. None: no more."""
+        self._held = segment
+        self._go_on()
+
+    @property
+    def held_back(self) -> int:
+        """How many segments are there only because they are held."""
+        return self._drop_before - max(self._first, self._may_drop_before())
+
+    def _may_drop_before(self) -> int:
+        return self._drop_before if self._held is None else min(self._drop_before, self._held)
+
+    def _go_on(self) -> None:
+        if self._work is not None or self._stopping.is_set():
+            return
+        is_short = self._tail.segments_offered < READY_SEGMENTS
+        if self._unsealed and self._durable_seq is not None:
+            # Before anything is dropped: the oldest segment must show where the log begins, also if it holds no frame.
+            self._begin(self._shortened, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq)
+        elif (drop_before := self._may_drop_before()) > self._first:
+            first, self._first = self._first, drop_before
+            self._has_cleaned |= self._zero_cleaned
+            drop = partial(drop_segments, keep_files=self._zero_cleaned)
+            self._begin(self._dropped, drop, self._directory, first, self._first)
+        elif self._has_cleaned and (self.disk_full or not is_short):
+            self._has_cleaned = False
+            self._begin(self._dropped, erase_cleaned, self._directory, self._rest)
+        elif self._retry is None and is_short:
+            head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
+            self._begin(partial(self._made, head), self._make, head)
+
+    def _begin(self, then: Callable[[asyncio.Future[int | None]], None], do: Callable[..., Any], *about: Any) -> None:
+        """Have the thread do something."""
+        self._work = self._loop.run_in_executor(self._thread, do, *about)
+        self._work.add_done_callback(then)
+
+    async def close(self) -> None:
+        """Break off what is under way."""
+        self._stopping.set()
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._work is not None:
+            await asyncio.wait([self._work])
+        self._thread.shutdown()
+
+    def _make(self, head: SegmentHead) -> int | None:
+        """On the thread: make a segment ready to be written. Its descriptor; None if the log is being closed."""
+        spare = take_spare(self._directory, head.file_bytes)
+        spare = spare or fill_spare(self._directory, head.file_bytes, self._rest)
+        return None if spare is None else name_segment(spare, head)
+
+    def _rest(self) -> bool:
+        """On the thread, before each step of a fill: let commits have the device. Whether to break off.
+
+        Not when a segment is needed soon: what waits then is all commits, for this. Nor while the reserve is not whole:
+        the disk may be full before it is.
+        """
+        is_urgent = self._tail.segments_offered < RESERVE_SEGMENTS
+        is_urgent = is_urgent or not self._tail.has_room(self._next.file_bytes // 2, 0)
+        return self._stopping.wait(0 if is_urgent else FILL_PAUSE_S)
+
+    def _made(self, head: SegmentHead, work: asyncio.Future[int | None]) -> None:
+        self._work = None
+        error = work.exception()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.disk_full = True
+            if not self._stopping.is_set():
+                self._retry = self._loop.call_later(RETRY_S, self._try_now)
+                self._go_on()  # with what may free some
+            return
+        if error is not None:
+            self._fail(error)
+            return
+        fd = work.result()
+        if fd is None or self._stopping.is_set():
+            if fd is not None:
+                os.close(fd)
+            return
+        self.disk_full = False
+        self._next = replace(self._next, number=head.number + 1)
+        self._on_made(head, fd)
+        self._tail.offer_segment(head.number, head.first_offset, head.file_bytes)
+        self._go_on()
+
+    def _try_now(self) -> None:
+        """There may be room again."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._go_on()
+
+    def _dropped(self, work: asyncio.Future[int | None]) -> None:
+        self._work = None
+        if (error := work.exception()) is not None:
+            self._fail(error)
+        else:
+            self._try_now()
+
+    def _shortened(self, work: asyncio.Future[int | None]) -> None:
+        self._work = None
+        self._unsealed.pop(0)
+        error = work.exception()
+        # Without space for it (a file system that copies on write) the next opening tries again.
+        if error is None or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            self._try_now()
+        else:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, OSError):
+            raise error
+        self._stopping.set()
+        self._on_failed(error)

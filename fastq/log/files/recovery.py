@@ -1,0 +1,390 @@
+"""Reading a log at the start: what it holds, where it ends, and whether anything acknowledged is missing.
+
+Nothing is written here. docs/log-format.md has the rules; each refusal below names the one that was broken.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastq.errors import LogDamaged, UnsupportedFormat
+from fastq.log.files._flusher import FRAME_HEAD_BYTES, find_later_frame, scan_frames, used_bytes
+from fastq.log.files.segments import (
+    FIRST_SEGMENT,
+    HEAD_BYTES,
+    SegmentHead,
+    SegmentReader,
+    announce_segment,
+    read_identity,
+    segment_numbers,
+    segment_path,
+    unpack_head,
+)
+from fastq.log.protocol import Replay
+
+_FIRST_FRAME = struct.Struct("<6xHQ36xI")  # of a frame's head: flags, seq and prev_crc
+
+# What `scan_frames` says of the place where sound frames end, for people.
+_WHY = {
+    "end": "the file ends",
+    "nothing": "there is no frame",
+    "bad head": "a frame's head is damaged",
+    "foreign": "there is a frame of another segment",
+    "order": "a frame does not follow from the one before",
+    "bad records": "a frame's records are damaged",
+    "closed": "the server had been stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A frame that nothing proves to have been durable: it is written again before anything is served."""
+
+    seq: int
+    count: int
+    records: bytes
+    segment: int
+    offset: int  # of the frame
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Where the frames of a segment end that another one follows, or will."""
+
+    head: SegmentHead
+    offset: int
+    seq: int  # of the last frame
+    prev_crc: int  # its head_crc
+
+
+@dataclass(slots=True)
+class Found:
+    """What a log holds. An empty directory has `database_id` None and the rest as it is here."""
+
+    database_id: bytes | None = None
+    has_identity: bool = False
+    epoch: int = 0  # the highest
+    next_seq: int = 1
+    first_segment: int = FIRST_SEGMENT
+    last_segment: int = 0  # the last that stays
+    sizes: dict[int, int] = field(default_factory=dict)  # of segments with frames, once they are shortened
+    empty_segments: list[int] = field(default_factory=list)  # after it, to be made spares: in this order
+    unsealed: list[Ending] = field(default_factory=list)  # to be sealed and shortened once a later one is in use
+    pending: list[Pending] = field(default_factory=list)
+    torn: bytes = b""  # what lies behind the last sound frame
+    torn_offset: int = 0
+    torn_segment: int = 0
+    frames: int = 0
+    records: int = 0
+    bytes_read: int = 0
+
+
+def read_log(directory: Path, replay: Replay, identify: Callable[[bytes], None] | None = None) -> Found:
+    """Read all of a log. Frames proven durable go to `replay` in order; those in `Found.pending` do not.
+
+    Args:
+        identify: told the database id, if there is one, before the first frame is replayed.
+    Raises:
+        LogDamaged, UnsupportedFormat.
+    """
+    return _Reader(directory, replay, identify).read()
+
+
+class _Reader:
+    def __init__(self, directory: Path, replay: Replay, identify: Callable[[bytes], None] | None) -> None:
+        self._directory = directory
+        self._identify = identify
+        self._replay = replay
+        self._found = Found()
+        self._heads: dict[int, SegmentHead] = {}
+        self._sizes: dict[int, int] = {}
+        self._proven_seq = 0  # every frame up to here was durable, as something sound says
+        self._prev_crc = 0
+        self._reader = SegmentReader(directory)
+        self._loaded: tuple[int, memoryview] | None = None  # the segment that is in its memory
+
+    def read(self) -> Found:
+        found = self._found
+        identity = read_identity(self._directory)
+        numbers = segment_numbers(self._directory)
+        found.has_identity = identity is not None
+        if not numbers:
+            if identity is not None:
+                raise LogDamaged(f"{self._directory}: the database's segments are gone; restore them from a backup")
+            return found
+        self._read_heads(numbers, identity)
+        found.first_segment = numbers[0]
+        if self._identify is not None and found.database_id is not None:
+            self._identify(found.database_id)
+        for number in numbers:
+            if not self._read_segment(number):
+                break
+        if identity is None and (found.frames or found.pending or self._proven_seq):
+            raise LogDamaged(f"{self._directory}: the file `database` is missing beside a log; restore a backup")
+        return found
+
+    def _damaged(self, number: int, offset: int, what: str) -> LogDamaged:
+        found = self._found
+        return LogDamaged(
+            f"{segment_path(self._directory, number)}: offset {offset}: {what}. Frames up to {found.next_seq - 1} are "
+            f"sound, those up to {self._proven_seq} were durable. Acknowledged data is damaged or missing: restore a "
+            "backup, or see `fastq log check`",
+            segment=number,
+            offset=offset,
+            sound_seq=found.next_seq - 1,
+            durable_seq=self._proven_seq,
+        )
+
+    # --- heads --------------------------------------------------------------------------------------------------------
+
+    def _read_heads(self, numbers: list[int], identity: bytes | None) -> None:
+        for number in numbers:
+            path = segment_path(self._directory, number)
+            try:
+                with path.open("rb", buffering=0) as file:
+                    head = unpack_head(file.read(HEAD_BYTES), path)
+                    self._sizes[number] = os.fstat(file.fileno()).st_size
+            except OSError as error:
+                raise LogDamaged(f"{path}: offset 0: cannot be read: {error.strerror}") from error
+            self._heads[number] = head
+            self._check_head(number, identity or self._heads[numbers[0]].database_id)
+        self._found.database_id = self._heads[numbers[0]].database_id
+        self._found.epoch = max(head.epoch for head in self._heads.values())
+
+    def _check_head(self, number: int, database_id: bytes) -> None:
+        head = self._heads[number]
+        before = self._heads.get(number - 1)
+        if head.database_id != database_id:
+            raise self._damaged(number, 0, "the segment belongs to another database")
+        if head.number != number:
+            raise self._damaged(number, 0, f"this is segment {head.number} under another's name")
+        if number == FIRST_SEGMENT and head.first_seq != 1:
+            raise self._damaged(number, 0, f"the log begins at frame {head.first_seq} instead of 1")
+        if before is None:
+            if number != min(self._sizes):  # what went before the first one is for the records to say
+                raise self._damaged(number, 0, f"segment {number - 1} is missing")
+        elif head.epoch < before.epoch:
+            raise self._damaged(number, 0, f"epoch {head.epoch} comes after epoch {before.epoch}")
+        elif (head.epoch == before.epoch) != (head.first_seq == 0):
+            raise self._damaged(number, 0, f"epoch {head.epoch} does not begin where it should")
+
+    # --- frames -------------------------------------------------------------------------------------------------------
+
+    def _load(self, number: int) -> memoryview:
+        """The whole of a segment file. Good until another one is asked for."""
+        if self._loaded is not None and self._loaded[0] == number:
+            return self._loaded[1]
+        self._loaded = None
+        size = self._sizes[number]
+        if number + 1 in self._sizes:
+            announce_segment(self._directory, number + 1)
+        try:
+            view = self._reader.read(number, size)
+        except OSError as error:
+            raise self._damaged(number, 0, f"cannot be read: {error.strerror}") from error
+        if len(view) < size:
+            raise self._damaged(number, len(view), "the file became shorter while it was read")
+        self._loaded = number, view
+        return view
+
+    def _read_segment(self, number: int) -> bool:
+        """Take a segment's frames. Returns whether the log goes on in the next one."""
+        found, head, after = self._found, self._heads[number], self._heads.get(number + 1)
+        if head.first_seq:
+            self._prev_crc = 0
+        stop_seq = after.first_seq if after else 0
+        data = self._load(number)
+        if number == found.first_segment:
+            found.next_seq, self._prev_crc = beginning(data, head)
+        frames, end, found.next_seq, self._prev_crc, proven_seq, why = scan_frames(
+            data, start=head.first_offset, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
+            next_seq=found.next_seq, prev_crc=self._prev_crc, stop_seq=stop_seq,
+        )  # fmt: skip
+        found.last_segment = number
+        found.sizes[number] = min(self._sizes[number], end + head.align)
+        found.bytes_read += end
+        self._prove(max(proven_seq, head.synced_seq))
+        for seq, offset, record_bytes, count, _ in frames:
+            start = offset + FRAME_HEAD_BYTES
+            self._take(seq, count, data[start : start + record_bytes], number, offset)
+        if why == "format":
+            raise UnsupportedFormat(
+                f"{segment_path(self._directory, number)}: offset {end}: a frame of a later log format; start the "
+                "version of fastq that wrote it"
+            )
+        if stop_seq:
+            if found.next_seq != stop_seq:
+                raise self._damaged(number, end, f"{_WHY.get(why, why)}, but segment {number + 1} begins at {stop_seq}")
+            if why != "seal":
+                found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
+            return True
+        if why == "seal":
+            if after is None:
+                raise self._damaged(number, end, f"the log goes on in segment {number + 1}, which is missing")
+            return True
+        if self._goes_on_behind_empty_ones(number):
+            found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
+            return True
+        self._end(number, self._load(number), end, why, any_frames=bool(frames))
+        return False
+
+    def _goes_on_behind_empty_ones(self, number: int) -> bool:
+        """Whether a later opening began with exactly the next frame, behind segments that hold none.
+
+        A kill between a seal and the first frame behind it leaves an empty segment. The next opening keeps it, since
+        the seal announces it; but the seal may be in the page cache only, and the power can take it afterwards.
+        """
+        next_seq = self._found.next_seq
+        later = [n for n in self._heads if n > number and self._heads[n].first_seq]
+        if not later or self._heads[min(later)].first_seq != next_seq:
+            return False
+        first_frames = [self._first_frame_in(n) for n in range(number + 1, min(later))]
+        return all(frame is None or frame[1] < next_seq for frame in first_frames)  # a seal repeats the last seq
+
+    def _end(self, number: int, data: memoryview, end: int, why: str, *, any_frames: bool) -> None:
+        """The sound frames end in this segment: was it a crash that cut them off, or was something lost?"""
+        found, head = self._found, self._heads[number]
+        found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
+        if found.next_seq <= self._proven_seq:
+            raise self._damaged(number, end, _WHY[why])
+        if len(data) != head.file_bytes:
+            raise self._damaged(number, end, f"the file has {len(data)} bytes instead of {head.file_bytes}")
+        later = find_later_frame(
+            data, start=end, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
+            durable_min=found.next_seq,
+        )  # fmt: skip
+        if later is not None:
+            offset, seq, durable_seq = later
+            what = f"{_WHY[why]}, but frame {seq} at {offset} says that those up to {durable_seq} were durable"
+            raise self._damaged(number, end, what)
+        if why not in ("closed", "foreign", "end"):
+            length = used_bytes(data, start=end)
+            found.torn, found.torn_segment, found.torn_offset = bytes(data[end : end + length]), number, end
+        later_numbers = [n for n in self._heads if n > number]
+        for n in later_numbers:
+            self._check_empty(n, end, why, number)
+        if not any_frames and self._may_go(number):
+            found.unsealed.pop()
+            later_numbers.insert(0, number)
+            found.last_segment = number - 1
+        found.empty_segments = later_numbers[::-1]
+
+    def _may_go(self, number: int) -> bool:
+        """Whether an empty segment can be taken away: not if a seal says that it exists, and not the first one."""
+        unsealed = {ending.head.number for ending in self._found.unsealed}
+        return number - 1 in unsealed
+
+    def _check_empty(self, number: int, end: int, why: str, tail: int) -> None:
+        """A segment that was made ready but not used when the log ended in segment `tail`."""
+        head = self._heads[number]
+        if head.first_seq:
+            raise self._damaged(tail, end, f"{_WHY[why]}, but segment {number} begins at {head.first_seq}")
+        if (later := self._first_frame_in(number)) is not None:
+            raise self._damaged(tail, end, f"{_WHY[why]}, but segment {number} holds frame {later[1]}")
+
+    def _first_frame_in(self, number: int) -> tuple[int, int, int] | None:
+        """The first sound head of a frame in a segment: its offset, seq and durable_seq."""
+        head = self._heads[number]
+        return find_later_frame(
+            self._load(number), start=head.first_offset, align=head.align, segment=number, epoch=head.epoch,
+            salt=head.salt, durable_min=0,
+        )  # fmt: skip
+
+    # --- replay -------------------------------------------------------------------------------------------------------
+
+    def _prove(self, seq: int) -> None:
+        """Something sound says that every frame up to `seq` was durable."""
+        self._proven_seq = max(self._proven_seq, seq)
+        pending = self._found.pending
+        while pending and pending[0].seq <= self._proven_seq:
+            frame = pending.pop(0)
+            self._apply(frame.seq, frame.count, memoryview(frame.records), frame.segment, frame.offset)
+
+    def _take(self, seq: int, count: int, records: memoryview, number: int, offset: int) -> None:
+        if seq <= self._proven_seq:
+            self._apply(seq, count, records, number, offset)
+        else:
+            self._found.pending.append(Pending(seq, count, bytes(records), number, offset))
+
+    def _apply(self, seq: int, count: int, records: memoryview, number: int, offset: int) -> None:
+        apply_frame(self._replay, records, self._directory, seq=seq, count=count, number=number, offset=offset)
+        self._found.frames += 1
+        self._found.records += count
+
+
+def beginning(data: memoryview | mmap.mmap, head: SegmentHead) -> tuple[int, int]:
+    """The sequence number of a segment's first frame, and the head CRC that it names as the one before."""
+    if head.first_seq:
+        return head.first_seq, 0
+    return named_at(data, head.first_offset)
+
+
+def named_at(data: memoryview | mmap.mmap, offset: int) -> tuple[int, int]:
+    """What the frame at `offset` follows: the number that comes next there, and the head CRC of the one before."""
+    flags, seq, prev_crc = _FIRST_FRAME.unpack_from(data, offset)
+    return int(seq) + bool(flags), int(prev_crc)  # a seal, or a closing frame, repeats the last number
+
+
+def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[int, int]]]:
+    """Check a segment that is not written any more; offset and length of each frame's records.
+
+    Args:
+        data: from its first byte, perhaps only up to the end of its frames.
+    Raises:
+        LogDamaged: its frames do not end as those of such a segment do.
+    """
+    head = unpack_head(data[:HEAD_BYTES], path)
+    if len(data) <= head.first_offset:
+        return head, []
+    next_seq, prev_crc = beginning(data, head)
+    frames, end, _, _, _, why = scan_frames(
+        data, start=head.first_offset, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
+        next_seq=next_seq, prev_crc=prev_crc,
+    )  # fmt: skip
+    if why not in ("seal", "closed", "end", "nothing"):
+        raise LogDamaged(f"{path}: offset {end}: {_WHY.get(why, why)}")
+    return head, [(offset + FRAME_HEAD_BYTES, record_bytes) for _, offset, record_bytes, _, _ in frames]
+
+
+def apply_frame(
+    replay: Replay, records: memoryview, directory: Path, *, seq: int, count: int, number: int, offset: int
+) -> None:
+    """Give a frame's records to `replay`, and name the place if they are not what they should be.
+
+    Args:
+        offset: of the frame in segment `number`, bytes.
+
+    Raises:
+        LogDamaged, UnsupportedFormat.
+    """
+    try:
+        applied = replay(records, number, offset + FRAME_HEAD_BYTES)
+    except UnsupportedFormat as error:
+        raise UnsupportedFormat(f"{segment_path(directory, number)}: offset {offset}: frame {seq}: {error}") from error
+    except LogDamaged as error:
+        raise _frame_damaged(directory, seq, number, offset, str(error)) from error
+    if applied != count:
+        raise _frame_damaged(directory, seq, number, offset, f"{applied} records instead of {count}")
+
+
+def _frame_damaged(directory: Path, seq: int, number: int, offset: int, what: str) -> LogDamaged:
+    path = segment_path(directory, number)
+    return LogDamaged(f"{path}: offset {offset}: frame {seq}: {what}", segment=number, offset=offset, sound_seq=seq - 1)
+
+
+def check_oldest(directory: Path, found: Found, oldest_segment: int) -> None:
+    """Raises LogDamaged unless the log begins where its records say that it does.
+
+    Args:
+        oldest_segment: the first that they need.
+    """
+    if found.first_segment > oldest_segment:
+        path = segment_path(directory, found.first_segment)
+        raise LogDamaged(f"{path}: segment {oldest_segment} is missing, and the log needs it: restore a backup")
+    if oldest_segment > found.last_segment + 1:  # never let a wrong number delete segments
+        raise LogDamaged(f"{directory}: a record says that segment {oldest_segment} is the oldest, which is none")

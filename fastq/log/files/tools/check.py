@@ -1,0 +1,205 @@
+"""What a start would say of a log, without starting: read, replayed and checked; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastq._core import Core, Tail, describe_records, job_id_by_number
+from fastq.errors import DirectoryFailed, LogDamaged, UnsupportedFormat
+from fastq.log.files.recovery import Found, apply_frame, check_oldest, read_log
+from fastq.log.files.segments import SegmentHead, read_head, segment_numbers
+from fastq.log.files.tools.dump import FrameSeen, GapSeen, walk
+
+ITSELF, COPY = "the job itself", "a copy of the whole job"  # what a loss may be
+_LOSSES = {
+    "SUBMIT": ITSELF, "JOB": COPY, "FORGET": "its removal", "EXTEND": "a longer lease",
+    "CHANGE": "a change from outside", "REMEMBER": "its idempotency key",
+}  # fmt: skip
+SOUND, TORN, DAMAGED, UNKNOWN = "sound", "torn", "damaged", "unknown format"
+
+
+@dataclass(slots=True)
+class Losses:
+    """What the frames from some sequence on say: it would be lost without them."""
+
+    jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)  # job number -> what, in the order of the log
+    job_ids: dict[int, str] = field(default_factory=dict)  # of those that are submitted there, or shortly before
+    documents: dict[tuple[int, str], None] = field(default_factory=dict)  # kind and name
+    oldest_segment: int = 0  # that a record there names
+    frames: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+    unreadable: list[GapSeen] = field(default_factory=list)
+
+    def job_id(self, number: int, core: Core) -> str:
+        """Its id, or its number if nothing tells its id."""
+        return self.job_ids.get(number) or job_id_by_number(core, number) or f"number {number}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a check found. Sequence numbers count frames."""
+
+    verdict: str  # SOUND, TORN, DAMAGED or UNKNOWN
+    message: str  # of the last two: what a start says; else empty
+    core: Core  # as far as it came
+    segments: int
+    found: Found = field(default_factory=Found)
+    damage: LogDamaged | None = None
+    losses: Losses | None = None  # what can still be read behind the damage
+
+    @property
+    def pending_frames(self) -> int:
+        """How many frames at the end nothing proves to have been durable: a start writes them again."""
+        return len(self.found.pending)
+
+    def as_json(self) -> dict[str, Any]:
+        found, damage, losses = self.found, self.damage, self.losses
+        told: dict[str, Any] = {"verdict": self.verdict, "segments": self.segments}
+        if damage is None and not self.message:
+            told |= {
+                "first_segment": found.first_segment,
+                "last_segment": found.last_segment,
+                "last_seq": found.next_seq - 1,
+                "epoch": found.epoch,
+                "frames": found.frames,
+                "records": found.records,
+                "bytes": found.bytes_read,
+                "pending_frames": self.pending_frames,
+                "jobs": {state: n for state, n in self.core.counts().items() if n},
+                "skipped_records": self.core.skipped(),
+            }
+        if found.torn:
+            told["torn"] = {
+                "segment": found.torn_segment, "offset": found.torn_offset, "bytes": len(found.torn),
+            }  # fmt: skip
+        if self.message:
+            told["message"] = self.message
+        if damage is not None:
+            told["damage"] = {
+                "segment": damage.segment, "offset": damage.offset, "sound_seq": damage.sound_seq,
+                "durable_seq": damage.durable_seq,
+            }  # fmt: skip
+        if losses is not None:
+            told["behind"] = {
+                "frames": losses.frames, "first_seq": losses.first_seq, "last_seq": losses.last_seq,
+                "jobs": len(losses.jobs),
+            }  # fmt: skip
+        return told
+
+
+def read_whole(directory: Path, core: Core) -> Found:
+    """All that a start reads, in its order and with its refusals, into `core`.
+
+    Raises:
+        DirectoryFailed: there is no log. LogDamaged, UnsupportedFormat.
+    """
+    found = read_log(directory, core.replay, core.identify)
+    if found.database_id is None:
+        raise DirectoryFailed(f"{directory} holds no log")
+    for frame in found.pending:
+        apply_frame(
+            core.replay, memoryview(frame.records), directory,
+            seq=frame.seq, count=frame.count, number=frame.segment, offset=frame.offset,
+        )  # fmt: skip
+        found.frames += 1
+        found.records += frame.count
+    check_oldest(directory, found, core.oldest_segment)
+    return found
+
+
+def empty_core() -> Core:
+    """One that is only read."""
+    return Core(Tail(512, 0, 4096))
+
+
+def check_log(directory: Path) -> Report:
+    """Read a log as a start would, and walk over every structure of what it says.
+
+    Raises:
+        DirectoryFailed: there is no log. AssertionError: the records were taken, and what came out contradicts itself:
+        a defect of ours.
+    """
+    core, segments = empty_core(), len(segment_numbers(directory))
+    try:
+        found = read_whole(directory, core)
+    except UnsupportedFormat as error:
+        return Report(UNKNOWN, str(error), core, segments)
+    except LogDamaged as error:
+        losses = None
+        if error.segment and error.sound_seq is not None:
+            losses = losses_from(directory, error.segment, error.sound_seq + 1)
+        return Report(DAMAGED, str(error), core, segments, damage=error, losses=losses)
+    core.check()
+    return Report(TORN if found.torn else SOUND, "", core, segments, found)
+
+
+def first_head(directory: Path) -> SegmentHead | None:
+    """The head of the first segment whose head is sound."""
+    for number in segment_numbers(directory):
+        try:
+            return read_head(directory, number)
+        except (LogDamaged, UnsupportedFormat):
+            pass
+    return None
+
+
+def losses_from(directory: Path, segment: int, seq: int) -> Losses:
+    """What the frames from `seq` on say, as far as they can be read. They begin in `segment`, or behind it."""
+    losses, head = Losses(), first_head(directory)
+    if head is None:
+        return losses
+    for seen in walk(directory, segment):
+        if isinstance(seen, GapSeen):
+            if seen.end > seen.offset:
+                losses.unreadable.append(seen)
+        elif isinstance(seen, FrameSeen) and not seen.is_copy:
+            described = list(single_records(describe_records(seen.records, head.database_id)))
+            _add_ids(losses, described)
+            if seen.seq >= seq:
+                losses.frames += 1
+                losses.first_seq = min(losses.first_seq or seen.seq, seen.seq)
+                losses.last_seq = max(losses.last_seq, seen.seq)
+                _add(losses, described)
+    return losses
+
+
+def single_records(described: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Those in groups too. A whole job counts as itself: what is in it was said before."""
+    for record in described:
+        if record["type"] == "GROUP":
+            yield from single_records(record["records"])
+        else:
+            yield record
+
+
+def _add_ids(losses: Losses, described: list[dict[str, Any]]) -> None:
+    for record in described:
+        submit = record["records"][0] if record.get("records") else record
+        if "job_id" in submit:
+            losses.job_ids[submit["job"]] = submit["job_id"]
+
+
+def _add(losses: Losses, described: list[dict[str, Any]]) -> None:
+    for record in described:
+        if record["type"] == "DOCUMENT" and "name" in record:
+            losses.documents[record["kind"], record["name"]] = None
+            continue
+        losses.oldest_segment = max(losses.oldest_segment, record.get("oldest_segment", 0))
+        what = _what(record)
+        for number in record.get("jobs", [record["job"]] if "job" in record else []):
+            before = losses.jobs.get(number, ())
+            if what not in before:
+                losses.jobs[number] = (*before, what)
+
+
+def _what(record: dict[str, Any]) -> str:
+    """One record in a word or two, the same for all of its kind."""
+    if record["type"] == "CLOSE":
+        return f"the end of an attempt ({record.get('outcome', 'damaged')})"
+    if record["type"] == "SUBMIT" and "edited" in record:
+        return "an edit"
+    return _LOSSES.get(record["type"], f"its {record['type'].lower()}")

@@ -1,0 +1,282 @@
+"""Making a directory startable again after damage: what lies before it stays, the rest is put aside, nothing deleted.
+
+A plan is proven before it is carried out: recovery itself reads what would be left. At each moment of carrying it out a
+server refuses the directory, until the last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fastq._core import Core, Tail, job_id_by_number
+from fastq.errors import LogDamaged, RepairRefused, UnsupportedFormat
+from fastq.log.files._flusher import CLOSED, FRAME_HEAD_BYTES, SEAL, fill_head, scan_frames
+from fastq.log.files.fence import fence_at, write_fence
+from fastq.log.files.recovery import apply_frame, beginning, named_at, read_log
+from fastq.log.files.segments import (
+    HEAD_BYTES,
+    IDENTITY_FILE,
+    SegmentHead,
+    SegmentReader,
+    read_head,
+    segment_numbers,
+    segment_path,
+    sync_directory,
+    write_all,
+)
+from fastq.log.files.tools.backup import write_end
+from fastq.log.files.tools.check import COPY, ITSELF, Losses, empty_core, losses_from, read_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where the frames end that follow one from the other."""
+
+    head: SegmentHead  # of the segment
+    offset: int  # in it: of the first byte behind them
+    next_seq: int
+    prev_crc: int  # head_crc of the last frame; 0 if this start has none
+    seals: tuple[tuple[SegmentHead, int], ...] = ()  # and offset: of earlier segments' that know of later frames
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a repair would do."""
+
+    cut: Cut
+    changed: dict[int, bytes]  # segments, and what they hold from now on; the one that is cut is the last
+    given_up: list[int]  # segments behind it
+    core: Core  # what is left, replayed
+    losses: Losses
+
+    def lost(self) -> Iterator[tuple[str, list[str]]]:
+        """Each job that what is given up speaks of: its id, or number, and what is lost."""
+        for number, losses in self.losses.jobs.items():
+            known = job_id_by_number(self.core, number) is not None
+            words = [ITSELF if word == COPY and not known else word for word in losses if word != COPY or not known]
+            if not known and ITSELF not in words:
+                words.append("and it is not in what is left")
+            if words:
+                yield self.losses.job_id(number, self.core), words
+
+
+def plan(directory: Path, truncate_at: int) -> Plan:
+    """What giving up the frames from `truncate_at` on would do. Nothing is written to `directory`.
+
+    Raises:
+        RepairRefused: that is not where the damage begins, or nothing would be left. UnsupportedFormat, OSError,
+        DirectoryFailed.
+    """
+    try:
+        read_whole(directory, empty_core())
+    except LogDamaged:
+        pass
+    else:
+        raise RepairRefused(f"{directory}: the log is sound, a server starts on it: there is nothing to repair")
+    cut = _follow(directory, 0)
+    try:
+        core, tail = _replayed(directory, cut)
+    except LogDamaged as error:  # frames that are whole, with records that cannot be
+        if not error.sound_seq or error.sound_seq + 1 >= cut.next_seq:
+            raise RepairRefused(f"truncating does not help: {error}") from error
+        cut = _follow(directory, error.sound_seq + 1)
+        core, tail = _replayed(directory, cut)
+    if truncate_at != cut.next_seq:
+        raise RepairRefused(
+            f"frames up to {cut.next_seq - 1} are sound: give up neither more nor less than what comes after them, "
+            f"with --truncate-at {cut.next_seq}"
+        )
+    losses = losses_from(directory, cut.head.number, cut.next_seq)
+    changed = _changed(directory, cut, _trim_frame(directory, cut, core, tail, losses))
+    with _staged(directory, cut, changed) as staging:
+        core = empty_core()
+        read_whole(staging, core)
+        core.check()
+    given_up = [number for number in segment_numbers(directory) if number > cut.head.number]
+    return Plan(cut, changed, given_up, core, losses)
+
+
+def carry_out(directory: Path, repair: Plan, now_us: int) -> Path:
+    """Do it. The caller holds the directory's lock.
+
+    Args:
+        now_us: the wall clock. Leases from here on are told apart from those that are given up.
+    Returns:
+        Where what was given up is now.
+    Raises:
+        OSError: what was not done yet can be done by a repair once more.
+    """
+    write_fence(directory, fence_at(max(now_us, repair.core.last_us)))
+    aside = _new_directory(directory, repair.cut.next_seq)
+    for number, content in repair.changed.items():
+        path = segment_path(directory, number)
+        new = aside / f"{path.name}.new"
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            write_all(fd, content, 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.link(path, aside / path.name)
+        sync_directory(aside)
+        os.rename(new, path)
+        sync_directory(directory)
+    for given_up in repair.given_up:  # until the last is gone, the log has a gap or an end before its last frame
+        path = segment_path(directory, given_up)
+        os.rename(path, aside / path.name)
+        sync_directory(aside)
+        sync_directory(directory)
+    core = empty_core()
+    read_whole(directory, core)
+    assert core.state_hash() == repair.core.state_hash(), "what is left is what was planned"
+    return aside
+
+
+def _new_directory(directory: Path, seq: int) -> Path:
+    """For what is given up."""
+    name = f"given-up-{seq}"
+    taken = {entry.name for entry in os.scandir(directory)}
+    path = next(directory / free for n in range(1, len(taken) + 2) if (free := f"{name}-{n}") not in taken)
+    path.mkdir(mode=0o700)
+    sync_directory(directory)
+    return path
+
+
+# --- where it ends ----------------------------------------------------------------------------------------------------
+
+
+def _usable_heads(directory: Path) -> list[SegmentHead]:
+    """Of the segments from the first on, as far as they follow one from the other."""
+    heads: list[SegmentHead] = []
+    for number in segment_numbers(directory):
+        try:
+            head = read_head(directory, number)
+        except LogDamaged:
+            break
+        before = heads[-1] if heads else replace(head, number=number - 1)
+        if head.number != number or number != before.number + 1 or head.database_id != before.database_id:
+            break
+        if head.epoch < before.epoch or (bool(heads) and (head.epoch > before.epoch) != bool(head.first_seq)):
+            break
+        heads.append(head)
+    return heads
+
+
+def _follow(directory: Path, limit: int) -> Cut:
+    """Follow the frames as far as they are sound, or up to `limit`, which is not taken; 0: no limit.
+
+    Raises:
+        RepairRefused: not even the first is.
+    """
+    heads, reader = _usable_heads(directory), SegmentReader(directory)
+    cut: Cut | None = None
+    seals: list[tuple[SegmentHead, int, int]] = []
+    next_seq = prev_crc = first_seq = 0
+    for i, head in enumerate(heads):
+        data = reader.read(head.number)
+        if head.first_seq:
+            prev_crc = 0
+        if i == 0 and len(data) >= head.first_offset + FRAME_HEAD_BYTES:
+            next_seq, prev_crc = beginning(data, head)
+            first_seq = next_seq
+        anew = next((later.first_seq for later in heads[i + 1 :] if later.first_seq), 0)
+        stop_seq = min(seq for seq in (anew, limit, 1 << 63) if seq)
+        _, end, next_seq, prev_crc, proven_seq, why = scan_frames(
+            data, start=head.first_offset, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
+            next_seq=next_seq, prev_crc=prev_crc, stop_seq=stop_seq, listed=False,
+        )  # fmt: skip
+        if why == "format":
+            raise UnsupportedFormat(f"{segment_path(directory, head.number)}: offset {end}: a later log format")
+        last_crc = named_at(data, end)[1] if why == "seal" else prev_crc
+        known_later = tuple((sealed, at) for sealed, at, seq in seals if seq >= next_seq)
+        cut = Cut(head, end, next_seq, last_crc, known_later)
+        if why == "seal":
+            seals.append((head, end, proven_seq))
+        if next_seq == limit or (why != "seal" and next_seq != anew):
+            break
+    if cut is None or cut.next_seq <= first_seq:
+        raise RepairRefused(f"{directory}: not one frame at the beginning is sound: restore a backup")
+    return cut
+
+
+# --- what is left -----------------------------------------------------------------------------------------------------
+
+
+def _changed(directory: Path, cut: Cut, more: bytes) -> dict[int, bytes]:
+    """The segments that have to change. A later start's seal that knows of frames that are given up is made anew."""
+    changed = {}
+    for head, offset in cut.seals:
+        data = bytearray(SegmentReader(directory).read(head.number))
+        next_seq, last_crc = named_at(memoryview(data), offset)
+        write_end(memoryview(data)[offset : offset + head.align], head, next_seq - 1, last_crc, SEAL)
+        changed[head.number] = bytes(data)
+    return changed | {cut.head.number: _cut_segment(directory, cut, more)}
+
+
+def _cut_segment(directory: Path, cut: Cut, more: bytes) -> bytes:
+    """The segment that is cut: its frames, one more or none, and the one that says that the log was closed here."""
+    align, last_seq, prev_crc = cut.head.align, cut.next_seq - 1, cut.prev_crc
+    kept = bytes(SegmentReader(directory).read(cut.head.number)[: cut.offset]) + more
+    if more:
+        last_seq, prev_crc = last_seq + 1, int.from_bytes(more[FRAME_HEAD_BYTES - 4 : FRAME_HEAD_BYTES], "little")
+    closing = bytearray(align)
+    write_end(memoryview(closing), cut.head, last_seq, prev_crc, CLOSED)
+    head = replace(cut.head, file_bytes=len(kept) + align, synced_seq=min(cut.head.synced_seq, last_seq))
+    return head.pack() + kept[HEAD_BYTES:] + closing
+
+
+def _replayed(directory: Path, cut: Cut) -> tuple[Core, Tail]:
+    """What is left, replayed, and the tail that it appends to. Raises LogDamaged, UnsupportedFormat."""
+    tail = Tail(cut.head.align, 0, 1 << 20)
+    core = Core(tail)
+    with _staged(directory, cut, _changed(directory, cut, b"")) as staging:
+        found = read_log(staging, core.replay, core.identify)
+        for frame in found.pending:
+            apply_frame(
+                core.replay, memoryview(frame.records), staging,
+                seq=frame.seq, count=frame.count, number=frame.segment, offset=frame.offset,
+            )  # fmt: skip
+    return core, tail
+
+
+def _trim_frame(directory: Path, cut: Cut, core: Core, tail: Tail, losses: Losses) -> bytes:
+    """If the record that let the first segments go is given up: a frame that says so again.
+
+    Raises:
+        RepairRefused: nothing says that they were to go.
+    """
+    first, head = segment_numbers(directory)[0], cut.head
+    if core.oldest_segment >= first:
+        return b""
+    if losses.oldest_segment < first:
+        raise RepairRefused(f"{directory}: segments {core.oldest_segment} to {first - 1} are missing: restore a backup")
+    tail.resume(cut.next_seq)
+    tail.offer_segment(head.number, cut.offset, cut.offset + 4 * head.align)
+    core.trim(core.last_us, first)
+    batch = tail.take()
+    assert batch is not None and batch.seq == cut.next_seq and batch.offset == cut.offset
+    frame = bytearray(memoryview(batch))
+    fill_head(
+        frame, seq=batch.seq, durable_seq=batch.seq - 1, epoch=head.epoch, salt=head.salt, segment=head.number,
+        record_bytes=batch.record_bytes, count=batch.count, prev_crc=cut.prev_crc,
+    )  # fmt: skip
+    return bytes(frame)
+
+
+@contextlib.contextmanager
+def _staged(directory: Path, cut: Cut, changed: dict[int, bytes]) -> Iterator[Path]:
+    """A directory elsewhere with what would be left: links to what does not change."""
+    with tempfile.TemporaryDirectory(prefix="fastq-repair-") as name:
+        staging = Path(name)
+        (staging / IDENTITY_FILE).symlink_to((directory / IDENTITY_FILE).absolute())
+        for number in segment_numbers(directory):
+            if number in changed:
+                segment_path(staging, number).write_bytes(changed[number])
+            elif number < cut.head.number:
+                segment_path(staging, number).symlink_to(segment_path(directory, number).absolute())
+        yield staging

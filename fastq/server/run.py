@@ -1,0 +1,354 @@
+"""The server: settings in, everything put together, and the life of the process. Nothing else wires anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import faulthandler
+import gc
+import ipaddress
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+import uvicorn
+import uvloop
+
+from fastq import __version__
+from fastq.clock import Clock, start_us, wall_us
+from fastq.engine import Engine, EngineOptions
+from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, StartError
+from fastq.http.app import HttpOptions, create_app
+from fastq.http.connection.accept import Door, connections_max, raise_file_limit
+from fastq.http.lane._lane import Lane
+from fastq.http.resources.schedules import read_job
+from fastq.log.files.log import LocalLog
+from fastq.log.protocol import Opened
+from fastq.server.first_start import FirstKeys, make_first_keys
+from fastq.server.logs import configure_logs, counted, jobs_counted
+from fastq.server.settings import Settings
+from fastq.services.audit import Audit, AuditedDocuments
+from fastq.services.auth import Authenticator
+from fastq.services.keys import KeyStore
+from fastq.services.keys.opening import opened_keys
+from fastq.services.queues import Queues
+from fastq.services.schedules import Schedules
+
+logger = logging.getLogger("fastq.server")
+T = TypeVar("T")
+
+DRAIN_S = 0.5  # after a signal /ready says 503 for so long before connections close, so that balancers look elsewhere
+FINISH_S = 5  # then requests that are under way have so long
+STOP_S = 9.5  # and the whole stop ends by then, one way or the other
+SAVE_USED_S = 600.0
+BACKLOG = 2048
+SLACK_SEGMENTS_MIN = 2  # with less the segment in use alone would be too much, and nothing could be cleaned
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit code."""
+    configure_logs(settings.log_format)
+    faulthandler.enable()
+    try:
+        raise_file_limit()
+        listener = _bind(settings)
+        engine, opened = _open(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, listener, engine, opened))
+    except StartError as error:
+        print(f"fastq: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"fastq: {error}", file=sys.stderr)
+        return DirectoryFailed.exit_code
+    except KeyboardInterrupt:  # before the loop took over the signals
+        return 130
+    return 0
+
+
+def run_on_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False) -> T:
+    """Do something with the keys while no server runs: what `work` gives. Raises StartError, ApiError, OSError."""
+    engine, _ = _open(settings)
+
+    async def on_keys() -> T:
+        await engine.start(_clock(settings, engine), _die)
+        try:
+            async with opened_keys(settings.redis_url, settings.redis_grace_ms, engine) as keys:
+                await keys.claim(anew=claim_store)
+                return await work(engine, keys)
+        finally:
+            await engine.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(on_keys())
+
+
+# --- before the loop --------------------------------------------------------------------------------------------------
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """The address, taken before a long recovery but not listened on until it is over. Raises BadSetting."""
+    host, port = settings.host, settings.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise BadSetting(f"HOST: '{host}' is not an address of this machine: {error.strerror}") from None
+    family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        name = "HOST" if error.errno == errno.EADDRNOTAVAIL else "PORT"
+        raise BadSetting(f"{name}: cannot listen on {host} port {port}: {error.strerror}") from None
+    return listener
+
+
+def _open(settings: Settings) -> tuple[Engine, Opened]:
+    """Recover the log. Raises StartError, OSError."""
+    log = LocalLog(
+        settings.directory,
+        segment_bytes=settings.segment_bytes,
+        align=settings.align_bytes,
+        cache_bytes=settings.cache_bytes,
+        zero_cleaned=settings.zero_cleaned,
+    )
+    options = EngineOptions(
+        lease_ms=settings.lease_ms,
+        lease_check_ms=settings.lease_check_ms,
+        max_retries=settings.max_retries,
+        backoff_base_ms=settings.backoff_base_ms,
+        backoff_factor=settings.backoff_factor,
+        backoff_cap_ms=settings.backoff_cap_ms,
+        owner_isolation=settings.owner_isolation,
+        retention_acked_ms=settings.retention_acked_ms,
+        retention_dead_ms=settings.retention_dead_ms,
+        finished_jobs_max=settings.finished_jobs_max,
+        idempotency_ms=settings.idempotency_ms,
+        idempotency_keys_max=settings.idempotency_keys_max,
+        poison_expiries=settings.poison_expiries,
+        owner_depth_max=settings.owner_depth_max,
+        log_slack_bytes=max(settings.log_slack_bytes, SLACK_SEGMENTS_MIN * settings.segment_bytes),
+    )
+    engine = Engine(log, options, random.SystemRandom().random)
+    try:
+        return engine, engine.open()
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise BadSetting(f"WAL_DIR: '{settings.directory}' cannot be used: {error.strerror}") from None
+    except OSError as error:
+        raise DirectoryFailed(f"the data directory '{settings.directory}': {error}") from error
+
+
+# --- on the loop ------------------------------------------------------------------------------------------------------
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn that leaves signals to us, has a door of our own and says when it is open."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        state, config = self.server_state, self.config
+        for listener in sockets or []:
+            door = Door(listener, connections_max(), state.connections, self._protocol, config.ssl)
+            door.open(config.backlog)
+            self.servers.append(door)  # type: ignore[arg-type]  # of a server it needs close and wait_closed
+        self._on_listening()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Lane(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def hang_up(self) -> None:
+        """Close what is still open: requests that never ended, answers that nobody reads."""
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+async def _serve(settings: Settings, listener: socket.socket, engine: Engine, opened: Opened) -> None:
+    """From a recovered log to a stopped server. Raises StartError, OSError."""
+    stop = _stop_signal()
+    clock = _clock(settings, engine)
+    recovered = _recovered(engine, opened)
+    audit = Audit(engine)
+    queues = Queues(engine, audit)
+    queues.configure(clock.now_us())
+    await engine.start(clock, _die)
+    try:
+        async with opened_keys(settings.redis_url, settings.redis_grace_ms, AuditedDocuments(engine, audit)) as keys:
+            first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
+            await keys.claim()
+            await _answer_requests(settings, listener, engine, queues, audit, keys, first, recovered, stop)
+    finally:
+        await engine.stop()
+    logger.info("stopped")
+
+
+async def _answer_requests(
+    settings: Settings,
+    listener: socket.socket,
+    engine: Engine,
+    queues: Queues,
+    audit: Audit,
+    keys: KeyStore,
+    first: FirstKeys,
+    recovered: list[str],
+    stop: asyncio.Event,
+) -> None:
+    """All there is between an engine that has started and one that is to stop."""
+    schedules = Schedules(engine, audit, read_job)
+    options = HttpOptions(keys, queues, schedules, audit, secrets.token_hex(4))
+    app = create_app(engine, Authenticator(keys, engine.now_us), options)
+    url = _url(settings, listener)
+
+    def listening() -> None:
+        gc.collect()
+        gc.freeze()  # what a start leaves behind stays: no collection needs to walk it again
+        _say_started(settings, url, recovered, first)
+
+    server = HttpServer(_http_config(settings, app), listening)
+    schedules.start()
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    saving = asyncio.create_task(_save_used(keys))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        await _drain(engine, server)
+    schedules.stop()
+    saving.cancel()
+    stopping.cancel()
+    await serving
+    with contextlib.suppress(ApiError):  # a full disk: when keys were last used is not worth a failed stop
+        await keys.save_used(every_us=1)
+
+
+def _clock(settings: Settings, engine: Engine) -> Clock:
+    """Raises ClockBehindLog."""
+    return Clock(start_us(engine.core.last_us, wall_us(), settings.accept_clock_back))
+
+
+def _stop_signal() -> asyncio.Event:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _http_config(settings: Settings, app: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=Lane,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        workers=1,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        backlog=BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=FINISH_S + 2,  # never needed: we hang up before it
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+
+
+async def _drain(engine: Engine, server: HttpServer) -> None:
+    """Take no more work, answer what is under way, and have connections closed."""
+    logger.info("stopping: no more work is taken; what is under way is committed and answered")
+    engine.drain()
+    loop = asyncio.get_running_loop()
+    loop.call_later(STOP_S, _give_up)
+    await asyncio.sleep(DRAIN_S)
+    server.should_exit = True
+    loop.call_later(FINISH_S, server.hang_up)
+
+
+async def _save_used(keys: KeyStore) -> None:
+    while True:
+        await asyncio.sleep(SAVE_USED_S)
+        with contextlib.suppress(ApiError):  # not now: the next time
+            await keys.save_used()
+
+
+def _die(error: BaseException) -> None:
+    """The log failed: nobody is answered any more, since nothing that we could say is certain."""
+    logger.critical("the log failed, the server ends at once: %s", error)
+    sys.stderr.flush()
+    os._exit(LogFailed.exit_code)
+
+
+def _give_up() -> None:
+    logger.critical("the stop took longer than %s s, the server ends at once", STOP_S)
+    sys.stderr.flush()
+    os._exit(LogFailed.exit_code)
+
+
+# --- what a person reads ----------------------------------------------------------------------------------------------
+
+
+def _recovered(engine: Engine, opened: Opened) -> list[str]:
+    """What opening the log found, one line each."""
+    if not opened.records:
+        return ["a new log", *opened.notes]
+    frames, records = counted(opened.frames, "frame"), counted(opened.records, "record")
+    lines = [f"recovered {frames}, {records}, {jobs_counted(engine.core.counts())}"]
+    if skipped := engine.core.skipped():
+        lines.append(f"skipped {counted(skipped, 'record')} of jobs that are gone")
+    return lines + opened.notes
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    """Where a person on this machine reaches the server."""
+    scheme = "https" if settings.tls_cert else "http"
+    host, port = listener.getsockname()[:2]
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.is_unspecified:
+        host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"{scheme}://{host}:{port}" if ":" not in host else f"{scheme}://[{host}]:{port}"
+
+
+def _say_started(settings: Settings, url: str, recovered: list[str], first: FirstKeys) -> None:
+    directory = settings.directory.absolute()
+    lines = [f"fastq {__version__} serves at {url}", *(f"Data in {directory}: {line}" for line in recovered)]
+    lines += first.lines
+    key = first.client_secret or "$CLIENT"
+    lines.append("Submit a job:")
+    lines.append(f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'""")
+    _say(lines)
+    if not _is_loopback(settings.host) and settings.tls_cert is None:
+        logger.warning("HOST is %s and there is no TLS_CERT: keys travel in the clear", settings.host)
+
+
+def _say(lines: list[str]) -> None:
+    """On standard output, which whoever started us may have closed."""
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError as error:
+        logger.warning("standard output cannot be written, nobody has seen what a start says: %s", error.strerror)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries again at its end
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

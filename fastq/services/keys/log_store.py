@@ -1,0 +1,211 @@
+"""Keys as documents of the log that holds the jobs: as durable as those, and nothing to install."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fastq.engine.commands import Principal
+from fastq.errors import ApiError, KeyIsRevoked
+from fastq.services.keys.records import (
+    DEFAULT_SCOPES,
+    FOR_EVER_US,
+    KEY_DOCUMENT,
+    PLAIN,
+    STORE_DOCUMENT,
+    USED_EVERY_US,
+    Changed,
+    Documents,
+    Grants,
+    KeyRecord,
+    by_age,
+    digest_of,
+    masked,
+    new_key_id,
+    new_secret,
+    require_owner,
+)
+
+
+class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key's document: JSON under its key_id. A later version may add members that have defaults."""
+
+    digest: str  # SHA-256 of the secret, hexadecimal
+    masked: str
+    name: str
+    owner_id: str
+    type: str
+    scopes: tuple[str, ...]
+    created_us: int
+    last_used_us: int
+    revoked_us: int | None = None
+    expires_us: int | None = None
+    queues: tuple[str, ...] | None = None
+    rate_limit: int | None = None
+    old_digest: str = ""  # of the secret before the last rotation
+    old_until_us: int = 0  # and how long that lives
+
+    def record(self, key_id: str, last_used_us: int) -> KeyRecord:
+        return KeyRecord(
+            key_id, self.masked, self.name, self.owner_id, self.type, self.scopes, self.created_us, self.revoked_us,
+            last_used_us, self.expires_us, None if self.queues is None else frozenset(self.queues), self.rate_limit,
+        )  # fmt: skip
+
+
+class LogKeyStore:
+    """Every key in memory, every change a document.
+
+    A lookup compares digests by way of a dict. Its time may depend on the digest, but nobody can steer a digest towards
+    another one, so no secret can be found out by that.
+    """
+
+    asks_elsewhere = False
+    trusted_until_us = FOR_EVER_US
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._keys: dict[str, StoredKey] = {}
+        self._id_by_digest: dict[str, str] = {}
+        self._used_us: dict[str, int] = {}
+        self._watchers: list[Changed] = []
+        for key_id, body in documents.documents(KEY_DOCUMENT).items():
+            self._remember(key_id, msgspec.json.decode(body, type=StoredKey))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def is_unused(self) -> bool:
+        return not self._keys and not self._documents.documents(STORE_DOCUMENT)
+
+    async def claim(self, anew: bool = False) -> None:
+        """Log and store are one."""
+
+    async def create(
+        self, name: str, owner_id: str, type: str, now_us: int, by_key_id: str = "", grants: Grants = PLAIN
+    ) -> tuple[str, KeyRecord]:
+        secret = new_secret(type)
+        return secret, await self._make(secret, name, owner_id, type, now_us, by_key_id, grants)
+
+    async def adopt(self, secret: str, name: str, owner_id: str, type: str, now_us: int) -> KeyRecord:
+        return await self._make(secret, name, owner_id, type, now_us, "", PLAIN)
+
+    async def _make(
+        self, secret: str, name: str, owner_id: str, type: str, now_us: int, by_key_id: str, grants: Grants
+    ) -> KeyRecord:
+        key_id = new_key_id(type)
+        assert key_id not in self._keys, "72 random bits came up twice"
+        stored = StoredKey(
+            digest_of(secret),
+            masked(secret),
+            name,
+            owner_id,
+            type,
+            DEFAULT_SCOPES[type] if grants.scopes is None else grants.scopes,
+            now_us,
+            now_us,
+            expires_us=grants.expires_us,
+            queues=None if grants.queues is None else tuple(sorted(grants.queues)),
+            rate_limit=grants.rate_limit,
+        )
+        await self._put(key_id, stored, by_key_id)
+        self._remember(key_id, stored)
+        return self._record(key_id)
+
+    async def list(self, owner_id: str | None) -> list[KeyRecord]:
+        records = [self._record(key_id) for key_id in self._keys]
+        await self._documents.settled()
+        return by_age([record for record in records if owner_id is None or record.owner_id == owner_id])
+
+    async def find(self, secret: str) -> KeyRecord | None:
+        digest = digest_of(secret)
+        key_id = self._id_by_digest.get(digest)
+        if key_id is None:
+            return None
+        record, stored = self._record(key_id), self._keys[key_id]
+        if digest == stored.old_digest:
+            record = record.until(stored.old_until_us)
+        if record.revoked_us is not None or stored.old_digest:
+            await self._documents.settled()  # what it says may rest on a change that is not durable yet
+        return record
+
+    async def revoke(self, key_or_id: str, who: Principal) -> KeyRecord:
+        key_id, stored = self._named(key_or_id, who)
+        if stored.revoked_us is not None:
+            await self._documents.settled()
+            return self._record(key_id)
+        await self._change(key_id, msgspec.structs.replace(stored, revoked_us=self._documents.now_us()), who)
+        return self._record(key_id)
+
+    async def rotate(self, key_id: str, who: Principal, overlap_ms: int) -> tuple[str, KeyRecord]:
+        key_id, stored = self._named(key_id, who)
+        if stored.revoked_us is not None:
+            await self._documents.settled()
+            raise KeyIsRevoked
+        secret = new_secret(stored.type)
+        rotated = msgspec.structs.replace(
+            stored,
+            digest=digest_of(secret),
+            masked=masked(secret),
+            old_digest=stored.digest,
+            old_until_us=self._documents.now_us() + overlap_ms * 1000,
+        )
+        await self._change(key_id, rotated, who)
+        return secret, self._record(key_id)
+
+    def touch(self, record: KeyRecord, now_us: int) -> None:
+        self._used_us[record.key_id] = now_us
+
+    async def save_used(self, every_us: int = USED_EVERY_US) -> int:
+        moved = [
+            (key_id, used_us)
+            for key_id, used_us in self._used_us.items()
+            if used_us - self._keys[key_id].last_used_us >= every_us
+        ]
+        for key_id, used_us in moved:
+            stored = msgspec.structs.replace(self._keys[key_id], last_used_us=used_us)
+            self._keys[key_id] = stored
+            await self._put(key_id, stored, "")
+        return len(moved)
+
+    def watch(self, changed: Changed) -> None:
+        self._watchers.append(changed)
+
+    def _named(self, key_or_id: str, who: Principal) -> tuple[str, StoredKey]:
+        """Raises KeyNotFound, NotKeyOwner."""
+        key_id = self._id_by_digest.get(digest_of(key_or_id), key_or_id)
+        stored = self._keys.get(key_id)
+        require_owner(who, None if stored is None else stored.owner_id)
+        assert stored is not None
+        return key_id, stored
+
+    def _record(self, key_id: str) -> KeyRecord:
+        stored = self._keys[key_id]
+        return stored.record(key_id, max(stored.last_used_us, self._used_us.get(key_id, 0)))
+
+    def _remember(self, key_id: str, stored: StoredKey) -> None:
+        if before := self._keys.get(key_id):
+            self._id_by_digest.pop(before.digest, None)
+            self._id_by_digest.pop(before.old_digest, None)
+        self._keys[key_id] = stored
+        self._id_by_digest[stored.digest] = key_id
+        if stored.old_digest:
+            self._id_by_digest[stored.old_digest] = key_id
+
+    async def _change(self, key_id: str, stored: StoredKey, who: Principal) -> None:
+        """In force from the next request on, not only when it is durable."""
+        before = self._keys[key_id]
+        self._remember(key_id, stored)
+        self._tell(key_id)
+        try:
+            await self._put(key_id, stored, who.key_id)
+        except ApiError:  # refused: nothing was written, so nothing happened
+            self._remember(key_id, before)
+            self._tell(key_id)
+            raise
+
+    def _tell(self, key_id: str) -> None:
+        for changed in self._watchers:
+            changed((key_id,))
+
+    async def _put(self, key_id: str, stored: StoredKey, by_key_id: str) -> None:
+        await self._documents.put_document(KEY_DOCUMENT, key_id, msgspec.json.encode(stored), by_key_id)

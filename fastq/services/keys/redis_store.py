@@ -1,0 +1,434 @@
+"""Keys in Redis, shared with other servers; what must not be forgotten about them is in the log.
+
+Redis as shipped can forget. So a revocation is a record of the log before Redis hears of it, and the log knows which
+store it works with: one that is empty, or another one, is not believed. While Redis cannot be relied on, keys that were
+seen before work for `grace_us`, and nobody else gets in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, WatchError
+
+from fastq.engine.commands import Principal
+from fastq.errors import ApiError, BadSetting, KeyIsRevoked, KeyStoreUnavailable
+from fastq.services.keys import redis_layout as layout
+from fastq.services.keys.records import (
+    DEFAULT_SCOPES,
+    KEY_DOCUMENT,
+    PLAIN,
+    REVOKED_DOCUMENT,
+    STORE_DOCUMENT,
+    Changed,
+    Documents,
+    Grants,
+    KeyRecord,
+    by_age,
+    digest_of,
+    masked,
+    new_key_id,
+    new_secret,
+    new_store_id,
+    require_owner,
+)
+from fastq.services.keys.redis_layout import ACTIVE, CHANGES, REVOKED, SECOND_US, STORE, KeyInRedis, hash_of
+
+logger = logging.getLogger("fastq.keys")
+
+ANSWER_S = 1.0  # how long Redis has for one exchange
+CHECK_S = 0.4  # between two looks at whether what was found still holds: a revocation elsewhere is seen within 1 s
+CONNECTIONS_MAX = 16  # and so many lookups at a time
+FOUND_MAX = 10_000  # keys that each look asks about; past it all are forgotten and asked for again
+CHUNK = 500  # hashes in one exchange
+USED_EVERY_US = 60 * SECOND_US
+STORE_NAME = "redis"  # of the document that names the store
+
+Command = tuple[str | bytes | int, ...]
+Answers = list[Any]
+Members = list[str]
+Records = list[KeyRecord]
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """A revocation's document, under the key_id."""
+
+    revoked_us: int
+
+
+class RedisKeyStore:
+    """Call `open` before anything else, then `watch_store` for as long as it is used, `close` at the end."""
+
+    asks_elsewhere = True
+
+    def __init__(self, url: str, documents: Documents, grace_us: int) -> None:
+        """
+        Args:
+            url: redis://… or rediss://…
+            grace_us: how long keys that were found before are good while Redis cannot be relied on.
+        """
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=ANSWER_S,
+            socket_connect_timeout=ANSWER_S,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=2 * CONNECTIONS_MAX,
+        )
+        self._documents = documents
+        self._grace_us = grace_us
+        self._places = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._watchers: list[Changed] = []
+        self._found: dict[str, str] = {}  # key_id -> member, of what `find` gave out
+        self._used_us: dict[str, tuple[str, int]] = {}  # key_id -> member and when
+        self._used_written_us: dict[str, int] = {}
+        self._revoked_us = {
+            key_id: msgspec.json.decode(body, type=Revoked).revoked_us
+            for key_id, body in documents.documents(REVOKED_DOCUMENT).items()
+        }
+        store = documents.documents(STORE_DOCUMENT).get(STORE_NAME)
+        self._store_id = store.decode() if store else ""  # empty: any store will do, the log knows none yet
+        self._changes: bytes | None = None
+        self._trouble = "it was not asked yet"  # empty: none
+        self._trusted_until_us = 0
+        self._is_unused = False
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Look at the store. Raises BadSetting if it cannot be reached and the log does not know it yet."""
+        await self.check()
+        if self._store_id:
+            return
+        if self._trouble:
+            raise BadSetting(f"REDIS_URL: a first start needs the key store, and {self._trouble}")
+        (keys,) = await self._ask(("EXISTS", ACTIVE, REVOKED))
+        self._is_unused = not keys and not self._revoked_us and not self._documents.documents(KEY_DOCUMENT)
+
+    @property
+    def is_unused(self) -> bool:
+        return self._is_unused
+
+    async def claim(self, anew: bool = False) -> None:
+        if self._store_id and not anew:
+            return
+        _, found = await self._ask(("SET", STORE, new_store_id(), "NX"), ("GET", STORE))
+        self._store_id = found.decode()
+        await self._documents.put_document(STORE_DOCUMENT, STORE_NAME, found)
+        await self.check()
+
+    async def watch_store(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            try:
+                await self.check()
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody new gets in and the next look decides
+                self._in_trouble(f"{type(error).__name__} while it was looked at")
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    @property
+    def trusted_until_us(self) -> int:
+        return self._trusted_until_us
+
+    def watch(self, changed: Changed) -> None:
+        self._watchers.append(changed)
+
+    # --- whether what was found still holds ---------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """One look: is this our store, did keys change, and which of those that were found are revoked?"""
+        asked_us, found = self._documents.now_us(), list(self._found.items())
+        try:
+            marks, *active = await self._ask(
+                ("MGET", STORE, CHANGES),
+                *([("SMISMEMBER", ACTIVE, *(member for _, member in found))] if found else []),
+            )
+            if not self._is_ours(marks[0]):
+                return
+            if self._trouble or marks[1] != self._changes:
+                await self._came_back()
+                self._changes, self._trouble = marks[1], ""
+                self._forget(None)
+            elif found:
+                self._forget([key_id for (key_id, _), is_active in zip(found, active[0], strict=True) if not is_active])
+            self._trusted_until_us = asked_us + self._grace_us
+        except KeyStoreUnavailable as error:
+            self._in_trouble(error.detail)
+
+    def _is_ours(self, store_id: bytes | None) -> bool:
+        if not self._store_id or store_id == self._store_id.encode():
+            return True
+        what = "it was emptied" if store_id is None else "it is another store"
+        self._in_trouble(f"{what}: the log in this data directory belongs to the one that was there before")
+        return False
+
+    def _in_trouble(self, trouble: str) -> None:
+        if not self._trouble or trouble != self._trouble:
+            logger.warning("the key store cannot be relied on, keys not seen before are refused: %s", trouble)
+        self._trouble = trouble
+
+    async def _came_back(self) -> None:
+        """It may be an older copy of itself: what the log knows to be revoked is revoked there again."""
+        if self._trouble and self._trusted_until_us:
+            logger.info("the key store is back")
+        if not self._revoked_us:
+            return
+        (members,) = await self._ask(("SMEMBERS", ACTIVE))
+        for member in (one.decode("utf-8", "replace") for one in members):
+            for key_id in (member, layout.derived_key_id(member, member.partition("_")[0])):
+                if key_id in self._revoked_us:
+                    await self._ask(_revocation(member, self._revoked_us[key_id]))
+
+    def _forget(self, key_ids: Sequence[str] | None) -> None:
+        """None: all."""
+        if key_ids is None:
+            self._found.clear()
+        elif not key_ids:
+            return
+        else:
+            for key_id in key_ids:
+                self._found.pop(key_id, None)
+        for changed in self._watchers:
+            changed(key_ids)
+
+    # --- looking up ---------------------------------------------------------------------------------------------------
+
+    async def find(self, secret: str) -> KeyRecord | None:
+        if not layout.MAY_BE_SECRET.fullmatch(secret):
+            return None
+        self._require_trust()
+        key = await self._by_secret(secret)
+        record = None if key is None else key.as_seen_with(secret)
+        if key is None or record is None:
+            return None
+        is_revoked_there = record.revoked_us is not None
+        record = self._as_known(record)
+        if record.revoked_us is not None:
+            if not is_revoked_there:  # it went back in time
+                await self._ask(_revocation(key.member, record.revoked_us))
+            await self._documents.settled()
+            return record
+        if len(self._found) >= FOUND_MAX:
+            self._forget(None)
+        self._found[record.key_id] = key.member
+        return record
+
+    async def _by_secret(self, secret: str) -> KeyInRedis | None:
+        """The key with that secret, ours or the original's. A key_id, which is where ours lie, is no secret."""
+        marks, plain = await self._ask(
+            ("MGET", STORE, layout.id_of_digest(digest_of(secret))), ("HGETALL", hash_of(secret))
+        )
+        if not self._is_ours(marks[0]):
+            self._require_trust()
+        if marks[1] is not None:
+            return await self._by_member(marks[1].decode("utf-8", "replace"))
+        key = layout.decoded(secret, plain) if plain else None
+        return key if key is not None and not key.digest else None
+
+    async def _by_member(self, member: str) -> KeyInRedis | None:
+        (fields,) = await self._ask(("HGETALL", hash_of(member)))
+        return layout.decoded(member, fields) if fields else None
+
+    async def _named(self, key_or_id: str, who: Principal) -> KeyInRedis:
+        """The key that the caller may change. Raises KeyNotFound, NotKeyOwner, KeyStoreUnavailable."""
+        self._require_trust()
+        key = None
+        if layout.MAY_BE_SECRET.fullmatch(key_or_id):
+            key = await self._by_member(key_or_id) or await self._by_secret(key_or_id)
+        if key is None:
+            key = await self._derived(key_or_id, None if who.is_admin else who.owner_id)
+        require_owner(who, None if key is None else key.record.owner_id)
+        assert key is not None
+        return key
+
+    async def _derived(self, key_id: str, owner_id: str | None) -> KeyInRedis | None:
+        """A key that the original made, by the key_id that lists show for it: only the caller's own, or all."""
+        for member in await self._members(owner_id):
+            if layout.derived_key_id(member, member.partition("_")[0]) == key_id:
+                return await self._by_member(member)
+        return None
+
+    async def _members(self, owner_id: str | None) -> Members:
+        wanted: Command = ("SUNION", ACTIVE, REVOKED) if owner_id is None else ("SMEMBERS", layout.owner_set(owner_id))
+        (members,) = await self._ask(wanted)
+        return [member.decode("utf-8", "replace") for member in members]
+
+    async def list(self, owner_id: str | None) -> Records:
+        self._require_trust()
+        members = await self._members(owner_id)
+        records: Records = []
+        for start in range(0, len(members), CHUNK):
+            chunk = members[start : start + CHUNK]
+            hashes = await self._ask(*(("HGETALL", hash_of(member)) for member in chunk))
+            keys = [layout.decoded(member, found) for member, found in zip(chunk, hashes, strict=True)]
+            records += [self._as_known(key.record) for key in keys if key is not None]
+        await self._documents.settled()
+        return by_age(records)
+
+    def _as_known(self, record: KeyRecord) -> KeyRecord:
+        """With what the log and this process know better."""
+        _, used_us = self._used_us.get(record.key_id, ("", 0))
+        revoked_us = record.revoked_us
+        if revoked_us is None:
+            revoked_us = self._revoked_us.get(record.key_id)
+        return msgspec.structs.replace(record, revoked_us=revoked_us, last_used_us=max(record.last_used_us, used_us))
+
+    # --- changing -----------------------------------------------------------------------------------------------------
+
+    async def create(
+        self, name: str, owner_id: str, type: str, now_us: int, by_key_id: str = "", grants: Grants = PLAIN
+    ) -> tuple[str, KeyRecord]:
+        secret = new_secret(type)
+        return secret, await self._make(secret, name, owner_id, type, now_us, by_key_id, grants)
+
+    async def adopt(self, secret: str, name: str, owner_id: str, type: str, now_us: int) -> KeyRecord:
+        return await self._make(secret, name, owner_id, type, now_us, "", PLAIN)
+
+    async def _make(
+        self, secret: str, name: str, owner_id: str, type: str, now_us: int, by_key_id: str, grants: Grants
+    ) -> KeyRecord:
+        self._require_trust()
+        scopes = DEFAULT_SCOPES[type] if grants.scopes is None else grants.scopes
+        created_us = now_us - now_us % SECOND_US  # Redis has whole seconds, so everybody does
+        record = KeyRecord(
+            new_key_id(type), masked(secret), name, owner_id, type, scopes, created_us, None, created_us,
+            grants.expires_us, grants.queues, grants.rate_limit,
+        )  # fmt: skip
+        made_by: Command = ("HSET", hash_of(record.key_id), "created_by", by_key_id)
+        await self._ask(*_stored(KeyInRedis(record.key_id, record, digest_of(secret))), made_by, atomic=True)
+        return record
+
+    async def revoke(self, key_or_id: str, who: Principal) -> KeyRecord:
+        key = await self._named(key_or_id, who)
+        record = self._as_known(key.record)
+        if record.revoked_us is None:
+            record = msgspec.structs.replace(record, revoked_us=await self._revoke_in_log(record.key_id, who))
+            assert record.revoked_us is not None
+            try:
+                await self._ask(_revocation(key.member, record.revoked_us))
+            except KeyStoreUnavailable as error:
+                self._in_trouble(error.detail)  # so that it is revoked there when it is back
+        await self._documents.settled()
+        return record
+
+    async def _revoke_in_log(self, key_id: str, who: Principal) -> int:
+        """In force from the next request on, here and whatever becomes of Redis."""
+        revoked_us = self._documents.now_us()
+        self._revoked_us[key_id] = revoked_us
+        self._forget([key_id])
+        try:
+            await self._documents.put_document(
+                REVOKED_DOCUMENT, key_id, msgspec.json.encode(Revoked(revoked_us)), who.key_id
+            )
+        except ApiError:  # refused: nothing was written, so nothing happened
+            del self._revoked_us[key_id]
+            raise
+        return revoked_us
+
+    async def rotate(self, key_id: str, who: Principal, overlap_ms: int) -> tuple[str, KeyRecord]:
+        """A key that the original made becomes one of ours by it, under the same key_id."""
+        key = await self._named(key_id, who)
+        secret = new_secret(key.record.type)
+        until_us = self._documents.now_us() + overlap_ms * 1000
+        async with self._exchange(), self._redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(hash_of(key.member))
+            found: Any = await pipe.execute_command("HGETALL", hash_of(key.member))
+            now = layout.decoded(key.member, found) if found else None
+            if now is None or self._as_known(now.record).revoked_us is not None:
+                raise KeyIsRevoked
+            record = msgspec.structs.replace(now.record, masked=masked(secret))
+            old_digest = now.digest or digest_of(now.member)
+            rotated = KeyInRedis(record.key_id, record, digest_of(secret), old_digest, until_us)
+            pipe.multi()  # type: ignore[no-untyped-call]  # redis-py has no types for it
+            for command in _rotation(now, rotated):
+                pipe.execute_command(*command)
+            await pipe.execute()
+        self._found.pop(record.key_id, None)
+        self._forget([record.key_id])
+        return secret, self._as_known(record)
+
+    # --- when keys were used ------------------------------------------------------------------------------------------
+
+    def touch(self, record: KeyRecord, now_us: int) -> None:
+        member = self._found.get(record.key_id)
+        if member is not None:
+            self._used_us[record.key_id] = member, now_us
+
+    async def save_used(self, every_us: int = USED_EVERY_US) -> int:
+        moved = [
+            (key_id, member, used_us)
+            for key_id, (member, used_us) in self._used_us.items()
+            if used_us - self._used_written_us.get(key_id, 0) >= every_us
+        ]
+        for start in range(0, len(moved), CHUNK):
+            chunk = moved[start : start + CHUNK]
+            hashes = [hash_of(member) for _, member, _ in chunk]
+            times = [used_us // SECOND_US for *_, used_us in chunk]
+            await self._ask(("EVAL", layout.USED, len(chunk), *hashes, *times))
+            self._used_written_us.update((key_id, used_us) for key_id, _, used_us in chunk)
+        return len(moved)
+
+    # --- Redis itself -------------------------------------------------------------------------------------------------
+
+    def _require_trust(self) -> None:
+        if self._trouble:
+            raise KeyStoreUnavailable(self._trouble)
+
+    async def _ask(self, *commands: Command, atomic: bool = False) -> Answers:
+        """The answers, in order. Raises KeyStoreUnavailable, whose message is for the log."""
+        async with self._exchange(), self._redis.pipeline(transaction=atomic) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            answers: Answers = await pipe.execute()
+            return answers
+
+    @asynccontextmanager
+    async def _exchange(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(2 * ANSWER_S), self._places:
+                yield
+        except WatchError:
+            raise KeyStoreUnavailable("the key was changed by somebody else meanwhile") from None
+        except (RedisError, OSError) as error:  # a timeout is an OSError
+            raise KeyStoreUnavailable(_without_arguments(error)) from None
+
+
+def _stored(key: KeyInRedis) -> Iterable[Command]:
+    """A key of ours, with all that finds it."""
+    fields = layout.encoded(key)
+    yield "HSET", hash_of(key.member), *(part for field in fields.items() for part in field)
+    for digest in filter(None, (key.digest, key.old_digest)):
+        yield "SET", layout.id_of_digest(digest), key.member
+    for name in (ACTIVE, layout.owner_set(key.record.owner_id), layout.type_set(key.record.type)):
+        yield "SADD", name, key.member
+
+
+def _rotation(before: KeyInRedis, rotated: KeyInRedis) -> Iterable[Command]:
+    yield from _stored(rotated)
+    if before.old_digest:
+        yield "DEL", layout.id_of_digest(before.old_digest)
+    if not before.digest:  # the original's: its secret goes
+        yield "DEL", hash_of(before.member)
+        for name in (ACTIVE, layout.owner_set(before.record.owner_id), layout.type_set(before.record.type)):
+            yield "SREM", name, before.member
+    yield "INCR", CHANGES
+
+
+def _revocation(member: str, revoked_us: int) -> Command:
+    return "EVAL", layout.REVOKE, 3, hash_of(member), ACTIVE, REVOKED, member, revoked_us // SECOND_US
+
+
+def _without_arguments(error: Exception) -> str:
+    """What went wrong, without the command that it went wrong with: it may hold a secret."""
+    text = str(error).rpartition("caused error: ")[2].partition(", with args")[0]
+    return f"Redis: {text or type(error).__name__}"

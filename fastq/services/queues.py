@@ -1,0 +1,195 @@
+"""Queues: how each is served, kept in the log beside its jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from fastq._core import QueueSettings as CoreSettings
+from fastq._core import QueueView
+from fastq.engine import Engine
+from fastq.engine.commands import LEASE_MS_MAX, LEASE_MS_MIN, Principal
+from fastq.errors import QueueHasJobs, QueueNotFound, TooMany
+from fastq.services.audit import ENTRY_BYTES, Audit
+
+QUEUE_DOCUMENT = 2  # the kind of the documents that settings are kept as
+CONFIGURED_MAX = 10_000  # queues with settings
+DOCUMENT_BYTES = 2048
+COUNT_MAX = 1_000_000_000
+RATE_MAX = 1_000_000
+DAY_MS = 86_400_000
+BACKOFF_BASE_MS_MAX, BACKOFF_CAP_MS_MAX = DAY_MS, 30 * DAY_MS
+YEAR_MS = 365 * DAY_MS
+
+Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
+KeptMs = Annotated[int, Meta(ge=0, le=10 * YEAR_MS)]
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """At most `n` leases in `per_ms` milliseconds, evenly: a bucket of n tokens, empty at a start."""
+
+    n: Annotated[int, Meta(ge=1, le=RATE_MAX)]
+    per_ms: Annotated[int, Meta(ge=1, le=DAY_MS)]
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
+
+    base_ms: Annotated[int, Meta(ge=1, le=BACKOFF_BASE_MS_MAX)] = 1_000
+    factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
+    cap_ms: Annotated[int, Meta(ge=1, le=BACKOFF_CAP_MS_MAX)] = 3_600_000
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long finished jobs are kept, and how many of each state; left out: as the server's settings say.
+
+    `acked_ms` is for CANCELLED and EXPIRED jobs too.
+    """
+
+    acked_ms: KeptMs | None = None
+    dead_ms: KeptMs | None = None
+    max: Annotated[int, Meta(ge=0, le=COUNT_MAX)] | None = None
+
+
+class QueueSettings(msgspec.Struct, frozen=True):
+    """How a queue is served; what is left out is without limit, or as the server's settings say.
+
+    A queue's document is its JSON, under the queue's name. A later version may add members that have defaults.
+
+    Args:
+        paused: nothing is leased.
+        fair: groups take turns, instead of the best job of all going first.
+        concurrency, group_concurrency: jobs that run at once, of the queue and of each group.
+        lease_ms: of leases for which neither the request nor the job says how long.
+        max_depth: unfinished jobs; past it submits get 429.
+    """
+
+    paused: bool = False
+    fair: bool = False
+    rate_limit: RateLimit | None = None
+    concurrency: Count | None = None
+    group_concurrency: Count | None = None
+    lease_ms: Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)] | None = None
+    backoff: Backoff | None = None
+    retention: Retention | None = None
+    max_depth: Count | None = None
+
+    def for_core(self) -> CoreSettings:
+        rate, backoff, kept = self.rate_limit, self.backoff, self.retention or Retention()
+        return CoreSettings(
+            paused=self.paused,
+            fair=self.fair,
+            concurrency=self.concurrency or 0,
+            group_concurrency=self.group_concurrency or 0,
+            rate_n=rate.n if rate else 0,
+            rate_per_ms=rate.per_ms if rate else 0,
+            lease_ms=self.lease_ms or 0,
+            backoff=(backoff.base_ms, backoff.factor, backoff.cap_ms) if backoff else None,
+            retention_acked_ms=-1 if kept.acked_ms is None else kept.acked_ms,
+            retention_dead_ms=-1 if kept.dead_ms is None else kept.dead_ms,
+            finished_max=-1 if kept.max is None else kept.max,
+            max_depth=self.max_depth or 0,
+        )
+
+
+DEFAULT = QueueSettings()
+Shown = tuple[QueueView, QueueSettings]
+
+
+class Queues:
+    """The settings of all queues. All methods belong to the event loop's thread."""
+
+    def __init__(self, engine: Engine, audit: Audit) -> None:
+        """Reads what is in the log; `configure` makes it so."""
+        self._engine, self._audit = engine, audit
+        self._settings = {
+            name: msgspec.json.decode(body, type=QueueSettings)
+            for name, body in engine.documents(QUEUE_DOCUMENT).items()
+        }
+
+    def configure(self, now_us: int) -> None:
+        """Have the core serve queues as the log says: at a start, before anything is leased or forgotten."""
+        for name, settings in self._settings.items():
+            self._engine.core.configure_queue(now_us, name, settings.for_core())
+
+    async def list(self, after: str, limit: int, only: frozenset[str] | None = None) -> tuple[list[Shown], str]:
+        """Queues with jobs or settings, by name, behind `after`, at most `limit`; and `after` of the next page, or "".
+
+        Args:
+            only: of no others than these; None: of all.
+        """
+        names = [name for name in self._engine.core.queues() if name > after and (only is None or name in only)]
+        shown = [self._shown(name) for name in names[:limit]]
+        await self._engine.settled()
+        return shown, names[limit - 1] if len(names) > limit else ""
+
+    async def show(self, name: str) -> Shown:
+        """Raises QueueNotFound."""
+        if not self._exists(name):
+            await self._engine.settled()
+            raise QueueNotFound(name)
+        shown = self._shown(name)
+        await self._engine.settled()
+        return shown
+
+    async def put(self, who: Principal, name: str, settings: QueueSettings) -> Shown:
+        """Serve a queue like this from now on. Raises TooMany, DiskFull, Overloaded."""
+        return await self._put(who, name, settings, "queue.put")
+
+    async def pause(self, who: Principal, name: str) -> Shown:
+        """Lease nothing of it from now on; what runs goes on. Raises as `put`."""
+        settings = msgspec.structs.replace(self._settings.get(name, DEFAULT), paused=True)
+        return await self._put(who, name, settings, "queue.pause")
+
+    async def resume(self, who: Principal, name: str) -> Shown:
+        """Raises QueueNotFound, DiskFull, Overloaded."""
+        if name not in self._settings:
+            return await self.show(name)
+        settings = msgspec.structs.replace(self._settings[name], paused=False)
+        return await self._put(who, name, settings, "queue.resume")
+
+    async def _put(self, who: Principal, name: str, settings: QueueSettings, action: str) -> Shown:
+        known = self._settings.get(name)
+        if known is None and len(self._settings) >= CONFIGURED_MAX:
+            raise TooMany("queues with settings", CONFIGURED_MAX)
+        if settings != known:
+            body = msgspec.json.encode(settings)
+            with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as now_us:
+                self._engine.core.put_document(now_us, QUEUE_DOCUMENT, name, body, who.key_id)
+                self._audit.write(now_us, who, action, name, settings=msgspec.to_builtins(settings))
+            self._settings[name] = settings
+            self._engine.core.configure_queue(now_us, name, settings.for_core())
+        shown = self._shown(name)
+        await self._engine.settled()
+        return shown
+
+    async def delete(self, who: Principal, name: str) -> None:
+        """Forget the settings of a queue that has nothing to do.
+
+        Raises:
+            QueueNotFound, QueueHasJobs, DiskFull, Overloaded.
+        """
+        if not self._exists(name):
+            await self._engine.settled()
+            raise QueueNotFound(name)
+        view = self._engine.core.queue(name)
+        if unfinished := view.ready + view.waiting + view.running:
+            await self._engine.settled()
+            raise QueueHasJobs(name, unfinished)
+        if name in self._settings:
+            with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as now_us:
+                self._engine.core.drop_document(now_us, QUEUE_DOCUMENT, name, who.key_id)
+                self._audit.write(now_us, who, "queue.delete", name)
+            del self._settings[name]
+            self._engine.core.configure_queue(now_us, name, None)
+        await self._engine.settled()
+
+    def _exists(self, name: str) -> bool:
+        view = self._engine.core.queue(name)
+        jobs = view.ready + view.waiting + view.running + sum(view.finished.values())
+        return jobs > 0 or name in self._settings
+
+    def _shown(self, name: str) -> Shown:
+        return self._engine.core.queue(name), self._settings.get(name, DEFAULT)

@@ -1,0 +1,196 @@
+"""What operators do through both clients: look at many jobs, change them, set queues, make keys."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fastq import (
+    Backoff,
+    BadRequest,
+    Conflict,
+    Cron,
+    Forbidden,
+    LeasedJob,
+    NewJob,
+    NotFound,
+    Queue,
+    QueueSettings,
+    RateLimit,
+    Retention,
+    ServerUnreachable,
+    Unauthenticated,
+)
+from fastq.client import calls, operator_calls
+from tests.client.served import Made, Place, lossy
+from tests.served import free_port
+
+MANY = 2_500  # more than two pages
+
+
+def leased(both: Any, queue: str) -> LeasedJob:
+    (job,) = both.lease([queue], lease_ms=60_000, worker_id=f"w-{queue}")
+    assert isinstance(job, LeasedJob)
+    return job
+
+
+def test_jobs_are_listed_page_by_page(both: Any, queue: str) -> None:
+    ids = [one.job_id for one in both.submit_many([NewJob(payload=i, queue=queue) for i in range(MANY)])]
+    assert [job.job_id for job in both.jobs(queue=queue)] == ids[::-1]
+    page = both.list_jobs(queue=queue, limit=3)
+    assert [job.job_id for job in page.items] == ids[:-4:-1]
+    following = both.list_jobs(queue=queue, limit=3, cursor=page.cursor)
+    assert [job.job_id for job in following.items] == ids[-4:-7:-1]
+    with pytest.raises(BadRequest, match="limit"):
+        both.list_jobs(queue=queue, limit=0)
+
+
+def test_jobs_are_found_by_what_they_are(both: Any, queue: str) -> None:
+    late = both.submit({"to": "ann"}, queue=queue, group="g", tags=["red"], delay_ms=60_000).job_id
+    both.submit({"to": "bob"}, queue=queue)
+
+    def found(**where: Any) -> list[str]:
+        return [job.job_id for job in both.jobs(queue=queue, **where)]
+
+    assert found(state="SCHEDULED") == found(group="g") == found(tag="red") == found(q='"ann"') == [late]
+    now = datetime.now(UTC)
+    assert len(found(since=now - timedelta(hours=1))) == 2
+    assert found(since=now + timedelta(hours=1)) == []
+
+
+def test_a_job_is_edited(both: Any, queue: str) -> None:
+    job_id = both.submit("old", queue=queue).job_id
+    assert both.edit(job_id, payload={"is": "new"}, priority=9, delay_ms=60_000) == "SCHEDULED"
+    job = both.get(job_id, with_payload=True)
+    assert (job.payload, job.priority, job.state) == ({"is": "new"}, 9, "SCHEDULED")
+    with pytest.raises(BadRequest, match="one of payload"):
+        both.edit(job_id)
+    both.cancel(job_id)
+    with pytest.raises(Conflict):
+        both.edit(job_id, priority=1)
+
+
+def test_what_a_job_went_through(both: Any, queue: str) -> None:
+    job_id = both.submit("x", queue=queue).job_id
+    assert both.why(job_id).reason == "no_worker"
+    both.fail(leased(both, queue), "no luck", code="luck")
+    (attempt,) = both.attempts(job_id)
+    assert (attempt.number, attempt.outcome, attempt.error, attempt.error_code) == (1, "error", "no luck", "luck")
+    assert attempt.worker_id == f"w-{queue}"
+    assert [event.what for event in both.history(job_id)] == ["attempt", "submitted"]
+    for look in (both.attempts, both.history, both.why):
+        with pytest.raises(NotFound):
+            look("01a20cc7-8ec2-7154-8000-000000469c9a")
+
+
+def test_many_jobs_are_changed_by_filter(both: Any, queue: str) -> None:
+    ids = [one.job_id for one in both.submit_many([NewJob(payload=i, queue=queue) for i in range(5)])]
+    tried = both.cancel_many(queue=queue, dry_run=True)
+    assert (tried.matched, tried.changed, tried.complete) == (5, 0, True)
+    assert both.cancel_many(queue=queue, ids=ids[:2]).changed == 2
+    both.fail(leased(both, queue), "no", discard=True)
+    assert both.redrive_many(queue=queue, state="DEAD").changed == 1
+    assert both.delete_many(queue=queue, state="CANCELLED").changed == 2
+    assert len(list(both.jobs(queue=queue))) == 3
+    with pytest.raises(BadRequest, match="filter must have"):
+        both.delete_many()
+
+
+def test_queues(both: Any, made: Made, queue: str) -> None:
+    settings = QueueSettings(
+        fair=True, concurrency=5, group_concurrency=2, rate_limit=RateLimit(100, 1000), lease_ms=5000,
+        backoff=Backoff(10, 2.0, 100), retention=Retention(acked_ms=1000, max=5), max_depth=2,
+    )  # fmt: skip
+    put = both.put_queue(queue, settings)
+    assert isinstance(put, Queue) and put.settings == settings
+    assert both.get_queue(queue) == put
+    assert queue in [one.name for one in both.queues()]
+    assert both.pause_queue(queue).settings.paused
+    both.submit("x", queue=queue)
+    assert both.lease([queue]) == []
+    assert not both.resume_queue(queue).settings.paused
+    assert both.get_queue(queue).ready == 1
+    with pytest.raises(Conflict, match="unfinished"):
+        both.delete_queue(queue)
+    assert both.purge_queue(queue).changed == 1
+    both.delete_queue(queue)
+    with pytest.raises(NotFound):
+        both.get_queue(queue)
+    with pytest.raises(Forbidden):
+        made(key="client").put_queue(queue, settings)
+    with pytest.raises(BadRequest, match="concurrency"):
+        both.put_queue(queue, QueueSettings(concurrency=0))
+
+
+def test_schedules_are_listed(both: Any, queue: str) -> None:
+    put = both.put_schedule(queue, Cron("0 3 1 1 *", overlap="allow"), {"a": 1}, queue=queue)
+    assert bytes(put.job_json) == b'{"payload":{"a":1},"queue":"%s"}' % queue.encode()
+    (listed,) = [one for one in both.schedules() if one.name == queue]
+    assert (listed.cron, listed.overlap, listed.next_at) == ("0 3 1 1 *", "allow", put.next_at)
+    both.delete_schedule(queue)
+
+
+def test_keys_come_and_go(both: Any, made: Made, queue: str) -> None:
+    at = datetime.now(UTC) + timedelta(hours=1)
+    key = both.create_key("n", queue, "worker", queues=["a"], rate_limit=1000, scopes=["keys:read"], expires_at=at)
+    assert (key.queues, key.rate_limit, key.scopes, key.expires_at) == (("a",), 1000, ("keys:read",), at)
+    assert key.key not in repr(key)
+    assert [one.key_id for one in made(key=key.key).own_keys()] == [key.key_id]
+    (listed,) = [one for one in both.all_keys() if one.owner_id == queue]
+    assert listed.key_id == key.key_id and listed.key != key.key
+    rotated = both.rotate_key(key.key_id, 0)
+    with pytest.raises(Unauthenticated):
+        made(key=key.key).own_keys()
+    assert made(key=rotated.key).own_keys()[0].key_id == key.key_id
+    assert both.revoke_key(key.key_id).key_id == key.key_id
+    with pytest.raises(Unauthenticated, match="revoked"):
+        made(key=rotated.key).own_keys()
+    with pytest.raises(Conflict):
+        both.rotate_key(key.key_id)
+    with pytest.raises(Forbidden):
+        made(key="client").all_keys()
+
+
+def test_who_works_and_who_changed_what(both: Any, queue: str) -> None:
+    job_id = both.submit("x", queue=queue).job_id
+    leased(both, queue)
+    (worker,) = [one for one in both.workers().workers if one.worker_id == f"w-{queue}"]
+    assert [(lease.job_id, lease.queue) for lease in worker.leases] == [(job_id, queue)]
+    both.pause_queue(queue)
+    entry = next(iter(both.audit()))
+    assert (entry.target, entry.owner_id) == (queue, "dev-admin")
+
+
+def test_readiness(both: Any, made: Made) -> None:
+    assert both.is_ready()
+    with pytest.raises(ServerUnreachable):
+        made(f"http://127.0.0.1:{free_port()}").is_ready()
+
+
+def test_what_would_happen_twice_is_not_repeated(made: Made, place: Place, both: Any, queue: str) -> None:
+    """The answer to the first try gets lost."""
+    made_before = len(both.all_keys())
+    with lossy(place.server.port, lambda number: number == 0) as (url, lost):
+        with pytest.raises(ServerUnreachable) as told:
+            made(url).create_key("n", queue, "client")
+        assert told.value.sent
+    assert lost and len(both.all_keys()) == made_before + 1
+    (key,) = [key for key in both.all_keys() if key.owner_id == queue]
+    for call in (operator_calls.rotate_key(key.key_id, None), calls.change_many("redrive", {"queue": queue}, False)):
+        with lossy(place.server.port, lambda number: number == 0) as (url, lost):
+            with pytest.raises(ServerUnreachable):
+                made(url).call(call)
+            assert lost == [0]
+
+
+def test_what_may_happen_twice_is_repeated(made: Made, place: Place, both: Any, queue: str) -> None:
+    both.put_queue(queue, QueueSettings(paused=True))
+    both.submit("x", queue=queue)
+    with lossy(place.server.port, lambda number: number % 2 == 0) as (url, lost):
+        other = made(url)
+        assert other.cancel_many(queue=queue).complete
+        other.delete_queue(queue)
+        assert len(lost) >= 2
+    assert [job.state for job in both.jobs(queue=queue)] == ["CANCELLED"]

@@ -1,0 +1,190 @@
+"""Lease requests that wait: woken by the event, first come first served, and nothing lost on a closed connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fastq.engine import EngineOptions
+from fastq.engine.commands import Ack, Lease, Submit
+from fastq.engine.results import LeasedJob
+from tests.engines import CLIENT, WORKER, Hand, Running, is_pending, running, until
+
+# The check interval is a minute: what a test sees in time, an event has brought.
+EVENTS_ONLY = EngineOptions(lease_check_ms=60_000)
+
+
+class Line:
+    """A connection that the test can close."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.callbacks: list[Callable[[], None]] = []
+
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self.callbacks.append(callback)
+        return lambda: self.callbacks.remove(callback)
+
+    def close(self) -> None:
+        self.is_closed = True
+        for callback in list(self.callbacks):
+            callback()
+
+
+def wait_for(r: Running, line: Line | None = None, **asked: object) -> asyncio.Task[list[LeasedJob]]:
+    command = Lease(had_body=True, wait_ms=60_000, **asked)  # type: ignore[arg-type]
+    return asyncio.create_task(r.engine.lease(WORKER, command, line))
+
+
+async def test_a_submit_wakes_who_came_first() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        waiting = []
+        for _ in range(5):
+            waiting.append(wait_for(r))
+            assert await is_pending(waiting[-1])
+        for i, task in enumerate(waiting):
+            job_id = await r.submit(CLIENT, Submit(b"1"))
+            (leased,) = await task
+            assert leased.job_id == job_id
+            assert not any(other.done() for other in waiting[i + 1 :])
+
+
+async def test_one_batch_of_jobs_wakes_as_many_as_there_are_jobs() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        waiting = [wait_for(r) for _ in range(4)]
+        assert await is_pending(waiting[0])
+        ids = await r.submit_many(CLIENT, [Submit(b"1") for _ in range(3)])
+        granted = [(await task)[0].job_id for task in waiting[:3]]
+        assert granted == ids
+        assert await is_pending(waiting[3])
+
+
+async def test_who_waits_comes_before_who_asks_now() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        waiting = wait_for(r)
+        assert await is_pending(waiting)
+        submit = asyncio.create_task(r.submit(CLIENT, Submit(b"1")))
+        asking = asyncio.create_task(r.engine.lease(WORKER, Lease()))
+        assert await asking == []
+        assert (await waiting)[0].job_id == await submit
+
+
+async def test_each_waits_for_its_own_queues() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        mail = wait_for(r, queues=("mail",))
+        both = wait_for(r, queues=("mail", "film"), limit=10)
+        assert await is_pending(mail)
+        await r.submit(CLIENT, Submit(b"1"))  # of queue default: nobody waits for it
+        assert await is_pending(mail)
+        assert await is_pending(both)
+        film = await r.submit(CLIENT, Submit(b"2", queue="film"))
+        assert [leased.job_id for leased in await both] == [film]
+        sent = await r.submit(CLIENT, Submit(b"3", queue="mail"))
+        assert [leased.job_id for leased in await mail] == [sent]
+
+
+async def test_queues_in_strict_order_and_at_most_so_many() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        low = [await r.submit(CLIENT, Submit(b"1", queue="low", priority=9)) for _ in range(3)]
+        high = [await r.submit(CLIENT, Submit(b"1", queue="high")) for _ in range(3)]
+        leased = await r.engine.lease(WORKER, Lease(queues=("high", "none", "low"), limit=5, had_body=True))
+        assert [lease.job_id for lease in leased] == [*high, *low[:2]]
+
+
+async def test_a_delayed_job_a_retry_and_an_expired_lease_wake_too() -> None:
+    hand = Hand()
+    async with running(hand=hand, options=EngineOptions(lease_check_ms=10), jitter=1.0) as r:
+        job_id = await r.submit(CLIENT, Submit(b"1", delay_ms=1000, max_retries=9))
+
+        def leases() -> int:
+            return r.engine.core.job(hand.us, job_id).lease_no
+
+        for ended_by in ("delay", "error", "expiry"):
+            task = wait_for(r, lease_ms=1000)
+            assert await is_pending(task)
+
+            async def is_granted(task: asyncio.Task[list[LeasedJob]] = task, before: int = leases()) -> bool:
+                if leases() == before:  # else the lease that is on its way would run out
+                    hand.us += 10_000_000
+                return task.done()
+
+            await until(is_granted)
+            (leased,) = task.result()
+            assert leased.job_id == job_id, ended_by
+            if ended_by == "delay":
+                await r.engine.ack(WORKER, Ack(job_id, leased.token, error="boom"))
+
+
+async def test_a_wait_ends_by_time_and_by_drain() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        assert await r.engine.lease(WORKER, Lease(had_body=True, wait_ms=10)) == []
+        task = wait_for(r)
+        assert await is_pending(task)
+        r.engine.drain()
+        assert await task == []
+        assert r.engine._waiters.count == 0
+
+
+async def test_a_closed_connection_ends_its_wait_and_gets_no_job() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        line = Line()
+        gone, next_one = wait_for(r, line), wait_for(r)
+        assert await is_pending(gone)
+        line.close()
+        assert await gone == []
+        await r.submit(CLIENT, Submit(b"1"))
+        assert len(await next_one) == 1
+
+
+async def test_a_lease_that_nobody_takes_is_given_back_at_once_with_its_attempt() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        first = await r.submit(CLIENT, Submit(b"1", max_retries=1))
+        await r.submit(CLIENT, Submit(b"2"))
+        line = Line()
+        r.log.hold()
+        task = asyncio.create_task(r.engine.lease(WORKER, Lease(had_body=True), line))
+        assert await is_pending(task)
+        line.close()
+        r.log.release()
+        assert await task == []
+        assert (await r.engine.job(CLIENT, first)).state == "READY"
+        leased = await r.lease_one(Lease(had_body=True))
+        assert (leased.job_id, leased.attempt) == (first, 1), "its place in the order is the old one"
+
+
+async def test_the_same_request_gets_the_same_leases_also_after_a_crash() -> None:
+    hand = Hand()
+    async with running(hand=hand, options=EVENTS_ONLY) as r:
+        for _ in range(4):
+            await r.submit(CLIENT, Submit(b"1"))
+        asked = Lease(had_body=True, limit=2, request_id="r1", lease_ms=600_000)
+        leased = await r.engine.lease(WORKER, asked)
+        assert await r.engine.lease(WORKER, asked) == leased
+        await r.engine.ack(WORKER, Ack(leased[0].job_id, leased[0].token))
+        assert await r.engine.lease(WORKER, asked) == leased[1:], "what is acked is not given again"
+        log = r.log.crash()
+    async with running(log, hand, EVENTS_ONLY) as r:
+        assert await r.engine.lease(WORKER, asked) == leased[1:]
+        hand.us += 60_000_000
+        later = await r.engine.lease(WORKER, asked)
+        assert len(later) == 2 and leased[1] not in later, "after a minute it is a new request"
+
+
+async def test_the_same_request_while_it_waits_takes_its_place() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        first = wait_for(r, request_id="r1")
+        assert await is_pending(first)
+        second = wait_for(r, request_id="r1")
+        assert await first == []
+        await r.submit(CLIENT, Submit(b"1"))
+        assert len(await second) == 1
+
+
+async def test_payloads_of_one_answer_are_bounded() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        payload = b'"' + b"x" * (1 << 20) + b'"'
+        for _ in range(12):
+            await r.submit(CLIENT, Submit(payload))
+        first = await r.engine.lease(WORKER, Lease(had_body=True, limit=100))
+        rest = await r.engine.lease(WORKER, Lease(had_body=True, limit=100))
+        assert (len(first), len(rest)) == (7, 5)

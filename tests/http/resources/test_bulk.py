@@ -1,0 +1,210 @@
+"""Many jobs at once: which fit, what is counted, whose they are, and what happens between the slices."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fastq.engine import Engine, EngineOptions
+from fastq.engine.commands import JobOptions, Principal, Submit
+from fastq.errors import DiskFull
+from tests.http.wire import request_bytes
+from tests.http.world import World, running
+
+CLIENT = Principal("client_1", "client-owner", "client", frozenset())
+
+
+async def submit(world: World, payload: bytes = b'"work"', queue: str = "default", **options: Any) -> str:
+    job_id, _ = await world.engine.submit(CLIENT, Submit(payload, queue=queue, options=JobOptions(**options)))
+    return job_id
+
+
+async def run(world: World, action: str, chosen: dict[str, Any], who: str = "client", **fields: Any) -> dict[str, Any]:
+    reply = await world.call(who, "POST", f"/jobs/{action}", {"filter": chosen, **fields})
+    assert reply.status == 200, reply.body
+    done: dict[str, Any] = reply.json
+    return done
+
+
+async def fail(world: World, **fields: Any) -> str:
+    """A dead letter."""
+    job_id = await world.submit(max_retries=0, queue="dead", **fields)
+    leased = await world.lease({"queues": ["dead"]})
+    assert leased["job_id"] == job_id
+    body = {"lease_token": leased["lease_token"], "result_error": "boom"}
+    await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
+    return job_id
+
+
+async def test_cancel(world: World) -> None:
+    first, delayed = await world.submit(), await world.submit(delay_ms=60_000)
+    acked, held = await world.submit(priority=9), await world.submit(priority=8)
+    leased = [await world.lease({}) for _ in range(2)]
+    await world.call("worker", "POST", f"/jobs/{acked}/ack", {"lease_token": leased[0]["lease_token"]})
+    chosen = {"queue": "default"}
+    assert await run(world, "cancel", chosen, dry_run=True) == {"matched": 3, "changed": 0, "complete": True}
+    assert (await world.show(first))["state"] == "READY"
+    assert await run(world, "cancel", chosen) == {"matched": 3, "changed": 3, "complete": True}
+    states = [(await world.show(job_id))["state"] for job_id in (first, delayed, acked, held)]
+    assert states == ["CANCELLED", "CANCELLED", "ACKED", "RUNNING"]
+    assert world.engine.core.job(world.engine.now_us(), held).cancel_requested
+    assert await run(world, "cancel", chosen) == {"matched": 0, "changed": 0, "complete": True}
+
+
+async def test_redrive_and_delete(world: World) -> None:
+    dead = [await fail(world) for _ in range(3)]
+    other = await world.submit()
+    assert (await run(world, "redrive", {"state": "DEAD", "ids": dead[:2]}))["changed"] == 2
+    assert [(await world.show(job_id))["state"] for job_id in dead] == ["READY", "READY", "DEAD"]
+    held = await world.lease({"queues": ["dead"]})
+    assert (await run(world, "delete", {"queue": "dead"})) == {"matched": 2, "changed": 2, "complete": True}
+    assert (await world.show(held["job_id"]))["state"] == "RUNNING"
+    assert (await world.show(other))["state"] == "READY"
+    assert (await world.call("client", "GET", f"/jobs/{dead[2]}")).status == 404
+
+
+async def test_a_redrive_whose_unique_key_is_taken_is_left_out(world: World) -> None:
+    first = await submit(world, unique_key="k")
+    leased = await world.lease({})
+    body = {"lease_token": leased["lease_token"], "result_error": "boom"}
+    for _ in range(2):  # three attempts
+        await world.call("worker", "POST", f"/jobs/{first}/ack", body)
+        world.hands.ahead_us += 3_600_000_000
+        leased = await world.lease({})
+        body["lease_token"] = leased["lease_token"]
+    await world.call("worker", "POST", f"/jobs/{first}/ack", body)
+    assert (await world.show(first))["state"] == "DEAD"
+    await submit(world, unique_key="k")
+    assert await run(world, "redrive", {"state": "DEAD"}) == {"matched": 1, "changed": 0, "complete": True}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "fits"),
+    [
+        ({"queue": "a"}, [0, 1]),
+        ({"group": "g"}, [1, 2]),
+        ({"queue": "a", "group": "g"}, [1]),
+        ({"tag": "red"}, [2, 3]),
+        ({"q": "needle"}, [0, 3]),
+        ({"q": "needle", "tag": "red"}, [3]),
+        ({"state": "READY", "queue": "b"}, [2, 3]),
+        ({"state": "SCHEDULED"}, []),
+        ({"since": "2020-01-01T00:00:00Z"}, [0, 1, 2, 3]),
+        ({"since": "2999-01-01T00:00:00Z"}, []),
+    ],
+)
+async def test_which_fit(world: World, chosen: dict[str, Any], fits: list[int]) -> None:
+    jobs = [
+        await submit(world, b'{"find":"needle"}', "a"),
+        await submit(world, b'"hay"', "a", group="g"),
+        await submit(world, b'"hay"', "b", group="g", tags=("red", "blue")),
+        await submit(world, b'"a needle here"', "b", tags=("red",)),
+    ]
+    assert (await run(world, "cancel", chosen))["changed"] == len(fits)
+    cancelled = [n for n, job_id in enumerate(jobs) if (await world.show(job_id))["state"] == "CANCELLED"]
+    assert cancelled == fits
+    twice = jobs + jobs + ["absent"]
+    assert (await run(world, "delete", {"ids": twice, "state": "CANCELLED"}))["changed"] == len(fits)
+
+
+async def test_own_jobs_only(world: World) -> None:
+    mine, theirs = await world.submit(), await world.submit(who="stranger")
+    for chosen in ({"queue": "default"}, {"ids": [mine, theirs]}):
+        assert (await run(world, "cancel", chosen, dry_run=True))["matched"] == 1
+        assert (await run(world, "cancel", chosen, who="admin", dry_run=True))["matched"] == 2
+    assert (await run(world, "delete", {"ids": [theirs, mine]}))["changed"] == 1
+    assert (await world.show(theirs, "stranger"))["state"] == "READY"
+    assert (await world.call("worker", "POST", "/jobs/delete", {"filter": {"queue": "q"}})).status == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "filter is required"),
+        ({"filter": {}}, "filter must have at least one member"),
+        ({"filter": {"state": "GONE"}}, "filter.state may not be GONE"),
+        ({"filter": {"queue": "a b"}}, "filter.queue must be 1 to 64 characters"),
+        ({"filter": {"group": ""}}, "filter.group must be 1 to 64 characters"),
+        ({"filter": {"q": "ä" * 101}}, "filter.q must be at most 200 bytes"),
+        ({"filter": {"tag": "x" * 65}}, "filter.tag must be of length <= 64"),
+        ({"filter": {"since": "yesterday"}}, "filter.since must be an RFC 3339 time"),
+        ({"filter": {"ids": []}}, "filter.ids is required"),
+        ({"filter": {"ids": ["x"] * 10_001}}, "filter.ids must be of length <= 10000"),
+        ({"filter": {"colour": "red"}}, "unknown field: filter.colour"),
+        ({"filter": {"queue": "q"}, "force": True}, "unknown field: force"),
+    ],
+)
+async def test_bad_filters_are_named(world: World, body: Any, message: str) -> None:
+    for action in ("cancel", "redrive", "delete"):
+        reply = await world.call("client", "POST", f"/jobs/{action}", body)
+        assert reply.status == 400
+        assert reply.error.startswith(message), reply.error
+
+
+async def test_slices_let_other_work_go_on_and_a_job_that_moved_on_is_left(world: World) -> None:
+    """3,000 jobs in slices; what comes meanwhile is not looked at, what was leased meanwhile is not deleted."""
+    for _ in range(3):
+        await world.call("client", "POST", "/jobs/batch", {"jobs": [{"payload": n} for n in range(1000)]})
+    deleting = asyncio.ensure_future(run(world, "delete", {"queue": "default"}))
+    wire = await world.connect()
+    leased, later = 0, 0
+    while not deleting.done():
+        await wire.send(request_bytes("POST", "/jobs/lease", (world.bearer("worker"),), b'{"max":10}'))
+        leased += len((await wire.reply()).json["jobs"])
+        await wire.send(request_bytes("POST", "/jobs", (world.bearer("client"),), b'{"payload":1,"delay_ms":99999}'))
+        later += (await wire.reply()).status == 201
+    done = await deleting
+    assert leased > 0 and later > 0
+    assert done["complete"] is True
+    assert done["changed"] == 3000 - min(leased, 3000 - done["changed"])
+    assert world.engine.core.counts()["jobs"] == 3000 - done["changed"] + later
+    assert world.engine.core.counts()["RUNNING"] == leased
+    world.engine.core.check()
+
+
+async def test_a_stop_and_a_full_disk_say_that_not_all_was_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await world.call("client", "POST", "/jobs/batch", {"jobs": [{"payload": n} for n in range(1000)]})
+    settled = world.engine.settled
+
+    async def drain() -> None:
+        await settled()
+        world.engine.draining = True
+
+    monkeypatch.setattr(world.engine, "settled", drain)
+    assert await run(world, "cancel", {"queue": "default"}) == {"matched": 1000, "changed": 1000, "complete": False}
+    monkeypatch.undo()
+    world.engine.draining = False
+    need_room, calls = world.engine._commits.need_room, []
+
+    def once(record_bytes: int, spare_segments: int) -> None:
+        calls.append(record_bytes)
+        if len(calls) > 1:
+            raise DiskFull("no space left in the data directory")
+        need_room(record_bytes, spare_segments)
+
+    monkeypatch.setattr(world.engine._commits, "need_room", once)
+    assert await run(world, "cancel", {"queue": "default"}) == {"matched": 2000, "changed": 1000, "complete": False}
+    reply = await world.call("client", "POST", "/jobs/cancel", {"filter": {"queue": "default"}})
+    assert (reply.status, reply.json["code"]) == (507, "disk_full")
+
+
+async def test_the_same_after_a_crash() -> None:
+    async with running() as world:
+        dead = await fail(world)
+        cancelled, deleted = await world.submit(), await world.submit(queue="x")
+        await run(world, "redrive", {"state": "DEAD"})
+        await run(world, "cancel", {"queue": "default"})
+        await run(world, "delete", {"queue": "x"})
+        state = world.engine.core.state_hash()
+        log = world.log.crash()
+    after = Engine(log, EngineOptions(), lambda: 0.5)
+    after.open()
+    now_us = after.core.last_us
+    assert [after.core.job(now_us, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
+    assert deleted not in [job.job_id for job in after.core.page(now_us, 0, 10, 100)[0]]
+    assert after.core.state_hash() == state

@@ -1,0 +1,66 @@
+"""Who holds what, and when each was last heard of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import fastq.http.resources.workers
+from tests.http.world import World
+
+
+async def workers(world: World, who: str = "client") -> dict[str, Any]:
+    reply = await world.call(who, "GET", "/workers")
+    assert reply.status == 200, reply.body
+    shown: dict[str, Any] = reply.json
+    return shown
+
+
+async def test_who_holds_what(world: World) -> None:
+    assert await workers(world) == {"workers": [], "complete": True}
+    jobs = [await world.submit(queue=queue) for queue in ("a", "b", "default")]
+    first = await world.lease({"queues": ["a"], "worker_id": "w2"})
+    await world.lease({"queues": ["b"], "worker_id": "w1"})
+    await world.lease()  # says nothing
+    shown = await workers(world)
+    assert shown["complete"] is True
+    assert [(worker["worker_id"], [lease["job_id"] for lease in worker["leases"]]) for worker in shown["workers"]] == [
+        ("", [jobs[2]]),
+        ("w1", [jobs[1]]),
+        ("w2", [jobs[0]]),
+    ]
+    lease = shown["workers"][2]["leases"][0]
+    assert lease["queue"] == "a"
+    assert lease["lease_until"] == first["lease_until"]
+    assert lease["cancel_requested"] is False
+    assert shown["workers"][2]["last_seen_at"] == lease["leased_at"]
+    assert (await workers(world, "stranger"))["workers"] == []
+
+
+async def test_idle_workers_are_shown_for_an_hour_and_not_to_clients(world: World) -> None:
+    await world.call("worker", "POST", "/jobs/lease", {"worker_id": "idle", "max": 1})
+    assert [worker["worker_id"] for worker in (await workers(world, "admin"))["workers"]] == ["idle"]
+    assert (await workers(world))["workers"] == []
+    before = (await workers(world, "admin"))["workers"][0]["last_seen_at"]
+    world.hands.ahead_us += 600_000_000
+    await world.call("worker", "POST", "/jobs/lease", {"worker_id": "idle", "max": 1})
+    assert (await workers(world, "admin"))["workers"][0]["last_seen_at"] > before
+    world.hands.ahead_us += 3_601_000_000
+    assert (await workers(world, "admin"))["workers"] == []
+
+
+async def test_it_is_bounded_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastq.http.resources.workers, "LEASES_SHOWN", 2)
+    monkeypatch.setattr(fastq.http.resources.workers, "IDLE_SHOWN", 1)
+    for _ in range(3):
+        await world.submit()
+    await world.call("worker", "POST", "/jobs/lease", {"worker_id": "w", "max": 2})
+    assert (await workers(world, "admin"))["complete"] is True
+    await world.lease({"worker_id": "w"})
+    shown = await workers(world, "admin")
+    assert shown["complete"] is False
+    assert len(shown["workers"][0]["leases"]) == 2
+    for name in ("x", "y"):
+        await world.call("worker", "POST", "/jobs/lease", {"worker_id": name, "max": 1})
+    assert [worker["worker_id"] for worker in (await workers(world, "admin"))["workers"]] == ["w", "x"]

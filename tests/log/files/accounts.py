@@ -1,0 +1,184 @@
+"""What an engine's clients were told, and what the log must therefore hold: by each job's book, and by a hash."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from fastq._core import FRAME_HEAD_BYTES, Core, Tail, close_result, submit_payload
+from fastq.chaos.ledger import Lease as LeaseTold
+from fastq.chaos.ledger import Ledger
+from fastq.engine import Engine
+from fastq.engine.commands import Lease, Submit
+from fastq.errors import ApiError, JobNotFound
+from fastq.log.files.places import PlaceReader
+from fastq.log.files.recovery import Found, check_oldest, read_log
+from tests.engines import CLIENT, START_US, WORKER, Hand
+from tests.log.files.work import OPTIONS, QUEUES, RETENTION_US, jobs_log
+
+T = TypeVar("T")
+RECORD_NAMES = {1: "TRIM", 3: "SUBMIT", 9: "JOB", 10: "FORGET"}
+
+
+class Accounts:
+    """See `tests.log.files.crashes.Told`.
+
+    Each frame that was ever written goes to a core that forgets no segment, whatever the cleaner did: its state is what
+    recovery must find, for the last frame that the disk has.
+    """
+
+    def __init__(self) -> None:
+        self.ledger = Ledger(RETENTION_US)
+        self.acked_seq = 0
+        self.records: Counter[str] = Counter()  # types that were met
+        self._frames: list[bytes] = []  # records of each, from frame 1 on
+        self._hashes: list[int] = []  # of the state after each
+        self._whole: Core | None = None  # all frames applied
+        self._database_id = b""
+        self._now_us = START_US
+
+    def fork(self) -> Accounts:
+        self._whole = None
+        return copy.deepcopy(self)
+
+    # --- what the trace says ------------------------------------------------------------------------------------------
+
+    def note(self, data: bytes) -> None:
+        if data[:1] == b"T":
+            what, fields = json.loads(data[1:])
+            if what == "now":
+                self._now_us = fields["us"]
+            elif what == "leased":
+                self.ledger.leased(**fields, lease=LeaseTold(0, 0, closing=True))
+            else:
+                getattr(self.ledger, what)(**fields)
+            return
+        kind, seq = struct.unpack_from("<cQ", data)
+        if kind == b"A":
+            self.acked_seq = max(self.acked_seq, seq)
+            return
+        assert seq <= len(self._frames) + 1, "frames are numbered in order"
+        if seq <= len(self._frames):  # a crash took those
+            self._whole = None
+            del self._frames[seq - 1 :], self._hashes[seq - 1 :]
+        self._frames.append(data[9:])
+        self.records.update(RECORD_NAMES.get(kind, "other") for kind in types_of(data[9:]))
+
+    def _hash_after(self, seq: int) -> int:
+        """Of the state when every frame up to `seq` was applied, none of them ever dropped."""
+        if self._whole is None:
+            self._whole = fresh_core(self._database_id)
+            self._hashes = []
+        for number in range(len(self._hashes), len(self._frames)):
+            self._whole.replay(self._frames[number], number + 1, FRAME_HEAD_BYTES)
+            self._hashes.append(self._whole.state_hash())
+        return self._hashes[seq - 1]
+
+    # --- what the disk says -------------------------------------------------------------------------------------------
+
+    def verdict(self, directory: Path) -> str:
+        core, found = recovered(directory)
+        last_seq = found.next_seq - 1
+        if last_seq < self.acked_seq:
+            return "lost"
+        if last_seq == 0:
+            return "right"
+        self._database_id = core.database_id
+        core.check()
+        if core.state_hash() != self._hash_after(last_seq):
+            return f"wrong: not the state after frame {last_seq}"
+        self._judge_jobs(core, directory)
+        faults, self.ledger.faults = self.ledger.faults, Counter()
+        for fault in faults:
+            return "lost" if fault == "lost" else f"wrong: {self.ledger.examples.pop(fault)}"
+        return "right"
+
+    def _judge_jobs(self, core: Core, directory: Path) -> None:
+        places = PlaceReader(directory)
+        for job_id, book in self.ledger.books.items():
+            try:
+                view = core.job(self._now_us, job_id)
+            except JobNotFound:
+                self.ledger.judge(job_id, 404, {}, self._now_us)
+                continue
+            payload = json.loads(submit_payload(places.read(view.place), job_id))
+            if payload != book.payload:
+                self.ledger.fault("wrong", f"{job_id} has another payload")
+            seen = {"state": view.state, "attempts": view.attempts}
+            if view.close_place is not None and view.outcome != "lease_expired":
+                result, _ = close_result(places.read(view.close_place), job_id)
+                seen["result"] = None if result is None else json.loads(result)
+            self.ledger.judge(job_id, 200, seen, self._now_us)
+        places.close()
+
+    def go_on(self, directory: Path) -> None:
+        before, _ = recovered(directory)
+        expected = before.counts()["jobs"] + 1
+        job_id = asyncio.run(_work_off(directory, before))
+        after, _ = recovered(directory)
+        after.check()
+        assert after.job(self._now_us, job_id).state == "RUNNING"
+        assert after.counts()["jobs"] == expected
+
+
+async def _work_off(directory: Path, before: Core) -> str:
+    """Submit one more job and lease all that can be."""
+    options = replace(OPTIONS, retention_acked_ms=365 * 86_400_000)
+    engine = Engine(jobs_log(directory), options, lambda: 0.5)
+    engine.open()
+    assert engine.core.state_hash() == before.state_hash(), "opening for good found something else than reading did"
+    hand = Hand()
+    hand.us = engine.core.last_us
+    failures: list[BaseException] = []
+    await engine.start(hand.clock(), failures.append)
+    async with asyncio.timeout(30):
+        job_id, _ = await patiently(lambda: engine.submit(CLIENT, Submit(b'"more"', queue=QUEUES[-1])))
+        command = Lease(had_body=True, queues=QUEUES, lease_ms=3_600_000)
+        while leased := await patiently(lambda: engine.lease(WORKER, command)):
+            assert leased[0].payload
+        await engine.stop()
+    if failures:
+        raise failures[0]
+    return job_id
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until it is not refused: segments this small are not always ready in time."""
+    while True:
+        try:
+            return await ask()
+        except ApiError:
+            await asyncio.sleep(0.002)
+
+
+def recovered(directory: Path) -> tuple[Core, Found]:
+    """The state that a log holds, those frames included that would be written again. Changes nothing."""
+    core = fresh_core()
+    found = read_log(directory, core.replay, core.identify)
+    for frame in found.pending:
+        core.replay(frame.records, frame.segment, frame.offset + FRAME_HEAD_BYTES)
+    check_oldest(directory, found, core.oldest_segment)
+    return core, found
+
+
+def fresh_core(database_id: bytes = b"") -> Core:
+    core = Core(Tail(512, 0, 4096))
+    if database_id:
+        core.identify(database_id)
+    return core
+
+
+def types_of(records: bytes) -> list[int]:
+    """Of each record of a frame."""
+    found, at = [], 0
+    while at < len(records):
+        found.append(records[at])
+        at += int.from_bytes(records[at + 4 : at + 8], "little")
+    return found

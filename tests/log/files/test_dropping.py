@@ -1,0 +1,170 @@
+"""Segments that are given back: reads under way still get what they asked for, and nothing of the files stays."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+from pathlib import Path
+
+import pytest
+
+from fastq.log.files.log import READERS, LocalLog
+from fastq.log.files.places import GAP_BYTES_MAX, RUN_BYTES_MAX, PlaceReader, runs
+from fastq.log.files.segments import segment_path
+from tests.log.files.writer import SMALL, Writer, bodies_of, local, quiet
+
+BODY_BYTES = 3000
+
+
+async def started(directory: Path, *, zero_cleaned: bool = False) -> Writer:
+    """A log of five segments or more, all before the last to be dropped."""
+    log = LocalLog(directory, segment_bytes=SMALL, align=512, cache_bytes=0, zero_cleaned=zero_cleaned)
+    writer = await Writer(log).open().start()
+    for number, body in enumerate(bodies_of([BODY_BYTES] * 100)):
+        await writer.write(str(number), body)
+    await quiet(writer)
+    return writer
+
+
+def segments(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.glob("segment-*"))
+
+
+def deleted_but_open(directory: Path) -> list[str]:
+    """Files of `directory` that are deleted and take space all the same."""
+    found = []
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{entry}")
+        except FileNotFoundError:  # the listing's own
+            continue
+        if path.startswith(str(directory)) and path.endswith(" (deleted)"):
+            found.append(path)
+    return found
+
+
+# --- reads under way --------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_read_asked_for_stays_until_it_was_read(tmp_path: Path) -> None:
+    """The cleaner moved the record and dropped its segment between the request and a reader thread's turn."""
+    writer = await started(tmp_path)
+    log = writer.log
+    assert isinstance(log, LocalLog)
+    place, expected = (1, 8192, 200), segment_path(tmp_path, 1).read_bytes()[8192:8392]
+    go_on = threading.Event()
+    busy = [log._loop.run_in_executor(log._readers, go_on.wait) for _ in range(READERS)]
+    reading = asyncio.ensure_future(log.read([(3, 512, 10), place]))
+    later = asyncio.ensure_future(log.read([(log.newest_segment, 512, 10)]))
+    log.drop_before(log.newest_segment)
+    await quiet(writer)
+    go_on.set()
+    assert (await reading)[1] == expected
+    await asyncio.gather(later, *busy)
+    await quiet(writer)
+    assert segments(tmp_path)[0] == segment_path(tmp_path, log.newest_segment).name
+    assert deleted_but_open(tmp_path) == []
+    await log.close()
+
+
+async def test_a_read_that_nobody_waits_for_any_more_keeps_nothing(tmp_path: Path) -> None:
+    """Neither its segment nor, when its thread comes to an end, the descriptor."""
+    writer = await started(tmp_path)
+    log = writer.log
+    assert isinstance(log, LocalLog)
+    fd = log._places._get(1)  # as its thread does
+    log.drop_before(log.newest_segment)
+    await quiet(writer)
+    assert not segment_path(tmp_path, 1).exists()
+    log._places._put(1, fd)
+    assert deleted_but_open(tmp_path) == []
+    await log.close()
+
+
+# --- many places at once ----------------------------------------------------------------------------------------------
+
+
+def test_places_are_read_in_the_order_asked_for_whatever_their_order_on_disk(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    files = {number: rng.randbytes(3 << 20) for number in (1, 2)}
+    for number, content in files.items():
+        segment_path(tmp_path, number).write_bytes(content)
+    reader = PlaceReader(tmp_path)
+    for _ in range(30):
+        places = [(rng.choice((1, 2)), rng.randrange(2 << 20), rng.choice((0, 1, 600, 20_000))) for _ in range(60)]
+        places += [*places[:3], (1, 100, 500), (1, 200, 10), (2, 0, 3 << 20)]
+        rng.shuffle(places)
+        assert reader.read_many(places) == [files[n][offset : offset + length] for n, offset, length in places]
+    reader.close()
+
+
+def test_neighbours_are_read_together_and_a_read_is_bounded() -> None:
+    near = [(1, 4096 * n + 64, 600) for n in range(100)]
+    assert [span for span, _ in runs(near[::-1])] == [(1, 64, 99 * 4096 + 600)]
+    far = [(1, n * (GAP_BYTES_MAX + 601), 600) for n in range(5)]
+    assert [span for span, _ in runs(far)] == far
+    assert len(list(runs([(n, 0, 600) for n in range(5)]))) == 5
+    large = [(1, n * 20_480, 20_000) for n in range(100)]
+    spans = list(runs(large))
+    assert len(spans) == 2
+    assert all(span[2] <= RUN_BYTES_MAX for span, _ in spans)
+    assert [place for _, part in spans for place in part] == large
+
+
+def test_a_file_that_is_too_short_is_an_error(tmp_path: Path) -> None:
+    segment_path(tmp_path, 1).write_bytes(bytes(1000))
+    reader = PlaceReader(tmp_path)
+    with pytest.raises(OSError, match="the file ends before offset 1100"):
+        reader.read_many([(1, 0, 100), (1, 500, 600)])
+    reader.close()
+
+
+# --- overwritten before they are deleted ------------------------------------------------------------------------------
+
+
+def blocks(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+async def test_what_was_cleaned_is_overwritten(tmp_path: Path) -> None:
+    writer = await started(tmp_path, zero_cleaned=True)
+    held = [os.open(segment_path(tmp_path, number), os.O_RDONLY) for number in (1, 2, 3)]
+    assert all(any(blocks(fd)) for fd in held)
+    writer.log.drop_before(3)
+    await quiet(writer)
+    first, second, kept = (any(blocks(fd)) for fd in held)
+    assert not first
+    assert not second
+    assert kept, "a segment that is needed was overwritten"
+    assert all(os.fstat(fd).st_nlink == 0 for fd in held[:2])
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("cleaned-")]
+    for fd in held:
+        os.close(fd)
+    await writer.log.close()
+
+
+async def test_without_the_setting_it_lingers(tmp_path: Path) -> None:
+    """What docs/log-format.md warns of; and the proof that the test above looks at the right blocks."""
+    writer = await started(tmp_path)
+    fd = os.open(segment_path(tmp_path, 1), os.O_RDONLY)
+    writer.log.drop_before(3)
+    await quiet(writer)
+    assert os.fstat(fd).st_nlink == 0
+    assert any(blocks(fd))
+    os.close(fd)
+    await writer.log.close()
+
+
+async def test_what_an_earlier_server_did_not_overwrite_is(tmp_path: Path) -> None:
+    """It was killed between taking the name and the zeros; the setting may be off since."""
+    await (await started(tmp_path)).log.close()
+    (tmp_path / "cleaned-00000007").write_bytes(b"payload" * 10_000)
+    fd = os.open(tmp_path / "cleaned-00000007", os.O_RDONLY)
+    writer = await Writer(local(tmp_path)).open().start()
+    await quiet(writer)
+    assert not any(blocks(fd))
+    assert os.fstat(fd).st_nlink == 0
+    os.close(fd)
+    await writer.log.close()

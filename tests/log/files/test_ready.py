@@ -1,0 +1,64 @@
+"""How segments are made ready beside commits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+from fastq._core import Tail
+from fastq.log.files.ready import FILL_PAUSE_S, READY_SEGMENTS, ReadySegments
+from fastq.log.files.segments import FILL_STEP, SegmentHead
+
+SEGMENT_BYTES = 4 * len(FILL_STEP)
+
+
+class Noted(threading.Event):
+    """What a fill waited between its steps, instead of waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits_s: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits_s.append(timeout)
+        return self.is_set()
+
+
+async def test_a_fill_rests_between_its_steps_unless_the_segment_is_needed(tmp_path: Path) -> None:
+    tail, made, all_made = Tail(4096, 0, 64 << 10), [], asyncio.Event()
+
+    def on_made(head: SegmentHead, fd: int) -> None:
+        made.append(head.number)
+        os.close(fd)
+        if len(made) == READY_SEGMENTS:
+            all_made.set()
+
+    def on_failed(error: OSError) -> None:
+        raise error
+
+    first = SegmentHead(b"d" * 16, 1, 1, 4096, SEGMENT_BYTES, 1, 0, 7)
+    ready = ReadySegments(tmp_path, tail, first, 1, [], SEGMENT_BYTES, on_made, on_failed, os.urandom, False)
+    noted = ready._stopping = Noted()
+    ready.look(None)  # the tail has no segment at all: what makes the reserve whole is urgent, the one after it is not
+    await all_made.wait()
+    await ready.close()
+    assert noted.waits_s == [0] * 8 + [FILL_PAUSE_S] * 4
+    assert made == [2, 3, 4]
+
+
+async def test_a_fill_that_rests_is_broken_off(tmp_path: Path) -> None:
+    first = SegmentHead(b"d" * 16, 1, 1, 4096, SEGMENT_BYTES, 1, 0, 7)
+
+    def never(*_: object) -> None:
+        raise AssertionError("it was broken off")
+
+    tail = Tail(4096, 0, 64 << 10)
+    ready = ReadySegments(tmp_path, tail, first, 1, [], SEGMENT_BYTES, never, never, os.urandom, False)
+    noted = ready._stopping = Noted()
+    noted.set()
+    assert ready._make(first) is None
+    await ready.close()
+    assert os.listdir(tmp_path) == []
+    assert len(noted.waits_s) == 1
