@@ -9,7 +9,7 @@ import pytest
 from fastq.http.connection import limits
 from fastq.http.connection.limits import PIPELINED_MAX
 from fastq.http.connection.protocol import Protocol
-from tests.http.test_protocol import HEALTH, MALFORMED, post_jobs, refused, with_header
+from tests.http.connection.test_protocol import HEALTH, MALFORMED, post_jobs, refused, with_header
 from tests.http.wire import request_bytes
 from tests.http.world import World
 

@@ -15,7 +15,7 @@ import pytest
 from fastq.http.connection.limits import PIPELINED_BYTES, PIPELINED_MAX
 from fastq.http.connection.memory import HELD_BYTES_MAX, Room
 from fastq.http.connection.protocol import Protocol
-from tests.http.test_protocol import HEALTH, post_jobs
+from tests.http.connection.test_protocol import HEALTH, post_jobs
 from tests.http.wire import PATIENCE_S, Wire, request_bytes
 from tests.http.world import World
 from tests.served import Served
