@@ -18,6 +18,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,21 +31,14 @@ from fastq.client.sync_client import Client
 from fastq.client.wire import Reply
 from fastq.client.worker import Worker
 from fastq.clock import Clock
-from fastq.engine import Engine, EngineOptions
-from fastq.http.app import Api, HttpOptions, create_app
-from fastq.http.resources.schedules import read_job
+from fastq.engine import EngineOptions
 from fastq.log.memory import MemoryLog
-from fastq.services.audit import Audit, AuditedDocuments
-from fastq.services.auth import Authenticator
-from fastq.services.keys import Grants, KeyStore
-from fastq.services.keys.opening import opened_keys
-from fastq.services.queues import Queues
-from fastq.services.schedules import Schedules
+from fastq.server.assembly import Node
+from fastq.services.keys import Grants
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "http://in-process"
-GRACE_MS = 60_000
 LOOKS_MAX = 10_000
 
 
@@ -62,14 +56,11 @@ class Server:
         """
         self._now_us = _us(start)
         self._jitter = min(retry_share, 1.0)
-        self._options = options or EngineOptions()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fastq-testing", daemon=True)
         self._failures: list[BaseException] = []
-        self._engine: Engine
-        self._schedules: Schedules
-        self._keys: KeyStore
-        self._app: Api
+        self._node = Node(MemoryLog(), options or EngineOptions(), lambda: self._jitter)
+        self._running: AsyncExitStack
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -88,7 +79,7 @@ class Server:
 
     def key(self, kind: str = "admin", owner_id: str = "test") -> str:
         """A new key: `client`, `worker`, or `admin`, which may do all."""
-        made = self._keys.create(f"{kind} of {owner_id}", owner_id, kind, self._now_us, grants=Grants())
+        made = self._node.keys.create(f"{kind} of {owner_id}", owner_id, kind, self._now_us, grants=Grants())
         secret, _ = self._await(made)
         return secret
 
@@ -133,35 +124,27 @@ class Server:
         await self._look()
 
     def _next_due_us(self) -> int:
-        schedule_us = self._schedules.due_us
-        return self._engine.due_us if schedule_us is None else min(self._engine.due_us, schedule_us)
+        engine_us, schedule_us = self._node.engine.due_us, self._node.schedules.due_us
+        return engine_us if schedule_us is None else min(engine_us, schedule_us)
 
     async def _look(self) -> None:
-        self._engine.look()
-        self._schedules.look()
-        await self._engine.settled()
+        self._node.engine.look()
+        self._node.schedules.look()
+        await self._node.engine.durable()
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        engine = self._engine = Engine(MemoryLog(), self._options, lambda: self._jitter)
-        engine.open()
-        audit = Audit(engine)
-        queues = Queues(engine, audit)
-        queues.configure(self._now_us)
-        await engine.start(Clock(self._now_us, lambda: self._now_us, lambda: self._now_us), self._failures.append)
-        self._open_keys = opened_keys(None, GRACE_MS, AuditedDocuments(engine, audit))
-        self._keys = await self._open_keys.__aenter__()
-        await self._keys.claim()
-        self._schedules = Schedules(engine, audit, read_job)
-        options = HttpOptions(self._keys, queues, self._schedules, audit, "testing")
-        self._app = create_app(engine, Authenticator(self._keys, engine.now_us), options)
-        self._schedules.start()
+        self._node.open()
+        clock = Clock(self._now_us, lambda: self._now_us, lambda: self._now_us)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._node.running(clock, self._failures.append))
+            await self._node.keys.claim()
+            await stack.enter_async_context(self._node.serving("testing"))
+            self._running = stack.pop_all()
 
     async def _stop(self) -> None:
-        self._schedules.stop()
-        await self._engine.stop()
-        await self._open_keys.__aexit__(None, None, None)
+        await self._running.aclose()
         if self._failures:
             raise self._failures[0]
 
@@ -196,7 +179,7 @@ class Server:
         async def send(event: dict[str, Any]) -> None:
             sent.append(event)
 
-        await self._app(scope, receive, send)
+        await self._node.app(scope, receive, send)
         return _answer_of(sent)
 
 

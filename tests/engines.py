@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from fastq.clock import Clock
-from fastq.engine import Engine, EngineOptions
+from fastq.engine import Engine, EngineOptions, assemble
 from fastq.engine.commands import Lease, Principal, Submit
 from fastq.engine.results import LeasedJob
+from fastq.errors import ApiError
 from fastq.log.memory import MemoryLog
 
 START_US = 1_700_000_000_000_000
@@ -30,11 +32,35 @@ class Hand:
         return Clock(self.us, lambda: self.us, lambda: self.us)
 
 
+class Asking:
+    """The engine as a connection asks it: each answer comes when all that it may show is durable; a refusal too."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        asked = getattr(self._engine, name)
+
+        async def ask(*arguments: Any, **options: Any) -> Any:
+            try:
+                answer = asked(*arguments, **options)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+            except ApiError:
+                await self._engine.durable()
+                raise
+            await self._engine.durable()
+            return answer
+
+        return ask
+
+
 class Running:
     def __init__(self, log: Any, hand: Hand, options: EngineOptions, jitter: float) -> None:
         self.log, self.hand = log, hand
         self.failures: list[BaseException] = []
-        self.engine = Engine(log, options, lambda: jitter)
+        self.engine, self.core = assemble(log, options, lambda: jitter)
+        self.ask = Asking(self.engine)
 
     async def __aenter__(self) -> Self:
         self.engine.open()
@@ -48,15 +74,15 @@ class Running:
             await self.engine.stop()
 
     async def submit(self, who: Principal, command: Submit) -> str:
-        job_id, _ = await self.engine.submit(who, command)
+        job_id, _ = await self.ask.submit(who, command)
         return job_id
 
     async def submit_many(self, who: Principal, commands: Sequence[Submit]) -> list[str]:
-        stored, _ = await self.engine.submit_many(who, commands)
+        stored, _ = await self.ask.submit_many(who, commands)
         return [job_id for job_id, _ in stored]
 
     async def lease_one(self, command: Lease) -> LeasedJob:
-        (leased,) = await self.engine.lease(WORKER, command)
+        (leased,) = await self.ask.lease(WORKER, command)
         return leased
 
 

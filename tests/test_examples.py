@@ -19,6 +19,8 @@ import pytest
 import fastq
 from tests.served import ROOT, Served
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "examples"
 PATIENCE_S = 60
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,14 +12,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from fastq.clock import Clock
-from fastq.engine import Engine, EngineOptions
-from fastq.engine.commands import Lease, Principal
-from fastq.http.resources.schedules import read_job
+from fastq.engine import EngineOptions
+from fastq.engine.commands import Ack, Lease, Principal
 from fastq.log.memory import MemoryLog
-from fastq.services.audit import Audit
-from fastq.services.queues import Queues
-from fastq.services.schedules import Schedule, Schedules
-from tests.engines import WORKER
+from fastq.server.assembly import Node
+from fastq.services.schedules import Schedule
+from tests.engines import WORKER, Asking
 
 ANN = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read", "schedules:manage"}))
 BOB = Principal("client_2", "bob", "client", frozenset({"schedules:manage"}))
@@ -62,24 +60,25 @@ class World:
 
     def __init__(self, loop: HandLoop, log: MemoryLog, wall_ahead_us: int = 0) -> None:
         self.loop, self.log = loop, log
-        self.engine = Engine(log, EngineOptions(lease_check_ms=HOUR_US // 1000), lambda: 0.5)
+        self.node = Node(log, EngineOptions(lease_check_ms=HOUR_US // 1000), lambda: 0.5)
+        self.engine, self.ask = self.node.engine, Asking(self.node.engine)
         self._wall_ahead_us = wall_ahead_us
         self.crashed = False
-        self.audit: Audit
-        self.schedules: Schedules
-        self.queues: Queues
+        self._running = AsyncExitStack()
 
     async def start(self) -> None:
-        self.engine.open()
-        loop = self.loop
+        loop, node = self.loop, self.node
+        node.open()
         clock = Clock(loop.us, lambda: loop.us, lambda: loop.us + self._wall_ahead_us)
-        self.audit = Audit(self.engine)
-        self.queues = Queues(self.engine, self.audit)
-        self.queues.configure(loop.us)
-        await self.engine.start(clock, _fail)
-        self.schedules = Schedules(self.engine, self.audit, read_job)
-        self.schedules.start()
+        await self._running.enter_async_context(node.running(clock, _fail))
+        await self._running.enter_async_context(node.serving("timed"))
+        self.audit, self.queues, self.schedules = node.audit, node.queues, node.schedules
         await rest()
+
+    async def stop(self) -> None:
+        if self.crashed:
+            self.engine.commits.failed = RuntimeError("nothing of it is ever durable again")
+        await self._running.aclose()
 
     async def until(self, us: int) -> None:
         """Nothing in between is seen: the process was stopped, or nothing was due."""
@@ -97,11 +96,12 @@ class World:
         return steps
 
     async def put(self, name: str = "s", who: Principal = ANN, **fields: Any) -> None:
-        await self.schedules.put(who, name, schedule(who=who, **fields))
+        self.schedules.put(who, name, schedule(who=who, **fields))
+        await self.engine.durable()
 
     def jobs(self) -> list[Any]:
         """The earliest first."""
-        return self.engine.core.page(self.engine.now_us(), 0, 10_000, 10_000)[0][::-1]
+        return self.engine.views(0, 10_000, 10_000)[0][::-1]
 
     def fired(self) -> list[str]:
         """When each job was submitted."""
@@ -113,10 +113,8 @@ class World:
         return self.log.crash()
 
     async def finish_all(self) -> None:
-        for leased in await self.engine.lease(WORKER, Lease(had_body=True, limit=1000)):
-            job = leased.lease if hasattr(leased, "lease") else leased
-            self.engine.core.ack(self.engine.now_us(), job.job_id, job.token, key_id="w")
-        await self.engine.settled()
+        for leased in await self.ask.lease(WORKER, Lease(had_body=True, limit=1000)):
+            await self.ask.ack(WORKER, Ack(leased.job_id, leased.token))
 
 
 def _fail(error: BaseException) -> None:
@@ -143,12 +141,7 @@ async def running(log: MemoryLog | None = None, **options: Any) -> AsyncIterator
     try:
         yield world
     finally:
-        world.schedules.stop()
-        if world.crashed:  # nothing of it is ever durable again
-            world.engine._timer.cancel()
-            world.engine._cleaning.cancel()
-        else:
-            await world.engine.stop()
+        await world.stop()
 
 
 def in_hand(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:

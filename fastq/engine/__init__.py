@@ -1,14 +1,22 @@
-"""The engine owns the core: it stamps time, batches commands, and answers each when what it says is durable."""
+"""The engine: it owns the core, stamps time, and groups what the core appends into frames of the log."""
 
 from __future__ import annotations
 
-from fastq.engine.changing import Changing
+from collections.abc import Callable
+
+from fastq._core import Core
+from fastq.engine.engine import Engine
 from fastq.engine.options import EngineOptions
-from fastq.engine.reading import Reading
-from fastq.engine.transacting import Transacting
+from fastq.log.protocol import Log
 
-__all__ = ["Engine", "EngineOptions"]
+__all__ = ["Engine", "EngineOptions", "assemble"]
 
 
-class Engine(Transacting, Reading, Changing):
-    """Commands in, durable answers out. Each part has a module of its own; `life` is what they stand on."""
+def assemble(log: Log, options: EngineOptions, jitter: Callable[[], float]) -> tuple[Engine, Core]:
+    """An engine over a log; and its core, for the hot lane, which does for plain requests what the engine does.
+
+    Args:
+        jitter: draws from [0, 1): the share of the retry wait's upper bound.
+    """
+    core = Core(log.tail)
+    return Engine(core, log, options, jitter), core

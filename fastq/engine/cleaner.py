@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fastq._core import Core, LiveDocument, LiveJob, LiveKey, history_of
-from fastq.engine.commits import Committer
+from fastq.engine.commits import Commits
 from fastq.engine.history import CLOSE, cut, is_full
 from fastq.errors import ApiError
 from fastq.log.protocol import Log
@@ -32,8 +32,8 @@ Live = LiveJob | LiveDocument | LiveKey
 class Cleaner:
     """One task beside the engine."""
 
-    def __init__(self, core: Core, log: Log, committer: Committer, now_us: Callable[[], int], slack_bytes: int) -> None:
-        self._core, self._log, self._committer, self._now_us = core, log, committer, now_us
+    def __init__(self, core: Core, log: Log, commits: Commits, now_us: Callable[[], int], slack_bytes: int) -> None:
+        self._core, self._log, self._commits, self._now_us = core, log, commits, now_us
         self._slack_bytes = slack_bytes
         self._wanted = asyncio.Event()
         self._hopeful: set[asyncio.Future[None]] = set()  # who waits for a segment to be given back
@@ -91,7 +91,7 @@ class Cleaner:
                     await self._move(piece, records, offset)
         await self._room(RECORD_BYTES_EXTRA)
         self._core.trim(self._now_us(), segment + 1)
-        await self._committer.settled()
+        await self._commits.durable()
         self._log.drop_before(segment + 1)
         self.freed_segments += 1
         for over in self._hopeful:
@@ -104,7 +104,7 @@ class Cleaner:
         segment = self._core.oldest_segment
         elsewhere = [live.place for live in jobs if live.place[0] != segment]  # of those that were edited
         elsewhere += [live.lease_place for live in jobs if live.lease_place is not None]
-        read = dict(zip(elsewhere, await self._committer.records(elsewhere), strict=True)) if elsewhere else {}
+        read = dict(zip(elsewhere, await self._commits.records(elsewhere), strict=True)) if elsewhere else {}
         for live in piece:
             record_bytes = bytes_of(live)
             if isinstance(live, LiveJob):
@@ -120,14 +120,14 @@ class Cleaner:
                 submit = read.get(live.place) or bytes(frame[at : at + live.place[2]])
                 lease = None if live.lease_place is None else read[live.lease_place]
                 self._core.move_job(live, submit, lease, histories[live.seq])
-        await self._committer.settled()
+        await self._commits.durable()
 
     async def _histories(self, jobs: list[LiveJob]) -> dict[int, list[bytes]]:
         """Of each job by number, the records of its history that are kept: newest first, at last its CLOSE record."""
         histories: dict[int, list[bytes]] = {live.seq: [] for live in jobs}
         at = {live.seq: live.history_place for live in jobs if live.history_place is not None}
         while at:  # one record further back in all of them at a time
-            found = dict(zip(at, await self._committer.records(list(at.values())), strict=True))
+            found = dict(zip(at, await self._commits.records(list(at.values())), strict=True))
             before: dict[int, Place | None] = {}
             for seq, record in found.items():
                 records, previous = history_of(record)
@@ -137,14 +137,14 @@ class Cleaner:
         for live in jobs:
             histories[live.seq] = cut(histories[live.seq])
             if live.close_place is not None and not any(record[0] == CLOSE for record in histories[live.seq]):
-                histories[live.seq] += await self._committer.records([live.close_place])
+                histories[live.seq] += await self._commits.records([live.close_place])
         return histories
 
     async def _room(self, record_bytes: int) -> None:
         """Wait until so much can be appended. A full disk leaves the cleaner the last segment: it frees more."""
         while True:
             try:
-                self._committer.need_room(record_bytes, spare_segments=0, is_cleaner=True)
+                self._commits.need_room(record_bytes, spare_segments=0, is_cleaner=True)
                 return
             except ApiError:
                 await asyncio.sleep(RETRY_S)

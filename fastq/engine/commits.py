@@ -1,4 +1,4 @@
-"""Between the engine and the log: batches go when the log is free, and everybody hears when theirs is durable."""
+"""Between engine and log: frames go when the log is free, and whoever waits for one hears when it is durable."""
 
 from __future__ import annotations
 
@@ -8,32 +8,60 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastq.errors import ApiError, BodyTooLarge, DiskFull, Overloaded
+from fastq.errors import BodyTooLarge, CoreFailed, DiskFull, Overloaded
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
     from fastq._core import Place
 
+ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
 CLEANER_SEGMENTS = 1  # of the ready ones on a full disk: what nobody but the cleaner may begin
 UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until the disk has caught up
 
 
-class Committer:
-    """Group commit without a timer: while one batch is being synced the next fills, and goes when the sync returns."""
+class Change:
+    """`with commits.change:` around each call of the core that changes state. What it appends goes by itself.
+
+    A record that cannot be applied ends the process: nothing that could be said after it is certain.
+    """
+
+    __slots__ = ("_commits",)
+
+    def __init__(self, commits: Commits) -> None:
+        self._commits = commits
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
+        if isinstance(error, CoreFailed):
+            self._commits.fail(error)
+        elif not self._commits.is_closing:  # else it goes with the frame that is about to go
+            self._commits.kick_soon()
+
+
+class Commits:
+    """Group commit without a timer: while one frame is being synced the next fills, and goes when the sync returns.
+
+    What the core says may be shown when every frame that it shows is durable, and the log may still answer. An answer
+    that is made now shows frames up to `shown_seq`.
+    """
 
     unsynced_bytes_max = UNSYNCED_BYTES_MAX
 
     def __init__(self, log: Log, before_commit: Callable[[], None], on_failed: Callable[[BaseException], None]) -> None:
         """
         Args:
-            before_commit: called before a batch is closed; what it appends goes with it.
+            before_commit: called before a frame is closed; what it appends goes with it.
             on_failed: called once if a write or sync fails, or if `fail` is called.
         """
         self._log, self._tail = log, log.tail
         self._before_commit, self._on_failed = before_commit, on_failed
         self._waiting: deque[tuple[int, Callable[[], object]]] = deque()
         self._kick_due = False
+        self.is_closing = False  # what is appended now goes with the frame that is about to go
         self._loop: asyncio.AbstractEventLoop
+        self.change = Change(self)
         self.failed: BaseException | None = None
 
     def start(self) -> None:
@@ -41,7 +69,7 @@ class Committer:
         self._log.start(self._durable, self.fail)
 
     def fail(self, error: BaseException) -> None:
-        """From here on nothing is committed and nobody is answered."""
+        """Commit nothing and let no answer leave from now on."""
         if self.failed is None:
             self.failed = error
             self._on_failed(error)
@@ -67,49 +95,59 @@ class Committer:
         if self._tail.unsynced_bytes > self.unsynced_bytes_max:
             raise Overloaded(f"more than {self.unsynced_bytes_max} bytes wait to be synced")
 
-    async def settled(self) -> None:
-        """Return when every change made so far is durable."""
-        seq = self._tail.appended_seq
-        if seq <= self._tail.durable_seq:
+    # --- what may be shown --------------------------------------------------------------------------------------------
+
+    @property
+    def shown_seq(self) -> int:
+        """The last frame that an answer which is made now may show."""
+        return self._tail.appended_seq
+
+    def may_leave(self, seq: int) -> bool:
+        """Whether an answer that shows frames up to `seq` may leave now."""
+        return seq <= self._tail.durable_seq and self.failed is None and self._log.may_answer()
+
+    async def durable(self, seq: int | None = None) -> None:
+        """Return when an answer that shows frames up to `seq` may leave; None: up to `shown_seq`.
+
+        It never returns once the log has failed.
+        """
+        if seq is None:
+            seq = self._tail.appended_seq
+        if self.may_leave(seq):
             return
         durable = self._loop.create_future()
         self.call_at(seq, partial(_wake, durable))
         await durable
 
+    async def caught_up(self) -> None:
+        """Return when what was appended so far is durable: whoever works in slices waits here between two of them.
+
+        Without it a long piece of work would fill the room that others need.
+        """
+        await self.durable()
+
     def call_at(self, seq: int, callback: Callable[[], object]) -> None:
-        """Have `callback` called when batch `seq`, the one that fills now, is durable."""
+        """Have `callback` called when an answer that shows frames up to `seq` may leave."""
         self._waiting.append((seq, callback))
         self.kick_soon()
 
-    async def __aenter__(self) -> None:
-        """`async with commits:` around what is answered: also a refusal waits for all that it shows."""
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
-        if error is None or isinstance(error, ApiError):
-            await self.settled()
-
     async def records(self, places: Sequence[Place]) -> list[bytes]:
-        """Records by their places, when every change made so far is durable: from memory, or read meanwhile."""
+        """Records by their places: from memory, or read from the log."""
         cached = [self._tail.cached(place) for place in places]
         missing = [place for place, record in zip(places, cached, strict=True) if record is None]
         if not missing:
-            await self.settled()
             return [record for record in cached if record is not None]
-        reading = asyncio.ensure_future(self._log.read(missing))
-        try:
-            await self.settled()
-        except BaseException:
-            reading.cancel()
-            raise
-        read = iter(await reading)
+        read = iter(await self._log.read(missing))
         return [next(read) if record is None else record for record in cached]
 
     def record_now(self, place: Place) -> bytes | None:
         """A record that is not in the tail, if it can be had without waiting for the disk."""
         return self._log.read_now(place)
 
+    # --- to the log ---------------------------------------------------------------------------------------------------
+
     def kick_soon(self) -> None:
-        """Commit at the end of this turn of the loop, so that all requests that came together share a batch."""
+        """Commit at the end of this turn of the loop, so that all requests that came together share a frame."""
         if not self._kick_due:
             self._kick_due = True
             self._loop.call_soon(self._kick)
@@ -118,15 +156,21 @@ class Committer:
         self._kick_due = False
         if self.failed is not None:
             return
-        self._before_commit()
+        self.is_closing = True
+        try:
+            self._before_commit()
+        finally:
+            self.is_closing = False
         if self._log.idle and (batch := self._tail.take()) is not None:
             self._log.commit(batch)
 
     def _durable(self, seq: int) -> None:
-        """The next batch goes first, then everybody of this one hears of it."""
+        """The next frame goes first, then whoever waits for this one hears of it."""
         self._tail.durable(seq)
         if self._tail.appended_seq > seq:
             self._kick()
+        if self.failed is not None or not self._log.may_answer():
+            return
         waiting = self._waiting
         while waiting and waiting[0][0] <= seq:
             waiting.popleft()[1]()

@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+from fastq import _core
 from fastq._core import ATTEMPTS_KEPT, EVENTS_KEPT, HISTORY_BYTES_MAX, history_of
-from fastq.engine.commits import Committer
+from fastq.engine.commands import Principal
+from fastq.engine.commits import Commits
+from fastq.engine.results import JobHistory
+from fastq.engine.visibility import Visibility
 
 CLOSE = 5  # the type of the record that ends an attempt
+TRIES = 3  # before a file that is not there is a fault
 
 
-async def history_records(commits: Committer, newest: bytes | None) -> list[bytes]:
-    """The CLOSE and CHANGE records of a job, newest first, as many as are kept.
+class History:
+    def __init__(self, commits: Commits, visibility: Visibility) -> None:
+        self._commits, self._visibility = commits, visibility
 
-    Args:
-        newest: the record at the job's history place, if it has one.
-    """
-    history: list[bytes] = []
-    record = newest
-    while record is not None:
-        found, place = history_of(record)
-        history += found
-        record = None if place is None or is_full(history) else (await commits.records([place]))[0]
-    return cut(history)
+    async def history(self, who: Principal, job_id: str) -> JobHistory:
+        """What happened to a job: read from the log. Raises JobNotFound."""
+        for _ in range(TRIES):
+            try:
+                return await self._history(who, job_id)
+            except FileNotFoundError:  # the cleaner has moved the job, and with it its history, between two reads
+                continue
+        return await self._history(who, job_id)
+
+    async def _history(self, who: Principal, job_id: str) -> JobHistory:
+        view = self._visibility.seen(who, job_id)
+        places = [view.place] if view.history_place is None else [view.place, view.history_place]
+        submit, *newest = await self._commits.records(places)
+        records = await self._chain(newest[0] if newest else None)
+        events = [_core.read_event(record) for record in records]
+        return JobHistory(job_id, events, view.created_us, _core.submit_facts(submit, job_id).key_id)
+
+    async def _chain(self, newest: bytes | None) -> list[bytes]:
+        """The CLOSE and CHANGE records of a job, newest first, as many as are kept.
+
+        Args:
+            newest: the record at the job's history place, if it has one.
+        """
+        history: list[bytes] = []
+        record = newest
+        while record is not None:
+            found, place = history_of(record)
+            history += found
+            record = None if place is None or is_full(history) else (await self._commits.records([place]))[0]
+        return cut(history)
 
 
 def is_full(history: list[bytes]) -> bool:

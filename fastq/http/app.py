@@ -11,12 +11,15 @@ import falcon
 import falcon.asgi
 from falcon.asgi import Request, Response
 
+from fastq._core import Core
 from fastq.engine import Engine
+from fastq.engine.commits import Commits
 from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
 from fastq.http.connection.memory import Room
 from fastq.http.errors import on_api_error, on_defect, on_falcon_error
 from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
+from fastq.http.output_commit import OutputCommit
 from fastq.http.request_ids import RequestIds
 from fastq.http.resources.audit import AuditRoutes
 from fastq.http.resources.backups import Backups
@@ -112,10 +115,12 @@ class Api(falcon.asgi.App[Request, Response]):
     `requests` and `answers` count what all connections together hold of both.
     """
 
-    def __init__(self, routes: list[Route], auth: Authenticator, request_ids: RequestIds, short_way: ShortWay) -> None:
+    def __init__(
+        self, routes: list[Route], auth: Authenticator, request_ids: RequestIds, short_way: ShortWay, commits: Commits
+    ) -> None:
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
-        super().__init__(middleware=[Gate(auth, request_ids, open_paths)])
+        super().__init__(middleware=[OutputCommit(commits, open_paths), Gate(auth, request_ids, open_paths)])
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
         self.route_table = routes
         self.request_ids = request_ids
@@ -149,8 +154,14 @@ class Api(falcon.asgi.App[Request, Response]):
         await super().__call__(scope, receive_whole, send)
 
 
-def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api:
-    """The API over an engine that has started. Raises StartError if a route does not declare who may call it."""
+def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOptions) -> Api:
+    """The API over an engine that has started.
+
+    Args:
+        core: the engine's, for the lane.
+    Raises:
+        StartError: a route does not declare who may call it.
+    """
     status = Status(engine)
     bulk = Bulk(engine, options.audit)
     routes = [
@@ -168,4 +179,4 @@ def create_app(engine: Engine, auth: Authenticator, options: HttpOptions) -> Api
     ]
     status.document = document(routes)
     request_ids = RequestIds(options.instance)
-    return Api(routes, auth, request_ids, ShortWay(engine, auth, request_ids))
+    return Api(routes, auth, request_ids, ShortWay(engine, core, auth, request_ids), engine.commits)

@@ -68,6 +68,7 @@ class MemoryLog:
         self._under_way: Kept | None = None
         self._segment = 0  # the last one offered
         self._held = False
+        self._speaks = True
         self._state = "new"
 
     # --- the protocol -------------------------------------------------------------------------------------------------
@@ -101,6 +102,9 @@ class MemoryLog:
     @property
     def idle(self) -> bool:
         return self._state == "started" and self._under_way is None
+
+    def may_answer(self) -> bool:
+        return self._speaks
 
     def commit(self, batch: Batch) -> None:
         assert self.idle, "one batch at a time, between start and close"
@@ -168,6 +172,15 @@ class MemoryLog:
         self._held = False
         if self._under_way is not None:
             self._loop.call_soon(self._finish)
+
+    def silence(self) -> None:
+        """As if another node spoke for the queue from now on."""
+        self._speaks = False
+
+    def speak(self) -> None:
+        """As if this node spoke for the queue again."""
+        self._speaks = True
+        self._loop.call_soon(self._on_durable, self.tail.durable_seq)
 
     def fail(self, error: BaseException) -> None:
         """As if the device had failed under the batch under way, which is lost."""

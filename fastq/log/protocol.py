@@ -81,7 +81,8 @@ class Log(Protocol):
         """Begin to take batches, on the running event loop.
 
         Args:
-            on_durable: called on the loop with the sequence number up to which every batch is on stable storage.
+            on_durable: called on the loop with the sequence number up to which every batch is on stable storage; with
+                the same one again when `may_answer` has become true.
             on_failed: called once, on the loop, when a write or sync failed; `on_durable` is never called again.
         """
 
@@ -92,6 +93,12 @@ class Log(Protocol):
     @property
     def disk_full(self) -> bool:
         """Whether the next segment could not be made for want of space."""
+
+    def may_answer(self) -> bool:
+        """Whether this node may speak for the queue now. While it may not, no answer leaves; reads go on.
+
+        A log with one node always may.
+        """
 
     def commit(self, batch: Batch) -> None:
         """Write and sync `batch`, the next in sequence. Returns at once; `idle` is false until it is durable."""

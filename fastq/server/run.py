@@ -25,21 +25,15 @@ from fastq import __version__
 from fastq.clock import Clock, start_us, wall_us
 from fastq.engine import Engine, EngineOptions
 from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, StartError
-from fastq.http.app import HttpOptions, create_app
 from fastq.http.connection.accept import Door, connections_max, raise_file_limit
 from fastq.http.lane._lane import Lane
-from fastq.http.resources.schedules import read_job
 from fastq.log.files.log import LocalLog
 from fastq.log.protocol import Opened
+from fastq.server.assembly import Node
 from fastq.server.first_start import FirstKeys, make_first_keys
 from fastq.server.logs import configure_logs, counted, jobs_counted
 from fastq.server.settings import Settings
-from fastq.services.audit import Audit, AuditedDocuments
-from fastq.services.auth import Authenticator
 from fastq.services.keys import KeyStore
-from fastq.services.keys.opening import opened_keys
-from fastq.services.queues import Queues
-from fastq.services.schedules import Schedules
 
 logger = logging.getLogger("fastq.server")
 T = TypeVar("T")
@@ -59,9 +53,9 @@ def run(settings: Settings) -> int:
     try:
         raise_file_limit()
         listener = _bind(settings)
-        engine, opened = _open(settings)
+        node, opened = _open(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, listener, engine, opened))
+            runner.run(_serve(settings, listener, node, opened))
     except StartError as error:
         print(f"fastq: {error}", file=sys.stderr)
         return error.exit_code
@@ -75,16 +69,13 @@ def run(settings: Settings) -> int:
 
 def run_on_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False) -> T:
     """Do something with the keys while no server runs: what `work` gives. Raises StartError, ApiError, OSError."""
-    engine, _ = _open(settings)
+    node, _ = _open(settings)
 
     async def on_keys() -> T:
-        await engine.start(_clock(settings, engine), _die)
-        try:
-            async with opened_keys(settings.redis_url, settings.redis_grace_ms, engine) as keys:
-                await keys.claim(anew=claim_store)
-                return await work(engine, keys)
-        finally:
-            await engine.stop()
+        clock = _clock(settings, node.engine)
+        async with node.running(clock, _die, settings.redis_url, settings.redis_grace_ms) as keys:
+            await keys.claim(anew=claim_store)
+            return await work(node.engine, keys)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(on_keys())
@@ -112,7 +103,7 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def _open(settings: Settings) -> tuple[Engine, Opened]:
+def _open(settings: Settings) -> tuple[Node, Opened]:
     """Recover the log. Raises StartError, OSError."""
     log = LocalLog(
         settings.directory,
@@ -138,9 +129,9 @@ def _open(settings: Settings) -> tuple[Engine, Opened]:
         owner_depth_max=settings.owner_depth_max,
         log_slack_bytes=max(settings.log_slack_bytes, SLACK_SEGMENTS_MIN * settings.segment_bytes),
     )
-    engine = Engine(log, options, random.SystemRandom().random)
+    node = Node(log, options, random.SystemRandom().random)
     try:
-        return engine, engine.open()
+        return node, node.open()
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise BadSetting(f"WAL_DIR: '{settings.directory}' cannot be used: {error.strerror}") from None
     except OSError as error:
@@ -180,40 +171,24 @@ class HttpServer(uvicorn.Server):
                 connection.transport.abort()
 
 
-async def _serve(settings: Settings, listener: socket.socket, engine: Engine, opened: Opened) -> None:
+async def _serve(settings: Settings, listener: socket.socket, node: Node, opened: Opened) -> None:
     """From a recovered log to a stopped server. Raises StartError, OSError."""
     stop = _stop_signal()
+    engine = node.engine
     clock = _clock(settings, engine)
     recovered = _recovered(engine, opened)
-    audit = Audit(engine)
-    queues = Queues(engine, audit)
-    queues.configure(clock.now_us())
-    await engine.start(clock, _die)
-    try:
-        async with opened_keys(settings.redis_url, settings.redis_grace_ms, AuditedDocuments(engine, audit)) as keys:
-            first = await make_first_keys(settings, keys, engine.core.counts()["jobs"], engine.now_us())
-            await keys.claim()
-            await _answer_requests(settings, listener, engine, queues, audit, keys, first, recovered, stop)
-    finally:
-        await engine.stop()
+    async with node.running(clock, _die, settings.redis_url, settings.redis_grace_ms) as keys:
+        first = await make_first_keys(settings, keys, engine.counts()["jobs"], engine.now_us())
+        await keys.claim()
+        await engine.durable()  # before a secret is printed
+        await _answer_requests(settings, listener, node, first, recovered, stop)
     logger.info("stopped")
 
 
 async def _answer_requests(
-    settings: Settings,
-    listener: socket.socket,
-    engine: Engine,
-    queues: Queues,
-    audit: Audit,
-    keys: KeyStore,
-    first: FirstKeys,
-    recovered: list[str],
-    stop: asyncio.Event,
+    settings: Settings, listener: socket.socket, node: Node, first: FirstKeys, recovered: list[str], stop: asyncio.Event
 ) -> None:
     """All there is between an engine that has started and one that is to stop."""
-    schedules = Schedules(engine, audit, read_job)
-    options = HttpOptions(keys, queues, schedules, audit, secrets.token_hex(4))
-    app = create_app(engine, Authenticator(keys, engine.now_us), options)
     url = _url(settings, listener)
 
     def listening() -> None:
@@ -221,25 +196,24 @@ async def _answer_requests(
         gc.freeze()  # what a start leaves behind stays: no collection needs to walk it again
         _say_started(settings, url, recovered, first)
 
-    server = HttpServer(_http_config(settings, app), listening)
-    schedules.start()
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    saving = asyncio.create_task(_save_used(keys))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not serving.done():
-        await _drain(engine, server)
-    schedules.stop()
-    saving.cancel()
-    stopping.cancel()
-    await serving
+    async with node.serving(secrets.token_hex(4)) as app:
+        server = HttpServer(_http_config(settings, app), listening)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        saving = asyncio.create_task(_save_used(node.keys))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await _drain(node.engine, server)
+        saving.cancel()
+        stopping.cancel()
+        await serving
     with contextlib.suppress(ApiError):  # a full disk: when keys were last used is not worth a failed stop
-        await keys.save_used(every_us=1)
+        await node.keys.save_used(every_us=1)
 
 
 def _clock(settings: Settings, engine: Engine) -> Clock:
     """Raises ClockBehindLog."""
-    return Clock(start_us(engine.core.last_us, wall_us(), settings.accept_clock_back))
+    return Clock(start_us(engine.last_us, wall_us(), settings.accept_clock_back))
 
 
 def _stop_signal() -> asyncio.Event:
@@ -310,8 +284,8 @@ def _recovered(engine: Engine, opened: Opened) -> list[str]:
     if not opened.records:
         return ["a new log", *opened.notes]
     frames, records = counted(opened.frames, "frame"), counted(opened.records, "record")
-    lines = [f"recovered {frames}, {records}, {jobs_counted(engine.core.counts())}"]
-    if skipped := engine.core.skipped():
+    lines = [f"recovered {frames}, {records}, {jobs_counted(engine.counts())}"]
+    if skipped := engine.skipped_records:
         lines.append(f"skipped {counted(skipped, 'record')} of jobs that are gone")
     return lines + opened.notes
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +14,7 @@ import msgspec
 
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
+from fastq.engine.documents import Group
 
 AUDIT_DOCUMENT = 5  # the kind of the documents that entries are kept as
 ENTRIES_KEPT = 10_000
@@ -64,22 +65,22 @@ class Audit:
         self._entries = OrderedDict((entry.number, entry) for entry in sorted(found, key=lambda entry: entry.number))
         self._last = next(reversed(self._entries), 0)
 
-    def write(self, now_us: int, who: Principal, action: str, target: str = "", **details: Any) -> int:
-        """Say it in the record that the change is in: within `Engine.together`, with ENTRY_BYTES for it. Its number."""
+    def write(self, group: Group, who: Principal, action: str, target: str = "", **details: Any) -> int:
+        """Say it in the record that the change is in, which has ENTRY_BYTES for it; the entry's number."""
         self._last += 1
-        self._put(now_us, Entry(self._last, now_us, who.key_id, who.owner_id, action, target, details))
+        self._put(group, Entry(self._last, group.now_us, who.key_id, who.owner_id, action, target, details))
         if len(self._entries) > ENTRIES_KEPT:
             self._entries.popitem(last=False)
         return self._last
 
-    def amend(self, now_us: int, number: int, **details: Any) -> None:
-        """Say more in an entry, if it is still there: within `Engine.together` too."""
+    def amend(self, group: Group, number: int, **details: Any) -> None:
+        """Say more in an entry, if it is still there."""
         entry = self._entries.get(number)
         if entry is not None:
-            self._put(now_us, msgspec.structs.replace(entry, details=entry.details | details))
+            self._put(group, msgspec.structs.replace(entry, details=entry.details | details))
 
-    @asynccontextmanager
-    async def saying(self, who: Principal, action: str, **details: Any) -> AsyncIterator[Saying]:
+    @contextmanager
+    def saying(self, who: Principal, action: str, **details: Any) -> Iterator[Saying]:
         """Say it of what is changed within: in the record of the first document that `AuditedDocuments` is given.
 
         If there was none, since what changed is kept elsewhere, it is said afterwards, by itself.
@@ -91,22 +92,20 @@ class Audit:
         finally:
             _saying.reset(token)
         if not (said.is_said or said.nothing):
-            with self._engine.together(ENTRY_BYTES) as now_us:
-                self.write(now_us, who, action, said.target, **details)
-            await self._engine.settled()
+            with self._engine.together(ENTRY_BYTES) as group:
+                self.write(group, who, action, said.target, **details)
 
-    async def page(self, before: int, limit: int) -> tuple[list[Entry], int]:
+    def page(self, before: int, limit: int) -> tuple[list[Entry], int]:
         """The newest entries below number `before` (0: all), at most `limit`; and `before` of the next page, or 0."""
         numbers = (number for number in reversed(self._entries) if not before or number < before)
         found = [self._entries[number] for number in islice(numbers, limit)]
-        await self._engine.settled()
         more = bool(found) and found[-1].number > next(iter(self._entries))
         return found, found[-1].number if more else 0
 
-    def _put(self, now_us: int, entry: Entry) -> None:
+    def _put(self, group: Group, entry: Entry) -> None:
         self._entries[entry.number] = entry
         name = str(entry.number % ENTRIES_KEPT)
-        self._engine.core.put_document(now_us, AUDIT_DOCUMENT, name, msgspec.json.encode(entry), entry.key_id)
+        group.put_document(AUDIT_DOCUMENT, name, msgspec.json.encode(entry), entry.key_id)
 
 
 class AuditedDocuments:
@@ -114,18 +113,16 @@ class AuditedDocuments:
 
     def __init__(self, engine: Engine, audit: Audit) -> None:
         self._engine, self._audit = engine, audit
-        self.documents = engine.documents
-        self.settled = engine.settled
+        self.documents, self.durable = engine.documents, engine.durable
         self.now_us = engine.now_us
 
-    async def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
-        """See `Engine.put_document`."""
+    def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
+        """See `engine.documents.Documents.put`."""
         said = _saying.get()
         if said is None or said.is_said:
-            await self._engine.put_document(kind, name, body, key_id)
+            self._engine.put_document(kind, name, body, key_id)
             return
-        with self._engine.together(len(body) + ENTRY_BYTES) as now_us:
-            self._engine.core.put_document(now_us, kind, name, body, key_id)
-            self._audit.write(now_us, said.who, said.action, name, **said.details)
+        with self._engine.together(len(body) + ENTRY_BYTES) as group:
+            group.put_document(kind, name, body, key_id)
+            self._audit.write(group, said.who, said.action, name, **said.details)
             said.is_said = True
-        await self._engine.settled()

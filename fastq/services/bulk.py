@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastq import _core
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
+from fastq.engine.documents import Group
 from fastq.errors import ApiError, JobDuplicate, JobNotFound
 from fastq.services.audit import ENTRY_BYTES, Audit
 
@@ -109,14 +110,14 @@ class Bulk:
             result = replace(result, matched=result.matched + len(views))
             try:
                 if views and not dry_run:
-                    with self._engine.together(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as now_us:
-                        result = replace(result, changed=result.changed + self._change(now_us, who, order, views))
-                        entry = self._say(now_us, who, entry, order, result)
+                    with self._engine.together(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as group:
+                        result = replace(result, changed=result.changed + self._change(group, who, order, views))
+                        entry = self._say(group, who, entry, order, result)
             except ApiError:
                 if not result.changed:
                     raise
                 return replace(result, complete=False)
-            await self._engine.settled()
+            await self._engine.log_caught_up()
             if self._engine.draining:
                 return replace(result, complete=False)
             await asyncio.sleep(0)
@@ -136,8 +137,8 @@ class Bulk:
             return
         before, more = 0, True
         while more:
-            views, before = self._engine.core.page(
-                self._engine.now_us(), before, self._slice_jobs, EXAMINED_MAX,
+            views, before = self._engine.views(
+                before, self._slice_jobs, EXAMINED_MAX,
                 queue=chosen.queue, group=chosen.group, tag=chosen.tag, owner_id=owner_id, since_us=chosen.since_us,
                 queues=who.queues,
             )  # fmt: skip
@@ -145,10 +146,9 @@ class Bulk:
             yield await self._with_text(views, chosen.text)
 
     def _named(self, ids: Iterable[str]) -> Iterator[JobView]:
-        now_us = self._engine.now_us()
         for job_id in ids:
             try:
-                yield self._engine.core.job(now_us, job_id)
+                yield self._engine.view(job_id)
             except JobNotFound:
                 continue
 
@@ -168,32 +168,31 @@ class Bulk:
 
     # --- what ---------------------------------------------------------------------------------------------------------
 
-    def _change(self, now_us: int, who: Principal, order: Order, views: list[JobView]) -> int:
+    def _change(self, group: Group, who: Principal, order: Order, views: list[JobView]) -> int:
         """How many were changed: some may have moved on since they were looked at."""
-        core = self._engine.core
         ids = [view.job_id for view in self._named(view.job_id for view in views) if order.applies(view)]
         if order.action == "delete":
-            core.delete(now_us, ids)
+            group.delete(ids)
             return len(ids)
         changed = 0
         for job_id in ids:
             try:
                 if order.action == "cancel":
-                    core.cancel(now_us, job_id, force=False, key_id=who.key_id)
+                    group.cancel(job_id, who.key_id)
                 else:
-                    core.redrive(now_us, job_id, key_id=who.key_id)
+                    group.redrive(job_id, who.key_id)
                 changed += 1
             except JobDuplicate:  # another job has its unique key
                 continue
         return changed
 
-    def _say(self, now_us: int, who: Principal, entry: int, order: Order, result: Result) -> int:
+    def _say(self, group: Group, who: Principal, entry: int, order: Order, result: Result) -> int:
         """In the record of a slice what was done so far; the number of the audit's entry, 0 while there is none."""
         details = {**order.details, "matched": result.matched, "changed": result.changed}
         if entry:
-            self._audit.amend(now_us, entry, **details)
+            self._audit.amend(group, entry, **details)
         elif result.changed:
-            return self._audit.write(now_us, who, order.said_as or f"jobs.{order.action}", order.target, **details)
+            return self._audit.write(group, who, order.said_as or f"jobs.{order.action}", order.target, **details)
         return entry
 
 

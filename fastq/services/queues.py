@@ -112,84 +112,75 @@ class Queues:
     def configure(self, now_us: int) -> None:
         """Have the core serve queues as the log says: at a start, before anything is leased or forgotten."""
         for name, settings in self._settings.items():
-            self._engine.core.configure_queue(now_us, name, settings.for_core())
+            self._engine.configure_queue(name, settings.for_core(), now_us)
 
-    async def list(self, after: str, limit: int, only: frozenset[str] | None = None) -> tuple[list[Shown], str]:
+    def list(self, after: str, limit: int, only: frozenset[str] | None = None) -> tuple[list[Shown], str]:
         """Queues with jobs or settings, by name, behind `after`, at most `limit`; and `after` of the next page, or "".
 
         Args:
             only: of no others than these; None: of all.
         """
-        names = [name for name in self._engine.core.queues() if name > after and (only is None or name in only)]
+        names = [name for name in self._engine.queue_names() if name > after and (only is None or name in only)]
         shown = [self._shown(name) for name in names[:limit]]
-        await self._engine.settled()
         return shown, names[limit - 1] if len(names) > limit else ""
 
-    async def show(self, name: str) -> Shown:
+    def show(self, name: str) -> Shown:
         """Raises QueueNotFound."""
         if not self._exists(name):
-            await self._engine.settled()
             raise QueueNotFound(name)
-        shown = self._shown(name)
-        await self._engine.settled()
-        return shown
+        return self._shown(name)
 
-    async def put(self, who: Principal, name: str, settings: QueueSettings) -> Shown:
+    def put(self, who: Principal, name: str, settings: QueueSettings) -> Shown:
         """Serve a queue like this from now on. Raises TooMany, DiskFull, Overloaded."""
-        return await self._put(who, name, settings, "queue.put")
+        return self._put(who, name, settings, "queue.put")
 
-    async def pause(self, who: Principal, name: str) -> Shown:
+    def pause(self, who: Principal, name: str) -> Shown:
         """Lease nothing of it from now on; what runs goes on. Raises as `put`."""
         settings = msgspec.structs.replace(self._settings.get(name, DEFAULT), paused=True)
-        return await self._put(who, name, settings, "queue.pause")
+        return self._put(who, name, settings, "queue.pause")
 
-    async def resume(self, who: Principal, name: str) -> Shown:
+    def resume(self, who: Principal, name: str) -> Shown:
         """Raises QueueNotFound, DiskFull, Overloaded."""
         if name not in self._settings:
-            return await self.show(name)
+            return self.show(name)
         settings = msgspec.structs.replace(self._settings[name], paused=False)
-        return await self._put(who, name, settings, "queue.resume")
+        return self._put(who, name, settings, "queue.resume")
 
-    async def _put(self, who: Principal, name: str, settings: QueueSettings, action: str) -> Shown:
+    def _put(self, who: Principal, name: str, settings: QueueSettings, action: str) -> Shown:
         known = self._settings.get(name)
         if known is None and len(self._settings) >= CONFIGURED_MAX:
             raise TooMany("queues with settings", CONFIGURED_MAX)
         if settings != known:
             body = msgspec.json.encode(settings)
-            with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as now_us:
-                self._engine.core.put_document(now_us, QUEUE_DOCUMENT, name, body, who.key_id)
-                self._audit.write(now_us, who, action, name, settings=msgspec.to_builtins(settings))
+            with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as group:
+                group.put_document(QUEUE_DOCUMENT, name, body, who.key_id)
+                self._audit.write(group, who, action, name, settings=msgspec.to_builtins(settings))
             self._settings[name] = settings
-            self._engine.core.configure_queue(now_us, name, settings.for_core())
-        shown = self._shown(name)
-        await self._engine.settled()
-        return shown
+            self._engine.configure_queue(name, settings.for_core(), group.now_us)
+        return self._shown(name)
 
-    async def delete(self, who: Principal, name: str) -> None:
+    def delete(self, who: Principal, name: str) -> None:
         """Forget the settings of a queue that has nothing to do.
 
         Raises:
             QueueNotFound, QueueHasJobs, DiskFull, Overloaded.
         """
         if not self._exists(name):
-            await self._engine.settled()
             raise QueueNotFound(name)
-        view = self._engine.core.queue(name)
+        view = self._engine.queue(name)
         if unfinished := view.ready + view.waiting + view.running:
-            await self._engine.settled()
             raise QueueHasJobs(name, unfinished)
         if name in self._settings:
-            with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as now_us:
-                self._engine.core.drop_document(now_us, QUEUE_DOCUMENT, name, who.key_id)
-                self._audit.write(now_us, who, "queue.delete", name)
+            with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as group:
+                group.drop_document(QUEUE_DOCUMENT, name, who.key_id)
+                self._audit.write(group, who, "queue.delete", name)
             del self._settings[name]
-            self._engine.core.configure_queue(now_us, name, None)
-        await self._engine.settled()
+            self._engine.configure_queue(name, None, group.now_us)
 
     def _exists(self, name: str) -> bool:
-        view = self._engine.core.queue(name)
+        view = self._engine.queue(name)
         jobs = view.ready + view.waiting + view.running + sum(view.finished.values())
         return jobs > 0 or name in self._settings
 
     def _shown(self, name: str) -> Shown:
-        return self._engine.core.queue(name), self._settings.get(name, DEFAULT)
+        return self._engine.queue(name), self._settings.get(name, DEFAULT)

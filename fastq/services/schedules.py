@@ -17,6 +17,7 @@ import msgspec
 
 from fastq.engine import Engine
 from fastq.engine.commands import Principal, Submit
+from fastq.engine.documents import Group
 from fastq.errors import ApiError, CleanerBehind, InvalidRequest, JobNotFound, NameTaken, ScheduleNotFound, TooMany
 from fastq.services.audit import ENTRY_BYTES, Audit
 from fastq.services.cron import Cron
@@ -150,7 +151,7 @@ class Schedules:
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
-    async def put(self, who: Principal, name: str, schedule: Schedule) -> Kept:
+    def put(self, who: Principal, name: str, schedule: Schedule) -> Kept:
         """Keep a schedule in place of what was there. The same again changes nothing: it goes on as it was.
 
         Args:
@@ -170,61 +171,54 @@ class Schedules:
         if known is not None and _are_equal(known.schedule, schedule):
             kept = known
         else:
-            with self._engine.together(len(schedule.job) + 2 * DOCUMENT_BYTES + ENTRY_BYTES) as now_us:
-                schedule = msgspec.structs.replace(schedule, put_us=now_us)
+            with self._engine.together(len(schedule.job) + 2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
+                schedule = msgspec.structs.replace(schedule, put_us=group.now_us)
                 body = msgspec.json.encode(schedule)
-                self._engine.core.put_document(now_us, SCHEDULE_DOCUMENT, name, body, who.key_id)
+                group.put_document(SCHEDULE_DOCUMENT, name, body, who.key_id)
                 self._audit.write(
-                    now_us, who, "schedule.put", name,
+                    group, who, "schedule.put", name,
                     cron=schedule.cron, timezone=schedule.timezone,
                     catch_up=schedule.catch_up, overlap=schedule.overlap,
                 )  # fmt: skip
-            kept = Kept(schedule, cron, State() if known is None else known.state, now_us)
+            kept = Kept(schedule, cron, State() if known is None else known.state, group.now_us)
             self._kept[name] = kept
-            self._set_due(name, kept, cron.after(now_us))
-        await self._engine.settled()
+            self._set_due(name, kept, cron.after(group.now_us))
         return kept
 
-    async def delete(self, who: Principal, name: str) -> None:
+    def delete(self, who: Principal, name: str) -> None:
         """Fire no more. The jobs that it has submitted stay. Raises ScheduleNotFound, DiskFull, Overloaded."""
-        await self._find(who, name)
-        with self._engine.together(2 * DOCUMENT_BYTES + ENTRY_BYTES) as now_us:
-            self._engine.core.drop_document(now_us, SCHEDULE_DOCUMENT, name, who.key_id)
-            self._engine.core.drop_document(now_us, STATE_DOCUMENT, name, who.key_id)
-            self._audit.write(now_us, who, "schedule.delete", name)
+        self._find(who, name)
+        with self._engine.together(2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
+            group.drop_document(SCHEDULE_DOCUMENT, name, who.key_id)
+            group.drop_document(STATE_DOCUMENT, name, who.key_id)
+            self._audit.write(group, who, "schedule.delete", name)
         del self._kept[name]
-        await self._engine.settled()
 
-    async def run(self, who: Principal, name: str) -> str:
+    def run(self, who: Principal, name: str) -> str:
         """Submit its job now, whatever the time and also while the last one is not finished; the job's id.
 
         Raises:
             ScheduleNotFound, and what a submit raises.
         """
-        kept = await self._find(who, name)
+        kept = self._find(who, name)
         self._submit(name, kept, kept.since_us, by=who)
-        await self._engine.settled()
         return kept.state.job_id
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    async def list(self, who: Principal, after: str, limit: int) -> tuple[list[tuple[str, Kept]], str]:
+    def list(self, who: Principal, after: str, limit: int) -> tuple[list[tuple[str, Kept]], str]:
         """Those that `who` may see, by name, behind `after`, at most `limit`; and `after` of the next page, or ""."""
         names = sorted(name for name, kept in self._kept.items() if name > after and _may_see(who, kept.schedule))
         found = [(name, self._kept[name]) for name in names[:limit]]
-        await self._engine.settled()
         return found, names[limit - 1] if len(names) > limit else ""
 
-    async def show(self, who: Principal, name: str) -> Kept:
+    def show(self, who: Principal, name: str) -> Kept:
         """Raises ScheduleNotFound."""
-        kept = await self._find(who, name)
-        await self._engine.settled()
-        return kept
+        return self._find(who, name)
 
-    async def _find(self, who: Principal, name: str) -> Kept:
+    def _find(self, who: Principal, name: str) -> Kept:
         kept = self._kept.get(name)
         if kept is None or not _may_see(who, kept.schedule):
-            await self._engine.settled()
             raise ScheduleNotFound(name)
         return kept
 
@@ -285,7 +279,7 @@ class Schedules:
         refusal = ""
         try:
             for time_us in times:
-                if kept.schedule.overlap == "skip" and self._is_unfinished(kept.state.job_id, now_us):
+                if kept.schedule.overlap == "skip" and self._is_unfinished(kept.state.job_id):
                     self._let_pass(name, kept, seen_us)
                     break
                 self._submit(name, kept, time_us)
@@ -297,11 +291,11 @@ class Schedules:
                 logger.warning("schedule %s did not fire, it is tried again: %s", name, refusal)
         kept.refusal = refusal
 
-    def _is_unfinished(self, job_id: str, now_us: int) -> bool:
+    def _is_unfinished(self, job_id: str) -> bool:
         if not job_id:
             return False
         try:
-            return self._engine.core.job(now_us, job_id).state not in FINISHED
+            return self._engine.view(job_id).state not in FINISHED
         except JobNotFound:
             return False
 
@@ -313,24 +307,24 @@ class Schedules:
         if self._engine.cleaner.is_behind:
             raise CleanerBehind("the log is being cleaned and does not keep up")
         room_bytes = len(schedule.job) + DOCUMENT_BYTES + ENTRY_BYTES
-        with self._engine.together(room_bytes, spare_segments=1) as now_us:
-            job_id, _ = self._engine.submit_within(
-                now_us, self._read_job(bytes(schedule.job), now_us), schedule.owner_id, schedule.key_id
-            )
-            state = State(seen_us, now_us, job_id, kept.state.passed)
-            self._put_state(now_us, name, state)
+        with self._engine.together(room_bytes, spare_segments=1) as group:
+            command = self._read_job(bytes(schedule.job), group.now_us)
+            job_id, _ = group.submit(command, schedule.owner_id, schedule.key_id)
+            state = State(seen_us, group.now_us, job_id, kept.state.passed)
+            _put_state(group, name, state)
             if by is not None:
-                self._audit.write(now_us, by, "schedule.run", name, job_id=job_id)
+                self._audit.write(group, by, "schedule.run", name, job_id=job_id)
         kept.state, kept.since_us = state, seen_us
 
     def _let_pass(self, name: str, kept: Kept, seen_us: int) -> None:
-        with self._engine.together(DOCUMENT_BYTES) as now_us:
+        with self._engine.together(DOCUMENT_BYTES) as group:
             state = msgspec.structs.replace(kept.state, seen_us=seen_us, passed=kept.state.passed + 1)
-            self._put_state(now_us, name, state)
+            _put_state(group, name, state)
         kept.state, kept.since_us = state, seen_us
 
-    def _put_state(self, now_us: int, name: str, state: State) -> None:
-        self._engine.core.put_document(now_us, STATE_DOCUMENT, name, msgspec.json.encode(state))
+
+def _put_state(group: Group, name: str, state: State) -> None:
+    group.put_document(STATE_DOCUMENT, name, msgspec.json.encode(state))
 
 
 def _kept(name: str, schedule: Schedule, state: State) -> Kept:

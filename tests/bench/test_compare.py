@@ -16,6 +16,8 @@ import pytest
 from bench.compare import generator, machine, measure, report
 from bench.compare.systems import SYSTEMS, Fastq, System, resp
 
+pytestmark = pytest.mark.slow
+
 SHORT_S = 0.5
 CYCLE = measure.Step("cycle", "cycle", 4, consumers=4)
 BATCH = measure.Step("batch", "batch", 2, batch=5)

@@ -15,6 +15,8 @@ from bench.sdk import report
 from bench.sdk.cases import CASES
 from tests.served import ROOT, Served
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from fastq._core import Batch
 from fastq.cli import main
-from fastq.engine.commits import Committer
+from fastq.engine.commits import Commits
 
 LATER_S = 0.05
 
 _unwritten: list[Batch] = []
 
 
-async def _never_wait(self: Committer) -> None:
+async def _never_wait(self: Commits, _seq: int | None = None) -> None:
     self.kick_soon()
 
 
-def _answer(self: Committer) -> None:
+def _answer(self: Commits) -> None:
     self._kick_due = False
     self._before_commit()
     while (batch := self._tail.take()) is not None:
@@ -26,13 +26,13 @@ def _answer(self: Committer) -> None:
         self._waiting.popleft()[1]()
 
 
-def _write(self: Committer, _seq: int = 0) -> None:
+def _write(self: Commits, _seq: int = 0) -> None:
     if _unwritten and self._log.idle:
         self._log.commit(_unwritten.pop(0))
 
 
 if __name__ == "__main__":
-    Committer.settled = _never_wait  # type: ignore[method-assign]
-    Committer._kick = _answer  # type: ignore[method-assign]
-    Committer._durable = _write  # type: ignore[method-assign]
+    Commits.durable = _never_wait  # type: ignore[method-assign]
+    Commits._kick = _answer  # type: ignore[method-assign]
+    Commits._durable = _write  # type: ignore[method-assign]
     main()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastq.cli import main
-from fastq.engine import Engine
+from fastq.engine.leases import Leases
 from fastq.engine.results import LeasedJob
 
 
-async def _never(_self: Engine, *_arguments: Any) -> list[LeasedJob]:
+async def _never(_self: Leases, *_arguments: Any) -> list[LeasedJob]:
     return []
 
 
 if __name__ == "__main__":
-    Engine.lease = _never  # type: ignore[method-assign,assignment]
+    Leases.lease = _never  # type: ignore[method-assign,assignment]
     main()

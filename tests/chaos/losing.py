@@ -12,10 +12,10 @@ if __name__ == "__main__":
 
     async def start_and_lose(self: Engine, *arguments: Any) -> None:
         await start(self, *arguments)
-        now_us = self.now_us()
-        jobs, _ = self.core.page(now_us, 0, 1000, 10_000)
-        self.core.delete(now_us, [job.job_id for job in jobs if job.state != "RUNNING"][:1])
-        await self.settled()
+        jobs, _ = self.views(0, 1000, 10_000)
+        with self.together(10_000) as group:
+            group.delete([job.job_id for job in jobs if job.state != "RUNNING"][:1])
+        await self.durable()
 
     Engine.start = start_and_lose  # type: ignore[method-assign]
     main()

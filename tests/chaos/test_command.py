@@ -13,6 +13,8 @@ import pytest
 from fastq.chaos.verdict import FAILED, ZERO_LOSS
 from tests.served import ROOT, Served, free_port
 
+pytestmark = pytest.mark.slow
+
 RUN_S = 120
 
 

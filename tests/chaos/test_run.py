@@ -8,6 +8,8 @@ import pytest
 
 from tests.chaos.runs import ran
 
+pytestmark = pytest.mark.alone  # the load is what makes a kill come in between
+
 
 async def test_a_server_that_is_killed_keeps_its_word(tmp_path: Path) -> None:
     outcome = await ran(tmp_path, jobs=1500, kills=6)

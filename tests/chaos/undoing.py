@@ -1,4 +1,4 @@
-"""A server that answers every fortieth ack and does nothing, for the harness to catch."""
+"""A server without a lane that answers every fortieth ack and does nothing, for the harness to catch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from itertools import count
 
 from fastq.cli import main
-from fastq.engine import Engine
+from fastq.engine.acks import Acks
 from fastq.engine.commands import Ack, Principal
 from fastq.errors import ApiError
+from fastq.http.connection.protocol import Protocol
+from fastq.server import run
 
 if __name__ == "__main__":
-    ack_many, number = Engine.ack_many, count(1)
+    ack_many, number = Acks.ack_many, count(1)
 
-    async def now_and_then(self: Engine, who: Principal, commands: Sequence[Ack]) -> list[ApiError | None]:
+    def now_and_then(self: Acks, who: Principal, commands: Sequence[Ack]) -> list[ApiError | None]:
         if next(number) % 40 == 0:
             return [None] * len(commands)
-        return await ack_many(self, who, commands)
+        return ack_many(self, who, commands)
 
-    Engine.ack_many = now_and_then  # type: ignore[method-assign]
+    Acks.ack_many = now_and_then  # type: ignore[method-assign]
+    vars(run)["Lane"] = Protocol
     main()

@@ -14,6 +14,8 @@ import pytest
 
 from tests.served import END_S, ROOT, Served
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "WAL_SEGMENT_BYTES": "4MiB", "WAL_SLACK_BYTES": "16MiB", "RETENTION_ACKED": "1s", "LEASE_CHECK_INTERVAL": "100ms",
 }  # fmt: skip

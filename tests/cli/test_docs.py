@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.served import ROOT, Served
 from tests.typed import Shell, blocks, settled
+
+pytestmark = pytest.mark.slow
 
 DOCUMENT = ROOT / "docs/cli.md"
 COPIED = "JOB=… TOKEN=…"  # by a person

@@ -16,6 +16,8 @@ from fastq.cli.original_wal import in_batches, replayed
 from fastq.client.sync_client import Client
 from tests.served import END_S, ROOT, Served
 
+pytestmark = pytest.mark.slow
+
 
 def line(job_id: str, event: str, **metadata: Any) -> bytes:
     fields = {"job_id": job_id, "event": event, "timestamp": 1700000000, "metadata": metadata}

@@ -16,6 +16,8 @@ from tests.served import END_S, ROOT, Served
 from tests.server.test_start_refused import QUICK
 from tests.services.keys.valkey import Valkey
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

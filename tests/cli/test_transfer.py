@@ -6,10 +6,14 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from fastq import Client, NewJob
 from tests.cli.conftest import Run
 from tests.client.served import Place
 from tests.served import Served
+
+pytestmark = pytest.mark.slow
 
 
 def test_jobs_move_to_another_server(run: Run, client: Client, queue: str, tmp_path: Path) -> None:

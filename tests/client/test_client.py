@@ -197,6 +197,7 @@ def test_a_codec_of_ones_own(made: Made, queue: str) -> None:
 # --- what goes wrong on the way ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lost_answers_double_nothing(made: Made, place: Place, queue: str) -> None:
     """Every third answer is lost: each of these calls is repeated, most of them after they had happened."""
     with lossy(place.server.port, lambda number: number % 3 == 0) as (url, lost):

@@ -18,6 +18,8 @@ from fastq import AsyncClient, Client, Job, NewJob, Worker
 from tests.client.served import Place
 from tests.served import Served, free_port
 
+pytestmark = pytest.mark.slow
+
 KILLS = 4
 SUBMITTED = 150  # by each thread
 THREADS = 4

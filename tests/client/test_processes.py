@@ -13,6 +13,8 @@ import pytest
 from fastq import AsyncClient, Failure, Job, Worker
 from tests.client.served import WAIT_S, Place, outcome, until_running
 
+pytestmark = pytest.mark.slow
+
 
 @dataclasses.dataclass
 class Range:

@@ -59,6 +59,7 @@ async def behind(aclient: AsyncClient, queue: str, slow: Slow, at_work: Starts) 
         slow.go_on.set()
 
 
+@pytest.mark.slow
 async def test_what_waits_behind_a_slow_job_goes_to_others(
     place: Place, aclient: AsyncClient, queue: str, at_work: Starts, slow: Slow
 ) -> None:

@@ -20,6 +20,8 @@ from fastq import (
 from fastq.client import slots
 from tests.client.served import WAIT_S, Place, Starts, nothing, outcome, watched
 
+pytestmark = pytest.mark.slow
+
 # --- leases -----------------------------------------------------------------------------------------------------------
 
 

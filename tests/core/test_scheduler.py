@@ -208,6 +208,7 @@ LOADS: dict[str, dict[str, int | bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADS)
 def test_a_thousand_groups_with_skewed_loads(name: str) -> None:
     load = Load(LOADS[name], seed=len(name))
@@ -219,6 +220,7 @@ def test_a_thousand_groups_with_skewed_loads(name: str) -> None:
 # --- small enough to be held against the model lease by lease ---------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_every_lease_is_the_models(seed: int) -> None:
     """Queues that change how they are served, few groups that are often empty or held back."""

@@ -34,11 +34,11 @@ async def churn(r: Running, rng: random.Random, jobs: int, left: dict[str, tuple
         job_id = await r.submit(CLIENT, Submit(payload, max_retries=1, queue=rng.choice(["a", "b"])))
         left[job_id] = ("READY", payload)
         if rng.random() < 0.9:
-            (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b"), lease_ms=3_600_000))
+            (leased,) = await r.ask.lease(WORKER, Lease(had_body=True, queues=("a", "b"), lease_ms=3_600_000))
             left[leased.job_id] = ("RUNNING", left[leased.job_id][1])
             if rng.random() < 0.9:
                 error = rng.choice(["", "", "boom"])
-                await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, result=b'"r"', error=error))
+                await r.ask.ack(WORKER, Ack(leased.job_id, leased.token, result=b'"r"', error=error))
                 del left[leased.job_id]
         r.hand.us += rng.randrange(20_000)
 
@@ -49,7 +49,7 @@ def segments(directory: Path) -> list[Path]:
 
 async def all_there(r: Running, left: dict[str, tuple[str, bytes]]) -> None:
     for job_id, (state, _) in left.items():
-        assert (await r.engine.job(CLIENT, job_id)).state == state
+        assert (await r.ask.job(CLIENT, job_id)).state == state
 
 
 async def test_the_log_stays_within_its_bound_and_nothing_is_lost() -> None:
@@ -68,10 +68,10 @@ async def test_the_log_stays_within_its_bound_and_nothing_is_lost() -> None:
             assert r.engine.cleaner.freed_segments > 10
             assert r.engine.cleaner.moved_bytes > 10_000
             await all_there(r, left)
-            before = r.engine.core.state_hash()
+            before = r.core.state_hash()
             log = r.log.crash()
-        replayed = running(log.crash(), hand, SMALL).engine
-        replayed.open()
+        replayed = running(log.crash(), hand, SMALL)
+        replayed.engine.open()
         replayed.core.check()
         assert replayed.core.state_hash() == before
         log = log.crash()
@@ -79,11 +79,12 @@ async def test_the_log_stays_within_its_bound_and_nothing_is_lost() -> None:
         await all_there(r, left)
         waiting = {job_id: payload for job_id, (state, payload) in left.items() if state == "READY"}
         for _ in range(len(waiting)):
-            (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b")))
+            (leased,) = await r.ask.lease(WORKER, Lease(had_body=True, queues=("a", "b")))
             assert leased.payload == waiting.pop(leased.job_id)
         assert not waiting
 
 
+@pytest.mark.slow
 async def test_the_files_of_a_log_go_and_it_opens_again(tmp_path: Path) -> None:
     """The same on disk: kills (no last words) between rounds, and the directory within its bound."""
     rng, hand = random.Random(2), Hand()
@@ -108,7 +109,7 @@ async def test_the_files_of_a_log_go_and_it_opens_again(tmp_path: Path) -> None:
     async with running(log, hand, SMALL) as r:
         waiting = {job_id: payload for job_id, (state, payload) in left.items() if state == "READY"}
         for _ in range(len(waiting)):
-            (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b")))
+            (leased,) = await r.ask.lease(WORKER, Lease(had_body=True, queues=("a", "b")))
             assert leased.payload == waiting.pop(leased.job_id)
 
 
@@ -116,7 +117,7 @@ async def test_a_missing_first_segment_is_refused_after_cleaning_too(tmp_path: P
     hand = Hand()
     async with running(LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=512), hand, SMALL) as r:
         await churn(r, random.Random(3), 500, {})
-        assert r.engine.core.oldest_segment > 1
+        assert r.core.oldest_segment > 1
     segments(tmp_path)[0].unlink()
     with pytest.raises(LogDamaged, match="is missing"):
         running(LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=512), hand, SMALL).engine.open()
@@ -130,14 +131,14 @@ async def test_finished_jobs_go_by_age_and_by_count() -> None:
         for i in range(10):
             ids.append(await r.submit(CLIENT, Submit(b"1", max_retries=1)))
             leased = await r.lease_one(Lease(had_body=True))
-            await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, error="boom" if i >= 8 else ""))
+            await r.ask.ack(WORKER, Ack(leased.job_id, leased.token, error="boom" if i >= 8 else ""))
             hand.us += 1000
 
         async def states() -> list[str]:
             found = []
             for job_id in ids:
                 try:
-                    found.append((await r.engine.job(CLIENT, job_id)).state)
+                    found.append((await r.ask.job(CLIENT, job_id)).state)
                 except JobNotFound:
                     found.append("")
             return found
@@ -158,10 +159,10 @@ async def test_documents_are_moved_and_their_old_versions_are_not() -> None:
     log, hand = small_log(), Hand()
     async with running(log, hand, SMALL) as r:
         for i in range(1000):
-            await r.engine.put_document(1, f"name{i % 7}", b"%d" % i + b"x" * 1000)
-        await r.engine.put_document(1, "stays", b"as it is")
+            await r.ask.put_document(1, f"name{i % 7}", b"%d" % i + b"x" * 1000)
+        await r.ask.put_document(1, "stays", b"as it is")
         for i in range(1000):
-            await r.engine.put_document(2, "other", b"%d" % i + b"x" * 1000)
+            await r.ask.put_document(2, "other", b"%d" % i + b"x" * 1000)
         assert r.engine.cleaner.freed_segments > 5
         log = r.log.crash()
     async with running(log, hand, SMALL) as r:
@@ -186,7 +187,7 @@ async def test_a_crash_between_the_record_and_the_deed_is_made_good() -> None:
             while True:
                 await r.submit(CLIENT, Submit(b'"' + b"x" * 3000 + b'"'))
                 leased = await r.lease_one(Lease(had_body=True))
-                await r.engine.ack(WORKER, Ack(leased.job_id, leased.token))
+                await r.ask.ack(WORKER, Ack(leased.job_id, leased.token))
                 hand.us += 100_000
 
         async def has_failed() -> bool:
@@ -198,7 +199,7 @@ async def test_a_crash_between_the_record_and_the_deed_is_made_good() -> None:
     after = log.crash()
     assert after.oldest_segment == 1
     async with running(after, hand, SMALL) as r:
-        assert r.engine.core.oldest_segment == 2
+        assert r.core.oldest_segment == 2
         assert after.oldest_segment >= 2
 
 
@@ -210,16 +211,16 @@ async def test_jobs_that_were_edited_move_as_they_are_now() -> None:
             job_id = await r.submit(CLIENT, Submit(b'"before"', delay_ms=3_600_000, queue="kept"))
             edited[job_id] = b'"after %d"' % n
             if n % 2:
-                await r.engine.edit(CLIENT, job_id, Edit(payload=edited[job_id]))
+                await r.ask.edit(CLIENT, job_id, Edit(payload=edited[job_id]))
         for n, (job_id, payload) in enumerate(edited.items()):
             if n % 2 == 0:
-                await r.engine.edit(CLIENT, job_id, Edit(payload=payload))
+                await r.ask.edit(CLIENT, job_id, Edit(payload=payload))
         await churn(r, random.Random(3), 400, {})
-        assert r.engine.core.oldest_segment > 5
+        assert r.core.oldest_segment > 5
         assert not r.failures
         for job_id, payload in edited.items():
-            assert (await r.engine.job(CLIENT, job_id, with_payload=True)).payload == payload
+            assert (await r.ask.job(CLIENT, job_id, with_payload=True)).payload == payload
         log = r.log.crash()
     async with running(log, Hand(), SMALL) as r:
         for job_id, payload in edited.items():
-            assert (await r.engine.job(CLIENT, job_id, with_payload=True)).payload == payload
+            assert (await r.ask.job(CLIENT, job_id, with_payload=True)).payload == payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastq.engine.commands import Lease, Submit
-from fastq.engine.life import SLICE
+from fastq.engine.expiry import SLICE
 from tests.engines import CLIENT, running, until
 
 SLICES = 20
@@ -19,16 +19,16 @@ def test_jobs_due_at_once_become_leasable_in_slices_and_other_work_goes_between(
                 await r.submit_many(CLIENT, [Submit(b"1", run_at_us=due_us)] * SLICE)
             r.hand.us = due_us
             r.engine.look()
-            counts = r.engine.core.counts()
-            assert (r.engine.core.queue("default").ready, counts["delayed"]) == (SLICE, (SLICES - 1) * SLICE)
+            counts = r.core.counts()
+            assert (r.core.queue("default").ready, counts["delayed"]) == (SLICE, (SLICES - 1) * SLICE)
             leased = await r.lease_one(Lease())
-            assert r.engine.core.counts()["delayed"] > 0, "the lease did not wait for all of them"
+            assert r.core.counts()["delayed"] > 0, "the lease did not wait for all of them"
 
             async def all_in() -> bool:
-                return r.engine.core.counts()["delayed"] == 0
+                return r.core.counts()["delayed"] == 0
 
             await until(all_in)
-            assert r.engine.core.queue("default").ready == SLICES * SLICE - 1
+            assert r.core.queue("default").ready == SLICES * SLICE - 1
             assert leased.job_id
 
     asyncio.run(run())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -40,33 +39,6 @@ async def fill(r: Running) -> None:
         await r.submit(CLIENT, Submit(b'"' + b"x" * 100 + b'"'))
 
 
-def test_no_answer_before_it_is_durable() -> None:
-    """Submits, leases, acks, reads and refusals: each waits for the batch under way."""
-
-    async def run() -> None:
-        async with running() as r:
-            job_id = await r.submit(CLIENT, Submit(b'"a"'))
-            requests: list[Callable[[], Awaitable[object]]] = [
-                lambda: r.submit(CLIENT, Submit(b'"b"')),
-                lambda: r.engine.lease(WORKER, Lease()),
-                lambda: r.engine.ack(WORKER, Ack(job_id)),
-                lambda: r.engine.job(CLIENT, job_id),
-                lambda: r.engine.ack(WORKER, Ack(job_id)),  # refused: it is acked
-                lambda: r.engine.job(CLIENT, "nope"),
-                lambda: r.engine.job(OTHER, job_id),
-                lambda: r.engine.put_document(9, "name", b"body"),
-            ]
-            for request in requests:
-                r.log.hold()
-                held = asyncio.ensure_future(r.engine.put_document(8, "before", b"it"))
-                task = asyncio.ensure_future(request())
-                assert await is_pending(task), "answered while a change before it was not durable"
-                r.log.release()
-                await asyncio.gather(held, task, return_exceptions=True)
-
-    asyncio.run(run())
-
-
 def test_requests_that_come_together_share_a_batch() -> None:
     async def run() -> None:
         async with running() as r:
@@ -94,25 +66,25 @@ def test_a_whole_life_and_the_same_after_a_crash() -> None:
             job_id = await r.submit(CLIENT, Submit(b'{"n": 1}', max_retries=2, priority=7))
             leased = await r.lease_one(Lease(lease_ms=60_000, worker_id="w1", had_body=True))
             assert (leased.job_id, leased.payload, leased.attempt, leased.priority) == (job_id, b'{"n": 1}', 1, 7)
-            await r.engine.ack(WORKER, Ack(job_id, leased.token, error="boom"))
-            status = await r.engine.job(CLIENT, job_id)
+            await r.ask.ack(WORKER, Ack(job_id, leased.token, error="boom"))
+            status = await r.ask.job(CLIENT, job_id)
             assert (status.state, status.error, status.attempts) == ("RETRY", "boom", 1)
             assert status.run_at_us == hand.us + 500_000  # half of the first wait's bound of a second
-            assert await r.engine.lease(WORKER, Lease()) == []
+            assert await r.ask.lease(WORKER, Lease()) == []
             hand.us += 500_000
             again = await r.lease_one(Lease(had_body=True))
-            await r.engine.ack(WORKER, Ack(job_id, again.token, result=b'"fine"'))
-            last = await r.engine.job(CLIENT, job_id)
+            await r.ask.ack(WORKER, Ack(job_id, again.token, result=b'"fine"'))
+            last = await r.ask.job(CLIENT, job_id)
             assert (last.state, last.result, last.error) == ("ACKED", b'"fine"', "")
             log = r.log.crash()
         async with running(log, hand) as r:
-            assert await r.engine.job(CLIENT, job_id) == last
-            await r.engine.ack(WORKER, Ack(job_id, again.token, result=b'"fine"'))  # a retry after a lost reply
+            assert await r.ask.job(CLIENT, job_id) == last
+            await r.ask.ack(WORKER, Ack(job_id, again.token, result=b'"fine"'))  # a retry after a lost reply
             for wrong in [leased.token, again.token]:
                 with pytest.raises(LeaseLost):
-                    await r.engine.ack(WORKER, Ack(job_id, wrong, result=b'"else"'))
+                    await r.ask.ack(WORKER, Ack(job_id, wrong, result=b'"else"'))
             with pytest.raises(NotAckable, match="ACKED"):
-                await r.engine.ack(WORKER, Ack(job_id))
+                await r.ask.ack(WORKER, Ack(job_id))
 
     asyncio.run(run())
 
@@ -122,13 +94,13 @@ def test_a_batch_that_was_not_durable_is_gone_after_a_crash() -> None:
         async with running() as r:
             job_id = await r.submit(CLIENT, Submit(b"1"))
             r.log.hold()
-            lease = asyncio.ensure_future(r.engine.lease(WORKER, Lease(had_body=True)))
+            lease = asyncio.ensure_future(r.ask.lease(WORKER, Lease(had_body=True)))
             assert await is_pending(lease)
             after = r.log.crash(keep_under_way=keep)
             lease.cancel()
             r.failures.append(RuntimeError("crashed: nothing to stop"))
         async with running(after) as r:
-            assert (await r.engine.job(CLIENT, job_id)).state == ("RUNNING" if keep else "READY")
+            assert (await r.ask.job(CLIENT, job_id)).state == ("RUNNING" if keep else "READY")
 
     for keep in (False, True):
         asyncio.run(run(keep))
@@ -139,14 +111,14 @@ def test_leases_run_out_by_themselves() -> None:
         hand = Hand()
         async with running(hand=hand) as r:
             job_id = await r.submit(CLIENT, Submit(b"1", max_retries=1))
-            await r.engine.lease(WORKER, Lease(lease_ms=1000))
+            await r.ask.lease(WORKER, Lease(lease_ms=1000))
             hand.us += 1_000_001
 
             async def is_dead() -> bool:
-                return (await r.engine.job(CLIENT, job_id)).state == "DEAD"
+                return (await r.ask.job(CLIENT, job_id)).state == "DEAD"
 
             await until(is_dead)
-            assert (await r.engine.job(CLIENT, job_id)).error == "lease_expired"
+            assert (await r.ask.job(CLIENT, job_id)).error == "lease_expired"
 
     asyncio.run(run())
 
@@ -156,11 +128,11 @@ def test_delayed_jobs_become_due_by_themselves() -> None:
         hand = Hand()
         async with running(hand=hand) as r:
             ids = [await r.submit(CLIENT, Submit(b"1", delay_ms=1000)) for _ in range(200)]
-            assert (await r.engine.job(CLIENT, ids[0])).state == "SCHEDULED"
+            assert (await r.ask.job(CLIENT, ids[0])).state == "SCHEDULED"
             hand.us += 1_000_000
 
             async def are_in() -> bool:
-                return r.engine.core.counts()["delayed"] == 0
+                return r.core.counts()["delayed"] == 0
 
             await until(are_in)
             assert [(await r.lease_one(Lease())).job_id for _ in ids] == ids
@@ -175,8 +147,8 @@ def test_the_retry_wait_is_drawn_below_a_bound_that_grows_to_its_cap() -> None:
             job_id = await r.submit(CLIENT, Submit(b"1", max_retries=9))
             for wait_us in waits_us:
                 leased = await r.lease_one(Lease(had_body=True))
-                await r.engine.ack(WORKER, Ack(job_id, leased.token, error="boom"))
-                assert (await r.engine.job(CLIENT, job_id)).run_at_us - r.hand.us == wait_us
+                await r.ask.ack(WORKER, Ack(job_id, leased.token, error="boom"))
+                assert (await r.ask.job(CLIENT, job_id)).run_at_us - r.hand.us == wait_us
                 r.hand.us += wait_us
 
     asyncio.run(run(0.5, [500_000, 1_000_000, 2_000_000, 2_500_000, 2_500_000]))
@@ -187,12 +159,12 @@ def test_owners_see_their_own_jobs_only() -> None:
     async def run(isolated: bool) -> None:
         async with running(options=EngineOptions(owner_isolation=isolated)) as r:
             job_id = await r.submit(CLIENT, Submit(b"1"))
-            assert (await r.engine.job(WORKER, job_id)).state == "READY"
+            assert (await r.ask.job(WORKER, job_id)).state == "READY"
             if isolated:
                 with pytest.raises(JobNotFound):
-                    await r.engine.job(OTHER, job_id)
+                    await r.ask.job(OTHER, job_id)
             else:
-                assert (await r.engine.job(OTHER, job_id)).state == "READY"
+                assert (await r.ask.job(OTHER, job_id)).state == "READY"
 
     for isolated in (True, False):
         asyncio.run(run(isolated))
@@ -207,8 +179,8 @@ def test_payloads_and_results_that_left_the_cache_are_read_from_the_log() -> Non
             for payload in payloads:
                 leased = await r.lease_one(Lease())
                 assert leased.payload == payload
-                await r.engine.ack(WORKER, Ack(leased.job_id, result=payload))
-                assert (await r.engine.job(CLIENT, leased.job_id)).result == payload
+                await r.ask.ack(WORKER, Ack(leased.job_id, result=payload))
+                assert (await r.ask.job(CLIENT, leased.job_id)).result == payload
 
     asyncio.run(run())
 
@@ -225,8 +197,8 @@ def test_a_full_disk_refuses_submits_and_leaves_room_for_acks() -> None:
                 await fill(r)
             assert log.tail.segments_offered == 2, "a segment is left for acks, and the cleaner's"
             for leased in leases:
-                await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, result=b'"' + b"r" * 500 + b'"'))
-            assert r.engine.core.counts()["ACKED"] == 50
+                await r.ask.ack(WORKER, Ack(leased.job_id, leased.token, result=b'"' + b"r" * 500 + b'"'))
+            assert r.core.counts()["ACKED"] == 50
 
     asyncio.run(run())
 
@@ -237,12 +209,12 @@ def test_without_a_ready_segment_commands_are_refused_and_leave_no_trace() -> No
         async with running(log) as r:
             with pytest.raises(Overloaded):
                 await fill(r)
-            before = r.engine.core.state_hash()
+            before = r.core.state_hash()
             for _ in range(3):
                 with pytest.raises(Overloaded):
                     await fill(r)
-            assert r.engine.core.state_hash() == before
-            assert r.engine.core.counts()["READY"] > 100
+            assert r.core.state_hash() == before
+            assert r.core.counts()["READY"] > 100
 
     asyncio.run(run())
 
@@ -259,9 +231,9 @@ def test_the_largest_batches_fit() -> None:
             ids = await r.submit_many(client, submits)
             leases = []
             while len(leases) < 10_000:
-                leases += await r.engine.lease(worker, Lease(had_body=True, limit=1000, queues=("q" * 64,)))
+                leases += await r.ask.lease(worker, Lease(had_body=True, limit=1000, queues=("q" * 64,)))
             acks = [Ack(lease.job_id, lease.token, b'"' + b"r" * 400 + b'"', error="e" * 99) for lease in leases]
-            assert await r.engine.ack_many(worker, acks) == [None] * 10_000
+            assert await r.ask.ack_many(worker, acks) == [None] * 10_000
             assert [lease.job_id for lease in leases] == ids
 
     asyncio.run(run())
@@ -293,8 +265,8 @@ def test_the_largest_batches_with_every_option_fit() -> None:
             assert await r.submit_many(CLIENT, submits) == ids
             leases = []
             while len(leases) < 10_000:
-                leases += await r.engine.lease(WORKER, Lease(had_body=True, limit=1000))
-            answered = await r.engine.extend(WORKER, [(lease.job_id, lease.token) for lease in leases], 120_000)
+                leases += await r.ask.lease(WORKER, Lease(had_body=True, limit=1000))
+            answered = await r.ask.extend(WORKER, [(lease.job_id, lease.token) for lease in leases], 120_000)
             assert all(isinstance(one, tuple) for one in answered)
 
     asyncio.run(run())
@@ -306,8 +278,8 @@ def test_what_will_never_fit_is_refused_for_good() -> None:
             with pytest.raises(BodyTooLarge, match="at once"):
                 await r.submit_many(CLIENT, [Submit(b"1")] * 5000)
             with pytest.raises(BodyTooLarge, match="at once"):
-                await r.engine.ack_many(WORKER, [Ack("nope")] * 5000)
-            assert r.engine.core.counts()["jobs"] == 0
+                await r.ask.ack_many(WORKER, [Ack("nope")] * 5000)
+            assert r.core.counts()["jobs"] == 0
 
     asyncio.run(run())
 
@@ -316,13 +288,13 @@ def test_a_server_that_drains_takes_acks_but_no_work() -> None:
     async def run() -> None:
         async with running() as r:
             job_id = await r.submit(CLIENT, Submit(b"1"))
-            await r.engine.lease(WORKER, Lease())
-            r.engine.draining = True
+            await r.ask.lease(WORKER, Lease())
+            r.engine.drain()
             for request in (r.submit(CLIENT, Submit(b"1")), r.engine.lease(WORKER, Lease())):
                 with pytest.raises(Draining):
                     await request
-            await r.engine.ack(WORKER, Ack(job_id))
-            assert (await r.engine.job(CLIENT, job_id)).state == "ACKED"
+            await r.ask.ack(WORKER, Ack(job_id))
+            assert (await r.ask.job(CLIENT, job_id)).state == "ACKED"
 
     asyncio.run(run())
 
@@ -350,7 +322,7 @@ def test_a_record_that_cannot_be_applied_ends_the_process() -> None:
     async def run() -> None:
         async with running() as r:
             resume = struct.pack("<BBHIqQQ", 2, 1, 0, 32, START_US, 1, 1 << 40)
-            assert r.engine.core.replay(memoryview(resume), 9, 0) == 1
+            assert r.core.replay(memoryview(resume), 9, 0) == 1
             with pytest.raises(CoreFailed):
                 await r.submit(CLIENT, Submit(b"1"))
             assert [type(failure) for failure in r.failures] == [CoreFailed]

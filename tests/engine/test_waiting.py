@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, Lease, Submit
 from fastq.engine.results import LeasedJob
+from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, is_pending, running, until
 
 # The check interval is a minute: what a test sees in time, an event has brought.
 EVENTS_ONLY = EngineOptions(lease_check_ms=60_000)
+
+
+class Slow(MemoryLog):
+    """It keeps nothing in memory, and reads when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(cache_bytes=0)
+        self.reading = asyncio.Event()
+
+    async def read(self, places: Sequence[Any]) -> list[bytes]:
+        await self.reading.wait()
+        return await super().read(places)
 
 
 class Line:
@@ -33,7 +47,7 @@ class Line:
 
 def wait_for(r: Running, line: Line | None = None, **asked: object) -> asyncio.Task[list[LeasedJob]]:
     command = Lease(had_body=True, wait_ms=60_000, **asked)  # type: ignore[arg-type]
-    return asyncio.create_task(r.engine.lease(WORKER, command, line))
+    return asyncio.create_task(r.ask.lease(WORKER, command, line))
 
 
 async def test_a_submit_wakes_who_came_first() -> None:
@@ -64,7 +78,7 @@ async def test_who_waits_comes_before_who_asks_now() -> None:
         waiting = wait_for(r)
         assert await is_pending(waiting)
         submit = asyncio.create_task(r.submit(CLIENT, Submit(b"1")))
-        asking = asyncio.create_task(r.engine.lease(WORKER, Lease()))
+        asking = asyncio.create_task(r.ask.lease(WORKER, Lease()))
         assert await asking == []
         assert (await waiting)[0].job_id == await submit
 
@@ -87,7 +101,7 @@ async def test_queues_in_strict_order_and_at_most_so_many() -> None:
     async with running(options=EVENTS_ONLY) as r:
         low = [await r.submit(CLIENT, Submit(b"1", queue="low", priority=9)) for _ in range(3)]
         high = [await r.submit(CLIENT, Submit(b"1", queue="high")) for _ in range(3)]
-        leased = await r.engine.lease(WORKER, Lease(queues=("high", "none", "low"), limit=5, had_body=True))
+        leased = await r.ask.lease(WORKER, Lease(queues=("high", "none", "low"), limit=5, had_body=True))
         assert [lease.job_id for lease in leased] == [*high, *low[:2]]
 
 
@@ -97,7 +111,7 @@ async def test_a_delayed_job_a_retry_and_an_expired_lease_wake_too() -> None:
         job_id = await r.submit(CLIENT, Submit(b"1", delay_ms=1000, max_retries=9))
 
         def leases() -> int:
-            return r.engine.core.job(hand.us, job_id).lease_no
+            return r.core.job(hand.us, job_id).lease_no
 
         for ended_by in ("delay", "error", "expiry"):
             task = wait_for(r, lease_ms=1000)
@@ -112,17 +126,17 @@ async def test_a_delayed_job_a_retry_and_an_expired_lease_wake_too() -> None:
             (leased,) = task.result()
             assert leased.job_id == job_id, ended_by
             if ended_by == "delay":
-                await r.engine.ack(WORKER, Ack(job_id, leased.token, error="boom"))
+                await r.ask.ack(WORKER, Ack(job_id, leased.token, error="boom"))
 
 
 async def test_a_wait_ends_by_time_and_by_drain() -> None:
     async with running(options=EVENTS_ONLY) as r:
-        assert await r.engine.lease(WORKER, Lease(had_body=True, wait_ms=10)) == []
+        assert await r.ask.lease(WORKER, Lease(had_body=True, wait_ms=10)) == []
         task = wait_for(r)
         assert await is_pending(task)
         r.engine.drain()
         assert await task == []
-        assert r.engine._waiters.count == 0
+        assert r.engine._leases.waiters.count == 0
 
 
 async def test_a_closed_connection_ends_its_wait_and_gets_no_job() -> None:
@@ -136,18 +150,24 @@ async def test_a_closed_connection_ends_its_wait_and_gets_no_job() -> None:
         assert len(await next_one) == 1
 
 
+async def test_a_lease_whose_connection_closes_while_its_payload_is_read_is_given_back() -> None:
+    async with running(Slow(), options=EVENTS_ONLY) as r:
+        job_id = await r.submit(CLIENT, Submit(b"1"))
+        line = Line()
+        task = asyncio.create_task(r.ask.lease(WORKER, Lease(had_body=True), line))
+        assert await is_pending(task)
+        line.close()
+        r.log.reading.set()
+        assert await task == []
+        assert (await r.ask.job(CLIENT, job_id)).state == "READY"
+
+
 async def test_a_lease_that_nobody_takes_is_given_back_at_once_with_its_attempt() -> None:
     async with running(options=EVENTS_ONLY) as r:
         first = await r.submit(CLIENT, Submit(b"1", max_retries=1))
         await r.submit(CLIENT, Submit(b"2"))
-        line = Line()
-        r.log.hold()
-        task = asyncio.create_task(r.engine.lease(WORKER, Lease(had_body=True), line))
-        assert await is_pending(task)
-        line.close()
-        r.log.release()
-        assert await task == []
-        assert (await r.engine.job(CLIENT, first)).state == "READY"
+        r.engine.take_back([await r.lease_one(Lease(had_body=True))])
+        assert (await r.ask.job(CLIENT, first)).state == "READY"
         leased = await r.lease_one(Lease(had_body=True))
         assert (leased.job_id, leased.attempt) == (first, 1), "its place in the order is the old one"
 
@@ -158,15 +178,15 @@ async def test_the_same_request_gets_the_same_leases_also_after_a_crash() -> Non
         for _ in range(4):
             await r.submit(CLIENT, Submit(b"1"))
         asked = Lease(had_body=True, limit=2, request_id="r1", lease_ms=600_000)
-        leased = await r.engine.lease(WORKER, asked)
-        assert await r.engine.lease(WORKER, asked) == leased
-        await r.engine.ack(WORKER, Ack(leased[0].job_id, leased[0].token))
-        assert await r.engine.lease(WORKER, asked) == leased[1:], "what is acked is not given again"
+        leased = await r.ask.lease(WORKER, asked)
+        assert await r.ask.lease(WORKER, asked) == leased
+        await r.ask.ack(WORKER, Ack(leased[0].job_id, leased[0].token))
+        assert await r.ask.lease(WORKER, asked) == leased[1:], "what is acked is not given again"
         log = r.log.crash()
     async with running(log, hand, EVENTS_ONLY) as r:
-        assert await r.engine.lease(WORKER, asked) == leased[1:]
+        assert await r.ask.lease(WORKER, asked) == leased[1:]
         hand.us += 60_000_000
-        later = await r.engine.lease(WORKER, asked)
+        later = await r.ask.lease(WORKER, asked)
         assert len(later) == 2 and leased[1] not in later, "after a minute it is a new request"
 
 
@@ -185,6 +205,6 @@ async def test_payloads_of_one_answer_are_bounded() -> None:
         payload = b'"' + b"x" * (1 << 20) + b'"'
         for _ in range(12):
             await r.submit(CLIENT, Submit(payload))
-        first = await r.engine.lease(WORKER, Lease(had_body=True, limit=100))
-        rest = await r.engine.lease(WORKER, Lease(had_body=True, limit=100))
+        first = await r.ask.lease(WORKER, Lease(had_body=True, limit=100))
+        rest = await r.ask.lease(WORKER, Lease(had_body=True, limit=100))
         assert (len(first), len(rest)) == (7, 5)

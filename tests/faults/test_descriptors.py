@@ -24,6 +24,8 @@ from fastq.log.files.ready import READY_SEGMENTS
 from tests import served
 from tests.served import END_S, Served, run_to_its_end
 
+pytestmark = pytest.mark.alone  # processor time, and as many connections as may be open
+
 IDLE = int(os.environ.get("FASTQ_IDLE_CONNECTIONS", "1000"))
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 SETTINGS = {"WAL_SEGMENT_BYTES": "4MiB"}

@@ -1,4 +1,7 @@
-"""A whole server on a disk that fails: nobody is told what did not happen, and what was told stays."""
+"""A whole server on a disk that fails: nobody is told what did not happen, and what was told stays.
+
+FASTQ_FAULT_STEP=1 fails every write of a server's life (the default fails every third, and every sync).
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ import pytest
 
 from tests.served import Ended, Served
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(__file__).with_name("faulty_disk.c")
 SMALL = {"WAL_SEGMENT_BYTES": "4MiB", "LEASE_CHECK_INTERVAL": "50ms"}
 FAILED, IO_ERROR = 70, 74
+STEP = int(os.environ.get("FASTQ_FAULT_STEP", "3"))
 
 
 @pytest.fixture(scope="session")
@@ -105,10 +111,10 @@ def test_short_writes_are_gone_on_with(tmp_path: Path, library: Path) -> None:
             assert (lease["job_id"], lease["payload"]) == (job_id, payload)
 
 
-@pytest.mark.parametrize("call", ["SYNC", "WRITE"])
-def test_every_call_that_fails(tmp_path: Path, library: Path, call: str) -> None:
-    """The first sync or write of a server's life fails, then the second, until none does: nothing told is ever lost."""
-    for number in range(1, 200):
+@pytest.mark.parametrize(("call", "step"), [("SYNC", 1), ("WRITE", STEP)])
+def test_every_call_that_fails(tmp_path: Path, library: Path, call: str, step: int) -> None:
+    """The first sync or write of a server's life fails, then a later one, until none does: nothing told is lost."""
+    for number in range(1, 200, step):
         directory = tmp_path / str(number) / "data"
         directory.parent.mkdir()
         server = Faulty(directory, library, **{f"FAULTY_{call}_AT": str(number)})

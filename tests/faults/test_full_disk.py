@@ -14,6 +14,8 @@ import pytest
 from fastq.log.files.ready import READY_SEGMENTS, RESERVE_SEGMENTS
 from tests.served import Served
 
+pytestmark = pytest.mark.slow
+
 SEGMENT_BYTES = 4 << 20
 DISK_BYTES = 10 * SEGMENT_BYTES + (1 << 20)
 PAYLOAD = "p" * 100_000

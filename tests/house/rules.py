@@ -7,6 +7,7 @@ that speaks of something is not taken for doing it; Cython files are judged by t
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
@@ -47,6 +48,16 @@ RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
 RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")
 
+# Where the process itself must know that a frame is durable: it is about to tell somebody else than an HTTP client.
+WAITS_FOR_THE_LOG = {
+    "durable": (
+        "fastq/engine/", "fastq/http/output_commit.py", "fastq/server/run.py", "fastq/testing.py",
+        "fastq/services/audit.py", "fastq/services/keys/redis_store.py",
+    ),
+    "call_at": ("fastq/engine/commits.py", "fastq/http/lane/"),
+    "log_caught_up": ("fastq/engine/", "fastq/services/bulk.py"),  # work in slices, no faster than the disk
+}  # fmt: skip
+
 # What is higher up may import what is lower, never the other way; leaves import only leaves.
 LAYERS = ["__main__", "cli", "testing", "server", "http", "services", "engine", "log", "_core"]
 LEAVES = {"_clock", "clock", "errors"}
@@ -60,6 +71,12 @@ FASTQ_IMPORT = re.compile(
 
 def suffix_of(path: str) -> str:
     return PurePosixPath(path).suffix
+
+
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """The syntax tree, made once for all rules."""
+    return ast.parse(text)
 
 
 def dotted(node: ast.expr) -> str:
@@ -111,7 +128,7 @@ def functions_fit(path: str, text: str) -> Iterator[str]:
 
 def python_functions(text: str) -> Iterator[tuple[int, str, int]]:
     """(line, name, lines without the docstring) of each function."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             first = node.body[0]
@@ -166,7 +183,7 @@ def stands_alone(path: str, text: str) -> Iterator[str]:
 
 def never_sleeps(path: str, text: str) -> Iterator[str]:
     if suffix_of(path) == ".py":
-        for line, name in calls(ast.parse(text)):
+        for line, name in calls(parsed(text)):
             if name == "time.sleep":
                 yield f"{path}:{line}: time.sleep: wait for the event itself"
 
@@ -174,7 +191,7 @@ def never_sleeps(path: str, text: str) -> Iterator[str]:
 def errors_have_a_home(path: str, text: str) -> Iterator[str]:
     if suffix_of(path) != ".py" or not path.startswith("fastq/") or path.startswith(ERROR_HOMES):
         return
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.ClassDef):
             for parent in node.bases:
                 name = dotted(parent).rsplit(".", 1)[-1]
@@ -186,7 +203,7 @@ def notices_have_a_home(path: str, text: str) -> Iterator[str]:
     """A line on standard error overtakes the output that was printed before it, unless that is flushed first."""
     if suffix_of(path) != ".py" or not path.startswith("fastq/cli/") or path == NOTICE_HOME:
         return
-    tree = ast.parse(text)
+    tree = parsed(text)
     to_stderr = [line for line, name in calls(tree) if name == "sys.stderr"]
     to_stderr += [
         node.lineno for node in ast.walk(tree)
@@ -203,7 +220,7 @@ def clock_has_a_home(path: str, text: str) -> Iterator[str]:
     if not path.startswith("fastq/") or path in CLOCK_HOMES:
         return
     if suffix_of(path) == ".py":
-        for line, name in calls(ast.parse(text)):
+        for line, name in calls(parsed(text)):
             if name in CLOCK_CALLS:
                 yield f"{path}:{line}: {name} reads a clock: only {CLOCK_HOME} does"
     elif suffix_of(path) in CYTHON_SUFFIXES:
@@ -214,7 +231,7 @@ def chance_has_homes(path: str, text: str) -> Iterator[str]:
     if not path.startswith("fastq/") or path in RANDOM_HOMES:
         return
     if suffix_of(path) == ".py":
-        tree = ast.parse(text)
+        tree = parsed(text)
         for line, name in calls(tree):
             if name in RANDOM_CALLS or name.split(".")[0] in RANDOM_MODULES:
                 yield f"{path}:{line}: {name} draws at random: it comes in from outside"
@@ -225,6 +242,17 @@ def chance_has_homes(path: str, text: str) -> Iterator[str]:
                         yield f"{path}:{node.lineno}: {alias.name} draws at random: it comes in from outside"
     elif suffix_of(path) in CYTHON_SUFFIXES:
         yield from by_text(path, text, RANDOM_IN_CYTHON, "draws at random: it comes in from outside")
+
+
+def durability_has_homes(path: str, text: str) -> Iterator[str]:
+    """Answers wait for the log where they leave: nobody else does, so that no new endpoint can get it wrong."""
+    if not path.startswith("fastq/") or suffix_of(path) != ".py":
+        return
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Attribute) or node.attr not in WAITS_FOR_THE_LOG:
+            continue
+        if not path.startswith(WAITS_FOR_THE_LOG[node.attr]):
+            yield f"{path}:{node.lineno}: .{node.attr} waits for the log: answers do that where they leave"
 
 
 def by_text(path: str, text: str, pattern: re.Pattern[str], what: str) -> Iterator[str]:
@@ -252,5 +280,6 @@ def cython_imports_go_down(path: str, text: str) -> Iterator[str]:
 
 RULES: list[Rule] = [
     file_fits, lines_fit, functions_fit, name_says_something, finished, stands_alone, never_sleeps,
-    errors_have_a_home, notices_have_a_home, clock_has_a_home, chance_has_homes, cython_imports_go_down,
+    errors_have_a_home, durability_has_homes, notices_have_a_home, clock_has_a_home, chance_has_homes,
+    cython_imports_go_down,
 ]  # fmt: skip

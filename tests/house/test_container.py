@@ -112,6 +112,7 @@ def test_the_unit_is_one_and_exposes_little(tmp_path: Path) -> None:
 HEALTHCHECK = (sys.executable, ROOT / "deploy/healthcheck.py")
 
 
+@pytest.mark.slow
 def test_the_health_check(tmp_path: Path) -> None:
     with Served(tmp_path / "data") as server:
         done = run(*HEALTHCHECK, PORT=str(server.port))
@@ -122,6 +123,7 @@ def test_the_health_check(tmp_path: Path) -> None:
     assert (done.returncode, "refused" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_the_health_check_with_tls(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -230,3 +231,15 @@ def test_an_old_interpreter_is_refused(machine: Machine) -> None:
     code, asked, said = machine.dev("run")
     assert (code, asked) == (1, [])
     assert "older than 3.11" in said
+
+
+def test_what_it_names_is_there() -> None:
+    text = (ROOT / "dev").read_text()
+    paths = re.findall(r"\btests/[\w/]+(?:\.py)?", text)
+    modules = re.findall(r"-m ((?:bench|tests)\.[\w.]+)", text)
+    assert len(paths) > 8 and len(modules) > 4
+    for path in paths:
+        assert (ROOT / path).exists(), path
+    for module in modules:
+        path = ROOT / module.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").exists(), module

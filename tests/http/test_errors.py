@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -43,19 +44,19 @@ async def test_another_request_id_is_replaced(world: World, offered: str) -> Non
 class Broken:
     """Stands for any defect: its text holds what must not get out."""
 
-    async def __call__(self, *_arguments: Any) -> Any:
+    def __call__(self, *_arguments: Any) -> Any:
         raise RuntimeError(SECRET)
 
 
 @pytest.mark.parametrize(
     ("target", "who", "method", "path", "body"),
     [
-        ("fastq.engine.Engine.submit", "client", "POST", "/jobs", {"payload": SECRET}),
-        ("fastq.engine.Engine.lease", "worker", "POST", "/jobs/lease", None),
-        ("fastq.engine.Engine.ack", "worker", "POST", f"/jobs/{SECRET}/ack", None),
-        ("fastq.engine.Engine.job", "client", "GET", f"/jobs/{SECRET}", None),
-        ("fastq.services.keys.LogKeyStore.revoke", "client", "DELETE", f"/keys/{SECRET}", None),
-        ("fastq.services.auth.Authenticator.principal", "client", "GET", f"/{SECRET}", None),
+        ("engine.submit", "client", "POST", "/jobs", {"payload": SECRET}),
+        ("engine.lease", "worker", "POST", "/jobs/lease", None),
+        ("engine.ack", "worker", "POST", f"/jobs/{SECRET}/ack", None),
+        ("engine.job", "client", "GET", f"/jobs/{SECRET}", None),
+        ("keys.revoke", "client", "DELETE", f"/keys/{SECRET}", None),
+        ("app.auth.principal", "client", "GET", f"/{SECRET}", None),
     ],
 )
 async def test_a_defect(
@@ -68,7 +69,8 @@ async def test_a_defect(
     path: str,
     body: Any,
 ) -> None:
-    monkeypatch.setattr(target, Broken())
+    part, name = target.rsplit(".", 1)
+    monkeypatch.setattr(attrgetter(part)(world), name, Broken())
     reply = await world.call(who, method, path, body, (("X-Request-Id", "id-1"),))
     assert reply.status == 500
     assert reply.json == {"error": "internal error", "code": "internal", "request_id": "id-1"}
@@ -122,19 +124,19 @@ class Raises:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def __call__(self, *_arguments: Any) -> Any:
+    def __call__(self, *_arguments: Any) -> Any:
         raise self._error
 
 
 async def test_overloaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastq.engine.Engine.submit", Raises(Overloaded("too much waits")))
+    monkeypatch.setattr(world.engine, "submit", Raises(Overloaded("too much waits")))
     reply = await world.call("client", "POST", "/jobs", {"payload": "p"})
     refused(reply, 503, "too much waits", "overloaded")
     assert reply.headers["retry-after"] == "1"
 
 
 async def test_disk_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastq.engine.Engine.submit", Raises(DiskFull("no space left in the data directory")))
+    monkeypatch.setattr(world.engine, "submit", Raises(DiskFull("no space left in the data directory")))
     reply = await world.call("client", "POST", "/jobs", {"payload": "p"})
     refused(reply, 507, "no space left in the data directory", "disk_full")
 
@@ -176,7 +178,7 @@ async def test_no_answer_comes_before_its_change_is_durable(world: World) -> Non
 async def test_a_cleaner_that_is_behind_is_waited_for_and_then_named(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastq.engine.submitting.LAG_WAIT_S", 0.01)
+    monkeypatch.setattr("fastq.engine.admission.LAG_WAIT_S", 0.01)
     monkeypatch.setattr("fastq.engine.cleaner.Cleaner.is_behind", True)
     for _ in range(2):  # the second time the key is known, and the request may be hot
         reply = await world.call("client", "POST", "/jobs", {"payload": 1})

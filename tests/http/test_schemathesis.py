@@ -6,7 +6,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.http.fuzz import fuzz
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_answer_is_one_that_the_document_allows(

@@ -9,7 +9,6 @@ import pytest
 
 from fastq.engine.commands import Principal
 from fastq.errors import Forbidden, StartError
-from fastq.http import app
 from fastq.http.routes import ADMIN, OPEN, SCOPES, Answer, Route, check_routes, enforce, may
 from fastq.services.keys import DEFAULT_SCOPES, Grants
 from tests.http.world import World, running
@@ -117,7 +116,8 @@ def test_a_good_table_passes() -> None:
 async def test_the_application_checks_its_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastq.http.resources.jobs.Jobs.routes", lambda _self: [route(None)])
     with pytest.raises(StartError, match="declares no scope"):
-        app.create_app(world.engine, world.app.auth, world.options)
+        async with world.node.serving("again"):
+            pass
 
 
 def test_scopes_are_those_that_keys_have_or_may_be_given() -> None:

@@ -44,7 +44,7 @@ async def test_ready(world: World) -> None:
 
 
 async def test_not_ready_while_draining(world: World) -> None:
-    world.engine.draining = True
+    world.engine.drain()
     reply = await world.call(None, "GET", "/ready")
     refused(reply, 503, "the server is stopping", "draining")
     assert reply.headers["retry-after"] == "5"
@@ -102,7 +102,7 @@ async def test_run_at_in_the_past_is_now(world: World) -> None:
 
 
 async def test_submit_while_draining(world: World) -> None:
-    world.engine.draining = True
+    world.engine.drain()
     reply = await world.call("client", "POST", "/jobs", {"payload": "p"})
     refused(reply, 503, "the server is stopping", "draining")
     assert reply.headers["retry-after"] == "5"
@@ -276,7 +276,7 @@ async def test_ack_without_a_token_of_a_lease_with_a_body(world: World) -> None:
 async def test_an_ack_is_taken_while_draining(world: World) -> None:
     job_id = await world.submit()
     await world.lease()
-    world.engine.draining = True
+    world.engine.drain()
     assert (await world.call("worker", "POST", f"/jobs/{job_id}/ack")).status == 200
     refused(await world.call("worker", "POST", "/jobs/lease"), 503, "the server is stopping", "draining")
 

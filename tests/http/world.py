@@ -12,19 +12,14 @@ import orjson
 import uvicorn
 
 from fastq.clock import Clock, monotonic_us, wall_us
-from fastq.engine import Engine, EngineOptions
-from fastq.http.app import Api, HttpOptions, create_app
+from fastq.engine import EngineOptions
 from fastq.http.connection.protocol import Protocol
 from fastq.http.lane._lane import Lane
-from fastq.http.resources.schedules import read_job
 from fastq.log.memory import MemoryLog
-from fastq.services.audit import Audit, AuditedDocuments
-from fastq.services.auth import Authenticator
+from fastq.server.assembly import Node
 from fastq.services.keys import Grants
-from fastq.services.keys.opening import opened_keys
 from fastq.services.keys.records import PLAIN
-from fastq.services.queues import Queues
-from fastq.services.schedules import Schedules
+from tests.engines import Asking
 from tests.http.wire import PATIENCE_S, Reply, Wire, request_bytes
 
 ROLES = {"client": "client", "worker": "worker", "admin": "admin", "stranger": "client"}
@@ -42,12 +37,11 @@ class Hands:
 
 
 class World:
-    def __init__(self, engine: Engine, options: HttpOptions, log: MemoryLog, app: Api, hands: Hands) -> None:
-        self.engine = engine
-        self.options = options
-        self.keys = options.keys
-        self.log = log
-        self.app = app
+    def __init__(self, node: Node, hands: Hands) -> None:
+        assert isinstance(node.log, MemoryLog)
+        self.node, self.engine, self.core, self.log = node, node.engine, node.core, node.log
+        self.keys, self.app = node.keys, node.app
+        self.ask = Asking(node.engine)
         self.hands = hands
         self.secrets: dict[str, str] = {}
         self.key_ids: dict[str, str] = {}
@@ -158,41 +152,23 @@ async def running(
 
     Keys are kept in the log or in Redis. `options` are the engine's.
     """
-    hands, log = hands or Hands(), log or MemoryLog()
-    engine = Engine(log, EngineOptions(**options), lambda: 0.5)
-    engine.open()
+    hands = hands or Hands()
     failures: list[BaseException] = []
-    clock, audit = hands.clock(), Audit(engine)
-    queues = Queues(engine, audit)
-    queues.configure(clock.now_us())
-    await engine.start(clock, failures.append)
-    async with opened_keys(redis_url, 60_000, AuditedDocuments(engine, audit)) as keys:
+    node = Node(log or MemoryLog(), EngineOptions(**options), lambda: 0.5)
+    node.open()
+    async with node.running(hands.clock(), failures.append, redis_url) as keys:
         await keys.claim()
-        schedules = Schedules(engine, audit, read_job)
-        async with _serving_keys(
-            engine, HttpOptions(keys, queues, schedules, audit, "test"), log, hands, roles, lane
-        ) as world:
-            schedules.start()
-            yield world
-            schedules.stop()
-    await engine.stop()
+        async with node.serving("test") as app:
+            world = World(node, hands)
+            for name, kind in roles.items():
+                await world.make_key(name, kind)
+            async with serving(app, Lane if lane else Protocol) as (world.server, world.port):
+                try:
+                    yield world
+                finally:
+                    world.log.release()
+                    await world.hang_up()
     assert not failures
-
-
-@contextlib.asynccontextmanager
-async def _serving_keys(
-    engine: Engine, options: HttpOptions, log: MemoryLog, hands: Hands, roles: Mapping[str, str], lane: bool
-) -> AsyncIterator[World]:
-    app = create_app(engine, Authenticator(options.keys, engine.now_us), options)
-    world = World(engine, options, log, app, hands)
-    for name, kind in roles.items():
-        await world.make_key(name, kind)
-    async with serving(app, Lane if lane else Protocol) as (world.server, world.port):
-        try:
-            yield world
-        finally:
-            log.release()
-            await world.hang_up()
 
 
 @contextlib.asynccontextmanager

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from fastq.clock import Clock, wall_us
-from fastq.engine import Engine, EngineOptions
+from fastq.engine import EngineOptions, assemble
 from fastq.log.files.log import LocalLog
 from fastq.services.keys import LogKeyStore
 from tests.served import Served
+
+pytestmark = pytest.mark.alone  # memory, and the time that a start takes
 
 JOBS, TOGETHER = 1_000_000, 5_000
 PAYLOAD_BYTES = 100
@@ -29,7 +31,7 @@ def payload(number: int) -> str:
 async def fill(directory: Path) -> dict[str, str]:
     """Submit JOBS jobs past HTTP; a client's and a worker's secret."""
     log = LocalLog(directory)
-    engine = Engine(log, EngineOptions(), random.random)
+    engine, core = assemble(log, EngineOptions(), random.random)
     engine.open()
     await engine.start(Clock(wall_us()), lambda error: pytest.fail(str(error)))
     keys = LogKeyStore(engine)
@@ -39,8 +41,8 @@ async def fill(directory: Path) -> dict[str, str]:
             await asyncio.sleep(0.001)
         for number in range(first, first + TOGETHER):
             text = f'"{payload(number)}"'.encode()
-            engine.core.submit(engine.now_us(), text, owner_id="o", key_id="", max_retries=3)
-        await engine.settled()
+            core.submit(engine.now_us(), text, owner_id="o", key_id="", max_retries=3)
+        await engine.durable()
     await engine.stop()
     return made
 

@@ -21,6 +21,8 @@ import pytest
 from fastq import __version__
 from tests.served import ROOT, Served, free_port
 
+pytestmark = pytest.mark.slow
+
 KEY = re.compile(r"(client|worker|admin)_[A-Za-z0-9_-]{32}")
 QUICK = {"LEASE_CHECK_INTERVAL": "50ms", "WAL_SEGMENT_BYTES": "4MiB"}
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 from fastq.server.settings import SETTINGS
 from tests.served import ROOT, Served
+
+pytestmark = pytest.mark.slow
 
 
 def read_of_settings(path: Path) -> set[str]:

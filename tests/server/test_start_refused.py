@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from fastq.clock import Clock, wall_us
-from fastq.engine import Engine, EngineOptions
+from fastq.engine import EngineOptions, assemble
 from fastq.log.files.log import LocalLog
 from tests.served import Served, run_to_its_end
+
+pytestmark = pytest.mark.slow
 
 QUICK = {"LEASE_CHECK_INTERVAL": "50ms", "WAL_SEGMENT_BYTES": "4MiB"}
 
@@ -100,7 +102,7 @@ def test_damage_to_what_was_acknowledged(directory: Path) -> None:
 
 
 async def _live_in_the_future(directory: Path, ahead_us: int) -> None:
-    engine = Engine(LocalLog(directory, segment_bytes=4 << 20), EngineOptions(), lambda: 0.5)
+    engine, _ = assemble(LocalLog(directory, segment_bytes=4 << 20), EngineOptions(), lambda: 0.5)
     engine.open()
     await engine.start(Clock(wall_us() + ahead_us), lambda error: pytest.fail(str(error)))
     await engine.stop()

@@ -70,7 +70,7 @@ async def test_it_fires_when_due_for_the_owner_who_put_it() -> None:
         last = world.jobs()[-1]
         assert (last.owner_id, last.queue, last.priority, last.max_retries) == ("ann", "reports", 7, 2)
         assert last.run_at_us == at("2026-01-05T01:00:00") + 1_500_000
-        kept = await world.schedules.show(ANN, "s")
+        kept = world.schedules.show(ANN, "s")
         assert (kept.state.job_id, kept.state.fired_us) == (last.job_id, last.created_us)
         assert kept.due_us == at("2026-01-05T01:30:00")
 
@@ -132,7 +132,7 @@ async def test_overlap_skip_lets_the_time_pass_and_does_not_make_up_for_it() -> 
         assert world.fired() == ["05 01:00"], "a time that was let pass came back after a restart"
         await world.until(at("2026-01-05T04:00"))
         assert world.fired() == ["05 01:00", "05 04:00"]
-        world.engine.core.delete(world.engine.now_us(), [world.jobs()[-1].job_id])  # not there is not unfinished
+        world.node.core.delete(world.engine.now_us(), [world.jobs()[-1].job_id])  # not there is not unfinished
         await world.until(at("2026-01-05T05:00"))
         assert world.fired() == ["05 01:00", "05 05:00"]
 
@@ -151,14 +151,14 @@ async def test_run_now_does_not_move_the_schedule() -> None:
     async with running() as world:
         await world.put()
         await world.until(at("2026-01-05T00:10"))
-        job_id = await world.schedules.run(ADMIN, "s")
+        job_id = world.schedules.run(ADMIN, "s")
         assert (world.jobs()[0].job_id, world.jobs()[0].owner_id) == (job_id, "ann")
-        again = await world.schedules.run(ANN, "s")  # also while the last one is not finished
+        again = world.schedules.run(ANN, "s")  # also while the last one is not finished
         assert again != job_id
         await world.finish_all()
         await world.until(at("2026-01-05T01:00"))
         assert world.fired() == ["05 00:10", "05 00:10", "05 01:00"]
-        entries, _ = await world.audit.page(0, 2)
+        entries, _ = world.audit.page(0, 2)
         assert [(entry.action, entry.key_id, entry.details["job_id"]) for entry in entries] == [
             ("schedule.run", "client_1", again),
             ("schedule.run", "admin_1", job_id),
@@ -201,14 +201,14 @@ async def test_another_one_counts_from_now() -> None:
 async def test_deleted_ones_fire_no_more() -> None:
     async with running() as world:
         await world.put()
-        await world.schedules.delete(ANN, "s")
+        world.schedules.delete(ANN, "s")
         await world.until(at("2026-01-05T01:00"))
         assert world.jobs() == []
         with pytest.raises(ScheduleNotFound):
-            await world.schedules.delete(ANN, "s")
+            world.schedules.delete(ANN, "s")
         log = world.crash()
     async with running(log) as world:
-        assert await world.schedules.list(ADMIN, "", 9) == ([], "")
+        assert world.schedules.list(ADMIN, "", 9) == ([], "")
         assert world.engine.documents(STATE_DOCUMENT) == {}
 
 
@@ -227,17 +227,17 @@ async def test_owners() -> None:
     async with running() as world:
         await world.put("anns")
         await world.put("bobs", BOB)
-        assert [name for name, _ in (await world.schedules.list(ANN, "", 9))[0]] == ["anns"]
-        assert [name for name, _ in (await world.schedules.list(ADMIN, "", 9))[0]] == ["anns", "bobs"]
-        assert (await world.schedules.list(ADMIN, "", 1))[1] == "anns"
-        assert [name for name, _ in (await world.schedules.list(ADMIN, "anns", 1))[0]] == ["bobs"]
+        assert [name for name, _ in (world.schedules.list(ANN, "", 9))[0]] == ["anns"]
+        assert [name for name, _ in (world.schedules.list(ADMIN, "", 9))[0]] == ["anns", "bobs"]
+        assert (world.schedules.list(ADMIN, "", 1))[1] == "anns"
+        assert [name for name, _ in (world.schedules.list(ADMIN, "anns", 1))[0]] == ["bobs"]
         for refused in (world.schedules.show, world.schedules.delete, world.schedules.run):
             with pytest.raises(ScheduleNotFound):
                 await refused(ANN, "bobs")
         with pytest.raises(NameTaken):
             await world.put("bobs", ANN)
         await world.put("bobs", ADMIN)  # takes it over, and so its jobs
-        assert (await world.schedules.show(ADMIN, "bobs")).schedule.owner_id == "root"
+        assert (world.schedules.show(ADMIN, "bobs")).schedule.owner_id == "root"
 
 
 def test_refused_before_anything_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,7 @@ def test_refused_before_anything_changes(monkeypatch: pytest.MonkeyPatch) -> Non
             for fields in ({"cron": "61 * * * *"}, {"timezone": "Mars/Olympus"}):
                 with pytest.raises(InvalidRequest):
                     await world.put(**fields)
-            assert await world.schedules.list(ADMIN, "", 9) == ([], "")
+            assert world.schedules.list(ADMIN, "", 9) == ([], "")
             monkeypatch.setattr(fastq.services.schedules, "SCHEDULES_MAX", 1)
             monkeypatch.setattr(fastq.services.schedules, "JOB_BYTES_MAX", 30)
             await world.put("one")
@@ -271,7 +271,7 @@ def test_a_zone_that_is_gone_after_an_upgrade(monkeypatch: pytest.MonkeyPatch) -
             log = world.crash()
         monkeypatch.setattr("fastq.services.cron.ZoneInfo", {"UTC": ZoneInfo("UTC")}.__getitem__)
         async with running(log) as world:
-            kept = await world.schedules.show(ADMIN, "gone")
+            kept = world.schedules.show(ADMIN, "gone")
             assert kept.due_us is None
             assert kept.refusal.startswith("timezone must be")
             await world.until(at("2026-01-05T01:00"))
@@ -286,17 +286,17 @@ def test_a_zone_that_is_gone_after_an_upgrade(monkeypatch: pytest.MonkeyPatch) -
 @in_hand
 async def test_a_full_queue_is_tried_again() -> None:
     async with running() as world:
-        await world.queues.put(ADMIN, "small", QueueSettings(max_depth=1))
+        world.queues.put(ADMIN, "small", QueueSettings(max_depth=1))
         await world.put(job=b'{"payload":1,"queue":"small"}', overlap="allow")
-        await world.engine.submit(ANN, Submit(b"1", queue="small"))
+        await world.ask.submit(ANN, Submit(b"1", queue="small"))
         with pytest.raises(QueueFull):
-            await world.schedules.run(ANN, "s")
+            world.schedules.run(ANN, "s")
         await world.until(at("2026-01-05T01:00"))
         assert len(world.jobs()) == 1
         kept = world.schedules._kept["s"]
         assert "at most 1 unfinished" in kept.refusal
         assert kept.state == State()
-        world.engine.core.delete(world.engine.now_us(), [world.jobs()[0].job_id])
+        world.node.core.delete(world.engine.now_us(), [world.jobs()[0].job_id])
         await world.until(at("2026-01-05T01:00") + RETRY_US)
         assert world.fired() == ["05 01:00"]
         assert kept.refusal == ""

@@ -8,7 +8,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.served import Served
+
+pytestmark = pytest.mark.slow
 
 
 def fire_until_it_dies(server: Served, key: str, fired: list[str], enough: threading.Event) -> None:

@@ -94,10 +94,10 @@ async def test_a_stopped_process_and_a_clock_set_back() -> None:
 @in_hand
 async def test_one_timer_for_all_and_nothing_between() -> None:
     async with running() as world:
-        world.engine._timer.cancel()  # the engine's own
+        world.engine._timer.stop()  # the engine's own
         for n in range(300):
             await world.put(f"s{n}", cron=f"0 {n % 24} * * *", overlap="allow")
-        world.engine._timer.cancel()
+        world.engine._timer.stop()
         timers = [timer for timer in world.loop._scheduled if not timer.cancelled()]
         assert len(timers) == 1
         await world.until(at("2026-01-05T01:00:00"))

@@ -2,6 +2,7 @@
 
 from typing import final
 
+from fastq._core import Core
 from fastq.engine import Engine
 from fastq.http.connection.protocol import Protocol
 from fastq.http.request_ids import RequestIds
@@ -24,7 +25,7 @@ class ShortWay:
     One for the server. All its methods belong to the event loop's thread.
     """
 
-    def __init__(self, engine: Engine, auth: Authenticator, request_ids: RequestIds) -> None: ...
+    def __init__(self, engine: Engine, core: Core, auth: Authenticator, request_ids: RequestIds) -> None: ...
     def send_due(self) -> None:
         """A batch is durable: send what waited for it."""
 

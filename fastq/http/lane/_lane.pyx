@@ -31,8 +31,8 @@ from fastq._core cimport (
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE
 
 from fastq.engine import commands as _commands
+from fastq.engine import commits as _commits
 from fastq.services import queues as _queues
-from fastq.engine import life as _life
 from fastq.errors import ApiError, CoreFailed, NoJobsAvailable, Refused
 from fastq.http.resources import bodies as _bodies
 from fastq.http.connection import limits as _limits
@@ -64,7 +64,7 @@ cdef int64_t BACKOFF_CAP_MS = _queues.Backoff().cap_ms, BACKOFF_CAP_MS_MAX = _qu
 cdef double BACKOFF_FACTOR = _queues.Backoff().factor
 cdef int64_t TOKEN_CHARS_MAX = _work_bodies.TOKEN_CHARACTERS_MAX
 cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
-cdef uint64_t ROOM_BYTES_SMALL = _life.ROOM_BYTES_SMALL
+cdef uint64_t ROOM_BYTES_SMALL = _commits.ROOM_BYTES_SMALL
 cdef frozenset HARMLESS = frozenset((  # headers that change nothing, or whose values `HeadValues` has
     b"user-agent", b"content-type", b"accept", b"accept-encoding", b"content-length", b"idempotency-key", b"traceparent",
 ))
@@ -132,7 +132,7 @@ class Lane(Protocol):
             self._requests += 1
             self._stop_deadline()
         if answers.mark_count and answers.marks[0].seq <= short.tail.durable_seq:
-            short.send_visible(answers, short.tail.durable_seq)
+            short.send_now(answers)
         if at < n:
             self._receive(data[at:] if at else data)
 
@@ -140,7 +140,7 @@ class Lane(Protocol):
         """Send what may be seen; whether the short way goes on."""
         cdef Answers answers = self._answers
         cdef ShortWay short = self._short
-        short.send_visible(answers, short.tail.durable_seq)
+        short.send_now(answers)
         return answers.calm and not answers.is_full()
 
     def _receive(self, bytes data):
@@ -229,7 +229,7 @@ class Lane(Protocol):
 
     def _go_on_answering(self):
         cdef ShortWay short = self._short
-        short.send_visible(self._answers, short.tail.durable_seq)
+        short.send_now(self._answers)
 
     def _start_asgi_task(self, cycle, app):
         if self._leaving:

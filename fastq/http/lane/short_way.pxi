@@ -27,7 +27,7 @@ cdef class ShortWay:
     """One for the server. All its methods belong to the event loop's thread."""
     cdef Core core
     cdef Tail tail
-    cdef object engine, commits, auth, request_ids, serve_waiters, note_asked, note_seen
+    cdef object engine, commits, admission, auth, request_ids, serve_waiters, note_asked, note_seen
     cdef Clock clock
     cdef dict heads             # text -> Head
     cdef dict asks              # body -> Ask
@@ -49,9 +49,10 @@ cdef class ShortWay:
     cdef uint64_t unsynced_bytes_max, sent_count
     cdef uint64_t next_id, ids_end
 
-    def __init__(self, engine, auth, request_ids):
+    def __init__(self, engine, core, auth, request_ids):
         self.engine, self.auth, self.request_ids = engine, auth, request_ids
-        self.core, self.tail, self.commits, self.clock = engine.core, engine.tail, engine.commits, engine.clock
+        self.core, self.tail, self.commits, self.clock = core, engine.tail, engine.commits, engine.clock
+        self.admission = engine.admission
         self.serve_waiters, self.note_asked = engine.serve_waiters, engine.note_asked
         self.note_seen = engine.last_seen.note
         self.max_retries = engine.options.max_retries
@@ -77,7 +78,7 @@ cdef class ShortWay:
         self.call_soon(self.next_turn)
         state.total_requests += self.sent_count  # uvicorn's count
         self.sent_count = 0
-        self.is_open = self.engine.takes_everything
+        self.is_open = self.admission.takes_everything
         if state.default_headers is not self.headers_of:
             self.headers_of = state.default_headers
             self.begin_answers()
@@ -112,7 +113,7 @@ cdef class ShortWay:
         head = self.head_at(answers, p + line_bytes, n - line_bytes, &values)
         if head is None:
             return 0
-        if n - line_bytes - values.head_bytes < values.body_bytes or not self.is_open or self.engine.draining:
+        if n - line_bytes - values.head_bytes < values.body_bytes or not self.is_open or self.admission.draining:
             return 0
         body.at = <Text>p + line_bytes + values.head_bytes
         body.end = body.at + values.body_bytes
@@ -500,15 +501,25 @@ cdef class ShortWay:
         cdef uint64_t seq = appended_seq(self.tail)
         answers.put(n, seq, undo)
         answers.taken += 1
-        if seq > self.tail.durable_seq:
+        if seq > self.tail.durable_seq or not self.may_send():
             self.list_until(answers, seq)
         return True
+
+    cdef bint may_send(self) except *:
+        """Whether answers whose frame is durable may leave: not when the log has failed, or a node may not speak."""
+        return self.commits.may_leave(self.tail.durable_seq)
+
+    cdef int send_now(self, Answers answers) except -1:
+        """Send what may be seen by now."""
+        if self.may_send():
+            self.send_visible(answers, self.tail.durable_seq)
+        return 0
 
     cdef int list_until(self, Answers answers, uint64_t seq) except -1:
         if not answers.listed:
             answers.listed = True
             self.due.append(answers)
-        if seq != self.told_seq:
+        if seq != self.told_seq or seq <= self.tail.durable_seq:
             self.told_seq = seq
             self.commits.call_at(seq, self.when_durable)
         return 0

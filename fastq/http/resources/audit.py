@@ -61,7 +61,7 @@ class AuditRoutes:
 
     async def page(self, req: Request, resp: Response) -> None:
         query = read_query(req, AuditQuery)
-        entries, cursor = await self._audit.page(query.cursor, query.limit)
+        entries, cursor = self._audit.page(query.cursor, query.limit)
         answer: dict[str, Any] = {"entries": [shown(entry) for entry in entries]}
         resp.content_type = JSON
         resp.data = answers.encode(answer | ({"cursor": cursor} if cursor else {}))

@@ -24,12 +24,12 @@ class Changes:
 
     async def cancel(self, req: Request, resp: Response, job_id: str) -> None:
         force = change_bodies.cancel_force(await read_body(req, SMALL_BODY_BYTES_MAX))
-        state = await self._engine.cancel(req.context.principal, job_id, force)
+        state = self._engine.cancel(req.context.principal, job_id, force)
         resp.content_type = JSON
         resp.data = job_answers.job_changed(job_id, state)
 
     async def redrive(self, req: Request, resp: Response, job_id: str) -> None:
-        state = await self._engine.redrive(req.context.principal, job_id)
+        state = self._engine.redrive(req.context.principal, job_id)
         resp.content_type = JSON
         resp.data = job_answers.job_changed(job_id, state)
 
@@ -40,7 +40,7 @@ class Changes:
         resp.data = job_answers.job_changed(job_id, state)
 
     async def delete(self, req: Request, resp: Response, job_id: str) -> None:
-        await self._engine.delete(req.context.principal, job_id)
+        self._engine.delete(req.context.principal, job_id)
         resp.content_type = JSON
         resp.data = job_answers.job_deleted(job_id)
 

@@ -37,7 +37,8 @@ class Jobs:
         body = await read_body(req, bodies.BODY_BYTES_MAX)
         traceparent = bodies.traceparent_of(req.get_header("traceparent"))
         command = bodies.submit_command(body, self._engine.now_us(), idempotency_key_of(req), traceparent)
-        stored = await self._engine.submit(req.context.principal, command)
+        await self._engine.cleaner_caught_up()
+        stored = self._engine.submit(req.context.principal, command)
         resp.status = 201 if stored[1] == CREATED else 200
         resp.content_type = JSON
         resp.data = answers.job_created(stored)
@@ -47,7 +48,8 @@ class Jobs:
         traceparent = bodies.traceparent_of(req.get_header("traceparent"))
         key = idempotency_key_of(req)
         commands, digest = bodies.submit_many_commands(body, self._engine.now_us(), key, traceparent)
-        stored, repeated = await self._engine.submit_many(req.context.principal, commands, key, digest)
+        await self._engine.cleaner_caught_up()
+        stored, repeated = self._engine.submit_many(req.context.principal, commands, key, digest)
         resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
         resp.content_type = JSON
         resp.data = answers.jobs_created(stored)
@@ -67,8 +69,9 @@ class Jobs:
         resp.data = job_answers.job_shown(job)
 
     async def list_jobs(self, req: Request, resp: Response) -> None:
-        database_id = self._engine.core.database_id
-        page = await self._engine.page(req.context.principal, change_bodies.find_command(req, database_id))
+        who, database_id = req.context.principal, self._engine.database_id
+        find = change_bodies.find_command(req, database_id)
+        page = await self._engine.search(who, find) if find.text else self._engine.page(who, find)
         resp.content_type = JSON
         resp.data = job_answers.jobs_listed(page, database_id)
 
@@ -81,7 +84,7 @@ class Jobs:
         resp.content_type = JSON
 
     async def why(self, req: Request, resp: Response, job_id: str) -> None:
-        resp.data = job_answers.why_shown(await self._engine.why(req.context.principal, job_id))
+        resp.data = job_answers.why_shown(self._engine.why(req.context.principal, job_id))
         resp.content_type = JSON
 
     def routes(self) -> list[Route]:

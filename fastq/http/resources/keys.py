@@ -29,7 +29,7 @@ class ApiKeys:
         fields, grants = key_bodies.create_key_fields(body, now_us)
         who = req.context.principal
         details = {"name": fields.name, "owner_id": fields.owner_id, "type": fields.type}
-        async with self._audit.saying(who, "key.create", **details) as said:
+        with self._audit.saying(who, "key.create", **details) as said:
             secret, record = await self._keys.create(
                 fields.name, fields.owner_id, fields.type, now_us, who.key_id, grants=grants
             )
@@ -40,7 +40,7 @@ class ApiKeys:
     async def rotate(self, req: Request, resp: Response, key_id: str) -> None:
         fields = key_bodies.rotate_key_fields(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
         who = req.context.principal
-        async with self._audit.saying(who, "key.rotate", overlap_ms=fields.overlap_ms) as said:
+        with self._audit.saying(who, "key.rotate", overlap_ms=fields.overlap_ms) as said:
             said.target = key_id
             secret, record = await self._keys.rotate(key_id, who, fields.overlap_ms)
         self._show_secret(resp, secret, record)
@@ -61,7 +61,7 @@ class ApiKeys:
 
     async def revoke(self, req: Request, resp: Response, key: str) -> None:
         asked_us = self._engine.now_us()
-        async with self._audit.saying(req.context.principal, "key.revoke") as said:
+        with self._audit.saying(req.context.principal, "key.revoke") as said:
             record = await self._keys.revoke(key, req.context.principal)
             said.target = record.key_id
             said.nothing = (record.revoked_us or 0) < asked_us  # it was revoked before

@@ -104,12 +104,12 @@ class QueueRoutes:
 
     async def page(self, req: Request, resp: Response) -> None:
         query = read_query(req, QueuesQuery)
-        page, cursor = await self._queues.list(query.cursor, query.limit)
+        page, cursor = self._queues.list(query.cursor, query.limit)
         answer: dict[str, Any] = {"queues": [shown(queue) for queue in page]}
         _answer(resp, answer | ({"cursor": cursor} if cursor else {}))
 
     async def show(self, _req: Request, resp: Response, queue: str) -> None:
-        _answer(resp, shown(await self._queues.show(queue)))
+        _answer(resp, shown(self._queues.show(queue)))
 
     async def put(self, req: Request, resp: Response, queue: str) -> None:
         name = decoding.queue_name(queue, "queue")
@@ -117,21 +117,21 @@ class QueueRoutes:
         if body.backoff is not None:
             bodies.backoff_of(body.backoff)
         settings = msgspec.convert(msgspec.to_builtins(body), QueueSettings)
-        _answer(resp, shown(await self._queues.put(req.context.principal, name, settings)))
+        _answer(resp, shown(self._queues.put(req.context.principal, name, settings)))
 
     async def delete(self, req: Request, resp: Response, queue: str) -> None:
-        await self._queues.delete(req.context.principal, queue)
+        self._queues.delete(req.context.principal, queue)
         resp.status = 204
 
     async def pause(self, req: Request, resp: Response, queue: str) -> None:
         name = decoding.queue_name(queue, "queue")
-        _answer(resp, shown(await self._queues.pause(req.context.principal, name)))
+        _answer(resp, shown(self._queues.pause(req.context.principal, name)))
 
     async def resume(self, req: Request, resp: Response, queue: str) -> None:
-        _answer(resp, shown(await self._queues.resume(req.context.principal, queue)))
+        _answer(resp, shown(self._queues.resume(req.context.principal, queue)))
 
     async def purge(self, req: Request, resp: Response, queue: str) -> None:
-        await self._queues.show(queue)
+        self._queues.show(queue)
         order = Order("delete", Filter(states=WAITING, queue=queue), "queue.purge", queue)
         _answer(resp, await self._bulk.run(req.context.principal, order))
 

@@ -169,26 +169,26 @@ class ScheduleRoutes:
 
     async def list_all(self, req: Request, resp: Response) -> None:
         query = read_query(req, SchedulesQuery)
-        found, cursor = await self._schedules.list(req.context.principal, query.cursor, query.limit)
+        found, cursor = self._schedules.list(req.context.principal, query.cursor, query.limit)
         answer: dict[str, Any] = {"schedules": [listed(name, kept) for name, kept in found]}
         _answer(resp, answer | ({"cursor": cursor} if cursor else {}))
 
     async def show(self, req: Request, resp: Response, schedule: str) -> None:
-        _answer(resp, shown(schedule, await self._schedules.show(req.context.principal, schedule)))
+        _answer(resp, shown(schedule, self._schedules.show(req.context.principal, schedule)))
 
     async def put(self, req: Request, resp: Response, schedule: str) -> None:
         who = req.context.principal
         name = decoding.queue_name(schedule, "schedule")
         body = await decoding.read_body(req, bodies.BODY_BYTES_MAX)
-        kept = await self._schedules.put(who, name, schedule_of(body, who.owner_id, who.key_id, self._now_us()))
+        kept = self._schedules.put(who, name, schedule_of(body, who.owner_id, who.key_id, self._now_us()))
         _answer(resp, shown(name, kept))
 
     async def delete(self, req: Request, resp: Response, schedule: str) -> None:
-        await self._schedules.delete(req.context.principal, schedule)
+        self._schedules.delete(req.context.principal, schedule)
         resp.status = 204
 
     async def run(self, req: Request, resp: Response, schedule: str) -> None:
-        job_id = await self._schedules.run(req.context.principal, schedule)
+        job_id = self._schedules.run(req.context.principal, schedule)
         resp.status = 201
         _answer(resp, {"job_id": job_id})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
@@ -42,6 +44,7 @@ class Work:
             leased = await self._engine.lease(req.context.principal, command, connection)
         if not leased and not many:
             raise Refused("no jobs available", NoJobsAvailable())
+        resp.context.undo = partial(self._engine.take_back, leased)
         resp.content_type = JSON
         if many:
             resp.data = answers.jobs_leased(leased)
@@ -51,13 +54,13 @@ class Work:
     async def ack(self, req: Request, _resp: Response, job_id: str) -> None:
         command = work_bodies.ack_command(job_id, await read_body(req, BODY_BYTES_MAX))
         try:
-            await self._engine.ack(req.context.principal, command)
+            self._engine.ack(req.context.principal, command)
         except (JobNotFound, NotAckable, LeaseLost) as error:
             raise _ack_refused(error) from None
 
     async def ack_many(self, req: Request, resp: Response) -> None:
         commands = work_bodies.ack_many_commands(await read_body(req, self._batch_bytes_max))
-        refusals = await self._engine.ack_many(req.context.principal, commands)
+        refusals = self._engine.ack_many(req.context.principal, commands)
         resp.content_type = JSON
         resp.data = answers.acks_answered(
             [command.job_id for command in commands],
@@ -67,7 +70,7 @@ class Work:
     async def extend(self, req: Request, resp: Response, job_id: str) -> None:
         fields = work_bodies.extend_fields(await read_body(req, SMALL_BODY_BYTES_MAX))
         leases = [(job_id, fields.lease_token)]
-        (extended,) = await self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
+        (extended,) = self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
         if isinstance(extended, ApiError):
             raise Refused("failed to extend lease", extended)
         resp.content_type = JSON
@@ -77,14 +80,14 @@ class Work:
         fields = work_bodies.heartbeat_fields(await read_body(req, HEARTBEAT_BYTES_MAX))
         self._engine.last_seen.note(fields.worker_id, self._engine.now_us())
         leases = [(lease.job_id, lease.lease_token) for lease in fields.leases]
-        answered = await self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
+        answered = self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
         resp.content_type = JSON
         resp.data = answers.leases_answered([job_id for job_id, _ in leases], answered)
 
     async def progress(self, req: Request, resp: Response, job_id: str) -> None:
         fields = work_bodies.progress_fields(await read_body(req, SMALL_BODY_BYTES_MAX))
         who = req.context.principal
-        cancel = await self._engine.report(who, job_id, fields.lease_token, fields.percent, fields.note)
+        cancel = self._engine.report(who, job_id, fields.lease_token, fields.percent, fields.note)
         resp.content_type = JSON
         resp.data = answers.progress_noted(job_id, cancel)
 
@@ -93,7 +96,8 @@ class Work:
         transaction = work_bodies.transaction_command(
             body, self._engine.now_us(), idempotency_key_of(req), traceparent_of(req.get_header("traceparent"))
         )
-        answered, _ = await self._engine.transact(req.context.principal, transaction)
+        await self._engine.cleaner_caught_up()
+        answered, _ = self._engine.transact(req.context.principal, transaction)
         resp.content_type = JSON
         resp.data = answers.transaction_done(transaction.ops, answered)
 

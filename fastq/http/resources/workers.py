@@ -78,7 +78,6 @@ class WorkerRoutes:
             idle = self._engine.last_seen.since(self._engine.now_us() - IDLE_US).keys() - held.keys()
             complete = complete and len(idle) <= IDLE_SHOWN
             held |= {worker_id: [] for worker_id in sorted(idle)[:IDLE_SHOWN]}
-        await self._engine.settled()
         resp.content_type = JSON
         resp.data = answers.encode(
             {

@@ -157,6 +157,9 @@ class LocalLog:
     def disk_full(self) -> bool:
         return self._ready is not None and self._ready.disk_full
 
+    def may_answer(self) -> bool:
+        return True
+
     def commit(self, batch: Batch) -> None:
         assert self._flusher is not None and self.idle, "one batch at a time, between start and close"
         if batch.segment != self._segment:

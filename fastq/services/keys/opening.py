@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 from fastq.services.keys.log_store import LogKeyStore
 from fastq.services.keys.records import Documents, KeyStore
-from fastq.services.keys.redis_store import RedisKeyStore
 
 
 @asynccontextmanager
@@ -24,6 +23,9 @@ async def opened_keys(redis_url: str | None, grace_ms: int, documents: Documents
     if redis_url is None:
         yield LogKeyStore(documents)
         return
+    # Only here: redis and what it imports are more than half of the time that a start without it takes.
+    from fastq.services.keys.redis_store import RedisKeyStore  # noqa: PLC0415
+
     store = RedisKeyStore(redis_url, documents, grace_ms * 1000)
     try:
         await store.open()

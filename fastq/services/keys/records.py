@@ -77,7 +77,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
 
 class KeyStore(Protocol):
-    """Where keys are kept. A change has happened for good when its call returns.
+    """Where keys are kept. A change is in force when its call returns, and for good when the log is durable that far.
 
     What asks another process raises KeyStoreUnavailable when that cannot be relied on.
     """
@@ -142,8 +142,8 @@ class Documents(Protocol):
     """The part of the engine that keys are kept in."""
 
     def documents(self, kind: int) -> dict[str, bytes]: ...
-    async def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None: ...
-    async def settled(self) -> None: ...
+    def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None: ...
+    async def durable(self) -> None: ...
     def now_us(self) -> int: ...
 
 

@@ -121,7 +121,7 @@ class RedisKeyStore:
             return
         _, found = await self._ask(("SET", STORE, new_store_id(), "NX"), ("GET", STORE))
         self._store_id = found.decode()
-        await self._documents.put_document(STORE_DOCUMENT, STORE_NAME, found)
+        self._documents.put_document(STORE_DOCUMENT, STORE_NAME, found)
         await self.check()
 
     async def watch_store(self) -> None:
@@ -216,7 +216,6 @@ class RedisKeyStore:
         if record.revoked_us is not None:
             if not is_revoked_there:  # it went back in time
                 await self._ask(_revocation(key.member, record.revoked_us))
-            await self._documents.settled()
             return record
         if len(self._found) >= FOUND_MAX:
             self._forget(None)
@@ -272,7 +271,6 @@ class RedisKeyStore:
             hashes = await self._ask(*(("HGETALL", hash_of(member)) for member in chunk))
             keys = [layout.decoded(member, found) for member, found in zip(chunk, hashes, strict=True)]
             records += [self._as_known(key.record) for key in keys if key is not None]
-        await self._documents.settled()
         return by_age(records)
 
     def _as_known(self, record: KeyRecord) -> KeyRecord:
@@ -312,24 +310,22 @@ class RedisKeyStore:
         key = await self._named(key_or_id, who)
         record = self._as_known(key.record)
         if record.revoked_us is None:
-            record = msgspec.structs.replace(record, revoked_us=await self._revoke_in_log(record.key_id, who))
+            record = msgspec.structs.replace(record, revoked_us=self._revoke_in_log(record.key_id, who))
             assert record.revoked_us is not None
+            await self._documents.durable()  # what Redis is told leaves this process
             try:
                 await self._ask(_revocation(key.member, record.revoked_us))
             except KeyStoreUnavailable as error:
                 self._in_trouble(error.detail)  # so that it is revoked there when it is back
-        await self._documents.settled()
         return record
 
-    async def _revoke_in_log(self, key_id: str, who: Principal) -> int:
+    def _revoke_in_log(self, key_id: str, who: Principal) -> int:
         """In force from the next request on, here and whatever becomes of Redis."""
         revoked_us = self._documents.now_us()
         self._revoked_us[key_id] = revoked_us
         self._forget([key_id])
         try:
-            await self._documents.put_document(
-                REVOKED_DOCUMENT, key_id, msgspec.json.encode(Revoked(revoked_us)), who.key_id
-            )
+            self._documents.put_document(REVOKED_DOCUMENT, key_id, msgspec.json.encode(Revoked(revoked_us)), who.key_id)
         except ApiError:  # refused: nothing was written, so nothing happened
             del self._revoked_us[key_id]
             raise

@@ -27,7 +27,7 @@ async def test_half_a_body_is_no_request(world: World, framing: str) -> None:
     wire.half_close()
     await wire.rest()
     await world.until_at_rest()
-    assert world.engine.core.counts()["jobs"] == 0
+    assert world.core.counts()["jobs"] == 0
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     wire = await world.connect()
     await wire.send(post_jobs(world, "Content-Length: 20", body=b'{"payload":'))
     await refused(wire, 408, "the request's body must come within 0 s")
-    assert world.engine.core.counts()["jobs"] == 0
+    assert world.core.counts()["jobs"] == 0
 
 
 async def test_a_body_that_is_late_for_an_answer_already_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +167,10 @@ async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
         reply = await wire.reply()
         assert (reply.status, reply.headers["x-request-id"]) == (kinds[number % 4][1], f"n{number}")
     await sending
-    assert world.engine.core.counts()["jobs"] == many // 4
+    assert world.core.counts()["jobs"] == many // 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bodies", "status"), [(False, 200), (True, 400)])
 async def test_a_flood_of_pipelined_requests_waits_its_turn(world: World, bodies: bool, status: int) -> None:
     """While one answer is held back, no more than PIPELINED_MAX requests behind it are taken in.
@@ -240,4 +241,4 @@ async def test_a_client_that_vanishes_takes_nothing_with_it(world: World) -> Non
     world.log.release()
     assert (await world.call(None, "GET", "/health")).status == 200
     await world.until_at_rest()
-    assert world.engine.core.counts()["jobs"] >= 1
+    assert world.core.counts()["jobs"] >= 1

@@ -106,7 +106,7 @@ async def test_the_oldest_unfinished_body_makes_room(world: World) -> None:
     await until(lambda: room.held_bytes == 30_000)
     wires[3].abort()
     await until(lambda: room.held_bytes == 0)
-    assert world.engine.core.counts()["jobs"] == 1
+    assert world.core.counts()["jobs"] == 1
 
 
 async def test_a_request_under_way_is_never_given_up(world: World) -> None:
@@ -122,7 +122,7 @@ async def test_a_request_under_way_is_never_given_up(world: World) -> None:
     await overloaded(late)
     small = await world.connect()
     await small.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}'))
-    await until(lambda: world.engine.core.counts()["jobs"] == 2)
+    await until(lambda: world.core.counts()["jobs"] == 2)
     world.log.release()
     assert [(await wire.reply()).status for wire in (under_way, small)] == [201, 201]
     assert room.held_bytes == 0

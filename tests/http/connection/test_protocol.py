@@ -212,7 +212,7 @@ async def test_an_offer_of_another_protocol_is_ignored(world: World, upgrade: st
     replies = [await wire.reply() for _ in range(3)]
     assert [reply.status for reply in replies] == [201, 200, 200]
     assert not any("upgrade" in reply.headers for reply in replies)
-    assert world.engine.core.counts()["jobs"] == 1
+    assert world.core.counts()["jobs"] == 1
 
 
 async def test_an_offer_does_not_keep_a_connection_that_is_to_close(world: World) -> None:
@@ -314,7 +314,7 @@ async def test_bad_chunks(world: World, body: bytes) -> None:
     await world.until_at_rest()
     assert world.server.server_state.connections, "the application is not left waiting until the connection goes"
     assert await wire.closed()
-    assert world.engine.core.counts()["jobs"] == 0
+    assert world.core.counts()["jobs"] == 0
 
 
 async def test_a_chunked_body_past_the_limit(world: World) -> None:

@@ -227,7 +227,7 @@ async def fuzz(seed: int, count: int) -> tuple[int, int]:
                     world.engine.look()
             if sent - compared >= COMPARED_EVERY:
                 compared = sent
-                hashes = [world.engine.core.state_hash() for world in worlds]
+                hashes = [world.core.state_hash() for world in worlds]
                 assert hashes[0] == hashes[1], f"seed {seed}: the states differ within {COMPARED_EVERY} requests"
         return sent, taken + _taken(worlds[0])
 

@@ -53,7 +53,7 @@ def taken(world: World) -> int:
 
 
 def in_state(world: World, state: str) -> int:
-    count: int = world.engine.core.counts()[state]
+    count: int = world.core.counts()[state]
     return count
 
 
@@ -112,10 +112,10 @@ async def test_no_answer_is_lost_behind_unread_ones(world: World) -> None:
 
 async def test_no_hot_request_is_begun_while_answers_are_unread(world: World) -> None:
     wire, lane = await with_unread_leases(world, b"")
-    jobs = world.engine.core.counts()["jobs"]
+    jobs = world.core.counts()["jobs"]
     await wire.send(submit_of(world) * 3)
-    await until(lambda: lane._unparsed or world.engine.core.counts()["jobs"] > jobs)
-    assert world.engine.core.counts()["jobs"] == jobs
+    await until(lambda: lane._unparsed or world.core.counts()["jobs"] > jobs)
+    assert world.core.counts()["jobs"] == jobs
     assert [(await wire.reply()).status for _ in range(10)] == [200] * 7 + [201] * 3
 
 
@@ -138,7 +138,7 @@ async def test_a_lease_goes_back_if_nobody_is_there_when_it_is_durable(world: Wo
     lane = await newest(world, before)
     world.log.hold()
     client.sendall(lease_of(world))
-    await until(lambda: world.engine.core.job(world.engine.now_us(), job_id).state == "RUNNING")
+    await until(lambda: world.core.job(world.engine.now_us(), job_id).state == "RUNNING")
     await until(lambda: not world.log.idle)
     if end == "reset":
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -146,7 +146,7 @@ async def test_a_lease_goes_back_if_nobody_is_there_when_it_is_durable(world: Wo
     else:
         lane.transport.close()  # as the loop does when it reads the end of a stream
     world.log.release()
-    await until(lambda: world.engine.core.job(world.engine.now_us(), job_id).state == "READY")
+    await until(lambda: world.core.job(world.engine.now_us(), job_id).state == "READY")
     client.close()
     assert (await world.lease({}))["attempt"] == 1
 
@@ -212,7 +212,7 @@ async def test_a_lease_goes_back_if_its_connection_ends_before_it_is_read(cold: 
     wire.abort()
     await until(lambda: lane not in cold.server.server_state.connections)
     cold.log.release()
-    await until(lambda: cold.engine.core.job(cold.engine.now_us(), job_id).state == "READY")
+    await until(lambda: cold.core.job(cold.engine.now_us(), job_id).state == "READY")
     cold.log.reads_wait = False
     assert (await cold.lease({}))["attempt"] == 1
 
@@ -235,7 +235,7 @@ async def test_a_lease_goes_back_if_its_key_ended_before_it_was_read(cold: World
     cold.log.release()
     assert (await wire.reply()).status == 201
     assert (await wire.reply()).status == 401
-    await until(lambda: cold.engine.core.job(cold.engine.now_us(), job_id).state == "READY")
+    await until(lambda: cold.core.job(cold.engine.now_us(), job_id).state == "READY")
 
 
 # --- a stop -----------------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ async def test_a_stop_closes_behind_a_request_that_waits_for_hot_ones(world: Wor
 
 
 async def test_what_is_done_at_a_stop_is_answered(world: World) -> None:
-    jobs = world.engine.core.counts()["jobs"]
+    jobs = world.core.counts()["jobs"]
     before = set(world.server.server_state.connections)
     wire = await world.connect()
     lane = await newest(world, before)
@@ -270,7 +270,7 @@ async def test_what_is_done_at_a_stop_is_answered(world: World) -> None:
     shut_down(world)
     world.log.release()
     answered = (await wire.rest()).count(b"HTTP/1.1 201 ")
-    assert answered == world.engine.core.counts()["jobs"] - jobs > 0
+    assert answered == world.core.counts()["jobs"] - jobs > 0
 
 
 # --- what is refused behind what was answered -------------------------------------------------------------------------

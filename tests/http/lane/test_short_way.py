@@ -68,7 +68,7 @@ def body_of(rng: Random, names: list[bytes], given: dict[bytes, bytes]) -> bytes
 
 
 def job_as_stored(world: World, job_id: str) -> tuple[Any, ...]:
-    job = world.engine.core.job(world.engine.now_us(), job_id)
+    job = world.core.job(world.engine.now_us(), job_id)
     record = world.log.tail.cached(job.place)
     assert record is not None
     delay_us = job.run_at_us - job.created_us
@@ -138,12 +138,12 @@ CUT = [
 async def test_a_cut_batch_stores_nothing(world: World, body: bytes) -> None:
     short, long = await world.connect(), await world.connect()
     await warm(short, world, "client", "/jobs/batch", body)
-    jobs = world.engine.core.counts()["jobs"]
+    jobs = world.core.counts()["jobs"]
     by_short = await ask(short, world, "client", "/jobs/batch", body)
     by_long = await ask(long, world, "client", "/jobs/batch", body, LONG_WAY)
     assert (by_short.status, by_short.body) == (by_long.status, by_long.body)
     assert by_short.status == 400
-    assert world.engine.core.counts()["jobs"] == jobs
+    assert world.core.counts()["jobs"] == jobs
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -347,10 +347,10 @@ async def test_what_does_not_fit_into_the_pipeline_waits(world: World) -> None:
     request = request_bytes("POST", "/jobs", (world.bearer("client"),), b'{"payload":1}')
     await wire.send(request * 500)
     async with asyncio.timeout(5):
-        while world.engine.core.counts()["jobs"] < 64:  # noqa: ASYNC110 - there is no event for it
+        while world.core.counts()["jobs"] < 64:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
     for _ in range(50):
         await asyncio.sleep(0)
-    assert world.engine.core.counts()["jobs"] <= 65
+    assert world.core.counts()["jobs"] <= 65
     world.log.release()
     assert [(await wire.reply()).status for _ in range(500)] == [201] * 500

@@ -81,7 +81,7 @@ async def test_a_waiting_lease_of_a_closed_connection_takes_no_job(world: World)
     await world.until_at_work()
     await wire.close()
     async with asyncio.timeout(10):
-        while world.engine._waiters.count:  # noqa: ASYNC110 -- nothing tells a client that the server saw it go
+        while world.engine._leases.waiters.count:  # noqa: ASYNC110 -- nothing tells a client that the server saw it go
             await asyncio.sleep(0.001)
     job_id = await world.submit()
     assert (await world.lease())["job_id"] == job_id

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastq.engine import Engine, EngineOptions
+from fastq.engine import EngineOptions, assemble
 from fastq.engine.commands import JobOptions, Principal, Submit
 from fastq.errors import DiskFull
 from tests.http.wire import request_bytes
@@ -17,7 +17,7 @@ CLIENT = Principal("client_1", "client-owner", "client", frozenset())
 
 
 async def submit(world: World, payload: bytes = b'"work"', queue: str = "default", **options: Any) -> str:
-    job_id, _ = await world.engine.submit(CLIENT, Submit(payload, queue=queue, options=JobOptions(**options)))
+    job_id, _ = await world.ask.submit(CLIENT, Submit(payload, queue=queue, options=JobOptions(**options)))
     return job_id
 
 
@@ -49,7 +49,7 @@ async def test_cancel(world: World) -> None:
     assert await run(world, "cancel", chosen) == {"matched": 3, "changed": 3, "complete": True}
     states = [(await world.show(job_id))["state"] for job_id in (first, delayed, acked, held)]
     assert states == ["CANCELLED", "CANCELLED", "ACKED", "RUNNING"]
-    assert world.engine.core.job(world.engine.now_us(), held).cancel_requested
+    assert world.core.job(world.engine.now_us(), held).cancel_requested
     assert await run(world, "cancel", chosen) == {"matched": 0, "changed": 0, "complete": True}
 
 
@@ -159,9 +159,9 @@ async def test_slices_let_other_work_go_on_and_a_job_that_moved_on_is_left(world
     assert leased > 0 and later > 0
     assert done["complete"] is True
     assert done["changed"] == 3000 - min(leased, 3000 - done["changed"])
-    assert world.engine.core.counts()["jobs"] == 3000 - done["changed"] + later
-    assert world.engine.core.counts()["RUNNING"] == leased
-    world.engine.core.check()
+    assert world.core.counts()["jobs"] == 3000 - done["changed"] + later
+    assert world.core.counts()["RUNNING"] == leased
+    world.core.check()
 
 
 async def test_a_stop_and_a_full_disk_say_that_not_all_was_looked_at(
@@ -169,17 +169,17 @@ async def test_a_stop_and_a_full_disk_say_that_not_all_was_looked_at(
 ) -> None:
     for _ in range(3):
         await world.call("client", "POST", "/jobs/batch", {"jobs": [{"payload": n} for n in range(1000)]})
-    settled = world.engine.settled
+    log_caught_up = world.engine.log_caught_up
 
     async def drain() -> None:
-        await settled()
-        world.engine.draining = True
+        await log_caught_up()
+        world.engine.admission.draining = True
 
-    monkeypatch.setattr(world.engine, "settled", drain)
+    monkeypatch.setattr(world.engine, "log_caught_up", drain)
     assert await run(world, "cancel", {"queue": "default"}) == {"matched": 1000, "changed": 1000, "complete": False}
     monkeypatch.undo()
-    world.engine.draining = False
-    need_room, calls = world.engine._commits.need_room, []
+    world.engine.admission.draining = False
+    need_room, calls = world.engine.commits.need_room, []
 
     def once(record_bytes: int, spare_segments: int) -> None:
         calls.append(record_bytes)
@@ -187,7 +187,7 @@ async def test_a_stop_and_a_full_disk_say_that_not_all_was_looked_at(
             raise DiskFull("no space left in the data directory")
         need_room(record_bytes, spare_segments)
 
-    monkeypatch.setattr(world.engine._commits, "need_room", once)
+    monkeypatch.setattr(world.engine.commits, "need_room", once)
     assert await run(world, "cancel", {"queue": "default"}) == {"matched": 2000, "changed": 1000, "complete": False}
     reply = await world.call("client", "POST", "/jobs/cancel", {"filter": {"queue": "default"}})
     assert (reply.status, reply.json["code"]) == (507, "disk_full")
@@ -200,11 +200,11 @@ async def test_the_same_after_a_crash() -> None:
         await run(world, "redrive", {"state": "DEAD"})
         await run(world, "cancel", {"queue": "default"})
         await run(world, "delete", {"queue": "x"})
-        state = world.engine.core.state_hash()
+        state = world.core.state_hash()
         log = world.log.crash()
-    after = Engine(log, EngineOptions(), lambda: 0.5)
-    after.open()
-    now_us = after.core.last_us
-    assert [after.core.job(now_us, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
-    assert deleted not in [job.job_id for job in after.core.page(now_us, 0, 10, 100)[0]]
-    assert after.core.state_hash() == state
+    engine, after = assemble(log, EngineOptions(), lambda: 0.5)
+    engine.open()
+    now_us = after.last_us
+    assert [after.job(now_us, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
+    assert deleted not in [job.job_id for job in after.page(now_us, 0, 10, 100)[0]]
+    assert after.state_hash() == state

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from fastq.engine import reading
+from fastq.engine import reads
 from fastq.http.resources.job_answers import cursor_of
 from fastq.services.keys import Grants
 from tests.http.wire import Reply, request_bytes
@@ -63,7 +63,7 @@ async def test_waiting_ends_with_the_time_with_a_delete_and_with_a_cancel(world:
     task = await waiting_for(world, job_id)
     await world.call("client", "POST", f"/jobs/{job_id}/cancel")
     assert (await task).json["state"] == "CANCELLED"
-    assert world.engine._ends == {}
+    assert world.engine._reads.end_waiters.count == 0
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ async def test_pages_have_every_job_once_while_others_come_and_go(world: World, 
 
 
 async def test_a_search_looks_at_so_many_bytes_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "SEARCHED_BYTES_MAX", 3_000)
+    monkeypatch.setattr(reads, "SEARCHED_BYTES_MAX", 3_000)
     wanted = []
     for n in range(20):
         job_id = await world.submit("needle " + "x" * 1000 if n % 4 == 0 else "y" * 1000)

@@ -60,7 +60,7 @@ async def test_counts(world: World) -> None:
     await world.submit(queue="a", priority=1)
     await world.submit(queue="a", delay_ms=60_000)
     await world.submit(queue="b")
-    await world.engine.submit(CLIENT, Submit(b"1", queue="a", options=JobOptions(group="g")))
+    await world.ask.submit(CLIENT, Submit(b"1", queue="a", options=JobOptions(group="g")))
     reply = await world.call("client", "GET", "/queues")
     assert [(queue["name"], queue["ready"], queue["waiting"], queue["groups"]) for queue in reply.json["queues"]] == [
         ("a", 2, 1, 2),
@@ -170,10 +170,10 @@ async def test_a_depth_limit(world: World) -> None:
 async def test_limits_of_what_runs(world: World) -> None:
     await put(world, "work", concurrency=3, group_concurrency=2)
     for group in "aaab":
-        await world.engine.submit(CLIENT, Submit(b"1", queue="work", options=JobOptions(group=group)))
+        await world.ask.submit(CLIENT, Submit(b"1", queue="work", options=JobOptions(group=group)))
     leased = (await world.call("worker", "POST", "/jobs/lease", {"queues": ["work"], "max": 9})).json["jobs"]
     now_us = world.engine.now_us()
-    assert [world.engine.core.job(now_us, job["job_id"]).group for job in leased] == ["a", "a", "b"]
+    assert [world.core.job(now_us, job["job_id"]).group for job in leased] == ["a", "a", "b"]
     await put(world, "work")
     assert len((await world.call("worker", "POST", "/jobs/lease", {"queues": ["work"], "max": 9})).json["jobs"]) == 1
 
@@ -196,11 +196,11 @@ async def test_lease_length_and_backoff_of_a_queue(world: World) -> None:
     await put(world, "slow", lease_ms=3_600_000, backoff={"base_ms": 60_000, "factor": 1, "cap_ms": 60_000})
     job_id = await world.submit(queue="slow")
     leased = await world.lease({"queues": ["slow"]})
-    kept = world.engine.core.job(world.engine.now_us(), job_id)
+    kept = world.core.job(world.engine.now_us(), job_id)
     assert (kept.lease_until_us or 0) - kept.leased_us == 3_600_000_000
     body = {"lease_token": leased["lease_token"], "result_error": "boom"}
     await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
-    kept = world.engine.core.job(world.engine.now_us(), job_id)
+    kept = world.core.job(world.engine.now_us(), job_id)
     assert kept.run_at_us - kept.ended_us == 30_000_000  # half of the bound
 
 

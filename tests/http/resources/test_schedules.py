@@ -75,7 +75,7 @@ async def test_it_fires_and_the_payload_is_kept_byte_for_byte(world: World) -> N
     body = b'{"cron":"* * * * *","job":{"payload":{"b": 1.50,"a":[1,  2]}}}'
     assert (await world.call("planner", "PUT", "/schedules/s", body)).status == 200
     world.hands.ahead_us += 61_000_000
-    world.options.schedules._tick()  # the loop's own timer knows nothing of a clock that was moved
+    world.node.schedules._tick()  # the loop's own timer knows nothing of a clock that was moved
     job = await world.lease({"wait_ms": 5_000})
     assert (await world.show(job["job_id"]))["state"] == "RUNNING"  # for the owner's other key
     assert (await world.call("stranger", "GET", f"/jobs/{job['job_id']}")).status == 404

@@ -28,7 +28,7 @@ async def test_options_come_back_with_the_lease_and_when_looked_at(world: World)
         "group": "ann", "tags": ["a", "b"], "traceparent": TRACE,
     }  # fmt: skip
     now_us = world.engine.now_us()
-    until_us = world.engine.core.job(now_us, job_id).lease_until_us
+    until_us = world.core.job(now_us, job_id).lease_until_us
     assert until_us is not None and 0 < until_us - now_us <= 5_000_000
 
 
@@ -52,7 +52,7 @@ async def test_backoff_of_a_job(world: World) -> None:
         at_us = world.engine.now_us()
         failed = {"result_error": "x", "lease_token": leased["lease_token"]}
         await world.call("worker", "POST", f"/jobs/{job_id}/ack", failed)
-        wait_ms = (world.engine.core.job(at_us, job_id).run_at_us - at_us) / 1000
+        wait_ms = (world.core.job(at_us, job_id).run_at_us - at_us) / 1000
         assert bound_ms / 2 <= wait_ms < bound_ms / 2 + 5_000  # jitter is a half here
         world.hands.ahead_us += 300_000_000
 
@@ -132,7 +132,7 @@ async def test_a_batch_with_keys(world: World) -> None:
     assert (again.status, again.json["job_ids"]) == (200, first.json["job_ids"])
     wrong = await submit(world, {"jobs": [{"payload": 7}, jobs[0] | {"payload": 9}]}, path="/jobs/batch")
     assert wrong.status == 422
-    assert world.engine.core.counts()["jobs"] == 4
+    assert world.core.counts()["jobs"] == 4
 
 
 async def test_a_whole_batch_with_one_key(world: World) -> None:
@@ -141,7 +141,7 @@ async def test_a_whole_batch_with_one_key(world: World) -> None:
     again = await submit(world, body, "whole", path="/jobs/batch")
     assert (first.status, again.status) == (201, 200)
     assert again.json["job_ids"] == first.json["job_ids"]
-    assert world.engine.core.counts()["jobs"] == 3
+    assert world.core.counts()["jobs"] == 3
     other = await submit(world, {"jobs": body["jobs"][:2]}, "whole", path="/jobs/batch")
     assert (other.status, other.json["code"]) == (422, "idempotency_mismatch")
     both = await submit(world, {"jobs": [{"payload": 1, "idempotency_key": "x"}]}, "whole2", path="/jobs/batch")

@@ -220,11 +220,11 @@ async def test_a_transaction_happens_as_a_whole(world: World) -> None:
 
 async def test_a_transaction_that_may_not_happen_leaves_no_trace(world: World) -> None:
     parent = await leased_job(world)
-    before = world.engine.core.state_hash()
+    before = world.core.state_hash()
     ops = [op_ack(parent), {"submit": {"payload": 1}}, {"extend": {"job_id": "nope", "lease_token": "x"}}]
     assert (await post(world, "/transactions", {"ops": ops})).status == 404
     assert (await post(world, "/transactions", {"ops": [op_ack(parent | {"lease_token": "0" * 24})]})).status == 409
-    assert world.engine.core.state_hash() == before
+    assert world.core.state_hash() == before
 
 
 async def test_a_transaction_again(world: World) -> None:

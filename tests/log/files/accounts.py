@@ -15,12 +15,12 @@ from typing import TypeVar
 from fastq._core import FRAME_HEAD_BYTES, Core, Tail, close_result, submit_payload
 from fastq.chaos.ledger import Lease as LeaseTold
 from fastq.chaos.ledger import Ledger
-from fastq.engine import Engine
+from fastq.engine import assemble
 from fastq.engine.commands import Lease, Submit
 from fastq.errors import ApiError, JobNotFound
 from fastq.log.files.places import PlaceReader
 from fastq.log.files.recovery import Found, check_oldest, read_log
-from tests.engines import CLIENT, START_US, WORKER, Hand
+from tests.engines import CLIENT, START_US, WORKER, Asking, Hand
 from tests.log.files.work import OPTIONS, QUEUES, RETENTION_US, jobs_log
 
 T = TypeVar("T")
@@ -131,17 +131,18 @@ class Accounts:
 async def _work_off(directory: Path, before: Core) -> str:
     """Submit one more job and lease all that can be."""
     options = replace(OPTIONS, retention_acked_ms=365 * 86_400_000)
-    engine = Engine(jobs_log(directory), options, lambda: 0.5)
+    engine, core = assemble(jobs_log(directory), options, lambda: 0.5)
     engine.open()
-    assert engine.core.state_hash() == before.state_hash(), "opening for good found something else than reading did"
+    assert core.state_hash() == before.state_hash(), "opening for good found something else than reading did"
     hand = Hand()
-    hand.us = engine.core.last_us
+    hand.us = core.last_us
     failures: list[BaseException] = []
     await engine.start(hand.clock(), failures.append)
     async with asyncio.timeout(30):
-        job_id, _ = await patiently(lambda: engine.submit(CLIENT, Submit(b'"more"', queue=QUEUES[-1])))
+        ask = Asking(engine)
+        job_id, _ = await patiently(lambda: ask.submit(CLIENT, Submit(b'"more"', queue=QUEUES[-1])))
         command = Lease(had_body=True, queues=QUEUES, lease_ms=3_600_000)
-        while leased := await patiently(lambda: engine.lease(WORKER, command)):
+        while leased := await patiently(lambda: ask.lease(WORKER, command)):
             assert leased[0].payload
         await engine.stop()
     if failures:

@@ -34,13 +34,13 @@ async def work(r: Running, jobs: int, rng: random.Random) -> list[str]:
     while len(ids) < jobs:
         await until(lambda: has_room(r))
         ids += await r.submit_many(CLIENT, [Submit(PAYLOAD, max_retries=2, queue="a")] * 2)
-        (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b"), worker_id="w"))
+        (leased,) = await r.ask.lease(WORKER, Lease(had_body=True, queues=("a", "b"), worker_id="w"))
         chance = rng.random()
         if chance < 0.2:
-            await r.engine.extend(WORKER, [(leased.job_id, leased.token)], 3_600_000)
+            await r.ask.extend(WORKER, [(leased.job_id, leased.token)], 3_600_000)
         elif chance < 0.9:
             error = "boom-canary" if chance < 0.4 else ""
-            await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, result=RESULT, error=error))
+            await r.ask.ack(WORKER, Ack(leased.job_id, leased.token, result=RESULT, error=error))
         r.hand.us += 20_000
     return ids
 
@@ -54,14 +54,14 @@ async def write_jobs_async(
     for _ in range(lives):
         log = log_of(directory)
         async with running(log, hand, options) as r:
-            await r.engine.put_document(7, "a-document", b"body-canary")
+            await r.ask.put_document(7, "a-document", b"body-canary")
             ids += await work(r, jobs, rng)
             if clean:
 
                 async def is_clean(r: Running = r, log: LocalLog = log) -> bool:
                     await until(lambda: has_room(r))
                     await r.submit(CLIENT, Submit(b"1", queue="ticks"))
-                    return r.engine.core.oldest_segment > 1 and log.used_bytes <= r.engine.cleaner.bound_bytes
+                    return r.core.oldest_segment > 1 and log.used_bytes <= r.engine.cleaner.bound_bytes
 
                 await until(is_clean)
             if killed:

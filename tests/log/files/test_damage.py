@@ -19,6 +19,8 @@ from fastq.log.files.recovery import read_log
 from tests.log.files.frames import read_segment
 from tests.log.files.writer import KIND, write
 
+pytestmark = pytest.mark.slow
+
 BITS = int(os.environ.get("FASTQ_DAMAGE_BITS", "1"))
 SEGMENT_BYTES = 16 << 10
 BODIES = [bytes([65 + i]) * size for i, size in enumerate([300, 700, 2000, 40, 900, 1500, 60, 500, 1200, 800, 300, 90])]

@@ -20,6 +20,8 @@ import pytest
 from tests.log.files.life import log_of
 from tests.log.files.writer import Writer, bodies_of, quiet, read_back, write
 
+pytestmark = pytest.mark.slow
+
 STEP = int(os.environ.get("FASTQ_FAULT_STEP", "3"))
 SHAPE = {"segment_bytes": 16 << 10, "align": 512}
 

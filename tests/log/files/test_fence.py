@@ -32,7 +32,7 @@ async def leased_once(directory: Path, hand: Hand) -> LeasedJob:
 
 async def is_refused(r: Running, leased: LeasedJob) -> bool:
     try:
-        await r.engine.ack(WORKER, Ack(leased.job_id, leased.token))
+        await r.ask.ack(WORKER, Ack(leased.job_id, leased.token))
     except LeaseLost:
         return True
     return False
@@ -69,7 +69,7 @@ def test_a_restored_database_takes_no_token_from_after_the_backup(memory_path: P
         again = await the_old_token_is_refused(second, restored, hand)
         async with running(log_of(second), hand) as r:
             assert await is_refused(r, original)
-            await r.engine.ack(WORKER, Ack(again.job_id, again.token))
+            await r.ask.ack(WORKER, Ack(again.job_id, again.token))
 
     asyncio.run(play())
 
@@ -81,7 +81,7 @@ def test_a_token_from_before_the_backup_still_works(memory_path: Path) -> None:
         leased = await leased_once(memory_path / "data", hand)
         restore(io.BytesIO(offline(memory_path / "data")), memory_path / "restored", hand.us)
         async with running(log_of(memory_path / "restored"), hand) as r:
-            await r.engine.ack(WORKER, Ack(leased.job_id, leased.token))
+            await r.ask.ack(WORKER, Ack(leased.job_id, leased.token))
 
     asyncio.run(play())
 

@@ -9,13 +9,13 @@ import random
 from pathlib import Path
 from typing import Any, Never
 
-from fastq.engine import Engine, EngineOptions
+from fastq.engine import Engine, EngineOptions, assemble
 from fastq.engine.commands import Ack, Lease, Submit
-from fastq.engine.commits import Committer
+from fastq.engine.commits import Commits
 from fastq.engine.results import LeasedJob
 from fastq.errors import ApiError, JobNotFound
 from fastq.log.files.log import LocalLog
-from tests.engines import CLIENT, START_US, WORKER, Hand
+from tests.engines import CLIENT, START_US, WORKER, Asking, Hand
 from tests.log.files.life import TracedLog, note
 
 SEGMENT_BYTES = 32 << 10
@@ -43,7 +43,7 @@ class Clients:
     """What clients of this life do. Each step tells what goes out before it does, and what came back after."""
 
     def __init__(self, engine: Engine, hand: Hand, rng: random.Random) -> None:
-        self._engine, self._hand, self._rng = engine, hand, rng
+        self._engine, self._hand, self._rng = Asking(engine), hand, rng
         self._name = f"{rng.getrandbits(40):x}"
         self._sent = 0
         self._held: list[LeasedJob] = []
@@ -124,12 +124,13 @@ class Clients:
 
 async def live_with_jobs(directory: Path, rng: random.Random, close: bool, mutant: str = "") -> None:
     """Open, do some steps, and close; or stop dead, most often with a batch or a segment's end under way."""
-    engine = Engine(jobs_log(directory, TracedLog, zero_cleaned=rng.random() < 0.5), OPTIONS, rng.random)
+    log = jobs_log(directory, TracedLog, zero_cleaned=rng.random() < 0.5)
+    engine, core = assemble(log, OPTIONS, rng.random)
     if mutant:
         MUTANTS[mutant](engine)
     engine.open()
     hand = Hand()
-    hand.us = max(START_US, engine.core.last_us)
+    hand.us = max(START_US, core.last_us)
     await engine.start(hand.clock(), _ended)
     clients = Clients(engine, hand, rng)
     steps = rng.randrange(STEPS)
@@ -152,16 +153,16 @@ def _ended(error: BaseException) -> None:
 
 
 class _NeverWaits:
-    """A committer that calls durable what is not."""
+    """Commits that call durable what is not."""
 
-    def __init__(self, committer: Committer) -> None:
-        self._committer = committer
+    def __init__(self, commits: Commits) -> None:
+        self._commits = commits
 
-    async def settled(self) -> None:
-        self._committer.kick_soon()
+    async def durable(self) -> None:
+        self._commits.kick_soon()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._committer, name)
+        return getattr(self._commits, name)
 
 
 class SeesNothing:
@@ -178,11 +179,11 @@ class SeesNothing:
 
 
 def _drops_early(engine: Engine) -> None:
-    vars(engine.cleaner)["_committer"] = _NeverWaits(engine.cleaner._committer)
+    vars(engine.cleaner)["_commits"] = _NeverWaits(engine.cleaner._commits)
 
 
 def _moves_nothing(engine: Engine) -> None:
-    vars(engine.cleaner)["_core"] = SeesNothing(engine.core)
+    vars(engine.cleaner)["_core"] = SeesNothing(engine.cleaner._core)
 
 
 MUTANTS = {"drops early": _drops_early, "moves nothing": _moves_nothing}

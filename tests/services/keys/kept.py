@@ -24,14 +24,13 @@ class Kept:
     def documents(self, kind: int) -> dict[str, bytes]:
         return {name: body for (of, name), body in self.kept.items() if of == kind}
 
-    async def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
+    def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
         if self.refuses is not None:
             raise self.refuses
         self.puts += 1
         self.kept[kind, name] = body
-        await self.syncs.wait()
 
-    async def settled(self) -> None:
+    async def durable(self) -> None:
         await self.syncs.wait()
 
     def now_us(self) -> int:

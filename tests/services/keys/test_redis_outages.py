@@ -16,6 +16,8 @@ from fastq.services.keys.redis_store import CHECK_S, RedisKeyStore
 from tests.services.keys.kept import ADMIN, Kept
 from tests.services.keys.valkey import Valkey
 
+pytestmark = pytest.mark.slow
+
 GRACE_US = 60_000_000
 PATIENCE_S = 10
 

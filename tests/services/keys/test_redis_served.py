@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.served import Served, run_to_its_end
 from tests.server.test_start_refused import QUICK
 from tests.services.keys.valkey import Valkey
+
+pytestmark = pytest.mark.slow
 
 LIMITED = QUICK | {"REDIS_OUTAGE_GRACE": "24h"}
 

@@ -315,21 +315,21 @@ async def churn(r: Running, jobs: int) -> None:
     """Jobs that are done at once: the log fills with what nobody needs, and is cleaned."""
     for _ in range(jobs):
         await until(lambda: has_room(r))
-        await r.engine.submit(CLIENT, Submit(PAYLOAD, queue="a"))
-        (leased,) = await r.engine.lease(WORKER, Lease(had_body=True, queues=("a", "b")))
-        await r.engine.ack(WORKER, Ack(leased.job_id, leased.token, result=b"1"))
+        await r.ask.submit(CLIENT, Submit(PAYLOAD, queue="a"))
+        (leased,) = await r.ask.lease(WORKER, Lease(had_body=True, queues=("a", "b")))
+        await r.ask.ack(WORKER, Ack(leased.job_id, leased.token, result=b"1"))
         r.hand.us += 100_000
 
 
 async def all_durable(r: Running) -> None:
     """Return when nothing is appended, by the cleaner either, that is not durable."""
     while r.log.tail.durable_seq < r.log.tail.appended_seq:
-        await r.engine.settled()
+        await r.engine.durable()
 
 
 async def is_clean(r: Running) -> bool:
     await until(lambda: has_room(r))
-    await r.engine.submit(CLIENT, Submit(b"1", queue="ticks"))
+    await r.ask.submit(CLIENT, Submit(b"1", queue="ticks"))
     return bool(r.log.used_bytes <= r.engine.cleaner.bound_bytes)
 
 
@@ -338,7 +338,7 @@ async def test_a_backup_is_the_state_of_the_moment_it_began(served: Running, mem
     for trial in range(4):
         await churn(served, 120)
         await all_durable(served)
-        state, freed = served.engine.core.state_hash(), served.engine.cleaner.freed_segments
+        state, freed = served.core.state_hash(), served.engine.cleaner.freed_segments
         backup, pieces, held_back = served.engine.backup(), [], 0
         async for piece in backup:
             pieces.append(piece)
@@ -364,7 +364,7 @@ async def test_at_the_very_beginning_of_a_life(memory_path: Path) -> None:
     for trial in range(5):
         async with running(log_of(memory_path / "log"), Hand(), CLEANED) as r:
             await all_durable(r)
-            state = r.engine.core.state_hash()
+            state = r.core.state_hash()
             data = await read_all(r.engine.backup())
             assert await restored(data, memory_path / f"restored-{trial}") == state
 
@@ -372,7 +372,7 @@ async def test_at_the_very_beginning_of_a_life(memory_path: Path) -> None:
 async def test_commits_do_not_wait_for_it(served: Running, memory_path: Path) -> None:
     """A backup that nobody reads on with holds nobody up."""
     await all_durable(served)
-    state, backup = served.engine.core.state_hash(), served.engine.backup()
+    state, backup = served.core.state_hash(), served.engine.backup()
     first = await anext(backup)
     async with asyncio.timeout(10):
         await churn(served, 60)

@@ -66,9 +66,10 @@ def test_a_sound_log(log: Path) -> None:
     assert told["records"] == sum({frame.seq: frame.count for frame in frames}.values())
     engine = running(log_of(log), Hand()).engine
     engine.open()
-    assert told["jobs"] == {state: n for state, n in engine.core.counts().items() if n}
+    assert told["jobs"] == {state: n for state, n in engine.counts().items() if n}
 
 
+@pytest.mark.slow
 def test_the_verdict_is_a_starts(log: Path) -> None:
     """Bits flipped, ranges zeroed, files cut, at random: check and start agree on each."""
     rng, counts = random.Random(4), Counter[str]()

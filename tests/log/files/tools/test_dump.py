@@ -127,6 +127,7 @@ def test_a_dump_holds_every_frame_and_record(log: Path) -> None:
     assert not [line for line in lines if "damaged" in line["type"]]
 
 
+@pytest.mark.slow
 def test_moved_jobs_and_trims_are_shown(tmp_path: Path) -> None:
     write_jobs(tmp_path, 60, clean=True)
     records = flat(lines_of(tmp_path))
@@ -232,6 +233,7 @@ def test_a_torn_end_is_told(tmp_path: Path) -> None:
     assert [(end.offset, end.why) for end in ends] == [(last.offset, "bad records")]
 
 
+@pytest.mark.slow
 def test_any_damage_can_be_walked(log: Path) -> None:
     """No byte that is wrong makes it raise, loop, or show what was not written."""
     path = segment_files(log)[0]

@@ -43,12 +43,12 @@ async def goes_on(directory: Path, ids: list[str], core: Core) -> None:
         there = 0
         for job_id in ids:
             try:
-                await r.engine.job(CLIENT, job_id)
+                await r.ask.job(CLIENT, job_id)
                 there += 1
             except JobNotFound:
                 pass
-        assert there == r.engine.core.counts()["jobs"] == core.counts()["jobs"]
-        await r.engine.submit(CLIENT, Submit(b"1"))
+        assert there == r.core.counts()["jobs"] == core.counts()["jobs"]
+        await r.ask.submit(CLIENT, Submit(b"1"))
     assert read_whole(directory, empty_core()).torn == b""
 
 

@@ -1,0 +1,86 @@
+"""What is done to a job from outside: cancel, redrive, edit, delete. One job at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastq import _core
+from fastq.engine.admission import Admission
+from fastq.engine.commands import Edit, Principal
+from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
+from fastq.engine.visibility import Visibility
+
+
+class Changes:
+    """A caller changes its own owner's jobs, an admin all; any other is answered as one that is not there."""
+
+    def __init__(
+        self,
+        core: _core.Core,
+        commits: Commits,
+        admission: Admission,
+        visibility: Visibility,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._core, self._commits, self._admission, self._visibility = core, commits, admission, visibility
+        self._now_us = now_us
+
+    def cancel(self, who: Principal, job_id: str, force: bool = False) -> str:
+        """End a job that is wanted no more; its state then: CANCELLED, or RUNNING if its worker is to be told.
+
+        Raises:
+            JobNotFound, JobFinished.
+        """
+        self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
+        self._visibility.own(who, job_id)
+        with self._commits.change:
+            return self._core.cancel(self._now_us(), job_id, force=force, key_id=who.key_id)
+
+    def redrive(self, who: Principal, job_id: str) -> str:
+        """Let a DEAD job run again at once, its attempts counted from 0; its state then.
+
+        Raises:
+            JobNotFound, NotDead, JobDuplicate.
+        """
+        self._admission.need_service()
+        self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=1)
+        self._visibility.own(who, job_id)
+        with self._commits.change:
+            self._core.redrive(self._now_us(), job_id, key_id=who.key_id)
+        return self._core.job(self._now_us(), job_id).state
+
+    async def edit(self, who: Principal, job_id: str, edit: Edit) -> str:
+        """Change a job that does not run and is not finished, or is DEAD; its state then. Reads what it is now.
+
+        Raises:
+            JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull.
+        """
+        self._admission.need_service()
+        while True:
+            place = self._visibility.own(who, job_id).place
+            (record,) = await self._commits.records([place])
+            room_bytes = len(record) + len(edit.payload or b"") + ROOM_BYTES_SMALL
+            self._commits.need_room(room_bytes, spare_segments=1)
+            now_us = self._now_us()
+            run_at_us = edit.run_at_us if edit.delay_ms is None else now_us + edit.delay_ms * 1000
+            with self._commits.change:
+                edited = self._core.edit(
+                    now_us,
+                    job_id,
+                    place,
+                    record,
+                    key_id=who.key_id,
+                    payload=edit.payload,
+                    priority=edit.priority,
+                    run_at_us=run_at_us,
+                    queue=edit.queue,
+                )
+            if edited:
+                return self._core.job(now_us, job_id).state
+
+    def delete(self, who: Principal, job_id: str) -> None:
+        """Remove a job. Raises JobNotFound, JobRunning."""
+        self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
+        self._visibility.own(who, job_id)
+        with self._commits.change:
+            self._core.delete(self._now_us(), [job_id])

@@ -1,0 +1,80 @@
+"""Documents, kept by kind and name; and changes that happen together: one record, all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fastq import _core
+from fastq.engine.commands import Submit
+from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
+from fastq.engine.submits import Submits
+
+if TYPE_CHECKING:
+    from fastq._core import Submitted
+
+
+class Group:
+    """What is told to it happens together. `now_us` is when."""
+
+    __slots__ = ("_core", "_submits", "now_us")
+
+    def __init__(self, core: _core.Core, submits: Submits, now_us: int) -> None:
+        self._core, self._submits, self.now_us = core, submits, now_us
+
+    def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
+        self._core.put_document(self.now_us, kind, name, body, key_id)
+
+    def drop_document(self, kind: int, name: str, key_id: str = "") -> None:
+        self._core.drop_document(self.now_us, kind, name, key_id)
+
+    def submit(self, command: Submit, owner_id: str, key_id: str) -> Submitted:
+        """Raises what the core refuses a job with."""
+        return self._submits.store(self.now_us, command, owner_id, key_id)
+
+    def cancel(self, job_id: str, key_id: str) -> str:
+        """Raises JobNotFound, JobFinished."""
+        return self._core.cancel(self.now_us, job_id, force=False, key_id=key_id)
+
+    def redrive(self, job_id: str, key_id: str) -> None:
+        """Raises JobNotFound, NotDead, JobDuplicate."""
+        self._core.redrive(self.now_us, job_id, key_id=key_id)
+
+    def delete(self, job_ids: list[str]) -> None:
+        """Raises JobNotFound, JobRunning."""
+        self._core.delete(self.now_us, job_ids)
+
+
+class Documents:
+    def __init__(self, core: _core.Core, commits: Commits, submits: Submits, now_us: Callable[[], int]) -> None:
+        self._core, self._commits, self._submits, self._now_us = core, commits, submits, now_us
+
+    def all_of(self, kind: int) -> dict[str, bytes]:
+        """What is kept under `kind`, by name."""
+        return self._core.documents(kind)
+
+    def put(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
+        """Keep `body` under (kind, name), in place of what was there. Raises DiskFull, Overloaded."""
+        self._commits.need_room(len(body) + ROOM_BYTES_SMALL, spare_segments=0)
+        with self._commits.change:
+            self._core.put_document(self._now_us(), kind, name, body, key_id)
+
+    @contextmanager
+    def together(self, record_bytes: int, spare_segments: int = 0) -> Iterator[Group]:
+        """What the group is told within is one record: all of it happens or nothing.
+
+        Check before entering: records appended before an exception stay.
+
+        Args:
+            record_bytes, spare_segments: see `Commits.need_room`.
+        Raises:
+            DiskFull, Overloaded.
+        """
+        self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, spare_segments)
+        with self._commits.change:
+            self._core.begin_group(record_bytes + ROOM_BYTES_SMALL)
+            try:
+                yield Group(self._core, self._submits, self._now_us())
+            finally:
+                self._core.end_group()

@@ -1,0 +1,235 @@
+"""The engine owns the core and puts its parts together: what each is given, and in which order each has its turn.
+
+Commands and reads are plain functions. What they return shows frames of the log up to `commits.shown_seq` at that
+moment, which may not be durable yet: the connection keeps each answer until they are. What waits for something else is
+a coroutine: a payload from the disk, a job to lease, a job's end, a cleaner that is behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fastq import _core
+from fastq.clock import Clock
+from fastq.engine.acks import Acks
+from fastq.engine.admission import Admission
+from fastq.engine.changes import Changes
+from fastq.engine.cleaner import Cleaner
+from fastq.engine.commits import Commits
+from fastq.engine.documents import Documents
+from fastq.engine.expiry import Expiry
+from fastq.engine.history import History
+from fastq.engine.leases import Leases
+from fastq.engine.options import EngineOptions
+from fastq.engine.reads import Reads
+from fastq.engine.retention import Retention
+from fastq.engine.submits import Submits
+from fastq.engine.timer import Timer
+from fastq.engine.transactions import Transactions
+from fastq.engine.visibility import Visibility
+from fastq.log.protocol import Backup, Log, Opened
+
+
+class Engine:
+    """All of it belongs to the event loop's thread."""
+
+    def __init__(self, core: _core.Core, log: Log, options: EngineOptions, jitter: Callable[[], float]) -> None:
+        """
+        Args:
+            core: over the log's tail; nobody else changes it, but for the hot lane.
+            jitter: draws from [0, 1): the share of the retry wait's upper bound.
+        """
+        self.options = options
+        self.tail = log.tail
+        self._core, self._log = core, log
+        self._clock: Clock
+        self._opened: Opened
+        self._on_failed: Callable[[BaseException], None]
+        self._cleaning: asyncio.Task[None] | None = None
+        self._put_together(jitter)
+        self._offer()
+
+    def _put_together(self, jitter: Callable[[], float]) -> None:
+        """What each part is given."""
+        core, log, tail, options, now_us = self._core, self._log, self.tail, self.options, self.now_us
+        self.commits = commits = Commits(log, self._before_commit, self._failed)
+        self.cleaner = Cleaner(core, log, commits, now_us, options.log_slack_bytes)
+        self.admission = admission = Admission(log, commits, self.cleaner)
+        self._visibility = visibility = Visibility(core, now_us, options.owner_isolation)
+        self._timer = Timer(self._tick, options.lease_check_ms)
+        self._expiry = Expiry(core, tail, commits, jitter)
+        self._retention = Retention(core, tail, commits, options)
+        self._submits = Submits(core, commits, admission, now_us, options.max_retries)
+        self._leases = Leases(core, tail, commits, admission, now_us, self._watch_timer, options.owner_isolation)
+        self._acks = Acks(core, commits, visibility, now_us, jitter)
+        self._changes = Changes(core, commits, admission, visibility, now_us)
+        self._transactions = Transactions(core, commits, admission, visibility, self._submits, self._acks, now_us)
+        self._documents = Documents(core, commits, self._submits, now_us)
+        self._reads = Reads(core, commits, admission, visibility, self._leases, now_us)
+        self._history = History(commits, visibility)
+
+    def _offer(self) -> None:
+        """What the engine can be asked, by the part that answers."""
+        self.submit, self.submit_many = self._submits.submit, self._submits.submit_many
+        self.lease, self.deliver, self.take_back = self._leases.lease, self._leases.deliver, self._leases.take_back
+        self.note_asked, self.last_seen = self._leases.note_asked, self._leases.last_seen
+        self.serve_waiters = self._leases.waiters.serve
+        self.ack, self.ack_many, self.extend = self._acks.ack, self._acks.ack_many, self._acks.extend
+        self.report = self._acks.report
+        self.cancel, self.redrive = self._changes.cancel, self._changes.redrive
+        self.edit, self.delete = self._changes.edit, self._changes.delete
+        self.transact = self._transactions.transact
+        self.documents, self.put_document = self._documents.all_of, self._documents.put
+        self.together = self._documents.together
+        self.job, self.job_at_end, self.view = self._reads.job, self._reads.job_at_end, self._reads.view
+        self.page, self.search, self.views = self._reads.page, self._reads.search, self._reads.views
+        self.running = self._reads.running
+        self.why, self.history = self._reads.why, self._history.history
+        self.is_bounded = self._visibility.is_bounded
+        commits = self.commits
+        self.records, self.durable = commits.records, commits.durable
+        self.cleaner_caught_up, self.log_caught_up = self.admission.cleaner_caught_up, commits.caught_up
+        self.counts, self.queue, self.queue_names = self._core.counts, self._core.queue, self._core.queues
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def open(self) -> Opened:
+        """Recover the log. Blocking; the event loop need not run yet. Raises what `Log.open` raises."""
+        self._opened = self._log.open(self._core)
+        self._core.fence(self._opened.fence)
+        return self._opened
+
+    async def start(self, clock: Clock, on_failed: Callable[[BaseException], None]) -> None:
+        """Say in the log that the server serves again, and return when that is durable.
+
+        Args:
+            on_failed: called once if a write or sync fails. Nothing is answered from then on; the process must end.
+        """
+        self._clock, self._on_failed = clock, on_failed
+        self.commits.start()
+        self._configure()
+        self._core.resume(clock.now_us(), self._opened.epoch)
+        await self.commits.durable()
+        if self._core.oldest_segment > self._log.oldest_segment:  # a crash came between the record and the deed
+            self._log.drop_before(self._core.oldest_segment)
+        self._cleaning = asyncio.get_running_loop().create_task(self.cleaner.run())
+        self._cleaning.add_done_callback(self._cleaner_ended)
+        self._tick()
+
+    def _configure(self) -> None:
+        options = self.options
+        self._core.configure(
+            lease_ms=options.lease_ms,
+            backoff=(options.backoff_base_ms, options.backoff_factor, options.backoff_cap_ms),
+            poison_expiries=options.poison_expiries,
+            idempotency_us=options.idempotency_ms * 1000,
+            idempotency_keys_max=options.idempotency_keys_max,
+            owner_depth_max=options.owner_depth_max,
+        )
+
+    async def stop(self) -> None:
+        """Take no more work, commit what is in flight, close the log."""
+        self.drain()
+        self._timer.stop()
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+        if self.failed is None:
+            await self.commits.durable()
+            await self._log.close()
+
+    def drain(self) -> None:
+        """Take no more work; whoever waits for a job or a job's end is answered with what there is."""
+        self.admission.draining = True
+        self._leases.waiters.end_all()
+        self._reads.end_waiters.end_all()
+
+    def _failed(self, error: BaseException) -> None:
+        self._on_failed(error)
+
+    def _cleaner_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.commits.fail(error)
+
+    # --- each part's turn ---------------------------------------------------------------------------------------------
+
+    def _before_commit(self) -> None:
+        """What goes with every frame, and what comes of it."""
+        self._leases.waiters.serve()  # jobs that became ready go to whoever waits
+        self._retention.forget(self._clock.now_us())
+        self.cleaner.look()
+        self._watch_timer()
+        self._reads.end_waiters.tell()
+
+    def _tick(self) -> None:
+        """What is due. The timer comes again in the next turn of the loop while there is more than a slice of it."""
+        now_us = self._clock.now_us()
+        self._leases.waiters.look_at_rates(now_us)
+        there_is_more = self._expiry.admit_due(now_us)
+        has_room = self._expiry.expire(now_us)
+        self.commits.kick_soon()
+        if there_is_more:
+            self._timer.set(now_us, now_us)
+        else:  # without room, expiry is tried again after the check interval
+            self._timer.set(self.due_us if has_room else self._timer.latest_us(now_us), now_us)
+
+    @property
+    def due_us(self) -> int:
+        """When something is due next, as far as is known now."""
+        return min(self._expiry.next_due_us, self._leases.waiters.next_due_us)
+
+    def _watch_timer(self) -> None:
+        self._timer.set_earlier(self.due_us, self.now_us)
+
+    def look(self) -> None:
+        """Do at once what is due: for whoever moves the clock by hand, of which the loop's timers know nothing."""
+        self._tick()
+
+    # --- how it is ----------------------------------------------------------------------------------------------------
+
+    def now_us(self) -> int:
+        return self._clock.now_us()
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def draining(self) -> bool:
+        return self.admission.draining
+
+    @property
+    def failed(self) -> BaseException | None:
+        return self.commits.failed
+
+    @property
+    def disk_full(self) -> bool:
+        return self._log.disk_full
+
+    @property
+    def record_bytes_max(self) -> int:
+        """The largest record that a segment takes."""
+        return self.tail.record_bytes_max
+
+    @property
+    def database_id(self) -> bytes:
+        return self._core.database_id
+
+    @property
+    def last_us(self) -> int:
+        """The latest time that a record of the log states; 0 for an empty log."""
+        return self._core.last_us
+
+    @property
+    def skipped_records(self) -> int:
+        """Records met at the start whose job is not known."""
+        return self._core.skipped()
+
+    def configure_queue(self, name: str, settings: _core.QueueSettings | None, now_us: int) -> None:
+        """How a queue is served from now on; None: as one that nobody configured. Logs nothing."""
+        self._core.configure_queue(now_us, name, settings)
+
+    def backup(self) -> Backup:
+        """A copy of everything that was answered so far. Raises Draining, BackupRefused."""
+        self.admission.need_service()
+        return self._log.backup()

@@ -1,0 +1,129 @@
+"""Handing jobs out: now, or as soon as there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from fastq import _core
+from fastq.engine.admission import Admission
+from fastq.engine.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
+from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
+from fastq.engine.results import LeasedJob
+from fastq.engine.waiting import LeaseWaiters
+from fastq.engine.workers import LastSeen
+from fastq.errors import JobNotFound, QueueForbidden, WorkersOnly
+
+ASKED_QUEUES_MAX = 10_000  # of how many queues it is known when somebody last asked for their jobs
+
+
+class Leases:
+    def __init__(
+        self,
+        core: _core.Core,
+        tail: _core.Tail,
+        commits: Commits,
+        admission: Admission,
+        now_us: Callable[[], int],
+        look_at_time: Callable[[], None],
+        owner_isolation: bool,
+    ) -> None:
+        """
+        Args:
+            look_at_time: see `LeaseWaiters`.
+            owner_isolation: client keys lease nothing.
+        """
+        self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
+        self._now_us, self._owner_isolation = now_us, owner_isolation
+        self._asked_us: dict[str, int] = {}
+        self.waiters = LeaseWaiters(core, self._grant, look_at_time)
+        self.last_seen = LastSeen()
+
+    async def lease(self, who: Principal, command: Lease, connection: Connection | None = None) -> list[LeasedJob]:
+        """Lease jobs; none if there are none, also not within `wait_ms`. Reads their payloads.
+
+        Args:
+            connection: where they go. If it is closed when they are due, they are taken back at once.
+        Raises:
+            WorkersOnly, QueueForbidden; Draining, DiskFull, Overloaded.
+        """
+        self._admission.need_service()
+        if who.type == "client" and self._owner_isolation:
+            raise WorkersOnly()
+        self.last_seen.note(command.worker_id, self._now_us())
+        if who.queues is not None:
+            for queue in command.queues:
+                if queue not in who.queues:
+                    raise QueueForbidden(queue)
+        self.waiters.serve()  # whoever waits came first
+        granted = self._grant(who, command)
+        if not granted and command.wait_ms:
+            granted = await self.waiters.wait(who, command, connection)
+        return await self.deliver(granted, connection)
+
+    async def deliver(self, leased: list[_core.Leased], connection: Connection | None = None) -> list[LeasedJob]:
+        """Leases with what their jobs have, or none if they can not be brought to where they go."""
+        records = await self._commits.records([lease.place for lease in leased])
+        if connection is not None and connection.is_closed and leased:
+            self.take_back(leased)
+            return []
+        return [_leased_job(lease, record) for lease, record in zip(leased, records, strict=True)]
+
+    def _grant(self, who: Principal, command: Lease) -> list[_core.Leased]:
+        """What is ready now. Raises DiskFull, Overloaded."""
+        self._commits.need_room(command.limit * _core.SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
+        now_us = self._now_us()
+        if command.request_id and (held := self._core.leased_before(now_us, who.key_id, command.request_id)):
+            return held
+        self.note_asked(command, now_us)
+        weights = command.weights
+        with self._commits.change:
+            return self._core.lease(
+                now_us,
+                dict(zip(command.queues, weights, strict=True)) if weights else list(command.queues),
+                command.limit,
+                lease_ms=command.lease_ms or 0,
+                key_id=who.key_id,
+                worker_id=command.worker_id,
+                legacy=not command.had_body,
+                request_id=command.request_id,
+                bytes_max=LEASED_BYTES_MAX,
+            )
+
+    def note_asked(self, command: Lease, now_us: int) -> None:
+        """Somebody asks for jobs of these queues."""
+        if len(self._asked_us) > ASKED_QUEUES_MAX:
+            self._asked_us.clear()
+        for queue in command.queues:
+            self._asked_us[queue] = now_us
+
+    def asked_us(self, queue: str) -> int:
+        """When somebody last asked for jobs of this queue; 0 if nobody has since the start."""
+        return self._asked_us.get(queue, 0)
+
+    def take_back(self, leased: Sequence[_core.Leased | LeasedJob]) -> None:
+        """Nobody was there to take them: the next one gets them, and no attempt is lost."""
+        now_us = self._now_us()
+        with self._commits.change:
+            for lease in leased:
+                if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else they run out by themselves
+                    with suppress(JobNotFound):  # it was cancelled and removed meanwhile
+                        self._core.undelivered(now_us, lease.job_id, lease.token)
+
+
+def _leased_job(lease: _core.Leased, record: bytes) -> LeasedJob:
+    facts = _core.submit_facts(record, lease.job_id)
+    return LeasedJob(
+        lease.job_id,
+        facts.payload,
+        lease.token,
+        lease.attempt,
+        lease.lease_until_us,
+        lease.created_us,
+        lease.priority,
+        lease.max_retries,
+        lease.queue,
+        lease.group,
+        facts.tags,
+        facts.traceparent,
+    )

@@ -1,0 +1,189 @@
+"""Looking at jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastq import _core
+from fastq._core import JobView
+from fastq.engine.admission import Admission
+from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
+from fastq.engine.commits import Commits
+from fastq.engine.leases import Leases
+from fastq.engine.results import JobsPage, JobStatus, Why
+from fastq.engine.visibility import Visibility
+from fastq.engine.waiting import EndWaiters
+
+FINISHED = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
+POSITION_MAX = 10_000
+NOBODY_ASKS_US = 60_000_000  # so long after the last request nobody is taken to ask
+SEARCHED_BYTES_MAX = 8 << 20  # of payloads that one page looks through, unless one alone is larger
+SEARCHED_JOBS_MAX = 1_000
+SPOKEN_FOR = frozenset({"lease_expired", "poisoned", "discarded"})  # outcomes that stand where there is no error text
+
+
+class Reads:
+    def __init__(
+        self,
+        core: _core.Core,
+        commits: Commits,
+        admission: Admission,
+        visibility: Visibility,
+        leases: Leases,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._core, self._commits, self._admission, self._visibility = core, commits, admission, visibility
+        self._leases, self._now_us = leases, now_us
+        self.end_waiters = EndWaiters(core)
+
+    # --- one job ------------------------------------------------------------------------------------------------------
+
+    async def job(self, who: Principal, job_id: str, *, with_payload: bool = False) -> JobStatus:
+        """A job as it is; its result and payload are read. Raises JobNotFound, also for another owner's job."""
+        view = self._visibility.seen(who, job_id)
+        places = [] if view.close_place is None else [view.close_place]
+        if with_payload:
+            places.append(view.place)
+        records = await self._commits.records(places) if places else []
+        payload = _core.submit_payload(records.pop(), job_id) if with_payload else None
+        result, error = _core.close_result(records[0], job_id) if records else (None, "")
+        if not error and view.outcome in SPOKEN_FOR:
+            error = view.outcome
+        return _status(view, result, error, payload)
+
+    async def job_at_end(
+        self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None, *, with_payload: bool = False
+    ) -> JobStatus:
+        """The same as soon as the job is finished, or after `wait_ms`, as it is then."""
+        if self._visibility.seen(who, job_id).state not in FINISHED and not self._admission.draining:
+            await self.end_waiters.wait(job_id, wait_ms, connection)
+        return await self.job(who, job_id, with_payload=with_payload)
+
+    def view(self, job_id: str) -> JobView:
+        """A job without its result and payload, whoever asks. Raises JobNotFound."""
+        return self._core.job(self._now_us(), job_id)
+
+    def why(self, who: Principal, job_id: str) -> Why:
+        """Why a job does not run now. Raises JobNotFound."""
+        job, now_us = self._visibility.seen(who, job_id), self._now_us()
+        due = job.state not in FINISHED and job.state != "RUNNING" and job.run_at_us <= now_us
+        position = self._core.position(job.job_id, POSITION_MAX) if due else 0
+        workers = self._leases.waiters.waiting_for(job.queue)
+        asked_us = self._leases.asked_us(job.queue)
+        reason = "next"
+        if not due:
+            reason = "finished" if job.state in FINISHED else "running" if job.state == "RUNNING" else "not_due"
+        elif blocked := self._core.blocked_by(now_us, job.queue, job.group):
+            reason = blocked
+        elif not workers and asked_us < now_us - NOBODY_ASKS_US:
+            reason = "no_worker"
+        elif position:
+            reason = "behind"
+        return Why(
+            job_id=job.job_id,
+            state=job.state,
+            reason=reason,
+            queue=job.queue,
+            group=job.group,
+            run_at_us=job.run_at_us if reason == "not_due" else 0,
+            rate_due_us=self._core.rate_due_us(job.queue) if reason == "rate_limit" else 0,
+            position=position,
+            waiting_workers=workers,
+            asked_us=asked_us,
+        )
+
+    # --- many jobs ----------------------------------------------------------------------------------------------------
+
+    def page(self, who: Principal, find: Find) -> JobsPage:
+        """Jobs that fit, the newest first; fewer than asked for, also none, if much was looked at for them.
+
+        Args:
+            find: without `text`, which takes reading: see `search`.
+        """
+        return JobsPage(*self._find(who, find, find.limit))
+
+    async def search(self, who: Principal, find: Find) -> JobsPage:
+        """A page by what payloads hold: they are read meanwhile, so many bytes at most."""
+        candidates, before = self._find(who, find, SEARCHED_JOBS_MAX)
+        searched_bytes = 0
+        for i, job in enumerate(candidates):
+            searched_bytes += job.place[2]
+            if i and searched_bytes > SEARCHED_BYTES_MAX:
+                before = self._number(candidates[i - 1])
+                candidates = candidates[:i]
+                break
+        records = await self._commits.records([job.place for job in candidates])
+        wanted = find.text.encode()
+        found: list[JobView] = []
+        for job, record in zip(candidates, records, strict=True):
+            if len(found) == find.limit:
+                return JobsPage(found, self._number(found[-1]))
+            if wanted in _core.submit_payload(record, job.job_id):
+                found.append(job)
+        return JobsPage(found, before)
+
+    def _find(self, who: Principal, find: Find, limit: int) -> tuple[list[JobView], int]:
+        return self._core.page(
+            self._now_us(),
+            find.before,
+            limit,
+            PAGE_EXAMINED_MAX,
+            state=find.state,
+            queue=find.queue,
+            group=find.group,
+            tag=find.tag,
+            owner_id=who.owner_id if who.type == "client" and self._visibility.owner_isolation else None,
+            since_us=find.since_us,
+            queues=who.queues,
+        )
+
+    def _number(self, job: JobView) -> int:
+        return _core.job_number(job.job_id, self._core.database_id)
+
+    def views(
+        self,
+        before: int,
+        limit: int,
+        examined_max: int,
+        *,
+        queue: str = "",
+        group: str | None = None,
+        tag: str = "",
+        owner_id: str | None = None,
+        since_us: int = 0,
+        queues: frozenset[str] | None = None,
+    ) -> tuple[list[JobView], int]:
+        """Jobs that fit, the newest first, whoever asks: see `Core.page`."""
+        return self._core.page(
+            self._now_us(), before, limit, examined_max,
+            queue=queue, group=group, tag=tag, owner_id=owner_id, since_us=since_us, queues=queues,
+        )  # fmt: skip
+
+    def running(self, who: Principal, examined_max: int) -> tuple[list[JobView], bool]:
+        """Jobs that run, of those that exist for this caller; False if more run than were looked at."""
+        jobs = self._core.running(examined_max + 1)
+        return [job for job in jobs[:examined_max] if self._visibility.sees(who, job)], len(jobs) <= examined_max
+
+
+def _status(view: JobView, result: bytes | None, error: str, payload: bytes | None) -> JobStatus:
+    return JobStatus(
+        job_id=view.job_id,
+        state=view.state,
+        attempts=view.attempts,
+        max_retries=view.max_retries,
+        priority=view.priority,
+        queue=view.queue,
+        group=view.group,
+        tags=view.tags,
+        created_us=view.created_us,
+        run_at_us=view.run_at_us,
+        expires_us=view.expires_us,
+        lease_until_us=view.lease_until_us,
+        worker_id=view.worker_id,
+        outcome=view.outcome,
+        cancel_requested=view.cancel_requested,
+        progress=view.progress,
+        result=result,
+        error=error,
+        payload=payload,
+    )

@@ -1,0 +1,32 @@
+"""Retention: finished jobs go when they are too old, or too many."""
+
+from __future__ import annotations
+
+from fastq import _core
+from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
+from fastq.engine.options import EngineOptions
+
+SLICE = 1000  # jobs of each terminal state that go with one frame
+
+
+class Retention:
+    """Called before each commit."""
+
+    def __init__(self, core: _core.Core, tail: _core.Tail, commits: Commits, options: EngineOptions) -> None:
+        self._core, self._tail, self._commits = core, tail, commits
+        acked_ms, dead_ms = options.retention_acked_ms, options.retention_dead_ms
+        self._kept_ms = (("ACKED", acked_ms), ("DEAD", dead_ms), ("EXPIRED", acked_ms), ("CANCELLED", acked_ms))
+        self._count_max, self._bytes_max = options.finished_jobs_max, options.finished_bytes_max
+
+    def forget(self, now_us: int) -> None:
+        """Remove what was kept long enough, a slice of it."""
+        if not self._core.finished_jobs:
+            return
+        gone = 0
+        with self._commits.change:
+            for state, kept_ms in self._kept_ms:
+                if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
+                    return
+                gone += self._core.forget(now_us, state, kept_ms, self._count_max, self._bytes_max, SLICE)
+        if gone >= SLICE:
+            self._commits.kick_soon()  # there may be more

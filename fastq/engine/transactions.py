@@ -1,0 +1,82 @@
+"""Several operations as one record: all of them happen, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastq import _core
+from fastq.engine.acks import EXTEND_RECORD_BYTES, Acks, acks_bytes
+from fastq.engine.admission import Admission
+from fastq.engine.commands import Ack, Extend, Principal, Submit, Transaction
+from fastq.engine.commits import Commits
+from fastq.engine.submits import Submits, bytes_of
+from fastq.engine.visibility import Visibility
+from fastq.errors import Forbidden, InvalidRequest, JobNotFound
+
+
+class Transactions:
+    def __init__(
+        self,
+        core: _core.Core,
+        commits: Commits,
+        admission: Admission,
+        visibility: Visibility,
+        submits: Submits,
+        acks: Acks,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._core, self._commits, self._admission, self._visibility = core, commits, admission, visibility
+        self._submits, self._acks, self._now_us = submits, acks, now_us
+
+    def transact(self, who: Principal, transaction: Transaction) -> tuple[list[int | _core.Submitted | None], bool]:
+        """Ack, extend and submit together.
+
+        Beside an ack a submit needs no scope of its own; its job belongs to the owner of the job that is acked.
+
+        Returns:
+            For each operation, in order: of an ack None, of an extend the deadline, of a submit the job; and whether it
+            is the answer to an earlier transaction with the same idempotency key.
+        Raises:
+            What the first operation that may not happen is refused with; Forbidden, InvalidRequest.
+        """
+        acks = [op for op in transaction.ops if isinstance(op, Ack)]
+        extends = [op for op in transaction.ops if isinstance(op, Extend)]
+        submits = [op for op in transaction.ops if isinstance(op, Submit)]
+        self._admission.need_place(acks_bytes(acks) + len(extends) * EXTEND_RECORD_BYTES + sum(map(bytes_of, submits)))
+        now_us = self._now_us()
+        if self._visibility.is_bounded(who):
+            for job_id in [*(ack.job_id for ack in acks), *(extend.job_id for extend in extends)]:
+                self._visibility.seen(who, job_id)
+        owner_id = self._owner_of(who, acks, now_us) if submits else who.owner_id
+        with self._commits.change:
+            untils, stored, repeated = self._core.transact(
+                now_us,
+                [self._acks.ack_of(ack) for ack in acks],
+                [(extend.job_id, extend.lease_token, extend.lease_ms) for extend in extends],
+                [self._submits.job_of(submit, now_us) for submit in submits],
+                owner_id=owner_id,
+                key_id=who.key_id,
+                idempotency_key=transaction.idempotency_key,
+                body_digest=transaction.body_digest,
+            )
+        until, job = iter(untils), iter(stored)
+        answers: list[int | _core.Submitted | None] = []
+        for op in transaction.ops:
+            answers.append(None if isinstance(op, Ack) else next(until) if isinstance(op, Extend) else next(job))
+        return answers, repeated
+
+    def _owner_of(self, who: Principal, acks: list[Ack], now_us: int) -> str:
+        """Whose jobs those are that a transaction submits."""
+        if not acks:
+            if not who.is_admin and "jobs:submit" not in who.scopes:
+                raise Forbidden("Insufficient permissions")
+            return who.owner_id
+        owners = set()
+        for ack in acks:
+            try:
+                owners.add(self._core.job(now_us, ack.job_id).owner_id)
+            except JobNotFound:  # the core refuses it, or gives the answer that it gave while the job was there
+                owners.add(who.owner_id)
+        if len(owners) > 1:
+            raise InvalidRequest("ops: beside a submit, the jobs that are acked must have one owner")
+        return owners.pop()

@@ -1,0 +1,88 @@
+"""When an answer may leave: all that it shows is durable, and the log may still answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fastq.engine.commands import Ack, Lease, Submit
+from fastq.errors import CoreFailed, JobNotFound
+from tests.engines import CLIENT, OTHER, WORKER, Running, is_pending, running
+
+
+async def durable(r: Running) -> asyncio.Task[None]:
+    """Somebody waits for what an answer shows that is made now."""
+    task = asyncio.create_task(r.engine.durable())
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_commands_and_reads_answer_at_once_and_say_what_they_show() -> None:
+    async with running() as r:
+        job_id = await r.submit(CLIENT, Submit(b'"a"'))
+        before = r.engine.commits.shown_seq
+        assert r.engine.commits.may_leave(before)
+        r.log.hold()
+        r.engine.submit(CLIENT, Submit(b'"b"'))
+        assert r.engine.commits.shown_seq == before + 1
+        (leased,) = await r.engine.lease(WORKER, Lease(had_body=True))
+        r.engine.ack(WORKER, Ack(job_id, leased.token))
+        assert (await r.engine.job(CLIENT, job_id)).state == "ACKED"
+        with pytest.raises(JobNotFound):
+            await r.engine.job(OTHER, job_id)
+        assert r.engine.commits.may_leave(before)
+        assert not r.engine.commits.may_leave(r.engine.commits.shown_seq)
+        waiting = await durable(r)
+        assert await is_pending(waiting)
+        r.log.release()
+        await waiting
+        assert r.engine.commits.may_leave(r.engine.commits.shown_seq)
+
+
+async def test_what_nobody_waits_for_is_committed_too() -> None:
+    async with running() as r:
+        r.engine.put_document(9, "name", b"body")
+        seq = r.engine.commits.shown_seq
+        while r.log.tail.durable_seq < seq:  # noqa: ASYNC110 - nobody is told: that is what is tested
+            await asyncio.sleep(0)
+
+
+async def test_a_log_that_may_not_answer_holds_what_is_durable() -> None:
+    async with running() as r:
+        r.log.silence()
+        held = [await durable(r)]
+        r.engine.submit(CLIENT, Submit(b"1"))
+        held.append(await durable(r))
+        seq = r.engine.commits.shown_seq
+        while r.log.tail.durable_seq < seq:  # noqa: ASYNC110 - nobody is told: that is what is tested
+            await asyncio.sleep(0)
+        assert not r.engine.commits.may_leave(seq)
+        for task in held:
+            assert await is_pending(task)
+        r.log.speak()
+        await asyncio.gather(*held)
+        assert r.engine.commits.may_leave(seq)
+
+
+async def test_nothing_leaves_after_a_failure() -> None:
+    """Not even what was durable before: nothing that could be said is certain any more."""
+    async with running() as r:
+        await r.submit(CLIENT, Submit(b"1"))
+        r.engine.commits.fail(CoreFailed("a defect"))
+        assert not r.engine.commits.may_leave(r.engine.commits.shown_seq)
+        waiting = await durable(r)
+        assert await is_pending(waiting)
+        waiting.cancel()
+
+
+async def test_a_frame_under_way_when_the_engine_fails_releases_nobody() -> None:
+    async with running() as r:
+        r.log.hold()
+        r.engine.submit(CLIENT, Submit(b"1"))
+        waiting = await durable(r)
+        assert await is_pending(waiting)
+        r.engine.commits.fail(CoreFailed("a defect"))
+        r.log.release()
+        assert await is_pending(waiting)
+        waiting.cancel()
