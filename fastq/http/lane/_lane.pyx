@@ -66,7 +66,8 @@ cdef int64_t TOKEN_CHARS_MAX = _work_bodies.TOKEN_CHARACTERS_MAX
 cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
 cdef uint64_t ROOM_BYTES_SMALL = _commits.ROOM_BYTES_SMALL
 cdef frozenset HARMLESS = frozenset((  # headers that change nothing, or whose values `HeadValues` has
-    b"user-agent", b"content-type", b"accept", b"accept-encoding", b"content-length", b"idempotency-key", b"traceparent",
+    b"user-agent", b"content-type", b"accept", b"accept-encoding",
+    b"content-length", b"idempotency-key", b"traceparent",
 ))
 cdef bytes CONTENT_TYPE = b"content-type: " + _JSON.encode() + b"\r\n"
 

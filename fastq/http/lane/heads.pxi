@@ -1,7 +1,7 @@
 # Heads that come again and again. What a client sends before a body is the same from request to request but for the job
-# id in the first line and the values of a few headers: the body's length, the idempotency key, the trace. So what llhttp
-# said of a head is remembered by its bytes without these values. When the same bytes come again they are not parsed
-# again; each value is held against what the reference takes in its place, and anything else is parsed.
+# id in the first line and the values of a few headers: the body's length, the idempotency key, the trace. So what
+# llhttp said of a head is remembered by its bytes without these values. When the same bytes come again they are not
+# parsed again; each value is held against what the reference takes in its place, and anything else is parsed.
 
 cdef enum:
     HEAD_REMEMBERED_BYTES_MAX = 1536
