@@ -8,6 +8,7 @@ the process's own life, and are left out of the state hash. All times are Unix m
 cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+include "core/places.pxd"
 include "core/jobs.pxd"
 include "core/queues.pxd"
 include "core/keys.pxd"

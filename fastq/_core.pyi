@@ -11,8 +11,22 @@ from typing_extensions import Buffer
 
 from fastq.errors import ApiError
 
-Place = tuple[int, int, int]
-"""Where one record is: segment number, offset in its file, length; the last two in bytes."""
+@final
+class RecordPlace:
+    """Where one record is, for ever: whatever file its frame lies in, and however often that is written again."""
+
+    def __init__(self, frame: int, offset: int, bytes: int) -> None: ...
+    @property
+    def frame(self) -> int:
+        """The sequence number of the frame that holds it."""
+    @property
+    def offset(self) -> int:
+        """In the frame's records, bytes."""
+    @property
+    def bytes(self) -> int:
+        """Its length, with the head."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 Jitter = Callable[[], float]
 """Draws from [0, 1): the share of the retry wait's upper bound that is waited."""
@@ -39,6 +53,8 @@ REPEATED: int
 """Nothing was stored: the same submit, by its idempotency key, was answered with this job before."""
 
 FRAME_HEAD_BYTES: int
+FRAME_RECORD_BYTES_MAX: int
+"""What the records of one frame may take: places have no more bits."""
 RECORD_VERSION: int
 SUBMIT_RECORD_BYTES: int
 CLOSE_RECORD_BYTES: int
@@ -82,8 +98,8 @@ class Batch:
 class Tail:
     """The open end of the log: the batch that fills, those under way, and a bounded cache of those before.
 
-    A record gets its place when it is appended, so `offer_segment` must have named a segment with room. The last
-    `align` bytes of a segment are never given to a batch: they are for the frame that seals it.
+    `offer_segment` must have named a segment with room before a record is appended. The last `align` bytes of a segment
+    are never given to a batch: they are for the frame that seals it.
     """
 
     def __init__(self, align: int, cache_bytes: int, batch_bytes_max: int) -> None:
@@ -91,7 +107,8 @@ class Tail:
         Args:
             align: bytes; frames start and end at its multiples. 512 to 65,536, a power of two.
             cache_bytes: of durable batches kept in memory for `cached`.
-            batch_bytes_max: a batch is closed before it grows past this, unless one record alone is larger.
+            batch_bytes_max: a batch is closed before it grows past this, unless one record alone is larger. At most
+                FRAME_RECORD_BYTES_MAX.
         """
     def resume(self, next_seq: int) -> None:
         """The sequence number of the first batch to come. Once, before the first append."""
@@ -101,7 +118,7 @@ class Tail:
         """Close the oldest batch that is not taken and hand it over, or None if there are no records."""
     def durable(self, seq: int) -> None:
         """Every batch up to `seq` is on stable storage."""
-    def cached(self, place: Place) -> bytes | None:
+    def cached(self, place: RecordPlace) -> bytes | None:
         """The bytes at `place`, if they are still in memory."""
     def has_room(self, record_bytes: int, segments_left: int) -> bool:
         """Whether records of so many bytes in all fit with `segments_left` offered segments untouched after it."""
@@ -115,7 +132,7 @@ class Tail:
         """Of records appended and not yet durable."""
     @property
     def record_bytes_max(self) -> int:
-        """The largest record that a whole segment takes, as far as one is ready."""
+        """The largest record that a whole segment takes, as far as one is ready, and a frame."""
     @property
     def segments_offered(self) -> int:
         """Segments that are ready and not yet begun."""
@@ -207,7 +224,7 @@ class Leased:
     @property
     def group(self) -> str: ...
     @property
-    def place(self) -> Place:
+    def place(self) -> RecordPlace:
         """Of the job's SUBMIT record: see `submit_facts`."""
 
 @final
@@ -264,13 +281,13 @@ class JobView:
     def progress(self) -> tuple[int, str, int] | None:
         """(percent, note, when) as the present or last attempt last said."""
     @property
-    def place(self) -> Place:
+    def place(self) -> RecordPlace:
         """Of the job's SUBMIT record."""
     @property
-    def close_place(self) -> Place | None:
+    def close_place(self) -> RecordPlace | None:
         """Of the record that ended the last attempt: see `close_result`. None if no attempt ended."""
     @property
-    def history_place(self) -> Place | None:
+    def history_place(self) -> RecordPlace | None:
         """Of the newest record of the job's history: see `history_of`. None if it was never more than submitted."""
 
 @final
@@ -283,13 +300,13 @@ class LiveJob:
     @property
     def seq(self) -> int: ...
     @property
-    def place(self) -> Place: ...
+    def place(self) -> RecordPlace: ...
     @property
-    def close_place(self) -> Place | None: ...
+    def close_place(self) -> RecordPlace | None: ...
     @property
-    def lease_place(self) -> Place | None: ...
+    def lease_place(self) -> RecordPlace | None: ...
     @property
-    def history_place(self) -> Place | None: ...
+    def history_place(self) -> RecordPlace | None: ...
 
 @final
 class LiveDocument:
@@ -300,9 +317,7 @@ class LiveDocument:
     @property
     def name(self) -> str: ...
     @property
-    def segment(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
+    def place(self) -> RecordPlace: ...
     @property
     def body_bytes(self) -> int: ...
 
@@ -375,8 +390,8 @@ class Core:
         """How a queue is served from now on; None: as one that nobody configured. Logs nothing."""
     def resume(self, now_us: int, epoch: int) -> None:
         """The server serves again: running leases get until now + min(their length, 30 s), if that is later."""
-    def replay(self, records: Buffer, segment: int, offset: int) -> int:
-        """Apply the records of one frame, the first of which lies at `offset` of `segment`.
+    def replay(self, records: Buffer, frame: int) -> int:
+        """Apply the records of one frame, by its sequence number.
 
         Returns:
             How many there were.
@@ -502,7 +517,7 @@ class Core:
         self,
         now_us: int,
         job_id: str,
-        place: Place,
+        place: RecordPlace,
         submit: bytes,
         *,
         key_id: str,
@@ -574,10 +589,10 @@ class Core:
 
         A queue's own settings come before `kept_ms` and `count_max`.
         """
-    def trim(self, now_us: int, oldest_segment: int) -> None:
-        """Say that nothing before this segment is needed any more: everything live in it was moved."""
-    def live_records(self, records: Buffer, segment: int, offset: int) -> list[LiveJob | LiveDocument | LiveKey]:
-        """What replay still needs of the records of one frame, the first of which lies at `offset` of `segment`."""
+    def trim(self, now_us: int, oldest_frame: int) -> None:
+        """Say that nothing before this frame is needed any more: everything live in it was moved."""
+    def live_records(self, records: Buffer, frame: int) -> list[LiveJob | LiveDocument | LiveKey]:
+        """What replay still needs of the records of one frame, by its sequence number."""
     def move_job(self, live: LiveJob, submit: bytes, lease: bytes | None, history: list[bytes]) -> bool:
         """Write a whole job to the tail, with its records as they are. False: these are no longer its places.
 
@@ -608,8 +623,11 @@ class Core:
     def database_id(self) -> bytes:
         """Empty before `identify`."""
     @property
-    def oldest_segment(self) -> int:
-        """The first segment that replay needs."""
+    def oldest_frame(self) -> int:
+        """The first frame that replay needs."""
+    @property
+    def broken_links(self) -> int:
+        """Records of a job's history, met in replay, whose link does not lead to the one before: our own bug."""
     @property
     def live_bytes(self) -> int:
         """Of the records of jobs that replay needs."""
@@ -701,10 +719,11 @@ class Event:
     @property
     def error_code(self) -> str: ...
 
-def history_of(record: bytes) -> tuple[list[bytes], Place | None]:
+def history_of(record: bytes) -> tuple[list[bytes], RecordPlace | None]:
     """The history records in a record at a history place, newest first, and the place of what came before.
 
-    A CLOSE or CHANGE record is one itself; a JOB record holds those of a job that the cleaner moved.
+    A CLOSE or CHANGE record is one itself; a JOB record holds those of a job that the cleaner moved. Raises LogDamaged
+    for any other.
     """
 
 def read_event(record: bytes) -> Event:

@@ -92,6 +92,8 @@ def _check_lines(directory: Path, report: Report) -> Iterator[str]:
     yield jobs_counted(report.core.counts())
     if skipped := report.core.skipped():
         yield f"passed over: {counted(skipped, 'record')} of jobs that are gone"
+    if broken := report.core.broken_links:
+        yield f"{counted(broken, 'record')} of a job's history do not lead to the one before: a defect of fastq's"
     if report.verdict == TORN:
         where = f"{segment_path(directory, found.torn_segment)}: offset {found.torn_offset}"
         yield f"{where}: a torn tail of {len(found.torn)} bytes, never acknowledged; a start keeps a copy and cuts it"

@@ -1,20 +1,20 @@
 # Applying: records change the state, live as in replay. Nothing else does.
 
-cdef int apply_each(Core core, const char* p, const char* end, uint32_t segment, uint32_t offset) except -1:
-    """Apply the records that lie one after the other from p to end; how many there were."""
-    cdef int n = 0
+cdef int apply_each(Core core, const char* p, const char* end, uint64_t frame, uint32_t offset) except -1:
+    """Apply the records that lie one after the other from p, at offset in the frame, to end; how many there were."""
+    cdef int count = 0
+    cdef uint32_t n
     cdef Place place
-    place.segment = segment
-    place.offset = offset
     while p < end:
-        place.bytes = record_bytes(p, end)
-        if place.bytes == 0:
-            raise LogDamaged(f"no record at {segment}:{place.offset}, though the frame is whole")
-        apply(core, p, place.bytes, &place)
-        p += place.bytes
-        place.offset += place.bytes
-        n += 1
-    return n
+        n = record_bytes(p, end)
+        if n == 0:
+            raise LogDamaged(f"there is no record at offset {offset} of frame {frame}, though the frame is whole")
+        place = new_place(frame, offset, n)
+        apply(core, p, n, &place)
+        p += n
+        offset += n
+        count += 1
+    return count
 
 
 cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -1:
@@ -31,7 +31,7 @@ cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -
     get_int(&r, 4)
     if type < TRIM or type > RECORD_TYPE_LAST or version != RECORD_VERSION or flags & ~known_flags(type):
         raise UnsupportedFormat(
-            f"record of type {type}, version {version}, flags {flags:#x} at {place.segment}:{place.offset}: "
+            f"record of type {type}, version {version}, flags {flags:#x} at {place_text(place)}: "
             f"this fastq reads record version {RECORD_VERSION}; a later one is needed"
         )
     if type == SUBMIT:
@@ -47,7 +47,7 @@ cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -
     elif type == EXTEND:
         apply_extend(core, &r)
     elif type == GROUP:
-        apply_each(core, r.p, r.end, place.segment, place.offset + RECORD_HEAD_BYTES)
+        apply_each(core, r.p, r.end, place_frame(place), place_offset(place) + RECORD_HEAD_BYTES)
     elif type == JOB:
         apply_job(core, &r, flags, place)
     elif type == FORGET:
@@ -59,9 +59,9 @@ cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -
     elif type == REMEMBER:
         apply_remember(core, &r, flags, place)
     else:
-        apply_trim(core, &r)
+        apply_trim(core, &r, place)
     if r.short:
-        raise LogDamaged(f"the record at {place.segment}:{place.offset} is cut short")
+        raise LogDamaged(f"the record at {place_text(place)} is cut short")
     return 0
 
 
@@ -80,14 +80,15 @@ cdef uint32_t known(Core core, uint64_t seq) noexcept:
 
 # --- the log itself ---------------------------------------------------------------------------------------------------
 
-cdef int apply_trim(Core core, Reader* r) except -1:
+cdef int apply_trim(Core core, Reader* r, Place* place) except -1:
     cdef int64_t at_us = <int64_t>get_int(r, 8)
-    cdef uint32_t oldest_segment = <uint32_t>get_int(r, 4)
-    cdef uint64_t next_seq = get_int(r, 8), epoch = get_int(r, 8)
+    cdef uint64_t oldest_frame = get_int(r, 8), next_seq = get_int(r, 8), epoch = get_int(r, 8)
     if r.short:
         return 0
+    if oldest_frame > place_frame(place):  # what lies before it is deleted: a wrong number must not be believed
+        raise LogDamaged(f"the record at {place_text(place)} says that no frame before {oldest_frame} is needed")
     saw(core, at_us)
-    core.oldest_segment = oldest_segment
+    core.oldest_frame = oldest_frame
     core.next_seq = max(core.next_seq, next_seq)
     core.epoch = max(core.epoch, epoch)
     return 0
@@ -140,7 +141,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     job.max_retries = f.max_retries
     join_group(core, job, &f)
     set_extra(core, job, &f)
-    core.live_bytes += place.bytes
+    core.live_bytes += place_bytes(place)
     index_add(&core.t, BY_SEQ, slot)
     count_in_block(core, seq)
     set_state(core, job, READY)
@@ -149,7 +150,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     wait(core, slot, f.created_us)
     if f.idempotency_key.n:
         scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
-        remember(core, f.created_us, key, f.body_digest, seq, f.created_us, place.segment, None)
+        remember(core, f.created_us, key, f.body_digest, seq, f.created_us, place_frame(place), None)
     core.next_seq = max(core.next_seq, seq + 1)
     saw(core, f.created_us)
     return 0
@@ -209,7 +210,7 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
     job.priority = f.priority
     run = run_of(core, job)
     if run.anchor == 0:
-        run.anchor = job.place.segment
+        run.anchor = anchor_at(place_frame(&job.place))
     job.place = place[0]
     drop_extra(core, job)
     join_group(core, job, f)
@@ -334,7 +335,7 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
         run.ended_us = f.at_us
         run.outcome = f.outcome
         run.place = place[0]
-        add_to_history(run, place)
+        add_to_history(core, run, place, &f.previous)
         end_row(job, run, &f)
     core.live_bytes += kept_bytes(&core.t, job)
     if flags & CLOSE_BY_CLIENT:
@@ -353,9 +354,12 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
     return 0
 
 
-cdef inline void add_to_history(Run* run, Place* place) noexcept:
+cdef inline void add_to_history(Core core, Run* run, Place* place, Place* previous) noexcept:
+    """previous: where the record says that the one before it is."""
+    if not same_place(previous, &run.history):
+        core.broken_links += 1
     run.history = place[0]
-    run.history_bytes += place.bytes
+    run.history_bytes += place_bytes(place)
 
 
 cdef inline void end_row(Job* job, Run* run, CloseFields* f) noexcept:
@@ -403,8 +407,8 @@ cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except
     if f.what == CHANGE_REDRIVEN:
         leave_place(core, slot)
     elif job.state == DEAD:  # its list counts what it keeps
-        queue_at(core, job.group).finished[DEAD].bytes += place.bytes
-    add_to_history(run, place)
+        queue_at(core, job.group).finished[DEAD].bytes += place_bytes(place)
+    add_to_history(core, run, place, &f.previous)
     core.live_bytes += kept_bytes(&core.t, job)
     if f.what == CANCEL_REQUESTED:
         job.flags |= JOB_CANCEL
@@ -516,7 +520,7 @@ cdef int apply_document(Core core, Reader* r, uint16_t flags, Place* place) exce
         core.documents_by_kind.get(kind, {}).pop(name.decode(), None)
     else:
         core.documents_by_kind.setdefault(kind, {})[name.decode()] = (
-            r.p[:r.end - r.p], place.segment, place.offset
+            r.p[:r.end - r.p], place_of(place)
         )
     return 0
 

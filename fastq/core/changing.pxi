@@ -16,7 +16,7 @@ cdef int append_change(Core core, uint32_t slot, int64_t now_us, uint8_t what, u
     if key.n:
         flags |= CHANGE_KEY_ID
         n += 1 + key.n
-    if run != NULL and run.history.bytes:
+    if run != NULL and place_bytes(&run.history):
         flags |= CHANGE_PREVIOUS
         n += 12
     record = p = core.tail.reserve(n, &place)
@@ -57,8 +57,8 @@ cdef int redrive_job(Core core, int64_t now_us, str job_id, bytes key) except -1
     return append_change(core, slot, now_us, CHANGE_REDRIVEN, READY, name_in(key))
 
 
-cdef bint edit_job(Core core, int64_t now_us, str job_id, tuple place, bytes submit, bytes key, bytes payload, priority,
-                   run_at_us, queue) except *:
+cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, bytes submit, bytes key, bytes payload,
+                   priority, run_at_us, queue) except *:
     cdef uint32_t slot = slot_of(core, job_id), n
     cdef Job* job = job_at(&core.t, slot)
     cdef SubmitFields f
@@ -70,7 +70,7 @@ cdef bint edit_job(Core core, int64_t now_us, str job_id, tuple place, bytes sub
         raise JobRunning()
     if job.state >= TERMINAL and job.state != DEAD:
         raise JobFinished(STATE_NAMES[job.state])
-    if place_tuple(&job.place) != place:
+    if not same_place(&job.place, &place.place):
         return False
     r = open_record(submit, SUBMIT, job.seq, &flags)
     read_submit(&r, flags, &f)

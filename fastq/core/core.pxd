@@ -22,7 +22,7 @@ cdef class Core:
     cdef list names_free
     cdef dict name_index            # bytes -> index
     cdef uint32_t last_owner, last_queue    # of the last job that came: an index of names and one of queues, or NONE
-    cdef dict documents_by_kind     # kind -> {name: (body, segment, offset)}
+    cdef dict documents_by_kind     # kind -> {name: (body, its RecordPlace)}
     cdef dict requests              # (key_id, request_id) -> (leased at, [(seq, lease_no)]), oldest first
     cdef dict progress              # seq -> (percent, note, at)
     cdef dict blocks                # number of a block of seqs -> how many of its jobs are there
@@ -36,7 +36,7 @@ cdef class Core:
     cdef uint64_t next_seq, epoch, skipped_count
     cdef readonly uint64_t live_bytes
     cdef readonly uint64_t dropped_early
-    cdef readonly uint32_t oldest_segment
+    cdef readonly uint64_t oldest_frame, broken_links
     cdef readonly int64_t last_us
     cdef readonly bytes database_id
     cdef SipKey key

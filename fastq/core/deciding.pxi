@@ -65,7 +65,7 @@ cdef int commit(Core core, char* record, uint32_t n, Place* place) except -1:
     try:
         return apply(core, record, n, place)
     except BaseException as failure:
-        raise CoreFailed(f"record at {place.segment}:{place.offset} could not be applied: {failure!r}") from failure
+        raise CoreFailed(f"the record at {place_text(place)} could not be applied: {failure!r}") from failure
 
 
 cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
@@ -282,7 +282,7 @@ cdef list lease_jobs(Core core, int64_t now_us, queues, int limit, int64_t lease
                 break
             group = core.all_queues[asked.queues[at]].groups[0]
             slot = core.groups[group].ready.slots[0]
-            payload_bytes += job_at(&core.t, slot).place.bytes
+            payload_bytes += place_bytes(&job_at(&core.t, slot).place)
             if leased and payload_bytes > bytes_max or has_expired(core, slot, now_us):
                 break
             if shares is not None:
@@ -480,7 +480,7 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
         if run.worker != NONE:
             worker = name_in(core.names[run.worker])
         n += 9 + worker.n
-        if run.history.bytes:
+        if place_bytes(&run.history):
             flags |= CLOSE_PREVIOUS
             n += 12
     if code:

@@ -125,7 +125,7 @@ cdef int describe_fields(Reader* r, uint8_t type, uint16_t flags, uint64_t tag, 
         d["next_job"] = get_int(r, 8)
     else:
         d["at_us"] = <int64_t>get_int(r, 8)
-        d["oldest_segment"] = get_int(r, 4)
+        d["oldest_frame"] = get_int(r, 8)
         d["next_job"] = get_int(r, 8)
         d["epoch"] = get_int(r, 8)
     return 0
@@ -215,7 +215,7 @@ cdef int describe_close(Reader* r, uint16_t flags, bint bodies, dict d) except -
         d["leased_us"] = f.leased_us
         d["worker_id"] = name_shown(&f.worker)
     if flags & CLOSE_PREVIOUS:
-        d["previous"] = place_tuple(&f.previous)
+        d["previous"] = place_shown(&f.previous)
     if flags & CLOSE_ERROR_CODE:
         d["error_code"] = name_shown(&f.error_code)
     if flags & CLOSE_RESULT:
@@ -238,7 +238,7 @@ cdef int describe_change(Reader* r, uint16_t flags, dict d) except -1:
     if flags & CHANGE_KEY_ID:
         d["key_id"] = name_shown(&f.key_id)
     if flags & CHANGE_PREVIOUS:
-        d["previous"] = place_tuple(&f.previous)
+        d["previous"] = place_shown(&f.previous)
     return 0
 
 
@@ -264,6 +264,10 @@ cdef int describe_body(Reader* r, str name, bint bodies, dict d) except -1:
         d[name] = shown_text(r.p[:r.end - r.p])
     r.p = r.end
     return 0
+
+
+cdef dict place_shown(Place* place):
+    return {"frame": place_frame(place), "offset": place_offset(place), "bytes": place_bytes(place)}
 
 
 cdef str name_shown(Name* name):

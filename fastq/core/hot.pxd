@@ -6,7 +6,7 @@ cdef class Leased:
     cdef readonly str token
     cdef readonly str queue
     cdef readonly str group
-    cdef readonly tuple place
+    cdef readonly RecordPlace place
     cdef readonly int64_t lease_until_us
     cdef readonly int64_t created_us
     cdef readonly int32_t priority
@@ -36,6 +36,6 @@ cdef list lease_plain(Core core, int64_t now_us, object queues, int limit, int64
                       bytes worker, bint legacy, bytes request, uint64_t bytes_max)
 cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) except *
 cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *
-cdef const char* record_in_memory(Core core, Leased lease) except? NULL
-cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) except -1
+cdef const char* record_in_memory(Core core, Leased lease) noexcept
+cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept
 cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1

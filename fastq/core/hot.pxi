@@ -172,16 +172,14 @@ cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes resu
     return True
 
 
-cdef const char* record_in_memory(Core core, Leased lease) except? NULL:
+cdef const char* record_in_memory(Core core, Leased lease) noexcept:
     """The SUBMIT record of a leased job, until the next append; NULL if it has to be read."""
-    cdef Place place
-    place.segment, place.offset, place.bytes = lease.place
-    return core.tail.find(&place)
+    return core.tail.find(&lease.place.place)
 
 
-cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) except -1:
+cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept:
     """What `put_leased` writes at most."""
-    cdef Py_ssize_t record_bytes = <uint32_t>lease.place[2]
+    cdef Py_ssize_t record_bytes = place_bytes(&lease.place.place)
     return LEASED_TEXT_BYTES + (2 * record_bytes if payload_as_string else record_bytes)
 
 
@@ -194,7 +192,7 @@ cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_str
     cdef uint16_t flags
     cdef SubmitFields f
     cdef char* start = p
-    cdef Reader r = reader_of(record, lease.place[2], &flags)
+    cdef Reader r = reader_of(record, place_bytes(&lease.place.place), &flags)
     if <uint8_t>record[0] != SUBMIT:
         return 0
     get_int(&r, 8)

@@ -31,11 +31,6 @@ cdef enum Change:           # of a job from outside
 cdef enum:
     NONE = 0xffffffff       # no index
 
-cdef struct Place:          # of one record in the log
-    uint32_t segment
-    uint32_t offset         # from the start of the segment file
-    uint32_t bytes
-
 cdef struct Job:            # 72 bytes; one for each job that is not deleted
     uint64_t seq            # [log] identity: the sequence part of the job's id, 40 bits
     int64_t created_us      # [log] the time part of the id
@@ -76,7 +71,7 @@ cdef struct Run:            # 96 bytes; one for each job that was ever leased or
     uint8_t legacy          # [log] leased by a request without a body: may be acked without a token
     uint8_t outcome         # [log] of the last attempt, 0 while there is none
     uint8_t expiries        # [log] leases that ran out, in a row
-    uint32_t anchor         # [memory] segment of the record by which replay learns of the job, if it was edited after
+    uint32_t anchor         # [memory] anchor_at the frame by which replay learns of the job, if it was edited after
                             #   that; 0: it is the one at its place
 
 cdef struct Extra:          # 56 bytes; one for each job that has any of these

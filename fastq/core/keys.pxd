@@ -6,6 +6,6 @@ cdef struct Remembered:     # 64 bytes; an idempotency key and its answer, in a 
     uint64_t seq            # [log] the job; 0: a transaction, whose answer is kept beside
     int64_t created_us      # [log] the job's
     int64_t used_us         # [log] when the key was used first
-    uint32_t segment        # [memory] of the record that states it
+    uint64_t frame          # [memory] of the record that states it
     uint32_t older
     uint32_t newer

@@ -60,7 +60,7 @@ cdef uint32_t remembered_key(Core core, int64_t now_us, uint64_t* key) noexcept:
 
 
 cdef int remember(Core core, int64_t used_us, uint64_t* key, uint64_t body_digest, uint64_t seq, int64_t created_us,
-                  uint32_t segment, object answer) except -1:
+                  uint64_t frame, object answer) except -1:
     """Keep the answer to a key that was used at used_us.
 
     A key that is there already only learns that another record states it: the cleaner has moved it.
@@ -70,7 +70,7 @@ cdef int remember(Core core, int64_t used_us, uint64_t* key, uint64_t body_diges
     if i != NONE:
         entry = remembered_at(&core.t, i)
         if entry.used_us == used_us:
-            entry.segment = segment
+            entry.frame = frame
             return 0
         if entry.used_us > used_us:
             return 0
@@ -85,7 +85,7 @@ cdef int remember(Core core, int64_t used_us, uint64_t* key, uint64_t body_diges
     entry.seq = seq
     entry.created_us = created_us
     entry.used_us = used_us
-    entry.segment = segment
+    entry.frame = frame
     if answer is not None:
         core.answers[key[0], key[1]] = answer
     index_add(&core.t, BY_KEY, i)
@@ -194,8 +194,8 @@ cdef int apply_remember(Core core, Reader* r, uint16_t flags, Place* place) exce
     while r.p < r.end and not r.short:
         answer.append((get_int(r, 8), <int64_t>get_int(r, 8), get_int(r, 1)))
     if r.short or not (answer or flags & REMEMBER_TRANSACTION):
-        raise LogDamaged(f"the record at {place.segment}:{place.offset} remembers nothing")
+        raise LogDamaged(f"the record at {place_text(place)} remembers nothing")
     saw(core, at_us)
     if flags & REMEMBER_TRANSACTION:
-        return remember(core, at_us, key, body_digest, 0, 0, place.segment, answer)
-    return remember(core, at_us, key, body_digest, answer[0][0], answer[0][1], place.segment, None)
+        return remember(core, at_us, key, body_digest, 0, 0, place_frame(place), answer)
+    return remember(core, at_us, key, body_digest, answer[0][0], answer[0][1], place_frame(place), None)

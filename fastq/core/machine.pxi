@@ -13,6 +13,7 @@ cdef int64_t NEVER_US = <int64_t>1 << 62
 @cython.final
 cdef class Core:
     def __cinit__(self, Tail tail):
+        assert sizeof(Place) == 12 and sizeof(Job) == 72 and sizeof(Run) == 96 and sizeof(Remembered) == 64
         tables_init(&self.t)
 
     def __init__(self, Tail tail):
@@ -28,7 +29,7 @@ cdef class Core:
         self.oldest_key = self.newest_key = self.last_key = NONE
         self.last_owner = self.last_queue = NONE
         self.next_seq = 1
-        self.oldest_segment = 1
+        self.oldest_frame = 1
         self.database_id = b""
         self.configure()
 
@@ -83,13 +84,11 @@ cdef class Core:
         put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq)
         commit(self, p, n, &place)
 
-    def replay(self, records, uint32_t segment, uint32_t offset):
+    def replay(self, records, uint64_t frame):
         cdef Py_buffer buffer
         PyObject_GetBuffer(records, &buffer, PyBUF_SIMPLE)
         try:
-            return apply_each(
-                self, <const char*>buffer.buf, <const char*>buffer.buf + buffer.len, segment, offset
-            )
+            return apply_each(self, <const char*>buffer.buf, <const char*>buffer.buf + buffer.len, frame, 0)
         finally:
             PyBuffer_Release(&buffer)
 
@@ -186,8 +185,8 @@ cdef class Core:
     def redrive(self, int64_t now_us, str job_id, *, str key_id):
         redrive_job(self, now_us, job_id, key_id.encode())
 
-    def edit(self, int64_t now_us, str job_id, tuple place, bytes submit, *, str key_id, bytes payload=None,
-             priority=None, run_at_us=None, queue=None):
+    def edit(self, int64_t now_us, str job_id, RecordPlace place not None, bytes submit, *, str key_id,
+             bytes payload=None, priority=None, run_at_us=None, queue=None):
         return edit_job(self, now_us, job_id, place, submit, key_id.encode(), payload, priority, run_at_us, queue)
 
     def delete(self, int64_t now_us, list job_ids):
@@ -261,21 +260,21 @@ cdef class Core:
     def forget(self, int64_t now_us, str state, int64_t kept_ms, uint64_t count_max, uint64_t bytes_max, int limit):
         return forget_finished(self, now_us, STATE_NAMES.index(state), kept_ms, count_max, bytes_max, limit)
 
-    def trim(self, int64_t now_us, uint32_t oldest_segment):
+    def trim(self, int64_t now_us, uint64_t oldest_frame):
         cdef Place place
-        cdef uint32_t n = RECORD_HEAD_BYTES + 28
+        cdef uint32_t n = RECORD_HEAD_BYTES + 32
         cdef char* p
-        assert oldest_segment > self.oldest_segment
+        assert oldest_frame > self.oldest_frame
         p = self.tail.reserve(n, &place)
-        put_u64(put_u64(put_u32(put_i64(put_head(p, TRIM, 0, n), now_us), oldest_segment), self.next_seq), self.epoch)
+        put_u64(put_u64(put_u64(put_i64(put_head(p, TRIM, 0, n), now_us), oldest_frame), self.next_seq), self.epoch)
         commit(self, p, n, &place)
 
-    def live_records(self, records, uint32_t segment, uint32_t offset):
+    def live_records(self, records, uint64_t frame):
         cdef Py_buffer buffer
         cdef list found = []
         PyObject_GetBuffer(records, &buffer, PyBUF_SIMPLE)
         try:
-            find_live(self, <const char*>buffer.buf, <const char*>buffer.buf + buffer.len, segment, offset, found)
+            find_live(self, <const char*>buffer.buf, <const char*>buffer.buf + buffer.len, frame, 0, found)
         finally:
             PyBuffer_Release(&buffer)
         return found
@@ -284,10 +283,10 @@ cdef class Core:
         return append_job(self, live, submit, lease, history)
 
     def move_document(self, int64_t now_us, LiveDocument live):
-        place = self.documents_by_kind.get(live.kind, {}).get(live.name)
-        if place is None or place[1:] != (live.segment, live.offset):
+        body, place = self.documents_by_kind.get(live.kind, {}).get(live.name, (None, None))
+        if place != live.place:
             return False
-        append_document(self, now_us, live.kind, live.name.encode(), place[0], b"", 0)
+        append_document(self, now_us, live.kind, live.name.encode(), body, b"", 0)
         return True
 
     def move_key(self, int64_t now_us, LiveKey live):

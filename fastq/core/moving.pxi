@@ -8,18 +8,17 @@ cdef enum:
 cdef class LiveJob:
     """A job that replay would not know without the records it was found in."""
     cdef readonly uint64_t seq
-    cdef readonly tuple place           # of its SUBMIT record
-    cdef readonly object close_place    # of its last CLOSE record, or None
-    cdef readonly object lease_place    # of its last LEASE record while it runs, or None
-    cdef readonly object history_place  # of the newest record of its history, or None
+    cdef readonly RecordPlace place             # of its SUBMIT record
+    cdef readonly RecordPlace close_place       # of its last CLOSE record, or None
+    cdef readonly RecordPlace lease_place       # of its last LEASE record while it runs, or None
+    cdef readonly RecordPlace history_place     # of the newest record of its history, or None
 
 
 @cython.final
 cdef class LiveDocument:
     cdef readonly int kind
     cdef readonly str name
-    cdef readonly uint32_t segment
-    cdef readonly uint32_t offset
+    cdef readonly RecordPlace place
     cdef readonly int body_bytes
 
 
@@ -27,14 +26,14 @@ cdef class LiveDocument:
 cdef class LiveKey:
     """An idempotency key that is still remembered, by a record that was found."""
     cdef uint64_t key[2]
-    cdef uint32_t segment
+    cdef uint64_t frame
     cdef readonly uint32_t record_bytes # of the record that states it
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
 
-cdef int find_live(Core core, const char* p, const char* end, uint32_t segment, uint32_t offset, list found) except -1:
-    """Append to found what replay still needs of the records from p to end, the first of which lies at offset."""
+cdef int find_live(Core core, const char* p, const char* end, uint64_t frame, uint32_t offset, list found) except -1:
+    """Append to found what replay still needs of the records from p, at offset in the frame, to end."""
     cdef uint32_t n
     cdef uint8_t type
     cdef uint16_t flags
@@ -43,29 +42,29 @@ cdef int find_live(Core core, const char* p, const char* end, uint32_t segment, 
     while p < end:
         n = record_bytes(p, end)
         if n == 0:
-            raise LogDamaged(f"no record at {segment}:{offset}, though the frame is whole")
+            raise LogDamaged(f"there is no record at offset {offset} of frame {frame}, though the frame is whole")
         type = <uint8_t>p[0]
         r = reader_of(p, n, &flags)
         if type == SUBMIT:
-            find_live_job(core, &r, flags, segment, offset, found)
+            find_live_job(core, &r, flags, frame, offset, found)
         elif type == GROUP:
-            find_live(core, r.p, r.end, segment, offset + RECORD_HEAD_BYTES, found)
+            find_live(core, r.p, r.end, frame, offset + RECORD_HEAD_BYTES, found)
         elif type == JOB:
             skip_job_facts(&r, flags)
-            find_live(core, r.p, r.end, segment, offset + <uint32_t>(r.p - p), found)
+            find_live(core, r.p, r.end, frame, offset + <uint32_t>(r.p - p), found)
         elif type == DOCUMENT and not flags & DOCUMENT_DROPPED:
-            find_live_document(core, &r, segment, offset, found)
+            find_live_document(core, &r, new_place(frame, offset, n), found)
         elif type == REMEMBER:
             get_bytes(&r, 8)
             key[0] = get_int(&r, 8)
             key[1] = get_int(&r, 8)
-            find_live_key(core, key, segment, found)
+            find_live_key(core, key, frame, found)
         p += n
         offset += n
     return 0
 
 
-cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint32_t segment, uint32_t offset, list found) except -1:
+cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint64_t frame, uint32_t offset, list found) except -1:
     """The job, if this is its SUBMIT record or was before an edit; else the key that only this record may state."""
     cdef uint64_t seq = get_int(r, 8)
     cdef uint64_t key[2]
@@ -74,32 +73,37 @@ cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint32_t segment, u
     cdef Job* job
     if slot != NONE:
         job = job_at(&core.t, slot)
-        if job.place.segment == segment and job.place.offset == offset:
+        if place_frame(&job.place) != frame:
+            if job.run != NONE and run_at(&core.t, job.run).anchor == anchor_at(frame):
+                found.append(live_job(core, job))
+        elif place_offset(&job.place) == offset:
             found.append(live_job(core, job))
             return 0
-        if job.place.segment != segment and anchor_of(core, job) == segment:
-            found.append(live_job(core, job))
     if flags & SUBMIT_IDEMPOTENCY_KEY:
         read_submit(r, flags, &f)
         scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
-        find_live_key(core, key, segment, found)
+        find_live_key(core, key, frame, found)
     return 0
 
 
-cdef inline uint32_t anchor_of(Core core, Job* job) noexcept:
-    """The segment of the record by which replay learns of the job, if that is not the one at its place; else 0."""
-    return 0 if job.run == NONE else run_at(&core.t, job.run).anchor
+cdef inline uint32_t anchor_at(uint64_t frame) noexcept nogil:
+    """What `Run.anchor` keeps of a frame: never 0, the same for the same frame.
+
+    32 bits are enough. That two frames have the same is seen only if both hold a SUBMIT record of one job, which are
+    then 2^32 frames apart; and a job that was taken for live by mistake is moved once more than it had to be.
+    """
+    return <uint32_t>frame or 1
 
 
-cdef int find_live_key(Core core, uint64_t* key, uint32_t segment, list found) except -1:
+cdef int find_live_key(Core core, uint64_t* key, uint64_t frame, list found) except -1:
     cdef LiveKey live
     cdef uint32_t i
     i = remembered_key(core, core.last_us, key)
-    if i != NONE and remembered_at(&core.t, i).segment == segment:
+    if i != NONE and remembered_at(&core.t, i).frame == frame:
         live = LiveKey.__new__(LiveKey)
         live.key[0] = key[0]
         live.key[1] = key[1]
-        live.segment = segment
+        live.frame = frame
         live.record_bytes = RECORD_HEAD_BYTES + 49
         if remembered_at(&core.t, i).seq == 0:
             live.record_bytes += 17 * len(core.answers[key[0], key[1]])
@@ -111,28 +115,27 @@ cdef LiveJob live_job(Core core, Job* job):
     cdef LiveJob live = LiveJob.__new__(LiveJob)
     cdef Run* run
     live.seq = job.seq
-    live.place = place_tuple(&job.place)
+    live.place = place_of(&job.place)
     if job.run != NONE:
         run = run_at(&core.t, job.run)
         if run.outcome:
-            live.close_place = place_tuple(&run.place)
-        if run.history.bytes:
-            live.history_place = place_tuple(&run.history)
+            live.close_place = place_of(&run.place)
+        if place_bytes(&run.history):
+            live.history_place = place_of(&run.history)
         if job.state == RUNNING:
-            live.lease_place = place_tuple(&run.lease_place)
+            live.lease_place = place_of(&run.lease_place)
     return live
 
 
-cdef int find_live_document(Core core, Reader* r, uint32_t segment, uint32_t offset, list found) except -1:
+cdef int find_live_document(Core core, Reader* r, Place place, list found) except -1:
     cdef LiveDocument live = LiveDocument.__new__(LiveDocument)
     get_int(r, 8)
     live.kind = <int>get_int(r, 1)
     live.name = get_name(r).decode()
-    present = core.documents_by_kind.get(live.kind, {}).get(live.name)
-    if present is not None and present[1] == segment and present[2] == offset:
-        live.segment = segment
-        live.offset = offset
-        live.body_bytes = len(present[0])
+    live.place = place_of(&place)
+    body, present = core.documents_by_kind.get(live.kind, {}).get(live.name, (None, None))
+    if present == live.place:
+        live.body_bytes = len(body)
         found.append(live)
     return 0
 
@@ -147,8 +150,8 @@ def history_of(bytes record):
     cdef ChangeFields change
     cdef Place previous
     cdef list found = []
-    if n == 0:
-        raise LogDamaged("a record of a job's history is none")
+    if n == 0 or not (p[0] == CLOSE or p[0] == CHANGE or p[0] == JOB):
+        raise LogDamaged("the record of a job's history is none")
     r = reader_of(p, n, &flags)
     if p[0] == JOB:
         skip_job_facts(&r, flags)
@@ -167,7 +170,9 @@ def history_of(bytes record):
     else:
         read_change(&r, flags, &change)
         previous = change.previous
-    return [record], place_tuple(&previous) if previous.bytes else None
+    if r.short:
+        raise LogDamaged("the record of a job's history is cut short")
+    return [record], place_of(&previous) if place_bytes(&previous) else None
 
 
 # --- moving -----------------------------------------------------------------------------------------------------------
@@ -179,7 +184,7 @@ cdef bint move_key(Core core, int64_t now_us, LiveKey live) except *:
     if i == NONE:
         return False
     entry = remembered_at(&core.t, i)
-    if entry.segment != live.segment:
+    if entry.frame != live.frame:
         return False
     if entry.seq == 0:
         append_remember(
@@ -284,12 +289,11 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
     cdef bint is_new = slot == NONE
     cdef Job* job
     cdef Place inner
-    inner.segment = place.segment
     skip_job_facts(r, flags)
     if r.short or record_bytes(r.p, r.end) == 0 or r.p[0] != SUBMIT:
         raise LogDamaged(f"the record of the whole job {seq} is none")
     next_inner(begin, r, place, &inner)
-    inner_reader = reader_of(begin + (inner.offset - place.offset), inner.bytes, &submit_flags)
+    inner_reader = inner_record(begin, place, &inner, &submit_flags)
     if is_new:
         apply_submit(core, &inner_reader, submit_flags, &inner, True)
         slot = index_find(&core.t, seq)
@@ -297,7 +301,7 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
             raise LogDamaged(f"the record of job {seq} holds another job")
         restore_facts(core, slot, &facts, flags)
     else:
-        relearn_key(core, &inner_reader, submit_flags, place.segment)
+        relearn_key(core, &inner_reader, submit_flags, place_frame(place))
     job = job_at(&core.t, slot)
     if not is_new and job.state >= TERMINAL:
         queue_at(core, job.group).finished[job.state].bytes -= kept_bytes(&core.t, job)
@@ -324,20 +328,20 @@ cdef int relearn_places(Core core, Job* job, const char* begin, Reader* r, Place
     if flags & JOB_LEASE:
         next_inner(begin, r, place, inner)
         run.lease_place = inner[0]
-        relearn_lease(core, job, begin + (inner.offset - place.offset), inner.bytes)
+        relearn_lease(core, job, begin + (place_offset(inner) - place_offset(place)), place_bytes(inner))
     run.history_bytes = 0
     memset(&run.history, 0, sizeof(Place))
     while r.p < r.end:
         next_inner(begin, r, place, inner)
-        run.history_bytes += inner.bytes
+        run.history_bytes += place_bytes(inner)
         run.history = place[0]
-        if not closed and begin[inner.offset - place.offset] == CLOSE:
+        if not closed and begin[place_offset(inner) - place_offset(place)] == CLOSE:
             run.place = inner[0]
             closed = True
     return 0
 
 
-cdef int relearn_key(Core core, Reader* r, uint16_t flags, uint32_t segment) except -1:
+cdef int relearn_key(Core core, Reader* r, uint16_t flags, uint64_t frame) except -1:
     """The idempotency key in a SUBMIT record that was moved is stated there now."""
     cdef SubmitFields f
     cdef uint64_t seq = get_int(r, 8)
@@ -349,18 +353,23 @@ cdef int relearn_key(Core core, Reader* r, uint16_t flags, uint32_t segment) exc
     scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
     i = index_find_key(&core.t, BY_KEY, key)
     if i != NONE and remembered_at(&core.t, i).seq == seq and remembered_at(&core.t, i).used_us == f.created_us:
-        remembered_at(&core.t, i).segment = segment
+        remembered_at(&core.t, i).frame = frame
     return 0
 
 
 cdef int next_inner(const char* begin, Reader* r, Place* place, Place* inner) except -1:
     """The place of the next record inside a JOB record, which the reader passes over."""
-    inner.bytes = record_bytes(r.p, r.end)
-    inner.offset = place.offset + <uint32_t>(r.p - begin)
-    if inner.bytes == 0:
-        raise LogDamaged(f"the record of a whole job at {place.segment}:{place.offset} is cut short")
-    get_bytes(r, inner.bytes)
+    cdef uint32_t n = record_bytes(r.p, r.end)
+    if n == 0:
+        raise LogDamaged(f"the record of a whole job at {place_text(place)} is cut short")
+    inner[0] = new_place(place_frame(place), place_offset(place) + <uint32_t>(r.p - begin), n)
+    get_bytes(r, n)
     return 0
+
+
+cdef inline Reader inner_record(const char* begin, Place* place, Place* inner, uint16_t* flags) noexcept nogil:
+    """A reader past the head of the record at inner, in the JOB record at place, which begins at begin."""
+    return reader_of(begin + (place_offset(inner) - place_offset(place)), place_bytes(inner), flags)
 
 
 cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) except -1:

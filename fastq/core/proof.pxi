@@ -22,7 +22,7 @@ cdef uint64_t hash_state(Core core) except? 0:
                 entry.key[0], entry.key[1], entry.body_digest, entry.seq, entry.created_us, entry.used_us, answer
             )))
         slot = entry.newer
-    return total + hash_text(core, repr((core.next_seq, core.epoch, core.last_us, core.oldest_segment)))
+    return total + hash_text(core, repr((core.next_seq, core.epoch, core.last_us, core.oldest_frame)))
 
 
 cdef uint64_t hash_text(Core core, str text):
@@ -39,7 +39,7 @@ cdef tuple job_facts(Core core, Job* job):
     facts = (
         job.seq, job.created_us, job.run_at_us, job.priority, job.attempts, job.max_retries, job.state,
         job.flags & ~JOB_WATCHED, queue_name(core, core.groups[job.group].queue),
-        name_text(core, core.groups[job.group].name), core.names[job.owner], job.place.bytes,
+        name_text(core, core.groups[job.group].name), core.names[job.owner], place_bytes(&job.place),
         core.progress.get(job.seq),
     )
     if job.extra != NONE:
@@ -49,8 +49,8 @@ cdef tuple job_facts(Core core, Job* job):
     if job.run != NONE:
         run = run_at(&core.t, job.run)
         facts += (run.leased_us, run.lease_until_us, run.ended_us, run.lease_no, run.lease_ms, run.legacy, run.outcome)
-        facts += (run.expiries, name_text(core, run.worker), run.place.bytes if run.outcome else 0)
-        facts += (run.lease_place.bytes if job.state == RUNNING else 0,)
+        facts += (run.expiries, name_text(core, run.worker), place_bytes(&run.place) if run.outcome else 0)
+        facts += (place_bytes(&run.lease_place) if job.state == RUNNING else 0,)
         i = run.closing
         while i != NONE:
             closing = closing_at(&core.t, i)

@@ -3,7 +3,7 @@
 # (a name is one length byte and its bytes), and what is left up to `bytes` is its body. docs/log-format.md has it all.
 
 cdef enum RecordType:
-    TRIM = 1                # at i64, oldest_segment u32, next_seq u64, epoch u64: what lies before is not needed
+    TRIM = 1                # at i64, oldest_frame u64, next_seq u64, epoch u64: what lies before is not needed
     RESUME = 2              # at i64, epoch u64, next_seq u64
     SUBMIT = 3              # seq u64, created i64, max_retries u16, optional fields, body: the payload's JSON text
     LEASE = 4               # seq u64, lease_no u32, attempts u16, at i64, until i64, optional fields
@@ -66,7 +66,7 @@ cdef enum CloseFlag:
     CLOSE_KEY_ID = 8        # name
     CLOSE_RESULT = 16       # no field: the body is a result
     CLOSE_LEASED = 32       # i64, name: when the attempt began and which worker had it; not of UNDELIVERED
-    CLOSE_PREVIOUS = 64     # segment u32, offset u32, bytes u32: the record before it in the job's history
+    CLOSE_PREVIOUS = 64     # 12 bytes: the Place of the record before it in the job's history
     CLOSE_ERROR_CODE = 128  # name
     CLOSE_KNOWN = 255
 

@@ -31,14 +31,13 @@ cdef inline bytes name_bytes(Name name):
 
 cdef inline Place read_place(Reader* r) noexcept nogil:
     cdef Place place
-    place.segment = <uint32_t>get_int(r, 4)
-    place.offset = <uint32_t>get_int(r, 4)
-    place.bytes = <uint32_t>get_int(r, 4)
+    place.low = get_int(r, 8)
+    place.high = <uint32_t>get_int(r, 4)
     return place
 
 
 cdef inline char* put_place(char* p, Place* place) noexcept nogil:
-    return put_u32(put_u32(put_u32(p, place.segment), place.offset), place.bytes)
+    return put_u32(put_u64(p, place.low), place.high)
 
 
 # --- SUBMIT -----------------------------------------------------------------------------------------------------------

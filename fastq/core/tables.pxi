@@ -304,13 +304,13 @@ cdef void heap_rebuild(Tables* t, Heap* heap) noexcept nogil:
 
 cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
     """The records of a job that replay needs."""
-    cdef uint64_t n = job.place.bytes
+    cdef uint64_t n = place_bytes(&job.place)
     cdef Run* run
     if job.run != NONE:
         run = run_at(t, job.run)
         n += run.history_bytes
         if job.state == RUNNING:
-            n += run.lease_place.bytes
+            n += place_bytes(&run.lease_place)
     return n
 
 

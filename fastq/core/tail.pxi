@@ -55,6 +55,8 @@ cdef class Tail:
     def __init__(self, uint32_t align, size_t cache_bytes, size_t batch_bytes_max):
         if align < 512 or align > 65536 or align & (align - 1):
             raise ValueError(f"align must be a power of two from 512 to 65536, not {align}")
+        if batch_bytes_max > FRAME_RECORD_BYTES_MAX:
+            raise ValueError(f"batch_bytes_max must be at most {FRAME_RECORD_BYTES_MAX}, not {batch_bytes_max}")
         self.align = align
         self.cache_bytes_max = cache_bytes
         self.batch_bytes_max = batch_bytes_max
@@ -83,6 +85,7 @@ cdef class Tail:
 
     def resume(self, uint64_t next_seq):
         assert self.ring_count == 0 and self.open_count == 0, "resume comes before the first append"
+        assert next_seq >> FRAME_BITS == 0, "a place has no more bits for the frame"
         self.next_seq = next_seq
         self.durable_seq = next_seq - 1
 
@@ -93,7 +96,8 @@ cdef class Tail:
     @property
     def record_bytes_max(self):
         segments = [(self.segment_end + self.align) if self.segment else 0, *(found[2] for found in self.offered)]
-        return max(0, max(segments) - <int64_t>(4 * self.align + FRAME_HEAD_BYTES + CHUNK_ALIGN))
+        fitting = max(segments) - <int64_t>(4 * self.align + FRAME_HEAD_BYTES + CHUNK_ALIGN)
+        return min(max(0, fitting), FRAME_RECORD_BYTES_MAX)
 
     def take(self):
         cdef Batch batch
@@ -121,34 +125,25 @@ cdef class Tail:
         while self.durable_count and self.cached_bytes > self.cache_bytes_max:
             self.evict()
 
-    def cached(self, place):
-        cdef Place wanted
-        cdef const char* found
-        wanted.segment, wanted.offset, wanted.bytes = place
-        found = self.find(&wanted)
-        return None if found == NULL else PyBytes_FromStringAndSize(found, wanted.bytes)
+    def cached(self, RecordPlace place not None):
+        cdef const char* found = self.find(&place.place)
+        return None if found == NULL else PyBytes_FromStringAndSize(found, place_bytes(&place.place))
 
-    cdef const char* find(self, Place* place) noexcept:
+    cdef const char* find(self, const Place* place) noexcept:
         """The bytes at a place as long as they are in memory: until the next append at the least. Else NULL."""
-        cdef uint32_t segment = place.segment, offset = place.offset, n = place.bytes
-        cdef uint64_t wanted = (<uint64_t>segment << 32) | offset
-        cdef uint32_t low = 0, high = self.ring_count, middle
+        cdef uint64_t frame = place_frame(place)
+        cdef uint32_t offset = place_offset(place)
         cdef Extent* extent
-        if self.open_count and segment == self.segment and offset >= self.write_offset:
-            return self.chunk.data + self.chunk_used + (offset - self.write_offset)
-        while low < high:  # the last batch that begins at or before the place
-            middle = (low + high) // 2
-            extent = self.extent_at(middle)
-            if ((<uint64_t>extent.segment << 32) | extent.offset) <= wanted:
-                low = middle + 1
-            else:
-                high = middle
-        if low == 0:
+        if frame >= self.next_seq:
+            if frame > self.next_seq or FRAME_HEAD_BYTES + offset + place_bytes(place) > self.open_bytes:
+                return NULL
+            return self.chunk.data + self.chunk_used + FRAME_HEAD_BYTES + offset
+        if frame + self.ring_count < self.next_seq:
             return NULL
-        extent = self.extent_at(low - 1)
-        if extent.segment != segment or offset + n > <uint64_t>extent.offset + extent.frame_bytes:
+        extent = self.extent_at(<uint32_t>(frame + self.ring_count - self.next_seq))
+        if offset + place_bytes(place) > extent.record_bytes:
             return NULL
-        return extent.data + (offset - extent.offset)
+        return extent.data + FRAME_HEAD_BYTES + offset
 
     cpdef bint has_room(self, uint64_t record_bytes, uint32_t segments_left) except *:
         cdef uint64_t needed = FRAME_HEAD_BYTES + record_bytes + 2 * self.align
@@ -176,6 +171,8 @@ cdef class Tail:
         cdef char* p
         if self.group_start:
             return self.reserve_in_group(n, place)
+        if n > FRAME_RECORD_BYTES_MAX:
+            raise RecordTooLarge(f"a record of {n} bytes: a frame takes at most {FRAME_RECORD_BYTES_MAX}")
         if self.open_count and (
             self.open_bytes + n > self.batch_bytes_max
             or self.write_offset + self.aligned(self.open_bytes + n) > self.segment_end
@@ -187,9 +184,7 @@ cdef class Tail:
             self.open_bytes = FRAME_HEAD_BYTES
         self.ensure(n)
         p = self.chunk.data + self.chunk_used + self.open_bytes
-        place.segment = self.segment
-        place.offset = <uint32_t>(self.write_offset + self.open_bytes)
-        place.bytes = n
+        place[0] = new_place(self.next_seq, self.open_bytes - FRAME_HEAD_BYTES, n)
         self.open_bytes += n
         self.open_count += 1
         self.unsynced_bytes += n
@@ -198,9 +193,7 @@ cdef class Tail:
     cdef char* reserve_in_group(self, uint32_t n, Place* place) except NULL:
         cdef char* p = self.chunk.data + self.chunk_used + self.open_bytes
         assert self.open_bytes + n <= self.group_end, "a group grew past its bound"
-        place.segment = self.segment
-        place.offset = <uint32_t>(self.write_offset + self.open_bytes)
-        place.bytes = n
+        place[0] = new_place(self.next_seq, self.open_bytes - FRAME_HEAD_BYTES, n)
         self.open_bytes += n
         self.unsynced_bytes += n
         return p

@@ -7,10 +7,6 @@ cdef tuple OUTCOME_NAMES = (
 cdef tuple CHANGE_NAMES = ("", "cancel_requested", "cancelled", "expired", "redriven", "edited", "replaced")
 
 
-cdef inline tuple place_tuple(Place* place):
-    return (place.segment, place.offset, place.bytes)
-
-
 cdef inline str text_of(Name name):
     return name.p[:name.n].decode() if name.n else ""
 
@@ -34,9 +30,9 @@ cdef class JobView:
     cdef readonly str worker_id
     cdef readonly str outcome
     cdef readonly tuple tags
-    cdef readonly tuple place
-    cdef readonly object close_place
-    cdef readonly object history_place
+    cdef readonly RecordPlace place
+    cdef readonly RecordPlace close_place
+    cdef readonly RecordPlace history_place
     cdef readonly object lease_until_us
     cdef readonly object progress
     cdef readonly int64_t created_us
@@ -89,7 +85,7 @@ cdef Leased leased_view(Core core, uint32_t slot):
     leased.token = token_text(core.key, job.seq, run.lease_no)
     leased.queue = queue_name(core, core.groups[job.group].queue)
     leased.group = name_text(core, core.groups[job.group].name)
-    leased.place = place_tuple(&job.place)
+    leased.place = place_of(&job.place)
     leased.lease_until_us = run.lease_until_us
     leased.created_us = job.created_us
     leased.priority = job.priority
@@ -107,7 +103,7 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
     view.queue = queue_name(core, core.groups[job.group].queue)
     view.group = name_text(core, core.groups[job.group].name)
     view.owner_id = name_text(core, job.owner)
-    view.place = place_tuple(&job.place)
+    view.place = place_of(&job.place)
     view.created_us = job.created_us
     view.run_at_us = job.run_at_us
     view.priority = job.priority
@@ -131,9 +127,9 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
             view.lease_until_us = run.lease_until_us
         if run.outcome:
             view.outcome = OUTCOME_NAMES[run.outcome]
-            view.close_place = place_tuple(&run.place)
-        if run.history.bytes:
-            view.history_place = place_tuple(&run.history)
+            view.close_place = place_of(&run.place)
+        if place_bytes(&run.history):
+            view.history_place = place_of(&run.history)
     return view
 
 

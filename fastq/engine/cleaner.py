@@ -1,4 +1,4 @@
-"""The cleaner gives the log's disk back: what replay still needs of the oldest segment goes to the tail, the rest goes.
+"""The cleaner gives the log's disk back: what replay still needs of the oldest part goes to the tail, the rest goes.
 
 It is due when the log takes more than twice what is live and some slack. Then at least half of the log is not needed,
 so a round over all of it writes at most what it frees. It works in small pieces, one a batch, and waits for each: no
@@ -8,22 +8,25 @@ commit ever waits for more than a piece.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fastq._core import Core, LiveDocument, LiveJob, LiveKey, history_of
+from fastq._core import Core, LiveDocument, LiveJob, LiveKey, history_of, job_id_by_number
 from fastq.engine.commits import Commits
 from fastq.engine.history import CLOSE, cut, is_full
-from fastq.errors import ApiError
+from fastq.errors import ApiError, LogDamaged
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
-    from fastq._core import Place
+    from fastq._core import RecordPlace
+
+LOG = logging.getLogger(__name__)
 
 PIECE_BYTES = 128 << 10
 RECORD_BYTES_EXTRA = 640  # of a whole job, document or key, beside the records in it
 RETRY_S = 0.1  # after there was no room
-FULL_SEGMENTS_MIN = 3  # behind the newest, for what is cleaned on a full disk to be more than what that takes
+FULL_PARTS_MIN = 3  # that can go, for what is cleaned on a full disk to be more than what that takes
 LAG_BYTES_SHARE = 4  # work is slowed when the log is over its bound by a fourth of it
 
 Live = LiveJob | LiveDocument | LiveKey
@@ -36,9 +39,9 @@ class Cleaner:
         self._core, self._log, self._commits, self._now_us = core, log, commits, now_us
         self._slack_bytes = slack_bytes
         self._wanted = asyncio.Event()
-        self._hopeful: set[asyncio.Future[None]] = set()  # who waits for a segment to be given back
+        self._hopeful: set[asyncio.Future[None]] = set()  # who waits for a part to be given back
         self.moved_bytes = 0
-        self.freed_segments = 0
+        self.freed_parts = 0
 
     @property
     def bound_bytes(self) -> int:
@@ -57,7 +60,7 @@ class Cleaner:
             self._wanted.set()
 
     async def progress(self, timeout_s: float) -> None:
-        """Return when a segment was given back, or after the time. Needs no task around it: the hot lane has none."""
+        """Return when a part was given back, or after the time. Needs no task around it: the hot lane has none."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(timeout_s, _end, over)
@@ -77,32 +80,30 @@ class Cleaner:
             self._wanted.clear()
 
     def _is_due(self) -> bool:
-        behind = self._log.newest_segment - self._core.oldest_segment
-        if self._log.disk_full and behind >= FULL_SEGMENTS_MIN:
+        if self._log.disk_full and self._log.parts >= FULL_PARTS_MIN:
             return self._log.used_bytes > 2 * self._core.live_bytes  # there is no slack
-        return self._log.used_bytes > self.bound_bytes and behind > 0
+        return self._log.used_bytes > self.bound_bytes and self._log.parts > 0
 
     async def _clean_oldest(self) -> None:
-        segment = self._core.oldest_segment
-        async for offset, records in self._log.frames(segment):
+        part = self._log.oldest_part()
+        async for frame, records in self._log.frames(part):
             # A job that changes between being read and being moved stays where it is, and is met again.
-            while live := self._core.live_records(records, segment, offset):
+            while live := self._core.live_records(records, frame):
                 for piece in pieces(live):
-                    await self._move(piece, records, offset)
+                    await self._move(piece, frame, records)
         await self._room(RECORD_BYTES_EXTRA)
-        self._core.trim(self._now_us(), segment + 1)
+        self._core.trim(self._now_us(), part.next)
         await self._commits.durable()
-        self._log.drop_before(segment + 1)
-        self.freed_segments += 1
+        self._log.drop_before(part.next)
+        self.freed_parts += 1
         for over in self._hopeful:
             _end(over)
 
-    async def _move(self, piece: list[Live], frame: memoryview, offset: int) -> None:
-        """Append what these records say, and wait until it is durable."""
+    async def _move(self, piece: list[Live], frame: int, records: memoryview) -> None:
+        """Append what these records of a frame say, and wait until it is durable."""
         jobs = [live for live in piece if isinstance(live, LiveJob)]
         histories = await self._histories(jobs)
-        segment = self._core.oldest_segment
-        elsewhere = [live.place for live in jobs if live.place[0] != segment]  # of those that were edited
+        elsewhere = [live.place for live in jobs if live.place.frame != frame]  # of those that were edited
         elsewhere += [live.lease_place for live in jobs if live.lease_place is not None]
         read = dict(zip(elsewhere, await self._commits.records(elsewhere), strict=True)) if elsewhere else {}
         for live in piece:
@@ -116,8 +117,8 @@ class Cleaner:
             elif isinstance(live, LiveKey):
                 self._core.move_key(self._now_us(), live)
             else:
-                at = live.place[1] - offset
-                submit = read.get(live.place) or bytes(frame[at : at + live.place[2]])
+                at = live.place.offset
+                submit = read.get(live.place) or bytes(records[at : at + live.place.bytes])
                 lease = None if live.lease_place is None else read[live.lease_place]
                 self._core.move_job(live, submit, lease, histories[live.seq])
         await self._commits.durable()
@@ -127,10 +128,9 @@ class Cleaner:
         histories: dict[int, list[bytes]] = {live.seq: [] for live in jobs}
         at = {live.seq: live.history_place for live in jobs if live.history_place is not None}
         while at:  # one record further back in all of them at a time
-            found = dict(zip(at, await self._commits.records(list(at.values())), strict=True))
-            before: dict[int, Place | None] = {}
-            for seq, record in found.items():
-                records, previous = history_of(record)
+            before: dict[int, RecordPlace | None] = {}
+            for seq, found in zip(at, await self._linked(at), strict=True):
+                records, previous = found
                 histories[seq] += records
                 before[seq] = previous if not is_full(histories[seq]) else None
             at = {seq: place for seq, place in before.items() if place is not None}
@@ -139,6 +139,27 @@ class Cleaner:
             if live.close_place is not None and not any(record[0] == CLOSE for record in histories[live.seq]):
                 histories[live.seq] += await self._commits.records([live.close_place])
         return histories
+
+    async def _linked(self, at: dict[int, RecordPlace]) -> list[tuple[list[bytes], RecordPlace | None]]:
+        """What `history_of` finds at these places, by job number.
+
+        A link that leads nowhere ends that job's history. No start and no move makes one; should a defect have written
+        it, the rest of the job is whole, and all others are: the server goes on, and says which history is cut.
+        """
+        try:
+            return [history_of(record) for record in await self._commits.records(list(at.values()))]
+        except (FileNotFoundError, LogDamaged):
+            pass
+        found: list[tuple[list[bytes], RecordPlace | None]] = []
+        for seq, place in at.items():
+            try:
+                (record,) = await self._commits.records([place])
+                found.append(history_of(record))
+            except (FileNotFoundError, LogDamaged) as error:
+                job_id = job_id_by_number(self._core, seq)
+                LOG.error("job %s: its history before %s cannot be read and is cut there: %s", job_id, place, error)
+                found.append(([], None))
+        return found
 
     async def _room(self, record_bytes: int) -> None:
         """Wait until so much can be appended. A full disk leaves the cleaner the last segment: it frees more."""
@@ -162,7 +183,7 @@ def bytes_of(live: Live) -> int:
     if isinstance(live, LiveKey):
         return live.record_bytes
     places = (live.place, live.lease_place)
-    return sum(place[2] for place in places if place is not None) + RECORD_BYTES_EXTRA
+    return sum(place.bytes for place in places if place is not None) + RECORD_BYTES_EXTRA
 
 
 def pieces(live: list[Live]) -> Iterator[list[Live]]:

@@ -12,11 +12,15 @@ from fastq.errors import BodyTooLarge, CoreFailed, DiskFull, Overloaded
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
-    from fastq._core import Place
+    from fastq._core import RecordPlace
 
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
 CLEANER_SEGMENTS = 1  # of the ready ones on a full disk: what nobody but the cleaner may begin
 UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until the disk has caught up
+
+
+Waiting = deque[tuple[int, Callable[[], object]]]
+"""(frame, what is called when that is there), the earliest frame first"""
 
 
 class Change:
@@ -57,7 +61,8 @@ class Commits:
         """
         self._log, self._tail = log, log.tail
         self._before_commit, self._on_failed = before_commit, on_failed
-        self._waiting: deque[tuple[int, Callable[[], object]]] = deque()
+        self._until_durable: Waiting = deque()
+        self._until_visible: Waiting = deque()
         self._kick_due = False
         self.is_closing = False  # what is appended now goes with the frame that is about to go
         self._loop: asyncio.AbstractEventLoop
@@ -106,18 +111,22 @@ class Commits:
         """Whether an answer that shows frames up to `seq` may leave now."""
         return seq <= self._tail.durable_seq and self.failed is None and self._log.may_answer()
 
-    async def durable(self, seq: int | None = None) -> None:
-        """Return when an answer that shows frames up to `seq` may leave; None: up to `shown_seq`.
+    async def visible(self, seq: int) -> None:
+        """Return when an answer that shows frames up to `seq` may leave; never, once the log has failed."""
+        if not self.may_leave(seq):
+            await self._wait(self._until_visible, seq)
 
-        It never returns once the log has failed.
-        """
-        if seq is None:
-            seq = self._tail.appended_seq
-        if self.may_leave(seq):
-            return
-        durable = self._loop.create_future()
-        self.call_at(seq, partial(_wake, durable))
-        await durable
+    async def durable(self) -> None:
+        """Return when what was appended so far is durable, for the process itself; never, once the log has failed."""
+        seq = self._tail.appended_seq
+        if seq > self._tail.durable_seq or self.failed is not None:
+            await self._wait(self._until_durable, seq)
+
+    async def _wait(self, waiting: Waiting, seq: int) -> None:
+        woken = self._loop.create_future()
+        waiting.append((seq, partial(_wake, woken)))
+        self.kick_soon()
+        await woken
 
     async def caught_up(self) -> None:
         """Return when what was appended so far is durable: whoever works in slices waits here between two of them.
@@ -128,10 +137,10 @@ class Commits:
 
     def call_at(self, seq: int, callback: Callable[[], object]) -> None:
         """Have `callback` called when an answer that shows frames up to `seq` may leave."""
-        self._waiting.append((seq, callback))
+        self._until_visible.append((seq, callback))
         self.kick_soon()
 
-    async def records(self, places: Sequence[Place]) -> list[bytes]:
+    async def records(self, places: Sequence[RecordPlace]) -> list[bytes]:
         """Records by their places: from memory, or read from the log."""
         cached = [self._tail.cached(place) for place in places]
         missing = [place for place, record in zip(places, cached, strict=True) if record is None]
@@ -140,7 +149,7 @@ class Commits:
         read = iter(await self._log.read(missing))
         return [next(read) if record is None else record for record in cached]
 
-    def record_now(self, place: Place) -> bytes | None:
+    def record_now(self, place: RecordPlace) -> bytes | None:
         """A record that is not in the tail, if it can be had without waiting for the disk."""
         return self._log.read_now(place)
 
@@ -169,11 +178,15 @@ class Commits:
         self._tail.durable(seq)
         if self._tail.appended_seq > seq:
             self._kick()
-        if self.failed is not None or not self._log.may_answer():
-            return
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= seq:
-            waiting.popleft()[1]()
+        if self.failed is None:
+            _tell(self._until_durable, seq)
+            if self._log.may_answer():
+                _tell(self._until_visible, seq)
+
+
+def _tell(waiting: Waiting, seq: int) -> None:
+    while waiting and waiting[0][0] <= seq:
+        waiting.popleft()[1]()
 
 
 def _wake(future: asyncio.Future[None]) -> None:

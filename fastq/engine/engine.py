@@ -111,8 +111,8 @@ class Engine:
         self._configure()
         self._core.resume(clock.now_us(), self._opened.epoch)
         await self.commits.durable()
-        if self._core.oldest_segment > self._log.oldest_segment:  # a crash came between the record and the deed
-            self._log.drop_before(self._core.oldest_segment)
+        if self._core.oldest_frame > self._log.oldest_frame:  # a crash came between the record and the deed
+            self._log.drop_before(self._core.oldest_frame)
         self._cleaning = asyncio.get_running_loop().create_task(self.cleaner.run())
         self._cleaning.add_done_callback(self._cleaner_ended)
         self._tick()

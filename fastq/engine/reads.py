@@ -107,7 +107,7 @@ class Reads:
         candidates, before = self._find(who, find, SEARCHED_JOBS_MAX)
         searched_bytes = 0
         for i, job in enumerate(candidates):
-            searched_bytes += job.place[2]
+            searched_bytes += job.place.bytes
             if i and searched_bytes > SEARCHED_BYTES_MAX:
                 before = self._number(candidates[i - 1])
                 candidates = candidates[:i]

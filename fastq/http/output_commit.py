@@ -31,7 +31,7 @@ class OutputCommit:
         undo = getattr(resp.context, "undo", None)
         if not self._commits.may_leave(seq := self._commits.shown_seq):
             try:
-                await self._commits.durable(seq)
+                await self._commits.visible(seq)
             except BaseException:
                 if undo is not None:
                     undo()
@@ -57,7 +57,7 @@ class Pieces:
 
     async def __anext__(self) -> Any:
         piece = await anext(self._pieces)
-        await self._commits.durable()
+        await self._commits.visible(self._commits.shown_seq)
         return piece
 
     async def close(self) -> None:

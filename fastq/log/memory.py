@@ -6,19 +6,16 @@ What it calls durable survives `crash`, and nothing else does. So it can stand f
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastq._core import FRAME_HEAD_BYTES, Tail
-from fastq.errors import BackupRefused, LogFailed
-from fastq.log.files.recovery import apply_frame
-from fastq.log.protocol import Backup, Opened, Replayer
+from fastq.errors import BackupRefused, LogDamaged, LogFailed
+from fastq.log.protocol import Backup, Opened, Part, Replayer
 
 if TYPE_CHECKING:
-    from fastq._core import Batch, Place
+    from fastq._core import Batch, RecordPlace
 
 SEGMENT_BYTES = 64 << 20
 READY_SEGMENTS = 3  # as a LocalLog has
@@ -27,11 +24,10 @@ DATABASE_ID = b"a log in memory."
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One frame's records and where they are."""
+    """One frame's records."""
 
     seq: int
-    segment: int
-    offset: int  # of the first record
+    segment: int  # that the tail put it in: frames of one are given back together
     count: int
     records: bytes
 
@@ -80,10 +76,8 @@ class MemoryLog:
         self._epoch += 1
         records = 0
         for frame in self._frames:
-            apply_frame(
-                replayer.replay, memoryview(frame.records), Path("memory"),
-                seq=frame.seq, count=frame.count, number=frame.segment, offset=frame.offset - FRAME_HEAD_BYTES,
-            )  # fmt: skip
+            if replayer.replay(memoryview(frame.records), frame.seq) != frame.count:
+                raise LogDamaged(f"memory: frame {frame.seq}: not {frame.count} records", sound_seq=frame.seq - 1)
             records += frame.count
         self._segment = self._frames[-1].segment if self._frames else 0
         self.tail.resume(self._frames[-1].seq + 1 if self._frames else 1)
@@ -110,48 +104,52 @@ class MemoryLog:
         assert self.idle, "one batch at a time, between start and close"
         assert not self._frames or batch.seq == self._frames[-1].seq + 1, "the next in sequence"
         records = bytes(memoryview(batch)[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes])
-        self._under_way = Kept(batch.seq, batch.segment, batch.offset + FRAME_HEAD_BYTES, batch.count, records)
+        self._under_way = Kept(batch.seq, batch.segment, batch.count, records)
         self._settled.clear()
         self._make_ready()
         if not self._held:
             self._loop.call_soon(self._finish)
 
-    async def read(self, places: Sequence[Place]) -> list[bytes]:
+    async def read(self, places: Sequence[RecordPlace]) -> list[bytes]:
         return [self._read(place) for place in places]
 
-    def read_now(self, place: Place) -> bytes | None:
+    def read_now(self, place: RecordPlace) -> bytes | None:
         return None if self.reads_wait else self._read(place)
 
-    def _read(self, place: Place) -> bytes:
-        segment, offset, length = place
-        at = bisect_right(self._frames, (segment, offset), key=lambda frame: (frame.segment, frame.offset)) - 1
-        if at < 0:
-            raise OSError(f"nothing durable at {place}")
-        frame = self._frames[at]
-        start = offset - frame.offset
-        if frame.segment != segment or start + length > len(frame.records):
-            raise OSError(f"nothing durable at {place}")
-        return frame.records[start : start + length]
+    def _read(self, place: RecordPlace) -> bytes:
+        if not self.oldest_frame <= place.frame < self.oldest_frame + len(self._frames):
+            raise FileNotFoundError(f"frame {place.frame} is not in the log")
+        records = self._frames[place.frame - self.oldest_frame].records
+        if place.offset + place.bytes > len(records):
+            raise FileNotFoundError(f"there is nothing at {place}")
+        return records[place.offset : place.offset + place.bytes]
 
     @property
     def used_bytes(self) -> int:
         segment_bytes, _, _ = self._shape
-        return segment_bytes * (self.newest_segment - self.oldest_segment + 1)
+        return segment_bytes * (self.parts + 1)
 
     @property
-    def oldest_segment(self) -> int:
-        return self._frames[0].segment if self._frames else 1
+    def oldest_frame(self) -> int:
+        return self._frames[0].seq if self._frames else 1
 
     @property
-    def newest_segment(self) -> int:
-        return self._frames[-1].segment if self._frames else 1
+    def parts(self) -> int:
+        return self._frames[-1].segment - self._frames[0].segment if self._frames else 0
 
-    async def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
-        for frame in [frame for frame in self._frames if frame.segment == segment]:
-            yield frame.offset, memoryview(frame.records)
+    def oldest_part(self) -> Part:
+        assert self.parts, "batches go to the only segment"
+        first = self._frames[0]
+        return Part(first.seq, next(frame.seq for frame in self._frames if frame.segment > first.segment))
 
-    def drop_before(self, segment: int) -> None:
-        self._frames = [frame for frame in self._frames if frame.segment >= segment]
+    async def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview]]:
+        assert part == self.oldest_part(), "only the oldest is read"
+        for frame in self._frames[: part.next - part.first]:
+            yield frame.seq, memoryview(frame.records)
+
+    def drop_before(self, frame: int) -> None:
+        segment = next(kept.segment for kept in self._frames if kept.seq == frame)
+        self._frames = [kept for kept in self._frames if kept.segment >= segment]
 
     def backup(self) -> Backup:
         raise BackupRefused("this server keeps its log in memory: there are no files to copy")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from fastq._core import Batch, Place, Tail
+    from fastq._core import Batch, RecordPlace, Tail
 
 
-# (records of one frame, segment, offset of the first record in it) -> how many records were applied
-Replay = Callable[[memoryview, int, int], int]
+# (records of one frame, its sequence number) -> how many records were applied
+Replay = Callable[[memoryview, int], int]
 
 
 class Replayer(Protocol):
@@ -24,12 +24,12 @@ class Replayer(Protocol):
     def identify(self, database_id: bytes) -> None:
         """Before all else: the 16 random bytes that were drawn when the log was made."""
 
-    def replay(self, records: memoryview, segment: int, offset: int) -> int:
-        """The records of one frame, the first of which lies at `offset` of `segment`; how many there were."""
+    def replay(self, records: memoryview, frame: int) -> int:
+        """The records of one frame, by its sequence number; how many there were."""
 
     @property
-    def oldest_segment(self) -> int:
-        """After the last frame: the first segment that had to be there."""
+    def oldest_frame(self) -> int:
+        """After the last frame: the first that had to be there."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ class Opened:
     bytes_cut: int = 0  # of a torn tail
     fence: int = 0  # new leases have numbers above it: see `fastq.log.files.fence`
     notes: list[str] = field(default_factory=list)  # one line for a person for each thing out of the ordinary
+
+
+class Part(NamedTuple):
+    """Frames that are given back together. No batch is added to them any more."""
+
+    first: int
+    next: int  # the one behind the last
 
 
 class Backup(Protocol):
@@ -66,7 +73,7 @@ class Log(Protocol):
     """Durable, ordered batches of records."""
 
     tail: Tail
-    """Where the engine's core appends. Its places, sequence numbers and segments are the log's."""
+    """Where the engine's core appends. A batch's sequence number is that of the frame that it becomes."""
 
     def open(self, replayer: Replayer) -> Opened:
         """Lock and read the log, give every record to `replayer` in order, and make `tail` ready for the next one.
@@ -103,44 +110,47 @@ class Log(Protocol):
     def commit(self, batch: Batch) -> None:
         """Write and sync `batch`, the next in sequence. Returns at once; `idle` is false until it is durable."""
 
-    def read(self, places: Sequence[Place]) -> Awaitable[list[bytes]]:
+    def read(self, places: Sequence[RecordPlace]) -> Awaitable[list[bytes]]:
         """The bytes of durable records that are no longer in the tail's cache, in the order asked for.
 
         Raises:
-            OSError: the device failed.
+            FileNotFoundError: a frame was given back meanwhile, or never written. OSError: the device failed.
         """
 
-    def read_now(self, place: Place) -> bytes | None:
+    def read_now(self, place: RecordPlace) -> bytes | None:
         """One such record without waiting for a device; None if that cannot be done, and `read` is to be used."""
 
     # --- giving back what is not needed -------------------------------------------------------------------------------
 
     @property
     def used_bytes(self) -> int:
-        """Of the disk: all segments that hold frames, or are next to; spares are not counted."""
+        """What it takes where it is kept; room that was only made ready is not counted."""
 
     @property
-    def oldest_segment(self) -> int:
-        """The first one that is there."""
+    def oldest_frame(self) -> int:
+        """The first that is there; without one, the next."""
 
     @property
-    def newest_segment(self) -> int:
-        """The one that batches go to. Those before it do not change any more."""
+    def parts(self) -> int:
+        """How many parts can be given back once nothing in them is needed. Batches go to none of them."""
 
-    def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
-        """The records of each frame of a segment that does not change any more, and the offset of the first of them.
+    def oldest_part(self) -> Part:
+        """The first of these parts; there is one."""
+
+    def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview]]:
+        """Each frame of the oldest part: its sequence number and its records.
 
         Read off the loop, a piece ahead. A view is good until the next one is asked for.
 
         Raises:
-            OSError: the device failed.
+            LogDamaged: they are not what was written. OSError: the device failed.
         """
 
-    def drop_before(self, segment: int) -> None:
-        """Give back every segment before this one. The record that says that they are not needed is durable."""
+    def drop_before(self, frame: int) -> None:
+        """Give back every part before this frame. The record that says that they are not needed is durable."""
 
     def backup(self) -> Backup:
-        """A copy of all that is durable now. No commit waits for it; segments that it needs stay until it was read.
+        """A copy of all that is durable now. No commit waits for it; what it needs stays until it was read.
 
         Raises:
             BackupRefused: another one is under way, or there is nothing to copy.

@@ -201,10 +201,10 @@ def _pieces(views: list[JobView]) -> Iterator[list[JobView]]:
     piece: list[JobView] = []
     piece_bytes = 0
     for view in views:
-        if piece and piece_bytes + view.place[2] > READ_BYTES_MAX:
+        if piece and piece_bytes + view.place.bytes > READ_BYTES_MAX:
             yield piece
             piece, piece_bytes = [], 0
         piece.append(view)
-        piece_bytes += view.place[2]
+        piece_bytes += view.place.bytes
     if piece:
         yield piece

@@ -11,7 +11,7 @@ LATER_S = 0.05
 _unwritten: list[Batch] = []
 
 
-async def _never_wait(self: Commits, _seq: int | None = None) -> None:
+async def _never_wait(self: Commits, _seq: int = 0) -> None:
     self.kick_soon()
 
 
@@ -22,8 +22,8 @@ def _answer(self: Commits) -> None:
         self._tail.durable(batch.seq)
         _unwritten.append(batch)
         self._loop.call_later(LATER_S, _write, self)
-    while self._waiting and self._waiting[0][0] <= self._tail.durable_seq:
-        self._waiting.popleft()[1]()
+    while self._until_visible:
+        self._until_visible.popleft()[1]()
 
 
 def _write(self: Commits, _seq: int = 0) -> None:
@@ -32,7 +32,7 @@ def _write(self: Commits, _seq: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    Commits.durable = _never_wait  # type: ignore[method-assign]
+    Commits.durable = Commits.visible = _never_wait  # type: ignore[method-assign]
     Commits._kick = _answer  # type: ignore[method-assign]
     Commits._durable = _write  # type: ignore[method-assign]
     main()

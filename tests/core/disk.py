@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from fastq._core import (
     ATTEMPTS_KEPT,
@@ -14,23 +14,27 @@ from fastq._core import (
     LiveDocument,
     LiveJob,
     LiveKey,
+    RecordPlace,
     Tail,
     history_of,
     read_event,
 )
 
-if TYPE_CHECKING:
-    from fastq._core import Place
-
 SEGMENT_BYTES = 64 * 1024
 DATABASE_ID = bytes(range(16))
+
+
+class Frame(NamedTuple):
+    seq: int
+    segment: int
+    records: bytes
 
 
 class Disk:
     """Frames that are durable, in order."""
 
     def __init__(self, segment_bytes: int = SEGMENT_BYTES, batch_bytes_max: int = 16 * 1024) -> None:
-        self.frames: list[tuple[int, int, bytes]] = []  # segment, offset of the first record, records
+        self.frames: list[Frame] = []
         self.seq = 0  # of the last durable frame
         self.segments = 0
         self.segment_bytes = segment_bytes
@@ -50,8 +54,8 @@ class Disk:
         core = Core(tail)
         core.identify(DATABASE_ID)
         configure(core)
-        for segment, offset, records in self.frames:
-            core.replay(records, segment, offset)
+        for frame in self.frames:
+            core.replay(frame.records, frame.seq)
         return core
 
     def offer(self) -> None:
@@ -66,24 +70,23 @@ class Disk:
             assert batch.offset + batch.frame_bytes <= self.segment_bytes - 512
             assert not any(frame[FRAME_HEAD_BYTES + batch.record_bytes :]), "padding is not zero"
             records = frame[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + batch.record_bytes]
-            self.frames.append((batch.segment, batch.offset + FRAME_HEAD_BYTES, records))
+            self.frames.append(Frame(batch.seq, batch.segment, records))
             self.seq = batch.seq
             self.tail.durable(batch.seq)
         assert self.tail.unsynced_bytes == 0 and self.tail.durable_seq == self.tail.appended_seq
 
-    def record(self, place: Place) -> bytes:
+    def record(self, place: RecordPlace) -> bytes:
         """From the cache, else from the durable frames; if both have it they agree."""
-        segment, offset, n = place
         on_disk = None
-        for frame_segment, first, records in self.frames:
-            if frame_segment == segment and first <= offset < first + len(records):
-                on_disk = records[offset - first : offset - first + n]
+        for frame in self.frames:
+            if frame.seq == place.frame:
+                on_disk = frame.records[place.offset : place.offset + place.bytes]
         cached = self.tail.cached(place)
         assert cached is not None or on_disk is not None, f"nothing is at {place}"
         assert cached is None or on_disk is None or cached == on_disk
         return cached if cached is not None else on_disk  # type: ignore[return-value]
 
-    def history(self, place: Place | None) -> list[bytes]:
+    def history(self, place: RecordPlace | None) -> list[bytes]:
         """The records of a job's history, the newest first, as far as they are kept."""
         kept: list[bytes] = []
         attempts = 0
@@ -104,27 +107,29 @@ class Disk:
 
         Everything must be synced. False: there is only one segment.
         """
-        oldest = self.core.oldest_segment
-        if not self.frames or self.frames[-1][0] <= oldest:
+        frames = [frame for frame in self.frames if frame.seq >= self.core.oldest_frame]
+        if not frames or frames[0].segment == frames[-1].segment:
             return False
-        frames = [frame for frame in self.frames if frame[0] == oldest]
-        for segment, offset, records in frames:
-            while found := self.core.live_records(records, segment, offset):
+        oldest = frames[0].segment
+        later = next(frame.seq for frame in frames if frame.segment > oldest)
+        frames = [frame for frame in frames if frame.segment == oldest]
+        for frame in frames:
+            while found := self.core.live_records(frame.records, frame.seq):
                 moved = 0
                 for live in found:
                     self.offer()
                     moved += self.move(now_us, live)
                     assert not self.move(now_us, live), "moved twice"
                 assert moved, "what is live is not moved"
-        for segment, offset, records in frames:
-            assert self.core.live_records(records, segment, offset) == []
+        for frame in frames:
+            assert self.core.live_records(frame.records, frame.seq) == []
         if stop_after == "move":
             return True
         self.offer()
-        self.core.trim(now_us, oldest + 1)
+        self.core.trim(now_us, later)
         self.sync()
         if stop_after != "trim":
-            self.frames = [frame for frame in self.frames if frame[0] > oldest]
+            self.frames = [frame for frame in self.frames if frame.segment > oldest]
         return True
 
     def move(self, now_us: int, live: LiveJob | LiveDocument | LiveKey) -> bool:

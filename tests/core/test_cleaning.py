@@ -16,8 +16,8 @@ from tests.core.world import World
 def next_segment(world: World) -> None:
     """Fill the present one with what nobody needs."""
     world.sync()
-    segment = world.frames[-1][0] if world.frames else 1
-    while not world.frames or world.frames[-1][0] == segment:
+    segment = world.frames[-1].segment if world.frames else 1
+    while not world.frames or world.frames[-1].segment == segment:
         world.put_document("filler", bytes(8_000))
         world.offer()
         world.sync()
@@ -26,8 +26,8 @@ def next_segment(world: World) -> None:
 def clean_all(world: World) -> None:
     """Until nothing is left in the segments that were there, and a start that knows no others."""
     next_segment(world)
-    newest = world.frames[-1][0]
-    while world.core.oldest_segment < newest:
+    newest = world.frames[-1].seq
+    while world.core.oldest_frame < newest:
         world.clean_oldest("drop")
     world.restart()
     agree(world, 0)

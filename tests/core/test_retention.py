@@ -34,7 +34,7 @@ def record_bytes(world: World, job_id: str) -> int:
     """What replay needs of a finished job."""
     view = world.core.job(world.now_us, job_id)
     assert view.close_place is not None
-    return view.place[2] + view.close_place[2]
+    return view.place.bytes + view.close_place.bytes
 
 
 def test_the_oldest_of_all_queues_go_until_the_rest_fits() -> None:
@@ -63,7 +63,7 @@ def test_what_is_counted_stays_right_through_moves_and_restarts() -> None:
     world = World()
     jobs = [finished(world, 1_000, "a") for _ in range(4)]
     world.sync()
-    while world.frames[-1][0] == 1:
+    while world.frames[-1].segment == 1:
         world.put_document("filler", bytes(8_000))
         world.offer()
         world.sync()

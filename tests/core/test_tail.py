@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from fastq._core import FRAME_HEAD_BYTES, Batch, Core, Tail
+from fastq._core import FRAME_HEAD_BYTES, FRAME_RECORD_BYTES_MAX, Batch, Core, RecordPlace, Tail
 from fastq.errors import RecordTooLarge
 
 HEAD_BYTES = 20  # of a document record named "n" by nobody: head 8, time 8, kind 1, name 2; and one byte of body
@@ -80,12 +80,12 @@ def test_the_cache_holds_what_was_written_last() -> None:
     tail = Tail(512, 64 * 1024, 1 << 20)
     core = core_on(tail)
     tail.offer_segment(1, 4096, 64 << 20)
-    places: list[tuple[int, int, int]] = []
+    places: list[RecordPlace] = []
     for i in range(500):
         put(core, 1000, bytes([i % 251]))
         batch = tail.take()
         assert batch is not None
-        places.append((batch.segment, batch.offset + FRAME_HEAD_BYTES, batch.record_bytes))
+        places.append(RecordPlace(batch.seq, 0, batch.record_bytes))
         assert tail.cached(places[-1]) is not None, "what is not durable is in memory"
         tail.durable(batch.seq)
     cached = [tail.cached(place) for place in places]
@@ -95,7 +95,8 @@ def test_the_cache_holds_what_was_written_last() -> None:
         record = cached[i]
         assert record is not None and record[-1] == i % 251 and len(record) == 1000
     assert 30 <= 500 - first <= 43  # 64 KiB of frames of 1,536 bytes
-    assert tail.cached((2, 4096, 10)) is None and tail.cached((1, 0, 10)) is None
+    assert tail.cached(RecordPlace(501, 0, 10)) is None, "it is not begun"
+    assert tail.cached(RecordPlace(500, 990, 11)) is None, "the frame ends before it does"
 
 
 def test_room_is_what_reserve_finds() -> None:
@@ -137,6 +138,38 @@ def test_a_record_larger_than_a_segment_changes_nothing() -> None:
     assert tail.segments_offered == 1
     put(core, 100)
     assert [batch.count for batch in take_all(tail)] == [1, 1]
+
+
+def test_a_frame_takes_no_more_than_a_place_can_say() -> None:
+    tail = Tail(4096, 0, 4096)
+    core = core_on(tail)
+    for number in (1, 2):
+        tail.offer_segment(number, 4096, 128 << 20)
+    assert tail.record_bytes_max == FRAME_RECORD_BYTES_MAX
+    put(core, 100)
+    put(core, FRAME_RECORD_BYTES_MAX)
+    put(core, 100)
+    with pytest.raises(RecordTooLarge):
+        put(core, FRAME_RECORD_BYTES_MAX + 1)
+    assert [batch.record_bytes for batch in take_all(tail)] == [100, FRAME_RECORD_BYTES_MAX, 100]
+    place = RecordPlace(2, FRAME_RECORD_BYTES_MAX - 1, 1)
+    assert tail.cached(place) == b"x"
+    with pytest.raises(ValueError, match="batch_bytes_max"):
+        Tail(4096, 0, FRAME_RECORD_BYTES_MAX + 1)
+
+
+def test_a_place_says_each_number_up_to_its_last_bit() -> None:
+    edges = (1, 2**13 - 1, 2**26 - 1)
+    for frame in (0, 1, 2**12 - 1, 2**12, 2**44 - 1):
+        for offset in (0, *edges):
+            for length in edges:
+                place = RecordPlace(frame, offset, length)
+                assert (place.frame, place.offset, place.bytes) == (frame, offset, length)
+    same, other = RecordPlace(7, 8, 9), RecordPlace(7, 9, 8)
+    assert same == RecordPlace(7, 8, 9) and same != other and hash(same) == hash(RecordPlace(7, 8, 9))
+    for outside in ((2**44, 0, 1), (0, 2**26, 1), (0, 0, 2**26), (0, 0, 0)):
+        with pytest.raises(ValueError, match="no record can be"):
+            RecordPlace(*outside)
 
 
 @pytest.mark.parametrize("align", [0, 100, 511, 768, 1 << 17])

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastq import errors
-from fastq._core import Core, QueueSettings, SubmitOptions, Tail, submit_facts
+from fastq._core import Core, QueueSettings, RecordPlace, SubmitOptions, Tail, submit_facts
 from tests.core import model_views
 from tests.core.disk import Disk
 from tests.core.model import Model, Server
@@ -166,7 +166,7 @@ class World(Disk):
         }
 
         def size_of(job: Job) -> int:
-            return self.core.job(self.now_us, job.job_id).place[2]
+            return self.core.job(self.now_us, job.job_id).place.bytes
 
         granted = self.core.lease(self.now_us, queues, limit, lease_ms=lease_ms, **asked)
         expected = self.model.lease(self.now_us, queues, limit, lease_ms, **asked, size_of=size_of)
@@ -267,7 +267,7 @@ class World(Disk):
         def of_core() -> None:
             place = self.core.job(self.now_us, job_id).place
             record = self.record(place)
-            elsewhere = (place[0] + 1, *place[1:])
+            elsewhere = RecordPlace(place.frame + 1, place.offset, place.bytes)
             assert self.core.edit(self.now_us, job_id, elsewhere, record, key_id="k1", **changes) is False
             assert self.core.edit(self.now_us, job_id, place, record, key_id="k1", **changes) is True
 

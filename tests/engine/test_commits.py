@@ -11,9 +11,9 @@ from fastq.errors import CoreFailed, JobNotFound
 from tests.engines import CLIENT, OTHER, WORKER, Running, is_pending, running
 
 
-async def durable(r: Running) -> asyncio.Task[None]:
-    """Somebody waits for what an answer shows that is made now."""
-    task = asyncio.create_task(r.engine.durable())
+async def leaving(r: Running) -> asyncio.Task[None]:
+    """An answer that is made now waits until it may leave."""
+    task = asyncio.create_task(r.engine.commits.visible(r.engine.commits.shown_seq))
     await asyncio.sleep(0)
     return task
 
@@ -33,7 +33,7 @@ async def test_commands_and_reads_answer_at_once_and_say_what_they_show() -> Non
             await r.engine.job(OTHER, job_id)
         assert r.engine.commits.may_leave(before)
         assert not r.engine.commits.may_leave(r.engine.commits.shown_seq)
-        waiting = await durable(r)
+        waiting = await leaving(r)
         assert await is_pending(waiting)
         r.log.release()
         await waiting
@@ -51,13 +51,14 @@ async def test_what_nobody_waits_for_is_committed_too() -> None:
 async def test_a_log_that_may_not_answer_holds_what_is_durable() -> None:
     async with running() as r:
         r.log.silence()
-        held = [await durable(r)]
+        held = [await leaving(r)]
         r.engine.submit(CLIENT, Submit(b"1"))
-        held.append(await durable(r))
+        held.append(await leaving(r))
         seq = r.engine.commits.shown_seq
         while r.log.tail.durable_seq < seq:  # noqa: ASYNC110 - nobody is told: that is what is tested
             await asyncio.sleep(0)
         assert not r.engine.commits.may_leave(seq)
+        await r.engine.durable()  # the process itself knows
         for task in held:
             assert await is_pending(task)
         r.log.speak()
@@ -71,7 +72,7 @@ async def test_nothing_leaves_after_a_failure() -> None:
         await r.submit(CLIENT, Submit(b"1"))
         r.engine.commits.fail(CoreFailed("a defect"))
         assert not r.engine.commits.may_leave(r.engine.commits.shown_seq)
-        waiting = await durable(r)
+        waiting = await leaving(r)
         assert await is_pending(waiting)
         waiting.cancel()
 
@@ -80,7 +81,7 @@ async def test_a_frame_under_way_when_the_engine_fails_releases_nobody() -> None
     async with running() as r:
         r.log.hold()
         r.engine.submit(CLIENT, Submit(b"1"))
-        waiting = await durable(r)
+        waiting = await leaving(r)
         assert await is_pending(waiting)
         r.engine.commits.fail(CoreFailed("a defect"))
         r.log.release()

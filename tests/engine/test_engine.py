@@ -322,7 +322,7 @@ def test_a_record_that_cannot_be_applied_ends_the_process() -> None:
     async def run() -> None:
         async with running() as r:
             resume = struct.pack("<BBHIqQQ", 2, 1, 0, 32, START_US, 1, 1 << 40)
-            assert r.core.replay(memoryview(resume), 9, 0) == 1
+            assert r.core.replay(memoryview(resume), 9) == 1
             with pytest.raises(CoreFailed):
                 await r.submit(CLIENT, Submit(b"1"))
             assert [type(failure) for failure in r.failures] == [CoreFailed]

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
+from tests.house.layers import contracts, layer_rows
+
 Rule = Callable[[str, str], Iterator[str]]
 
 LINES_MAX = {".py": 450, ".pyi": 1000, ".pyx": 1000, ".pxi": 1000, ".pxd": 1000}
@@ -51,16 +53,17 @@ RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\
 # Where the process itself must know that a frame is durable: it is about to tell somebody else than an HTTP client.
 WAITS_FOR_THE_LOG = {
     "durable": (
-        "fastq/engine/", "fastq/http/output_commit.py", "fastq/server/run.py", "fastq/testing.py",
-        "fastq/services/audit.py", "fastq/services/keys/redis_store.py",
+        "fastq/engine/", "fastq/server/run.py", "fastq/testing.py", "fastq/services/audit.py",
+        "fastq/services/keys/redis_store.py",
     ),
+    "visible": ("fastq/engine/commits.py", "fastq/http/output_commit.py"),
     "call_at": ("fastq/engine/commits.py", "fastq/http/lane/"),
     "log_caught_up": ("fastq/engine/", "fastq/services/bulk.py"),  # work in slices, no faster than the disk
 }  # fmt: skip
 
 # What is higher up may import what is lower, never the other way; leaves import only leaves.
-LAYERS = ["__main__", "cli", "testing", "server", "http", "services", "engine", "log", "_core"]
-LEAVES = {"_clock", "clock", "errors"}
+LAYERS = [*(name for row in layer_rows() for name in row), "_core"]
+LEAVES = {"_clock", *(name.removeprefix("fastq.") for name in contracts()["leaves"]["source_modules"])}
 IMPURE = re.compile(
     r"^\s*(?:from|c?import)\s+(asyncio|datetime|libc\.time|os|posix|random|secrets|socket|threading|time)\b"
 )
@@ -248,7 +251,7 @@ def durability_has_homes(path: str, text: str) -> Iterator[str]:
     """Answers wait for the log where they leave: nobody else does, so that no new endpoint can get it wrong."""
     if not path.startswith("fastq/") or suffix_of(path) != ".py":
         return
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if not isinstance(node, ast.Attribute) or node.attr not in WAITS_FOR_THE_LOG:
             continue
         if not path.startswith(WAITS_FOR_THE_LOG[node.attr]):

@@ -233,6 +233,28 @@ def test_an_old_interpreter_is_refused(machine: Machine) -> None:
     assert "older than 3.11" in said
 
 
+def test_ci_passes_on_only_what_apt_and_pip_need(tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy2(ROOT / ".ci/run", tmp_path / ".ci/run")
+    (tmp_path / "dev").write_text('#!/bin/sh\necho "$@"\nenv\n')
+    (tmp_path / "dev").chmod(0o755)
+    needed = {
+        "HOME": "/h",
+        "PIP_CERT": "/c",
+        "PIP_FIND_LINKS": "/w /x",
+        "SSL_CERT_FILE": "/s",
+        "https_proxy": "http://p",
+    }
+    others = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": "/else", "WAL_DIR": "/data", "FASTQ_KEY": "k", "VIRTUAL_ENV": "/v"}
+    environ = {"PATH": f"/root/.pyenv/shims:{os.environ['PATH']}", **needed, **others}
+    done = subprocess.run([tmp_path / ".ci/run"], env=environ, capture_output=True, text=True, check=True)
+    command, *lines = done.stdout.splitlines()
+    passed = dict(line.split("=", 1) for line in lines if not line.startswith(("PWD=", "SHLVL=", "_=", "OLDPWD=")))
+    assert command == "test"
+    assert passed.pop("PATH") == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert passed == needed | {"LANG": "C.UTF-8", "PYTHON": "/usr/bin/python3"}
+
+
 def test_what_it_names_is_there() -> None:
     text = (ROOT / "dev").read_text()
     paths = re.findall(r"\btests/[\w/]+(?:\.py)?", text)

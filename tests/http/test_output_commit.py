@@ -39,12 +39,16 @@ async def answered_while_held(world: World, wire: Wire, request: bytes) -> bool:
     """Whether a request is answered though a change before it is not durable; it is answered when it is."""
     world.log.hold()
     world.engine.put_document(9, "before", b"it")
-    waiting = world.engine.commits._waiting
-    assert not waiting
+    commits = world.engine.commits
+
+    def is_waiting() -> bool:
+        return bool(commits._until_visible or commits._until_durable)
+
+    assert not is_waiting()
     await wire.send(request)
     reply = asyncio.create_task(wire.reply())
     async with asyncio.timeout(PATIENCE_S):
-        while not (waiting or reply.done()):  # noqa: ASYNC110 - there is no event for it
+        while not (is_waiting() or reply.done()):  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
     leaked = not await is_pending(reply)
     world.log.release()
@@ -86,6 +90,31 @@ async def test_that_test_sees_a_route_that_does_not_wait(monkeypatch: pytest.Mon
 async def test_refusals_before_any_route_wait_too(world: World, who: str | None, method: str, path: str) -> None:
     headers = () if who is None else (world.bearer(who),)
     assert not await answered_while_held(world, await world.connect(), request_bytes(method, path, headers, None))
+
+
+async def test_a_node_that_may_not_speak_holds_also_what_is_durable(world: World) -> None:
+    await world.submit()
+    await world.lease({})
+    world.log.silence()
+    asked: list[tuple[str, str, str, Any]] = [
+        ("client", "POST", "/jobs", {"payload": 1}),
+        ("worker", "POST", "/jobs/lease", {"queues": ["none"]}),
+        ("client", "GET", "/jobs", None),
+    ]
+    replies = []
+    for who, method, path, body in asked:
+        wire = await world.connect()
+        content = None if body is None else orjson.dumps(body)
+        await wire.send(request_bytes(method, path, (world.bearer(who),), content))
+        replies.append(asyncio.create_task(wire.reply()))
+    async with asyncio.timeout(PATIENCE_S):
+        while len(world.engine.commits._until_visible) < 2:  # noqa: ASYNC110 - the lane waits once for all of a frame
+            await asyncio.sleep(0)
+    for reply in replies:
+        assert await is_pending(reply)
+    assert (await world.call(None, "GET", "/health")).status == 200
+    world.log.speak()
+    assert [(await reply).status for reply in replies] == [201, 404, 200]
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_is_taken_back() -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from fastq._core import RecordPlace
 from fastq.errors import LogFailed
 from fastq.log.memory import MemoryLog
 from tests.log.files.writer import Writer
@@ -71,8 +72,8 @@ async def test_a_failed_batch_is_told_once_and_the_log_stays_failed() -> None:
 async def test_nothing_durable_at_a_place_is_an_error() -> None:
     log = MemoryLog()
     writer = Writer(log).open()
-    with pytest.raises(OSError, match="nothing durable"):
-        await log.read([(1, 512, 8)])
+    with pytest.raises(FileNotFoundError, match="frame 1 is not in the log"):
+        await log.read([RecordPlace(1, 0, 8)])
     await writer.start()
-    with pytest.raises(OSError, match="nothing durable"):
-        await log.read([(1, 10_000, 8)])
+    with pytest.raises(FileNotFoundError, match="there is nothing at"):
+        await log.read([RecordPlace(1, 10_000, 8)])

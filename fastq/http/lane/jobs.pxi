@@ -1,6 +1,6 @@
 # Reading new jobs in place, and writing them again as the reference does for the digest of a keyed request.
 
-cdef enum:                  # the members of a job, those that count for the digest in the order in which the reference writes them
+cdef enum:                  # members of a job; those that count for the digest come as the reference writes them
     FIELD_PAYLOAD
     FIELD_MAX_RETRIES
     FIELD_PRIORITY
@@ -158,7 +158,7 @@ cdef bint read_queue_name(Span value, Name* name) noexcept nogil:
 
 
 cdef bint is_printable(Span text, Py_ssize_t bytes_max) noexcept nogil:
-    """Whether it is printable ASCII and not empty. Whether other characters can be printed is the reference's to say."""
+    """Whether it is printable ASCII and not empty. Other characters are the reference's to judge."""
     cdef Text p = text.at
     if not 1 <= text.end - p <= bytes_max:
         return False

@@ -15,16 +15,17 @@ from fastq._core import Tail
 from fastq.errors import BackupRefused, LogDamaged, LogFailed
 from fastq.log.files._flusher import Flusher
 from fastq.log.files.fence import read_fence
+from fastq.log.files.index import FrameIndex
 from fastq.log.files.opening import Begun, begin
-from fastq.log.files.places import PlaceReader
+from fastq.log.files.places import SpanReader
 from fastq.log.files.ready import ReadySegments
 from fastq.log.files.recovery import Ending, Found, apply_frame, check_oldest, read_log, scan_segment
 from fastq.log.files.segments import SegmentHead, lock_directory, make_directory, segment_path
 from fastq.log.files.tools.backup import LiveBackup, LogCopy
-from fastq.log.protocol import Opened, Replay, Replayer
+from fastq.log.protocol import Opened, Part, Replay, Replayer
 
 if TYPE_CHECKING:
-    from fastq._core import Batch, Place
+    from fastq._core import Batch, RecordPlace
 
 SEGMENT_BYTES = 64 << 20
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 16 << 10, 1 << 31
@@ -62,14 +63,15 @@ class LocalLog:
         self._zero_cleaned = zero_cleaned
         self._lock_fd = -1
         self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of segments that can be written
-        self._places = PlaceReader(self._directory)
+        self._index = FrameIndex()
+        self._spans = SpanReader(self._directory)
         self._reading: dict[asyncio.Future[list[bytes]], int] = {}  # reads under way: the oldest segment of each
         self._dropping = 0  # segments before it are to go
         self._begun: Begun | None = None
         self._unsealed: list[Ending] = []
         self._opened_seq = self._durable_seq = 0  # the last frame when the log was opened, and now
         self._segment = 0  # of the last batch
-        self._sizes: dict[int, int] = {}  # of the segments with frames
+        self._sizes: dict[int, int] = {}  # of the segments with frames, and of empty ones between them
         self._used_bytes = 0  # in all
         self._loop: asyncio.AbstractEventLoop
         self._flusher: Flusher | None = None
@@ -95,20 +97,22 @@ class LocalLog:
             if found.database_id is None:
                 replayer.identify(begun.head.database_id)
             opened = self._opened(found, begun, replayer.replay)
-            check_oldest(self._directory, found, replayer.oldest_segment)
+            check_oldest(self._directory, found, replayer.oldest_frame)
             return opened
         except BaseException:
             self._release()
             raise
 
     def _opened(self, found: Found, begun: Begun, replay: Replay) -> Opened:
-        """Replay what was written again, at its new place, and point the tail behind it."""
+        """Replay what was written again, and point the tail behind it."""
         head = begun.head
+        self._index = found.index
         for frame, offset in begun.rewritten:
             apply_frame(
                 replay, memoryview(frame.records), self._directory,
                 seq=frame.seq, count=frame.count, number=head.number, offset=offset,
             )  # fmt: skip
+            self._index.add(frame.seq, head.number, offset)
             found.frames += 1
             found.records += frame.count
         self._begun, self._unsealed, self._segment = begun, found.unsealed, head.number
@@ -138,7 +142,7 @@ class LocalLog:
             end=begun.end, seq=self._durable_seq, prev_crc=begun.prev_crc,
         )  # fmt: skip
         self._ready = ReadySegments(
-            self._directory, self.tail, begun.head, self.oldest_segment, self._unsealed,
+            self._directory, self.tail, begun.head, min(self._sizes), self._unsealed,
             self._segment_bytes, self._made, self._fail, secrets.token_bytes, self._zero_cleaned,
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)
@@ -166,6 +170,7 @@ class LocalLog:
             self._segment = batch.segment
             self._sizes[batch.segment] = self._segment_bytes
             self._used_bytes += self._segment_bytes
+        self._index.add(batch.seq, batch.segment, batch.offset)
         fd, salt = self._files[batch.segment]
         self._busy = True
         self._flusher.commit(
@@ -206,14 +211,15 @@ class LocalLog:
             self._failed = failure
             self._on_failed(failure)
 
-    def read(self, places: Sequence[Place]) -> asyncio.Future[list[bytes]]:
-        reading = self._loop.run_in_executor(self._readers, self._places.read_many, places)
-        self._reading[reading] = min(places)[0]
+    def read(self, places: Sequence[RecordPlace]) -> asyncio.Future[list[bytes]]:
+        spans = [self._index.span(place) for place in places]
+        reading = self._loop.run_in_executor(self._readers, self._spans.read_many, spans)
+        self._reading[reading] = min(spans).segment
         reading.add_done_callback(self._has_read)
         return reading
 
-    def read_now(self, place: Place) -> bytes | None:
-        return self._places.read_now(place)
+    def read_now(self, place: RecordPlace) -> bytes | None:
+        return self._spans.read_now(self._index.span(place))
 
     def _has_read(self, reading: asyncio.Future[list[bytes]]) -> None:
         if self._reading.pop(reading) < self._dropping:
@@ -226,14 +232,21 @@ class LocalLog:
         return self._used_bytes
 
     @property
-    def oldest_segment(self) -> int:
-        return min(self._sizes)
+    def oldest_frame(self) -> int:
+        return self._index.first_frame
 
     @property
-    def newest_segment(self) -> int:
-        return self._segment
+    def parts(self) -> int:
+        return self._index.segments_before(self._segment)
 
-    async def frames(self, segment: int) -> AsyncIterator[tuple[int, memoryview]]:
+    def oldest_part(self) -> Part:
+        assert self.parts, "batches go to the only segment"
+        _, frames = self._index.oldest()
+        return Part(frames.start, frames.stop)
+
+    async def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview]]:
+        segment, _ = self._index.oldest()
+        assert part == self.oldest_part(), "only the oldest is read"
         path = segment_path(self._directory, segment)
         # Behind the end of an earlier opening's segment lie copies, and it is shortened in the meantime.
         end = next((ending.offset for ending in self._unsealed if ending.head.number == segment), 0)
@@ -243,12 +256,16 @@ class LocalLog:
         head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
         if head.number != segment:
             raise LogDamaged(f"{path}: this is segment {head.number} under another's name")
-        for offset, record_bytes in frames:
+        frames = [frame for frame in frames if frame[0] < part.next]  # those behind it are copies
+        if [seq for seq, _, _ in frames] != list(range(*part)):
+            raise LogDamaged(f"{path}: frames {part.first} to {part.next - 1} are no longer there")
+        for seq, offset, record_bytes in frames:
             with memoryview(data)[offset : offset + record_bytes] as records:
-                yield offset, records
+                yield seq, records
 
-    def drop_before(self, segment: int) -> None:
-        assert segment <= self._segment
+    def drop_before(self, frame: int) -> None:
+        segment = self._index.segment_of(frame)
+        self._index.forget_before(segment)
         for number in [number for number in self._sizes if number < segment]:
             self._used_bytes -= self._sizes.pop(number)
         self._dropping = segment
@@ -258,7 +275,7 @@ class LocalLog:
         """Delete what is to go, but for what a read under way asked for: its records were moved since."""
         assert self._ready is not None
         before = min([self._dropping, *self._reading.values()])
-        self._places.forget_before(before)
+        self._spans.forget_before(before)
         self._ready.drop_before(before)
 
     # --- backup -------------------------------------------------------------------------------------------------------
@@ -267,7 +284,7 @@ class LocalLog:
         assert self._ready is not None
         if self._backup is not None and not self._backup.is_closed:
             raise BackupRefused("a backup is under way: one at a time")
-        ready, last_seq, first = self._ready, self._durable_seq, self.oldest_segment
+        ready, last_seq, first = self._ready, self._durable_seq, min(self._sizes)
         ready.hold(first)
         self._backup = LiveBackup(
             lambda: LogCopy(self._directory, first, last_seq), last_seq, self._readers, ready.hold, self._must_not_hold
@@ -313,7 +330,7 @@ class LocalLog:
         for fd, _ in self._files.values():
             os.close(fd)
         self._files.clear()
-        self._places.close()
+        self._spans.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1

@@ -1,4 +1,4 @@
-"""Reading single records back, with a bounded number of open files."""
+"""Reading single records back by where they lie in the files, with a bounded number of open ones."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from fastq.log.files.index import Span
 from fastq.log.files.segments import segment_path
-
-if TYPE_CHECKING:
-    from fastq._core import Place
 
 OPEN_FILES_MAX = 64
 GAP_BYTES_MAX = 16 << 10  # between records that one read takes together: cheaper than another read
 RUN_BYTES_MAX = 1 << 20  # of one read, if it is not for a single record
 
 
-class PlaceReader:
-    """Reads by place, from any thread. Files stay open until others were read more recently."""
+class SpanReader:
+    """Reads spans, from any thread. Files stay open until others were read more recently."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -30,13 +27,13 @@ class PlaceReader:
         self._first = 0  # nothing is kept open of segments before it
         self._closed = False
 
-    def read(self, place: Place) -> bytes:
+    def read(self, span: Span) -> bytes:
         """Blocking.
 
         Raises:
-            OSError: the device failed, or the file ends before the place does (EIO).
+            OSError: the device failed, or the file ends before the span does (EIO).
         """
-        segment, offset, length = place
+        segment, offset, length = span
         fd = self._get(segment)
         try:
             data = os.pread(fd, length, offset)
@@ -50,36 +47,35 @@ class PlaceReader:
         finally:
             self._put(segment, fd)
 
-    def read_now(self, place: Place) -> bytes | None:
+    def read_now(self, span: Span) -> bytes | None:
         """As `read`, but only from the page cache; None if it has not all of it, or the file system cannot say."""
-        segment, offset, length = place
-        data = bytearray(length)
-        fd = self._get(segment)
+        data = bytearray(span.bytes)
+        fd = self._get(span.segment)
         try:
-            found = os.preadv(fd, [data], offset, os.RWF_NOWAIT)
+            found = os.preadv(fd, [data], span.offset, os.RWF_NOWAIT)
         except OSError:  # EAGAIN, EOPNOTSUPP; what is wrong with the device, `read` says
             return None
         finally:
-            self._put(segment, fd)
-        return bytes(data) if found == length else None
+            self._put(span.segment, fd)
+        return bytes(data) if found == span.bytes else None
 
-    def read_many(self, places: Sequence[Place]) -> list[bytes]:
+    def read_many(self, spans: Sequence[Span]) -> list[bytes]:
         """As `read`, in the order asked for. Read in the order of the disk, neighbours together."""
-        records: dict[Place, bytes] = {}
-        parts = list(runs(places))
+        records: dict[Span, bytes] = {}
+        parts = list(runs(spans))
         if len(parts) > 1:
-            for span, _ in parts:
-                self._announce(span)
-        for span, part in parts:
-            data, (_, start, _) = self.read(span), span
-            for place in part:
-                _, offset, length = place
-                records[place] = data[offset - start : offset - start + length]
-        return [records[place] for place in places]
+            for run, _ in parts:
+                self._announce(run)
+        for run, part in parts:
+            data = self.read(run)
+            for span in part:
+                start = span.offset - run.offset
+                records[span] = data[start : start + span.bytes]
+        return [records[span] for span in spans]
 
-    def _announce(self, place: Place) -> None:
-        """Have the device fetch it while other places are read."""
-        segment, offset, length = place
+    def _announce(self, span: Span) -> None:
+        """Have the device fetch it while others are read."""
+        segment, offset, length = span
         fd = self._get(segment)
         try:
             os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
@@ -115,19 +111,19 @@ class PlaceReader:
             os.close(fd)
 
 
-def runs(places: Sequence[Place]) -> Iterator[tuple[Place, list[Place]]]:
-    """The places in the order of the disk, each once, in parts to be read at once: a part's span and what is in it."""
-    part: list[Place] = []
+def runs(spans: Sequence[Span]) -> Iterator[tuple[Span, list[Span]]]:
+    """The spans in the order of the disk, each once, in runs to be read at once: the run, and the spans in it."""
+    part: list[Span] = []
     segment = start = end = 0
-    for place in sorted(set(places)):
-        begins, ends = place[1], place[1] + place[2]
-        is_near = place[0] == segment and begins <= end + GAP_BYTES_MAX and ends - start <= RUN_BYTES_MAX
+    for span in sorted(set(spans)):
+        begins, ends = span.offset, span.offset + span.bytes
+        is_near = span.segment == segment and begins <= end + GAP_BYTES_MAX and ends - start <= RUN_BYTES_MAX
         if part and not is_near:
-            yield (segment, start, end - start), part
+            yield Span(segment, start, end - start), part
             part = []
         if not part:
-            segment, start, end = place[0], begins, begins
-        part.append(place)
+            segment, start, end = span.segment, begins, begins
+        part.append(span)
         end = max(end, ends)
     if part:
-        yield (segment, start, end - start), part
+        yield Span(segment, start, end - start), part

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fastq.errors import LogDamaged, UnsupportedFormat
 from fastq.log.files._flusher import FRAME_HEAD_BYTES, find_later_frame, scan_frames, used_bytes
+from fastq.log.files.index import FrameIndex
 from fastq.log.files.segments import (
     FIRST_SEGMENT,
     HEAD_BYTES,
@@ -71,11 +72,13 @@ class Found:
     epoch: int = 0  # the highest
     next_seq: int = 1
     first_segment: int = FIRST_SEGMENT
+    first_frame: int = 1  # that is there, or was to be the first there
     last_segment: int = 0  # the last that stays
     sizes: dict[int, int] = field(default_factory=dict)  # of segments with frames, once they are shortened
     empty_segments: list[int] = field(default_factory=list)  # after it, to be made spares: in this order
     unsealed: list[Ending] = field(default_factory=list)  # to be sealed and shortened once a later one is in use
     pending: list[Pending] = field(default_factory=list)
+    index: FrameIndex = field(default_factory=FrameIndex)  # of the frames that were replayed
     torn: bytes = b""  # what lies behind the last sound frame
     torn_offset: int = 0
     torn_segment: int = 0
@@ -201,6 +204,7 @@ class _Reader:
         data = self._load(number)
         if number == found.first_segment:
             found.next_seq, self._prev_crc = beginning(data, head)
+            found.first_frame = found.next_seq
         frames, end, found.next_seq, self._prev_crc, proven_seq, why = scan_frames(
             data, start=head.first_offset, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
             next_seq=found.next_seq, prev_crc=self._prev_crc, stop_seq=stop_seq,
@@ -313,6 +317,7 @@ class _Reader:
 
     def _apply(self, seq: int, count: int, records: memoryview, number: int, offset: int) -> None:
         apply_frame(self._replay, records, self._directory, seq=seq, count=count, number=number, offset=offset)
+        self._found.index.add(seq, number, offset)
         self._found.frames += 1
         self._found.records += count
 
@@ -330,8 +335,8 @@ def named_at(data: memoryview | mmap.mmap, offset: int) -> tuple[int, int]:
     return int(seq) + bool(flags), int(prev_crc)  # a seal, or a closing frame, repeats the last number
 
 
-def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[int, int]]]:
-    """Check a segment that is not written any more; offset and length of each frame's records.
+def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[int, int, int]]]:
+    """Check a segment that is not written any more; each frame's number, and offset and length of its records.
 
     Args:
         data: from its first byte, perhaps only up to the end of its frames.
@@ -348,7 +353,7 @@ def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[i
     )  # fmt: skip
     if why not in ("seal", "closed", "end", "nothing"):
         raise LogDamaged(f"{path}: offset {end}: {_WHY.get(why, why)}")
-    return head, [(offset + FRAME_HEAD_BYTES, record_bytes) for _, offset, record_bytes, _, _ in frames]
+    return head, [(seq, offset + FRAME_HEAD_BYTES, record_bytes) for seq, offset, record_bytes, _, _ in frames]
 
 
 def apply_frame(
@@ -357,13 +362,12 @@ def apply_frame(
     """Give a frame's records to `replay`, and name the place if they are not what they should be.
 
     Args:
-        offset: of the frame in segment `number`, bytes.
-
+        number, offset: where it lies, for messages.
     Raises:
         LogDamaged, UnsupportedFormat.
     """
     try:
-        applied = replay(records, number, offset + FRAME_HEAD_BYTES)
+        applied = replay(records, seq)
     except UnsupportedFormat as error:
         raise UnsupportedFormat(f"{segment_path(directory, number)}: offset {offset}: frame {seq}: {error}") from error
     except LogDamaged as error:
@@ -377,14 +381,13 @@ def _frame_damaged(directory: Path, seq: int, number: int, offset: int, what: st
     return LogDamaged(f"{path}: offset {offset}: frame {seq}: {what}", segment=number, offset=offset, sound_seq=seq - 1)
 
 
-def check_oldest(directory: Path, found: Found, oldest_segment: int) -> None:
+def check_oldest(directory: Path, found: Found, oldest_frame: int) -> None:
     """Raises LogDamaged unless the log begins where its records say that it does.
 
     Args:
-        oldest_segment: the first that they need.
+        oldest_frame: the first that they need.
     """
-    if found.first_segment > oldest_segment:
+    if found.first_frame > oldest_frame:
         path = segment_path(directory, found.first_segment)
-        raise LogDamaged(f"{path}: segment {oldest_segment} is missing, and the log needs it: restore a backup")
-    if oldest_segment > found.last_segment + 1:  # never let a wrong number delete segments
-        raise LogDamaged(f"{directory}: a record says that segment {oldest_segment} is the oldest, which is none")
+        missing = f"frames {oldest_frame} to {found.first_frame - 1} are missing, and the log needs them"
+        raise LogDamaged(f"{path}: {missing}: restore a backup")

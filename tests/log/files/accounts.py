@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from fastq._core import FRAME_HEAD_BYTES, Core, Tail, close_result, submit_payload
+from fastq._core import Core, Tail, close_result, submit_payload
 from fastq.chaos.ledger import Lease as LeaseTold
 from fastq.chaos.ledger import Ledger
 from fastq.engine import assemble
 from fastq.engine.commands import Lease, Submit
 from fastq.errors import ApiError, JobNotFound
-from fastq.log.files.places import PlaceReader
+from fastq.log.files.index import FrameIndex
+from fastq.log.files.places import SpanReader
 from fastq.log.files.recovery import Found, check_oldest, read_log
 from tests.engines import CLIENT, START_US, WORKER, Asking, Hand
 from tests.log.files.work import OPTIONS, QUEUES, RETENTION_US, jobs_log
@@ -77,7 +78,7 @@ class Accounts:
             self._whole = fresh_core(self._database_id)
             self._hashes = []
         for number in range(len(self._hashes), len(self._frames)):
-            self._whole.replay(self._frames[number], number + 1, FRAME_HEAD_BYTES)
+            self._whole.replay(self._frames[number], number + 1)
             self._hashes.append(self._whole.state_hash())
         return self._hashes[seq - 1]
 
@@ -94,29 +95,29 @@ class Accounts:
         core.check()
         if core.state_hash() != self._hash_after(last_seq):
             return f"wrong: not the state after frame {last_seq}"
-        self._judge_jobs(core, directory)
+        self._judge_jobs(core, found.index, directory)
         faults, self.ledger.faults = self.ledger.faults, Counter()
         for fault in faults:
             return "lost" if fault == "lost" else f"wrong: {self.ledger.examples.pop(fault)}"
         return "right"
 
-    def _judge_jobs(self, core: Core, directory: Path) -> None:
-        places = PlaceReader(directory)
+    def _judge_jobs(self, core: Core, index: FrameIndex, directory: Path) -> None:
+        spans = SpanReader(directory)
         for job_id, book in self.ledger.books.items():
             try:
                 view = core.job(self._now_us, job_id)
             except JobNotFound:
                 self.ledger.judge(job_id, 404, {}, self._now_us)
                 continue
-            payload = json.loads(submit_payload(places.read(view.place), job_id))
+            payload = json.loads(submit_payload(spans.read(index.span(view.place)), job_id))
             if payload != book.payload:
                 self.ledger.fault("wrong", f"{job_id} has another payload")
             seen = {"state": view.state, "attempts": view.attempts}
             if view.close_place is not None and view.outcome != "lease_expired":
-                result, _ = close_result(places.read(view.close_place), job_id)
+                result, _ = close_result(spans.read(index.span(view.close_place)), job_id)
                 seen["result"] = None if result is None else json.loads(result)
             self.ledger.judge(job_id, 200, seen, self._now_us)
-        places.close()
+        spans.close()
 
     def go_on(self, directory: Path) -> None:
         before, _ = recovered(directory)
@@ -164,8 +165,9 @@ def recovered(directory: Path) -> tuple[Core, Found]:
     core = fresh_core()
     found = read_log(directory, core.replay, core.identify)
     for frame in found.pending:
-        core.replay(frame.records, frame.segment, frame.offset + FRAME_HEAD_BYTES)
-    check_oldest(directory, found, core.oldest_segment)
+        core.replay(frame.records, frame.seq)
+        found.index.add(frame.seq, frame.segment, frame.offset)
+    check_oldest(directory, found, core.oldest_frame)
     return core, found
 
 

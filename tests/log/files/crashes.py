@@ -99,7 +99,7 @@ def recover(directory: Path) -> list[bytes]:
     """The records of each frame, in order. Changes nothing."""
     frames: list[bytes] = []
 
-    def replay(records: memoryview, _segment: int, _offset: int) -> int:
+    def replay(records: memoryview, _frame: int) -> int:
         frames.append(bytes(records))
         at = count = 0
         while at < len(records):

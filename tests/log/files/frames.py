@@ -57,7 +57,7 @@ def read_segment(path: Path) -> Segment:
     magic, version, align, database_id, epoch, number, zero, size, first_seq, synced_seq, salt, head_crc = (
         SEGMENT.unpack_from(data)
     )
-    assert (magic, version, zero) == (b"FASTQSEG", 1, 0)
+    assert (magic, version, zero) == (b"FASTQSEG", 2, 0)
     assert head_crc == crc(data[: SEGMENT.size - 4])
     assert not any(data[SEGMENT.size : 4096])
     frames, at = [], max(4096, align)

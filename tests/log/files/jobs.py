@@ -61,7 +61,7 @@ async def write_jobs_async(
                 async def is_clean(r: Running = r, log: LocalLog = log) -> bool:
                     await until(lambda: has_room(r))
                     await r.submit(CLIENT, Submit(b"1", queue="ticks"))
-                    return r.core.oldest_segment > 1 and log.used_bytes <= r.engine.cleaner.bound_bytes
+                    return r.core.oldest_frame > 1 and log.used_bytes <= r.engine.cleaner.bound_bytes
 
                 await until(is_clean)
             if killed:

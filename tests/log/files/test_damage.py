@@ -45,7 +45,7 @@ def judge(directory: Path, counts: Counter[str], lost_max: int = 1) -> None:
     try:
         found = read_log(directory, core.replay)
         for frame in found.pending:
-            core.replay(memoryview(frame.records), frame.segment, frame.offset)
+            core.replay(memoryview(frame.records), frame.seq)
     except (LogDamaged, UnsupportedFormat):
         counts["refused"] += 1
         return

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from fastq._core import RecordPlace
+from fastq.log.files.index import Span
 from fastq.log.files.log import READERS, LocalLog
-from fastq.log.files.places import GAP_BYTES_MAX, RUN_BYTES_MAX, PlaceReader, runs
+from fastq.log.files.places import GAP_BYTES_MAX, RUN_BYTES_MAX, SpanReader, runs
 from fastq.log.files.segments import segment_path
+from tests.log.files.frames import read_segment
 from tests.log.files.writer import SMALL, Writer, bodies_of, local, quiet
 
 BODY_BYTES = 3000
@@ -53,18 +56,20 @@ async def test_what_a_read_asked_for_stays_until_it_was_read(tmp_path: Path) -> 
     writer = await started(tmp_path)
     log = writer.log
     assert isinstance(log, LocalLog)
-    place, expected = (1, 8192, 200), segment_path(tmp_path, 1).read_bytes()[8192:8392]
+    place, expected = RecordPlace(3, 40, 200), read_segment(segment_path(tmp_path, 1)).frames[2].records[40:240]
+    newest = RecordPlace(writer.log.tail.durable_seq, 0, 10)
+    end = log._segment
     go_on = threading.Event()
     busy = [log._loop.run_in_executor(log._readers, go_on.wait) for _ in range(READERS)]
-    reading = asyncio.ensure_future(log.read([(3, 512, 10), place]))
-    later = asyncio.ensure_future(log.read([(log.newest_segment, 512, 10)]))
-    log.drop_before(log.newest_segment)
+    reading = asyncio.ensure_future(log.read([RecordPlace(60, 0, 10), place]))
+    later = asyncio.ensure_future(log.read([newest]))
+    log.drop_before(newest.frame)
     await quiet(writer)
     go_on.set()
     assert (await reading)[1] == expected
     await asyncio.gather(later, *busy)
     await quiet(writer)
-    assert segments(tmp_path)[0] == segment_path(tmp_path, log.newest_segment).name
+    assert segments(tmp_path)[0] == segment_path(tmp_path, end).name
     assert deleted_but_open(tmp_path) == []
     await log.close()
 
@@ -74,11 +79,11 @@ async def test_a_read_that_nobody_waits_for_any_more_keeps_nothing(tmp_path: Pat
     writer = await started(tmp_path)
     log = writer.log
     assert isinstance(log, LocalLog)
-    fd = log._places._get(1)  # as its thread does
-    log.drop_before(log.newest_segment)
+    fd = log._spans._get(1)  # as its thread does
+    log.drop_before(log.tail.durable_seq)
     await quiet(writer)
     assert not segment_path(tmp_path, 1).exists()
-    log._places._put(1, fd)
+    log._spans._put(1, fd)
     assert deleted_but_open(tmp_path) == []
     await log.close()
 
@@ -91,33 +96,33 @@ def test_places_are_read_in_the_order_asked_for_whatever_their_order_on_disk(tmp
     files = {number: rng.randbytes(3 << 20) for number in (1, 2)}
     for number, content in files.items():
         segment_path(tmp_path, number).write_bytes(content)
-    reader = PlaceReader(tmp_path)
+    reader = SpanReader(tmp_path)
     for _ in range(30):
-        places = [(rng.choice((1, 2)), rng.randrange(2 << 20), rng.choice((0, 1, 600, 20_000))) for _ in range(60)]
-        places += [*places[:3], (1, 100, 500), (1, 200, 10), (2, 0, 3 << 20)]
-        rng.shuffle(places)
-        assert reader.read_many(places) == [files[n][offset : offset + length] for n, offset, length in places]
+        spans = [Span(rng.choice((1, 2)), rng.randrange(2 << 20), rng.choice((0, 1, 600, 20_000))) for _ in range(60)]
+        spans += [*spans[:3], Span(1, 100, 500), Span(1, 200, 10), Span(2, 0, 3 << 20)]
+        rng.shuffle(spans)
+        assert reader.read_many(spans) == [files[n][offset : offset + length] for n, offset, length in spans]
     reader.close()
 
 
 def test_neighbours_are_read_together_and_a_read_is_bounded() -> None:
-    near = [(1, 4096 * n + 64, 600) for n in range(100)]
+    near = [Span(1, 4096 * n + 64, 600) for n in range(100)]
     assert [span for span, _ in runs(near[::-1])] == [(1, 64, 99 * 4096 + 600)]
-    far = [(1, n * (GAP_BYTES_MAX + 601), 600) for n in range(5)]
+    far = [Span(1, n * (GAP_BYTES_MAX + 601), 600) for n in range(5)]
     assert [span for span, _ in runs(far)] == far
-    assert len(list(runs([(n, 0, 600) for n in range(5)]))) == 5
-    large = [(1, n * 20_480, 20_000) for n in range(100)]
+    assert len(list(runs([Span(n, 0, 600) for n in range(5)]))) == 5
+    large = [Span(1, n * 20_480, 20_000) for n in range(100)]
     spans = list(runs(large))
     assert len(spans) == 2
-    assert all(span[2] <= RUN_BYTES_MAX for span, _ in spans)
-    assert [place for _, part in spans for place in part] == large
+    assert all(span.bytes <= RUN_BYTES_MAX for span, _ in spans)
+    assert [span for _, part in spans for span in part] == large
 
 
 def test_a_file_that_is_too_short_is_an_error(tmp_path: Path) -> None:
     segment_path(tmp_path, 1).write_bytes(bytes(1000))
-    reader = PlaceReader(tmp_path)
+    reader = SpanReader(tmp_path)
     with pytest.raises(OSError, match="the file ends before offset 1100"):
-        reader.read_many([(1, 0, 100), (1, 500, 600)])
+        reader.read_many([Span(1, 0, 100), Span(1, 500, 600)])
     reader.close()
 
 
@@ -132,7 +137,7 @@ async def test_what_was_cleaned_is_overwritten(tmp_path: Path) -> None:
     writer = await started(tmp_path, zero_cleaned=True)
     held = [os.open(segment_path(tmp_path, number), os.O_RDONLY) for number in (1, 2, 3)]
     assert all(any(blocks(fd)) for fd in held)
-    writer.log.drop_before(3)
+    writer.log.drop_before(read_segment(segment_path(tmp_path, 3)).frames[0].seq)
     await quiet(writer)
     first, second, kept = (any(blocks(fd)) for fd in held)
     assert not first
@@ -149,7 +154,7 @@ async def test_without_the_setting_it_lingers(tmp_path: Path) -> None:
     """What docs/log-format.md warns of; and the proof that the test above looks at the right blocks."""
     writer = await started(tmp_path)
     fd = os.open(segment_path(tmp_path, 1), os.O_RDONLY)
-    writer.log.drop_before(3)
+    writer.log.drop_before(read_segment(segment_path(tmp_path, 3)).frames[0].seq)
     await quiet(writer)
     assert os.fstat(fd).st_nlink == 0
     assert any(blocks(fd))

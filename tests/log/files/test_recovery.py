@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from fastq.errors import LogDamaged, UnsupportedFormat
+from fastq._core import RecordPlace
+from fastq.errors import CoreFailed, LogDamaged, UnsupportedFormat
 from fastq.log.files._flusher import crc32c, fill_head
 from fastq.log.files.recovery import scan_segment
 from fastq.log.files.segments import SegmentHead, segment_numbers, unpack_head
 from tests.log.files.frames import HEAD_BYTES, change, flip, read_segment
-from tests.log.files.writer import Writer, bodies_of, local, quiet, read_back, write
+from tests.log.files.writer import Writer, bodies_of, local, quiet, read_back, write, write_log
 
 BODY = b"b" * 600
 
@@ -112,13 +113,13 @@ def test_a_torn_first_frame_of_a_segment_is_cut(long: Path) -> None:
 # --- what was not proven durable --------------------------------------------------------------------------------------
 
 
-def test_the_last_frame_is_written_again_and_lives_at_its_new_place(killed: Path) -> None:
+def test_the_last_frame_is_written_again_and_its_place_is_what_it_was(killed: Path) -> None:
     before = read_segment(segment(killed, 1)).frames
     again = read_back(killed)
     new = read_segment(segment(killed, 2))
     assert [frame.records for frame in new.frames] == [before[-1].records]
     assert new.frames[0].seq == new.first_seq == new.synced_seq == before[-1].seq
-    assert again.places[-1][0] == (2, new.frames[0].offset + HEAD_BYTES, len(before[-1].records))
+    assert again.places[-1][0] == RecordPlace(before[-1].seq, 0, len(before[-1].records))
     assert "written again" in again.opened.notes[0]
 
 
@@ -176,8 +177,12 @@ def test_zeros_over_all_frames_of_the_last_segment_are_refused_if_a_later_one_kn
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_missing_segment_is_refused(long: Path, number: int) -> None:
+    frames = read_segment(segment(long, number)).frames
     segment(long, number).unlink()
-    assert f"segment {number} is missing" in refusal(long)
+    missing = f"segment {number} is missing"
+    if number == 1:  # only the records tell what should be before the first file
+        missing = f"frames 1 to {frames[-1].seq} are missing"
+    assert missing in refusal(long)
 
 
 def test_a_seal_without_the_segment_that_it_announces_is_refused(long: Path) -> None:
@@ -308,12 +313,13 @@ def test_a_first_start_that_stopped_before_the_identity_is_completed(tmp_path: P
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_later_segment_format_is_refused_and_named(killed: Path) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_segment_format_is_refused_and_named(killed: Path, version: int) -> None:
     packed = bytearray(segment(killed, 1).read_bytes()[:84])
-    struct.pack_into("<I", packed, 8, 2)
+    struct.pack_into("<I", packed, 8, version)
     struct.pack_into("<I", packed, 80, crc32c(packed[:80]))
     change(segment(killed, 1), 0, bytes(packed))
-    with pytest.raises(UnsupportedFormat, match="log format 2"):
+    with pytest.raises(UnsupportedFormat, match=f"written in log format {version}; this version of fastq reads 2"):
         read_back(killed)
 
 
@@ -331,12 +337,13 @@ def test_a_later_frame_format_is_refused(killed: Path) -> None:
 def test_a_trim_beyond_the_log_is_refused_and_deletes_nothing(tmp_path: Path) -> None:
     async def live() -> None:
         writer = await Writer(local(tmp_path)).open().start()
-        writer.core.trim(3, 1000)
+        with pytest.raises(CoreFailed, match="says that no frame before 1000 is needed"):
+            writer.core.trim(3, 1000)
         await writer.settled()
         await writer.log.close()
 
     asyncio.run(live())
-    assert "segment 1000 is the oldest" in refusal(tmp_path)
+    assert "says that no frame before 1000 is needed" in refusal(tmp_path)
     assert read_segment(segment(tmp_path, 1)).with_records, "what there was is still there"
 
 
@@ -372,14 +379,16 @@ def test_a_segment_that_holds_only_a_seal_may_be_the_first(tmp_path: Path) -> No
         writer = await Writer(local(tmp_path)).open().start()
         await quiet(writer)
         assert [frame.flags for frame in read_segment(segment(tmp_path, 2)).frames] == [1]
-        assert [offset async for offset, _ in writer.log.frames(2)] == []
+        sealed = segment(tmp_path, 2).read_bytes()
         for name, body in writer.documents().items():
             writer.append(name, body)
-        writer.core.trim(3, 2)
+        needed = read_segment(segment(tmp_path, 3)).frames[0].seq
+        writer.core.trim(3, needed)
         await writer.settled()
-        writer.log.drop_before(2)
+        writer.log.drop_before(needed)
         await quiet(writer)
         await writer.log.close()
+        segment(tmp_path, 2).write_bytes(sealed)  # as after a crash between the two
 
     asyncio.run(trim())
     assert not segment(tmp_path, 1).exists()
@@ -391,8 +400,8 @@ async def test_frames_of_an_earlier_opening_end_where_its_copies_begin(killed: P
     read_back(killed)
     writer = Writer(local(killed)).open()
     writer.log.start(writer._durable, writer._failed)
-    found = [offset async for offset, _ in writer.log.frames(1)]
-    assert found == [offset for (number, offset, _), _ in writer.places if number == 1]
+    found = [frame async for frame, _ in writer.log.frames(writer.log.oldest_part())]
+    assert found == [place.frame for place, _ in writer.places[:-1]]
     await writer.log.close()
 
 
@@ -408,9 +417,8 @@ async def test_a_scan_goes_on_when_whoever_waits_for_it_is_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the server stops while the cleaner reads a segment."""
+    await write_log(tmp_path, [b"body"])
     writer = await Writer(local(tmp_path)).open().start()
-    writer.append("0", b"body")
-    await writer.settled()
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(data: Any, path: Path) -> Any:
@@ -420,7 +428,7 @@ async def test_a_scan_goes_on_when_whoever_waits_for_it_is_cancelled(
         return scan_segment(data, path)
 
     async def read() -> None:
-        async for _ in writer.log.frames(1):
+        async for _ in writer.log.frames(writer.log.oldest_part()):
             pass
 
     monkeypatch.setattr("fastq.log.files.log.scan_segment", slow)

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastq._core import Core
+from fastq._core import Core, RecordPlace
 from fastq.log.files.log import LocalLog
 from fastq.log.protocol import Log, Opened
 
 if TYPE_CHECKING:
-    from fastq._core import Batch, Place
+    from fastq._core import Batch
 
 KIND = 9  # of the documents
 SMALL = 64 << 10  # the smallest segment
@@ -30,7 +30,7 @@ class Writer:
         self.core = Core(log.tail)
         self.opened: Opened
         self.failure: BaseException | None = None
-        self.places: list[tuple[Place, bytes]] = []  # of each frame's records that replay met
+        self.places: list[tuple[RecordPlace, bytes]] = []  # of each frame's records that replay met
         self._turn = asyncio.Event()
 
     def open(self) -> Writer:
@@ -41,12 +41,12 @@ class Writer:
         self.core.identify(database_id)
 
     @property
-    def oldest_segment(self) -> int:
-        return self.core.oldest_segment
+    def oldest_frame(self) -> int:
+        return self.core.oldest_frame
 
-    def replay(self, records: memoryview, segment: int, offset: int) -> int:
-        self.places.append(((segment, offset, len(records)), bytes(records)))
-        return self.core.replay(records, segment, offset)
+    def replay(self, records: memoryview, frame: int) -> int:
+        self.places.append((RecordPlace(frame, 0, len(records)), bytes(records)))
+        return self.core.replay(records, frame)
 
     async def start(self) -> Writer:
         """As the engine does: with a record that says the server is back."""

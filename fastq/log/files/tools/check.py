@@ -28,7 +28,7 @@ class Losses:
     jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)  # job number -> what, in the order of the log
     job_ids: dict[int, str] = field(default_factory=dict)  # of those that are submitted there, or shortly before
     documents: dict[tuple[int, str], None] = field(default_factory=dict)  # kind and name
-    oldest_segment: int = 0  # that a record there names
+    oldest_frame: int = 0  # that a record there names
     frames: int = 0
     first_seq: int = 0
     last_seq: int = 0
@@ -71,6 +71,7 @@ class Report:
                 "pending_frames": self.pending_frames,
                 "jobs": {state: n for state, n in self.core.counts().items() if n},
                 "skipped_records": self.core.skipped(),
+                "broken_links": self.core.broken_links,
             }
         if found.torn:
             told["torn"] = {
@@ -105,9 +106,10 @@ def read_whole(directory: Path, core: Core) -> Found:
             core.replay, memoryview(frame.records), directory,
             seq=frame.seq, count=frame.count, number=frame.segment, offset=frame.offset,
         )  # fmt: skip
+        found.index.add(frame.seq, frame.segment, frame.offset)
         found.frames += 1
         found.records += frame.count
-    check_oldest(directory, found, core.oldest_segment)
+    check_oldest(directory, found, core.oldest_frame)
     return found
 
 
@@ -188,7 +190,7 @@ def _add(losses: Losses, described: list[dict[str, Any]]) -> None:
         if record["type"] == "DOCUMENT" and "name" in record:
             losses.documents[record["kind"], record["name"]] = None
             continue
-        losses.oldest_segment = max(losses.oldest_segment, record.get("oldest_segment", 0))
+        losses.oldest_frame = max(losses.oldest_frame, record.get("oldest_frame", 0))
         what = _what(record)
         for number in record.get("jobs", [record["job"]] if "job" in record else []):
             before = losses.jobs.get(number, ())

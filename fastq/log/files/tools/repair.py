@@ -41,6 +41,7 @@ class Cut:
     offset: int  # in it: of the first byte behind them
     next_seq: int
     prev_crc: int  # head_crc of the last frame; 0 if this start has none
+    first_frame: int  # of the log
     seals: tuple[tuple[SegmentHead, int], ...] = ()  # and offset: of earlier segments' that know of later frames
 
 
@@ -194,7 +195,7 @@ def _follow(directory: Path, limit: int) -> Cut:
             raise UnsupportedFormat(f"{segment_path(directory, head.number)}: offset {end}: a later log format")
         last_crc = named_at(data, end)[1] if why == "seal" else prev_crc
         known_later = tuple((sealed, at) for sealed, at, seq in seals if seq >= next_seq)
-        cut = Cut(head, end, next_seq, last_crc, known_later)
+        cut = Cut(head, end, next_seq, last_crc, first_seq, known_later)
         if why == "seal":
             seals.append((head, end, proven_seq))
         if next_seq == limit or (why != "seal" and next_seq != anew):
@@ -250,11 +251,11 @@ def _trim_frame(directory: Path, cut: Cut, core: Core, tail: Tail, losses: Losse
     Raises:
         RepairRefused: nothing says that they were to go.
     """
-    first, head = segment_numbers(directory)[0], cut.head
-    if core.oldest_segment >= first:
+    first, head = cut.first_frame, cut.head
+    if core.oldest_frame >= first:
         return b""
-    if losses.oldest_segment < first:
-        raise RepairRefused(f"{directory}: segments {core.oldest_segment} to {first - 1} are missing: restore a backup")
+    if losses.oldest_frame < first:
+        raise RepairRefused(f"{directory}: frames {core.oldest_frame} to {first - 1} are missing: restore a backup")
     tail.resume(cut.next_seq)
     tail.offer_segment(head.number, cut.offset, cut.offset + 4 * head.align)
     core.trim(core.last_us, first)

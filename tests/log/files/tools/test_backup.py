@@ -108,7 +108,7 @@ def test_a_copy_up_to_any_frame_is_a_whole_log(memory_path: Path, killed: bool) 
     core.identify(found.database_id or b"")
     assert list(frames) == list(range(1, found.next_seq))
     for seq, records in frames.items():
-        core.replay(records, 1, 0)
+        core.replay(records, seq)
         data = b"".join(archive(LogCopy(log, 1, seq), seq))
         manifest, restored_core = restore(io.BytesIO(data), memory_path / "target", START_US)
         assert manifest.last_seq == seq
@@ -338,7 +338,7 @@ async def test_a_backup_is_the_state_of_the_moment_it_began(served: Running, mem
     for trial in range(4):
         await churn(served, 120)
         await all_durable(served)
-        state, freed = served.core.state_hash(), served.engine.cleaner.freed_segments
+        state, freed = served.core.state_hash(), served.engine.cleaner.freed_parts
         backup, pieces, held_back = served.engine.backup(), [], 0
         async for piece in backup:
             pieces.append(piece)
@@ -346,7 +346,7 @@ async def test_a_backup_is_the_state_of_the_moment_it_began(served: Running, mem
                 await churn(served, 25)
                 held_back = max(held_back, served.log._ready.held_back)
         assert await restored(b"".join(pieces), memory_path / f"restored-{trial}") == state
-        assert served.engine.cleaner.freed_segments > freed, "nothing was cleaned meanwhile"
+        assert served.engine.cleaner.freed_parts > freed, "nothing was cleaned meanwhile"
         assert held_back > 0, "nothing was kept for it"
     await until(lambda: is_clean(served))
     assert served.log._ready.held_back == 0
@@ -420,7 +420,7 @@ async def test_it_ends_when_the_disk_is_full_of_what_it_keeps(served: Running) -
 async def test_damage_that_it_meets_ends_it(served: Running) -> None:
     log = served.log
     assert isinstance(log, LocalLog)
-    path = log._directory / f"segment-{log.oldest_segment:08d}"
+    path = segment_files(log._directory)[0]
     flip(path, read_segment(path).with_records[1].offset + HEAD_BYTES + 3)
     backup = served.engine.backup()
     with pytest.raises(LogDamaged, match=f"{path.name}: offset "):

@@ -143,7 +143,7 @@ def test_a_missing_and_a_swapped_segment(log: Path) -> None:
 def test_a_later_version_is_told_apart(log: Path) -> None:
     path = segment_files(log)[0]
     head = bytearray(path.read_bytes()[: SEGMENT.size])
-    head[8] = 2
+    head[8] = 3
     head[-4:] = crc(bytes(head[:-4])).to_bytes(4, "little")
     change(path, 0, bytes(head))
     done = run_check(log)
@@ -198,7 +198,7 @@ def test_a_contradiction_is_found(log: Path, monkeypatch: pytest.MonkeyPatch) ->
 class Contrary:
     """A core whose structures do not agree."""
 
-    oldest_segment = 1
+    oldest_frame = 1
 
     def __getattr__(self, name: str) -> object:
         return lambda *_: 0

@@ -33,7 +33,7 @@ def replayed(directory: Path, below_seq: int) -> Core:
     core.identify(read_segment(segment_files(directory)[0]).database_id)
     for seen in walk(directory):
         if isinstance(seen, FrameSeen) and not seen.is_copy and seen.seq < below_seq:
-            core.replay(seen.records, seen.segment, seen.offset + HEAD_BYTES)
+            core.replay(seen.records, seen.seq)
     return core
 
 
@@ -179,7 +179,7 @@ def test_damage_before_the_record_that_let_segments_go(memory_path: Path) -> Non
     assert done.exit_code == 0, done.output
     core = empty_core()
     found = read_whole(memory_path / "log", core)
-    assert found.next_seq == seq + 1 and core.oldest_segment == found.first_segment
+    assert found.next_seq == seq + 1 and core.oldest_frame == found.first_frame
     asyncio.run(goes_on(memory_path / "log", ids, core))
 
 
@@ -216,7 +216,8 @@ def test_a_log_without_its_beginning_is_not_repaired(log: tuple[Path, list[str]]
     assert "not one frame at the beginning is sound" in run_repair(directory, 1).stderr
     first.unlink()
     done = run_repair(directory, frames_of(directory)[-1][1].seq + 1)
-    assert done.exit_code == 65 and "segments 1 to 1 are missing: restore a backup" in done.stderr
+    missing = f"frames 1 to {frames[-1].seq} are missing: restore a backup"
+    assert done.exit_code == 65 and missing in done.stderr
 
 
 def test_a_repair_that_is_killed(log: tuple[Path, list[str]]) -> None:

@@ -1,0 +1,114 @@
+"""Places hold for ever: whatever a start writes again or the cleaner moves, each link in the records leads home."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fastq.engine import EngineOptions
+from fastq.engine.commands import Ack, JobOptions, Lease, Submit
+from fastq.log.files.log import LocalLog
+from fastq.log.memory import MemoryLog
+from tests.engines import CLIENT, WORKER, Hand, Running, running, until
+from tests.log.files.jobs import has_room
+
+SEGMENT_BYTES = 128 << 10
+KEPT = EngineOptions(lease_check_ms=10, log_slack_bytes=1 << 40)
+CLEANED = EngineOptions(lease_check_ms=10, log_slack_bytes=2 * SEGMENT_BYTES)
+
+
+def log_of(directory: Path) -> LocalLog:
+    return LocalLog(directory, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=0)
+
+
+async def events(r: Running, job_id: str) -> list[str]:
+    return [event.what for event in (await r.ask.history(CLIENT, job_id)).events]
+
+
+async def clean_all(r: Running) -> None:
+    """Have the cleaner go over all that is there now."""
+    end = r.log.tail.appended_seq
+
+    async def is_clean() -> bool:
+        await until(lambda: has_room(r))
+        if r.engine.cleaner.is_behind:
+            return False
+        await r.ask.delete(CLIENT, await r.submit(CLIENT, Submit(b'"' + b"x" * 12_000 + b'"', queue="ticks")))
+        return r.core.oldest_frame > end
+
+    await until(is_clean)
+    assert not r.failures
+
+
+async def test_links_in_a_frame_that_a_start_writes_again_hold(tmp_path: Path) -> None:
+    """One frame with a job's submit and three replaces, the last of a killed server: two later starts both move it."""
+    hand, job_id = Hand(), ""
+    replacing = Submit(b'"p"', options=JobOptions(unique_key="one", replace=True))
+    async with running(log_of(tmp_path / "killed"), hand, KEPT) as r:
+        job_id = (await r.submit_many(CLIENT, [replacing] * 4))[0]
+        shutil.copytree(tmp_path / "killed", tmp_path / "log")  # what a kill leaves
+    for _ in range(2):
+        async with running(log_of(tmp_path / "log"), hand, KEPT) as r:
+            assert await events(r, job_id) == ["replaced"] * 3
+    async with running(log_of(tmp_path / "log"), hand, CLEANED) as r:
+        assert await events(r, job_id) == ["replaced"] * 3
+        await clean_all(r)
+        assert await events(r, job_id) == ["replaced"] * 3
+    async with running(log_of(tmp_path / "log"), hand, KEPT) as r:
+        assert await events(r, job_id) == ["replaced"] * 3
+
+
+def packed(frame: int, offset: int, length: int) -> bytes:
+    """A place as records hold it, from docs/log-format.md alone."""
+    return (frame << 52 | offset << 26 | length).to_bytes(12, "little")
+
+
+async def failed(r: Running, times: int, queue: str = "a") -> str:
+    """A job that failed so often."""
+    job_id = await r.submit(CLIENT, Submit(b"1", max_retries=50, queue=queue))
+    for number in range(times):
+        leased = await r.lease_one(Lease(had_body=True, queues=(queue,)))
+        await r.ask.ack(WORKER, Ack(leased.job_id, leased.token, error=f"error {number}", retry_after_ms=0))
+    return job_id
+
+
+async def test_a_link_is_the_place_of_the_record_before() -> None:
+    log = MemoryLog()
+    async with running(log, options=KEPT) as r:
+        job_id = await failed(r, 2)
+        newest = r.core.job(r.hand.us, job_id).history_place
+        assert newest is not None
+        before = next(frame for frame in log._frames if b"error 0" in frame.records)
+        assert packed(before.seq, 8, len(before.records) - 8) in (await log.read([newest]))[0]
+
+
+@pytest.mark.parametrize("nowhere", [packed(1 << 40, 0, 60), packed(1, 0, 32), packed(1, 0, 8), packed(1, 9999, 8)])
+async def test_a_link_that_leads_nowhere_spoils_one_history_and_stops_nothing(
+    nowhere: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a defect of ours might write it: to no frame, to another record, into the middle of one, past the frame."""
+    log = MemoryLog(segment_bytes=SEGMENT_BYTES, cache_bytes=0)
+    async with running(log, options=KEPT) as r:
+        job_id, other_id = await failed(r, 3), await failed(r, 3, "b")
+        first, second, _ = [frame for frame in log._frames if b"error" in frame.records][:3]
+        link = packed(first.seq, 8, len(first.records) - 8)  # in a group of its own
+        assert link in second.records
+        log._frames[second.seq - 1] = replace(second, records=second.records.replace(link, nowhere))
+        log = log.crash()
+    async with running(log, options=CLEANED) as r:
+        assert r.core.broken_links == 1
+        with pytest.raises(Exception, match=r"frame|record|nothing"):
+            await events(r, job_id)
+        assert await events(r, other_id) == ["attempt"] * 3
+        await clean_all(r)
+        assert await events(r, job_id) == ["attempt"] * 2
+        assert await events(r, other_id) == ["attempt"] * 3
+        (message,) = [record.getMessage() for record in caplog.records if record.name == "fastq.engine.cleaner"]
+        assert job_id in message
+        log = log.crash()
+    async with running(log, options=KEPT) as r:
+        assert r.core.broken_links == 0
+        assert await events(r, job_id) == ["attempt"] * 2
