@@ -8,7 +8,7 @@ from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
 from fastq.engine.commands import BATCH_BYTES_MAX
-from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
+from fastq.errors import ApiError, CleanerBehind, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
 from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
 from fastq.http.lane.granted import GRANTED
@@ -96,8 +96,12 @@ class Work:
         transaction = work_bodies.transaction_command(
             body, self._engine.now_us(), idempotency_key_of(req), traceparent_of(req.get_header("traceparent"))
         )
-        await self._engine.cleaner_caught_up()
-        answered, _ = self._engine.transact(req.context.principal, transaction)
+        who = req.context.principal
+        try:
+            answered, _ = self._engine.transact(who, transaction)
+        except CleanerBehind:
+            await self._engine.cleaner_caught_up()
+            answered, _ = self._engine.transact(who, transaction)
         resp.content_type = JSON
         resp.data = answers.transaction_done(transaction.ops, answered)
 
