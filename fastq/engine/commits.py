@@ -155,6 +155,10 @@ class Commits:
         read = iter(await self._log.read(missing))
         return [next(read) if record is None else record for record in cached]
 
+    def record_now(self, place: RecordPlace) -> bytes | None:
+        """A record that is not in the tail, if it can be had without waiting for the disk."""
+        return self._log.read_now(place)
+
     # --- to the log ---------------------------------------------------------------------------------------------------
 
     def kick_soon(self) -> None:

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 from fastq.engine import EngineOptions
-from tests.http.world import World, running
+from tests.http.world import Hands, World, running
 
 HOUR_US = 3_600_000_000
 DAY_MS = 86_400_000
@@ -45,7 +45,7 @@ async def test_a_key_is_remembered_for_its_window_over_restarts() -> None:
         log, ahead_us = world.log.crash(), 0
     for number in range(3):
         ahead_us += 2 * HOUR_US
-        async with running(log=log, ahead_us=ahead_us, idempotency_ms=window_ms) as world:
+        async with running(log=log, hands=Hands(ahead_us), idempotency_ms=window_ms) as world:
             assert (await submit_keyed(world, f"other {number}"))[0] == 201
             assert await submit_keyed(world, "first") == (200, first)
             log = world.log.crash()
@@ -55,11 +55,11 @@ async def test_a_shorter_window_forgets_and_a_longer_one_does_not_bring_back() -
     async with running(idempotency_ms=DAY_MS) as world:
         await submit_keyed(world, "old")
         log = world.log.crash()
-    async with running(log=log, ahead_us=2 * HOUR_US, idempotency_ms=3_600_000) as world:
+    async with running(log=log, hands=Hands(2 * HOUR_US), idempotency_ms=3_600_000) as world:
         assert (await submit_keyed(world, "new"))[0] == 201
         await world.engine.durable()
         log = world.log.crash()
-    async with running(log=log, ahead_us=2 * HOUR_US, idempotency_ms=DAY_MS) as world:
+    async with running(log=log, hands=Hands(2 * HOUR_US), idempotency_ms=DAY_MS) as world:
         assert (await submit_keyed(world, "new"))[0] == 200
         assert (await submit_keyed(world, "old"))[0] == 201
 

@@ -146,17 +146,14 @@ async def running(
     log: MemoryLog | None = None,
     redis_url: str | None = None,
     lane: bool = True,
-    ahead_us: int = 0,
+    hands: Hands | None = None,
     **options: Any,
 ) -> AsyncIterator[World]:
     """A server that listens, with a key for each of `roles`; on a log that a crash left, or a new one.
 
     Keys are kept in the log or in Redis. `options` are the engine's.
-
-    Args:
-        ahead_us: how far the clock is ahead of this machine's.
     """
-    hands = Hands(ahead_us)
+    hands = hands or Hands()
     failures: list[BaseException] = []
     node = Node(log or MemoryLog(), EngineOptions(**options), lambda: 0.5)
     node.open()

@@ -11,7 +11,7 @@ from fastq.engine.commands import BATCH_BYTES_MAX
 from fastq.errors import ApiError, CleanerBehind, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
 from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
-from fastq.http.granted import GRANTED
+from fastq.http.lane.granted import GRANTED
 from fastq.http.resources import answers, work_bodies
 from fastq.http.resources.bodies import BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, traceparent_of
 from fastq.http.resources.jobs import ABSENT, BEHIND_OR_FULL, CHANGES, CONNECTION, KEY_USED, idempotency_key_of
