@@ -308,7 +308,9 @@ def documents(world: World, draw: Draw) -> None:
         world.drop_document(name)
 
 
-ACTIONS: list[tuple[int, Callable[[World, Draw], object]]] = [
+Action = Callable[[World, Draw], object]
+
+COMMANDS: list[tuple[int, Action]] = [
     (14, submit),
     (4, submit_many),
     (26, lease),
@@ -333,9 +335,15 @@ ACTIONS: list[tuple[int, Callable[[World, Draw], object]]] = [
     (3, look),
     (2, documents),
     (1, lambda world, draw: world.stranger(draw.pick(STRANGERS))),
+]
+"""What clients, operators and the timer do; with their weights."""
+
+ACTIONS: list[tuple[int, Action]] = [
+    *COMMANDS,
     (6, lambda world, draw: world.sync()),
     (2, lambda world, draw: world.clean_oldest(draw.pick(CLEANS))),
     (2, lambda world, draw: world.forget_keys(draw.pick([1, 2, 1000]))),
     (1, lambda world, draw: world.crash(draw.pick(SERVERS))),
     (1, lambda world, draw: world.restart(draw.pick(SERVERS))),
 ]
+"""The same, and what happens to the log."""
