@@ -334,6 +334,7 @@ COMMANDS: list[tuple[int, Action]] = [
     (3, forget),
     (3, look),
     (2, documents),
+    (2, lambda world, draw: world.forget_keys(draw.pick([1, 2, 1000]))),
     (1, lambda world, draw: world.stranger(draw.pick(STRANGERS))),
 ]
 """What clients, operators and the timer do; with their weights."""
@@ -342,7 +343,6 @@ ACTIONS: list[tuple[int, Action]] = [
     *COMMANDS,
     (6, lambda world, draw: world.sync()),
     (2, lambda world, draw: world.clean_oldest(draw.pick(CLEANS))),
-    (2, lambda world, draw: world.forget_keys(draw.pick([1, 2, 1000]))),
     (1, lambda world, draw: world.crash(draw.pick(SERVERS))),
     (1, lambda world, draw: world.restart(draw.pick(SERVERS))),
 ]

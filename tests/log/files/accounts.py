@@ -52,6 +52,7 @@ RECORD_NAMES = dict(
             "CHANGE",
             "PROGRESS",
             "REMEMBER",
+            "FORGET_KEYS",
         ],
         start=1,
     )
