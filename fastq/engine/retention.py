@@ -1,4 +1,4 @@
-"""Retention: finished jobs go when they are too old or too many, idempotency keys when their window is over."""
+"""Retention: removes finished jobs that are too old or too many, and idempotency keys whose window is over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastq import _core
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.engine.options import EngineOptions
 
-SLICE = 1000  # jobs of each terminal state, and keys, that go with one frame
+SLICE = 1000  # jobs of each terminal state, and keys, that one frame removes
 
 
 class Retention:
@@ -19,7 +19,7 @@ class Retention:
         self._count_max, self._bytes_max = options.finished_jobs_max, options.finished_bytes_max
 
     def forget(self, now_us: int) -> None:
-        """Remove what was kept long enough, a slice of it."""
+        """Remove jobs and keys that are due, a slice of them."""
         self._forget_keys(now_us)
         if self._core.finished_jobs:
             self._forget_finished(now_us)
