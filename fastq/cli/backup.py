@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from fastq.cli.failures import Failed, Unreachable
+from fastq.cli.errors import Failed, Unreachable
 from fastq.cli.log import DIRECTORY, ends_with_its_code, viewed
 from fastq.cli.notices import notice
 from fastq.cli.remote import api_key, server_options

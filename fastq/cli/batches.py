@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from fastq.cli.failures import Failed
+from fastq.cli.errors import Failed
 from fastq.client.errors import Refused
 from fastq.client.models import NewJob
 

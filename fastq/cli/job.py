@@ -9,12 +9,12 @@ from typing import Any
 import click
 import msgspec
 
-from fastq.cli.failures import Failed
+from fastq.cli.errors import Failed
 from fastq.cli.job_options import given, where_options
 from fastq.cli.notices import confirm, notice
+from fastq.cli.param_types import DURATION, TIME, read_value
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
-from fastq.cli.values import DURATION, TIME, read_value
 from fastq.client.errors import Refused
 from fastq.client.models import JobStatus
 from fastq.client.sync_client import Client

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from fastq.cli.values import BACKOFF, DURATION, PAST, TIME
+from fastq.cli.param_types import BACKOFF, DURATION, PAST, TIME
 from fastq.client.models import State
 
 Function = TypeVar("Function", bound=Callable[..., None])

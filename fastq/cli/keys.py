@@ -11,9 +11,9 @@ import orjson
 from fastq.cli.key_stores import Key, Keys, Offline, Remote
 from fastq.cli.log import DIRECTORY, ends_with_its_code
 from fastq.cli.notices import notice
+from fastq.cli.param_types import DURATION
 from fastq.cli.remote import server_options
 from fastq.cli.tables import record, show, table
-from fastq.cli.values import DURATION
 
 COLUMNS = ("key_id", "type", "owner_id", "name", "state", "created_at", "last_used_at")
 

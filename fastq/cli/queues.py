@@ -10,12 +10,12 @@ from typing import Any
 import click
 import msgspec
 
-from fastq.cli.failures import Failed
+from fastq.cli.errors import Failed
 from fastq.cli.job_options import given
 from fastq.cli.notices import confirm
+from fastq.cli.param_types import BACKOFF, DURATION
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lasting, lines_option, record, show, table
-from fastq.cli.values import BACKOFF, DURATION
 from fastq.client.errors import NotFound
 from fastq.client.models import ChangedMany
 from fastq.client.operator_models import Queue, QueueSettings, RateLimit, Retention

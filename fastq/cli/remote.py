@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import click
 
-from fastq.cli.failures import Failed, NotInTime, Unreachable
-from fastq.cli.values import DURATION
+from fastq.cli.errors import Failed, NotInTime, Unreachable
+from fastq.cli.param_types import DURATION
 from fastq.client import ClientError, NotFinished, Retries, ServerUnreachable
 from fastq.client.sync_client import URL, Client
 

@@ -8,9 +8,9 @@ import click
 import msgspec
 
 from fastq.cli.job_options import given, job_options
+from fastq.cli.param_types import read_value
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
-from fastq.cli.values import read_value
 from fastq.client.models import Cron, Schedule
 from fastq.client.sync_client import Client
 

@@ -11,9 +11,9 @@ from msgspec import Raw
 from fastq.cli.batches import batches
 from fastq.cli.job import ended, show_job
 from fastq.cli.job_options import given, submit_options
+from fastq.cli.param_types import DURATION, read_value
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option
-from fastq.cli.values import DURATION, read_value
 from fastq.client.models import NewJob
 from fastq.client.sync_client import Client
 

@@ -11,7 +11,6 @@ from typing import Any, Self, TypeVar, Unpack
 
 from fastq.client import calls, operator_calls
 from fastq.client.async_transport import AsyncTransport, LoopTransport
-from fastq.client.chance import new_key
 from fastq.client.codec import CODEC, Codec
 from fastq.client.errors import Busy, ServerUnreachable
 from fastq.client.models import (
@@ -47,6 +46,7 @@ from fastq.client.operator_models import (
     SeenWorkers,
 )
 from fastq.client.protocol import Answer, Call, Pause, Plan, Retries, carried_out
+from fastq.client.randomness import new_key
 from fastq.client.sync_client import address_of
 
 T = TypeVar("T")

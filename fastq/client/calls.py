@@ -10,7 +10,6 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from fastq.client.chance import new_key, share
 from fastq.client.codec import Codec
 from fastq.client.errors import NotFinished, Refused
 from fastq.client.models import (
@@ -30,6 +29,7 @@ from fastq.client.models import (
     Why,
 )
 from fastq.client.protocol import Call, Pause, Plan, Retries, carried_out
+from fastq.client.randomness import jitter, new_key
 from fastq.client.tracing import in_trace
 from fastq.clock import monotonic_us
 
@@ -178,7 +178,7 @@ def until_complete(job_id: str, timeout_s: float | None, retries: Retries) -> Pl
         if timeout_s is not None and (wait_ms == 0 or monotonic_us() - begun_us >= timeout_s * 1e6):
             raise NotFinished(f"job {job_id} is {job.state} after {timeout_s:g} s")
         if monotonic_us() - asked_us < min(EARLY_S * 1e6, wait_ms * 1000):  # a server that stops lets nobody wait
-            yield Pause(EARLY_S * share())
+            yield Pause(EARLY_S * jitter())
 
 
 def submit_and_wait(job: NewJob, codec: Codec, timeout_s: float | None, retries: Retries) -> Plan[JobStatus]:

@@ -13,8 +13,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from fastq.client.chance import share
 from fastq.client.errors import BY_STATUS, LeaseLost, Refused, ServerUnreachable
+from fastq.client.randomness import jitter
 from fastq.clock import monotonic_us
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Retries:
     timeout_s: float = 30.0
 
     def wait_s(self, failures: int) -> float:
-        return share() * min(self.cap_s, self.base_s * float(1 << min(failures - 1, EXPONENT_MAX)))
+        return jitter() * min(self.cap_s, self.base_s * float(1 << min(failures - 1, EXPONENT_MAX)))
 
 
 Plan: TypeAlias = Generator[Try | Pause, Answer | ServerUnreachable | None, T]
@@ -104,7 +104,7 @@ def carried_out(call: Call[T], retries: Retries) -> Plan[T]:
             doubtful = error.status in FROM_A_PROXY
             if error.status not in PASSING or (doubtful and not call.repeatable):
                 raise error
-            wait_s = wait_s if error.retry_after_s is None else max(wait_s, error.retry_after_s * (0.5 + share()))
+            wait_s = wait_s if error.retry_after_s is None else max(wait_s, error.retry_after_s * (0.5 + jitter()))
         else:
             assert isinstance(outcome, ServerUnreachable), "a driver answers each Try"
             error, doubtful = outcome, outcome.sent

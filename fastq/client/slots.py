@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastq.client import tracing
-from fastq.client.acker import Acker
+from fastq.client.acks import AckSender
 from fastq.client.handlers import Handler, ack_of, wrapped
 from fastq.client.job import WHY, Cut, Job, Report
 from fastq.client.models import Ack, Held, LeasedJob
@@ -41,9 +41,9 @@ class Attempt:
 
 
 class Slots:
-    def __init__(self, worker: Worker, acker: Acker, report: Report, changed: Callable[[], None]) -> None:
+    def __init__(self, worker: Worker, acks: AckSender, report: Report, changed: Callable[[], None]) -> None:
         """changed: called when there may be room for more jobs."""
-        self._worker, self._acker, self._report, self._changed = worker, acker, report, changed
+        self._worker, self._acks, self._report, self._changed = worker, acks, report, changed
         self._log = worker.logger
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(worker.concurrency, "fastq-handler")
@@ -103,7 +103,7 @@ class Slots:
         """What has not begun."""
         while self._next:
             leased = self._next.popleft()
-            self._acker.add(leased, Ack.release(leased))
+            self._acks.add(leased, Ack.release(leased))
 
     # --- one job ------------------------------------------------------------------------------------------------------
 
@@ -112,12 +112,12 @@ class Slots:
         self._begun += 1
         handler = worker.handler_of(leased.queue)
         if handler is None:  # the server hands out none that was not asked for
-            self._acker.add(leased, Ack.release(leased))
+            self._acks.add(leased, Ack.release(leased))
             return
         try:
             payload = handler.payload_of(leased, worker.codec)
         except Exception as error:  # noqa: BLE001 -- whatever a codec raises
-            self._acker.add(leased, Ack.error(leased, f"the payload is not as expected: {error}", code="bad_payload"))
+            self._acks.add(leased, Ack.error(leased, f"the payload is not as expected: {error}", code="bad_payload"))
             return
         job = Job(leased, payload, self._log, self._report)
         task: asyncio.Task[Any] = self._loop.create_task(self._attempted(handler, job))
@@ -187,7 +187,7 @@ class Slots:
             return
         if ack.outcome in ("error", "discard"):
             job.log.warning("attempt %d failed: %s", job.attempt, ack.result_error, exc_info=error)
-        self._acker.add(job.leased, ack, then)
+        self._acks.add(job.leased, ack, then)
 
     # --- told from outside --------------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Slots:
         if answer.code:
             del self.held[token]
         else:
-            self._acker.add(waiting, Ack.release(waiting))
+            self._acks.add(waiting, Ack.release(waiting))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

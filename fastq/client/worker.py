@@ -16,12 +16,12 @@ import uvloop
 
 from fastq.client.async_client import AsyncClient
 from fastq.client.async_transport import AsyncTransport
-from fastq.client.chance import new_key
 from fastq.client.codec import CODEC, Codec
 from fastq.client.handlers import Function, Handler, Middleware
 from fastq.client.job import Job
 from fastq.client.protocol import Retries
-from fastq.client.shift import Shift
+from fastq.client.randomness import new_key
+from fastq.client.worker_run import WorkerRun
 
 __all__ = ["Job", "Worker"]
 
@@ -81,7 +81,7 @@ class Worker:
         """How many handlers the last stop had to leave in their threads: Python waits for these before it ends."""
         self._fallback = None if handler is None else Handler.of(handler)
         self._handlers: dict[str, Handler] = {}
-        self._shift: Shift | None = None
+        self._run: WorkerRun | None = None
 
     # --- handlers -----------------------------------------------------------------------------------------------------
 
@@ -128,16 +128,16 @@ class Worker:
         It goes on through whatever passes by itself. Raises Refused if the server does not take its key or its
         request, when its handlers have finished.
         """
-        if self._shift is not None:
+        if self._run is not None:
             raise RuntimeError("the worker runs already")
         client = AsyncClient(
             self.url, self.key, retries=self.retries, codec=self.codec, tls=self.tls, transport=self.transport
         )
         try:
-            self._shift = Shift(self, client, burst)
-            await self._shift.run()
+            self._run = WorkerRun(self, client, burst)
+            await self._run.run()
         finally:
-            self._shift = None
+            self._run = None
             await client.close()
 
     def stop(self) -> None:
@@ -145,8 +145,8 @@ class Worker:
 
         Before it runs this does nothing.
         """
-        if self._shift is not None:
-            self._shift.stop()
+        if self._run is not None:
+            self._run.stop()
 
     async def _until_signal(self, burst: bool) -> None:
         if threading.current_thread() is threading.main_thread():  # others get no signals

@@ -38,13 +38,13 @@ CLOCK_CALLS = {
 }  # fmt: skip
 CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.time|time_ns|monotonic|time\(NULL)\b")
 
-ERROR_HOMES = ("fastq/errors/", "fastq/client/errors.py", "fastq/cli/failures.py")  # of server, clients, commands
+ERROR_HOMES = ("fastq/errors/", "fastq/client/errors.py", "fastq/cli/errors.py")  # of server, clients, commands
 
 NOTICE_HOME = "fastq/cli/notices.py"
 
 RANDOM_HOMES = {
     "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/services/keys/records.py", "fastq/log/files/log.py",
-    "fastq/client/chance.py", "fastq/server/run.py",
+    "fastq/client/randomness.py", "fastq/server/run.py",
 }  # fmt: skip
 RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}

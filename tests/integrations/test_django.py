@@ -30,7 +30,7 @@ django.setup()
 from fastq import Client, Worker  # noqa: E402 -- Django wants its settings first
 from fastq.integrations.django import FastqBackend, worker_of  # noqa: E402
 from fastq.integrations.django.backend import client_of  # noqa: E402
-from fastq.integrations.django.framework import (  # noqa: E402
+from fastq.integrations.django.compat import (  # noqa: E402
     InvalidTask,
     TaskResultDoesNotExist,
     task_backends,

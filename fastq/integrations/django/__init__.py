@@ -7,6 +7,6 @@ Of Django 6 and later that is `django.tasks`, of those before it the backport, d
 from __future__ import annotations
 
 from fastq.integrations.django.backend import FastqBackend
-from fastq.integrations.django.running import worker_of
+from fastq.integrations.django.worker import worker_of
 
 __all__ = ["FastqBackend", "worker_of"]

@@ -20,7 +20,7 @@ from fastq.client.models import JobOptions, JobStatus
 from fastq.client.protocol import Call
 from fastq.client.sync_client import Client
 from fastq.clock import wall_us
-from fastq.integrations.django.framework import (
+from fastq.integrations.django.compat import (
     BaseTaskBackend,
     InvalidTask,
     Task,

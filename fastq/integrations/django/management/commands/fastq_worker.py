@@ -11,8 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from fastq.client.errors import Refused
 from fastq.integrations.django.backend import FastqBackend
-from fastq.integrations.django.framework import task_backends
-from fastq.integrations.django.running import worker_of
+from fastq.integrations.django.compat import task_backends
+from fastq.integrations.django.worker import worker_of
 
 SPOKEN = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO, 3: logging.DEBUG}
 

@@ -23,7 +23,7 @@ Told = Callable[[LeasedJob, str], None]
 """Called once for each job when that is over, with the refusal's code, or an empty one."""
 
 
-class Acker:
+class AckSender:
     def __init__(self, client: AsyncClient, codec: Codec, retries: Retries, told: Told, logger: logging.Logger) -> None:
         self._client, self._codec, self._retries, self._told, self._log = client, codec, retries, told, logger
         self._waiting: deque[tuple[LeasedJob, Raw]] = deque()

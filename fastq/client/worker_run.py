@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from fastq.client.acker import Acker
+from fastq.client.acks import AckSender
 from fastq.client.async_client import AsyncClient
-from fastq.client.chance import new_key, share
 from fastq.client.errors import BadRequest, ClientError, Forbidden, Refused, Unauthenticated
 from fastq.client.models import Ack, Held, LeasedJob
 from fastq.client.protocol import Retries
+from fastq.client.randomness import jitter, new_key
 from fastq.client.slots import Slots
 from fastq.clock import monotonic_us
 
@@ -27,7 +27,7 @@ LAST_WORDS_S = 10.0  # how long a stop tries to tell the server
 FINAL = (BadRequest, Unauthenticated, Forbidden)  # nothing will change by trying again
 
 
-class Shift:
+class WorkerRun:
     def __init__(self, worker: Worker, client: AsyncClient, burst: bool = False) -> None:
         """burst: stop as soon as no job is ready and none runs. Raises ValueError if the worker cannot run as it is."""
         self._worker, self._client, self._log = worker, client, worker.logger
@@ -35,12 +35,12 @@ class Shift:
         self._wait_ms = 0 if burst else worker.wait_ms
         self._burst = burst
         self._loop = asyncio.get_running_loop()
-        self._acker = Acker(client, worker.codec, worker.retries, self._told, worker.logger)
+        self._acks = AckSender(client, worker.codec, worker.retries, self._told, worker.logger)
         self._fault: BaseException | None = None
         self._backlog = True  # the last answer had as many jobs as were asked for
         self._reports: set[asyncio.Task[None]] = set()
         self._stopping, self._hurry, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._slots = Slots(worker, self._acker, self._report_from_anywhere, self._changed.set)
+        self._slots = Slots(worker, self._acks, self._report_from_anywhere, self._changed.set)
 
     def stop(self) -> None:
         if self._stopping.is_set():
@@ -53,7 +53,7 @@ class Shift:
         """Raises Refused."""
         worker = self._worker
         self._log.info("worker %s leases from %s", worker.worker_id, ", ".join(self._queues))
-        helpers = [self._loop.create_task(self._acker.run()), self._loop.create_task(self._beat())]
+        helpers = [self._loop.create_task(self._acks.run()), self._loop.create_task(self._beat())]
         for helper in helpers:
             helper.add_done_callback(self._helper_ended)
         try:
@@ -103,7 +103,7 @@ class Shift:
             if self._burst:
                 await self._next_outcome()
             elif wait_ms and monotonic_us() - asked_us < EARLY_S * 1e6:
-                await self._rest(EARLY_S * share())
+                await self._rest(EARLY_S * jitter())
 
     def _wanted(self) -> tuple[int, int]:
         """How many jobs to ask for, and how long to wait for them.
@@ -112,11 +112,11 @@ class Shift:
         """
         free = self._slots.free
         ahead = self._slots.ahead if self._backlog or free > 0 else 0
-        return min(max(free, 0) + ahead, LEASES_MAX, UNTOLD_MAX - self._acker.pending), self._wait_ms if free > 0 else 0
+        return min(max(free, 0) + ahead, LEASES_MAX, UNTOLD_MAX - self._acks.pending), self._wait_ms if free > 0 else 0
 
     async def _next_outcome(self) -> None:
         """What a job that runs submits may be ready then; if none ran since the server was asked, that was all."""
-        if not self._slots.busy and not self._acker.pending and not self._changed.is_set():
+        if not self._slots.busy and not self._acks.pending and not self._changed.is_set():
             self._stopping.set()
         else:
             await self._changed.wait()
@@ -144,7 +144,7 @@ class Shift:
             async with asyncio.timeout(LAST_WORDS_S):
                 for job in await self._request(request_id, limit, 0):
                     self._slots.held[job.lease_token] = job
-                    self._acker.add(job, Ack.release(job))
+                    self._acks.add(job, Ack.release(job))
         return []
 
     async def _request(self, request_id: str, limit: int, wait_ms: int) -> list[LeasedJob]:
@@ -207,9 +207,9 @@ class Shift:
         self._hurry.clear()
         await self._wait_for_handlers(1.0)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._acker.flushed(), LAST_WORDS_S)
-        if self._acker.pending:
-            self._log.error("%d outcomes could not be told: those jobs will run again", self._acker.pending)
+            await asyncio.wait_for(self._acks.flushed(), LAST_WORDS_S)
+        if self._acks.pending:
+            self._log.error("%d outcomes could not be told: those jobs will run again", self._acks.pending)
         self._worker.left_behind = self._slots.busy
         if self._slots.busy:
             self._log.warning("%d handlers go on in their threads", self._slots.busy)

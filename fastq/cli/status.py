@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from fastq.cli.failures import Failed
+from fastq.cli.errors import Failed
 from fastq.cli.notices import notice
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, record, show, table

@@ -11,6 +11,6 @@ def new_key() -> str:
     return secrets.token_urlsafe(18)
 
 
-def share() -> float:
+def jitter() -> float:
     """Of [0.5, 1): how much of a wait is waited, so that many clients do not come back at once."""
     return 0.5 + random.random() / 2

@@ -17,7 +17,7 @@ from fastq.client.models import Failure
 from fastq.client.worker import Worker
 from fastq.clock import wall_us
 from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, result_of, shown, task_of
-from fastq.integrations.django.framework import (
+from fastq.integrations.django.compat import (
     TaskContext,
     TaskError,
     TaskResult,

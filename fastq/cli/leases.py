@@ -10,10 +10,10 @@ import click
 import msgspec
 from msgspec import UNSET
 
-from fastq.cli.failures import Failed, NotInTime
+from fastq.cli.errors import Failed, NotInTime
+from fastq.cli.param_types import DURATION, read_value
 from fastq.cli.remote import asks
 from fastq.cli.tables import as_json, json_option, lines_option, record, show
-from fastq.cli.values import DURATION, read_value
 from fastq.client import calls
 from fastq.client.codec import CODEC
 from fastq.client.models import Ack, Extend, LeasedJob
