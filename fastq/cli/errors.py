@@ -1,4 +1,4 @@
-"""How commands fail: one line on standard error, and an exit code."""
+"""The errors of commands. Each becomes one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import click
 
 
 class Failed(click.ClickException):
-    """The server refused, or what was asked for did not come out well."""
+    """The server refused, or a job failed."""
 
     exit_code = 1
 
 
 class Unreachable(Failed):
-    """No answer came."""
+    """The server cannot be reached."""
 
     exit_code = 3
 
 
-class NotInTime(Failed):
-    """There was no job, or it had not ended, when the time to wait was over."""
+class TimedOut(Failed):
+    """No job was ready, or a job had not ended, within the timeout."""
 
     exit_code = 4

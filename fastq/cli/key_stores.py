@@ -1,4 +1,4 @@
-"""What key commands work on: a running server, or the data directory of a stopped one."""
+"""Where key commands find keys: a running server, or the data directory of a stopped one."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fastq.services.keys import KeyStore
 OPERATOR = Principal("system:offline", "system", "admin", frozenset())
 
 Key = dict[str, Any]
-"""As the API shows it."""
+"""A key as the API shows it."""
 
 
 class Keys(Protocol):
-    """The four things that are done to keys. All of them raise click.ClickException, `Offline` also StartError."""
+    """The operations on keys. Each raises click.ClickException; those of `Offline` also raise StartError."""
 
     def create(self, body: Key) -> Key: ...
     def list_all(self) -> list[Key]: ...
@@ -37,6 +37,8 @@ class Keys(Protocol):
 
 
 class Remote:
+    """The keys of a running server."""
+
     def __init__(self, url: str, key_file: Path | None) -> None:
         self._url, self._key_file = url, key_file
 
@@ -63,12 +65,12 @@ class Remote:
 
 
 class Offline:
-    """Opens the log as a server does, under the same lock, for one change at a time."""
+    """The keys of a stopped server. Each operation opens the log under the server's lock, and closes it."""
 
     def __init__(self, directory: Path, claim_store: bool = False) -> None:
         """
         Args:
-            claim_store: take the Redis that REDIS_URL names for the right one, whatever the log says.
+            claim_store: accept the Redis at REDIS_URL although the log names another one.
         """
         self._settings = load_settings(os.environ | {"WAL_DIR": str(directory)})
         self._claim_store = claim_store
@@ -106,7 +108,7 @@ class Offline:
         return answer
 
     def _do(self, work: Callable[[Engine, KeyStore], Awaitable[bytes]]) -> Any:
-        # Only now, so that a wrong setting is told at once and without the native modules.
+        # Imported late: a bad setting is reported before the extensions load.
         from fastq.server.run import run_on_keys  # noqa: PLC0415
 
         try:

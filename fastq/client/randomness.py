@@ -1,4 +1,4 @@
-"""Where the SDK draws at random: keys that no two requests share, and the share of a wait."""
+"""All random numbers of the SDK: keys and jitter."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import secrets
 
 
 def new_key() -> str:
-    """24 characters that nobody draws twice."""
+    """A unique key: 24 URL-safe characters, 144 random bits."""
     return secrets.token_urlsafe(18)
 
 
 def jitter() -> float:
-    """Of [0.5, 1): how much of a wait is waited, so that many clients do not come back at once."""
+    """A factor for a wait, in [0.5, 1): it spreads the retries of many clients."""
     return 0.5 + random.random() / 2

@@ -188,7 +188,7 @@ def test_who_hangs_up_lets_go_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "env", "code", "told"),
     [
-        (["backup", "{}/b.tar"], {}, 2, "a key is needed"),
+        (["backup", "{}/b.tar"], {}, 2, "no API key"),
         (["backup", "{}/b.tar", "--server", "ftp://x"], {"FASTQ_KEY": "x"}, 2, "url must be http"),
         (["backup", "{}/b.tar", "--server", "http://127.0.0.1:1"], {"FASTQ_KEY": "x"}, 3, "Connection refused"),
         (["backup", "{}/b.tar", "--offline", "{}/absent"], {}, 2, "does not exist"),

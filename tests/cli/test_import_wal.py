@@ -79,7 +79,7 @@ def originals(jobs: list[Any]) -> list[str]:
 def test_what_is_unfinished_goes_over(wal: Path, served: Served, client: Client) -> None:
     done = imported(served, wal)
     assert done.returncode == 0, done.stderr
-    assert "submitted 4 jobs to queue default, 0 were there before, 0 refused, 2 finished ones left" in done.stdout
+    assert "submitted 4 jobs to queue default, 0 already there, 0 refused, 2 finished ones skipped" in done.stdout
     jobs = taken(client)
     assert originals(jobs) == UNFINISHED, "in the order in which they were created"
     by_name = dict(zip(UNFINISHED, jobs, strict=True))
@@ -90,10 +90,10 @@ def test_what_is_unfinished_goes_over(wal: Path, served: Served, client: Client)
 def test_a_second_time_changes_nothing(wal: Path, served: Served, client: Client) -> None:
     assert imported(served, wal).returncode == 0
     again = imported(served, wal)
-    assert "submitted 0 jobs to queue default, 4 were there before" in again.stdout
+    assert "submitted 0 jobs to queue default, 4 already there" in again.stdout
     wal.with_name("jobs.wal.imported").unlink()
     without_map = imported(served, wal)
-    assert "submitted 0 jobs to queue default, 4 were there before" in without_map.stdout
+    assert "submitted 0 jobs to queue default, 4 already there" in without_map.stdout
     assert originals(taken(client)) == UNFINISHED
 
 
@@ -110,7 +110,7 @@ def test_a_map_that_was_torn_goes_on(wal: Path, served: Served, client: Client) 
 def test_a_file_that_is_no_map_is_left_alone(wal: Path, served: Served) -> None:
     done = imported(served, wal, "--map", wal)
     assert done.returncode == 1
-    assert "line 1 is no line of a map" in done.stderr
+    assert "line 1 is not an entry of a map" in done.stderr
     assert wal.read_bytes() == WAL
 
 
@@ -119,7 +119,7 @@ def test_a_job_that_went_on_since_is_not_doubled(wal: Path, served: Served, clie
     wal.with_name("jobs.wal.imported").unlink()
     wal.write_bytes(WAL + line("ready", "JOB_LEASED", **LEASED) + created("new"))
     done = imported(served, wal)
-    assert "submitted 1 jobs to queue default, 4 were there before" in done.stdout
+    assert "submitted 1 jobs to queue default, 4 already there" in done.stdout
     assert originals(taken(client)) == [*UNFINISHED, "new"]
 
 
@@ -146,7 +146,7 @@ def test_a_torn_end_is_passed_over(wal: Path, served: Served, client: Client) ->
     wal.write_bytes(WAL + created("torn")[:-30])
     done = imported(served, wal)
     assert done.returncode == 0
-    assert "line 14 is torn" in done.stderr
+    assert "line 14 is incomplete" in done.stderr
     assert originals(taken(client)) == UNFINISHED
 
 

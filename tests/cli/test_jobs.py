@@ -48,7 +48,7 @@ def test_payloads_are_json_unless_they_are_text(run: Run, client: Client, queue:
     assert client.get(submitted(run, "hello", "--text", "--queue", queue), with_payload=True).payload == "hello"
     assert client.get(submitted(run, "-", "--queue", queue, stdin="[1]\n"), with_payload=True).payload == [1]
     done = run("submit", "hello")
-    assert done.code == 2 and "PAYLOAD is no JSON" in done.err and "--text" in done.err
+    assert done.code == 2 and "PAYLOAD is not JSON" in done.err and "--text" in done.err
 
 
 def test_lines_are_jobs(run: Run, client: Client, queue: str, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_lines_are_jobs(run: Run, client: Client, queue: str, tmp_path: Path) ->
     assert client.get(ids[1_234], with_payload=True).payload == {"n": 1_234}
     path.write_text("1\n\nnothing\n")
     done = run("submit", "--lines", str(path), "--queue", queue)
-    assert (done.code, done.out) == (2, "") and "line 3 is no JSON" in done.err
+    assert (done.code, done.out) == (2, "") and "line 3 is not JSON" in done.err
 
 
 def test_the_same_submit_again(run: Run, queue: str) -> None:
@@ -141,11 +141,11 @@ def test_contradictions_are_told(run: Run) -> None:
     for arguments, message in (
         (("ack", "x"), "TOKEN is missing"),
         (("ack", "x", "y", "--error", "e", "--release"), "at most one of"),
-        (("ack", "x", "y", "--discard"), "go with --error"),
+        (("ack", "x", "y", "--discard"), "need --error"),
         (("job", "cancel"), "either JOB_ID or a filter"),
         (("job", "delete", "x", "--queue", "q"), "either JOB_ID or a filter"),
-        (("job", "cancel", "--queue", "q", "--force"), "go with JOB_ID"),
-        (("job", "redrive", "--queue", "q"), "--yes is needed"),
+        (("job", "cancel", "--queue", "q", "--force"), "need JOB_ID"),
+        (("job", "redrive", "--queue", "q"), "give --yes"),
         (("job", "edit", "x"), "one of --payload"),
         (("job", "list", "--since", "yesterday"), "is not a time"),
         (("submit", "1", "--run-at", "2030-01-01T00:00:00"), "is not a time with its zone"),

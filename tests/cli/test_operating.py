@@ -118,7 +118,7 @@ def test_failures_are_one_line_and_a_code(run: Run, place: Place) -> None:
         (("status", "--retry-for", "0"), {"FASTQ_URL": nowhere}, 3, f"{nowhere}: no connection to"),
         (("status",), {"FASTQ_URL": nowhere, "FASTQ_RETRY_FOR": "50ms"}, 3, "no connection"),
         (("status",), {"FASTQ_URL": "localhost"}, 2, "url must be"),
-        (("status",), {"key": ""}, 2, "a key is needed: in FASTQ_KEY"),
+        (("status",), {"key": ""}, 2, "no API key: set FASTQ_KEY"),
         (("status",), {"key": "nonsense"}, 1, "(401 unauthenticated)"),
         (("queues", "pause", "q"), {"key": "client"}, 1, "(403 forbidden)"),
         (("nothing",), {}, 2, "No such command 'nothing'"),

@@ -334,7 +334,7 @@ async def test_many_at_once(aclient: AsyncClient, place: Place, queue: str) -> N
     ("url", "key", "message"),
     [
         ("localhost:8080", "k", "url must be"),
-        ("http://u:p@h", "k", "must not have a user"),
+        ("http://u:p@h", "k", "must not contain a user name"),
         ("http://h", "", "key must be"),
         ("http://h", "k\r\nX: y", "key must be"),
     ],

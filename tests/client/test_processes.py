@@ -87,5 +87,5 @@ def test_an_async_handler_has_no_process() -> None:
     async def handler(job: Job[str]) -> None:
         pass
 
-    with pytest.raises(ValueError, match="loop"):
+    with pytest.raises(ValueError, match="child process"):
         Worker().handles("q", in_process=True)(handler)

@@ -101,7 +101,7 @@ def test_answers_of_others() -> None:
     assert str(refusal(Answer(418, b"{}"))) == "the server answered 418 (418 unknown)"
     assert type(refusal(failure(409, "lease_lost"))) is LeaseLost
     error, _ = drive(carried_out(calls.get("j"), QUICK), Answer(200, b"<html>"))
-    assert isinstance(error, Refused) and "not that of a fastq server" in error.message
+    assert isinstance(error, Refused) and "not come from a fastq server" in error.message
 
 
 STATUS = b'{"job_id":"j","state":"%s","attempts":0,"max_retries":3,"created_at":"2026-01-01T00:00:00Z"}'

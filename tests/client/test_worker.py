@@ -43,7 +43,7 @@ async def test_async_handler_with_a_typed_payload(aclient: AsyncClient, queue: s
         done = await outcome(aclient, queue, Film("a.mp4", 3))
         assert done.result == {"path": "a.mp4", "attempt": 1, "queue": queue}
         bad = await outcome(aclient, queue, {"path": 1}, max_retries=0)
-        assert bad.state == "DEAD" and bad.error.startswith("the payload is not as expected")
+        assert bad.state == "DEAD" and bad.error.startswith("the payload does not match the handler's type")
 
 
 async def test_threads_run_beside_each_other(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
@@ -83,8 +83,8 @@ RETURNED: list[tuple[Any, str, Any, str]] = [
     (Failure(error="no", code="c", result=[1]), "DEAD", [1], "no"),
     (Failure(error="never", discard=True), "DEAD", None, "never"),
     (ValueError("wrong"), "DEAD", None, "ValueError: wrong"),
-    ({1, object()}, "DEAD", None, "the result has no JSON"),
-    ("r" * 1_100_000, "DEAD", None, "the outcome was refused: "),
+    ({1, object()}, "DEAD", None, "the result cannot be encoded as JSON"),
+    ("r" * 1_100_000, "DEAD", None, "the server refused the outcome: "),
 ]
 
 
@@ -144,7 +144,7 @@ async def test_follow_up_jobs_come_with_the_ack(
             await asyncio.sleep(0.01)
     async with at_work(bad):
         dead = await outcome(aclient, queue, 1, max_retries=0)
-    assert dead.error.startswith("the jobs that follow were refused: ")
+    assert dead.error.startswith("the follow-up jobs were refused: ")
 
 
 async def test_each_queue_has_its_handler(place: Place, aclient: AsyncClient, queue: str) -> None:
@@ -158,7 +158,7 @@ async def test_each_queue_has_its_handler(place: Place, aclient: AsyncClient, qu
     async def second(job: Job[Any]) -> int:
         return int(job.payload.minutes)
 
-    with pytest.raises(ValueError, match="has a handler already"):
+    with pytest.raises(ValueError, match="already has a handler"):
         worker.handles(f"{queue}-a")(first)
     running = asyncio.create_task(worker.run_async())
     assert (await outcome(aclient, f"{queue}-a")).result == "a"

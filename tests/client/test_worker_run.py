@@ -94,7 +94,7 @@ async def test_a_time_limit_in_a_thread_keeps_its_slot(aclient: AsyncClient, que
 
     async with at_work(stuck, concurrency=1, time_limit_s=0.1):
         dead = await outcome(aclient, queue, "stuck", max_retries=0)
-        assert (dead.state, dead.error) == ("DEAD", "the time limit of 0.1 s is over")
+        assert (dead.state, dead.error) == ("DEAD", "the attempt exceeded its time limit of 0.1 s")
         job_id = (await aclient.submit("next", queue=queue)).job_id
         assert (await aclient.get(job_id)).state == "READY"
         go_on.set()
