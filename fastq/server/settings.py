@@ -1,7 +1,7 @@
-"""Settings: environment variables in, one frozen value out. `SETTINGS` is the whole list.
+"""Reads the settings from environment variables. `SETTINGS` lists all of them.
 
-An empty variable counts as one that is not set, since compose files pass those on. Everything else that cannot be used
-as it stands ends the start with a message that begins with the variable's name.
+An empty variable counts as not set, because compose files pass empty ones on. Any other invalid value stops the start
+with a message that begins with the name of the variable.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fastq.errors import BadSetting
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 Parse = Callable[[str], Any]
-"""The text of a variable -> its value. Raises ValueError, whose message says what is allowed."""
+"""Converts the text of a variable. Raises ValueError; the message says what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment asks for, checked. Units are in the names; a path that was not given is None."""
+    """The checked settings. Units are in the names. A path or URL that is not set is None."""
 
     host: str
     port: int
@@ -64,7 +64,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One variable. `default` is text as it would be written, empty for none; `field` is its place in `Settings`."""
+    """One variable. field: its attribute of `Settings`. default: as text, empty for none."""
 
     name: str
     field: str
@@ -87,7 +87,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def duration_ns(text: str) -> Fraction:
-    """A duration as Go writes it, nanoseconds. Raises ValueError."""
+    """A duration in Go's notation, in nanoseconds. Raises ValueError."""
     if text == "0":
         return Fraction(0)
     total_ns, end = Fraction(0), 0
@@ -102,7 +102,7 @@ def duration_ns(text: str) -> Fraction:
 
 
 def duration_text(ms: int) -> str:
-    """The shortest way to write it: 90000 -> 1m30s."""
+    """A duration as text: 90000 -> 1m30s."""
     rest_s, rest_ms = divmod(ms, 1000)
     parts = [(rest_s // 3600, "h"), (rest_s // 60 % 60, "m"), (rest_s % 60, "s"), (rest_ms, "ms")]
     return "".join(f"{count}{unit}" for count, unit in parts if count) or "0s"
@@ -121,7 +121,7 @@ def _duration_ms(least_ms: int, most_ms: int) -> Parse:
 
 
 def size_text(count: int) -> str:
-    """A size in bytes as people write it: 67108864 -> 64 MiB."""
+    """A size in bytes as text: 67108864 -> 64 MiB."""
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if count and count % unit == 0:
             return f"{count // unit} {name}"
@@ -212,7 +212,7 @@ def _redis_url(text: str) -> str:
     try:
         url = urlsplit(text)
         is_good = url.scheme in ("redis", "rediss") and bool(url.hostname) and url.port != 0
-    except ValueError:  # it may tell what was given
+    except ValueError:  # its message may contain the password
         raise ValueError(allowed) from None
     if not is_good:
         raise ValueError(allowed)
@@ -279,11 +279,11 @@ SETTINGS: tuple[Setting, ...] = (
             "start although this machine's clock is more than an hour behind the log"),
 )  # fmt: skip
 
-_NOT_SHOWN = frozenset({"REDIS_URL"})  # it may hold a password
+_NOT_SHOWN = frozenset({"REDIS_URL"})  # it may contain a password
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Read `environ` (as os.environ). Raises BadSetting."""
+    """The settings in `environ`, a mapping like os.environ. Raises BadSetting."""
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         text = environ.get(setting.name) or setting.default
@@ -303,7 +303,7 @@ def _value(name: str, text: str, parse: Parse) -> Any:
 
 
 def _check_together(settings: Settings) -> None:
-    """What no variable shows alone."""
+    """Check settings that depend on each other. Raises BadSetting."""
     if settings.backoff_cap_ms < settings.backoff_base_ms:
         raise BadSetting(
             f"BACKOFF_CAP: {duration_text(settings.backoff_cap_ms)} cannot be used; allowed: BACKOFF_BASE "

@@ -104,7 +104,7 @@ def states_in(directory: Path, key: str, ids: list[str], **settings: str) -> lis
     return [body.get("state") if status == 200 else status for status, body in answers]
 
 
-def test_everything_that_was_answered_before_it_began_is_in_it(tmp_path: Path) -> None:
+def test_a_backup_contains_everything_answered_before_it_began(tmp_path: Path) -> None:
     with Served(tmp_path / "data", **SETTINGS) as server:
         keys = server.keys
         with Load(server, keys) as load:
@@ -125,7 +125,7 @@ def test_everything_that_was_answered_before_it_began_is_in_it(tmp_path: Path) -
             assert not any(secret in (tmp_path / f"{trial}.tar").read_bytes() for secret in secrets)
 
 
-def test_kill_9_while_it_is_written_leaves_no_backup(tmp_path: Path) -> None:
+def test_kill_9_during_a_backup_leaves_no_file(tmp_path: Path) -> None:
     """The server, then the command itself: there is no file under the name, and what is there is refused."""
     with Served(tmp_path / "data", **SETTINGS | {"WAL_SLACK_BYTES": "64MiB"}) as server:
         keys = server.keys
@@ -167,7 +167,7 @@ def wait_until_partial(directory: Path, size: int) -> None:
     raise AssertionError("there is no backup under way")
 
 
-def test_who_hangs_up_lets_go_of_it(tmp_path: Path) -> None:
+def test_a_closed_connection_ends_the_backup(tmp_path: Path) -> None:
     with Served(tmp_path / "data", **SETTINGS | {"WAL_SLACK_BYTES": "64MiB"}) as server:
         keys = server.keys
         fill(server, 32 << 20)
@@ -195,7 +195,7 @@ def test_who_hangs_up_lets_go_of_it(tmp_path: Path) -> None:
         (["restore", "{}/absent", "{}/d"], {}, 2, "No such file"),
     ],
 )
-def test_what_cannot_be_done_is_told(
+def test_errors_of_backup_and_restore(
     words: list[str], env: dict[str, str], code: int, told: str, tmp_path: Path
 ) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTQ_")}
@@ -204,7 +204,7 @@ def test_what_cannot_be_done_is_told(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_key_of_another_type_gets_none(tmp_path: Path) -> None:
+def test_a_backup_needs_an_admin_key(tmp_path: Path) -> None:
     with Served(tmp_path / "data") as server:
         key_file = tmp_path / "key"
         for kind, code in (("client", 1), ("worker", 1), ("admin", 0)):

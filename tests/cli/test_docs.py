@@ -16,7 +16,7 @@ COPIED = "JOB=… TOKEN=…"  # by a person
 COPY = "JOB=$(sed -n 's/^job_id *//p' said) TOKEN=$(sed -n 's/^lease_token *//p' said)"
 
 
-def test_every_command_prints_what_is_written(tmp_path: Path) -> None:
+def test_every_command_prints_the_documented_output(tmp_path: Path) -> None:
     written = [
         (command, expected)
         for block in blocks(DOCUMENT.read_text())

@@ -42,7 +42,7 @@ def test_jobs_move_to_another_server(run: Run, client: Client, queue: str, tmp_p
             assert run("import", str(path), "--state", "cancelled", **there).out.startswith("1 submitted, ")
 
 
-def test_what_has_changed_since_is_not_doubled(run: Run, client: Client, queue: str) -> None:
+def test_a_changed_job_is_not_doubled(run: Run, client: Client, queue: str) -> None:
     """A second export of a job that still waits there: the unique key tells."""
     line = {"job_id": "01a20cc7-8ec2-7154-8000-000000469c9a", "state": "READY", "payload": 1, "queue": queue}
     assert run("import", stdin=json.dumps(line)).out == "1 submitted, 0 already there\n"
@@ -50,14 +50,14 @@ def test_what_has_changed_since_is_not_doubled(run: Run, client: Client, queue: 
     assert len(list(client.jobs(queue=queue))) == 1
 
 
-def test_lines_made_by_hand(run: Run, client: Client, queue: str) -> None:
+def test_import_handwritten_lines(run: Run, client: Client, queue: str) -> None:
     text = '{"payload": 1}\n\n{"payload": 1}\n{"payload": {"a":  "b"}, "delay_ms": 60000}\n'
     assert run("import", "--queue", queue, stdin=text).out == "3 submitted, 0 already there\n"
     assert run("import", "--queue", queue, stdin=text).out == "0 submitted, 3 already there\n"
     assert [job.state for job in client.jobs(queue=queue)] == ["SCHEDULED", "READY", "READY"]
 
 
-def test_a_wrong_line_is_named(run: Run, client: Client, queue: str) -> None:
+def test_an_invalid_line_is_reported(run: Run, client: Client, queue: str) -> None:
     for text, message in (
         (
             '{"payload": 1}\n{"payload": 2, "prority": 1}\n',

@@ -47,7 +47,7 @@ def worker(place: Place, queue: str) -> Worker:
     return worker
 
 
-async def test_what_a_process_does_and_how_it_ends(
+async def test_outcomes_of_handlers_in_processes(
     place: Place, aclient: AsyncClient, queue: str, worker: Worker, at_work_with: Any
 ) -> None:
     async with at_work_with(worker):
@@ -66,7 +66,7 @@ async def test_what_a_process_does_and_how_it_ends(
 
 
 @pytest.mark.parametrize("how", ["cancel", "limit"])
-async def test_work_that_never_ends_is_killed(
+async def test_a_process_over_its_time_limit_is_killed(
     place: Place, aclient: AsyncClient, queue: str, worker: Worker, at_work_with: Any, how: str
 ) -> None:
     worker.handles(f"{queue}-s", in_process=True)(spin)
@@ -83,7 +83,7 @@ async def test_work_that_never_ends_is_killed(
         assert (await outcome(aclient, queue, Range(0, 5))).result["sum"] == 10  # its slot is free
 
 
-def test_an_async_handler_has_no_process() -> None:
+def test_an_async_handler_cannot_run_in_a_process() -> None:
     async def handler(job: Job[str]) -> None:
         pass
 

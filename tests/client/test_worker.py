@@ -46,7 +46,7 @@ async def test_async_handler_with_a_typed_payload(aclient: AsyncClient, queue: s
         assert bad.state == "DEAD" and bad.error.startswith("the payload does not match the handler's type")
 
 
-async def test_threads_run_beside_each_other(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
+async def test_threads_run_concurrently(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
     together = threading.Barrier(4)
 
     def meet(job: Job[int]) -> int:
@@ -64,7 +64,7 @@ class Clip(pydantic.BaseModel):
 
 
 @pytest.mark.parametrize("value", [Clip(path="a", at=datetime(2026, 1, 1, tzinfo=UTC)), Film("b", 1)])
-async def test_classes_go_there_and_back(aclient: AsyncClient, queue: str, at_work: Starts, value: Any) -> None:
+async def test_typed_payloads_and_results(aclient: AsyncClient, queue: str, at_work: Starts, value: Any) -> None:
     """pydantic's, and dataclasses."""
 
     async def give_back(job: Job[Any]) -> Any:
@@ -89,7 +89,7 @@ RETURNED: list[tuple[Any, str, Any, str]] = [
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_what_a_handler_may_do(
+async def test_outcomes_of_handlers(
     aclient: AsyncClient, queue: str, at_work: Starts, is_async: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def decide(job: Job[int]) -> Any:
@@ -127,7 +127,7 @@ async def test_retry_and_snooze(aclient: AsyncClient, queue: str, at_work: Start
     assert (done.result, done.attempts, seen) == ("done", 2, [1, 2, 2])
 
 
-async def test_follow_up_jobs_come_with_the_ack(
+async def test_follow_up_jobs_are_submitted_with_the_ack(
     place: Place, aclient: AsyncClient, queue: str, at_work: Starts
 ) -> None:
     """With a worker's key, which may not submit otherwise."""
@@ -167,7 +167,7 @@ async def test_each_queue_has_its_handler(place: Place, aclient: AsyncClient, qu
     await running
 
 
-async def test_middleware_is_around(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
+async def test_middleware_wraps_each_attempt(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
     seen: list[str] = []
 
     def named(name: str) -> Any:
@@ -192,12 +192,12 @@ async def test_middleware_is_around(aclient: AsyncClient, queue: str, at_work: S
         ({"time_limit_s": 0}, "time_limit_s"),
     ],
 )
-def test_nonsense_is_refused_at_once(options: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_raise_value_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Worker(print, **options)
 
 
-async def test_a_worker_without_work_does_not_start(place: Place) -> None:
+async def test_a_worker_without_handlers_does_not_start(place: Place) -> None:
     with pytest.raises(ValueError, match="no handler"):
         await Worker(url=place.url, key="k").run_async()
     worker = Worker(url=place.url, key="k", queues=["a"])

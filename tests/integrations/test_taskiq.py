@@ -145,7 +145,7 @@ async def test_a_sender_follows_what_the_worker_sent_again(broker_of: Make) -> N
         assert await worker.result_backend.is_result_ready(sender.job_id_of(sent.task_id))
 
 
-async def test_a_task_that_nobody_knows_is_not_lost(broker_of: Make, aclient: AsyncClient) -> None:
+async def test_an_unknown_task_is_a_dead_letter(broker_of: Make, aclient: AsyncClient) -> None:
     sender, worker = broker_of(), broker_of()
     stranger = sender.register_task(lambda: None, task_name="stranger")
     async with working(worker):
@@ -199,7 +199,7 @@ async def until(aclient: AsyncClient, job_id: str, state: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_stop_ends_what_runs_and_gives_back_what_does_not(broker_of: Make, aclient: AsyncClient) -> None:
+async def test_a_stop_finishes_running_tasks_and_releases_the_others(broker_of: Make, aclient: AsyncClient) -> None:
     broker, started, go_on = broker_of(), asyncio.Event(), asyncio.Event()
 
     @broker.task
@@ -224,7 +224,7 @@ async def test_a_stop_ends_what_runs_and_gives_back_what_does_not(broker_of: Mak
     assert states[1].state in ("ACKED", "READY")  # taskiq may have taken it already
 
 
-async def test_a_cancelled_job_is_told_as_its_state(broker_of: Make, aclient: AsyncClient) -> None:
+async def test_the_result_of_a_cancelled_job_names_its_state(broker_of: Make, aclient: AsyncClient) -> None:
     broker = broker_of()
 
     @broker.task
@@ -237,7 +237,7 @@ async def test_a_cancelled_job_is_told_as_its_state(broker_of: Make, aclient: As
     assert result.is_err and "is CANCELLED" in str(result.error)
 
 
-async def test_a_key_that_does_not_work_ends_the_worker(place: Place, queue: str) -> None:
+async def test_a_rejected_key_stops_the_worker(place: Place, queue: str) -> None:
     broker = FastqBroker(place.url, "worker_" + "x" * 32, queue=queue)
     broker.is_worker_process = True
     with pytest.raises(BaseExceptionGroup) as caught:

@@ -59,7 +59,7 @@ def is_spare(path: Path) -> bool:
         return path.name.startswith("segment-") and not any(file.read(4096))
 
 
-def test_a_million_jobs_are_there_after_a_start(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_a_start_recovers_a_million_jobs(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     directory = tmp_path / "data"
     made = asyncio.run(fill(directory))
     began_s = time.monotonic()
