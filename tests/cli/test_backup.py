@@ -32,7 +32,7 @@ def fastq(*words: object, env: dict[str, str] | None = None) -> subprocess.Compl
 
 
 class Load:
-    """Threads that submit, lease and ack, and keep what was answered, until the server is gone or they are told."""
+    """Threads that submit, lease and ack, and record the answers, until the block ends or the server dies."""
 
     def __init__(self, server: Served, keys: dict[str, str]) -> None:
         self._server, self._keys = server, keys
@@ -87,7 +87,7 @@ class Load:
 
 
 def fill(server: Served, size: int) -> None:
-    """Jobs of so many bytes in all."""
+    """Submit jobs of `size` bytes in all."""
     left = size
     while left > 0:
         jobs = [{"payload": "x" * 100_000}] * 10
@@ -97,7 +97,7 @@ def fill(server: Served, size: int) -> None:
 
 
 def states_in(directory: Path, key: str, ids: list[str], **settings: str) -> list[Any]:
-    """What a server on a restored directory says of jobs."""
+    """The states of jobs on a server that runs on a restored directory."""
     with Served(directory, **settings) as server:
         answers = [server.call(key, "GET", f"/jobs/{job_id}") for job_id in ids]
         assert server.stop() == 0
@@ -126,7 +126,7 @@ def test_a_backup_contains_everything_answered_before_it_began(tmp_path: Path) -
 
 
 def test_kill_9_during_a_backup_leaves_no_file(tmp_path: Path) -> None:
-    """The server, then the command itself: there is no file under the name, and what is there is refused."""
+    """Kill the server, then the command. There is no file of that name, and the partial file is refused."""
     with Served(tmp_path / "data", **SETTINGS | {"WAL_SLACK_BYTES": "64MiB"}) as server:
         keys = server.keys
         fill(server, 60 << 20)
@@ -158,7 +158,7 @@ def test_kill_9_during_a_backup_leaves_no_file(tmp_path: Path) -> None:
 
 
 def wait_until_partial(directory: Path, size: int) -> None:
-    """Until so much of a backup was written."""
+    """Wait until `size` bytes of a backup are written."""
     event = threading.Event()
     for _ in range(20_000):
         if sum(path.stat().st_size for path in directory.glob("backup.tar.partial-*")) >= size:

@@ -1,4 +1,4 @@
-"""docs/cli.md: each command in it is run, in order, and prints what is written there."""
+"""docs/cli.md: runs each command, in order, and compares its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastq import-wal`: logs as the original server leaves them, into a real server."""
+"""`fastq import-wal`: logs of the original server, imported into a real server."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def client(served: Served) -> Iterator[Client]:
 
 
 def imported(served: Served | None, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """With the client's key: nothing more is needed."""
+    """Run the import with a client key, which suffices."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FASTQ_")}
     if served is not None:
         environ |= {"FASTQ_URL": f"http://127.0.0.1:{served.port}", "FASTQ_KEY": served.keys["client"]}

@@ -1,4 +1,4 @@
-"""`fastq keys`, on a running server and on the directory of a stopped one, with keys in the log and in Redis."""
+"""`fastq keys` on a running and on a stopped server, with keys in the log and in Redis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def keys(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(params=["log", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The settings of a server whose keys are there."""
+    """The settings of a server that keeps its keys there."""
     if request.param == "log":
         yield {}
         return
@@ -53,7 +53,7 @@ def answered(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 def lifecycle(run: Run, works: Callable[[str], bool]) -> None:
-    """Make, list, rotate, revoke. `works`: whether a key is taken by the server."""
+    """Create, list, rotate and revoke. works: whether the server accepts a secret."""
     made = answered(run("create", "--name", "n", "--owner", "ops", "--type", "client", "--json"))
     assert works(made["key"])
     listed = answered(run("list", "--owner", "ops", "--json"))  # one key: one line

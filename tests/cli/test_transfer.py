@@ -1,4 +1,4 @@
-"""`fastq export` and `fastq import`: from one server to another, twice, and with lines that are wrong."""
+"""`fastq export` and `fastq import`: between servers, repeated, and with invalid lines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_jobs_move_to_another_server(run: Run, client: Client, queue: str, tmp_p
 
 
 def test_a_changed_job_is_not_doubled(run: Run, client: Client, queue: str) -> None:
-    """A second export of a job that still waits there: the unique key tells."""
+    """Import a changed job again while the first import waits: the unique key prevents a double."""
     line = {"job_id": "01a20cc7-8ec2-7154-8000-000000469c9a", "state": "READY", "payload": 1, "queue": queue}
     assert run("import", stdin=json.dumps(line)).out == "1 submitted, 0 already there\n"
     assert run("import", stdin=json.dumps(line | {"priority": 5})).out == "0 submitted, 1 already there\n"

@@ -1,4 +1,4 @@
-"""Both clients against a real server: each test runs with the one that blocks and with the one that awaits."""
+"""Client and AsyncClient against a real server. Tests with `both` run with each of them."""
 
 from __future__ import annotations
 
@@ -194,12 +194,12 @@ def test_a_custom_codec(made: Made, queue: str) -> None:
     assert made().get(job_id, with_payload=True).payload == "ABC"
 
 
-# --- what goes wrong on the way ---------------------------------------------------------------------------------------
+# --- network errors ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_retries_after_lost_answers_apply_once(made: Made, place: Place, queue: str) -> None:
-    """Every third answer is lost: each of these calls is repeated, most of them after they had happened."""
+    """Every third answer is lost. Each call is repeated, most of them after they were applied."""
     with lossy(place.server.port, lambda number: number % 3 == 0) as (url, lost):
         client = made(url)
         ids = [client.submit(i, queue=queue).job_id for i in range(MANY)]
@@ -282,7 +282,7 @@ def test_connections_are_reused(both: Any, place: Place, queue: str) -> None:
 
 
 def _connections(place: Place) -> set[str]:
-    """Open ones of this machine to the server."""
+    """Open connections to the server."""
     port = f":{place.server.port:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {line[1] for line in lines if line[2].endswith(port) and line[3] == "01"}

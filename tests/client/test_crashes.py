@@ -1,4 +1,4 @@
-"""kill -9 of the server, and of a worker, in the middle: nothing is lost and nothing doubled."""
+"""kill -9 of the server and of a worker: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_a_worker_survives_kills_of_the_server(place: Place) -> None:
     assert [job.result for job in done] == [2 * i for i in range(WORKED)]
     assert {job.state for job in done} == {"ACKED"}
     for i, job in enumerate(done):
-        assert 1 <= runs[i] <= job.attempts  # an attempt whose lease was lost on the way was never begun
+        assert 1 <= runs[i] <= job.attempts  # an attempt whose lease answer was lost never started
         assert [one["outcome"] for one in place.attempts(job.job_id)].count("ok") == 1
     assert sum(runs.values()) <= WORKED + KILLS * 16
     assert len(place.jobs()) == WORKED
@@ -117,7 +117,7 @@ def start_worker(place: Place, directory: Path, *options: str) -> subprocess.Pop
 
 
 def test_jobs_of_a_killed_worker_run_again(place: Place, tmp_path: Path) -> None:
-    """And one that is stopped: `fastq worker` as people start it."""
+    """Also of a stopped one. Both run as `fastq worker`."""
     (tmp_path / "app.py").write_text(APP)
     with Client(place.url, place.keys["client"]) as client:
         stored = client.submit_many(NewJob(payload=i) for i in range(WORKED))

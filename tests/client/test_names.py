@@ -1,4 +1,4 @@
-"""What `fastq` offers, and what importing it costs a server."""
+"""The public names of `fastq`, and what importing it loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators do through both clients: look at many jobs, change them, set queues, make keys."""
+"""Operator calls of both clients: lists, changes of many jobs, queues, schedules, keys."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_readiness(both: Any, made: Made) -> None:
 
 
 def test_unrepeatable_calls_are_not_retried(made: Made, place: Place, both: Any, queue: str) -> None:
-    """The answer to the first try gets lost."""
+    """The answer to the first try is lost."""
     made_before = len(both.all_keys())
     with lossy(place.server.port, lambda number: number == 0) as (url, lost):
         with pytest.raises(ServerUnreachable) as told:

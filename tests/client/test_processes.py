@@ -1,4 +1,4 @@
-"""Handlers in processes of their own, against a real server. The handlers are here: the processes import them."""
+"""Handlers in child processes, against a real server. The children import the handlers from this module."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_outcomes_of_handlers_in_processes(
 
 
 @pytest.mark.parametrize("how", ["cancel", "limit"])
-async def test_a_process_over_its_time_limit_is_killed(
+async def test_a_cancelled_or_overdue_process_is_killed(
     place: Place, aclient: AsyncClient, queue: str, worker: Worker, at_work_with: Any, how: str
 ) -> None:
     worker.handles(f"{queue}-s", in_process=True)(spin)

@@ -1,4 +1,4 @@
-"""What is done about each answer, and about none: the plans, driven by hand. HTTP from bytes."""
+"""Plans, driven by hand with answers and failures; HTTP parsed from bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(**fields: Any) -> Call[str]:
 
 
 def drive(plan: Any, *outcomes: Answer | ServerUnreachable) -> tuple[Any, list[float]]:
-    """What the plan gives, or raises, and the pauses that it made."""
+    """Drive a plan. Returns its result or exception, and its pauses in seconds."""
     pauses: list[float] = []
     left = list(outcomes)
     step = next(plan)

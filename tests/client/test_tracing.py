@@ -1,4 +1,4 @@
-"""A job is a part of the trace in which it was submitted. In a process of its own: a tracer is set once for all."""
+"""Trace context of jobs. Each test runs in a process, because a process sets its tracer once."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_job_continues_the_trace_of_its_submit() -> None:
 
 
 def test_follow_up_jobs_keep_the_traceparent() -> None:
-    """Without OpenTelemetry in the program."""
+    """Also without OpenTelemetry in the program."""
     mine, other = (f"00-{digit * 32}-{digit * 16}-01" for digit in "ab")
     worker = Worker(
         lambda job: Success(then=[NewJob(payload=1, queue="b"), NewJob(payload=2, queue="b", traceparent=other)])

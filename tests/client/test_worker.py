@@ -65,7 +65,7 @@ class Clip(pydantic.BaseModel):
 
 @pytest.mark.parametrize("value", [Clip(path="a", at=datetime(2026, 1, 1, tzinfo=UTC)), Film("b", 1)])
 async def test_typed_payloads_and_results(aclient: AsyncClient, queue: str, at_work: Starts, value: Any) -> None:
-    """pydantic's, and dataclasses."""
+    """pydantic models and dataclasses."""
 
     async def give_back(job: Job[Any]) -> Any:
         assert type(job.payload) is type(value)
@@ -130,7 +130,7 @@ async def test_retry_and_snooze(aclient: AsyncClient, queue: str, at_work: Start
 async def test_follow_up_jobs_are_submitted_with_the_ack(
     place: Place, aclient: AsyncClient, queue: str, at_work: Starts
 ) -> None:
-    """With a worker's key, which may not submit otherwise."""
+    """A worker key may submit follow-up jobs, and no others."""
 
     async def split(job: Job[int]) -> Any:
         return Success(job.payload, then=[NewJob(payload=job.payload - 1, queue=queue)] if job.payload else [])
@@ -140,7 +140,7 @@ async def test_follow_up_jobs_are_submitted_with_the_ack(
 
     async with at_work(split):
         await outcome(aclient, queue, 3)
-        while len(place.jobs(queue=queue, state="ACKED")) < 4:  # noqa: ASYNC110 -- of the children nobody is told
+        while len(place.jobs(queue=queue, state="ACKED")) < 4:  # noqa: ASYNC110 -- there is no event for the children
             await asyncio.sleep(0.01)
     async with at_work(bad):
         dead = await outcome(aclient, queue, 1, max_retries=0)

@@ -1,4 +1,4 @@
-"""Jobs that a worker with fast handlers leases ahead, and what becomes of them when a handler is not fast."""
+"""Prefetched jobs: when a worker leases them, and when it releases them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK, OTHERS = 300, 20  # enough for the worker to learn that its handler is fa
 
 
 class Slow:
-    """A handler: quick, but for the payload "slow". `done` are the payloads that it was called with."""
+    """A handler that is quick except for the payload "slow". `done` lists the payloads of its calls."""
 
     def __init__(self) -> None:
         self.began, self.go_on = asyncio.Event(), asyncio.Event()
@@ -36,7 +36,7 @@ def slow() -> Slow:
 
 
 async def submitted(aclient: AsyncClient, queue: str) -> list[str]:
-    """The ids of the jobs that follow the slow one."""
+    """The ids of the jobs after the slow one."""
     payloads = [*range(QUICK), "slow", *[f"other {i}" for i in range(OTHERS)]]
     stored = await aclient.submit_many([NewJob(payload=payload, queue=queue) for payload in payloads])
     return [one.job_id for one in stored[-OTHERS:]]
@@ -51,7 +51,7 @@ async def until_given_back(aclient: AsyncClient, job_ids: list[str]) -> None:
 
 @asynccontextmanager
 async def behind(aclient: AsyncClient, queue: str, slow: Slow, at_work: Starts) -> AsyncIterator[list[str]]:
-    """A worker with one slot, which the slow job has, and others behind it: their ids."""
+    """A worker whose only slot runs the slow job. Yields the ids of the jobs behind it."""
     ids = await submitted(aclient, queue)
     async with at_work(slow, concurrency=1):
         await asyncio.wait_for(slow.began.wait(), WAIT_S)
@@ -121,7 +121,7 @@ async def test_a_stop_releases_prefetched_jobs(place: Place, aclient: AsyncClien
 async def test_a_cancelled_prefetched_job_does_not_start(
     place: Place, aclient: AsyncClient, queue: str, slow: Slow, force: bool
 ) -> None:
-    """It is leased ahead and cancelled; the worker hears of it with a heartbeat before its turn comes."""
+    """A heartbeat tells the worker of the cancel before the job has a slot."""
     cancelled, heard = asyncio.Event(), asyncio.Event()
 
     async def before(path: str) -> None:

@@ -1,4 +1,4 @@
-"""A worker's leases, and its end, against a real server."""
+"""The leases and the stop of a worker, against a real server."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_concurrency_is_never_exceeded(place: Place, aclient: AsyncClient,
     assert {job["attempts"] for job in place.jobs(queue=queue)} == {1}
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- stop -------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_stop_lets_handlers_finish(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
@@ -160,7 +160,7 @@ async def test_a_stop_releases_unfinished_jobs(aclient: AsyncClient, queue: str,
 
 
 async def test_a_stop_during_a_lease_request_loses_no_job(place: Place, aclient: AsyncClient, queue: str) -> None:
-    """Stopped at many points around the moment when jobs are handed out: each job is free again, or done."""
+    """Stop at many points around a lease answer. Each job is READY again, or done."""
     for i in range(12):
         worker = Worker(lambda job: "r", url=place.url, key=place.keys["worker"], queues=[queue], concurrency=3)
         running = asyncio.create_task(worker.run_async())
@@ -180,7 +180,7 @@ async def test_a_rejected_key_stops_the_worker(place: Place, queue: str) -> None
 
 
 async def test_jobs_leased_during_a_stop_are_released(place: Place, aclient: AsyncClient, queue: str) -> None:
-    """The server has handed them out, and the worker stops before it hears of them."""
+    """The server leased the jobs, and the worker stops before the answer arrives."""
     (job_id, _) = [one.job_id for one in await aclient.submit_many([NewJob(payload=i, queue=queue) for i in range(2)])]
     crossed = False
 
@@ -218,7 +218,7 @@ async def test_a_lease_is_extended_until_its_ack_is_answered(place: Place, aclie
 async def test_a_burst_runs_jobs_submitted_during_its_last_lease_request(
     place: Place, aclient: AsyncClient, queue: str
 ) -> None:
-    """The server has no job; before that is heard, the last one that ran is acked, and another follows from it."""
+    """The lease answer is empty, but meanwhile the last running job is acked with a follow-up job."""
     answered, told = asyncio.Event(), asyncio.Event()
     asked = 0
 
@@ -245,7 +245,7 @@ async def test_a_burst_runs_jobs_submitted_during_its_last_lease_request(
 async def test_a_job_runs_again_after_a_bug_in_the_worker(
     aclient: AsyncClient, queue: str, at_work: Starts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lease runs out, and the job runs again."""
+    """Its lease expires, and the job runs again."""
     right, faults = slots.ack_of, [ZeroDivisionError("a fault")]
 
     def wrong_once(*given: Any) -> Any:

@@ -45,7 +45,7 @@ from tests.served import ROOT  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def log_level() -> Iterator[None]:
-    """The worker's command sets it for its process, which here is that of all tests."""
+    """The management command sets the log level of the process; restore it for other tests."""
     logger = logging.getLogger("fastq")
     before = logger.level
     yield
@@ -54,7 +54,7 @@ def log_level() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def configured(place: Place, queue: str) -> Iterator[None]:
-    """The default backend, on the test's own queue."""
+    """Configure the default backend for the queue of the test."""
     options = {"URL": place.url, "KEY": place.keys["admin"]}
     default = {"BACKEND": "fastq.integrations.django.FastqBackend", "QUEUES": [queue], "OPTIONS": options}
     more = {"OPTIONS": {**options, "MAX_RETRIES": 1}}
@@ -71,7 +71,7 @@ def backend(alias: str = "default") -> FastqBackend:
 
 
 def worked(**options: Any) -> Worker:
-    """Runs what is ready to its end."""
+    """Run all ready tasks."""
     worker = worker_of(backend(), lease_ms=1000, **options)
     worker.run(burst=True)
     return worker

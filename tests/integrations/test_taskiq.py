@@ -21,7 +21,7 @@ Make = Callable[..., FastqBroker]
 
 @pytest.fixture
 async def broker_of(place: Place, queue: str) -> AsyncIterator[Make]:
-    """Brokers on the test's own queue."""
+    """Makes brokers for the queue of the test."""
     made: list[FastqBroker] = []
 
     def make(**options: Any) -> FastqBroker:
@@ -36,7 +36,7 @@ async def broker_of(place: Place, queue: str) -> AsyncIterator[Make]:
 
 @asynccontextmanager
 async def working(broker: FastqBroker, slots: int = 10) -> AsyncIterator[asyncio.Event]:
-    """A worker of taskiq until the block ends; the event stops it."""
+    """A taskiq worker that runs until the block ends, or the event is set."""
     broker.is_worker_process = True
     stop = asyncio.Event()
     running = asyncio.create_task(Receiver(broker, max_async_tasks=slots).listen(stop))
@@ -126,7 +126,7 @@ async def test_a_task_that_a_middleware_sends_again_has_the_last_result(broker_o
 
 
 async def test_a_sender_follows_what_the_worker_sent_again(broker_of: Make) -> None:
-    """Sender and worker are two brokers, as they are two processes: the sender knows the first job only."""
+    """Sender and worker are separate brokers, as in two processes. The sender knows only the first job."""
     sender, worker = broker_of(), broker_of().with_middlewares(SimpleRetryMiddleware())
     runs = 0
 

@@ -1,4 +1,4 @@
-"""The server as a process: what it says, how it refuses to start, how it stops, and what the next start finds."""
+"""The server process: its messages, its stop, and what the next start finds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shell(line: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-# --- what it says -----------------------------------------------------------------------------------------------------
+# --- start messages ---------------------------------------------------------------------------------------------------
 
 
 def test_a_first_start_prints_url_keys_and_a_curl_line(directory: Path) -> None:
@@ -198,7 +198,7 @@ REQUESTS = 200
 
 
 def test_requests_in_flight_at_a_stop_are_answered_and_durable(directory: Path) -> None:
-    """The server stands still while requests on many connections and the signal arrive: none goes without an answer."""
+    """The server is stopped (SIGSTOP) while requests and the signal arrive. Every request gets an answer."""
     with Served(directory, **QUICK) as server:
         key = server.keys["client"]
         submit = _request("POST", "/jobs", key, b'{"payload":"x"}')
@@ -231,7 +231,7 @@ def _request(method: str, path: str, key: str, content: bytes) -> bytes:
 
 
 def _read_answer(connection: socket.socket) -> tuple[int, dict[str, str]]:
-    """Exactly one answer, byte by byte as far as its head goes: what follows belongs to the next."""
+    """Read exactly one answer. The head is read byte by byte, because later bytes belong to the next answer."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)

@@ -1,4 +1,4 @@
-"""Settings are not only read but heeded: what a real server does with those that no other test of one sets."""
+"""The effect of settings on a real server, for those that no other test sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def read_of_settings(path: Path) -> set[str]:
-    """What of it a module reads as `settings.<field>`."""
+    """The fields that a module reads as `settings.<field>`."""
     tree = ast.parse(path.read_text())
     return {
         node.attr

@@ -1,4 +1,4 @@
-"""What stops a start: one line on standard error, and an exit code for each kind of reason."""
+"""Refused starts: one line on standard error, and an exit code for each reason."""
 
 from __future__ import annotations
 
