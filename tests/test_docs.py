@@ -83,3 +83,11 @@ def test_what_an_empty_directory_takes_is_told() -> None:
     takes = f"{(1 + READY_SEGMENTS) * int(segment.removesuffix('MiB'))} MiB"
     for document in ("README.md", "docs/deployment.md"):
         assert f"takes {takes}" in " ".join((ROOT / document).read_text().split())
+
+
+def test_files_that_are_named_exist() -> None:
+    for document in documents():
+        for named in re.findall(
+            r"`((?:fastq|tests|bench|deploy|docs|changes|requirements)/[^\s`]*)`", document.read_text()
+        ):
+            assert list(ROOT.glob(named)), f"{document.relative_to(ROOT)} names {named}, which is not there"

@@ -5,14 +5,6 @@ cdef dict OUTCOMES = {
     "release": OUTCOME_RELEASE,
 }
 
-cdef enum:
-    CREATED = 0
-    DUPLICATE = 1
-    REPLACED = 2
-    REPEATED = 3
-    EXTENDED = 4            # in what is remembered of a transaction
-
-
 @cython.final
 cdef class SubmitOptions:
     cdef bytes group, unique_key, tags, trace, idempotency_key

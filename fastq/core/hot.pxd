@@ -17,22 +17,25 @@ cdef class Leased:
 cdef enum:
     HOT_ID_CHARS = 36
 
-cdef struct PlainJob:       # a job without options, as a request says it; its texts are the request's
+    ELSEWHERE = -2          # nothing was done: `Core` has a method that does it, or says why not
+
+cdef struct PlainJob:       # a new job as a request says it; its texts are the request's
+    SubmitFields fields     # but for seq, created_us, owner and key_id; run_at_us 0: at once
     const char* payload     # JSON
     uint32_t payload_bytes
-    const char* queue
-    uint8_t queue_bytes
-    uint16_t max_retries
-    int32_t priority
-    int64_t delay_us
+    bint replace            # the job that has its unique key
 
 cdef bint has_room(Tail tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *
 cdef uint64_t appended_seq(Tail tail) noexcept
-cdef bint submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except *
-cdef bint submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id,
-                            char* job_ids) except *
+cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except -1
+cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil
+cdef uint64_t remember_bytes(int count) noexcept nogil
+cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id, Name key,
+                           uint64_t body_digest, char* job_ids) except -1
 cdef list lease_plain(Core core, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
-                      bytes worker, bint legacy, uint64_t bytes_max)
+                      bytes worker, bint legacy, bytes request, uint64_t bytes_max)
+cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) except *
 cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *
-cdef Py_ssize_t leased_bytes(Leased lease) except -1
-cdef Py_ssize_t put_leased(Core core, Leased lease, bint payload_as_string, char* p) except -1
+cdef const char* record_in_memory(Core core, Leased lease) noexcept
+cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept
+cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1

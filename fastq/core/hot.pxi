@@ -11,52 +11,159 @@ cdef uint64_t appended_seq(Tail tail) noexcept:
     return tail.next_seq if tail.open_count else tail.next_seq - 1
 
 
-cdef bint submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except *:
-    """Store a job that has no options, and write its id, HOT_ID_CHARS long. False: it may have to be refused."""
-    cdef SubmitFields f
+cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except -1:
+    """Store a job and write its id, HOT_ID_CHARS long: CREATED. Or that of the job that its keys stand for: REPEATED,
+    DUPLICATE. Or ELSEWHERE.
+    """
+    cdef int how
     if core.depth_limited:
-        return False
-    memset(&f, 0, sizeof(SubmitFields))
+        return ELSEWHERE
+    new.fields.owner = name_in(owner)
+    how = found_plain(core, now_us, new, job_id)
+    if how == CREATED:
+        if new.fields.idempotency_key.n and keys_are_full(core, now_us, 1):
+            return ELSEWHERE
+        store_plain(core, now_us, new, key_id, job_id)
+    return how
+
+
+cdef int found_plain(Core core, int64_t now_us, PlainJob* new, char* job_id) except -1:
+    """What a new job's keys stand for, and its id; CREATED if they are free."""
+    cdef SubmitFields* f = &new.fields
+    cdef Name queue = f.queue
+    cdef uint64_t key[2]
+    cdef uint32_t i
+    if f.idempotency_key.n:
+        scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
+        i = remembered_key(core, now_us, key)
+        if i != NONE:
+            if remembered_at(&core.t, i).seq == 0 or remembered_at(&core.t, i).body_digest != f.body_digest:
+                return ELSEWHERE
+            put_id(job_id, remembered_at(&core.t, i).created_us, remembered_at(&core.t, i).seq, core.tag)
+            return REPEATED
+    if f.unique_key.n:
+        if queue.n == 0:
+            queue = name_in(b"default")
+        i = unique_holder(core, f.owner, queue, f.unique_key)
+        if i != NONE:
+            if new.replace or f.idempotency_key.n:
+                return ELSEWHERE
+            put_id(job_id, job_at(&core.t, i).created_us, job_at(&core.t, i).seq, core.tag)
+            return DUPLICATE
+    return CREATED
+
+
+cdef int store_plain(Core core, int64_t now_us, PlainJob* new, bytes key_id, char* job_id) except -1:
+    cdef SubmitFields* f = &new.fields
     f.seq = core.next_seq
     f.created_us = now_us
-    f.run_at_us = now_us + new.delay_us
-    f.priority = new.priority
-    f.max_retries = new.max_retries
-    f.owner = name_in(owner)
+    f.run_at_us = max(now_us, f.run_at_us)
     f.key_id = name_in(key_id)
-    if new.queue_bytes != 7 or memcmp(new.queue, b"default", 7) != 0:
-        f.queue.p = new.queue
-        f.queue.n = new.queue_bytes
-    append_submit_text(core, &f, new.payload, new.payload_bytes, 0)
+    append_submit_text(core, f, new.payload, new.payload_bytes, 0)
     put_id(job_id, now_us, f.seq, core.tag)
-    return True
+    return 0
 
 
-cdef bint submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id,
-                            char* job_ids) except *:
-    """Store jobs together, and write their ids as JSON strings with commas between them, HOT_ID_CHARS + 3 for each."""
-    cdef uint32_t bytes_max = 0
+cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id, Name key,
+                           uint64_t body_digest, char* job_ids) except -1:
+    """Store jobs together, and write their ids as JSON strings with commas between them, HOT_ID_CHARS + 3 for each:
+    CREATED. ELSEWHERE if any of their keys, or that of the whole, is in use.
+
+    Args:
+        key: idempotency key of the whole; empty: it has none.
+    """
+    cdef uint64_t bytes_max = 0
+    cdef uint64_t hash[2]
+    cdef list answer = []
     cdef int i
     if core.depth_limited:
-        return False
+        return ELSEWHERE
     for i in range(count):
-        bytes_max += SUBMIT_RECORD_BYTES + new[i].payload_bytes
-    core.tail.begin_group(bytes_max)
+        new[i].fields.owner = name_in(owner)
+        bytes_max += plain_bytes(&new[i])
+    if key.n:
+        scoped_hash(core, name_in(owner), no_name(), key, hash)
+        bytes_max += remember_bytes(count)
+    if not keys_are_free(core, now_us, new, count, hash if key.n else NULL):
+        return ELSEWHERE
+    core.tail.begin_group(<uint32_t>bytes_max)
     try:
         for i in range(count):
             job_ids[0] = c'"'
-            submit_plain(core, now_us, &new[i], owner, key_id, job_ids + 1)
+            store_plain(core, now_us, &new[i], key_id, job_ids + 1)
             job_ids[HOT_ID_CHARS + 1] = c'"'
             job_ids[HOT_ID_CHARS + 2] = c','
             job_ids += HOT_ID_CHARS + 3
+            if key.n:
+                answer.append((new[i].fields.seq, now_us, CREATED))
+        if key.n:
+            append_remember(core, now_us, hash, body_digest, answer, True)
     finally:
         core.tail.end_group()
-    return True
+    return CREATED
+
+
+cdef uint64_t remember_bytes(int count) noexcept nogil:
+    """What a REMEMBER record of so many jobs takes."""
+    return RECORD_HEAD_BYTES + 32 + 17 * <uint64_t>count
+
+
+cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil:
+    """What a job's SUBMIT record takes at most."""
+    cdef SubmitFields* f = &new.fields
+    return (SUBMIT_RECORD_BYTES + new.payload_bytes + f.group.n + f.unique_key.n + f.idempotency_key.n + f.trace.n
+            + f.tags_bytes)
+
+
+cdef bint keys_are_free(Core core, int64_t now_us, PlainJob* new, int count, uint64_t* whole) except *:
+    """Whether nobody has the keys of these jobs, none of them is there twice, and they can be remembered.
+
+    Args:
+        whole: hash of the key of all of them together, or NULL.
+    """
+    cdef char job_id[HOT_ID_CHARS]
+    cdef uint64_t key_count = 0
+    cdef set seen = set()
+    cdef int i, keyed = 0
+    cdef Name queue
+    if whole != NULL:
+        if remembered_key(core, now_us, whole) != NONE:
+            return False
+        seen.add((whole[0], whole[1]))
+        key_count = 1
+    for i in range(count):
+        if new[i].fields.idempotency_key.n == 0 and new[i].fields.unique_key.n == 0:
+            continue
+        if found_plain(core, now_us, &new[i], job_id) != CREATED:
+            return False
+        if new[i].fields.idempotency_key.n:
+            key_count += 1
+            keyed += 1
+            seen.add(key_hash(core, new[i].fields.owner, no_name(), new[i].fields.idempotency_key))
+        if new[i].fields.unique_key.n:
+            queue = new[i].fields.queue
+            keyed += 1
+            seen.add(key_hash(core, new[i].fields.owner, queue if queue.n else name_in(b"default"),
+                              new[i].fields.unique_key))
+    if <Py_ssize_t>len(seen) != keyed + (0 if whole == NULL else 1):
+        return False
+    return key_count == 0 or not keys_are_full(core, now_us, key_count)
+
+
+cdef tuple key_hash(Core core, Name owner, Name queue, Name key):
+    cdef uint64_t hash[2]
+    scoped_hash(core, owner, queue, key, hash)
+    return hash[0], hash[1]
 
 
 cdef list lease_plain(Core core, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
-                      bytes worker, bint legacy, uint64_t bytes_max):
-    return lease_jobs(core, now_us, queues, limit, lease_ms, key_id, worker, legacy, b"", bytes_max)
+                      bytes worker, bint legacy, bytes request, uint64_t bytes_max):
+    return lease_jobs(core, now_us, queues, limit, lease_ms, key_id, worker, legacy, request, bytes_max)
+
+
+cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) except *:
+    """Whether leases are still held that a request with this id got."""
+    return (key_id, request) in core.requests and bool(leased_before(core, now_us, key_id, request))
 
 
 cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
@@ -65,30 +172,39 @@ cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes resu
     return True
 
 
-cdef Py_ssize_t leased_bytes(Leased lease) except -1:
+cdef const char* record_in_memory(Core core, Leased lease) noexcept:
+    """The SUBMIT record of a leased job, until the next append; NULL if it has to be read."""
+    return core.tail.find(&lease.place.place)
+
+
+cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept:
     """What `put_leased` writes at most."""
-    return LEASED_TEXT_BYTES + len(lease.queue) + <Py_ssize_t>place_bytes(&lease.place.place)
+    cdef Py_ssize_t record_bytes = place_bytes(&lease.place.place)
+    return LEASED_TEXT_BYTES + (2 * record_bytes if payload_as_string else record_bytes)
 
 
-cdef Py_ssize_t put_leased(Core core, Leased lease, bint payload_as_string, char* p) except -1:
-    """Write a lease as the JSON object that answers say it with; how long that is.
+cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1:
+    """Write a lease as the JSON object that answers say it with; how long that is. 0: the record is not the job's.
 
-    0: it has what only some jobs have, or its record is not in memory; then somebody else says it.
+    Args:
+        record: the job's SUBMIT record.
     """
-    cdef const char* record = core.tail.find(&lease.place.place)
     cdef uint16_t flags
-    cdef Reader r
     cdef SubmitFields f
     cdef char* start = p
-    if record == NULL or <uint8_t>record[0] != SUBMIT:
+    cdef Reader r = reader_of(record, place_bytes(&lease.place.place), &flags)
+    if <uint8_t>record[0] != SUBMIT:
         return 0
-    r = reader_of(record, place_bytes(&lease.place.place), &flags)
     get_int(&r, 8)
     read_submit(&r, flags, &f)
-    if r.short or f.group.n or f.tags_bytes or f.trace.n or payload_as_string and r.p[0] != c'"':
+    if r.short:
         return 0
     p = put_text_of(put_bytes(p, b'{"job_id":"', 11), lease.job_id)
-    p = put_bytes(put_bytes(p, b'","payload":', 12), r.p, r.end - r.p)
+    p = put_bytes(p, b'","payload":', 12)
+    if payload_as_string and r.p[0] != c'"':
+        p = put_string(p, r.p, r.end - r.p)
+    else:
+        p = put_bytes(p, r.p, r.end - r.p)
     p = put_time(put_bytes(p, b',"lease_until":"', 16), lease.lease_until_us)
     p = put_decimal(put_bytes(p, b'","attempt":', 12), lease.attempt)
     p = put_text_of(put_bytes(p, b',"lease_token":"', 16), lease.token)
@@ -96,19 +212,72 @@ cdef Py_ssize_t put_leased(Core core, Leased lease, bint payload_as_string, char
     p = put_decimal(put_bytes(p, b'","priority":', 13), lease.priority)
     p = put_decimal(put_bytes(p, b',"max_retries":', 15), lease.max_retries)
     p = put_time(put_bytes(p, b',"created_at":"', 15), lease.created_us)
-    return put_bytes(p, b'"}', 2) - start
+    p = put_bytes(p, b'"', 1)
+    if lease.group:
+        p = put_bytes(put_text_of(put_bytes(p, b',"group":"', 10), lease.group), b'"', 1)
+    if f.tags_bytes:
+        p = put_tags(put_bytes(p, b',"tags":', 8), f.tags, f.tags_bytes)
+    if f.trace.n:
+        p = put_string(put_bytes(p, b',"traceparent":', 15), f.trace.p, f.trace.n)
+    return put_bytes(p, b'}', 1) - start
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
 
 cdef enum:
-    LEASED_TEXT_BYTES = 400     # of a lease, beside its queue's name and its payload
+    LEASED_TEXT_BYTES = 1536    # of a lease, beside its record: names, tags that are escaped, and the rest
 
 
 cdef char* put_text_of(char* p, str ascii) except NULL:
     cdef Py_ssize_t n
     cdef const char* text = PyUnicode_AsUTF8AndSize(ascii, &n)
     return put_bytes(p, text, n)
+
+
+cdef char* put_string(char* p, const char* text, Py_ssize_t n) noexcept nogil:
+    """Write a text that is UTF-8 as a JSON string."""
+    cdef Py_ssize_t i
+    p[0] = c'"'
+    p += 1
+    for i in range(n):
+        if text[i] == c'"' or text[i] == c'\\':
+            p[0], p[1] = c'\\', text[i]
+            p += 2
+        elif <unsigned char>text[i] >= 0x20:
+            p[0] = text[i]
+            p += 1
+        else:
+            p = put_escaped(p, text[i])
+    p[0] = c'"'
+    return p + 1
+
+
+cdef char* put_escaped(char* p, char control) noexcept nogil:
+    cdef const char* short = b"........btn.fr.................."
+    p[0] = c'\\'
+    if short[<int>control] != c'.':
+        p[1] = short[<int>control]
+        return p + 2
+    return put_hex(put_bytes(p + 1, b"u", 1), <uint64_t>control, 4)
+
+
+cdef char* put_tags(char* p, const char* tags, Py_ssize_t n) noexcept nogil:
+    """Tags with zero bytes between them, as a JSON array."""
+    cdef const char* end = tags + n
+    cdef const char* next_tag
+    p[0] = c'['
+    p += 1
+    while True:
+        next_tag = <const char*>memchr(tags, 0, end - tags)
+        if next_tag == NULL:
+            break
+        p = put_string(p, tags, next_tag - tags)
+        p[0] = c','
+        p += 1
+        tags = next_tag + 1
+    p = put_string(p, tags, end - tags)
+    p[0] = c']'
+    return p + 1
 
 
 cdef char* put_decimal(char* p, int64_t value) noexcept nogil:

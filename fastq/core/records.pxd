@@ -28,6 +28,13 @@ cdef enum:
     RECORD_HEAD_BYTES = 8   # type u8, version u8, flags u16, bytes u32 (head included)
     FRAME_HEAD_BYTES = 64   # in front of each batch; the log fills it in
 
+cdef enum How:             # a submit was answered; in REMEMBER records too
+    CREATED = 0
+    DUPLICATE = 1
+    REPLACED = 2
+    REPEATED = 3
+    EXTENDED = 4            # only there: it was an extend
+
 cdef enum SubmitFlag:
     SUBMIT_RUN_AT = 1       # i64
     SUBMIT_PRIORITY = 2     # i32

@@ -111,6 +111,12 @@ class Commits:
         """Whether an answer that shows frames up to `seq` may leave now."""
         return seq <= self._tail.durable_seq and self.failed is None and self._log.may_answer()
 
+    def hidden_seq(self) -> int:
+        """The frame that an answer which is made now has to wait for; 0: it may leave at once."""
+        seq: int = self._tail.appended_seq
+        held = seq > self._tail.durable_seq or self.failed is not None or not self._log.may_answer()
+        return seq if held else 0
+
     async def visible(self, seq: int) -> None:
         """Return when an answer that shows frames up to `seq` may leave; never, once the log has failed."""
         if not self.may_leave(seq):
@@ -148,6 +154,10 @@ class Commits:
             return [record for record in cached if record is not None]
         read = iter(await self._log.read(missing))
         return [next(read) if record is None else record for record in cached]
+
+    def record_now(self, place: RecordPlace) -> bytes | None:
+        """A record that is not in the tail, if it can be had without waiting for the disk."""
+        return self._log.read_now(place)
 
     # --- to the log ---------------------------------------------------------------------------------------------------
 

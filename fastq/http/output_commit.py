@@ -29,16 +29,17 @@ class OutputCommit:
         if req.path in self._open_paths:
             return
         undo = getattr(resp.context, "undo", None)
-        if not self._commits.may_leave(seq := self._commits.shown_seq):
+        if seq := self._commits.hidden_seq():
             try:
                 await self._commits.visible(seq)
             except BaseException:
                 if undo is not None:
                     undo()
                 raise
-        connection = req.scope.get(CONNECTION)
-        if undo is not None and connection is not None and connection.is_closed:
-            undo()
+        if undo is not None:
+            connection = req.scope.get(CONNECTION)
+            if connection is not None and connection.is_closed:
+                undo()
         if resp.stream is not None:
             assert isinstance(resp.stream, AsyncIterator), "an answer is streamed piece by piece"
             resp.stream = Pieces(self._commits, resp.stream)

@@ -55,6 +55,8 @@ class MemoryLog:
         self.tail = Tail(align, cache_bytes, segment_bytes // 2)
         self.disk_full = False
         """May be set by a test: the engine then refuses what it would on a full disk."""
+        self.reads_wait = False
+        """May be set by a test: `read_now` finds nothing then, as if the page cache were empty."""
         self._shape = (segment_bytes, align, cache_bytes)
         self._database_id = database_id
         self._epoch = 0
@@ -110,6 +112,9 @@ class MemoryLog:
 
     async def read(self, places: Sequence[RecordPlace]) -> list[bytes]:
         return [self._read(place) for place in places]
+
+    def read_now(self, place: RecordPlace) -> bytes | None:
+        return None if self.reads_wait else self._read(place)
 
     def _read(self, place: RecordPlace) -> bytes:
         if not self.oldest_frame <= place.frame < self.oldest_frame + len(self._frames):

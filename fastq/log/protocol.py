@@ -117,6 +117,9 @@ class Log(Protocol):
             FileNotFoundError: a frame was given back meanwhile, or never written. OSError: the device failed.
         """
 
+    def read_now(self, place: RecordPlace) -> bytes | None:
+        """One such record without waiting for a device; None if that cannot be done, and `read` is to be used."""
+
     # --- giving back what is not needed -------------------------------------------------------------------------------
 
     @property

@@ -20,6 +20,7 @@ DOCUMENT_BYTES = 2048
 COUNT_MAX = 1_000_000_000
 RATE_MAX = 1_000_000
 DAY_MS = 86_400_000
+BACKOFF_BASE_MS_MAX, BACKOFF_CAP_MS_MAX = DAY_MS, 30 * DAY_MS
 YEAR_MS = 365 * DAY_MS
 
 Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
@@ -36,9 +37,9 @@ class RateLimit(msgspec.Struct, frozen=True):
 class Backoff(msgspec.Struct, frozen=True):
     """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
 
-    base_ms: Annotated[int, Meta(ge=1, le=DAY_MS)] = 1_000
+    base_ms: Annotated[int, Meta(ge=1, le=BACKOFF_BASE_MS_MAX)] = 1_000
     factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
-    cap_ms: Annotated[int, Meta(ge=1, le=30 * DAY_MS)] = 3_600_000
+    cap_ms: Annotated[int, Meta(ge=1, le=BACKOFF_CAP_MS_MAX)] = 3_600_000
 
 
 class Retention(msgspec.Struct, frozen=True):

@@ -145,13 +145,14 @@ async def running(
     log: MemoryLog | None = None,
     redis_url: str | None = None,
     lane: bool = True,
+    hands: Hands | None = None,
     **options: Any,
 ) -> AsyncIterator[World]:
     """A server that listens, with a key for each of `roles`; on a log that a crash left, or a new one.
 
     Keys are kept in the log or in Redis. `options` are the engine's.
     """
-    hands = Hands()
+    hands = hands or Hands()
     failures: list[BaseException] = []
     node = Node(log or MemoryLog(), EngineOptions(**options), lambda: 0.5)
     node.open()

@@ -12,30 +12,33 @@ cimport cython
 
 from asyncio import get_running_loop
 from functools import partial
+from hashlib import sha256
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport ECONNRESET, EPIPE, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
 from fastq._clock cimport Clock
 from fastq._core cimport (
-    CLOSE_RECORD_BYTES, HOT_ID_CHARS, SMALL_RECORD_BYTES, SUBMIT_RECORD_BYTES, Core, PlainJob, Tail, ack_plain,
-    appended_seq, has_room, lease_plain, leased_bytes, put_leased, submit_plain, submit_plain_many,
+    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Core, Leased, Name, PlainJob,
+    SubmitFields, Tail, ack_plain, appended_seq, has_room, lease_plain, leased_bytes, plain_bytes, put_leased,
+    record_in_memory, remember_bytes, submit_plain, submit_plain_many, was_leased,
 )
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE
 
 from fastq.engine import commands as _commands
 from fastq.engine import commits as _commits
+from fastq.services import queues as _queues
 from fastq.errors import ApiError, CoreFailed, NoJobsAvailable, Refused
 from fastq.http.resources import bodies as _bodies
 from fastq.http.connection import limits as _limits
 from fastq.http.resources import work_bodies as _work_bodies
 from fastq.http.errors import JSON as _JSON, error_body
-from fastq.http.granted import GRANTED as _GRANTED, Granted
+from fastq.http.lane.granted import GRANTED as _GRANTED, Granted
 from fastq.http.connection.limits import is_host
 from fastq.http.connection.protocol import Protocol
 from fastq.http.routes import may
@@ -52,14 +55,25 @@ cdef int PIPELINED_MAX = _limits.PIPELINED_MAX
 cdef int64_t PRIORITY_MIN = _commands.PRIORITY_MIN, PRIORITY_MAX = _commands.PRIORITY_MAX
 cdef int BATCH_JOBS_MAX = _commands.BATCH_JOBS_MAX
 cdef int64_t MAX_RETRIES_MAX = _commands.MAX_RETRIES_MAX, DELAY_MS_MAX = _bodies.DELAY_MS_MAX
+cdef int64_t LEASE_MS_MIN = _commands.LEASE_MS_MIN, LEASE_MS_MAX = _commands.LEASE_MS_MAX
+cdef int64_t RUN_AT_AHEAD_US_MAX = _commands.RUN_AT_AHEAD_US_MAX
+cdef int KEY_BYTES_MAX = _commands.KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX = _commands.REQUEST_ID_BYTES_MAX
+cdef int TAGS_MAX = _commands.TAGS_MAX, TAG_BYTES_MAX = _commands.TAG_BYTES_MAX
+cdef int64_t BACKOFF_BASE_MS = _queues.Backoff().base_ms, BACKOFF_BASE_MS_MAX = _queues.BACKOFF_BASE_MS_MAX
+cdef int64_t BACKOFF_CAP_MS = _queues.Backoff().cap_ms, BACKOFF_CAP_MS_MAX = _queues.BACKOFF_CAP_MS_MAX
+cdef double BACKOFF_FACTOR = _queues.Backoff().factor
 cdef int64_t TOKEN_CHARS_MAX = _work_bodies.TOKEN_CHARACTERS_MAX
 cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
 cdef uint64_t ROOM_BYTES_SMALL = _commits.ROOM_BYTES_SMALL
-cdef frozenset HARMLESS = frozenset((b"user-agent", b"content-type", b"accept", b"accept-encoding"))  # headers
+cdef frozenset HARMLESS = frozenset((  # headers that change nothing, or whose values `HeadValues` has
+    b"user-agent", b"content-type", b"accept", b"accept-encoding",
+    b"content-length", b"idempotency-key", b"traceparent",
+))
 cdef bytes CONTENT_TYPE = b"content-type: " + _JSON.encode() + b"\r\n"
 
 include "../escapes.pxi"
 include "json.pxi"
+include "jobs.pxi"
 include "heads.pxi"
 include "answers.pxi"
 include "short_way.pxi"
@@ -185,7 +199,6 @@ class Lane(Protocol):
         """Have the head remembered if the key is known and nothing in it asks for Falcon."""
         cdef bytes name, value, authorization = None
         cdef int hosts = 0
-        cdef Py_ssize_t body_bytes = 0
         for name, value in self.headers:
             if name == b"host":
                 hosts += 1
@@ -195,13 +208,10 @@ class Lane(Protocol):
                 if authorization is not None:
                     return
                 authorization = value
-            elif name == b"content-length":
-                body_bytes = int(value)
             elif not is_harmless(name, value):
                 return
-        if hosts == 1 and authorization is not None and body_bytes <= HOT_BODY_BYTES_MAX:
-            shown = authorization.decode("latin-1")
-            (<ShortWay>self._short).learn(text, len(self.headers), shown, body_bytes)
+        if hosts == 1 and authorization is not None:
+            (<ShortWay>self._short).learn(text, self.headers, authorization.decode("latin-1"))
 
     # --- answers ------------------------------------------------------------------------------------------------------
 

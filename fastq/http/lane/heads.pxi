@@ -1,27 +1,45 @@
-# Heads that come again and again. What a client sends before a body is the same from request to request but for the
-# job id in the first line. So what llhttp said of a head is remembered by its bytes, and when the same bytes come again
-# they are not parsed again.
+# Heads that come again and again. What a client sends before a body is the same from request to request but for the job
+# id in the first line and the values of a few headers: the body's length, the idempotency key, the trace. So what
+# llhttp said of a head is remembered by its bytes without these values. When the same bytes come again they are not
+# parsed again; each value is held against what the reference takes in its place, and anything else is parsed.
 
 cdef enum:
-    HEAD_REMEMBERED_BYTES_MAX = 1024
+    HEAD_REMEMBERED_BYTES_MAX = 1536
     HEADS_REMEMBERED_MAX = 4096     # past it all are forgotten
     ID_AT = 11                  # where a job's id begins in the first line
+    TRACE_CHARS = 55
     SUBMIT = 0
     LEASE = 1
     ACK = 2
     BATCH = 3
     NOT_HOT = 4
 
+cdef enum:                  # holes in a head: a value that changes from request to request
+    HOLE_LENGTH = 0
+    HOLE_KEY = 1
+    HOLE_TRACE = 2
+    HOLES = 3               # each is there at most once
+
 cdef tuple SCOPES = ("jobs:submit", "jobs:lease", "jobs:ack", "jobs:submit")
+cdef const char** HOLE_NAMES = [b"content-length", b"idempotency-key", b"traceparent"]
+
+
+cdef struct HeadValues:     # what stands in the holes of one request's head
+    Py_ssize_t head_bytes
+    Py_ssize_t body_bytes
+    Span key                # at NULL: there is none
+    Span trace
 
 
 @cython.internal
 @cython.final
 cdef class Head:
     """The lines after the first one, and what llhttp and the key store said of them."""
-    cdef bytes text
+    cdef bytes text                 # without what stands in the holes
+    cdef int hole_count
+    cdef int holes[HOLES]           # kinds, in their order
+    cdef Py_ssize_t ends[HOLES + 1] # where the part in front of each ends in the text; and the text itself
     cdef str authorization
-    cdef Py_ssize_t body_bytes
     # of the key, until `until_us` or the key store forgets what it said
     cdef int64_t until_us
     cdef int64_t generation
@@ -29,6 +47,117 @@ cdef class Head:
     cdef object bucket      # of its rate limit, or None
     cdef bytes owner, key_id
     cdef int may            # a bit for each of SCOPES
+
+    cdef bint fits(self, const char* p, Py_ssize_t n, HeadValues* values) noexcept:
+        """Whether this head begins at p, with values in its holes that can be taken as they are."""
+        cdef const char* text = PyBytes_AS_STRING(self.text)
+        cdef const char* start = p
+        cdef const char* end = p + n
+        cdef Py_ssize_t at = 0, size
+        cdef int i
+        memset(values, 0, sizeof(HeadValues))
+        for i in range(self.hole_count + 1):
+            size = self.ends[i] - at
+            if end - p < size or memcmp(p, text + at, size) != 0:
+                return False
+            p += size
+            at += size
+            if i < self.hole_count:
+                p = past_hole(self.holes[i], p, end, values)
+                if p == NULL:
+                    return False
+        values.head_bytes = p - start
+        return True
+
+
+cdef const char* past_hole(int hole, const char* p, const char* end, HeadValues* values) noexcept nogil:
+    """Read the value in a hole; NULL if the reference would take it otherwise, or it has to be looked at."""
+    cdef Span* span
+    cdef Text at = <Text>p
+    cdef Text stop = <Text>end
+    if hole == HOLE_LENGTH:
+        while at < stop and c'0' <= at[0] <= c'9' and values.body_bytes <= HOT_BODY_BYTES_MAX:
+            values.body_bytes = values.body_bytes * 10 + (at[0] - c'0')
+            at += 1
+        return NULL if at == <Text>p or values.body_bytes > HOT_BODY_BYTES_MAX else <const char*>at
+    span = &values.key if hole == HOLE_KEY else &values.trace
+    span.at = at
+    while at < stop and 0x21 <= at[0] <= 0x7e:
+        at += 1
+    span.end = at
+    if hole == HOLE_KEY:
+        return <const char*>at if 1 <= at - span.at <= KEY_BYTES_MAX else NULL
+    return <const char*>at if is_traceparent(span[0]) else NULL
+
+
+cdef bint is_traceparent(Span text) noexcept nogil:
+    """W3C Trace Context: 2, 32, 16 and 2 digits in lower-case hexadecimal with `-` between them."""
+    cdef int i
+    cdef unsigned char c
+    if text.end - text.at != TRACE_CHARS:
+        return False
+    for i in range(TRACE_CHARS):
+        c = text.at[i]
+        if i == 2 or i == 35 or i == 52:
+            if c != c'-':
+                return False
+        elif not (c'0' <= c <= c'9' or c'a' <= c <= c'f'):
+            return False
+    return True
+
+
+cdef int hole_of(const char* line, const char* end) noexcept nogil:
+    """Which hole a header line has; HOLES for none."""
+    cdef int hole
+    cdef Py_ssize_t i, n
+    for hole in range(HOLES):
+        n = strlen(HOLE_NAMES[hole])
+        if end - line <= n or line[n] != c':':
+            continue
+        i = 0
+        while i < n and (line[i] | 0x20) == HOLE_NAMES[hole][i]:
+            i += 1
+        if i == n:
+            return hole
+    return HOLES
+
+
+cdef Head shape_of(const char* p, Py_ssize_t n):
+    """A head with these lines, of which nothing else is known; None if a hole is there twice."""
+    cdef char text[HEAD_REMEMBERED_BYTES_MAX]
+    cdef Py_ssize_t size = 0
+    cdef const char* end = p + n
+    cdef const char* start = p      # of what was not copied yet
+    cdef const char* line_end
+    cdef const char* value
+    cdef int hole, seen = 0
+    cdef Head head = Head.__new__(Head)
+    if n > HEAD_REMEMBERED_BYTES_MAX:
+        return None
+    while p < end:
+        line_end = <const char*>memchr(p, c'\r', end - p)
+        if line_end == NULL:
+            break
+        hole = hole_of(p, line_end)
+        if hole != HOLES:
+            if seen >> hole & 1:
+                return None
+            seen |= 1 << hole
+            value = p + strlen(HOLE_NAMES[hole]) + 1
+            while value < line_end and (value[0] == c' ' or value[0] == c'\t'):
+                value += 1
+            memcpy(text + size, start, value - start)
+            size += value - start
+            head.holes[head.hole_count] = hole
+            head.ends[head.hole_count] = size
+            head.hole_count += 1
+            start = line_end
+        p = line_end + 2
+    memcpy(text + size, start, end - start)
+    size += end - start
+    head.ends[head.hole_count] = size
+    head.text = PyBytes_FromStringAndSize(text, size)
+    return head
 
 
 cdef inline bint is_id_text(const char* p) noexcept nogil:

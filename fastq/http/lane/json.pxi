@@ -5,11 +5,6 @@ cdef enum:
     DEPTH_MAX = 64
     NUMBER_CHARS_MAX = 100      # so long and with a two-digit exponent it fits into a double
     DIGITS_MAX = 10             # of numbers that are fields
-    SEEN_PAYLOAD = 1
-    SEEN_QUEUE = 2
-    SEEN_PRIORITY = 4
-    SEEN_MAX_RETRIES = 8
-    SEEN_DELAY = 16
     SEEN_TOKEN = 1
     SEEN_RESULT = 2
     SEEN_OUTCOME = 4
@@ -31,6 +26,14 @@ cdef struct Span:
 cdef struct PlainAck:       # an attempt that ended well
     Span token              # at NULL: there is none
     Span result             # JSON; at NULL: there is none
+
+
+cdef inline bytes bytes_of(Span text):
+    return PyBytes_FromStringAndSize(<const char*>text.at, text.end - text.at)
+
+
+cdef inline bint is_name(Name name, Span text) noexcept nogil:
+    return text.end - text.at == name.n and memcmp(text.at, name.p, name.n) == 0
 
 
 cdef inline Text past_space(Text at, Text end) noexcept nogil:
@@ -226,7 +229,7 @@ cdef bint read_integer(Span text, int64_t low, int64_t high, int64_t* value) noe
         sum = sum * 10 + (p[0] - c'0')
         p += 1
     value[0] = -sum if negative else sum
-    return low <= value[0] <= high
+    return low <= value[0] <= high and not (negative and sum == 0)
 
 
 cdef bint is_queue_name(Span text) noexcept nogil:
@@ -250,60 +253,15 @@ cdef inline bint is_string(Span* value) noexcept nogil:
     return True
 
 
-cdef Text read_plain_job(Text at, Text end, PlainJob* job) noexcept nogil:
-    """Read a job in a text that is UTF-8: where it ends; NULL if it is not plain. What it does not say stays."""
-    cdef Span name, value
-    cdef int64_t number = 0
-    cdef int seen = 0, this
-    cdef bint last = False
-    at = first_member(at, end)
-    while at != NULL and not last:
-        at = next_member(at, end, &name, &value, &last)
-        if at == NULL:
-            return NULL
-        if is_text(name, b"payload", 7):
-            this = SEEN_PAYLOAD
-            job.payload = <const char*>value.at
-            job.payload_bytes = <uint32_t>(value.end - value.at)
-            if is_text(value, b"null", 4) or is_text(value, b'""', 2):
-                return NULL
-        elif is_text(name, b"queue", 5):
-            this = SEEN_QUEUE
-            if not is_string(&value) or not is_queue_name(value):
-                return NULL
-            job.queue = <const char*>value.at
-            job.queue_bytes = <uint8_t>(value.end - value.at)
-        elif is_text(name, b"priority", 8):
-            this = SEEN_PRIORITY
-            if not read_integer(value, PRIORITY_MIN, PRIORITY_MAX, &number):
-                return NULL
-            job.priority = <int32_t>number
-        elif is_text(name, b"max_retries", 11):
-            this = SEEN_MAX_RETRIES
-            if not read_integer(value, 0, MAX_RETRIES_MAX, &number):
-                return NULL
-            job.max_retries = <uint16_t>number
-        elif is_text(name, b"delay_ms", 8):
-            this = SEEN_DELAY
-            if not read_integer(value, 0, DELAY_MS_MAX, &number):
-                return NULL
-            job.delay_us = number * 1000
-        else:
-            return NULL
-        if seen & this:
-            return NULL
-        seen |= this
-    return at if seen & SEEN_PAYLOAD else NULL
-
-
-cdef bint read_plain_ack(Text at, Py_ssize_t n, PlainAck* ack) noexcept nogil:
+cdef bint read_plain_ack(Span body, PlainAck* ack) noexcept nogil:
     """Read an ack's body, which is UTF-8. False unless it says, in a plain way, that all went well."""
-    cdef Text end = at + n
+    cdef Text at = body.at
+    cdef Text end = body.end
     cdef Span name, value
     cdef int seen = 0, this
     cdef bint last = False
     memset(ack, 0, sizeof(PlainAck))
-    if n == 0:
+    if at == end:
         return True
     at = first_member(at, end)
     if at != NULL and at < end and at[0] == c'}':
@@ -333,33 +291,30 @@ cdef bint read_plain_ack(Text at, Py_ssize_t n, PlainAck* ack) noexcept nogil:
     return at != NULL and past_space(at, end) == end
 
 
-cdef Found next_plain_job(Text* at, Text end, PlainJob* job) noexcept nogil:
-    """Read the job of a batch that begins at `at`, and move `at` behind it: to the next job, or behind the batch."""
-    cdef Text p = read_plain_job(at[0], end, job)
-    if p == NULL:
-        return NOT_PLAIN
-    p = past_space(p, end)
-    if p == end:
-        return NOT_PLAIN
-    if p[0] == c',':
-        at[0] = past_space(p + 1, end)
-        return MORE
-    if p[0] != c']':
-        return NOT_PLAIN
-    p = past_space(p + 1, end)
-    if p == end or p[0] != c'}':
-        return NOT_PLAIN
-    at[0] = p + 1
-    return LAST if past_space(p + 1, end) == end else NOT_PLAIN
+cdef bint find_request_id(Span body, Span* found) noexcept nogil:
+    """Where a lease's body, which is UTF-8, has a plain request_id; an empty place at its end if it has none.
 
-
-cdef Text first_plain_job(Text at, Text end) noexcept nogil:
-    """Where the first job of a batch begins; NULL if its body does not begin with jobs."""
-    at = first_member(at, end)
-    if at == NULL or end - at < 6 or memcmp(at, b'"jobs"', 6) != 0:
-        return NULL
-    at = past_space(at + 6, end)
-    if at == end or at[0] != c':':
-        return NULL
-    at = past_space(at + 1, end)
-    return past_space(at + 1, end) if at < end and at[0] == c'[' else NULL
+    False if it has one that is not plain, or is no object that ends where the body does.
+    """
+    cdef Text at = body.at
+    cdef Span name, value
+    cdef bint last = False
+    found.at = found.end = body.end
+    if at == body.end:
+        return True
+    at = first_member(at, body.end)
+    if at != NULL and at < body.end and at[0] == c'}':
+        return past_space(at + 1, body.end) == body.end
+    while at != NULL and not last:
+        at = next_member(at, body.end, &name, &value, &last)
+        if at == NULL:
+            return False
+        if memchr(name.at, c'\\', name.end - name.at) != NULL:
+            return False
+        if is_text(name, b"request_id", 10):
+            if found.at != body.end or not is_string(&value):
+                return False
+            if value.at != value.end and not is_printable(value, REQUEST_ID_BYTES_MAX):
+                return False
+            found[0] = value
+    return at != NULL and past_space(at, body.end) == body.end

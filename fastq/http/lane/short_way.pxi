@@ -7,8 +7,10 @@ cdef enum:
     TRUST_US = 1_000_000        # how long a key is taken for what it was; a change of it ends that at once
     HEAD_MORE_BYTES = 64        # of an answer's head, behind its beginning
     IDS_RESERVED = 4096         # request ids at a time
+    SPARE_BYTES = 4 * HOT_BODY_BYTES_MAX    # no text is more than twice as long as what it was read from
 
-cdef bytes CREATED_BODY = b'{"job_id":"'
+cdef bytes CREATED_END = b'"}'
+cdef bytes DUPLICATE_END = b'","duplicate":true}'
 
 
 @cython.internal
@@ -38,9 +40,11 @@ cdef class ShortWay:
     cdef bytes no_jobs          # what an empty lease is answered with
     cdef PlainJob* jobs         # of the batch that is being read
     cdef int jobs_capacity
+    cdef char* spare            # SPARE_BYTES for what is written again of a request: tags, then the digest's text
+    cdef object sha256
     # the beginnings of answers, up to the request id's count
     cdef object headers_of
-    cdef bytes created, leased, acked, absent
+    cdef bytes created, found, leased, acked, absent
     cdef size_t head_bytes_max
     cdef uint64_t unsynced_bytes_max, sent_count
     cdef uint64_t next_id, ids_end
@@ -54,11 +58,16 @@ cdef class ShortWay:
         self.max_retries = engine.options.max_retries
         self.unsynced_bytes_max = self.commits.unsynced_bytes_max
         self.heads, self.asks, self.due = {}, {}, []
+        self.sha256 = sha256
+        self.spare = <char*>malloc(SPARE_BYTES)
+        if self.spare == NULL:
+            raise MemoryError
         self.when_durable, self.next_turn = self.send_due, self.end_turn
         self.no_jobs = error_body(Refused("no jobs available", NoJobsAvailable()))
 
     def __dealloc__(self):
         free(self.jobs)
+        free(self.spare)
 
     # --- once a turn of the loop --------------------------------------------------------------------------------------
 
@@ -82,7 +91,7 @@ cdef class ShortWay:
         cdef bytes always = b"".join([name + b": " + value + b"\r\n" for name, value in self.headers_of])
         cdef bytes request_id = b"x-request-id: %b-" % (<str>self.request_ids.instance).encode()
         self.created = _STATUS_LINE[201] + always + CONTENT_TYPE + request_id
-        self.leased = _STATUS_LINE[200] + always + CONTENT_TYPE + request_id
+        self.found = self.leased = _STATUS_LINE[200] + always + CONTENT_TYPE + request_id
         self.absent = _STATUS_LINE[404] + always + CONTENT_TYPE + request_id
         self.acked = _STATUS_LINE[200] + always + request_id
         self.head_bytes_max = len(self.absent) + HEAD_MORE_BYTES
@@ -92,71 +101,82 @@ cdef class ShortWay:
 
     cdef Py_ssize_t take(self, Answers answers, const char* p, Py_ssize_t n) except -1:
         """Answer the request that begins at p; how long it is. 0: it is not for here, and nothing was done."""
-        cdef Py_ssize_t line_bytes = 0, head_bytes, body_bytes
+        cdef Py_ssize_t line_bytes = 0
         cdef int kind = kind_of(p, n, &line_bytes)
         cdef Head head
-        cdef Text body
+        cdef HeadValues values
+        cdef Span body
         cdef int64_t now_us
         cdef bint done
         if kind == NOT_HOT:
             return 0
-        head = self.head_at(answers, p + line_bytes, n - line_bytes)
+        head = self.head_at(answers, p + line_bytes, n - line_bytes, &values)
         if head is None:
             return 0
-        head_bytes, body_bytes = PyBytes_GET_SIZE(head.text), head.body_bytes
-        if n - line_bytes - head_bytes < body_bytes or not self.is_open or self.admission.draining:
+        if n - line_bytes - values.head_bytes < values.body_bytes or not self.is_open or self.admission.draining:
             return 0
-        body = <Text>p + line_bytes + head_bytes
+        body.at = <Text>p + line_bytes + values.head_bytes
+        body.end = body.at + values.body_bytes
         now_us = self.clock.now_us()
-        if not self.admits(head, kind, now_us) or not is_utf8(body, body_bytes):
+        if not self.admits(head, kind, now_us) or not is_utf8(body.at, values.body_bytes):
             return 0
         if kind == SUBMIT:
-            done = self.submit(answers, head, body, body_bytes, now_us)
+            done = self.submit(answers, head, &values, body, now_us)
         elif kind == BATCH:
-            done = self.submit_many(answers, head, body, body_bytes, now_us)
+            done = self.submit_many(answers, head, &values, body, now_us)
         elif kind == LEASE:
-            done = self.lease(answers, head, body, body_bytes, now_us)
+            done = self.lease(answers, head, body, now_us)
         else:
-            done = self.ack(answers, head, p + ID_AT, body, body_bytes, now_us)
+            done = self.ack(answers, head, p + ID_AT, body, now_us)
         if not done:
             return 0
         if head.bucket is not None:
             head.bucket.take(now_us)
-        return line_bytes + head_bytes + body_bytes
+        return body.end - <Text>p
 
-    cdef Head head_at(self, Answers answers, const char* p, Py_ssize_t n):
+    cdef Head head_at(self, Answers answers, const char* p, Py_ssize_t n, HeadValues* values):
         """The head at p if it was seen before, else None; then the parser is to say what it is."""
-        cdef Head head = answers.head
-        cdef Py_ssize_t size
+        cdef Head head = answers.head, shape
         cdef const char* end
-        cdef bytes text
-        if head is not None:
-            size = PyBytes_GET_SIZE(head.text)
-            if n >= size and memcmp(p, PyBytes_AS_STRING(head.text), size) == 0:
-                return head
+        if head is not None and head.fits(p, n, values):
+            return head
         end = <const char*>memmem(p, min(n, <Py_ssize_t>HEAD_REMEMBERED_BYTES_MAX), b"\r\n\r\n", 4)
         if end == NULL:
             return None
-        text = PyBytes_FromStringAndSize(p, end + 4 - p)
-        head = self.heads.get(text)
+        shape = shape_of(p, end + 4 - p)
+        if shape is None:
+            return None
+        head = self.heads.get(shape.text)
         if head is None:
-            answers.unknown_head = text
-        else:
+            answers.unknown_head = PyBytes_FromStringAndSize(p, end + 4 - p)
+        elif head.fits(p, n, values):
             answers.head = head
-        return head
+            return head
+        return None
 
-    cdef int learn(self, bytes text, Py_ssize_t header_count, str authorization, Py_ssize_t body_bytes) except -1:
-        """The parser found nothing unusual in this head, and would find nothing in the same bytes again."""
-        cdef Head head
-        if not is_rememberable(text, header_count) or self.auth.look(authorization) is None:
+    cdef int learn(self, bytes text, list headers, str authorization) except -1:
+        """The parser found nothing unusual in this head, and would find nothing in another one of its shape.
+
+        Args:
+            headers: (name in lower case, value) as the parser read them.
+        """
+        cdef HeadValues values
+        cdef Head head = shape_of(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        if head is None or not is_rememberable(text, len(headers)) or self.auth.look(authorization) is None:
             return 0
+        if not head.fits(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), &values):
+            return 0
+        for name, value in headers:  # each is there once: see `shape_of`
+            if name == b"content-length" and int(value) != values.body_bytes:
+                return 0
+            if name == b"idempotency-key" and value != bytes_of(values.key):
+                return 0
+            if name == b"traceparent" and value != bytes_of(values.trace):
+                return 0
         if len(self.heads) >= HEADS_REMEMBERED_MAX:
             self.heads.clear()
-        head = Head.__new__(Head)
-        head.text = text
         head.authorization = authorization
-        head.body_bytes = body_bytes
-        self.heads[text] = head
+        self.heads[head.text] = head
         return 0
 
     cdef bint admits(self, Head head, int kind, int64_t now_us) except *:
@@ -185,74 +205,133 @@ cdef class ShortWay:
                 head.may |= 1 << kind
         return 0
 
+    # --- new jobs -----------------------------------------------------------------------------------------------------
+
     cdef PlainJob new_job(self) noexcept:
         """What holds of a job that does not say otherwise."""
         cdef PlainJob job
         memset(&job, 0, sizeof(PlainJob))
-        job.queue = b"default"
-        job.queue_bytes = 7
-        job.max_retries = <uint16_t>self.max_retries
+        job.fields.max_retries = <uint16_t>self.max_retries
         return job
 
-    cdef bint submit(self, Answers answers, Head head, Text body, Py_ssize_t n, int64_t now_us) except *:
+    cdef bint submit(self, Answers answers, Head head, HeadValues* values, Span body, int64_t now_us) except *:
         cdef PlainJob job = self.new_job()
-        cdef Text end = read_plain_job(body, body + n, &job)
+        cdef JobText text
+        cdef char* spare = self.spare
+        cdef Text end = read_job_text(body.at, body.end, &text)
+        cdef char job_id[HOT_ID_CHARS]
+        cdef bytes behind
         cdef char* start
         cdef char* p
-        if end == NULL or past_space(end, body + n) != body + n:
+        cdef int how
+        if end == NULL or past_space(end, body.end) != body.end or not read_job(&text, now_us, &job, &spare):
             return False
-        if not has_room(self.tail, job.payload_bytes + SUBMIT_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
-            return False
-        start = answers.room(self.head_bytes_max + HOT_ID_CHARS)
-        p = self.put_head(start, self.created, 11 + HOT_ID_CHARS + 2)
-        memcpy(p, PyBytes_AS_STRING(CREATED_BODY), 11)
-        try:
-            if not submit_plain(self.core, now_us, &job, head.owner, head.key_id, p + 11):
+        if values.trace.at != NULL and job.fields.trace.n == 0:
+            job.fields.trace = name_of(values.trace)
+        if values.key.at != NULL:
+            if job.fields.idempotency_key.n and not is_name(job.fields.idempotency_key, values.key):
                 return False
+            job.fields.idempotency_key = name_of(values.key)
+        if job.fields.idempotency_key.n:
+            job.fields.body_digest = self.digest(spare, put_canonical(spare, &text, &job))
+        if not has_room(self.tail, plain_bytes(&job) + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
+            return False
+        start = answers.room(self.head_bytes_max + 11 + HOT_ID_CHARS + 19)
+        try:
+            how = submit_plain(self.core, now_us, &job, head.owner, head.key_id, job_id)
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
+        if how == ELSEWHERE:
+            return False
+        behind = DUPLICATE_END if how == DUPLICATE else CREATED_END
+        p = self.put_head(
+            start, self.created if how == CREATED else self.found, 11 + HOT_ID_CHARS + PyBytes_GET_SIZE(behind)
+        )
+        memcpy(p, b'{"job_id":"', 11)
+        memcpy(p + 11, job_id, HOT_ID_CHARS)
         p += 11 + HOT_ID_CHARS
-        memcpy(p, b'"}', 2)
-        return self.answered(answers, p + 2 - start, None)
+        memcpy(p, PyBytes_AS_STRING(behind), PyBytes_GET_SIZE(behind))
+        return self.answered(answers, p + PyBytes_GET_SIZE(behind) - start, None)
 
-    cdef bint submit_many(self, Answers answers, Head head, Text body, Py_ssize_t n, int64_t now_us) except *:
-        cdef Text end = body + n
-        cdef Text at = first_plain_job(body, end)
-        cdef Found found = MORE
-        cdef int count = 0
-        cdef uint64_t record_bytes = ROOM_BYTES_SMALL
+    cdef bint submit_many(self, Answers answers, Head head, HeadValues* values, Span body, int64_t now_us) except *:
+        cdef char* texts_end = self.spare + SPARE_BYTES // 2    # the digest's text comes behind the tags
+        cdef uint64_t digest = 0, record_bytes
+        cdef int count = self.read_jobs(values, body, now_us, &texts_end)
         cdef size_t ids_bytes
         cdef char* start
+        cdef char* ids
         cdef char* p
-        if at == NULL:
+        cdef int i
+        cdef Name key
+        if count == 0:
             return False
-        while found == MORE and count < BATCH_JOBS_MAX:
-            if count == self.jobs_capacity:
-                self.grow_jobs()
-            self.jobs[count] = self.new_job()
-            found = next_plain_job(&at, end, &self.jobs[count])
-            if found == NOT_PLAIN:
-                return False
-            record_bytes += SUBMIT_RECORD_BYTES + self.jobs[count].payload_bytes
-            count += 1
-        if found != LAST:
-            return False
+        key.n = 0
+        record_bytes = ROOM_BYTES_SMALL
+        if values.key.at != NULL:
+            key = name_of(values.key)
+            digest = self.digest(self.spare + SPARE_BYTES // 2, texts_end)
+            record_bytes += remember_bytes(count)
+        for i in range(count):
+            record_bytes += plain_bytes(&self.jobs[i])
         if not has_room(self.tail, record_bytes, self.unsynced_bytes_max):
             return False
         ids_bytes = count * (HOT_ID_CHARS + 3) - 1
         start = answers.room(self.head_bytes_max + 12 + ids_bytes + 3)
-        p = self.put_head(start, self.created, 12 + ids_bytes + 2)
-        memcpy(p, b'{"job_ids":[', 12)
+        ids = start + self.head_bytes_max + 12  # behind the longest head that there may be; the head comes then
         try:
-            if not submit_plain_many(self.core, now_us, self.jobs, count, head.owner, head.key_id, p + 12):
+            if submit_plain_many(
+                self.core, now_us, self.jobs, count, head.owner, head.key_id, key, digest, ids
+            ) == ELSEWHERE:
                 return False
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
-        p += 12 + ids_bytes
+        p = self.put_head(start, self.created, 12 + ids_bytes + 2)
+        memcpy(p, b'{"job_ids":[', 12)
+        p += 12
+        memmove(p, ids, ids_bytes)
+        p += ids_bytes
         memcpy(p, b"]}", 2)
         return self.answered(answers, p + 2 - start, None)
+
+    cdef int read_jobs(self, HeadValues* values, Span body, int64_t now_us, char** texts_end) except -1:
+        """Read a batch's jobs into `jobs`, and if the whole has a key write their texts for its digest. How many they
+        are; 0 if they are not plain.
+        """
+        cdef Text at = first_job_text(body.at, body.end)
+        cdef JobText text
+        cdef PlainJob* job
+        cdef char* spare = self.spare
+        cdef Found found = MORE
+        cdef int count = 0
+        if at == NULL:
+            return 0
+        while found == MORE and count < BATCH_JOBS_MAX:
+            if count == self.jobs_capacity:
+                self.grow_jobs()
+            job = &self.jobs[count]
+            job[0] = self.new_job()
+            found = next_job_text(&at, body.end, &text)
+            if found == NOT_PLAIN or not read_job(&text, now_us, job, &spare):
+                return 0
+            if values.trace.at != NULL and job.fields.trace.n == 0:
+                job.fields.trace = name_of(values.trace)
+            if job.fields.idempotency_key.n:
+                if values.key.at != NULL:
+                    return 0
+                job.fields.body_digest = self.digest(texts_end[0], put_canonical(texts_end[0], &text, job))
+            elif values.key.at != NULL:
+                texts_end[0] = put_canonical(texts_end[0], &text, job)
+            count += 1
+        return count if found == LAST else 0
+
+    cdef uint64_t digest(self, const char* text, const char* end) except? 0:
+        """As `fastq.http.bodies.digest_of`."""
+        cdef bytes whole = self.sha256(PyBytes_FromStringAndSize(text, end - text)).digest()
+        cdef uint64_t first
+        memcpy(&first, PyBytes_AS_STRING(whole), 8)  # the machine is little-endian: see the log's format
+        return first
 
     cdef int grow_jobs(self) except -1:
         cdef PlainJob* jobs = <PlainJob*>realloc(self.jobs, 2 * (self.jobs_capacity + 64) * sizeof(PlainJob))
@@ -262,23 +341,31 @@ cdef class ShortWay:
         self.jobs_capacity = 2 * (self.jobs_capacity + 64)
         return 0
 
-    cdef bint lease(self, Answers answers, Head head, Text body, Py_ssize_t n, int64_t now_us) except *:
-        cdef Ask ask = self.ask_of(body, n)
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    cdef bint lease(self, Answers answers, Head head, Span body, int64_t now_us) except *:
+        cdef Span request
+        cdef Ask ask = self.ask_of(body, &request)
+        cdef bytes request_id
         cdef list leased
+        cdef Py_ssize_t n
         cdef char* start
         cdef char* p
         if ask is None:
             return False
+        request_id = bytes_of(request)
         if self.core.watching:
             self.serve_waiters()  # whoever waits came first
         command = ask.command
         if not has_room(self.tail, command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
             return False
+        if request_id and was_leased(self.core, now_us, head.key_id, request_id):
+            return False
         self.note_seen(command.worker_id, now_us)
         self.note_asked(command, now_us)
         try:
             leased = lease_plain(self.core, now_us, ask.queues, command.limit, command.lease_ms or 0, head.key_id,
-                                 ask.worker, not command.had_body, LEASED_BYTES_MAX)
+                                 ask.worker, not command.had_body, request_id, LEASED_BYTES_MAX)
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
@@ -296,14 +383,23 @@ cdef class ShortWay:
         return False
 
     cdef bint put_leases(self, Answers answers, list leased, bint many, bint as_string) except *:
-        """Answer with leases. False if some have what is not said here: then nothing was answered."""
+        """Answer with leases. False if a payload has to be read from the disk: then nothing was answered."""
         cdef Py_ssize_t n = 16, size
+        cdef list read = []     # what is not in memory, in the order of the leases
+        cdef const char* record
         cdef char* text
         cdef char* p
         cdef char* start
+        cdef int next_read = 0
         cdef bint first = True
+        cdef Leased lease
         for lease in leased:
-            n += leased_bytes(lease) + 1
+            n += leased_bytes(lease, as_string) + 1
+            if record_in_memory(self.core, lease) == NULL:
+                found = self.commits.record_now(lease.place)
+                if found is None:
+                    return False
+                read.append(found)
         # The body comes first, behind the longest head that there may be; then the head, which says how long it is.
         start = answers.room(2 * self.head_bytes_max + n)
         text = p = start + self.head_bytes_max
@@ -315,7 +411,11 @@ cdef class ShortWay:
                 p[0] = c','
                 p += 1
             first = False
-            size = put_leased(self.core, lease, as_string, p)
+            record = record_in_memory(self.core, lease)
+            if record == NULL:
+                record = PyBytes_AS_STRING(<bytes>read[next_read])
+                next_read += 1
+            size = put_leased(lease, record, as_string, p)
             if size == 0:
                 return False
             p += size
@@ -327,13 +427,17 @@ cdef class ShortWay:
         memmove(p, text, n)
         return self.answered(answers, p + n - start, partial(self.engine.take_back, leased) if leased else None)
 
-    cdef Ask ask_of(self, Text body, Py_ssize_t n):
-        """What a lease's body asks for; None if it is not plain."""
+    cdef Ask ask_of(self, Span body, Span* request):
+        """What a lease's body asks for, and its request_id; None if it is not plain.
+
+        A body is remembered without its request_id, which is another one each time.
+        """
         cdef bytes text
         cdef Ask ask
-        if n > ASK_BYTES_MAX:
+        if body.end - body.at > ASK_BYTES_MAX or not find_request_id(body, request):
             return None
-        text = PyBytes_FromStringAndSize(<const char*>body, n)
+        text = PyBytes_FromStringAndSize(<const char*>body.at, request.at - body.at)
+        text += PyBytes_FromStringAndSize(<const char*>request.end, body.end - request.end)
         ask = self.asks.get(text)
         if ask is not None:
             return ask
@@ -351,14 +455,13 @@ cdef class ShortWay:
         self.asks[text] = ask
         return ask
 
-    cdef bint ack(self, Answers answers, Head head, const char* job_id, Text body, Py_ssize_t n,
-                  int64_t now_us) except *:
+    cdef bint ack(self, Answers answers, Head head, const char* job_id, Span body, int64_t now_us) except *:
         cdef PlainAck ack
         cdef Py_ssize_t result_bytes
         cdef str token = None
         cdef bytes result = None
         cdef char* start
-        if not read_plain_ack(body, n, &ack):
+        if not read_plain_ack(body, &ack):
             return False
         result_bytes = ack.result.end - ack.result.at
         if not has_room(self.tail, result_bytes + CLOSE_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
@@ -366,7 +469,7 @@ cdef class ShortWay:
         if ack.token.at != NULL:
             token = PyUnicode_DecodeUTF8(<const char*>ack.token.at, ack.token.end - ack.token.at, NULL)
         if ack.result.at != NULL:
-            result = PyBytes_FromStringAndSize(<const char*>ack.result.at, result_bytes)
+            result = bytes_of(ack.result)
         try:
             ack_plain(self.core, now_us, PyUnicode_DecodeUTF8(job_id, HOT_ID_CHARS, NULL), token, result, head.key_id)
         except CoreFailed as failure:

@@ -7,7 +7,7 @@ from falcon.asgi import Request, Response
 from fastq._core import CREATED
 from fastq.engine import Engine
 from fastq.engine.commands import BATCH_BYTES_MAX
-from fastq.errors import JobNotFound, Refused
+from fastq.errors import CleanerBehind, JobNotFound, Refused
 from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
 from fastq.http.resources import answers, bodies, change_bodies, job_answers
@@ -37,8 +37,12 @@ class Jobs:
         body = await read_body(req, bodies.BODY_BYTES_MAX)
         traceparent = bodies.traceparent_of(req.get_header("traceparent"))
         command = bodies.submit_command(body, self._engine.now_us(), idempotency_key_of(req), traceparent)
-        await self._engine.cleaner_caught_up()
-        stored = self._engine.submit(req.context.principal, command)
+        who = req.context.principal
+        try:
+            stored = self._engine.submit(who, command)
+        except CleanerBehind:
+            await self._engine.cleaner_caught_up()
+            stored = self._engine.submit(who, command)
         resp.status = 201 if stored[1] == CREATED else 200
         resp.content_type = JSON
         resp.data = answers.job_created(stored)
@@ -48,8 +52,12 @@ class Jobs:
         traceparent = bodies.traceparent_of(req.get_header("traceparent"))
         key = idempotency_key_of(req)
         commands, digest = bodies.submit_many_commands(body, self._engine.now_us(), key, traceparent)
-        await self._engine.cleaner_caught_up()
-        stored, repeated = self._engine.submit_many(req.context.principal, commands, key, digest)
+        who = req.context.principal
+        try:
+            stored, repeated = self._engine.submit_many(who, commands, key, digest)
+        except CleanerBehind:
+            await self._engine.cleaner_caught_up()
+            stored, repeated = self._engine.submit_many(who, commands, key, digest)
         resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
         resp.content_type = JSON
         resp.data = answers.jobs_created(stored)

@@ -8,10 +8,10 @@ from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
 from fastq.engine.commands import BATCH_BYTES_MAX
-from fastq.errors import ApiError, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
+from fastq.errors import ApiError, CleanerBehind, JobNotFound, LeaseLost, NoJobsAvailable, NotAckable, Refused
 from fastq.http.decoding import read_body
 from fastq.http.errors import JSON
-from fastq.http.granted import GRANTED
+from fastq.http.lane.granted import GRANTED
 from fastq.http.resources import answers, work_bodies
 from fastq.http.resources.bodies import BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, traceparent_of
 from fastq.http.resources.jobs import ABSENT, BEHIND_OR_FULL, CHANGES, CONNECTION, KEY_USED, idempotency_key_of
@@ -96,8 +96,12 @@ class Work:
         transaction = work_bodies.transaction_command(
             body, self._engine.now_us(), idempotency_key_of(req), traceparent_of(req.get_header("traceparent"))
         )
-        await self._engine.cleaner_caught_up()
-        answered, _ = self._engine.transact(req.context.principal, transaction)
+        who = req.context.principal
+        try:
+            answered, _ = self._engine.transact(who, transaction)
+        except CleanerBehind:
+            await self._engine.cleaner_caught_up()
+            answered, _ = self._engine.transact(who, transaction)
         resp.content_type = JSON
         resp.data = answers.transaction_done(transaction.ops, answered)
 

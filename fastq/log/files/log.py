@@ -218,6 +218,9 @@ class LocalLog:
         reading.add_done_callback(self._has_read)
         return reading
 
+    def read_now(self, place: RecordPlace) -> bytes | None:
+        return self._spans.read_now(self._index.span(place))
+
     def _has_read(self, reading: asyncio.Future[list[bytes]]) -> None:
         if self._reading.pop(reading) < self._dropping:
             self._drop()

@@ -47,6 +47,18 @@ class SpanReader:
         finally:
             self._put(segment, fd)
 
+    def read_now(self, span: Span) -> bytes | None:
+        """As `read`, but only from the page cache; None if it has not all of it, or the file system cannot say."""
+        data = bytearray(span.bytes)
+        fd = self._get(span.segment)
+        try:
+            found = os.preadv(fd, [data], span.offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN, EOPNOTSUPP; what is wrong with the device, `read` says
+            return None
+        finally:
+            self._put(span.segment, fd)
+        return bytes(data) if found == span.bytes else None
+
     def read_many(self, spans: Sequence[Span]) -> list[bytes]:
         """As `read`, in the order asked for. Read in the order of the disk, neighbours together."""
         records: dict[Span, bytes] = {}

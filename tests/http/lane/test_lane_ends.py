@@ -8,10 +8,13 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 
+import orjson
 import pytest
 
 from fastq.http.connection import limits
 from fastq.http.lane._lane import Lane
+from fastq.log.memory import MemoryLog
+from fastq.services.keys import Grants
 from tests.http.wire import PATIENCE_S, Wire, request_bytes
 from tests.http.world import World, running
 
@@ -42,6 +45,11 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
+
+
+def taken(world: World) -> int:
+    """How many requests went the short way."""
+    return sum(one._answers.taken for one in world.server.server_state.connections)
 
 
 def in_state(world: World, state: str) -> int:
@@ -144,15 +152,90 @@ async def test_a_lease_goes_back_if_nobody_is_there_when_it_is_durable(world: Wo
 
 
 async def test_silence_is_over_with_the_first_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if that is a lease of a job whose options the short way does not say."""
     monkeypatch.setattr(limits, "HEAD_S_MAX", 0.1)
-    await world.submit(tags=["a"])
     wire = await world.connect()
-    await wire.send(lease_of(world))
-    assert (await wire.reply()).json["tags"] == ["a"]
+    await wire.send(submit_of(world))
+    assert (await wire.reply()).status == 201
     await asyncio.sleep(0.3)
     await wire.send(HEALTH)
     assert (await wire.reply()).status == 200
+
+
+# --- payloads that must be read from the disk -------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def cold() -> AsyncIterator[World]:
+    """A server that has nothing in memory of what is durable."""
+    async with running(log=MemoryLog(cache_bytes=0)) as one:
+        for _ in range(2):
+            await one.call("worker", "POST", "/jobs/lease", {})
+            await one.submit(queue="another")
+        yield one
+
+
+async def test_a_payload_in_the_page_cache_takes_the_short_way(cold: World) -> None:
+    job_ids = [await cold.submit({"n": n}, tags=["a"]) for n in range(3)]
+    before = taken(cold)
+    lease = await cold.lease({})
+    assert taken(cold) == before + 1
+    assert (lease["job_id"], lease["payload"], lease["tags"]) == (job_ids[0], {"n": 0}, ["a"])
+
+
+@pytest.mark.parametrize("body", [{}, {"max": 5}])
+async def test_a_payload_that_must_be_read_is_read_once(cold: World, body: dict[str, int]) -> None:
+    job_id = await cold.submit({"n": 1}, group="g")
+    cold.log.reads_wait = True
+    wire = await cold.connect()
+    await wire.send(
+        request_bytes("POST", "/jobs/lease", (cold.bearer("worker"),), orjson.dumps(body)) + submit_of(cold)
+    )
+    answer = (await wire.reply()).json
+    lease = answer["jobs"][0] if body else answer
+    assert (lease["job_id"], lease["payload"], lease["attempt"]) == (job_id, {"n": 1}, 1)
+    assert (await wire.reply()).status == 201
+    assert in_state(cold, "RUNNING") == 1
+    shown = await cold.show(job_id)
+    assert shown["attempts"] == 1
+
+
+async def test_a_lease_goes_back_if_its_connection_ends_before_it_is_read(cold: World) -> None:
+    job_id = await cold.submit()
+    cold.log.reads_wait = True
+    before = set(cold.server.server_state.connections)
+    wire = await cold.connect()
+    lane = await newest(cold, before)
+    cold.log.hold()
+    await wire.send(submit_of(cold) + lease_of(cold))  # the lease's answer waits for that of the submit
+    await until(lambda: lane.pipeline)
+    assert in_state(cold, "RUNNING") == 1
+    wire.abort()
+    await until(lambda: lane not in cold.server.server_state.connections)
+    cold.log.release()
+    await until(lambda: cold.core.job(cold.engine.now_us(), job_id).state == "READY")
+    cold.log.reads_wait = False
+    assert (await cold.lease({}))["attempt"] == 1
+
+
+async def test_a_lease_goes_back_if_its_key_ended_before_it_was_read(cold: World) -> None:
+    await cold.make_key("brief", "worker", grants=Grants(expires_us=cold.engine.now_us() + 10_000_000))
+    job_id = await cold.submit()
+    before = set(cold.server.server_state.connections)
+    wire = await cold.connect()
+    lane = await newest(cold, before)
+    for _ in range(2):
+        await wire.send(request_bytes("POST", "/jobs/lease", (cold.bearer("brief"),), b'{"queues":["none"]}'))
+        assert (await wire.reply()).status == 404
+    cold.log.reads_wait = True
+    cold.log.hold()
+    await wire.send(submit_of(cold) + request_bytes("POST", "/jobs/lease", (cold.bearer("brief"),), b"{}"))
+    await until(lambda: lane.pipeline)
+    assert in_state(cold, "RUNNING") == 1
+    cold.hands.ahead_us += 11_000_000
+    cold.log.release()
+    assert (await wire.reply()).status == 201
+    assert (await wire.reply()).status == 401
+    await until(lambda: cold.core.job(cold.engine.now_us(), job_id).state == "READY")
 
 
 # --- a stop -----------------------------------------------------------------------------------------------------------
@@ -210,7 +293,7 @@ async def test_many_pipelined_requests_all_take_the_short_way(world: World) -> N
     wire = await world.connect()
     await wire.send(submit_of(world))
     await wire.reply()
-    before = sum(one._answers.taken for one in world.server.server_state.connections)
+    before = taken(world)
     await wire.send(submit_of(world) * 500)
     assert [(await wire.reply()).status for _ in range(500)] == [201] * 500
-    assert sum(one._answers.taken for one in world.server.server_state.connections) == before + 500
+    assert taken(world) == before + 500
