@@ -196,7 +196,7 @@ def test_unknown_results(queue: str, client: Client) -> None:
             backend().get_result(job_id)
         worked()
         job = client.get(job_id)
-        assert job.state == "DEAD" and job.error.startswith("not a task that is known here")
+        assert job.state == "DEAD" and job.error.startswith("the payload is not a known task")
 
 
 def test_a_cancelled_task_has_failed(queue: str, client: Client) -> None:

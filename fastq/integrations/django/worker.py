@@ -60,7 +60,7 @@ def _run_task(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
         payload = msgspec.convert(job.payload, Payload)
         task = task_of(payload, backend.alias, job.queue, leased.priority, None)
     except (ImportError, ValueError) as error:
-        return Failure(error=f"unknown task: {error}", code="unknown_task", discard=True)
+        return Failure(error=f"the payload is not a known task: {error}", code="unknown_task", discard=True)
     result = result_of(backend, task, payload, job.job_id, TaskResultStatus.RUNNING, shown(leased.created_at))
     fill(result, started_at=_now(), last_attempted_at=_now(), worker_ids=[""] * (job.attempt - 1) + [worker_id])
     task_started.send(type(backend), task_result=result)
