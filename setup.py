@@ -16,8 +16,9 @@ from setuptools import Extension, setup
 SANITIZE = os.environ.get("FASTQ_SANITIZE") == "1"
 
 # -O2 comes last and so wins over what the interpreter was built with. No -m flags: code for one kind of processor is
-# chosen when it runs, so that a wheel works on every x86-64.
-COMPILE = ["-O2", "-pthread", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+# chosen when it runs, so that a wheel works on every x86-64. No debugging information, which costs a third of the
+# build's time and most of a wheel's size; the names of functions stay, for perf and callgrind.
+COMPILE = ["-O2", "-g0", "-pthread", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 LINK = ["-pthread"]
 if SANITIZE:
     SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]

@@ -15,6 +15,7 @@ from fastq.errors import ApiError
 from fastq.log.memory import MemoryLog
 
 START_US = 1_700_000_000_000_000
+PATIENCE_S = 60.0  # a test that waits so long has failed; a loaded machine takes ten
 CLIENT = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read"}))
 OTHER = Principal("client_2", "bob", "client", frozenset({"jobs:submit", "jobs:read"}))
 WORKER = Principal("worker_1", "ops", "worker", frozenset({"jobs:lease", "jobs:ack", "jobs:read"}))
@@ -101,6 +102,6 @@ async def is_pending(task: asyncio.Future[T]) -> bool:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for something that the engine's own timer brings about."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not await condition():  # noqa: ASYNC110 -- the timer is the loop's: nothing tells when it has fired
             await asyncio.sleep(0.005)

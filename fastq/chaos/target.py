@@ -69,12 +69,18 @@ class OwnServer:
         }  # fmt: skip
         if plan.cleaning:
             self._environ |= {"RETENTION_ACKED": f"{RETENTION_MS}ms", "WAL_SLACK_BYTES": "1MiB"}
+        self.settings: dict[str, str] = {}  # beside these, from the next start on
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return None if self._process is None else self._process.returncode
 
     async def start(self) -> None:
         with self._stderr.open("ab") as stderr:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=self._environ, stdout=asyncio.subprocess.PIPE, stderr=stderr,
+                *self._command, env=self._environ | self.settings, stdout=asyncio.subprocess.PIPE, stderr=stderr,
                 start_new_session=True,  # a Ctrl-C is for the harness
             )  # fmt: skip
 
@@ -86,12 +92,12 @@ class OwnServer:
             async with asyncio.timeout(START_S):
                 while not (line := await process.stdout.readline()).startswith(b"  curl "):
                     if not line:
-                        raise ServerUnreachable(f"it ended: exit {await process.wait()}: {self._said()}", sent=False)
+                        raise ServerUnreachable(f"it ended: exit {await process.wait()}: {self.said()}", sent=False)
         except TimeoutError:
-            raise ServerUnreachable(f"it did not start within {START_S:g} s: {self._said()}", sent=False) from None
+            raise ServerUnreachable(f"it did not start within {START_S:g} s: {self.said()}", sent=False) from None
         return f"{process.pid} {await instance_of(self.url, self.key)}"
 
-    def _said(self) -> str:
+    def said(self) -> str:
         return self._stderr.read_bytes()[-TOLD_BYTES:].decode(errors="replace").strip()
 
     async def kill(self) -> None:

@@ -86,11 +86,14 @@ class Cleaner:
 
     async def _clean_oldest(self) -> None:
         part = self._log.oldest_part()
+        frames: dict[int, bytes] = {}
         async for frame, records in self._log.frames(part):
-            # A job that changes between being read and being moved stays where it is, and is met again.
-            while live := self._core.live_records(records, frame):
-                for piece in pieces(live):
-                    await self._move(piece, frame, records)
+            if self._core.live_records(records, frame):
+                frames[frame] = bytes(records)
+            if sum(map(len, frames.values())) >= PIECE_BYTES:
+                await self._move_live(frames)
+                frames.clear()
+        await self._move_live(frames)
         await self._room(RECORD_BYTES_EXTRA)
         self._core.trim(self._now_us(), part.next)
         await self._commits.durable()
@@ -99,11 +102,20 @@ class Cleaner:
         for over in self._hopeful:
             _end(over)
 
-    async def _move(self, piece: list[Live], frame: int, records: memoryview) -> None:
-        """Append what these records of a frame say, and wait until it is durable."""
+    async def _move_live(self, frames: dict[int, bytes]) -> None:
+        """Move what is live in these frames, by sequence number: together, or each would fill a frame of its own again.
+
+        A job that changes between being read and being moved stays where it is, and is met again.
+        """
+        while live := [one for frame, records in frames.items() for one in self._core.live_records(records, frame)]:
+            for piece in pieces(live):
+                await self._move(piece, frames)
+
+    async def _move(self, piece: list[Live], frames: dict[int, bytes]) -> None:
+        """Append what these records of some frames say, and wait until it is durable."""
         jobs = [live for live in piece if isinstance(live, LiveJob)]
         histories = await self._histories(jobs)
-        elsewhere = [live.place for live in jobs if live.place.frame != frame]  # of those that were edited
+        elsewhere = [live.place for live in jobs if live.place.frame not in frames]  # of those that were edited
         elsewhere += [live.lease_place for live in jobs if live.lease_place is not None]
         read = dict(zip(elsewhere, await self._commits.records(elsewhere), strict=True)) if elsewhere else {}
         for live in piece:
@@ -118,7 +130,7 @@ class Cleaner:
                 self._core.move_key(self._now_us(), live)
             else:
                 at = live.place.offset
-                submit = read.get(live.place) or bytes(records[at : at + live.place.bytes])
+                submit = read.get(live.place) or frames[live.place.frame][at : at + live.place.bytes]
                 lease = None if live.lease_place is None else read[live.lease_place]
                 self._core.move_job(live, submit, lease, histories[live.seq])
         await self._commits.durable()

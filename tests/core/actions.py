@@ -308,7 +308,9 @@ def documents(world: World, draw: Draw) -> None:
         world.drop_document(name)
 
 
-ACTIONS: list[tuple[int, Callable[[World, Draw], object]]] = [
+Action = Callable[[World, Draw], object]
+
+COMMANDS: list[tuple[int, Action]] = [
     (14, submit),
     (4, submit_many),
     (26, lease),
@@ -333,8 +335,14 @@ ACTIONS: list[tuple[int, Callable[[World, Draw], object]]] = [
     (3, look),
     (2, documents),
     (1, lambda world, draw: world.stranger(draw.pick(STRANGERS))),
+]
+"""What clients, operators and the timer do; with their weights."""
+
+ACTIONS: list[tuple[int, Action]] = [
+    *COMMANDS,
     (6, lambda world, draw: world.sync()),
     (2, lambda world, draw: world.clean_oldest(draw.pick(CLEANS))),
     (1, lambda world, draw: world.crash()),
     (1, lambda world, draw: world.restart()),
 ]
+"""The same, and what happens to the log."""

@@ -100,6 +100,20 @@ class Disk:
                 kept.append(record)
         return kept
 
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def oldest_part(self) -> tuple[list[Frame], int] | None:
+        """The frames of the first segment that is needed, and the first frame behind it; None: there is only one."""
+        frames = [frame for frame in self.frames if frame.seq >= self.core.oldest_frame]
+        if not frames or frames[0].segment == frames[-1].segment:
+            return None
+        oldest = frames[0].segment
+        later = next(frame.seq for frame in frames if frame.segment > oldest)
+        return [frame for frame in frames if frame.segment == oldest], later
+
+    def drop_before(self, frame: int) -> None:
+        self.frames = [kept for kept in self.frames if kept.seq >= frame]
+
     # --- the cleaner ------------------------------------------------------------------------------------------------
 
     def clean(self, now_us: int, stop_after: str) -> bool:
@@ -107,12 +121,9 @@ class Disk:
 
         Everything must be synced. False: there is only one segment.
         """
-        frames = [frame for frame in self.frames if frame.seq >= self.core.oldest_frame]
-        if not frames or frames[0].segment == frames[-1].segment:
+        if (part := self.oldest_part()) is None:
             return False
-        oldest = frames[0].segment
-        later = next(frame.seq for frame in frames if frame.segment > oldest)
-        frames = [frame for frame in frames if frame.segment == oldest]
+        frames, later = part
         for frame in frames:
             while found := self.core.live_records(frame.records, frame.seq):
                 moved = 0
@@ -129,7 +140,7 @@ class Disk:
         self.core.trim(now_us, later)
         self.sync()
         if stop_after != "trim":
-            self.frames = [frame for frame in self.frames if frame.segment > oldest]
+            self.drop_before(later)
         return True
 
     def move(self, now_us: int, live: LiveJob | LiveDocument | LiveKey) -> bool:

@@ -9,7 +9,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from fastq._core import CREATED, DUPLICATE, REPEATED, REPLACED
 from tests.core.model_jobs import (
@@ -55,8 +55,13 @@ class Model:
         self.watched: set[str] = set()
         self.ended: set[str] = set()  # of the watched ones
 
-    def copy(self) -> Model:
-        other = Model(self.server)
+    def configure(self, server: Server) -> None:
+        """A start with other settings."""
+        self.server = server
+        self.keys.window_us, self.keys.keys_max = server.idempotency_us, server.idempotency_keys_max
+
+    def copy(self) -> Self:
+        other = type(self)(self.server)
         other.jobs = {job_id: copy.copy(job) for job_id, job in self.jobs.items()}
         other.documents, other.keys = dict(self.documents), self.keys.copy()
         other.order = self.order.copy(other.jobs)

@@ -351,6 +351,7 @@ class Protocol(HttpToolsProtocol):
         data, self._unparsed = self._unparsed, b""
         self.flow.held = False
         self.flow.resume_reading()
+        self._hold()
         return data
 
     def _is_full(self) -> bool:

@@ -42,6 +42,8 @@ from fastq.http.lane.granted import GRANTED as _GRANTED, Granted
 from fastq.http.connection.limits import is_host
 from fastq.http.connection.protocol import Protocol
 from fastq.http.routes import may
+from fastq.http.resources.answers import acks_answered
+from fastq.http.resources.work import ack_refused
 from fastq.http.resources.work_bodies import lease_command
 
 cdef extern from "<string.h>" nogil:

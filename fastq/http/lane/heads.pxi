@@ -12,7 +12,8 @@ cdef enum:
     LEASE = 1
     ACK = 2
     BATCH = 3
-    NOT_HOT = 4
+    ACKS = 4
+    NOT_HOT = 5
 
 cdef enum:                  # holes in a head: a value that changes from request to request
     HOLE_LENGTH = 0
@@ -20,7 +21,7 @@ cdef enum:                  # holes in a head: a value that changes from request
     HOLE_TRACE = 2
     HOLES = 3               # each is there at most once
 
-cdef tuple SCOPES = ("jobs:submit", "jobs:lease", "jobs:ack", "jobs:submit")
+cdef tuple SCOPES = ("jobs:submit", "jobs:lease", "jobs:ack", "jobs:submit", "jobs:ack")
 cdef const char** HOLE_NAMES = [b"content-length", b"idempotency-key", b"traceparent"]
 
 
@@ -182,6 +183,9 @@ cdef int kind_of(const char* p, Py_ssize_t n, Py_ssize_t* line_bytes) noexcept n
     if memcmp(p + 10, b"/batch HTTP/1.1\r\n", 17) == 0:
         line_bytes[0] = 27
         return BATCH
+    if memcmp(p + 10, b"/ack HTTP/1.1\r\n", 15) == 0:
+        line_bytes[0] = 25
+        return ACKS
     if n > ID_AT + HOT_ID_CHARS + 15 and p[10] == c'/' and is_id_text(p + ID_AT):
         if memcmp(p + ID_AT + HOT_ID_CHARS, b"/ack HTTP/1.1\r\n", 15) == 0:
             line_bytes[0] = ID_AT + HOT_ID_CHARS + 15

@@ -341,40 +341,6 @@ cdef int64_t days_since_1970(int year, int month, int day) noexcept nogil:
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-# --- batches ----------------------------------------------------------------------------------------------------------
-
-cdef Found next_job_text(Text* at, Text end, JobText* job) noexcept nogil:
-    """Read the job of a batch that begins at `at`, and move `at` behind it: to the next job, or behind the batch."""
-    cdef Text p = read_job_text(at[0], end, job)
-    if p == NULL:
-        return NOT_PLAIN
-    p = past_space(p, end)
-    if p == end:
-        return NOT_PLAIN
-    if p[0] == c',':
-        at[0] = past_space(p + 1, end)
-        return MORE
-    if p[0] != c']':
-        return NOT_PLAIN
-    p = past_space(p + 1, end)
-    if p == end or p[0] != c'}':
-        return NOT_PLAIN
-    at[0] = p + 1
-    return LAST if past_space(p + 1, end) == end else NOT_PLAIN
-
-
-cdef Text first_job_text(Text at, Text end) noexcept nogil:
-    """Where the first job of a batch begins; NULL if its body does not begin with jobs."""
-    at = first_member(at, end)
-    if at == NULL or end - at < 6 or memcmp(at, b'"jobs"', 6) != 0:
-        return NULL
-    at = past_space(at + 6, end)
-    if at == end or at[0] != c':':
-        return NULL
-    at = past_space(at + 1, end)
-    return past_space(at + 1, end) if at < end and at[0] == c'[' else NULL
-
-
 # --- the digest -------------------------------------------------------------------------------------------------------
 
 cdef char* put_canonical(char* p, JobText* text, PlainJob* job) noexcept nogil:

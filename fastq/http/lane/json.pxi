@@ -8,6 +8,7 @@ cdef enum:
     SEEN_TOKEN = 1
     SEEN_RESULT = 2
     SEEN_OUTCOME = 4
+    SEEN_JOB_ID = 8
 
 ctypedef const unsigned char* Text
 
@@ -26,10 +27,15 @@ cdef struct Span:
 cdef struct PlainAck:       # an attempt that ended well
     Span token              # at NULL: there is none
     Span result             # JSON; at NULL: there is none
+    Span job_id             # of one in a batch
 
 
 cdef inline bytes bytes_of(Span text):
     return PyBytes_FromStringAndSize(<const char*>text.at, text.end - text.at)
+
+
+cdef inline str str_of(Span text):
+    return PyUnicode_DecodeUTF8(<const char*>text.at, text.end - text.at, NULL)
 
 
 cdef inline bint is_name(Name name, Span text) noexcept nogil:
@@ -253,27 +259,25 @@ cdef inline bint is_string(Span* value) noexcept nogil:
     return True
 
 
-cdef bint read_plain_ack(Span body, PlainAck* ack) noexcept nogil:
-    """Read an ack's body, which is UTF-8. False unless it says, in a plain way, that all went well."""
-    cdef Text at = body.at
-    cdef Text end = body.end
+cdef Text read_ack_members(Text at, Text end, PlainAck* ack) noexcept nogil:
+    """Read an ack that says, in a plain way, that all went well, in a text that is UTF-8. Where it ends; NULL if it is
+    not plain.
+    """
     cdef Span name, value
     cdef int seen = 0, this
     cdef bint last = False
     memset(ack, 0, sizeof(PlainAck))
-    if at == end:
-        return True
     at = first_member(at, end)
     if at != NULL and at < end and at[0] == c'}':
-        return past_space(at + 1, end) == end
+        return at + 1
     while at != NULL and not last:
         at = next_member(at, end, &name, &value, &last)
         if at == NULL:
-            return False
+            return NULL
         if is_text(name, b"lease_token", 11):
             this = SEEN_TOKEN
             if not is_string(&value) or value.end - value.at > TOKEN_CHARS_MAX:
-                return False
+                return NULL
             ack.token = value
         elif is_text(name, b"result", 6):
             this = SEEN_RESULT
@@ -282,13 +286,65 @@ cdef bint read_plain_ack(Span body, PlainAck* ack) noexcept nogil:
         elif is_text(name, b"outcome", 7):
             this = SEEN_OUTCOME
             if not is_text(value, b'"ok"', 4):
-                return False
+                return NULL
+        elif is_text(name, b"job_id", 6):
+            this = SEEN_JOB_ID
+            if not is_string(&value) or value.end - value.at != HOT_ID_CHARS or not is_id_text(<const char*>value.at):
+                return NULL
+            ack.job_id = value
         else:
-            return False
+            return NULL
         if seen & this:
-            return False
+            return NULL
         seen |= this
-    return at != NULL and past_space(at, end) == end
+    return at
+
+
+cdef bint read_plain_ack(Span body, PlainAck* ack) noexcept nogil:
+    """Read the ack of one job, which is UTF-8; without a body all went well. False if it is not plain."""
+    cdef Text end
+    memset(ack, 0, sizeof(PlainAck))
+    if body.at == body.end:
+        return True
+    end = read_ack_members(body.at, body.end, ack)
+    return end != NULL and ack.job_id.at == NULL and past_space(end, body.end) == body.end
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+cdef Text first_of_batch(Text at, Text end, const char* name) noexcept nogil:
+    """Where the first one begins of a batch whose only member has this name; NULL if the body begins otherwise."""
+    cdef size_t n = strlen(name)
+    at = first_member(at, end)
+    if at == NULL or end - at < <Py_ssize_t>n or memcmp(at, name, n) != 0:
+        return NULL
+    at = past_space(at + n, end)
+    if at == end or at[0] != c':':
+        return NULL
+    at = past_space(at + 1, end)
+    return past_space(at + 1, end) if at < end and at[0] == c'[' else NULL
+
+
+cdef Found behind_one_of_batch(Text* at, Text end) noexcept nogil:
+    """What follows one of a batch, which ends at `at`; NULL: it was not plain. Move `at` to the next one, or behind the
+    batch.
+    """
+    cdef Text p = at[0]
+    if p == NULL:
+        return NOT_PLAIN
+    p = past_space(p, end)
+    if p == end:
+        return NOT_PLAIN
+    if p[0] == c',':
+        at[0] = past_space(p + 1, end)
+        return MORE
+    if p[0] != c']':
+        return NOT_PLAIN
+    p = past_space(p + 1, end)
+    if p == end or p[0] != c'}':
+        return NOT_PLAIN
+    at[0] = p + 1
+    return LAST if past_space(p + 1, end) == end else NOT_PLAIN
 
 
 cdef bint find_request_id(Span body, Span* found) noexcept nogil:

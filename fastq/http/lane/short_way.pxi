@@ -126,8 +126,10 @@ cdef class ShortWay:
             done = self.submit_many(answers, head, &values, body, now_us)
         elif kind == LEASE:
             done = self.lease(answers, head, body, now_us)
-        else:
+        elif kind == ACK:
             done = self.ack(answers, head, p + ID_AT, body, now_us)
+        else:
+            done = self.ack_many(answers, head, body, now_us)
         if not done:
             return 0
         if head.bucket is not None:
@@ -299,7 +301,7 @@ cdef class ShortWay:
         """Read a batch's jobs into `jobs`, and if the whole has a key write their texts for its digest. How many they
         are; 0 if they are not plain.
         """
-        cdef Text at = first_job_text(body.at, body.end)
+        cdef Text at = first_of_batch(body.at, body.end, b'"jobs"')
         cdef JobText text
         cdef PlainJob* job
         cdef char* spare = self.spare
@@ -312,7 +314,8 @@ cdef class ShortWay:
                 self.grow_jobs()
             job = &self.jobs[count]
             job[0] = self.new_job()
-            found = next_job_text(&at, body.end, &text)
+            at = read_job_text(at, body.end, &text)
+            found = behind_one_of_batch(&at, body.end)
             if found == NOT_PLAIN or not read_job(&text, now_us, job, &spare):
                 return 0
             if values.trace.at != NULL and job.fields.trace.n == 0:
@@ -467,7 +470,7 @@ cdef class ShortWay:
         if not has_room(self.tail, result_bytes + CLOSE_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
             return False
         if ack.token.at != NULL:
-            token = PyUnicode_DecodeUTF8(<const char*>ack.token.at, ack.token.end - ack.token.at, NULL)
+            token = str_of(ack.token)
         if ack.result.at != NULL:
             result = bytes_of(ack.result)
         try:
@@ -479,6 +482,41 @@ cdef class ShortWay:
             return False  # nothing was changed; the other way says why
         start = answers.room(self.head_bytes_max)
         return self.answered(answers, self.put_head(start, self.acked, 0) - start, None)
+
+    cdef bint ack_many(self, Answers answers, Head head, Span body, int64_t now_us) except *:
+        cdef Text at = first_of_batch(body.at, body.end, b'"acks"')
+        cdef Found found = MORE
+        cdef PlainAck ack
+        cdef list acks = [], refusals
+        cdef bytes text
+        cdef Py_ssize_t n
+        cdef char* start
+        cdef char* p
+        if at == NULL:
+            return False
+        while found == MORE and len(acks) < BATCH_JOBS_MAX:
+            at = read_ack_members(at, body.end, &ack)
+            found = behind_one_of_batch(&at, body.end)
+            if found == NOT_PLAIN or ack.job_id.at == NULL:
+                return False
+            acks.append((
+                str_of(ack.job_id), None if ack.token.at == NULL else str_of(ack.token), "ok",
+                None if ack.result.at == NULL else bytes_of(ack.result), "", "", -1, 0.0,
+            ))
+        n = len(acks) * CLOSE_RECORD_BYTES + (body.end - body.at) + ROOM_BYTES_SMALL
+        if found != LAST or not has_room(self.tail, n, self.unsynced_bytes_max):
+            return False
+        try:
+            refusals = self.core.ack_many(now_us, acks, key_id=head.principal.key_id)
+        except CoreFailed as failure:
+            self.commits.fail(failure)
+            raise
+        text = acks_answered([one[0] for one in acks], [refusal and ack_refused(refusal) for refusal in refusals])
+        n = PyBytes_GET_SIZE(text)
+        start = answers.room(self.head_bytes_max + n)
+        p = self.put_head(start, self.found, n)
+        memcpy(p, PyBytes_AS_STRING(text), n)
+        return self.answered(answers, p + n - start, None)
 
     # --- answers ------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ HEARTBEAT_BYTES_MAX = 4 << 20
 LOST = Answer(409, "the lease is lost: it ran out, or the token is an earlier one's", answers.Failure)
 
 
-def _ack_refused(error: ApiError) -> Refused:
+def ack_refused(error: ApiError) -> Refused:
     """In the original's words; it has no 404 here."""
     return Refused("failed to ack job", error, status=400 if isinstance(error, JobNotFound) else None)
 
@@ -56,7 +56,7 @@ class Work:
         try:
             self._engine.ack(req.context.principal, command)
         except (JobNotFound, NotAckable, LeaseLost) as error:
-            raise _ack_refused(error) from None
+            raise ack_refused(error) from None
 
     async def ack_many(self, req: Request, resp: Response) -> None:
         commands = work_bodies.ack_many_commands(await read_body(req, self._batch_bytes_max))
@@ -64,7 +64,7 @@ class Work:
         resp.content_type = JSON
         resp.data = answers.acks_answered(
             [command.job_id for command in commands],
-            [refusal and _ack_refused(refusal) for refusal in refusals],
+            [refusal and ack_refused(refusal) for refusal in refusals],
         )
 
     async def extend(self, req: Request, resp: Response, job_id: str) -> None:

@@ -297,3 +297,4 @@ async def test_many_pipelined_requests_all_take_the_short_way(world: World) -> N
     await wire.send(submit_of(world) * 500)
     assert [(await wire.reply()).status for _ in range(500)] == [201] * 500
     assert taken(world) == before + 500
+    assert world.app.requests.held_bytes == 0

@@ -354,3 +354,38 @@ async def test_what_does_not_fit_into_the_pipeline_waits(world: World) -> None:
     assert world.core.counts()["jobs"] <= 65
     world.log.release()
     assert [(await wire.reply()).status for _ in range(500)] == [201] * 500
+
+
+# --- what clients send most -------------------------------------------------------------------------------------------
+
+
+async def test_the_requests_of_the_sdk_take_the_short_way(world: World) -> None:
+    """Keyed submits, leases by request_id, acks together: each with values that no request had before."""
+    wire = await world.connect()
+    for turn in range(5):
+        before = taken(world)
+        key = ("Idempotency-Key", f"key-{turn}")
+        submitted = await ask(wire, world, "client", "/jobs", b'{"payload":1,"tags":["a"],"group":"g"}', key)
+        again = await ask(wire, world, "client", "/jobs", b'{"payload":1,"tags":["a"],"group":"g"}', key)
+        assert (submitted.status, again.status) == (201, 200)
+        assert again.body == submitted.body
+        wanted = b'{"queues":["default"],"max":3,"request_id":"request-%d"}' % turn
+        (lease,) = (await ask(wire, world, "worker", "/jobs/lease", wanted)).json["jobs"]
+        ack = b'{"job_id":"%s","lease_token":"%s"}' % (lease["job_id"].encode(), lease["lease_token"].encode())
+        lost = b'{"job_id":"%s","lease_token":"lost"}' % lease["job_id"].encode()
+        acked = await ask(wire, world, "worker", "/jobs/ack", b'{"acks":[%s, %s]}' % (ack, lost))
+        assert [one.get("code", "ok") for one in acked.json["results"]] == ["ok", "lease_lost"]
+    assert taken(world) == before + 4
+
+
+async def test_a_key_used_one_way_is_known_the_other_way(world: World) -> None:
+    wire = await world.connect()
+    body = b'{"backoff":{"factor":3},"tags":[ "a","b c" ],"payload": {"n" : 1.50},"delay_ms":0,"lease_ms":5000}'
+    for first, second in (((), (LONG_WAY,)), ((LONG_WAY,), ())):
+        key = ("Idempotency-Key", f"key-{first}")
+        await warm(wire, world, "client", "/jobs", body)
+        stored = await ask(wire, world, "client", "/jobs", body, key, *first)
+        again = await ask(wire, world, "client", "/jobs", body, key, *second)
+        other = await ask(wire, world, "client", "/jobs", body.replace(b"5000", b"6000"), key, *second)
+        assert (stored.status, again.status, other.status) == (201, 200, 422)
+        assert again.body == stored.body

@@ -12,7 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from fastq._core import Core, Tail, close_result, submit_payload
+from fastq._core import (
+    ATTEMPTS_KEPT,
+    Core,
+    RecordPlace,
+    Tail,
+    close_result,
+    history_of,
+    read_event,
+    submit_payload,
+)
 from fastq.chaos.ledger import Lease as LeaseTold
 from fastq.chaos.ledger import Ledger
 from fastq.engine import assemble
@@ -25,7 +34,27 @@ from tests.engines import CLIENT, START_US, WORKER, Asking, Hand
 from tests.log.files.work import OPTIONS, QUEUES, RETENTION_US, jobs_log
 
 T = TypeVar("T")
-RECORD_NAMES = {1: "TRIM", 3: "SUBMIT", 9: "JOB", 10: "FORGET"}
+JOBS_MAX = 100_000  # more than a life leaves
+RECORD_NAMES = dict(
+    enumerate(
+        [
+            "TRIM",
+            "RESUME",
+            "SUBMIT",
+            "LEASE",
+            "CLOSE",
+            "DOCUMENT",
+            "EXTEND",
+            "GROUP",
+            "JOB",
+            "FORGET",
+            "CHANGE",
+            "PROGRESS",
+            "REMEMBER",
+        ],
+        start=1,
+    )
+)
 
 
 class Accounts:
@@ -44,6 +73,9 @@ class Accounts:
         self._whole: Core | None = None  # all frames applied
         self._database_id = b""
         self._now_us = START_US
+
+    def hand_over(self, directory: Path) -> bool:
+        return True
 
     def fork(self) -> Accounts:
         self._whole = None
@@ -70,7 +102,7 @@ class Accounts:
             self._whole = None
             del self._frames[seq - 1 :], self._hashes[seq - 1 :]
         self._frames.append(data[9:])
-        self.records.update(RECORD_NAMES.get(kind, "other") for kind in types_of(data[9:]))
+        self.records.update(RECORD_NAMES[kind] for kind in types_of(data[9:]))
 
     def _hash_after(self, seq: int) -> int:
         """Of the state when every frame up to `seq` was applied, none of them ever dropped."""
@@ -95,14 +127,18 @@ class Accounts:
         core.check()
         if core.state_hash() != self._hash_after(last_seq):
             return f"wrong: not the state after frame {last_seq}"
-        self._judge_jobs(core, found.index, directory)
+        spans = SpanReader(directory)
+        try:
+            self._judge_jobs(core, found.index, spans)
+            read_everything(core, lambda place: spans.read(found.index.span(place)))
+        finally:
+            spans.close()
         faults, self.ledger.faults = self.ledger.faults, Counter()
         for fault in faults:
             return "lost" if fault == "lost" else f"wrong: {self.ledger.examples.pop(fault)}"
         return "right"
 
-    def _judge_jobs(self, core: Core, index: FrameIndex, directory: Path) -> None:
-        spans = SpanReader(directory)
+    def _judge_jobs(self, core: Core, index: FrameIndex, spans: SpanReader) -> None:
         for job_id, book in self.ledger.books.items():
             try:
                 view = core.job(self._now_us, job_id)
@@ -117,7 +153,6 @@ class Accounts:
                 result, _ = close_result(spans.read(index.span(view.close_place)), job_id)
                 seen["result"] = None if result is None else json.loads(result)
             self.ledger.judge(job_id, 200, seen, self._now_us)
-        spans.close()
 
     def go_on(self, directory: Path) -> None:
         before, _ = recovered(directory)
@@ -169,6 +204,21 @@ def recovered(directory: Path) -> tuple[Core, Found]:
         found.index.add(frame.seq, frame.segment, frame.offset)
     check_oldest(directory, found, core.oldest_frame)
     return core, found
+
+
+def read_everything(core: Core, record: Callable[[RecordPlace], bytes]) -> None:
+    """The payload, the last result and the history of every job. Raises LogDamaged, OSError, AssertionError."""
+    jobs, more = core.page(core.last_us, 0, JOBS_MAX, JOBS_MAX)
+    assert not more and len(jobs) == core.counts()["jobs"]
+    for job in jobs:
+        assert submit_payload(record(job.place), job.job_id)
+        if job.close_place is not None:
+            close_result(record(job.close_place), job.job_id)
+        attempts, place = 0, job.history_place
+        while place is not None:
+            records, place = history_of(record(place))
+            attempts += sum(read_event(one).what == "attempt" for one in records)
+        assert attempts >= min(job.attempts - (job.state == "RUNNING"), ATTEMPTS_KEPT), f"{job.job_id}: {attempts}"
 
 
 def fresh_core(database_id: bytes = b"") -> Core:

@@ -1,7 +1,11 @@
-"""Every crash point of a traced run: what the disk may hold there is recovered and held against what was told."""
+"""Every crash point of a traced run: what the disk may hold there is recovered and held against what was told.
+
+python -m tests.log.files.crashes --states 1000000 [--how walk] [--seed 1]
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import copy
 import os
@@ -10,6 +14,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,9 +24,14 @@ from typing import Protocol
 
 from fastq.errors import LogDamaged
 from fastq.log.files.recovery import read_log
-from tests.log.files.disk import NOTE, Disk, Op, read_trace
+from tests.log.files.accounts import Accounts
+from tests.log.files.disk import NOTE, Disk, Op, build_shim, read_trace
 from tests.log.files.life import log_of
+from tests.log.files.oracle import Oracle
 from tests.log.files.writer import Writer
+
+LIVES = 12  # of one trace
+SECOND_CRASHES = 0.2  # the share of the recoveries for good that are traced and crash again
 
 
 class Told(Protocol):
@@ -36,6 +47,9 @@ class Told(Protocol):
 
     def go_on(self, directory: Path) -> None:
         """Recover for good, do some more, close and recover again. Asserts that nothing changed by that."""
+
+    def hand_over(self, directory: Path) -> bool:
+        """Let lives go on from what is in `directory`; False: they cannot."""
 
     def fork(self) -> Told:
         """Another one that knows as much."""
@@ -73,6 +87,9 @@ class Ledger:
     def go_on(self, directory: Path) -> None:
         before = recover(directory)
         assert go_on(directory) == before, "opening for good found something else than reading did"
+
+    def hand_over(self, directory: Path) -> bool:
+        return True
 
     def fork(self) -> Ledger:
         return copy.deepcopy(self)
@@ -170,6 +187,8 @@ class Enumerator:
                 self._judge_deep(state, told)
         except LogDamaged as refusal:
             verdict = f"refused: {refusal}"
+        except (AssertionError, OSError) as failure:
+            verdict = f"wrong: {failure!r:.300}"
         self.counts[verdict.split(":")[0]] += 1
         if verdict != "right":
             self.failures.append(f"step {index}: {verdict}, acknowledged {told.acked_seq}")
@@ -179,8 +198,10 @@ class Enumerator:
         copied.mkdir()
         for name, content in state.items():
             (copied / name).write_bytes(content)
-        told.go_on(copied)
-        shutil.rmtree(copied)
+        try:
+            told.go_on(copied)
+        finally:
+            shutil.rmtree(copied)
         self.counts["opened and written to"] += 1
         if self.on_deep is not None:
             self.on_deep(state, told)
@@ -194,5 +215,92 @@ def trace_lives(shim: Path, scratch: Path, seed: int, lives: int, *how: str, che
     preload = f"{os.environ.get('LD_PRELOAD', '')} {shim}".strip()  # after a sanitizer's library, if there is one
     environment = os.environ | {"LD_PRELOAD": preload, "IOTRACE_DIR": str(data), "IOTRACE_FILE": str(trace)}
     command = [sys.executable, "-m", "tests.log.files.life", str(data), str(seed), str(lives), *how]
-    subprocess.run(command, env=environment, check=check, timeout=120, capture_output=not check)
+    done = subprocess.run(command, env=environment, check=False, timeout=120, capture_output=True, text=True)
+    assert not check or done.returncode == 0, f"a life failed: {done.stderr[-2000:]}"
     return read_trace(trace)
+
+
+# --- a search ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Search:
+    """Traces of lives, one seed after the other, until so many states were judged."""
+
+    shim: Path
+    scratch: Path
+    how: str  # documents, walk or jobs
+    on_trace: Callable[[Counter[str]], None] = lambda _counts: None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def run(self, states: int, seed: int) -> Counter[str]:
+        """Raises AssertionError at the first trace with a state that is not right."""
+        while self.counts["states"] < states:
+            self._trace(seed)
+            self.counts["seeds"] += 1
+            self.on_trace(self.counts)
+            seed += 1
+        return self.counts
+
+    def _trace(self, seed: int) -> None:
+        scratch, rng = self.scratch / str(seed), random.Random(seed)
+        scratch.mkdir()
+        told = new_told(self.how)
+        enumerator = Enumerator(scratch, rng, on_deep=lambda state, told: self._crash_again(scratch, rng, state, told))
+        enumerator.run(trace_lives(self.shim, scratch, seed, LIVES, self.how), told=told)
+        assert not enumerator.failures, f"seed {seed}: {enumerator.failures[:5]}"
+        self.counts.update(enumerator.counts)
+        if not isinstance(told, Ledger):
+            self.counts.update({f"{name} records": count for name, count in told.records.items()})
+        shutil.rmtree(scratch)
+
+    def _crash_again(self, scratch: Path, rng: random.Random, state: dict[str, bytes], told: Told) -> None:
+        """Now and then, crash in a life that goes on from a crash as well."""
+        if rng.random() >= SECOND_CRASHES:
+            return
+        second = scratch / "second"
+        (second / "data").mkdir(parents=True)
+        for name, content in state.items():
+            (second / "data" / name).write_bytes(content)
+        if told.hand_over(second / "data"):
+            disk = Disk.holding(second / "data")
+            ops = trace_lives(self.shim, second, rng.randrange(1 << 30), 1, self.how)
+            inner = Enumerator(second, rng, deep_share=0)
+            inner.run(ops, disk, told.fork())
+            self.counts.update({f"second-crash {what}": count for what, count in inner.counts.items()})
+            assert not inner.failures, inner.failures[:5]
+        shutil.rmtree(second)
+
+
+def new_told(how: str) -> Ledger | Oracle | Accounts:
+    return {"documents": Ledger, "walk": Oracle, "jobs": Accounts}[how]()
+
+
+def figures(counts: Counter[str]) -> str:
+    shown = {"lost": 0, **counts, "false refusals": counts["refused"]}
+    return ", ".join(f"{what} {count:,}" for what, count in sorted(shown.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.log.files.crashes", description=__doc__.partition("\n")[0])
+    parser.add_argument("--states", type=int, default=100_000, help="to judge, at least, of each kind of life")
+    parser.add_argument("--how", choices=["documents", "walk", "jobs"], action="append", help="default: each of them")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        shim = build_shim(Path(directory))
+        for how in asked.how or ["documents", "walk", "jobs"]:
+            begun_s = time.monotonic()
+
+            def show(counts: Counter[str], how: str = how, begun_s: float = begun_s) -> None:
+                rate = counts["states"] / (time.monotonic() - begun_s)
+                print(f"\r{how}: {counts['states']:,} states, {rate:,.0f}/s ", end="", file=sys.stderr, flush=True)
+
+            scratch = Path(directory) / how
+            scratch.mkdir()
+            counts = Search(shim, scratch, how, show).run(asked.states, asked.seed)
+            print(f"\r{how}: {figures(counts)}, in {time.monotonic() - begun_s:,.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """Lives of one log, each a process, told to iotrace.c call by call.
 
-LD_PRELOAD=iotrace.so IOTRACE_DIR=… IOTRACE_FILE=… \\
-    python -m tests.log.files.life DIR SEED LIVES [documents|jobs [MUTANT]]
+    LD_PRELOAD=iotrace.so IOTRACE_DIR=… IOTRACE_FILE=… \\
+        python -m tests.log.files.life DIR SEED LIVES [documents|walk|jobs [MUTANT]]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import struct
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from fastq._core import FRAME_HEAD_BYTES, Batch
@@ -26,8 +26,8 @@ FRAMES = 14  # of a life
 SIZES = [0, 30, 300, 448 - 60, 1000, 3000, 6000]  # of bodies, bytes
 FAILED = 70
 
-Live = Callable[[Path, random.Random, bool], Awaitable[None]]
-"""directory, rng, whether to close -> one life in that directory; it need not return"""
+Live = Callable[[Path, random.Random, bool], None]
+"""directory, rng, whether to close: one life in that directory; it need not return"""
 
 
 def note(data: bytes) -> None:
@@ -90,9 +90,13 @@ def life_of(how: list[str]) -> Live:
     if how[:1] == ["jobs"]:
         from tests.log.files.work import live_with_jobs
 
-        return lambda directory, rng, close: live_with_jobs(directory, rng, close, *how[1:])
+        return lambda directory, rng, close: asyncio.run(live_with_jobs(directory, rng, close, *how[1:]))
+    if how[:1] == ["walk"]:
+        from tests.log.files.walk import live_a_walk
+
+        return live_a_walk
     kind = HastyLog if how[1:] == ["answers early"] else TracedLog
-    return lambda directory, rng, close: write_documents(log_of(directory, kind), rng, close)
+    return lambda directory, rng, close: asyncio.run(write_documents(log_of(directory, kind), rng, close))
 
 
 def leave_garbage(directory: Path) -> None:
@@ -120,7 +124,7 @@ def one_life(directory: Path, rng: random.Random, live: Live) -> None:
         try:
             if garbage:
                 leave_garbage(directory)
-            asyncio.run(live(directory, rng, close))  # type: ignore[arg-type]
+            live(directory, rng, close)
             ended = 0
         finally:
             if ended:

@@ -112,3 +112,17 @@ async def test_a_link_that_leads_nowhere_spoils_one_history_and_stops_nothing(
     async with running(log, options=KEPT) as r:
         assert r.core.broken_links == 0
         assert await events(r, job_id) == ["attempt"] * 2
+
+
+async def test_what_the_page_cache_has_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(log_of(tmp_path / "log"), Hand(), KEPT) as r:
+        job_id = await r.submit(CLIENT, Submit(b'"%s"' % (b"x" * 9000)))
+        place = r.core.job(r.core.last_us, job_id).place
+        (record,) = await r.log.read([place])  # so it is in the page cache from here on
+        assert r.log.read_now(place) == record
+
+        def would_wait(*_: object) -> int:
+            raise BlockingIOError
+
+        monkeypatch.setattr("os.preadv", would_wait)
+        assert r.log.read_now(place) is None

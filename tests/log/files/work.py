@@ -17,6 +17,7 @@ from fastq.errors import ApiError, JobNotFound
 from fastq.log.files.log import LocalLog
 from tests.engines import CLIENT, START_US, WORKER, Asking, Hand
 from tests.log.files.life import TracedLog, note
+from tests.log.files.operators import Operators
 
 SEGMENT_BYTES = 32 << 10
 RETENTION_US = 1_000_000
@@ -48,12 +49,14 @@ class Clients:
         self._sent = 0
         self._held: list[LeasedJob] = []
         self._ended: list[str] = []
+        self._operators = Operators(self._engine, hand, rng)
 
     async def step(self) -> None:
         rng = self._rng
         self._hand.us += rng.randrange(STEP_US)
         tell("now", us=self._hand.us)
-        does = rng.choices([self._submit, self._lease, self._ack, self._look, self._write], [5, 6, 5, 1, 1])[0]
+        actions = [self._submit, self._lease, self._ack, self._look, self._write, self._operators.step]
+        does = rng.choices(actions, [5, 6, 5, 1, 1, 9])[0]
         try:
             await does()
         except ApiError:
