@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from fastq._core import Core, SubmitOptions, Tail
+from fastq._core import Core, CoreSettings, SubmitOptions, Tail
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 98 + b'"'
@@ -33,7 +33,7 @@ class Bare:
 
     def __init__(self) -> None:
         self.tail, self.segment = Tail(4096, 0, 4 << 20), 0
-        self.core = Core(self.tail)
+        self.core = Core(self.tail, CoreSettings())
         self.core.identify(b"d" * 16)
         self.settle()
 

@@ -17,7 +17,7 @@ import click
 
 from bench.compare.machine import sync_us
 from bench.load import Server, pinned
-from fastq._core import Core, Tail
+from fastq._core import Core, CoreSettings, Tail
 from fastq.log.files.log import LocalLog
 
 LUA = """
@@ -36,7 +36,7 @@ end
 def batch_size(directory: Path) -> float:
     """Records a frame held on average in a log that nobody uses any more."""
     log = LocalLog(directory)
-    opened = log.open(Core(Tail(512, 0, 4096)))
+    opened = log.open(Core(Tail(512, 0, 4096), CoreSettings()))
     asyncio.run(log.close())
     return opened.records / opened.frames
 

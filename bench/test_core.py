@@ -13,7 +13,7 @@ import random
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastq._core import Core, QueueSettings, SubmitOptions, Tail
+from fastq._core import Core, CoreSettings, QueueSettings, SubmitOptions, Tail
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 100 + b'"'
@@ -35,7 +35,7 @@ class Bare:
     def __init__(self, jobs: int, groups: int = 1, settings: QueueSettings | None = None) -> None:
         self.tail = Tail(4096, 16 << 20, 4 << 20)
         self.segment = 0
-        self.core = Core(self.tail)
+        self.core = Core(self.tail, CoreSettings())
         self.now_us = START_US
         self.settle()
         self.core.identify(b"d" * 16)

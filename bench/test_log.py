@@ -15,7 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.compare.machine import sync_us
-from fastq._core import Core, Tail
+from fastq._core import Core, CoreSettings, Tail
 from fastq.log.files.log import LocalLog
 
 START_US = 1_763_973_600_000_000
@@ -35,7 +35,7 @@ class Committing:
     def __init__(self, directory: Path) -> None:
         self.loop = asyncio.new_event_loop()
         self.log = LocalLog(directory)
-        self.core = Core(self.log.tail)
+        self.core = Core(self.log.tail, CoreSettings())
         opened = self.log.open(self.core)
         self.loop.run_until_complete(self._start())
         self.core.resume(START_US, opened.epoch)
@@ -80,7 +80,7 @@ def test_encode(benchmark: BenchmarkFixture, jobs: int) -> None:
     tail = Tail(4096, 0, 4 << 20)
     segment = 0
 
-    core = Core(tail)
+    core = Core(tail, CoreSettings())
     core.identify(b"d" * 16)
 
     def encoded() -> None:
@@ -124,7 +124,7 @@ def test_recovery(benchmark: BenchmarkFixture, committing: Committing, tmp_path:
 
     def recovered(path: Path) -> None:
         log = LocalLog(path)
-        core = Core(log.tail)
+        core = Core(log.tail, CoreSettings())
         opened = log.open(core)
         assert core.counts()["READY"] == RECOVERED
         benchmark.extra_info |= {"jobs": RECOVERED, "bytes": opened.bytes_read}

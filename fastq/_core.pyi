@@ -173,6 +173,35 @@ class SubmitOptions:
         """What records about the job take at most because of these, beside SUBMIT_RECORD_BYTES and the payload."""
 
 @final
+class CoreSettings:
+    """What the server decides where neither job nor queue does. Immutable. A replay is the same under any."""
+
+    def __init__(
+        self,
+        *,
+        lease_ms: int = 30_000,
+        grace_ms: int = 30_000,
+        backoff: tuple[int, float, int] = (1_000, 2.0, 3_600_000),
+        poison_expiries: int = 0,
+        idempotency_us: int = ...,
+        idempotency_keys_max: int = 8_000_000,
+        owner_depth_max: int = 0,
+    ) -> None:
+        """
+        Args:
+            grace_ms: what a lease has left at least after a restart, if it was as long.
+            backoff: base_ms, factor, cap_ms.
+            poison_expiries: so many leases of a job that ran out in a row make it DEAD; 0: never.
+            idempotency_us: how long a key is remembered; an hour.
+            idempotency_keys_max: past it the oldest are forgotten.
+            owner_depth_max: of one owner's unfinished jobs; 0: any number.
+        """
+    @property
+    def lease_ms(self) -> int: ...
+    @property
+    def grace_ms(self) -> int: ...
+
+@final
 class QueueSettings:
     """How a queue is served. Immutable. 0 is `no limit` or `the server's`."""
 
@@ -360,36 +389,19 @@ class Core:
     the engine's to raise, before it calls; here a tail without room is our own bug and an AssertionError.
     """
 
-    def __init__(self, tail: Tail) -> None: ...
+    def __init__(self, tail: Tail, settings: CoreSettings) -> None: ...
 
-    # at every start: `identify` and `configure`, then `replay` of all there is, then `resume` and `configure_queue`
+    # at every start: `identify`, then `replay` of all there is, then `resume` and `configure_queue`
     def identify(self, database_id: bytes) -> None:
         """16 random bytes, drawn when the log was made. Job ids and lease tokens are made from them."""
 
     def fence(self, lease_no: int) -> None:
         """Leases from now on have numbers above it."""
 
-    def configure(
-        self,
-        *,
-        lease_ms: int = 30_000,
-        backoff: tuple[int, float, int] = (1_000, 2.0, 3_600_000),
-        poison_expiries: int = 0,
-        idempotency_us: int = ...,
-        idempotency_keys_max: int = 8_000_000,
-        owner_depth_max: int = 0,
-    ) -> None:
-        """What the server decides where neither job nor queue does.
-
-        Args:
-            backoff: base_ms, factor, cap_ms.
-            poison_expiries: so many leases of a job that ran out in a row make it DEAD; 0: never.
-            owner_depth_max: of one owner's unfinished jobs; 0: any number.
-        """
     def configure_queue(self, now_us: int, name: str, settings: QueueSettings | None) -> None:
         """How a queue is served from now on; None: as one that nobody configured. Logs nothing."""
     def resume(self, now_us: int, epoch: int) -> None:
-        """The server serves again: running leases get until now + min(their length, 30 s), if that is later."""
+        """The server serves again: running leases get until now + min(their length, grace_ms), if that is later."""
     def replay(self, records: Buffer, frame: int) -> int:
         """Apply the records of one frame, by its sequence number.
 
@@ -589,6 +601,12 @@ class Core:
 
         A queue's own settings come before `kept_ms` and `count_max`.
         """
+    def forget_keys(self, now_us: int, limit: int) -> int:
+        """Forget idempotency keys whose window is over: `limit` of them, and those used at the same time.
+
+        Returns:
+            How many, at most `limit`: if it is as many, there may be more.
+        """
     def trim(self, now_us: int, oldest_frame: int) -> None:
         """Say that nothing before this frame is needed any more: everything live in it was moved."""
     def live_records(self, records: Buffer, frame: int) -> list[LiveJob | LiveDocument | LiveKey]:
@@ -636,7 +654,7 @@ class Core:
         """How many are remembered."""
     @property
     def dropped_early(self) -> int:
-        """Idempotency keys that were dropped before their time, since there were too many."""
+        """Idempotency keys that this process dropped before their time, since there were too many."""
     watching: bool
     """Whether `take_touched` is to know where jobs become ready."""
     @property

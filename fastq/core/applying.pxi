@@ -58,6 +58,8 @@ cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -
         apply_progress(core, &r)
     elif type == REMEMBER:
         apply_remember(core, &r, flags, place)
+    elif type == FORGET_KEYS:
+        apply_forget_keys(core, &r)
     else:
         apply_trim(core, &r, place)
     if r.short:
@@ -97,6 +99,7 @@ cdef int apply_trim(Core core, Reader* r, Place* place) except -1:
 cdef int apply_resume(Core core, Reader* r) except -1:
     cdef int64_t at_us = <int64_t>get_int(r, 8)
     cdef uint64_t epoch = get_int(r, 8), next_seq = get_int(r, 8)
+    cdef int64_t grace_ms = <int64_t>get_int(r, 4)
     cdef uint32_t i
     cdef Run* run
     if r.short:
@@ -106,17 +109,21 @@ cdef int apply_resume(Core core, Reader* r) except -1:
     core.next_seq = max(core.next_seq, next_seq)
     for i in range(core.leased.count):
         run = run_at(&core.t, job_at(&core.t, core.leased.slots[i]).run)
-        run.lease_until_us = max(
-            run.lease_until_us, at_us + min(<int64_t>run.lease_ms * 1000, <int64_t>RESTART_GRACE_US)
-        )
+        run.lease_until_us = max(run.lease_until_us, at_us + min(<int64_t>run.lease_ms, grace_ms) * 1000)
     heap_rebuild(&core.t, &core.leased)
     return 0
 
 
 # --- a job comes ------------------------------------------------------------------------------------------------------
 
-cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint whole) except -1:
-    """A new job, or with SUBMIT_EDITED what one is like from now on. `whole`: from a JOB record, where it is new."""
+cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint whole,
+                      bint states_key=True) except -1:
+    """A new job, or with SUBMIT_EDITED what one is like from now on.
+
+    Args:
+        whole: from a JOB record, which says the rest.
+        states_key: its idempotency key, if it has one, is remembered.
+    """
     cdef SubmitFields f
     cdef uint64_t seq = get_int(r, 8)
     cdef uint64_t key[2]
@@ -148,7 +155,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     if not whole:
         hold_unique(core, slot)
     wait(core, slot, f.created_us)
-    if f.idempotency_key.n:
+    if f.idempotency_key.n and states_key:
         scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
         remember(core, f.created_us, key, f.body_digest, seq, f.created_us, place_frame(place), None)
     core.next_seq = max(core.next_seq, seq + 1)
@@ -325,6 +332,8 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
     job = running_job(core, slot, f.lease_no)
     run = run_at(&core.t, job.run)
     heap_remove(&core.t, &core.leased, slot)
+    if core.request_of:
+        forget_request(core, job.seq)
     core.live_bytes -= kept_bytes(&core.t, job)
     job.attempts = f.attempts
     if run.worker != NONE:
@@ -556,25 +565,30 @@ cdef Run* run_of(Core core, Job* job) except NULL:
 
 cdef int remember_request(Core core, int64_t at_us, bytes key, bytes request, uint64_t seq,
                           uint32_t lease_no) except -1:
-    """So that the same request is answered with the same leases for a while."""
-    drop_requests(core, at_us)
-    found = core.requests.get((key, request))
+    """So that the same request is answered with the same leases while they last."""
+    cdef tuple asked = (key, request)
+    found = core.requests.get(asked)
     if found is not None and found[0] > at_us:
         return 0  # this is an older request's lease, which the cleaner has moved
-    if found is None or found[0] != at_us:
-        core.requests.pop((key, request), None)
-        found = core.requests[key, request] = (at_us, [])
-    if (seq, lease_no) not in found[1]:
-        found[1].append((seq, lease_no))
+    if found is not None and found[0] < at_us:
+        for older in found[1]:
+            del core.request_of[older]
+        found = None
+    if found is None:
+        found = core.requests[asked] = (at_us, {})
+    found[1][seq] = lease_no
+    core.request_of[seq] = asked
     return 0
 
 
-cdef int drop_requests(Core core, int64_t now_us) except -1:
-    while core.requests:
-        oldest = next(iter(core.requests))
-        if len(core.requests) <= REQUESTS_MAX and core.requests[oldest][0] + REQUEST_US > now_us:
-            break
-        del core.requests[oldest]
+cdef int forget_request(Core core, uint64_t seq) except -1:
+    """A lease has ended: no request is answered with it any more."""
+    asked = core.request_of.pop(seq, None)
+    if asked is not None:
+        leases = core.requests[asked][1]
+        del leases[seq]
+        if not leases:
+            del core.requests[asked]
     return 0
 
 

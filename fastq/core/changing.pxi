@@ -87,11 +87,10 @@ cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, byt
     if payload is None:
         payload = PyBytes_FromStringAndSize(r.p, r.end - r.p)
     n = submit_bytes(&f, submit_flags(&f)) + <uint32_t>len(payload)
-    saw(core, now_us)  # whether it is due is seen against that
     ours = begin_own_group(core, n + SMALL_RECORD_BYTES)
     try:
+        append_change(core, slot, now_us, CHANGE_EDITED, job.state, name_in(key))  # first: it says when
         append_submit(core, &f, payload, SUBMIT_EDITED)
-        append_change(core, slot, now_us, CHANGE_EDITED, job.state, name_in(key))
     finally:
         if ours:
             core.tail.end_group()
@@ -275,26 +274,6 @@ cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes 
     return commit(core, record, n, &place)
 
 
-@cython.final
-cdef class QueueSettings:
-    cdef bint paused, fair
-    cdef uint32_t concurrency, group_concurrency, max_depth, lease_ms
-    cdef int64_t rate_n, rate_per_ms, retention_acked_ms, retention_dead_ms, finished_max
-    cdef tuple backoff
-
-    def __init__(self, bint paused=False, *, bint fair=False, uint32_t concurrency=0, uint32_t group_concurrency=0,
-                 int64_t rate_n=0, int64_t rate_per_ms=0, uint32_t lease_ms=0, tuple backoff=None,
-                 int64_t retention_acked_ms=-1, int64_t retention_dead_ms=-1, int64_t finished_max=-1,
-                 uint32_t max_depth=0):
-        assert 0 <= rate_n <= 10**6 and 0 <= rate_per_ms <= 86_400_000 and (rate_n == 0) == (rate_per_ms == 0)
-        self.paused, self.fair = paused, fair
-        self.concurrency, self.group_concurrency = concurrency, group_concurrency
-        self.rate_n, self.rate_per_ms = rate_n, rate_per_ms
-        self.lease_ms, self.backoff, self.max_depth = lease_ms, backoff, max_depth
-        self.retention_acked_ms, self.retention_dead_ms = retention_acked_ms, retention_dead_ms
-        self.finished_max = finished_max
-
-
 cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings settings) except -1:
     cdef uint32_t index
     cdef Queue* queue
@@ -329,7 +308,7 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
 
 cdef void note_depth_limits(Core core) noexcept:
     cdef uint32_t i
-    core.depth_limited = core.owner_depth_max > 0
+    core.depth_limited = core.settings.owner_depth_max > 0
     for i in range(core.queue_count):
         if core.all_queues[i].max_depth:
             core.depth_limited = True

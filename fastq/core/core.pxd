@@ -3,6 +3,7 @@
 @cython.final
 cdef class Core:
     cdef Tail tail
+    cdef readonly CoreSettings settings
     cdef Tables t
     cdef Heap delayed, leased, expiring
     cdef Queue* all_queues
@@ -23,7 +24,8 @@ cdef class Core:
     cdef dict name_index            # bytes -> index
     cdef uint32_t last_owner, last_queue    # of the last job that came: an index of names and one of queues, or NONE
     cdef dict documents_by_kind     # kind -> {name: (body, its RecordPlace)}
-    cdef dict requests              # (key_id, request_id) -> (leased at, [(seq, lease_no)]), oldest first
+    cdef dict requests              # (key_id, request_id) -> (leased at, {seq: lease_no}), while those leases last
+    cdef dict request_of            # seq -> (key_id, request_id)
     cdef dict progress              # seq -> (percent, note, at)
     cdef dict blocks                # number of a block of seqs -> how many of its jobs are there
     cdef uint64_t block, block_jobs # one of them, kept out of the dict: see listing.pxi
@@ -42,11 +44,4 @@ cdef class Core:
     cdef SipKey key
     cdef uint64_t tag
     cdef uint32_t lease_fence       # numbers of new leases are above it
-    # what `configure` says
-    cdef uint32_t lease_ms, backoff_base_ms, backoff_cap_ms
-    cdef double backoff_factor
-    cdef int poison_expiries
-    cdef int64_t idempotency_us
-    cdef uint64_t idempotency_keys_max
-    cdef uint32_t owner_depth_max
     cdef bint depth_limited         # whether any limit on unfinished jobs is set

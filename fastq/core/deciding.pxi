@@ -79,13 +79,14 @@ cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
 # --- submit -----------------------------------------------------------------------------------------------------------
 
 cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys) except -1:
-    """Refuse jobs whose keys were used with another request, or that are too many.
+    """Refuse jobs whose keys were used with another request, or that are too many. Last, make room for their keys.
 
     `keys`: that of the transaction the jobs are in, which none of them may have too.
     """
     cdef SubmitOptions options
     cdef uint64_t key[2]
     cdef uint64_t fresh = 0
+    cdef int64_t repeated_us = NEVER_US   # when the oldest key was used that is answered as before
     cdef uint32_t i
     cdef dict depths = {}
     cdef set uniques = set()
@@ -97,6 +98,7 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
             if i != NONE:
                 if remembered_at(&core.t, i).seq == 0 or remembered_at(&core.t, i).body_digest != options.body_digest:
                     raise IdempotencyMismatch()
+                repeated_us = min(repeated_us, remembered_at(&core.t, i).used_us)
                 continue
             if (key[0], key[1]) in keys:
                 if keys[key[0], key[1]] != options.body_digest:
@@ -113,9 +115,11 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
         fresh += 1
         if core.depth_limited:
             depths[queue] = depths.get(queue, 0) + 1
-    if keys and keys_are_full(core, now_us, len(keys)):
+    if keys and keys_are_full(core, now_us, len(keys), repeated_us):
         raise IdempotencyFull()
-    return check_depths(core, depths, owner, fresh) if core.depth_limited else 0
+    if core.depth_limited:
+        check_depths(core, depths, owner, fresh)
+    return make_room_for_keys(core, now_us, len(keys)) if keys else 0
 
 
 cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) except -1:
@@ -128,10 +132,10 @@ cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) excep
         queue = &core.all_queues[<uint32_t>index]
         if queue.max_depth and unfinished_in(queue) + <uint64_t>count > queue.max_depth:
             raise QueueFull(name, queue.max_depth)
-    if core.owner_depth_max and fresh:
+    if core.settings.owner_depth_max and fresh:
         index = core.name_index.get(owner)
-        if (0 if index is None else core.name_uses[<uint32_t>index].unfinished) + fresh > core.owner_depth_max:
-            raise OwnerFull(core.owner_depth_max)
+        if (0 if index is None else core.name_uses[<uint32_t>index].unfinished) + fresh > core.settings.owner_depth_max:
+            raise OwnerFull(core.settings.owner_depth_max)
     return 0
 
 
@@ -222,7 +226,6 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
     cdef Extra* extra = extra_at(&core.t, job.extra)
     cdef SubmitFields f = new[0]
     cdef bytes group, tags
-    saw(core, now_us)  # whether it is due is seen against that
     f.seq = job.seq
     f.created_us = job.created_us
     f.max_retries = job.max_retries
@@ -239,8 +242,8 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
         tags = core.names[extra.tags]
         f.tags = <const char*>tags
         f.tags_bytes = <uint16_t>len(tags)
-    append_submit(core, &f, payload, SUBMIT_EDITED)
-    return append_change(core, slot, now_us, CHANGE_REPLACED, job.state, new.key_id)
+    append_change(core, slot, now_us, CHANGE_REPLACED, job.state, new.key_id)  # first: it says when
+    return append_submit(core, &f, payload, SUBMIT_EDITED)
 
 
 cdef int append_submit(Core core, SubmitFields* f, bytes payload, uint16_t more_flags) except -1:
@@ -306,7 +309,7 @@ cdef int64_t lease_ms_of(Core core, Job* job) noexcept:
     """What a lease lasts if the request does not say: what the job, its queue or the server does."""
     if job.extra != NONE and extra_at(&core.t, job.extra).lease_ms:
         return extra_at(&core.t, job.extra).lease_ms
-    return queue_at(core, job.group).lease_ms or core.lease_ms
+    return queue_at(core, job.group).lease_ms or core.settings.lease_ms
 
 
 cdef int append_lease(Core core, uint32_t slot, int64_t now_us, int64_t lease_ms, bytes key, bytes worker,
@@ -347,7 +350,7 @@ cdef list leased_before(Core core, int64_t now_us, bytes key, bytes request):
     found = core.requests.get((key, request))
     if found is None or found[0] + REQUEST_US <= now_us:
         return leased
-    for seq, lease_no in found[1]:
+    for seq, lease_no in found[1].items():
         slot = index_find(&core.t, seq)
         if slot == NONE:
             continue
@@ -433,7 +436,8 @@ cdef uint8_t state_after(Job* job, uint8_t outcome) noexcept:
 
 cdef int64_t backoff_us(Core core, Job* job, double jitter) noexcept:
     """How long a job waits after the attempt that has just failed."""
-    cdef double base = core.backoff_base_ms, factor = core.backoff_factor, cap = core.backoff_cap_ms
+    cdef double base = core.settings.backoff_base_ms, factor = core.settings.backoff_factor
+    cdef double cap = core.settings.backoff_cap_ms
     cdef Queue* queue = queue_at(core, job.group)
     cdef Extra* extra
     if job.extra != NONE and extra_at(&core.t, job.extra).backoff_base_ms:
@@ -559,7 +563,7 @@ cdef int expire_leases(Core core, int64_t now_us, jitter, int limit) except -1:
         if run.lease_until_us > now_us:
             break
         outcome = OUTCOME_EXPIRED
-        if 0 < core.poison_expiries <= run.expiries + 1:
+        if 0 < core.settings.poison_expiries <= run.expiries + 1:
             outcome = OUTCOME_POISONED
         share = jitter() if state_after(job_at(&core.t, slot), outcome) == RETRY else 0
         append_close(core, slot, now_us, outcome, b"", None, b"", b"", -1, share)

@@ -6,7 +6,7 @@
 cdef dict RECORD_NAMES = {
     TRIM: "TRIM", RESUME: "RESUME", SUBMIT: "SUBMIT", LEASE: "LEASE", CLOSE: "CLOSE", DOCUMENT: "DOCUMENT",
     EXTEND: "EXTEND", GROUP: "GROUP", JOB: "JOB", FORGET: "FORGET", CHANGE: "CHANGE", PROGRESS: "PROGRESS",
-    REMEMBER: "REMEMBER",
+    REMEMBER: "REMEMBER", FORGET_KEYS: "FORGET_KEYS",
 }
 
 
@@ -119,10 +119,21 @@ cdef int describe_fields(Reader* r, uint8_t type, uint16_t flags, uint64_t tag, 
         while r.p < r.end and not r.short:
             d["jobs"].append(get_int(r, 8))
             get_bytes(r, 9)
-    elif type == RESUME:
+    elif type == FORGET_KEYS:
+        d["at_us"] = <int64_t>get_int(r, 8)
+        d["through_us"] = <int64_t>get_int(r, 8)
+    else:
+        describe_start(r, type, d)
+    return 0
+
+
+cdef int describe_start(Reader* r, uint8_t type, dict d) except -1:
+    """RESUME and TRIM."""
+    if type == RESUME:
         d["at_us"] = <int64_t>get_int(r, 8)
         d["epoch"] = get_int(r, 8)
         d["next_job"] = get_int(r, 8)
+        d["grace_ms"] = get_int(r, 4)
     else:
         d["at_us"] = <int64_t>get_int(r, 8)
         d["oldest_frame"] = get_int(r, 8)
@@ -254,6 +265,8 @@ cdef int describe_job(Reader* r, uint16_t flags, dict d) except -1:
     d["run_at_us"] = <int64_t>get_int(&facts, 8)
     if flags & JOB_RUN:
         d["lease_no"] = get_int(&facts, 4)
+    if flags & JOB_KEY:
+        d["states_key"] = True
     return 0
 
 

@@ -21,8 +21,10 @@ cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, byt
     new.fields.owner = name_in(owner)
     how = found_plain(core, now_us, new, job_id)
     if how == CREATED:
-        if new.fields.idempotency_key.n and keys_are_full(core, now_us, 1):
-            return ELSEWHERE
+        if new.fields.idempotency_key.n:
+            if keys_are_full(core, now_us, 1, NEVER_US):
+                return ELSEWHERE
+            make_room_for_keys(core, now_us, 1)
         store_plain(core, now_us, new, key_id, job_id)
     return how
 
@@ -75,7 +77,7 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
     cdef uint64_t bytes_max = 0
     cdef uint64_t hash[2]
     cdef list answer = []
-    cdef int i
+    cdef int i, key_count
     if core.depth_limited:
         return ELSEWHERE
     for i in range(count):
@@ -84,8 +86,11 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
     if key.n:
         scoped_hash(core, name_in(owner), no_name(), key, hash)
         bytes_max += remember_bytes(count)
-    if not keys_are_free(core, now_us, new, count, hash if key.n else NULL):
+    key_count = free_keys(core, now_us, new, count, hash if key.n else NULL)
+    if key_count < 0:
         return ELSEWHERE
+    if key_count:
+        make_room_for_keys(core, now_us, key_count)
     core.tail.begin_group(<uint32_t>bytes_max)
     try:
         for i in range(count):
@@ -115,27 +120,26 @@ cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil:
             + f.tags_bytes)
 
 
-cdef bint keys_are_free(Core core, int64_t now_us, PlainJob* new, int count, uint64_t* whole) except *:
-    """Whether nobody has the keys of these jobs, none of them is there twice, and they can be remembered.
+cdef int free_keys(Core core, int64_t now_us, PlainJob* new, int count, uint64_t* whole) except -2:
+    """How many idempotency keys these jobs have. -1: one is in use or there twice, or they cannot be remembered.
 
     Args:
         whole: hash of the key of all of them together, or NULL.
     """
     cdef char job_id[HOT_ID_CHARS]
-    cdef uint64_t key_count = 0
     cdef set seen = set()
-    cdef int i, keyed = 0
+    cdef int i, keyed = 0, key_count = 0
     cdef Name queue
     if whole != NULL:
         if remembered_key(core, now_us, whole) != NONE:
-            return False
+            return -1
         seen.add((whole[0], whole[1]))
         key_count = 1
     for i in range(count):
         if new[i].fields.idempotency_key.n == 0 and new[i].fields.unique_key.n == 0:
             continue
         if found_plain(core, now_us, &new[i], job_id) != CREATED:
-            return False
+            return -1
         if new[i].fields.idempotency_key.n:
             key_count += 1
             keyed += 1
@@ -146,8 +150,8 @@ cdef bint keys_are_free(Core core, int64_t now_us, PlainJob* new, int count, uin
             seen.add(key_hash(core, new[i].fields.owner, queue if queue.n else name_in(b"default"),
                               new[i].fields.unique_key))
     if <Py_ssize_t>len(seen) != keyed + (0 if whole == NULL else 1):
-        return False
-    return key_count == 0 or not keys_are_full(core, now_us, key_count)
+        return -1
+    return -1 if key_count and keys_are_full(core, now_us, key_count, NEVER_US) else key_count
 
 
 cdef tuple key_hash(Core core, Name owner, Name queue, Name key):

@@ -54,7 +54,7 @@ cdef void release_unique(Core core, uint32_t slot) noexcept:
 cdef uint32_t remembered_key(Core core, int64_t now_us, uint64_t* key) noexcept:
     """The slot of a key whose answer still counts, or NONE."""
     cdef uint32_t i = index_find_key(&core.t, BY_KEY, key)
-    if i != NONE and remembered_at(&core.t, i).used_us + core.idempotency_us <= now_us:
+    if i != NONE and remembered_at(&core.t, i).used_us + core.settings.idempotency_us <= now_us:
         return NONE
     return i
 
@@ -72,11 +72,7 @@ cdef int remember(Core core, int64_t used_us, uint64_t* key, uint64_t body_diges
         if entry.used_us == used_us:
             entry.frame = frame
             return 0
-        if entry.used_us > used_us:
-            return 0
         forget_key(core, i)
-    if used_us + core.idempotency_us <= core.last_us:
-        return 0
     i = pool_take(&core.t.remembered)
     entry = remembered_at(&core.t, i)
     entry.key[0] = key[0]
@@ -90,7 +86,7 @@ cdef int remember(Core core, int64_t used_us, uint64_t* key, uint64_t body_diges
         core.answers[key[0], key[1]] = answer
     index_add(&core.t, BY_KEY, i)
     list_key(core, i)
-    return drop_keys(core, used_us)
+    return 0
 
 
 cdef void list_key(Core core, uint32_t i) noexcept:
@@ -118,19 +114,6 @@ cdef void list_key(Core core, uint32_t i) noexcept:
     core.last_key = i
 
 
-cdef int drop_keys(Core core, int64_t now_us) except -1:
-    """Forget what is past its time, and the oldest of what is too much."""
-    cdef Remembered* entry
-    while core.oldest_key != NONE:
-        entry = remembered_at(&core.t, core.oldest_key)
-        if entry.used_us + core.idempotency_us > now_us:
-            if core.t.remembered.live <= core.idempotency_keys_max:
-                break
-            core.dropped_early += 1
-        forget_key(core, core.oldest_key)
-    return 0
-
-
 cdef int forget_key(Core core, uint32_t i) except -1:
     cdef Remembered* entry = remembered_at(&core.t, i)
     if entry.older == NONE:
@@ -150,24 +133,73 @@ cdef int forget_key(Core core, uint32_t i) except -1:
     return 0
 
 
-cdef bint keys_are_full(Core core, int64_t now_us, uint64_t more) noexcept:
-    """Whether so many more keys would drop one that is too young to go."""
+cdef bint keys_are_full(Core core, int64_t now_us, uint64_t more, int64_t repeated_us) noexcept:
+    """Whether so many more keys would drop one that is too young to go, or one used at repeated_us or later."""
     cdef uint64_t over, count = core.t.remembered.live + more
     cdef uint32_t i = core.oldest_key
-    while i != NONE and count > core.idempotency_keys_max:
-        if remembered_at(&core.t, i).used_us + core.idempotency_us > now_us:
+    while i != NONE and count > core.settings.idempotency_keys_max:
+        if remembered_at(&core.t, i).used_us + core.settings.idempotency_us > now_us:
             break
         i = remembered_at(&core.t, i).newer
         count -= 1
-    if count <= core.idempotency_keys_max:
+    if count <= core.settings.idempotency_keys_max:
         return False
-    over = count - core.idempotency_keys_max
+    over = count - core.settings.idempotency_keys_max
     while over and i != NONE:
         if remembered_at(&core.t, i).used_us + REMEMBER_LEAST_US > now_us:
+            return True
+        if remembered_at(&core.t, i).used_us >= repeated_us:
             return True
         i = remembered_at(&core.t, i).newer
         over -= 1
     return over > 0
+
+
+cdef int make_room_for_keys(Core core, int64_t now_us, uint64_t more) except -1:
+    """Forget the oldest keys if there would be too many; `keys_are_full` comes first."""
+    cdef uint64_t count = core.t.remembered.live + more
+    cdef uint32_t i = core.oldest_key
+    cdef int64_t through_us = 0
+    while i != NONE:
+        if count <= core.settings.idempotency_keys_max and remembered_at(&core.t, i).used_us != through_us:
+            break  # those used at the same time go together
+        through_us = remembered_at(&core.t, i).used_us
+        if through_us + core.settings.idempotency_us > now_us:
+            core.dropped_early += 1
+        i = remembered_at(&core.t, i).newer
+        count -= min(count, <uint64_t>1)
+    return append_forget_keys(core, now_us, through_us) if through_us else 0
+
+
+cdef uint32_t forget_old_keys(Core core, int64_t now_us, uint32_t limit) except? 0:
+    """Forget keys whose window is over, up to limit and those used at the same time; how many were looked at."""
+    cdef uint32_t n = 0, i = core.oldest_key
+    cdef int64_t through_us = 0
+    while i != NONE and n < limit and remembered_at(&core.t, i).used_us + core.settings.idempotency_us <= now_us:
+        through_us = remembered_at(&core.t, i).used_us
+        i = remembered_at(&core.t, i).newer
+        n += 1
+    if n:
+        append_forget_keys(core, now_us, through_us)
+    return n
+
+
+cdef int append_forget_keys(Core core, int64_t now_us, int64_t through_us) except -1:
+    cdef Place place
+    cdef uint32_t n = RECORD_HEAD_BYTES + 16
+    cdef char* record = core.tail.reserve(n, &place)
+    put_i64(put_i64(put_head(record, FORGET_KEYS, 0, n), now_us), through_us)
+    return commit(core, record, n, &place)
+
+
+cdef int apply_forget_keys(Core core, Reader* r) except -1:
+    cdef int64_t at_us = <int64_t>get_int(r, 8), through_us = <int64_t>get_int(r, 8)
+    if r.short:
+        return 0
+    saw(core, at_us)
+    while core.oldest_key != NONE and remembered_at(&core.t, core.oldest_key).used_us <= through_us:
+        forget_key(core, core.oldest_key)
+    return 0
 
 
 cdef int append_remember(Core core, int64_t now_us, uint64_t* key, uint64_t body_digest, list answer,

@@ -2,22 +2,21 @@
 # (deciding.pxi, changing.pxi); applying a record (applying.pxi) is the only thing that changes it, live as in replay.
 
 cdef enum:
-    RESTART_GRACE_US = 30_000_000   # what a lease has at least after a restart, if it was as long
     ADVANCE_AT_LEASE = 64           # delayed and expiring jobs that a lease looks at first; a timer does the bulk
-    REQUESTS_MAX = 100_000          # request_ids that are remembered at most,
-    REQUEST_US = 60_000_000         # and for how long
+    REQUEST_US = 60_000_000         # how long a request_id is answered with the leases it got
 
 cdef int64_t NEVER_US = <int64_t>1 << 62
 
 
 @cython.final
 cdef class Core:
-    def __cinit__(self, Tail tail):
+    def __cinit__(self, Tail tail not None, CoreSettings settings not None):
         assert sizeof(Place) == 12 and sizeof(Job) == 72 and sizeof(Run) == 96 and sizeof(Remembered) == 64
         tables_init(&self.t)
 
-    def __init__(self, Tail tail):
+    def __init__(self, Tail tail not None, CoreSettings settings not None):
         self.tail = tail
+        self.settings = settings
         self.delayed.kind = IN_DELAYED
         self.leased.kind = IN_LEASED
         self.expiring.kind = IN_EXPIRING
@@ -25,13 +24,14 @@ cdef class Core:
         self.groups_free, self.group_index, self.idle_groups, self.shares = [], {}, deque(), {}
         self.names, self.names_free, self.name_index = [], [], {}
         self.documents_by_kind, self.requests, self.progress, self.blocks, self.answers = {}, {}, {}, {}, {}
+        self.request_of = {}
         self.touched, self.ended = set(), []
         self.oldest_key = self.newest_key = self.last_key = NONE
         self.last_owner = self.last_queue = NONE
         self.next_seq = 1
         self.oldest_frame = 1
         self.database_id = b""
-        self.configure()
+        note_depth_limits(self)
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -61,27 +61,18 @@ cdef class Core:
     def fence(self, uint32_t lease_no):
         self.lease_fence = lease_no
 
-    def configure(self, *, uint32_t lease_ms=30_000, tuple backoff=(1_000, 2.0, 3_600_000), int poison_expiries=0,
-                  int64_t idempotency_us=3_600_000_000, uint64_t idempotency_keys_max=8_000_000,
-                  uint32_t owner_depth_max=0):
-        self.lease_ms = lease_ms
-        self.backoff_base_ms, self.backoff_factor, self.backoff_cap_ms = backoff
-        self.poison_expiries = poison_expiries
-        self.idempotency_us = idempotency_us
-        self.idempotency_keys_max = idempotency_keys_max
-        self.owner_depth_max = owner_depth_max
-        note_depth_limits(self)
-
     def configure_queue(self, int64_t now_us, str name, QueueSettings settings):
         configure_queue(self, now_us, name.encode(), settings)
 
     def resume(self, int64_t now_us, uint64_t epoch):
         cdef Place place
-        cdef uint32_t n = RECORD_HEAD_BYTES + 24
+        cdef uint32_t n = RECORD_HEAD_BYTES + 28
         cdef char* p
         assert self.database_id, "identify comes first"
         p = self.tail.reserve(n, &place)
-        put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq)
+        put_u32(
+            put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq), self.settings.grace_ms
+        )
         commit(self, p, n, &place)
 
     def replay(self, records, uint64_t frame):
@@ -259,6 +250,9 @@ cdef class Core:
 
     def forget(self, int64_t now_us, str state, int64_t kept_ms, uint64_t count_max, uint64_t bytes_max, int limit):
         return forget_finished(self, now_us, STATE_NAMES.index(state), kept_ms, count_max, bytes_max, limit)
+
+    def forget_keys(self, int64_t now_us, uint32_t limit):
+        return forget_old_keys(self, now_us, limit)
 
     def trim(self, int64_t now_us, uint64_t oldest_frame):
         cdef Place place

@@ -98,7 +98,7 @@ cdef inline uint32_t anchor_at(uint64_t frame) noexcept nogil:
 cdef int find_live_key(Core core, uint64_t* key, uint64_t frame, list found) except -1:
     cdef LiveKey live
     cdef uint32_t i
-    i = remembered_key(core, core.last_us, key)
+    i = index_find_key(&core.t, BY_KEY, key)
     if i != NONE and remembered_at(&core.t, i).frame == frame:
         live = LiveKey.__new__(LiveKey)
         live.key[0] = key[0]
@@ -179,7 +179,7 @@ def history_of(bytes record):
 
 cdef bint move_key(Core core, int64_t now_us, LiveKey live) except *:
     """State an answer that is still remembered once more, as of the time when it was given."""
-    cdef uint32_t i = remembered_key(core, core.last_us, live.key)  # what `find_live` shows is moved, or it goes on
+    cdef uint32_t i = index_find_key(&core.t, BY_KEY, live.key)
     cdef Remembered* entry
     if i == NONE:
         return False
@@ -219,6 +219,8 @@ cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list hi
     if job.run != NONE:
         flags |= JOB_RUN
         n += run_facts_bytes(core, run_at(&core.t, job.run))
+    if states_key(core, submit):
+        flags |= JOB_KEY
     if lease is not None:
         flags |= JOB_LEASE
         n += len(lease)
@@ -243,6 +245,29 @@ cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list hi
         p = put_bytes(p, <const char*>past, len(past))
     commit(core, record, n, &place)
     return True
+
+
+cdef bint states_key(Core core, bytes submit) except *:
+    """Whether the idempotency key in a job's SUBMIT record is remembered by it."""
+    cdef uint16_t flags
+    cdef Reader r = reader_of(<const char*>submit, <uint32_t>len(submit), &flags)
+    return key_of_submit(core, &r, flags) != NONE
+
+
+cdef uint32_t key_of_submit(Core core, Reader* r, uint16_t flags) except? NONE:
+    """The slot of the idempotency key that a SUBMIT record states, if it is remembered as that says; else NONE."""
+    cdef SubmitFields f
+    cdef uint64_t seq = get_int(r, 8)
+    cdef uint64_t key[2]
+    cdef uint32_t i
+    if not flags & SUBMIT_IDEMPOTENCY_KEY:
+        return NONE
+    read_submit(r, flags, &f)
+    scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
+    i = index_find_key(&core.t, BY_KEY, key)
+    if i == NONE or remembered_at(&core.t, i).seq != seq or remembered_at(&core.t, i).used_us != f.created_us:
+        return NONE
+    return i
 
 
 cdef uint32_t run_facts_bytes(Core core, Run* run) noexcept:
@@ -295,12 +320,12 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
     next_inner(begin, r, place, &inner)
     inner_reader = inner_record(begin, place, &inner, &submit_flags)
     if is_new:
-        apply_submit(core, &inner_reader, submit_flags, &inner, True)
+        apply_submit(core, &inner_reader, submit_flags, &inner, True, flags & JOB_KEY != 0)
         slot = index_find(&core.t, seq)
         if slot == NONE:
             raise LogDamaged(f"the record of job {seq} holds another job")
         restore_facts(core, slot, &facts, flags)
-    else:
+    elif flags & JOB_KEY:
         relearn_key(core, &inner_reader, submit_flags, place_frame(place))
     job = job_at(&core.t, slot)
     if not is_new and job.state >= TERMINAL:
@@ -343,16 +368,8 @@ cdef int relearn_places(Core core, Job* job, const char* begin, Reader* r, Place
 
 cdef int relearn_key(Core core, Reader* r, uint16_t flags, uint64_t frame) except -1:
     """The idempotency key in a SUBMIT record that was moved is stated there now."""
-    cdef SubmitFields f
-    cdef uint64_t seq = get_int(r, 8)
-    cdef uint64_t key[2]
-    cdef uint32_t i
-    if not flags & SUBMIT_IDEMPOTENCY_KEY:
-        return 0
-    read_submit(r, flags, &f)
-    scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
-    i = index_find_key(&core.t, BY_KEY, key)
-    if i != NONE and remembered_at(&core.t, i).seq == seq and remembered_at(&core.t, i).used_us == f.created_us:
+    cdef uint32_t i = key_of_submit(core, r, flags)
+    if i != NONE:
         remembered_at(&core.t, i).frame = frame
     return 0
 

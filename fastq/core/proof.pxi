@@ -16,11 +16,10 @@ cdef uint64_t hash_state(Core core) except? 0:
     slot = core.oldest_key
     while slot != NONE:
         entry = remembered_at(&core.t, slot)
-        if entry.used_us + core.idempotency_us > core.last_us:
-            answer = core.answers.get((entry.key[0], entry.key[1])) if entry.seq == 0 else None
-            total += hash_text(core, repr((
-                entry.key[0], entry.key[1], entry.body_digest, entry.seq, entry.created_us, entry.used_us, answer
-            )))
+        answer = core.answers.get((entry.key[0], entry.key[1])) if entry.seq == 0 else None
+        total += hash_text(core, repr((
+            entry.key[0], entry.key[1], entry.body_digest, entry.seq, entry.created_us, entry.used_us, answer
+        )))
         slot = entry.newer
     return total + hash_text(core, repr((core.next_seq, core.epoch, core.last_us, core.oldest_frame)))
 
@@ -40,7 +39,7 @@ cdef tuple job_facts(Core core, Job* job):
         job.seq, job.created_us, job.run_at_us, job.priority, job.attempts, job.max_retries, job.state,
         job.flags & ~JOB_WATCHED, queue_name(core, core.groups[job.group].queue),
         name_text(core, core.groups[job.group].name), core.names[job.owner], place_bytes(&job.place),
-        core.progress.get(job.seq),
+        core.progress.get(job.seq), core.request_of.get(job.seq),
     )
     if job.extra != NONE:
         extra = extra_at(&core.t, job.extra)
@@ -200,6 +199,10 @@ cdef int check_keys(Core core) except -1:
         i = entry.newer
     assert older == core.newest_key and n == core.t.remembered.live and n == used_in(&core.t.by[BY_KEY])
     assert transactions == <uint32_t>len(core.answers), "the answers of transactions do not add up"
+    asked = {seq: asked for asked, found in core.requests.items() for seq in found[1]}
+    assert asked == core.request_of and all(found[1] for found in core.requests.values()), "requests do not add up"
+    for seq in asked:
+        assert job_at(&core.t, index_find(&core.t, seq)).state == RUNNING, "a request has a lease that has ended"
     return 0
 
 

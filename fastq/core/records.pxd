@@ -4,7 +4,7 @@
 
 cdef enum RecordType:
     TRIM = 1                # at i64, oldest_frame u64, next_seq u64, epoch u64: what lies before is not needed
-    RESUME = 2              # at i64, epoch u64, next_seq u64
+    RESUME = 2              # at i64, epoch u64, next_seq u64, grace_ms u32: leases get so much, up to their length
     SUBMIT = 3              # seq u64, created i64, max_retries u16, optional fields, body: the payload's JSON text
     LEASE = 4               # seq u64, lease_no u32, attempts u16, at i64, until i64, optional fields
     CLOSE = 5               # seq u64, lease_no u32, attempts u16, outcome u8, state u8, at i64, optional; body: result
@@ -17,7 +17,8 @@ cdef enum RecordType:
     PROGRESS = 12           # seq u64, lease_no u32, at i64, percent u8; body: a note, UTF-8
     REMEMBER = 13           # at i64, key 2 x u64, body_digest u64; body: (seq u64, value i64, how u8) of each answer.
                             #   how 0 to 3: a job, value is its created_us; 4: an extend, value is the deadline
-    RECORD_TYPE_LAST = 13
+    FORGET_KEYS = 14        # at i64, through i64: idempotency keys used then or before are forgotten
+    RECORD_TYPE_LAST = 14
 
 cdef enum:
     RECORD_VERSION = 1
@@ -84,7 +85,8 @@ cdef enum JobRecordFlag:
                             #   digest u64
     JOB_LEASE = 2           # the last LEASE record is there
     JOB_PROGRESS = 4        # at i64, percent u8, note as a name
-    JOB_KNOWN = 7
+    JOB_KEY = 8                 # no field: the idempotency key of its SUBMIT record is remembered
+    JOB_KNOWN = 15
 
 cdef enum RememberFlag:
     REMEMBER_TRANSACTION = 1    # no field: the answer is a transaction's, else one job

@@ -18,5 +18,5 @@ def assemble(log: Log, options: EngineOptions, jitter: Callable[[], float]) -> t
     Args:
         jitter: draws from [0, 1): the share of the retry wait's upper bound.
     """
-    core = Core(log.tail)
+    core = Core(log.tail, options.for_core())
     return Engine(core, log, options, jitter), core

@@ -108,7 +108,6 @@ class Engine:
         """
         self._clock, self._on_failed = clock, on_failed
         self.commits.start()
-        self._configure()
         self._core.resume(clock.now_us(), self._opened.epoch)
         await self.commits.durable()
         if self._core.oldest_frame > self._log.oldest_frame:  # a crash came between the record and the deed
@@ -116,17 +115,6 @@ class Engine:
         self._cleaning = asyncio.get_running_loop().create_task(self.cleaner.run())
         self._cleaning.add_done_callback(self._cleaner_ended)
         self._tick()
-
-    def _configure(self) -> None:
-        options = self.options
-        self._core.configure(
-            lease_ms=options.lease_ms,
-            backoff=(options.backoff_base_ms, options.backoff_factor, options.backoff_cap_ms),
-            poison_expiries=options.poison_expiries,
-            idempotency_us=options.idempotency_ms * 1000,
-            idempotency_keys_max=options.idempotency_keys_max,
-            owner_depth_max=options.owner_depth_max,
-        )
 
     async def stop(self) -> None:
         """Take no more work, commit what is in flight, close the log."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastq._core import CoreSettings
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -25,3 +27,13 @@ class EngineOptions:
     idempotency_keys_max: int = 8_000_000
     poison_expiries: int = 0  # so many leases in a row that ran out make a job DEAD; 0: never
     owner_depth_max: int = 0  # of one owner's unfinished jobs; 0: any number
+
+    def for_core(self) -> CoreSettings:
+        return CoreSettings(
+            lease_ms=self.lease_ms,
+            backoff=(self.backoff_base_ms, self.backoff_factor, self.backoff_cap_ms),
+            poison_expiries=self.poison_expiries,
+            idempotency_us=self.idempotency_ms * 1000,
+            idempotency_keys_max=self.idempotency_keys_max,
+            owner_depth_max=self.owner_depth_max,
+        )

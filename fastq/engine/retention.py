@@ -1,4 +1,4 @@
-"""Retention: finished jobs go when they are too old, or too many."""
+"""Retention: finished jobs go when they are too old or too many, idempotency keys when their window is over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastq import _core
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.engine.options import EngineOptions
 
-SLICE = 1000  # jobs of each terminal state that go with one frame
+SLICE = 1000  # jobs of each terminal state, and keys, that go with one frame
 
 
 class Retention:
@@ -20,8 +20,19 @@ class Retention:
 
     def forget(self, now_us: int) -> None:
         """Remove what was kept long enough, a slice of it."""
-        if not self._core.finished_jobs:
+        self._forget_keys(now_us)
+        if self._core.finished_jobs:
+            self._forget_finished(now_us)
+
+    def _forget_keys(self, now_us: int) -> None:
+        if not self._tail.has_room(ROOM_BYTES_SMALL, 0):
             return
+        with self._commits.change:
+            gone = self._core.forget_keys(now_us, SLICE)
+        if gone == SLICE:
+            self._commits.kick_soon()  # there may be more
+
+    def _forget_finished(self, now_us: int) -> None:
         gone = 0
         with self._commits.change:
             for state, kept_ms in self._kept_ms:

@@ -63,8 +63,8 @@ SHOWN = ["", "READY", "SCHEDULED", "RUNNING", "RETRY", *FINAL]
 
 SERVERS = [
     Server(),
-    Server(poison_expiries=2),
-    Server(lease_ms=2_000, backoff=(10, 1.5, 700), poison_expiries=3, owner_depth_max=12),
+    Server(poison_expiries=2, grace_ms=1),
+    Server(lease_ms=2_000, backoff=(10, 1.5, 700), poison_expiries=3, owner_depth_max=12, grace_ms=90_000),
     Server(idempotency_us=90_000_000, idempotency_keys_max=4),
     Server(idempotency_us=20_000_000, idempotency_keys_max=3, owner_depth_max=25),
 ]
@@ -334,6 +334,7 @@ COMMANDS: list[tuple[int, Action]] = [
     (3, forget),
     (3, look),
     (2, documents),
+    (2, lambda world, draw: world.forget_keys(draw.pick([1, 2, 1000]))),
     (1, lambda world, draw: world.stranger(draw.pick(STRANGERS))),
 ]
 """What clients, operators and the timer do; with their weights."""
@@ -342,7 +343,7 @@ ACTIONS: list[tuple[int, Action]] = [
     *COMMANDS,
     (6, lambda world, draw: world.sync()),
     (2, lambda world, draw: world.clean_oldest(draw.pick(CLEANS))),
-    (1, lambda world, draw: world.crash()),
-    (1, lambda world, draw: world.restart()),
+    (1, lambda world, draw: world.crash(draw.pick(SERVERS))),
+    (1, lambda world, draw: world.restart(draw.pick(SERVERS))),
 ]
 """The same, and what happens to the log."""

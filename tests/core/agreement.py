@@ -24,7 +24,7 @@ def agree(world: World, step: int) -> None:
     assert counts.pop("delayed") == sum(job.waits and not job.due for job in jobs.values())
     assert counts == {state: states.count(state) for state in counts}
     assert world.core.documents(1) == {name: body for (_, name), body in world.model.documents.items()}
-    assert world.core.idempotency_keys >= len(world.model.keys.known(world.now_us))
+    assert world.core.idempotency_keys == len(world.model.keys.entries)
     assert world.core.dropped_early == world.model.keys.dropped_early
     agree_on_queues(world)
 

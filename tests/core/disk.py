@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from fastq._core import (
@@ -11,6 +10,7 @@ from fastq._core import (
     FRAME_HEAD_BYTES,
     HISTORY_BYTES_MAX,
     Core,
+    CoreSettings,
     LiveDocument,
     LiveJob,
     LiveKey,
@@ -42,18 +42,17 @@ class Disk:
         self.tail: Tail
         self.core: Core
 
-    def open(self, now_us: int, epoch: int, configure: Callable[[Core], None]) -> None:
+    def open(self, now_us: int, epoch: int, settings: CoreSettings) -> None:
         """A new core over what is durable, as a start does it."""
         self.tail = Tail(512, 4096, self.batch_bytes_max)
-        self.core = self.replayed(self.tail, configure)
+        self.core = self.replayed(self.tail, settings)
         self.tail.resume(self.seq + 1)
         self.offer()
         self.core.resume(now_us, epoch)
 
-    def replayed(self, tail: Tail, configure: Callable[[Core], None]) -> Core:
-        core = Core(tail)
+    def replayed(self, tail: Tail, settings: CoreSettings) -> Core:
+        core = Core(tail, settings)
         core.identify(DATABASE_ID)
-        configure(core)
         for frame in self.frames:
             core.replay(frame.records, frame.seq)
         return core

@@ -27,7 +27,6 @@ from tests.core.model_jobs import (
 from tests.core.model_keys import Keys
 from tests.core.model_order import Order
 
-RESTART_GRACE_US = 30_000_000
 REQUEST_US = 60_000_000
 
 Submitted = tuple[str, int]
@@ -35,9 +34,10 @@ Submitted = tuple[str, int]
 
 @dataclass(frozen=True)
 class Server:
-    """The arguments of `Core.configure`."""
+    """The arguments of `CoreSettings`."""
 
     lease_ms: int = 30_000
+    grace_ms: int = 30_000
     backoff: Backoff = (1_000, 2.0, 3_600_000)
     poison_expiries: int = 0
     idempotency_us: int = 3_600_000_000
@@ -55,11 +55,6 @@ class Model:
         self.watched: set[str] = set()
         self.ended: set[str] = set()  # of the watched ones
 
-    def configure(self, server: Server) -> None:
-        """A start with other settings."""
-        self.server = server
-        self.keys.window_us, self.keys.keys_max = server.idempotency_us, server.idempotency_keys_max
-
     def copy(self) -> Self:
         other = type(self)(self.server)
         other.jobs = {job_id: copy.copy(job) for job_id, job in self.jobs.items()}
@@ -67,12 +62,14 @@ class Model:
         other.order = self.order.copy(other.jobs)
         return other
 
-    def restart(self, now_us: int) -> None:
+    def restart(self, now_us: int, server: Server) -> None:
         """Running leases get a while; whatever no record states is gone; queues are configured anew after this."""
+        self.server = server
+        self.keys.restart(server.idempotency_us, server.idempotency_keys_max)
         for job in self.jobs.values():
             if job.state == "RUNNING":
-                grace_us = min(job.granted_ms * 1000, RESTART_GRACE_US)
-                job.lease_until_us = max(job.lease_until_us or 0, now_us + grace_us)
+                grace_ms = min(job.granted_ms, server.grace_ms)
+                job.lease_until_us = max(job.lease_until_us or 0, now_us + grace_ms * 1000)
         self.order.restart()
         self.watched, self.ended = set(), set()
         self.advance(now_us)
@@ -108,12 +105,14 @@ class Model:
     def check_new(self, now_us: int, jobs: list[New], owner_id: str, of_transaction: str = "") -> None:
         """Refuse jobs that may not be stored. The key of the transaction that holds them counts too."""
         said: list[tuple[str, int | None]] = [(of_transaction, None)] if of_transaction else []
+        repeated = []
         uniques: set[tuple[str, str]] = set()
         fresh: Counter[str] = Counter()
         for new in jobs:
             if key := new.idempotency_key:
                 entry = self.keys.find(now_us, owner_id, key)
                 earlier = [None if entry.of_transaction else entry.body_digest] if entry else []
+                repeated += [entry] if entry else []
                 earlier += [digest for other, digest in said if other == key]
                 if earlier:
                     if earlier[0] != new.body_digest:
@@ -127,13 +126,15 @@ class Model:
                 if self.holder(owner_id, new.queue, new.unique_key):
                     continue
             fresh[new.queue] += 1
-        if said and self.keys.are_full(now_us, len(said)):
+        if said and self.keys.are_full(now_us, len(said), repeated):
             raise Refused("IdempotencyFull")
         for queue, count in fresh.items():
             self.check_depth(queue, count)
         unfinished = sum(not job.finished and job.owner_id == owner_id for job in self.jobs.values())
         if fresh and 0 < self.server.owner_depth_max < unfinished + fresh.total():
             raise Refused("OwnerFull")
+        if said:
+            self.keys.forget_oldest(now_us, len(said))
 
     def check_depth(self, queue: str, more: int) -> None:
         unfinished = sum(not job.finished and job.queue == queue for job in self.jobs.values())

@@ -17,6 +17,8 @@ class Remembered:
 
 
 class Keys:
+    """What is remembered is one thing, what still counts another: that depends on the window of the day."""
+
     def __init__(self, window_us: int, keys_max: int) -> None:
         self.window_us = window_us
         self.keys_max = keys_max
@@ -25,8 +27,11 @@ class Keys:
 
     def copy(self) -> Keys:
         other = Keys(self.window_us, self.keys_max)
-        other.entries, other.dropped_early = dict(self.entries), self.dropped_early
+        other.entries = dict(self.entries)
         return other
+
+    def restart(self, window_us: int, keys_max: int) -> None:
+        self.window_us, self.keys_max, self.dropped_early = window_us, keys_max, 0
 
     def known(self, now_us: int) -> list[tuple[str, str]]:
         return [key for key, entry in self.entries.items() if now_us - entry.used_us < self.window_us]
@@ -34,20 +39,36 @@ class Keys:
     def find(self, now_us: int, owner_id: str, key: str) -> Remembered | None:
         return self.entries[owner_id, key] if (owner_id, key) in self.known(now_us) else None
 
-    def are_full(self, now_us: int, more: int) -> bool:
-        """Whether so many more would drive out one that is too young to go."""
-        known = self.known(now_us)
+    def are_full(self, now_us: int, more: int, repeated: list[Remembered]) -> bool:
+        """Whether so many more would drive out one that is too young to go, or that is asked for just now."""
+        known = [self.entries[key] for key in self.known(now_us)]
         over = len(known) + more - self.keys_max
-        return over > len(known) or any(
-            now_us - self.entries[key].used_us < KEPT_AT_LEAST_US for key in known[: max(0, over)]
+        going = known[: max(0, over)]
+        return (
+            over > len(known)
+            or any(now_us - entry.used_us < KEPT_AT_LEAST_US for entry in going)
+            or any(entry.used_us <= going[-1].used_us for entry in repeated if going)
         )
+
+    def forget_oldest(self, now_us: int, more: int) -> None:
+        over = len(self.entries) + more - self.keys_max
+        if over > 0 and self.entries:
+            through_us = list(self.entries.values())[min(over, len(self.entries)) - 1].used_us
+            known = self.known(now_us)
+            self.dropped_early += sum(self.entries[key].used_us <= through_us for key in known)
+            self.forget_through(through_us)
+
+    def forget_old(self, now_us: int, limit: int) -> int:
+        old = [entry.used_us for entry in self.entries.values() if now_us - entry.used_us >= self.window_us][:limit]
+        if old:
+            self.forget_through(old[-1])
+        return len(old)
+
+    def forget_through(self, through_us: int) -> None:
+        self.entries = {key: entry for key, entry in self.entries.items() if entry.used_us > through_us}
 
     def remember(
         self, now_us: int, owner_id: str, key: str, body_digest: int, answer: Any, of_transaction: bool
     ) -> None:
-        known = self.known(now_us)
-        self.entries = {one: entry for one, entry in self.entries.items() if one in known}
+        self.entries.pop((owner_id, key), None)
         self.entries[owner_id, key] = Remembered(now_us, body_digest, answer, of_transaction)
-        while len(self.entries) > self.keys_max:
-            del self.entries[next(iter(self.entries))]
-            self.dropped_early += 1

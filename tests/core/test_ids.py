@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from fastq._core import Core, Tail
+from fastq._core import Core, CoreSettings, Tail
 from fastq.errors import JobNotFound, LeaseLost
 
 NOW_US = 1_763_973_600_123_456
@@ -15,7 +15,7 @@ NOW_US = 1_763_973_600_123_456
 def new_core() -> Core:
     tail = Tail(512, 1 << 20, 1 << 20)
     tail.offer_segment(1, 4096, 1 << 20)
-    core = Core(tail)
+    core = Core(tail, CoreSettings())
     core.identify(b"\xa7" * 16)
     return core
 

@@ -64,7 +64,28 @@ def test_keys_that_run_out_leave_memory_and_do_not_come_back_with_a_replay() -> 
         world.submit([New(idempotency_key=key) for key in "abc"])
         world.time_passes(2_000_000)
     assert world.core.idempotency_keys == 3
-    world.submit([New(idempotency_key="d")])
-    assert world.core.idempotency_keys == 1
-    world.restart()
-    assert world.core.idempotency_keys == 1
+    world.forget_keys(2)
+    assert world.core.idempotency_keys == 0, "all that were used at one time go together"
+    world.restart(Server(idempotency_us=1_000_000_000))
+    assert world.core.idempotency_keys == 0
+
+
+def test_a_batch_does_not_drive_out_a_key_that_it_repeats() -> None:
+    world = World(Server(idempotency_keys_max=2))
+    ((old, _),) = world.submit([New(idempotency_key="old")])
+    world.submit([New(idempotency_key="newer")])
+    world.time_passes(2 * MINUTE_US)
+    assert world.submit([New(idempotency_key="old"), New(idempotency_key="third")]) == "IdempotencyFull"
+    assert world.submit([New(idempotency_key="old")]) == [(old, REPEATED)]
+
+
+def test_a_longer_window_after_a_restart_brings_back_what_was_not_forgotten_yet() -> None:
+    world = World(Server(idempotency_us=1_000_000))
+    ((job_id, _),) = world.submit([New(idempotency_key="k")])
+    world.time_passes(2_000_000)
+    world.restart(Server(idempotency_us=9_000_000))
+    assert world.submit([New(idempotency_key="k")]) == [(job_id, REPEATED)]
+    world.restart(Server(idempotency_us=1_000_000))
+    world.forget_keys(1)
+    world.restart(Server(idempotency_us=9_000_000))
+    assert world.submit([New(idempotency_key="k")]) != [(job_id, REPEATED)]

@@ -15,7 +15,7 @@ from itertools import accumulate, combinations
 
 import pytest
 
-from fastq._core import Leased, QueueSettings, SubmitOptions
+from fastq._core import CoreSettings, Leased, QueueSettings, SubmitOptions
 from tests.core.actions import RandomDraw, configure_queue
 from tests.core.agreement import agree
 from tests.core.disk import Disk
@@ -107,7 +107,7 @@ class Load(Disk):
         super().__init__(64 << 20, 1 << 20)
         self.rng = random.Random(seed)
         self.now_us = START_US
-        self.open(self.now_us, 1, lambda core: None)
+        self.open(self.now_us, 1, CoreSettings())
         self.settings = settings
         self.core.configure_queue(self.now_us, "q", QueueSettings(**settings))  # type: ignore[arg-type]
         self.groups = Groups(int(settings.get("group_concurrency", 0)), bool(settings.get("fair")))
@@ -253,7 +253,7 @@ class Weighted:
 
     def __init__(self, names: str) -> None:
         self.disk = Disk(64 << 20, 1 << 20)
-        self.disk.open(START_US, 1, lambda core: None)
+        self.disk.open(START_US, 1, CoreSettings())
         self.names = names
         self.given: Counter[str] = Counter()
 

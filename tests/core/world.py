@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastq import errors
-from fastq._core import Core, QueueSettings, RecordPlace, SubmitOptions, Tail, submit_facts
+from fastq._core import CoreSettings, QueueSettings, RecordPlace, SubmitOptions, Tail, submit_facts
 from tests.core import model_views
 from tests.core.disk import Disk
 from tests.core.model import Model, Server
@@ -16,6 +16,15 @@ from tests.core.model_jobs import Ack, Job, New, Refused
 from tests.core.model_order import Settings
 
 START_US = 1_700_000_000_000_000
+OTHER_SETTINGS = CoreSettings(  # as far from any that are served as they can be
+    lease_ms=1,
+    grace_ms=1,
+    backoff=(1, 1.0, 1),
+    poison_expiries=1,
+    idempotency_us=1,
+    idempotency_keys_max=1,
+    owner_depth_max=1,
+)
 FORGED_TOKEN = "0000000100000000deadbeef"
 
 
@@ -52,20 +61,17 @@ class World(Disk):
         self.settings: dict[str, Settings] = {}  # of queues
         self.model = Model(self.server)
         self.durable_model = self.model.copy()
-        self.start()
+        self.start(self.server)
 
     # --- around the core --------------------------------------------------------------------------------------------
 
-    def configure(self, core: Core) -> None:
-        core.configure(**asdict(self.server))
-
-    def start(self) -> None:
+    def start(self, server: Server) -> None:
         self.epoch += 1
-        self.open(self.now_us, self.epoch, self.configure)
+        self.server = server
+        self.open(self.now_us, self.epoch, CoreSettings(**asdict(server)))
         self.core.watching = True
         self.core.advance(self.now_us, 1_000_000)
-        self.model.restart(self.now_us)
-        self.model.keys.dropped_early = self.core.dropped_early
+        self.model.restart(self.now_us, server)
         for name, settings in self.settings.items():
             self.configure_queue(name, settings)
         self.core.take_touched()
@@ -333,6 +339,12 @@ class World(Disk):
         model_views.forget(self.model, self.now_us, state, kept_ms, count_max, gone)
         self.both(lambda: None, lambda _: None)
 
+    def forget_keys(self, limit: int) -> None:
+        self.both(
+            lambda: self.core.forget_keys(self.now_us, limit),
+            lambda _: self.model.keys.forget_old(self.now_us, limit),
+        )
+
     def exists(self, job_id: str) -> bool:
         return bool(outcome_of(lambda: self.core.job(self.now_us, job_id)) != "JobNotFound")
 
@@ -354,17 +366,18 @@ class World(Disk):
         self.sync()
         self.clean(self.now_us, stop_after)
 
-    def crash(self) -> None:
-        """What was not synced is gone; what was is there."""
+    def crash(self, server: Server | None = None) -> None:
+        """What was not synced is gone; what was is there. The next start may have other settings."""
         self.model = self.durable_model.copy()
-        self.start()
+        self.start(server or self.server)
 
-    def restart(self) -> None:
+    def restart(self, server: Server | None = None) -> None:
         self.sync()
-        replayed = self.replayed(Tail(512, 0, 4096), self.configure)
-        assert replayed.state_hash() == self.core.state_hash(), "a replay does not give what live work gave"
-        replayed.check()
-        self.start()
+        for settings in (CoreSettings(**asdict(server or self.server)), OTHER_SETTINGS):
+            replayed = self.replayed(Tail(512, 0, 4096), settings)
+            assert replayed.state_hash() == self.core.state_hash(), "a replay does not give what live work gave"
+            replayed.check()
+        self.start(server or self.server)
 
 
 def ids_in(answer: Any) -> list[str]:

@@ -29,11 +29,12 @@ ROLES = {"client": "client", "worker": "worker", "admin": "admin", "stranger": "
 class Hands:
     """The hands of a clock that a test may move forward."""
 
-    def __init__(self) -> None:
-        self.ahead_us = 0
+    def __init__(self, ahead_us: int = 0) -> None:
+        self.ahead_us = ahead_us
 
     def clock(self) -> Clock:
-        return Clock(wall_us(), lambda: monotonic_us() + self.ahead_us, lambda: wall_us() + self.ahead_us)
+        ahead_us = self.ahead_us
+        return Clock(wall_us() + ahead_us, lambda: monotonic_us() + self.ahead_us, lambda: wall_us() + self.ahead_us)
 
 
 class World:

@@ -54,3 +54,53 @@ def test_poison_expiries(tmp_path: Path) -> None:
         assert server.call(server.keys["worker"], "POST", "/jobs/lease", {})[0] == 200
         path = f"/jobs/{job_id}?wait_ms=20000"
         assert server.call(server.keys["client"], "GET", path)[1]["state"] == "DEAD"
+
+
+PLACES = {"HOST", "PORT", "WAL_DIR", "TLS_CERT", "TLS_KEY", "ADMIN_KEY_FILE", "REDIS_URL", "WAL_SEGMENT_BYTES"}
+"""Settings that name where something is, or what the log's files are like once they are made."""
+
+OTHERWISE = {
+    "TRUSTED_PROXIES": "10.0.0.0/8",
+    "LOG_FORMAT": "json",
+    "SEED_DEV_KEYS": "false",
+    "REDIS_OUTAGE_GRACE": "1h",
+    "OWNER_ISOLATION": "false",
+    "LEASE_DURATION": "1s",
+    "LEASE_CHECK_INTERVAL": "10ms",
+    "DEFAULT_MAX_RETRIES": "0",
+    "BACKOFF_BASE": "1ms",
+    "BACKOFF_FACTOR": "9",
+    "BACKOFF_CAP": "1ms",
+    "WAL_ALIGN": "512",
+    "PAYLOAD_CACHE_BYTES": "0",
+    "RETENTION_ACKED": "1h",
+    "RETENTION_DEAD": "1h",
+    "MAX_FINISHED_JOBS": "100",
+    "IDEMPOTENCY_WINDOW": "1m",
+    "IDEMPOTENCY_KEYS_MAX": "100",
+    "POISON_EXPIRIES": "1",
+    "OWNER_MAX_DEPTH": "1",
+    "WAL_SLACK_BYTES": "1MiB",
+    "WAL_ZERO_CLEANED": "true",
+    "ACCEPT_CLOCK_BACK": "true",
+}
+
+
+def test_a_restart_with_every_setting_changed_shows_the_same_jobs_and_gives_the_same_answers(tmp_path: Path) -> None:
+    assert set(OTHERWISE) == {setting.name for setting in SETTINGS} - PLACES
+    with Served(tmp_path / "data") as server:
+        keys = server.keys
+        jobs = {name: server.submit(keys["client"], name, idempotency_key=name) for name in ("a", "b", "c")}
+        for outcome in ("ok", "discard"):
+            _, lease = server.call(keys["worker"], "POST", "/jobs/lease", {})
+            body = {"lease_token": lease["lease_token"], "outcome": outcome}
+            assert server.call(keys["worker"], "POST", f"/jobs/{lease['job_id']}/ack", body)[0] == 200
+        shown = {job_id: server.call(keys["client"], "GET", f"/jobs/{job_id}") for job_id in jobs.values()}
+        server.kill()
+    for settings in (OTHERWISE, {}):
+        with Served(tmp_path / "data", **settings) as server:
+            assert {job_id: server.call(keys["client"], "GET", f"/jobs/{job_id}") for job_id in shown} == shown
+            for name, job_id in jobs.items():
+                asked = {"payload": name, "idempotency_key": name}
+                assert server.call(keys["client"], "POST", "/jobs", asked) == (200, {"job_id": job_id})
+            assert server.stop() == 0

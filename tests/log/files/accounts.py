@@ -15,6 +15,7 @@ from typing import TypeVar
 from fastq._core import (
     ATTEMPTS_KEPT,
     Core,
+    CoreSettings,
     RecordPlace,
     Tail,
     close_result,
@@ -51,6 +52,7 @@ RECORD_NAMES = dict(
             "CHANGE",
             "PROGRESS",
             "REMEMBER",
+            "FORGET_KEYS",
         ],
         start=1,
     )
@@ -222,7 +224,7 @@ def read_everything(core: Core, record: Callable[[RecordPlace], bytes]) -> None:
 
 
 def fresh_core(database_id: bytes = b"") -> Core:
-    core = Core(Tail(512, 0, 4096))
+    core = Core(Tail(512, 0, 4096), CoreSettings())
     if database_id:
         core.identify(database_id)
     return core

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastq._core import Core, Tail
+from fastq._core import Core, CoreSettings, Tail
 from fastq.errors import LogDamaged, UnsupportedFormat
 from fastq.log.files.recovery import read_log
 from tests.log.files.frames import read_segment
@@ -41,7 +41,7 @@ def judge(directory: Path, counts: Counter[str], lost_max: int = 1) -> None:
     Args:
         lost_max: how many frames at the end may be gone. More than one only if nothing of them is left.
     """
-    core = Core(Tail(512, 0, 4096))
+    core = Core(Tail(512, 0, 4096), CoreSettings())
     try:
         found = read_log(directory, core.replay)
         for frame in found.pending:

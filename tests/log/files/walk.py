@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastq._core import Core, RecordPlace
+from fastq._core import Core, CoreSettings, RecordPlace
 from fastq.log.files.log import LocalLog
 from tests.core.actions import (
     COMMANDS,
@@ -128,16 +128,14 @@ class FiledWorld(World):
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
-    def open(self, now_us: int, epoch: int, configure: Callable[[Core], None]) -> None:
+    def open(self, now_us: int, epoch: int, settings: CoreSettings) -> None:
         self.tail = self.log.tail
-        self.core = Core(self.tail)
-        configure(self.core)
+        self.core = Core(self.tail, settings)
         opened = self.log.open(self)
         self.seq = self.tail.durable_seq
         saved = self._load(self.seq)
         self.now_us, self.settings = saved.now_us, dict(saved.settings)
         self.model = saved.model.copy()
-        self.model.configure(self.server)
         if self.seq:
             assert self.core.state_hash() == saved.state_hash, "an opening does not find what the last life left"
         self._loop.run_until_complete(self._begin())
@@ -263,7 +261,9 @@ def live_a_walk(directory: Path, rng: random.Random, close: bool) -> None:
         note(struct.pack("<cQ", b"M", seq) + data)
         save(directory, seq, data)
 
-    world = FiledWorld(drawn_log(directory, rng, TracedLog), SERVERS[0], lambda seq: load(directory, seq), keep)
+    world = FiledWorld(
+        drawn_log(directory, rng, TracedLog), rng.choice(SERVERS), lambda seq: load(directory, seq), keep
+    )
     draw = RandomDraw(rng)
     for step in range(rng.randrange(STEPS)):
         world.offer()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastq._core import Core, RecordPlace
+from fastq._core import Core, CoreSettings, RecordPlace
 from fastq.log.files.log import LocalLog
 from fastq.log.protocol import Log, Opened
 
@@ -27,7 +27,7 @@ class Writer:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.core = Core(log.tail)
+        self.core = Core(log.tail, CoreSettings())
         self.opened: Opened
         self.failure: BaseException | None = None
         self.places: list[tuple[RecordPlace, bytes]] = []  # of each frame's records that replay met

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastq._core import Core, Tail, describe_records, job_id_by_number
+from fastq._core import Core, CoreSettings, Tail, describe_records, job_id_by_number
 from fastq.errors import DirectoryFailed, LogDamaged, UnsupportedFormat
 from fastq.log.files.recovery import Found, apply_frame, check_oldest, read_log
 from fastq.log.files.segments import SegmentHead, read_head, segment_numbers
@@ -115,7 +115,7 @@ def read_whole(directory: Path, core: Core) -> Found:
 
 def empty_core() -> Core:
     """One that is only read."""
-    return Core(Tail(512, 0, 4096))
+    return Core(Tail(512, 0, 4096), CoreSettings())
 
 
 def check_log(directory: Path) -> Report:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastq._core import Core, Tail, job_id_by_number
+from fastq._core import Core, CoreSettings, Tail, job_id_by_number
 from fastq.errors import LogDamaged, RepairRefused, UnsupportedFormat
 from fastq.log.files._flusher import CLOSED, FRAME_HEAD_BYTES, SEAL, fill_head, scan_frames
 from fastq.log.files.fence import fence_at, write_fence
@@ -234,7 +234,7 @@ def _cut_segment(directory: Path, cut: Cut, more: bytes) -> bytes:
 def _replayed(directory: Path, cut: Cut) -> tuple[Core, Tail]:
     """What is left, replayed, and the tail that it appends to. Raises LogDamaged, UnsupportedFormat."""
     tail = Tail(cut.head.align, 0, 1 << 20)
-    core = Core(tail)
+    core = Core(tail, CoreSettings())
     with _staged(directory, cut, _changed(directory, cut, b"")) as staging:
         found = read_log(staging, core.replay, core.identify)
         for frame in found.pending:

@@ -1,0 +1,18 @@
+# What operators decide. Only deciding looks at it: what a record does is the same under any settings.
+
+@cython.final
+cdef class CoreSettings:
+    cdef readonly uint32_t lease_ms, grace_ms, backoff_base_ms, backoff_cap_ms
+    cdef readonly double backoff_factor
+    cdef readonly int poison_expiries
+    cdef readonly int64_t idempotency_us
+    cdef readonly uint64_t idempotency_keys_max
+    cdef readonly uint32_t owner_depth_max
+
+
+@cython.final
+cdef class QueueSettings:
+    cdef bint paused, fair
+    cdef uint32_t concurrency, group_concurrency, max_depth, lease_ms
+    cdef int64_t rate_n, rate_per_ms, retention_acked_ms, retention_dead_ms, finished_max
+    cdef tuple backoff
