@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from fastq.engine import reads
-from fastq.http.resources.job_answers import cursor_of
+from fastq.http.resources.jobs import cursor_of
 from fastq.services.keys import Grants
 from tests.http.wire import Reply, request_bytes
 from tests.http.world import World, running
