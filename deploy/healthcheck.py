@@ -1,4 +1,4 @@
-"""Exit code 0 if the server of this container answers GET /health, with or without TLS; else 1, and why."""
+"""Check GET /health of the server in this container, with or without TLS. Exit code 0 if it answers 200, else 1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> int:
     port = int(os.environ.get("PORT") or 8080)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     if os.environ.get("TLS_CERT"):
-        # It is this machine that is asked, by an address that no certificate names.
+        # The request stays on this machine, at an address that no certificate names.
         context = ssl._create_unverified_context()
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT_S, context=context)
     try:

@@ -1,4 +1,4 @@
-"""Many jobs in one request: all are stored, or none. Some are for later, and one only if it is not there yet."""
+"""Submit many jobs in one request, all or none of them: some with a delay, one with a unique key."""
 
 from __future__ import annotations
 

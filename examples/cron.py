@@ -1,4 +1,4 @@
-"""A job every night, on Vienna's clock. `FASTQ_KEY=admin_… cron.py`; a key with schedules:manage will do too."""
+"""Submit a job every night, Vienna time. `FASTQ_KEY=admin_… cron.py`, or a key with the scope schedules:manage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a handler may say beside a plain result.
+"""Outcomes of a handler beside a plain result.
 
 `FASTQ_KEY=client_… custom_results.py submit`, `FASTQ_KEY=worker_… custom_results.py work`.
 """
@@ -29,11 +29,11 @@ def pay(job: fastq.Job[Payment]) -> Any:
     match job.payload.kind:
         case "paid":
             return fastq.Success({"receipt": f"r-{job.payload.cents}"})
-        case "declined":  # tried again after the job's backoff, until its attempts are used up
+        case "declined":  # retried after the job's backoff, while attempts are left
             return fastq.Failure(error="the card was declined", code="declined")
-        case "bank is closed" if job.attempt == 1:  # tried again at a time of our own
+        case "bank is closed" if job.attempt == 1:  # retried after a time that the handler chooses
             return fastq.Failure(error="the bank is closed", code="closed", retry_after_ms=50)
-        case "not an account":  # never again
+        case "not an account":  # not retried
             return fastq.Failure(error="there is no such account", code="no_account", discard=True)
     return "paid in the end"
 

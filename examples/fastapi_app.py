@@ -1,4 +1,4 @@
-"""Jobs behind a web API. `FASTQ_KEY=client_… uvicorn fastapi_app:app --app-dir examples`, and a worker for `mail`."""
+"""A web API that submits jobs to the queue `mail`. `FASTQ_KEY=client_… uvicorn fastapi_app:app --app-dir examples`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Mail(BaseModel):
 
 @asynccontextmanager
 async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
-    """One client for all requests: it keeps its connections."""
+    """One client for all requests, so that its connections are reused."""
     async with fastq.AsyncClient() as client:  # FASTQ_URL and FASTQ_KEY
         app.state.jobs = client
         yield
@@ -36,7 +36,7 @@ app = fastapi.FastAPI(lifespan=lifespan)
 
 @app.post("/mails", status_code=202)
 async def send_mail(mail: Mail, jobs: Jobs, idempotency_key: Annotated[str | None, fastapi.Header()] = None) -> Any:
-    """The mail is on stable storage when this answers. A browser's key makes its second click harmless."""
+    """The job is on stable storage when this answers. With an Idempotency-Key a second click submits no second job."""
     if idempotency_key is None:
         submitted = await jobs.submit(mail, queue="mail")
     else:

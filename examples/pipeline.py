@@ -1,7 +1,7 @@
-"""Three steps. The end of one and the submit of the next are one transaction: never one without the other.
+"""Three steps. The ack of one and the submit of the next are one transaction: both happen, or neither.
 
-`FASTQ_KEY=client_… pipeline.py submit`, `FASTQ_KEY=worker_… pipeline.py work`. The worker's key is enough for the jobs
-that follow from a job; they belong to its owner.
+`FASTQ_KEY=client_… pipeline.py submit`, `FASTQ_KEY=worker_… pipeline.py work`. A worker key may submit follow-up
+jobs; they belong to the owner of the first job.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Submit a job, wait until a worker has done it, and use the result."""
+"""Submit a job, wait for its end, and use the result."""
 
 from __future__ import annotations
 
 import fastq
 
-with fastq.Client() as client:  # FASTQ_URL and FASTQ_KEY, a client's key
+with fastq.Client() as client:  # reads FASTQ_URL and FASTQ_KEY, a client key
     submitted = client.submit({"mail": "ann@example.org"})
     print("submitted", submitted.job_id)
     job = client.wait_for_completion(submitted.job_id, timeout_s=60)

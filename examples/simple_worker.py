@@ -11,7 +11,7 @@ def send(job: fastq.Job[dict[str, Any]]) -> str:
     return f"sent to {job.payload['mail']}"
 
 
-worker = fastq.Worker(send)  # FASTQ_URL and FASTQ_KEY, a worker's key
+worker = fastq.Worker(send)  # reads FASTQ_URL and FASTQ_KEY, a worker key
 
 if __name__ == "__main__":
     worker.run()

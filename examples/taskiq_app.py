@@ -1,4 +1,4 @@
-"""Tasks of taskiq on a fastq server. The key needs the scopes of a worker and a client, as an admin's has.
+"""Tasks of taskiq on a fastq server. The key needs the scopes of a worker and a client; an admin key has both.
 
 `taskiq worker --app-dir examples taskiq_app:broker`, and `python examples/taskiq_app.py` to send tasks.
 """

@@ -1,4 +1,4 @@
-"""How a worker is tested: the real server, in memory, and a clock that only the test moves."""
+"""Test a worker with the real server in memory and a clock that only the test moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A payload with a structure, progress, a time limit, and a handler that hears of a cancellation.
+"""A typed payload, progress, a time limit, and a handler that cleans up when it is cancelled.
 
 `FASTQ_KEY=client_… video_processing.py submit`, `FASTQ_KEY=worker_… video_processing.py work`.
 """
@@ -37,7 +37,7 @@ async def encode(job: fastq.Job[Video]) -> Encoded:
         for chapter in range(video.chapters):
             await asyncio.sleep(0.02)  # stands for the encoder
             job.progress(100 * (chapter + 1) // video.chapters, f"chapter {chapter + 1}")
-    except asyncio.CancelledError:  # cancelled, taken back, or out of time: job.cut says which
+    except asyncio.CancelledError:  # cancelled, lease lost or time limit: see job.cut
         job.log.info("removing what is half done")
         raise
     return Encoded(video.path.replace(".mov", f".{video.height}p.mp4"), 12.5 * video.chapters)

@@ -1,4 +1,4 @@
-"""`FASTQ_KEY=client_… python examples/django_site/send.py` enqueues tasks, as a view would, and waits for them."""
+"""Enqueue tasks, as a view would, and wait for them. `FASTQ_KEY=client_… python examples/django_site/send.py`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ jobs = fastq.Client()
 
 
 def finished(result: Any) -> Any:
-    """A view would not wait, but look again at the next request. The result's id is the job's: the server tells."""
+    """Wait for a task: the id of its result is the job id. A view would look again at the next request instead."""
     jobs.wait_for_completion(result.id, timeout_s=60)
     result.refresh()
     return result

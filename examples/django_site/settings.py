@@ -1,4 +1,4 @@
-"""What a fastq backend of Django's tasks needs: the application, for its command, and the backend."""
+"""The settings of a fastq backend: the application, for its command, and the backend."""
 
 from __future__ import annotations
 

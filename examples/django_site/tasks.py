@@ -1,4 +1,4 @@
-"""Tasks, as Django has them."""
+"""Tasks of Django."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: one module for each group of commands, put together here."""
+"""The command line. This module finds each command in the module of its group."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ COMMANDS = {
     "serve": "serve",
     "worker": "worker",
     "submit": "submit",
-    "lease": "work",
-    "extend": "work",
-    "ack": "work",
+    "lease": "leases",
+    "extend": "leases",
+    "ack": "leases",
     "job": "job",
     "queues": "queues",
     "schedules": "schedules",
-    "workers": "watch",
-    "audit": "watch",
-    "status": "watch",
+    "workers": "status",
+    "audit": "status",
+    "status": "status",
     "keys": "keys",
     "export": "transfer:export_jobs",
     "import": "transfer:import_jobs",
@@ -36,15 +36,15 @@ COMMANDS = {
     "chaos": "chaos",
     "completion": "completion",
 }
-"""name -> module below fastq.cli that has it, under that name or the one behind the colon"""
+"""Command name -> module in fastq.cli; the function has the same name, or the one after the colon."""
 
 NAME = "fastq"
 EXIT_BROKEN_PIPE = 1
-EXIT_INTERRUPTED = 130  # what a shell says of SIGINT
+EXIT_INTERRUPTED = 130  # as shells report SIGINT
 
 
 class Commands(click.Group):
-    """A module is imported when its command is asked for: a wrong setting is told without the native modules."""
+    """Imports a module when its command is called, so that a bad setting is reported before the extensions load."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -57,9 +57,9 @@ class Commands(click.Group):
         return command
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """As click's, but that what is wrong is one line."""
-        extra.setdefault("prog_name", NAME)  # also as `python -m fastq`: a completion asks by this name
-        as_click: Callable[..., Any] = super().main  # which has overloads, for callers that want a result
+        """click's `main`, but an error is one line."""
+        extra.setdefault("prog_name", NAME)  # for `python -m fastq` too: shell completion uses this name
+        as_click: Callable[..., Any] = super().main  # drops click's overloads
         if not extra.pop("standalone_mode", True):
             return as_click(*args, standalone_mode=False, **extra)
         try:
@@ -69,17 +69,17 @@ class Commands(click.Group):
             notice(error.format_message())
             code = error.exit_code
         except click.ClickException as error:
-            notice(f"fastq: {_told(error)}")
+            notice(f"fastq: {_message(error)}")
             code = error.exit_code
         except click.Abort:
             code = EXIT_INTERRUPTED
-        except BrokenPipeError:  # whoever read has enough; and nothing more is to be written at the end
+        except BrokenPipeError:  # the reader left; the flush at exit must not fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             code = EXIT_BROKEN_PIPE
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _told(error: click.ClickException) -> str:
+def _message(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split())
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
@@ -91,6 +91,6 @@ def _told(error: click.ClickException) -> str:
 def main() -> None:
     """A durable job queue.
 
-    Commands that speak to a server find it by FASTQ_URL and their key in FASTQ_KEY. Exit codes: 0 done; 1 refused or
-    failed; 2 used wrongly; 3 the server cannot be reached; 4 there was no job, or not in time.
+    FASTQ_URL names the server and FASTQ_KEY holds the API key. Exit codes: 0 success; 1 the server refused, or a job
+    failed; 2 wrong usage; 3 the server cannot be reached; 4 no job is ready, or the wait timed out.
     """

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from fastq.cli.failures import Failed, Unreachable
-from fastq.cli.log import DIRECTORY, ends_with_its_code, viewed
+from fastq.cli.errors import Failed, Unreachable
+from fastq.cli.log import DIRECTORY, exits_on_error, viewed
 from fastq.cli.notices import notice
 from fastq.cli.remote import api_key, server_options
 from fastq.client.protocol import Answer, refusal
@@ -23,7 +23,7 @@ from fastq.log.files.tools.restore import restore as restore_archive
 from fastq.server.logs import counted, jobs_counted
 
 READ_BYTES = 1 << 20
-SILENCE_S = 60.0  # how long a server may send nothing
+SILENCE_S = 60.0  # socket timeout
 
 
 @click.command()
@@ -33,10 +33,10 @@ SILENCE_S = 60.0  # how long a server may send nothing
 def backup(destination: Path, directory: Path | None, url: str, key_file: Path | None) -> None:
     """Write a backup of a running server to the file DESTINATION.
 
-    It holds everything that was answered before it began; the server goes on meanwhile. The file appears under its
-    name when it is whole, read back and durable. FASTQ_KEY, or the file, has an admin key; FASTQ_URL the server.
+    The backup contains everything that was answered before it began. The server continues to work. DESTINATION appears
+    when the file is complete, read back and on stable storage. Needs an admin key.
     """
-    with ends_with_its_code():
+    with exits_on_error():
         if directory is not None:
             manifest = _offline(directory, destination)
         else:
@@ -46,7 +46,7 @@ def backup(destination: Path, directory: Path | None, url: str, key_file: Path |
 
 
 def _offline(directory: Path, destination: Path) -> Manifest:
-    """Of a directory that no server uses; what a start would cut off or refuse is not copied."""
+    """Back up a directory that no server uses. A torn tail is not copied. Raises StartError: the log is damaged."""
     with viewed(directory):
         found = read_whole(directory, empty_core())
         copy = LogCopy(directory, found.first_segment, found.next_seq - 1)
@@ -54,7 +54,7 @@ def _offline(directory: Path, destination: Path) -> Manifest:
 
 
 def _from_server(url: str, key: str, destination: Path) -> Manifest:
-    """It is as large as the log: written as it comes, where the SDK would hold it in memory."""
+    """Back up a running server. A backup is as large as the log, so it is streamed; the SDK would buffer it."""
     with _connected(url) as connection:
         try:
             connection.request("POST", "/admin/backup", headers={"Authorization": f"Bearer {key}"})
@@ -62,21 +62,21 @@ def _from_server(url: str, key: str, destination: Path) -> Manifest:
         except (http.client.HTTPException, OSError, ValueError) as error:
             raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
         if answer.status != 200:
-            told = refusal(Answer(answer.status, answer.read(READ_BYTES)))
-            raise Failed(str(told))
+            refused = refusal(Answer(answer.status, answer.read(READ_BYTES)))
+            raise Failed(str(refused))
         try:
             return write_archive(_pieces(answer), destination)
         except http.client.HTTPException as error:
             raise Failed(f"{url}: the backup ended early: {error!r}; nothing was kept") from error
         except OSError as error:
-            if error.filename is not None:  # ours, not the connection
+            if error.filename is not None:  # the file, not the connection
                 raise
             raise Failed(f"{url}: {error}; nothing was kept") from error
 
 
 @contextlib.contextmanager
 def _connected(url: str) -> Iterator[http.client.HTTPConnection]:
-    """Raises click.UsageError."""
+    """A connection to the server at `url`. Raises click.UsageError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise click.UsageError(f"url must be http://host:port or https://host:port, not {url!r}")
@@ -94,13 +94,13 @@ def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 @click.argument("source", metavar="BACKUP", type=click.File("rb"))
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def restore(source: IO[bytes], directory: Path) -> None:
-    """Make DIRECTORY, which is empty or not there, a data directory from BACKUP (- for standard input).
+    """Restore BACKUP (- for standard input) into DIRECTORY, which must be empty or missing.
 
-    Everything is checked first. Exit codes: 65 the backup is damaged or was not finished; 73 DIRECTORY is not empty.
+    The whole backup is checked first. Exit codes: 65 the backup is damaged or incomplete; 73 DIRECTORY is not empty.
     """
-    with ends_with_its_code():
+    with exits_on_error():
         manifest, core = restore_archive(source, directory, wall_us())
     print(f"{directory}: {jobs_counted(core.counts())}")
     everything = f"everything up to frame {manifest.last_seq:,}, {manifest.segment_bytes:,} bytes"
     print(f"{everything}; start it with WAL_DIR={directory}")
-    notice("If the server that it is a backup of still runs, stop it first: see docs/operations.md")
+    notice("Stop the original server first if it is still running: see docs/operations.md")

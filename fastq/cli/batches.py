@@ -1,4 +1,4 @@
-"""Lines of a file as batches of jobs that one request takes."""
+"""Groups the jobs of a file into batches that fit one request."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from fastq.cli.failures import Failed
+from fastq.cli.errors import Failed
 from fastq.client.errors import Refused
 from fastq.client.models import NewJob
 
 JOBS_MAX = 1_000
-PAYLOAD_BYTES_MAX = 4 << 20  # the server takes 8 MiB; the rest is for what surrounds them
+PAYLOAD_BYTES_MAX = 4 << 20  # the server accepts 8 MiB; the rest is for the other members
 
 
 @dataclass(slots=True)
 class Batch:
+    """Jobs and the lines that they come from, both numbers included."""
+
     first_line: int
     last_line: int = 0
     jobs: list[NewJob] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """A refusal names the lines: the server counts jobs of the batch."""
+    def naming_lines(self) -> Iterator[None]:
+        """Add the line numbers to a refusal; the server counts from the first job of the batch. Raises Failed."""
         try:
             yield
         except Refused as refused:
-            where = f"lines {self.first_line} to {self.last_line}, of which none was submitted"
+            where = f"lines {self.first_line} to {self.last_line}, none submitted"
             raise Failed(f"{where}: {refused}") from refused
 
 

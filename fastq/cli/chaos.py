@@ -38,23 +38,25 @@ class Seconds(click.ParamType[float]):
 
 
 @click.command()
-@click.option("--target", "-target", "url", help="Of a server to test, instead of one of its own: http://host:port.")
-@click.option("--key", "-key", envvar="FASTQ_KEY", help="An admin key of that server; better in FASTQ_KEY.")
+@click.option("--target", "-target", "url", help="Test the server at http://host:port instead of starting one.")
+@click.option(
+    "--key", "-key", envvar="FASTQ_KEY", help="An admin key of that server. FASTQ_KEY keeps it out of the process list."
+)
 @click.option("--jobs", "-jobs", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option("--workers", "-workers", type=click.IntRange(1, 1000), default=16, show_default=True)
-@click.option("--kills", "-kills", type=click.IntRange(0), default=20, show_default=True, help="Of the server.")
+@click.option("--kills", "-kills", type=click.IntRange(0), default=20, show_default=True, help="Kills of the server.")
 @click.option("--kill-interval", "-kill-interval", "kill_interval_s", type=Seconds(), default="0",
-              help="At least so long between kills, 3s or 500ms; else as fast as the jobs go.")  # fmt: skip
+              help="Minimum time between kills, such as 3s. Default: none.")  # fmt: skip
 @click.option("--kill-cmd", "-kill-cmd", default="", help="Shell command that kills the server of --target.")
 @click.option("--restart-cmd", "-restart-cmd", default="", help="Shell command that starts it again.")
 @click.option("--kill-clients", "-kill-clients", is_flag=True, help="Kill -9 the harness's own client processes too.")
 @click.option("--cleaning", "-cleaning", is_flag=True,
-              help="Short retention and little slack: the log is always cleaned.")  # fmt: skip
+              help="Use short retention and little slack, so that the log is cleaned all the time.")  # fmt: skip
 @click.option("--processes", "-processes", type=click.IntRange(1, 64), default=2, show_default=True,
               help="Client processes that share the workers.")  # fmt: skip
 @click.option("--serve-cmd", "-serve-cmd", default=shlex.join(SERVE),
-              help="What starts its own server; default: this fastq.")  # fmt: skip
-@click.option("--seed", "-seed", type=click.IntRange(0), help="Repeats the payloads and the kills of an earlier run.")
+              help="Command that starts the server. Default: this fastq.")  # fmt: skip
+@click.option("--seed", "-seed", type=click.IntRange(0), help="Repeat the payloads and kills of an earlier run.")
 @click.option("--report", "-report", type=click.Path(dir_okay=False, path_type=Path), default=REPORT, show_default=True,
               help="HTML file to write.")  # fmt: skip
 def chaos(
@@ -64,17 +66,17 @@ def chaos(
 ) -> None:  # fmt: skip
     """Kill -9 a server under load and account for every job that it acknowledged.
 
-    Without --target it is a server of its own in a temporary directory. Ends with exit code 0 and ZERO LOSS only if
-    real work was done, every kill hit a server with requests in flight, and nothing was lost, undone or doubled.
+    Without --target it starts a server in a temporary directory. The exit code is 0, with ZERO LOSS, only if jobs were
+    acked, every kill hit a server with requests in flight, and nothing was lost, undone or doubled.
     """
     plan = Plan(
         jobs, workers, kills, kill_interval_s, kill_clients, cleaning, min(processes, workers),
         new_seed() if seed is None else seed, shlex.split(serve_cmd),
     )  # fmt: skip
     if jobs <= kills:
-        raise click.UsageError("--jobs must be more than --kills: each kill needs a job that is under way")
+        raise click.UsageError("--jobs must be more than --kills: each kill needs a job in flight")
     if url is None and (kill_cmd or restart_cmd):
-        raise click.UsageError("--kill-cmd and --restart-cmd are for a --target")
+        raise click.UsageError("--kill-cmd and --restart-cmd need --target")
     if url is not None:
         outcome = _with_bar(plan, _named(url, key, plan, kill_cmd, restart_cmd))
     else:
@@ -86,9 +88,9 @@ def chaos(
 
 def _named(url: str, key: str | None, plan: Plan, kill_cmd: str, restart_cmd: str) -> NamedServer:
     if plan.cleaning:
-        raise click.UsageError("--cleaning is about settings of a server of its own, not of a --target")
+        raise click.UsageError("--cleaning cannot be used with --target: it sets the server's settings")
     if plan.kills and not kill_cmd:
-        raise click.UsageError("--kill-cmd must say how the --target is killed; or --kills 0")
+        raise click.UsageError("--target needs --kill-cmd, or --kills 0")
     try:
         Address.of(url, key or "")
     except ValueError as error:
@@ -106,19 +108,19 @@ def _on_its_own(plan: Plan) -> Outcome:
     if outcome.is_zero_loss:
         shutil.rmtree(directory)
     else:
-        notice(f"the server's data and what it said are in {directory}")
+        notice(f"the server's data and output are in {directory}")
     return outcome
 
 
 def _with_bar(plan: Plan, target: Target) -> Outcome:
-    """A progress bar if somebody looks at it; else nothing until the end."""
+    """Show a progress bar on a terminal."""
     with click.progressbar(length=plan.jobs, label="jobs acked", width=30, item_show_func=lambda shown: shown) as bar:
 
-        def told(accounts: Accounts, client_kills: int) -> None:
+        def on_progress(accounts: Accounts, client_kills: int) -> None:
             bar.update(len(accounts.acked) - bar.pos, _shown(plan, accounts, client_kills))
 
         try:
-            return asyncio.run(run(plan, target, told))
+            return asyncio.run(run(plan, target, on_progress))
         except KeyboardInterrupt:
             raise click.Abort from None
 

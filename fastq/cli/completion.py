@@ -12,7 +12,7 @@ NAME, VARIABLE = "fastq", "_FASTQ_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands and options.
+    """Print the script that completes commands and options in SHELL.
 
     \b
     bash: eval "$(fastq completion bash)"    in ~/.bashrc
@@ -20,5 +20,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     fish: fastq completion fish > ~/.config/fish/completions/fastq.fish
     """
     kind = get_completion_class(shell)
-    assert kind is not None, "click has all three"
+    assert kind is not None, "click supports all three shells"
     print(kind(ctx.find_root().command, {}, NAME, VARIABLE).source())

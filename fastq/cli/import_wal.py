@@ -22,12 +22,12 @@ from fastq.client.sync_client import Client
 
 BATCH_JOBS, BATCH_BYTES = 1_000, 4 << 20
 RETRIES_MAX = 1_000
-RETRY_MS = 10_000  # how long a server that is away or busy is tried again
+RETRY_MS = 10_000  # retry an absent or busy server for that long
 DAMAGE_SHOWN = 20
 
 
 class Entry(msgspec.Struct):
-    """A line of the map: which job of ours an original one became, and where."""
+    """A line of the map: the id of an original job, its id here, and the URL of the server."""
 
     original: str
     job_id: str
@@ -44,26 +44,26 @@ class Imported:
 @click.command("import-wal")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @server_options
-@click.option("--queue", default="default", show_default=True, help="The jobs go there.")
-@click.option("--dry-run", is_flag=True, help="Only say what is in the file and what would be done.")
+@click.option("--queue", default="default", show_default=True, help="The queue of the jobs.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be done.")
 @click.option("--dead", type=click.Choice(["skip", "submit"]), default="skip", show_default=True,
-              help="Of jobs that are DEAD: leave them, or let them run anew.")  # fmt: skip
+              help="Skip DEAD jobs, or submit them again.")  # fmt: skip
 @click.option("--archive", type=click.Path(dir_okay=False, path_type=Path),
-              help="Write the finished jobs and their results there, JSON lines.")  # fmt: skip
+              help="Write finished jobs and their results to this file, as JSON lines.")  # fmt: skip
 @click.option("--map", "map_path", type=click.Path(dir_okay=False, path_type=Path),
-              help="Keeps which job became which; what it has is passed over. Default: PATH.imported")  # fmt: skip
+              help="Holds the new ids; jobs in it are skipped. Default: PATH.imported")  # fmt: skip
 def import_wal(
     path: Path, url: str, key_file: Path | None, queue: str, dry_run: bool, dead: str, archive: Path | None,
     map_path: Path | None,
 ) -> None:  # fmt: skip
-    """Submit what is unfinished in the original server's jobs.wal (PATH) to a running server.
+    """Submit the unfinished jobs of the original server's jobs.wal (PATH) to a running server.
 
-    The original must be stopped first. Exit code 1 if a line could not be read or a job was refused; the rest goes
-    over.
+    Stop the original server first. Exit code 1: a line is damaged or the server refused a job; all others are
+    submitted.
     """
     with path.open("rb") as file:
         found = replayed(file)
-    _tell_damage(found)
+    _report_damage(found)
     jobs = found.jobs.values()
     wanted = [job for job in jobs if not job.is_finished or (job.state == "DEAD" and dead == "submit")]
     states = Counter(job.state for job in jobs)
@@ -81,13 +81,13 @@ def import_wal(
     for refusal in done.refused:
         notice(f"refused: {refusal}")
     click.echo(
-        f"submitted {done.new:,} jobs to queue {queue}, {done.before:,} were there before, "
-        f"{len(done.refused):,} refused, {len(jobs) - len(wanted):,} finished ones left"
+        f"submitted {done.new:,} jobs to queue {queue}, {done.before:,} already there, "
+        f"{len(done.refused):,} refused, {len(jobs) - len(wanted):,} finished ones skipped"
     )
     sys.exit(1 if found.damage or done.refused else 0)
 
 
-def _tell_damage(found: Replayed) -> None:
+def _report_damage(found: Replayed) -> None:
     for line in found.damage[:DAMAGE_SHOWN]:
         notice(f"damaged: {line}")
     if (more := len(found.damage) - DAMAGE_SHOWN) > 0:
@@ -97,7 +97,7 @@ def _tell_damage(found: Replayed) -> None:
 
 
 def _submitted(wanted: Sequence[OriginalJob], url: str, key_file: Path | None, queue: str, map_path: Path) -> Imported:
-    """Raises click.ClickException; what was answered until then is in the map."""
+    """Submit the jobs that the map lacks. Raises click.ClickException; jobs submitted before it are in the map."""
     done = Imported()
     known = _known(map_path, url)
     left = [job for job in wanted if job.job_id not in known]
@@ -109,7 +109,7 @@ def _submitted(wanted: Sequence[OriginalJob], url: str, key_file: Path | None, q
 
 
 def _submit(client: Client, batch: list[OriginalJob], queue: str, url: str, file: BinaryIO, done: Imported) -> None:
-    """All of a batch; if the server refuses it, one by one, so that it is known which."""
+    """Submit a batch. If the server refuses it, submit each job alone to find the one that it refuses."""
     try:
         answers = client.submit_many([_new_job(job, queue) for job in batch])
     except BadRequest as error:
@@ -117,7 +117,7 @@ def _submit(client: Client, batch: list[OriginalJob], queue: str, url: str, file
             for job in batch:
                 _submit(client, [job], queue, url, file, done)
             return
-        if error.code == "idempotency_mismatch":  # imported within the hour, and went on since
+        if error.code == "idempotency_mismatch":  # imported before, and changed in the original since
             done.before += 1
         else:
             done.refused.append(f"job {batch[0].job_id}: {error}")
@@ -132,7 +132,7 @@ def _submit(client: Client, batch: list[OriginalJob], queue: str, url: str, file
 
 
 def _new_job(job: OriginalJob, queue: str) -> NewJob:
-    """Found again by its tag; the key is the same however often it is imported."""
+    """The job to submit. Its tag holds the original id; its idempotency key is the same at each import."""
     return NewJob(
         payload=job.payload, queue=queue, max_retries=min(RETRIES_MAX, max(0, job.runs_left)),
         idempotency_key=f"import-wal:{job.job_id}"[:200], tags=[f"original:{job.job_id}"[:64]],
@@ -140,7 +140,7 @@ def _new_job(job: OriginalJob, queue: str) -> NewJob:
 
 
 def _known(map_path: Path, url: str) -> set[str]:
-    """What was imported into that server before. Raises click.ClickException."""
+    """The original ids that the map has for that server. Raises click.ClickException."""
     if not map_path.exists():
         return set()
     content = map_path.read_bytes()
@@ -150,9 +150,9 @@ def _known(map_path: Path, url: str) -> set[str]:
         try:
             entry = msgspec.json.decode(line, type=Entry)
         except msgspec.MsgspecError:
-            raise click.ClickException(f"{map_path}: line {number} is no line of a map") from None
+            raise click.ClickException(f"{map_path}: line {number} is not an entry of a map") from None
         if entry.server == url:
             known.add(entry.original)
-    if len(whole) < len(content):  # a crash tore the last line; its job has its key
+    if len(whole) < len(content):  # a crash tore the last line; the idempotency key prevents a double
         os.truncate(map_path, len(whole))
     return known

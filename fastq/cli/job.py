@@ -1,4 +1,4 @@
-"""`fastq job …`: look at jobs, and change one or many."""
+"""`fastq job …`: show jobs, and change one or many."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import click
 import msgspec
 
-from fastq.cli.failures import Failed
+from fastq.cli.errors import Failed
 from fastq.cli.job_options import given, where_options
 from fastq.cli.notices import confirm, notice
-from fastq.cli.remote import asks
+from fastq.cli.param_types import DURATION, TIME, read_value
+from fastq.cli.remote import with_client
 from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
-from fastq.cli.values import DURATION, TIME, read_value
 from fastq.client.errors import Refused
 from fastq.client.models import JobStatus
 from fastq.client.sync_client import Client
@@ -34,32 +34,32 @@ def show_job(job: JobStatus, in_json: bool) -> None:
 
 
 def _fields(job: JobStatus) -> dict[str, Any]:
-    """As a person reads them: attempts of how many, and nothing that says nothing."""
+    """The members of a job for people: attempts as `1 of 3`, empty members left out."""
     found: dict[str, Any] = members(job)
     attempts, most = found.pop("attempts"), found.pop("max_retries")
     said = {"job_id": found.pop("job_id"), "state": found.pop("state"), "attempts": f"{attempts} of {max(1, most)}"}
     return said | found
 
 
-def ended(job: JobStatus) -> None:
-    """Raises Failed unless it was done."""
+def require_success(job: JobStatus) -> None:
+    """Raises Failed unless the job is ACKED."""
     if not job.is_successful:
         raise Failed(f"job {job.job_id} is {job.state}" + (f": {job.error}" if job.error else ""))
 
 
-# --- look -------------------------------------------------------------------------------------------------------------
+# --- show -------------------------------------------------------------------------------------------------------------
 
 
 @job.command("show")
 @click.argument("job_id")
-@click.option("--payload", "with_payload", is_flag=True, help="Also its payload.")
-@click.option("--attempts", is_flag=True, help="Also its attempts that have ended.")
-@click.option("--history", is_flag=True, help="Also what was done to it, and by which key.")
-@click.option("--why", is_flag=True, help="Also why it does not run now.")
-@click.option("--wait", is_flag=True, help="Until it has ended. Exit code 1 unless it is ACKED then.")
-@click.option("--timeout", "timeout_ms", type=DURATION, help="How long to wait. Exit code 4 after that.")
+@click.option("--payload", "with_payload", is_flag=True, help="Also show the payload.")
+@click.option("--attempts", is_flag=True, help="Also show the attempts that have ended.")
+@click.option("--history", is_flag=True, help="Also show its events, and the keys that caused them.")
+@click.option("--why", is_flag=True, help="Also show why the job is not running.")
+@click.option("--wait", is_flag=True, help="Wait for the job's end. Exit code 1 unless it is ACKED.")
+@click.option("--timeout", "timeout_ms", type=DURATION, help="With --wait: how long to wait. Exit code 4 after that.")
 @json_option
-@asks()
+@with_client()
 def show_command(
     client: Client, job_id: str, with_payload: bool, attempts: bool, history: bool, why: bool, wait: bool,
     timeout_ms: int | None, as_json: bool,
@@ -78,7 +78,7 @@ def show_command(
     if as_json:
         parts = {name: [members(one) for one in several] for name, several in more.items()}
         parts |= {"why": parts["why"][0]} if why else {}
-        if "attempts" in parts:  # the job has a member of that name: how many there were
+        if "attempts" in parts:  # `attempts` of a job is their number
             parts["ended_attempts"] = parts.pop("attempts")
         print(msgspec.json.encode(members(found) | parts).decode())
     else:
@@ -86,7 +86,7 @@ def show_command(
         for name, several in more.items():
             _show_part(name, several)
     if wait:
-        ended(found)
+        require_success(found)
 
 
 def _show_part(name: str, several: list[Any]) -> None:
@@ -102,13 +102,13 @@ def _show_part(name: str, several: list[Any]) -> None:
 
 @job.command("list")
 @where_options
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many at most.")
-@click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--cursor", default="", help="Go on where a list ended that said so.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most that many jobs.")
+@click.option("--all", "everything", is_flag=True, help="List all jobs.")
+@click.option("--cursor", default="", help="Continue a list at the cursor that it printed.")
 @lines_option
-@asks()
+@with_client()
 def list_command(client: Client, limit: int, everything: bool, cursor: str, as_json: bool, **where: Any) -> None:
-    """List jobs, the newest first: those that fit all that is given."""
+    """List the jobs that match all filters, newest first."""
     where, shown = given(where), 0
     while True:
         page = client.list_jobs(limit=PAGE if everything else min(PAGE, limit - shown), cursor=cursor, **where)
@@ -136,18 +136,18 @@ def _show_page(jobs: Sequence[JobStatus], with_head: bool, in_json: bool) -> Non
 @click.option("--payload", help="JSON text; - for standard input.")
 @click.option("--text", "as_text", is_flag=True, help="The payload is a string, not JSON.")
 @click.option("--priority", type=int)
-@click.option("--delay", "delay_ms", type=DURATION, help="It is not leased before, as 30s.")
-@click.option("--run-at", type=TIME, help="The same as a time.")
+@click.option("--delay", "delay_ms", type=DURATION, help="Time until the job is due, such as 30s.")
+@click.option("--run-at", type=TIME, help="Time at which the job is due.")
 @click.option("--queue")
 @json_option
-@asks()
+@with_client()
 def edit(client: Client, job_id: str, payload: str | None, as_text: bool, as_json: bool, **changes: Any) -> None:
-    """Change the job JOB_ID, which waits or is DEAD."""
+    """Change the job JOB_ID, which must be waiting or DEAD."""
     changes = given(changes)
     if payload is not None:
         changes["payload"] = read_value(payload, as_text, "--payload")
     if not changes:
-        raise click.UsageError("one of --payload, --priority, --delay, --run-at and --queue is needed")
+        raise click.UsageError("give at least one of --payload, --priority, --delay, --run-at and --queue")
     _show_changed(job_id, client.edit(job_id, **changes), as_json)
 
 
@@ -159,24 +159,24 @@ def _show_changed(job_id: str, state: str, in_json: bool) -> None:
 
 
 def _which(command: Callable[..., None]) -> Callable[..., None]:
-    """Ids, or a filter."""
-    command = click.option("--yes", is_flag=True, help="Do not ask, when a filter says which.")(command)
-    command = click.option("--dry-run", is_flag=True, help="Only say how many a filter finds.")(command)
+    """Add the arguments that select jobs: ids, or a filter."""
+    command = click.option("--yes", is_flag=True, help="With a filter: do not ask.")(command)
+    command = click.option("--dry-run", is_flag=True, help="With a filter: only count the jobs.")(command)
     return click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1)(where_options(lines_option(command)))
 
 
 @job.command()
 @_which
-@click.option("--force", is_flag=True, help="Also one that runs ends at once. With JOB_ID only.")
-@click.option("--wait", is_flag=True, help="Until each has ended. With JOB_ID only.")
-@asks("30s")
+@click.option("--force", is_flag=True, help="With JOB_ID: end a running job at once.")
+@click.option("--wait", is_flag=True, help="With JOB_ID: wait until each job has ended.")
+@with_client("30s")
 def cancel(
     client: Client, job_ids: tuple[str, ...], force: bool, wait: bool, yes: bool, dry_run: bool, as_json: bool,
     **where: Any,
 ) -> None:  # fmt: skip
-    """Cancel jobs: those named, or all that fit a filter. A job that runs ends when its worker has heard of it."""
+    """Cancel jobs by id, or all that match a filter. A running job ends when its worker learns of it."""
     if (force or wait) and not job_ids:
-        raise click.UsageError("--force and --wait go with JOB_ID")
+        raise click.UsageError("--force and --wait need JOB_ID")
 
     def one(job_id: str) -> str:
         state = client.cancel(job_id, force=force)
@@ -187,14 +187,16 @@ def cancel(
 
 @job.command()
 @_which
-@click.option("--wait", is_flag=True, help="Until each has ended; exit code 1 unless all are ACKED then. With JOB_ID.")
-@asks("30s")
+@click.option(
+    "--wait", is_flag=True, help="With JOB_ID: wait until each job has ended. Exit code 1 unless all are ACKED."
+)
+@with_client("30s")
 def redrive(
     client: Client, job_ids: tuple[str, ...], wait: bool, yes: bool, dry_run: bool, as_json: bool, **where: Any
 ) -> None:
-    """Let dead letters run again: those named, or all that fit a filter."""
+    """Make DEAD jobs READY again: by id, or all that match a filter."""
     if wait and not job_ids:
-        raise click.UsageError("--wait goes with JOB_ID")
+        raise click.UsageError("--wait needs JOB_ID")
 
     def one(job_id: str) -> str:
         return client.redrive(job_id)
@@ -204,14 +206,14 @@ def redrive(
         for job_id in job_ids:
             found = client.wait_for_completion(job_id)
             _show_changed(job_id, found.state, as_json)
-            ended(found)
+            require_success(found)
 
 
 @job.command()
 @_which
-@asks("30s")
+@with_client("30s")
 def delete(client: Client, job_ids: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool, **where: Any) -> None:
-    """Remove jobs that do not run: those named, or all that fit a filter."""
+    """Delete jobs that are not running: by id, or all that match a filter."""
 
     def one(job_id: str) -> str:
         client.delete(job_id)
@@ -230,7 +232,7 @@ def _change(
         _change_many(action, many, where, yes, dry_run, in_json)
         return
     if dry_run:
-        raise click.UsageError("--dry-run goes with a filter")
+        raise click.UsageError("--dry-run needs a filter")
     failed = []
     for job_id in job_ids:
         try:
@@ -246,10 +248,10 @@ def _change_many(
 ) -> None:
     if not (yes or dry_run):
         if not sys.stdin.isatty():
-            raise click.UsageError("--yes is needed where nobody can be asked, or --dry-run")
+            raise click.UsageError("standard input is not a terminal: give --yes or --dry-run")
         matched = many(dry_run=True, **where).matched
         confirm(f"{action} {counted(matched, 'job')}?")
     done = many(dry_run=dry_run, **where)
     print(as_json(done) if in_json else f"{done.matched:,} matched, {done.changed:,} changed")
     if not done.complete:
-        raise Failed("the server did not look at all of them: the same command again goes on")
+        raise Failed("the server stopped before the last job: repeat the command")

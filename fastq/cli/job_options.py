@@ -1,4 +1,4 @@
-"""What a job that is submitted may say beside its payload, as options; and which jobs are meant."""
+"""Command-line options: of a new job, and of a filter for jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from fastq.cli.values import BACKOFF, DURATION, PAST, TIME
+from fastq.cli.param_types import BACKOFF, DURATION, PAST, TIME
 from fastq.client.models import State
 
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -15,32 +15,34 @@ Function = TypeVar("Function", bound=Callable[..., None])
 STATES = click.Choice(get_args(State), case_sensitive=False)
 
 _OF_A_JOB = (
-    click.option("--queue", help="Left out: default."),
+    click.option("--queue", help="Its queue. Default: default."),
     click.option("--group", help="Its group in the queue."),
-    click.option("--priority", type=int, help="Higher ones go first; left out: 0."),
-    click.option("--max-retries", type=int, help="How many attempts it has."),
-    click.option("--lease", "lease_ms", type=DURATION, help="How long its leases last."),
-    click.option("--backoff", type=BACKOFF, help="The waits between its attempts, as 1s,2,1h."),
-    click.option("--expires", "expires_ms", type=DURATION, help="If it still waits after so long it is EXPIRED."),
-    click.option("--unique-key", help="At most one unfinished job of its queue has it."),
+    click.option("--priority", type=int, help="Higher runs first. Default: 0."),
+    click.option("--max-retries", type=int, help="Number of attempts."),
+    click.option("--lease", "lease_ms", type=DURATION, help="Length of its leases."),
+    click.option("--backoff", type=BACKOFF, help="Waits between attempts, as base,factor,cap: 1s,2,1h."),
+    click.option("--expires", "expires_ms", type=DURATION, help="A job that still waits after that time is EXPIRED."),
+    click.option("--unique-key", help="At most one unfinished job of the queue has this key."),
     click.option(
-        "--on-duplicate", type=click.Choice(["keep", "replace"]), help="What happens to the job that has that key."
+        "--on-duplicate",
+        type=click.Choice(["keep", "replace"]),
+        help="Keep the job with that key, or replace its payload.",
     ),
-    click.option("--tag", "tags", multiple=True, help="To find it by. May be repeated."),
+    click.option("--tag", "tags", multiple=True, help="A tag for searches. May be repeated."),
 )
 _OF_A_SUBMIT = (
-    click.option("--delay", "delay_ms", type=DURATION, help="It is not leased before, as 30s."),
-    click.option("--run-at", type=TIME, help="The same as a time."),
-    click.option("--expires-at", type=TIME, help="As --expires, as a time."),
-    click.option("--traceparent", help="W3C Trace Context."),
+    click.option("--delay", "delay_ms", type=DURATION, help="Time until the job is due, such as 30s."),
+    click.option("--run-at", type=TIME, help="Time at which the job is due."),
+    click.option("--expires-at", type=TIME, help="As --expires, but a point in time."),
+    click.option("--traceparent", help="W3C traceparent of the submitter."),
 )
 _WHERE = (
-    click.option("--state", type=STATES, help="In this state."),
-    click.option("--queue", help="Of this queue."),
-    click.option("--group", help="Of this group."),
-    click.option("--tag", help="With this tag."),
-    click.option("--match", "q", metavar="TEXT", help="With this text in the payload's JSON."),
-    click.option("--since", type=PAST, help="Submitted then or later: a time, or how long ago, as 2h."),
+    click.option("--state", type=STATES, help="Jobs in this state."),
+    click.option("--queue", help="Jobs of this queue."),
+    click.option("--group", help="Jobs of this group."),
+    click.option("--tag", help="Jobs with this tag."),
+    click.option("--match", "q", metavar="TEXT", help="Jobs with this text in the payload's JSON."),
+    click.option("--since", type=PAST, help="Jobs submitted since a time, or since a duration ago, such as 2h."),
 )
 
 
@@ -51,21 +53,21 @@ def _with(options: tuple[Callable[[Function], Function], ...], command: Function
 
 
 def job_options(command: Function) -> Function:
-    """Of every job."""
+    """Add the options of every new job."""
     return _with(_OF_A_JOB, command)
 
 
 def submit_options(command: Function) -> Function:
-    """Of a job that is submitted once."""
+    """Add the options of a job that is submitted now."""
     return _with((*_OF_A_JOB, *_OF_A_SUBMIT), command)
 
 
 def where_options(command: Function) -> Function:
-    """Which jobs: those that fit all that is given."""
+    """Add the options of a filter."""
     return _with(_WHERE, command)
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Those that were."""
+    """The options that were given."""
     found = {name: value for name, value in options.items() if value is not None and value != ()}
     return found | ({"tags": list(found["tags"])} if "tags" in found else {})

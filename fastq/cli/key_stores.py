@@ -1,4 +1,4 @@
-"""What key commands work on: a running server, or the data directory of a stopped one."""
+"""Where key commands find keys: a running server, or the data directory of a stopped one."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from fastq.client.protocol import Call
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
 from fastq.errors import ApiError, KeyStoreUnavailable
-from fastq.http.resources import answers, key_bodies
+from fastq.http.resources import keys as key_resource
 from fastq.server.settings import load_settings
 from fastq.services.keys import KeyStore
 
 OPERATOR = Principal("system:offline", "system", "admin", frozenset())
 
 Key = dict[str, Any]
-"""As the API shows it."""
+"""A key as the API shows it."""
 
 
 class Keys(Protocol):
-    """The four things that are done to keys. All of them raise click.ClickException, `Offline` also StartError."""
+    """The operations on keys. Each raises click.ClickException; those of `Offline` also raise StartError."""
 
     def create(self, body: Key) -> Key: ...
     def list_all(self) -> list[Key]: ...
@@ -37,6 +37,8 @@ class Keys(Protocol):
 
 
 class Remote:
+    """The keys of a running server."""
+
     def __init__(self, url: str, key_file: Path | None) -> None:
         self._url, self._key_file = url, key_file
 
@@ -63,12 +65,12 @@ class Remote:
 
 
 class Offline:
-    """Opens the log as a server does, under the same lock, for one change at a time."""
+    """The keys of a stopped server. Each operation opens the log under the server's lock, and closes it."""
 
     def __init__(self, directory: Path, claim_store: bool = False) -> None:
         """
         Args:
-            claim_store: take the Redis that REDIS_URL names for the right one, whatever the log says.
+            claim_store: accept the Redis at REDIS_URL although the log names another one.
         """
         self._settings = load_settings(os.environ | {"WAL_DIR": str(directory)})
         self._claim_store = claim_store
@@ -76,37 +78,37 @@ class Offline:
     def create(self, body: Key) -> Key:
         async def work(engine: Engine, keys: KeyStore) -> bytes:
             now_us = engine.now_us()
-            fields, grants = key_bodies.create_key_fields(json.dumps(body).encode(), now_us)
+            fields, grants = key_resource.create_key_fields(json.dumps(body).encode(), now_us)
             made = await keys.create(fields.name, fields.owner_id, fields.type, now_us, OPERATOR.key_id, grants=grants)
-            return answers.key_with_secret(*made)
+            return key_resource.key_with_secret(*made)
 
         answer: Key = self._do(work)
         return answer
 
     def list_all(self) -> list[Key]:
         async def work(_engine: Engine, keys: KeyStore) -> bytes:
-            return answers.keys_listed(await keys.list(None))
+            return key_resource.keys_listed(await keys.list(None))
 
         answer: list[Key] = self._do(work)
         return answer
 
     def revoke(self, name: str) -> Key:
         async def work(_engine: Engine, keys: KeyStore) -> bytes:
-            return answers.key_revoked(await keys.revoke(name, OPERATOR))
+            return key_resource.key_revoked(await keys.revoke(name, OPERATOR))
 
         answer: Key = self._do(work)
         return answer
 
     def rotate(self, name: str, body: Key) -> Key:
         async def work(_engine: Engine, keys: KeyStore) -> bytes:
-            overlap_ms = key_bodies.rotate_key_fields(json.dumps(body).encode()).overlap_ms
-            return answers.key_with_secret(*await keys.rotate(name, OPERATOR, overlap_ms))
+            overlap_ms = key_resource.rotate_key_fields(json.dumps(body).encode()).overlap_ms
+            return key_resource.key_with_secret(*await keys.rotate(name, OPERATOR, overlap_ms))
 
         answer: Key = self._do(work)
         return answer
 
     def _do(self, work: Callable[[Engine, KeyStore], Awaitable[bytes]]) -> Any:
-        # Only now, so that a wrong setting is told at once and without the native modules.
+        # Imported late: a bad setting is reported before the extensions load.
         from fastq.server.run import run_on_keys  # noqa: PLC0415
 
         try:

@@ -1,4 +1,4 @@
-"""`fastq log …`: looking into the log of a stopped server, and getting it to start again."""
+"""`fastq log …`: check, dump and repair the log of a stopped server."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from fastq.services.keys.records import KEY_DOCUMENT
 
 _EPOCH = datetime(1970, 1, 1)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
-IDS_SHOWN = 20  # of jobs that a check names
+IDS_SHOWN = 20  # job ids that a check prints
 
 
 @click.group()
 def log() -> None:
-    """Look into the log of a stopped server, or repair it."""
+    """Check, dump or repair the log of a stopped server."""
 
 
 @contextlib.contextmanager
-def ends_with_its_code() -> Iterator[None]:
-    """What a start would end with, and what the device says, as one line and an exit code."""
+def exits_on_error() -> Iterator[None]:
+    """Print a StartError or OSError as one line and exit with its code."""
     try:
         yield
     except StartError as error:
         notice(f"fastq: {error}")
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # whoever read has enough; and nothing more is to be written at the end
+    except BrokenPipeError:  # the reader left; the flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
         notice(f"fastq: {error}")
@@ -51,7 +51,7 @@ def ends_with_its_code() -> Iterator[None]:
 
 @contextlib.contextmanager
 def viewed(directory: Path) -> Iterator[None]:
-    """No server may start meanwhile. Raises DirectoryLocked."""
+    """Keep servers from starting meanwhile. Raises DirectoryLocked: one is running."""
     fd = view_directory(directory)
     try:
         yield
@@ -67,12 +67,12 @@ def viewed(directory: Path) -> Iterator[None]:
 @click.argument("directory", type=DIRECTORY)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def check(directory: Path, as_json: bool) -> None:
-    """Say what a start would find in DIRECTORY, and whether it would refuse.
+    """Check the log in DIRECTORY: would a server start on it?
 
-    Reads every segment and frame and replays the records. Writes nothing. Exit codes: 0 the log is sound, or a torn
-    tail would be cut off; 65 it is damaged, or of a later version; 74 it cannot be read; 75 a server uses it.
+    Reads every segment and frame and replays the records. Writes nothing. Exit codes: 0 the log is sound, or has a torn
+    tail that a start cuts off; 65 it is damaged or of a later version; 74 it cannot be read; 75 a server uses it.
     """
-    with ends_with_its_code(), viewed(directory):
+    with exits_on_error(), viewed(directory):
         report = check_log(directory)
         print(orjson.dumps(report.as_json()).decode() if as_json else "\n".join(_check_lines(directory, report)))
         if report.message:
@@ -91,18 +91,18 @@ def _check_lines(directory: Path, report: Report) -> Iterator[str]:
     yield f"frames up to {found.next_seq - 1:,}: {found.frames:,} read, with {counted(found.records, 'record')}"
     yield jobs_counted(report.core.counts())
     if skipped := report.core.skipped():
-        yield f"passed over: {counted(skipped, 'record')} of jobs that are gone"
+        yield f"skipped: {counted(skipped, 'record')} of deleted jobs"
     if broken := report.core.broken_links:
-        yield f"{counted(broken, 'record')} of a job's history do not lead to the one before: a defect of fastq's"
+        yield f"{counted(broken, 'record')} of job histories do not link to their predecessor: a bug in fastq"
     if report.verdict == TORN:
         where = f"{segment_path(directory, found.torn_segment)}: offset {found.torn_offset}"
-        yield f"{where}: a torn tail of {len(found.torn)} bytes, never acknowledged; a start keeps a copy and cuts it"
+        yield f"{where}: a torn tail of {len(found.torn)} bytes, never acknowledged; a start copies it and cuts it off"
     if report.pending_frames:
-        yield f"not proven durable, and to be written again by a start: the last {report.pending_frames} of them"
+        yield f"not proven durable: the last {counted(report.pending_frames, 'frame')}, written again by a start"
 
 
 def _behind_lines(directory: Path, report: Report) -> Iterator[str]:
-    """What lies behind the damage."""
+    """Lines about the frames behind the damage."""
     damage, losses = report.damage, report.losses
     if damage is None or losses is None or not damage.sound_seq:
         return
@@ -116,7 +116,7 @@ def _behind_lines(directory: Path, report: Report) -> Iterator[str]:
         if len(losses.jobs) > IDS_SHOWN:
             yield f"  … and {len(losses.jobs) - IDS_SHOWN:,} more"
     if report.verdict == DAMAGED:
-        yield f"without a backup, to give that up: fastq log repair {directory} --truncate-at {damage.sound_seq + 1}"
+        yield f"to give it up, if there is no backup: fastq log repair {directory} --truncate-at {damage.sound_seq + 1}"
 
 
 # --- repair -----------------------------------------------------------------------------------------------------------
@@ -125,21 +125,21 @@ def _behind_lines(directory: Path, report: Report) -> Iterator[str]:
 @log.command()
 @click.argument("directory", type=DIRECTORY)
 @click.option("--truncate-at", "seq", type=click.IntRange(min=1), required=True, help="The first frame to give up.")
-@click.option("--accept-loss", is_flag=True, help="Do it. Without it nothing is changed.")
+@click.option("--accept-loss", is_flag=True, help="Do it. Without this option nothing changes.")
 def repair(directory: Path, seq: int, accept_loss: bool) -> None:
-    """Make DIRECTORY startable again by giving up the frames from the damage on. A backup is better.
+    """Give up the frames of DIRECTORY from the damage on, so that a server starts again. Prefer a backup.
 
-    Says what every job concerned loses. What is given up is moved into a directory within DIRECTORY, not deleted.
-    `check` says which frame is the first. Exit codes as of `check`; 65 also if there is nothing to repair in this way.
+    Lists what each affected job loses. The frames are moved to a directory within DIRECTORY, not deleted.
+    `check` prints the first frame to give up. Exit codes as for `check`; 65 also if this cannot repair the log.
     """
-    with ends_with_its_code():
+    with exits_on_error():
         if accept_loss:
             lock = lock_directory(directory)
             try:
                 planned = plan(directory, seq)
                 _print_lines(_plan_lines(directory, planned))
                 aside = carry_out(directory, planned, wall_us())
-                print(f"what was given up is in {aside}; a server starts on {directory} now")
+                print(f"the frames given up are in {aside}; a server starts on {directory} now")
             finally:
                 os.close(lock)
         else:
@@ -160,19 +160,19 @@ def _plan_lines(directory: Path, planned: Plan) -> Iterator[str]:
     yield f"given up: frames from {cut.next_seq} on: {where}{behind}"
     for gap in losses.unreadable:
         yield f"unreadable: {segment_path(directory, gap.segment)}: offset {gap.offset}, {gap.end - gap.offset} bytes"
-    yield f"readable: {counted(losses.frames, 'frame')}; these are concerned:"
+    yield f"readable: {counted(losses.frames, 'frame')}; affected jobs:"
     for job_id, lost in planned.lost():
         yield f"  job {job_id}: {', '.join(lost)}"
     for kind, name in losses.documents:
         yield f"  {'key' if kind == KEY_DOCUMENT else f'document of kind {kind},'} {name}: its last change"
-    yield f"left: frames up to {cut.next_seq - 1}, {jobs_counted(planned.core.counts())}"
+    yield f"kept: frames up to {cut.next_seq - 1}, {jobs_counted(planned.core.counts())}"
 
 
 # --- dump -------------------------------------------------------------------------------------------------------------
 
 
 def _sequences(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int, int]:
-    """`A..B`, both included and either left out, or one number."""
+    """Parse `A..B`, both included and both optional, or one number."""
     first, dots, last = text.partition("..")
     try:
         low = int(first) if first else 0
@@ -180,7 +180,7 @@ def _sequences(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple
     except ValueError:
         raise click.BadParameter(f"'{text}' is neither a number nor A..B") from None
     if not 0 <= low <= high:
-        raise click.BadParameter(f"there are no frames from {low} to {high}")
+        raise click.BadParameter(f"the range {low}..{high} is empty: A must not be above B")
     return low, high
 
 
@@ -188,22 +188,22 @@ def _sequences(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple
 @click.argument("directory", type=DIRECTORY)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--seq", "seqs", callback=_sequences, default="..", metavar="A..B", help="Only these frames.")
-@click.option("--job", "job", default="", help="Only records of the job with this id, or number in the log.")
-@click.option("--payloads", is_flag=True, help="Also payloads, results, error texts and documents.")
+@click.option("--job", "job", default="", help="Only records of the job with this id, or this number in the log.")
+@click.option("--payloads", is_flag=True, help="Also print payloads, results, error texts and documents.")
 def dump(directory: Path, as_json: bool, seqs: tuple[int, int], job: str, payloads: bool) -> None:
-    """Show the frames and records in DIRECTORY, a line each, also past what is damaged.
+    """Print the frames and records in DIRECTORY, one a line. Damage gets a line, and the dump goes on behind it.
 
-    Exit codes as of `check`; 0 also if something is damaged, which a line says.
+    Exit codes as for `check`, but damage is 0.
     """
-    with ends_with_its_code(), viewed(directory):
+    with exits_on_error(), viewed(directory):
         head = first_head(directory)
         if head is None:
-            raise DirectoryFailed(f"{directory} holds no segment that can be read")
+            raise DirectoryFailed(f"{directory} contains no readable segment")
         number = 0
         if job:
             number = int(job) if job.isdecimal() else job_number(job, head.database_id)
             if not number:
-                raise click.BadParameter(f"'{job}' is no id of a job in this log", param_hint="--job")
+                raise click.BadParameter(f"'{job}' is not a job id of this log", param_hint="--job")
         for line in _dump_lines(directory, head.database_id, seqs, number, payloads, _as_json if as_json else _as_text):
             sys.stdout.write(line)
         sys.stdout.flush()
@@ -234,7 +234,7 @@ def _dump_lines(
 
 
 def _of_job(record: dict[str, Any], job: int) -> dict[str, Any] | None:
-    """The record, or what of it is about the job."""
+    """The record, or its inner records about the job, or None."""
     if record.get("job") == job or job in record.get("jobs", ()):
         return record
     inner = [kept for each in record.get("records", ()) if (kept := _of_job(each, job)) is not None]
@@ -244,7 +244,7 @@ def _of_job(record: dict[str, Any], job: int) -> dict[str, Any] | None:
 def _record_lines(
     records: list[dict[str, Any]], seq: int, depth: int, line: Callable[[dict[str, Any], int], str]
 ) -> Iterator[str]:
-    """In JSON the records within a record stay in it; as text they are lines below it."""
+    """Lines of records. JSON keeps inner records inside; text prints them indented below."""
     for record in records:
         if line is _as_json:
             yield line({"seq": seq} | record, depth)
@@ -255,7 +255,7 @@ def _record_lines(
 
 
 def _described(seen: SegmentSeen | FrameSeen | GapSeen | EndSeen) -> dict[str, Any]:
-    """Without the database's id and the segment's salt: tokens are made from one, frames forged with the other."""
+    """The fields to print. Database id and salt stay secret: lease tokens and frames could be forged with them."""
     if isinstance(seen, SegmentSeen):
         head = seen.head
         return {

@@ -1,4 +1,4 @@
-"""What a command tells a person beside its output, on standard error."""
+"""Messages and questions on standard error."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import click
 
 
 def notice(text: str) -> None:
-    """Print a line after all that was printed before it.
+    """Print a line on standard error, after the standard output before it.
 
-    Standard output to a pipe or a file is buffered, standard error is not: without the flush, a reader of both gets
-    the notice first. Raises BrokenPipeError: nobody reads the output any more.
+    Standard output to a pipe is buffered and standard error is not. Without the flush a reader of both gets the notice
+    first. Raises BrokenPipeError: the reader of the output left.
     """
     sys.stdout.flush()
     print(text, file=sys.stderr)
 
 
 def confirm(question: str) -> None:
-    """Raises click.Abort unless the person says yes."""
+    """Ask yes or no. Raises click.Abort: the answer is no."""
     sys.stdout.flush()
     click.confirm(question, abort=True, err=True)

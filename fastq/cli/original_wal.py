@@ -1,4 +1,4 @@
-"""The log of the original server, `jobs.wal`: one JSON object a line, replayed into what became of each job."""
+"""Reads the log of the original server, `jobs.wal`: one JSON object a line, replayed into jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Line(msgspec.Struct):
 
 
 class OriginalJob(msgspec.Struct):
-    """A job as the last line about it left it. Payload and result are JSON as it stands; created_s is Unix seconds."""
+    """A job after its last line. payload, result: JSON text, unchanged. created_s: Unix seconds."""
 
     job_id: str
     state: str
@@ -48,13 +48,13 @@ class OriginalJob(msgspec.Struct):
 
     @property
     def runs_left(self) -> int:
-        """As `max_retries` of a job that begins anew; one that was under way when the attempts were used up has one."""
+        """The attempts that are left, as `max_retries` of the new job. A job in its last attempt gets one more."""
         return self.max_retries if not self.attempts else max(1, self.max_retries - self.attempts)
 
 
 @dataclass
 class Replayed:
-    """Jobs by id, in the order of their creation; `damage`: what could not be read, a line for a person each."""
+    """jobs: by id, in order of creation. damage: a message a bad line. torn: the message of a torn end."""
 
     jobs: dict[str, OriginalJob] = field(default_factory=dict)
     lines: int = 0
@@ -63,23 +63,23 @@ class Replayed:
     _orphans: set[str] = field(default_factory=set)
 
     def take(self, number: int, text: bytes) -> None:
-        """One line, its end included; the end of the last one may be missing."""
+        """Apply one line, newline included. The last line may lack it."""
         self.lines = number
         if not text.strip():
             return
         try:
             line = _read(text)
-        except ValueError as error:  # msgspec's are, and what is no UTF-8
+        except ValueError as error:  # msgspec's errors and invalid UTF-8
             if text.endswith(b"\n"):
                 self.damage.append(f"line {number}: {error}")
             else:
-                self.torn = f"line {number} is torn, as a crash leaves it: passed over"
+                self.torn = f"line {number} is incomplete, as after a crash: skipped"
             return
         if wrong := self._apply(line):
             self.damage.append(f"line {number}: {wrong}")
 
     def _apply(self, line: _Line) -> str:
-        """What is wrong with it, if anything is."""
+        """Apply a line. Returns what is wrong with it, or an empty string."""
         facts = line.metadata or _Facts()
         job = self.jobs.get(line.job_id)
         if line.event == CREATED:
@@ -95,7 +95,7 @@ class Replayed:
             if line.job_id in self._orphans:
                 return ""
             self._orphans.add(line.job_id)
-            return f"{line.event} of job {line.job_id}, whose {CREATED} is not there"
+            return f"{line.event} of job {line.job_id}, whose {CREATED} is missing"
         job.state = STATES[line.event]
         if facts.attempts is not None:
             job.attempts = facts.attempts
@@ -111,18 +111,18 @@ _facts = msgspec.json.Decoder(_Facts)
 
 
 def _read(text: bytes) -> _Line:
-    """Raises ValueError."""
-    text.decode()  # msgspec passes over what is inside a payload
+    """A parsed line. Raises ValueError."""
+    text.decode()  # msgspec does not check the UTF-8 of a Raw payload
     line = _line.decode(text)
     if line.event not in STATES:
-        raise ValueError(f"no event that is known: {line.event[:50]!r}")
-    if line.metadata is None:  # they may stand beside the others
+        raise ValueError(f"unknown event {line.event[:50]!r}")
+    if line.metadata is None:  # the members of metadata may be in the line itself
         line.metadata = _facts.decode(text)
     return line
 
 
 def replayed(lines: Iterable[bytes]) -> Replayed:
-    """All of a log."""
+    """Replay all lines of a log."""
     found = Replayed()
     for number, text in enumerate(lines, 1):
         found.take(number, text)
@@ -130,7 +130,7 @@ def replayed(lines: Iterable[bytes]) -> Replayed:
 
 
 def in_batches(jobs: Iterable[OriginalJob], jobs_max: int, bytes_max: int) -> Iterator[list[OriginalJob]]:
-    """In order; a job with a payload past `bytes_max` is in a batch of its own."""
+    """The jobs in order, in batches. A payload over `bytes_max` gets a batch of its own."""
     batch: list[OriginalJob] = []
     size = 0
     for job in jobs:

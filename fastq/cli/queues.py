@@ -1,4 +1,4 @@
-"""`fastq queues …`: how queues are served."""
+"""`fastq queues …`: queues and their settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import click
 import msgspec
 
-from fastq.cli.failures import Failed
+from fastq.cli.errors import Failed
 from fastq.cli.job_options import given
 from fastq.cli.notices import confirm
-from fastq.cli.remote import asks
-from fastq.cli.tables import as_json, json_option, lasting, lines_option, record, show, table
-from fastq.cli.values import BACKOFF, DURATION
+from fastq.cli.param_types import BACKOFF, DURATION
+from fastq.cli.remote import with_client
+from fastq.cli.tables import as_json, duration, json_option, lines_option, record, show, table
 from fastq.client.errors import NotFound
 from fastq.client.models import ChangedMany
 from fastq.client.operator_models import Queue, QueueSettings, RateLimit, Retention
@@ -31,15 +31,15 @@ LIMITS = (
 
 @click.group()
 def queues() -> None:
-    """List queues, and say how they are served."""
+    """List queues and change their settings."""
 
 
-# --- look -------------------------------------------------------------------------------------------------------------
+# --- show -------------------------------------------------------------------------------------------------------------
 
 
 @queues.command("list")
 @lines_option
-@asks()
+@with_client()
 def list_command(client: Client, as_json: bool) -> None:
     """List the queues that have jobs or settings."""
     found = list(client.queues())
@@ -61,18 +61,18 @@ def _row(queue: Queue) -> list[Any]:
 
 
 def _limits(settings: QueueSettings) -> dict[str, str]:
-    """As the options of `set` take them."""
+    """The settings, written as the options of `set`."""
     rate, backoff, kept = settings.rate_limit, settings.backoff, settings.retention or Retention()
     said = {
         "paused": "yes" if settings.paused else "",
         "fair": "yes" if settings.fair else "",
-        "rate": f"{rate.n}/{lasting(rate.per_ms)}" if rate else "",
+        "rate": f"{rate.n}/{duration(rate.per_ms)}" if rate else "",
         "concurrency": _count(settings.concurrency),
         "group-concurrency": _count(settings.group_concurrency),
-        "lease": lasting(settings.lease_ms),
-        "backoff": f"{lasting(backoff.base_ms)},{backoff.factor:g},{lasting(backoff.cap_ms)}" if backoff else "",
-        "keep-acked": lasting(kept.acked_ms),
-        "keep-dead": lasting(kept.dead_ms),
+        "lease": duration(settings.lease_ms),
+        "backoff": f"{duration(backoff.base_ms)},{backoff.factor:g},{duration(backoff.cap_ms)}" if backoff else "",
+        "keep-acked": duration(kept.acked_ms),
+        "keep-dead": duration(kept.dead_ms),
         "keep-max": _count(kept.max),
         "max-depth": _count(settings.max_depth),
     }
@@ -86,7 +86,7 @@ def _count(number: int | None) -> str:
 @queues.command("show")
 @click.argument("name")
 @json_option
-@asks()
+@with_client()
 def show_command(client: Client, name: str, as_json: bool) -> None:
     """Show the queue NAME: its jobs and its settings."""
     _show(client.get_queue(name), as_json)
@@ -109,7 +109,7 @@ def _show(queue: Queue, in_json: bool) -> None:
 
 
 class _Rate(click.ParamType[RateLimit]):
-    """As `100/1s`."""
+    """A number of leases and a duration, such as `100/1s`."""
 
     name = "n/duration"
 
@@ -119,21 +119,23 @@ class _Rate(click.ParamType[RateLimit]):
             with contextlib.suppress(ValueError):
                 one = match[2] if match[2][:1].isdigit() else f"1{match[2]}"
                 return RateLimit(int(match[1]), int(duration_ns(one) / 10**6))
-        return self.fail(f"'{value}' is not a number of leases and a time, such as 100/1s", param, ctx)
+        return self.fail(f"'{value}' is not a number of leases and a duration, such as 100/1s", param, ctx)
 
 
 _SETTINGS = (
-    click.option("--fair/--unfair", default=None, help="Groups take turns, or the best job of all goes first."),
-    click.option("--rate", type=_Rate(), help="So many leases in so long, as 100/1s."),
-    click.option("--concurrency", type=int, help="So many jobs run at once."),
-    click.option("--group-concurrency", type=int, help="So many of each group."),
-    click.option("--lease", "lease_ms", type=DURATION, help="How long a lease lasts if nobody says."),
-    click.option("--backoff", type=BACKOFF, help="The waits of jobs that do not say, as 1s,2,1h."),
-    click.option("--keep-acked", "acked_ms", type=DURATION, help="How long finished jobs are kept, but DEAD ones."),
+    click.option("--fair/--unfair", default=None, help="Groups take turns, or priority alone decides."),
+    click.option("--rate", type=_Rate(), help="Leases per time, such as 100/1s."),
+    click.option("--concurrency", type=int, help="Maximum of running jobs."),
+    click.option("--group-concurrency", type=int, help="Maximum of running jobs of each group."),
+    click.option("--lease", "lease_ms", type=DURATION, help="Length of leases, unless the request or job sets one."),
+    click.option("--backoff", type=BACKOFF, help="Waits between attempts, unless the job sets them: 1s,2,1h."),
+    click.option(
+        "--keep-acked", "acked_ms", type=DURATION, help="How long ACKED, EXPIRED and CANCELLED jobs are kept."
+    ),
     click.option("--keep-dead", "dead_ms", type=DURATION, help="How long DEAD jobs are kept."),
-    click.option("--keep-max", "max_kept", type=int, help="How many of each final state are kept."),
-    click.option("--max-depth", type=int, help="So many unfinished jobs; past it submits are refused."),
-    click.option("--unset", type=click.Choice(LIMITS), multiple=True, help="No such limit any more. May be repeated."),
+    click.option("--keep-max", "max_kept", type=int, help="How many jobs of each final state are kept."),
+    click.option("--max-depth", type=int, help="Maximum of unfinished jobs. Further submits are refused."),
+    click.option("--unset", type=click.Choice(LIMITS), multiple=True, help="Remove a limit. May be repeated."),
 )
 
 
@@ -147,12 +149,12 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("name")
 @_settings_options
 @json_option
-@asks()
+@with_client()
 def set_command(client: Client, name: str, unset: tuple[str, ...], as_json: bool, **changes: Any) -> None:
-    """Change how the queue NAME is served. What is not named stays as it is."""
+    """Change settings of the queue NAME. Settings that are not given stay."""
     changes = given(changes)
     if not changes and not unset:
-        raise click.UsageError("nothing is to be changed: see --help for what can be")
+        raise click.UsageError("no setting is given: see --help for the options")
     try:
         settings = client.get_queue(name).settings
     except NotFound:
@@ -161,7 +163,7 @@ def set_command(client: Client, name: str, unset: tuple[str, ...], as_json: bool
 
 
 def changed(settings: QueueSettings, changes: dict[str, Any], unset: tuple[str, ...]) -> QueueSettings:
-    """What is unset goes first, so that an option that is given as well holds."""
+    """The settings after a `set`. An option overrides an --unset of the same limit."""
     changes = dict(changes)
     kept = settings.retention or Retention()
     gone = {"keep-acked": "acked_ms", "keep-dead": "dead_ms", "keep-max": "max"}
@@ -183,16 +185,16 @@ def changed(settings: QueueSettings, changes: dict[str, Any], unset: tuple[str, 
 @queues.command()
 @click.argument("name")
 @json_option
-@asks()
+@with_client()
 def pause(client: Client, name: str, as_json: bool) -> None:
-    """Lease nothing of the queue NAME any more. What runs goes on."""
+    """Stop leasing jobs of the queue NAME. Running jobs continue."""
     _show(client.pause_queue(name), as_json)
 
 
 @queues.command()
 @click.argument("name")
 @json_option
-@asks()
+@with_client()
 def resume(client: Client, name: str, as_json: bool) -> None:
     """Lease jobs of the queue NAME again."""
     _show(client.resume_queue(name), as_json)
@@ -200,26 +202,26 @@ def resume(client: Client, name: str, as_json: bool) -> None:
 
 @queues.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
-@asks("30s")
+@with_client("30s")
 def purge(client: Client, name: str, yes: bool, as_json: bool) -> None:
-    """Remove the jobs of the queue NAME that wait: neither those that run nor those that are finished."""
+    """Delete the waiting jobs of the queue NAME. Running and finished jobs stay."""
     if not yes:
         queue = client.get_queue(name)
-        confirm(f"remove {queue.ready + queue.waiting:,} jobs that wait in {name}?")
+        confirm(f"delete {queue.ready + queue.waiting:,} waiting jobs of {name}?")
     _purged(client.purge_queue(name), as_json)
 
 
 def _purged(done: ChangedMany, in_json: bool) -> None:
     print(as_json(done) if in_json else f"{done.changed:,} removed")
     if not done.complete:
-        raise Failed("the server did not look at all of them: the same command again goes on")
+        raise Failed("the server stopped before the last job: repeat the command")
 
 
 @queues.command()
 @click.argument("name")
-@asks()
+@with_client()
 def delete(client: Client, name: str) -> None:
-    """Forget the settings of the queue NAME, which has no unfinished jobs."""
+    """Delete the settings of the queue NAME, which must have no unfinished jobs."""
     client.delete_queue(name)

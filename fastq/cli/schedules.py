@@ -1,4 +1,4 @@
-"""`fastq schedules …`: jobs by cron."""
+"""`fastq schedules …`: schedules that submit jobs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import click
 import msgspec
 
 from fastq.cli.job_options import given, job_options
-from fastq.cli.remote import asks
+from fastq.cli.param_types import read_value
+from fastq.cli.remote import with_client
 from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
-from fastq.cli.values import read_value
 from fastq.client.models import Cron, Schedule
 from fastq.client.sync_client import Client
 
@@ -21,15 +21,15 @@ COLUMNS = ("name", "cron", "timezone", "next_at", "last_fired_at", "last_job_id"
 def schedules() -> None:
     """List, set, run and delete schedules.
 
-    Each submits a job whenever a cron expression says so.
+    A schedule submits a job at each time of a cron expression.
     """
 
 
 @schedules.command("list")
 @lines_option
-@asks()
+@with_client()
 def list_command(client: Client, as_json: bool) -> None:
-    """List them, when each is due next, and its last job."""
+    """List the schedules, with the next time and the last job of each."""
     found = list(client.schedules())
     if as_json:
         for one in found:
@@ -45,7 +45,7 @@ def _show(one: Schedule, in_json: bool) -> None:
 @schedules.command("show")
 @click.argument("name")
 @json_option
-@asks()
+@with_client()
 def show_command(client: Client, name: str, as_json: bool) -> None:
     """Show the schedule NAME with its job."""
     _show(client.get_schedule(name), as_json)
@@ -56,26 +56,26 @@ def show_command(client: Client, name: str, as_json: bool) -> None:
 @click.argument("cron")
 @click.argument("payload")
 @click.option("--text", "as_text", is_flag=True, help="PAYLOAD is a string, not JSON.")
-@click.option("--timezone", default="UTC", show_default=True, help="Whose clock CRON means, as Europe/Vienna.")
+@click.option("--timezone", default="UTC", show_default=True, help="The time zone of CRON, such as Europe/Vienna.")
 @click.option(
     "--catch-up", type=click.Choice(["skip", "one", "all"]), default="one", show_default=True,
-    help="What happens to times that were missed: nothing, one job for all, one for each.",
+    help="For missed times: submit no job, one job, or one for each.",
 )  # fmt: skip
-@click.option("--catch-up-max", type=int, help="With all: one for each of the last so many.")
+@click.option("--catch-up-max", type=int, help="With --catch-up all: only the last that many.")
 @click.option(
     "--overlap", type=click.Choice(["skip", "allow"]), default="skip", show_default=True,
-    help="What happens while the last job is not finished: the time passes, or the next is submitted.",
+    help="While the last job is unfinished: skip the time, or submit anyway.",
 )  # fmt: skip
 @job_options
 @json_option
-@asks()
+@with_client()
 def set_command(
     client: Client, name: str, cron: str, payload: str, as_text: bool, timezone: str, catch_up: Any, overlap: Any,
     catch_up_max: int | None, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Submit a job with the JSON text PAYLOAD (- for standard input) at each time of CRON.
 
-    CRON is minute, hour, day of month, month, day of week, as "30 2 * * MON-FRI". A schedule NAME that is there is
+    CRON is minute, hour, day of month, month, day of week, as "30 2 * * MON-FRI". An existing schedule NAME is
     replaced.
     """
     most = msgspec.UNSET if catch_up_max is None else catch_up_max
@@ -86,16 +86,16 @@ def set_command(
 @schedules.command()
 @click.argument("name")
 @json_option
-@asks()
+@with_client()
 def run(client: Client, name: str, as_json: bool) -> None:
-    """Submit the job of the schedule NAME now, and print its id. The schedule goes on as it would have."""
+    """Submit the job of the schedule NAME now, and print its id. Its times do not change."""
     job_id = client.run_schedule(name)
     print(msgspec.json.encode({"job_id": job_id}).decode() if as_json else job_id)
 
 
 @schedules.command()
 @click.argument("name")
-@asks()
+@with_client()
 def delete(client: Client, name: str) -> None:
-    """End the schedule NAME. The jobs that it has submitted stay."""
+    """Delete the schedule NAME. Jobs that it submitted stay."""
     client.delete_schedule(name)

@@ -25,7 +25,7 @@ def serve() -> None:
     except BadSetting as error:
         notice(f"fastq: {error}")
         sys.exit(error.exit_code)
-    # Only now, so that a wrong setting is told at once and without the native modules.
+    # Imported late: a bad setting is reported before the extensions load.
     from fastq.server.run import run  # noqa: PLC0415
 
     sys.exit(run(settings))

@@ -1,4 +1,4 @@
-"""What a person reads, and what a program does: tables, records, and JSON as the API has it."""
+"""Output formats: tables and records for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ import msgspec
 
 from fastq.server.settings import duration_text
 
-CELL_CHARACTERS_MAX = 60  # of a cell in a table; a record shows all
+CELL_CHARACTERS_MAX = 60  # of a table cell; a record shows the whole value
 
-json_option = click.option("--json", "as_json", is_flag=True, help="As the API shows it.")
-lines_option = click.option("--json", "as_json", is_flag=True, help="As the API shows it, one object a line.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON.")
+lines_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON, one object a line.")
 
 
 def as_json(value: Any) -> str:
-    """A struct of the SDK as the API had it: members that say nothing are left out."""
+    """A struct of the SDK as the JSON of the API, without empty members."""
     return msgspec.json.encode(members(value)).decode()
 
 
 def members(value: Any) -> Any:
+    """The members of a struct by API name, without empty ones; any other value unchanged."""
     if not isinstance(value, msgspec.Struct):
         return value
     found = {}
     for field in msgspec.structs.fields(value):
         one = getattr(value, field.name)
-        if field.required or not _says_nothing(one):
+        if field.required or not _is_empty(one):
             found[field.encode_name] = one
     return found
 
 
-def _says_nothing(value: Any) -> bool:
+def _is_empty(value: Any) -> bool:
     return value is None or value == "" or value == () or value is False or value == msgspec.Raw(b"null")
 
 
 def cell(value: Any) -> str:
-    """On one line: a name may hold anything."""
+    """A value as text on one line. Unprintable characters are replaced."""
     if value is None or value is False:
         text = ""
     elif value is True:
@@ -57,7 +58,7 @@ def cell(value: Any) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], with_head: bool = True) -> list[str]:
-    """Lines, as wide as they must be."""
+    """The lines of a table, with columns aligned."""
     cells = [[_short(cell(value)) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
     shown = [list(columns), *cells] if with_head else cells
@@ -69,7 +70,7 @@ def _short(text: str) -> str:
 
 
 def record(fields: dict[str, Any]) -> list[str]:
-    """A line for each member that says something."""
+    """The lines of a record: one for each member that is not empty."""
     said = {name: text for name, value in fields.items() if (text := cell(value)) != ""}
     width = max(map(len, said), default=0)
     return [f"{name:<{width}}  {text}" for name, text in said.items()]
@@ -80,6 +81,6 @@ def show(lines: Iterable[str]) -> None:
         print(line)
 
 
-def lasting(ms: int | None) -> str:
-    """A duration as options take it."""
+def duration(ms: int | None) -> str:
+    """A duration as options accept it. Empty for None."""
     return "" if ms is None else duration_text(ms)

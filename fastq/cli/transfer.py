@@ -15,14 +15,14 @@ from msgspec import UNSET, Raw
 from fastq.cli.batches import batches
 from fastq.cli.job_options import STATES, given, where_options
 from fastq.cli.notices import notice
-from fastq.cli.remote import asks
+from fastq.cli.remote import with_client
 from fastq.cli.tables import as_json
 from fastq.client.errors import NotFound
 from fastq.client.models import TERMINAL, JobStatus, NewJob
 from fastq.client.sync_client import Client
 from fastq.server.logs import counted
 
-AT_ONCE = 8  # payloads are asked for one by one, on so many connections
+AT_ONCE = 8  # connections; payloads are read one by one
 PAGE = 1000
 LINE_BYTES_MAX = 8 << 20
 
@@ -32,14 +32,16 @@ LINE_BYTES_MAX = 8 << 20
 
 @click.command("export")
 @where_options
-@click.option("--output", "-o", type=click.File("wb", lazy=False), default="-", help="Left out: standard output.")
-@asks("1m")
+@click.option(
+    "--output", "-o", type=click.File("wb", lazy=False), default="-", help="File to write. Default: standard output."
+)
+@with_client("1m")
 def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
     """Write jobs as JSON lines.
 
-    With their payloads and results, the oldest first: those that fit all that is given; without options all of them.
-    `fastq import` takes the lines. What the API does not show (unique keys, lease lengths and backoffs of single jobs)
-    is not in them: a copy of everything is a backup.
+    Writes all jobs that match the filters, oldest first, with payloads and results. `fastq import` reads the lines.
+    They lack what the API does not show: unique keys, and lease lengths and backoffs of single jobs. For a copy of
+    everything use `fastq backup`.
     """
     ids = _ids(client, given(where))
     written = 0
@@ -55,12 +57,12 @@ def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
 
 
 def _ids(client: Client, where: dict[str, Any]) -> list[int]:
-    """The newest first, as the server lists them: an import is to submit them in the order that they have here."""
+    """The ids of the jobs that match, newest first."""
     return [UUID(job.job_id).int for job in client.jobs(**where)]
 
 
 def _whole(client: Client, job_id: str) -> JobStatus | None:
-    """None: it is gone since it was listed."""
+    """The job with its payload. None if it was deleted since it was listed."""
     try:
         return client.get(job_id, with_payload=True)
     except NotFound:
@@ -71,7 +73,7 @@ def _whole(client: Client, job_id: str) -> JobStatus | None:
 
 
 class _Line(NewJob, kw_only=True, forbid_unknown_fields=True):
-    """A job as it is submitted, and what an export says of it besides."""
+    """A new job, and the other members that an export has."""
 
     payload: Raw
     job_id: str = ""
@@ -94,24 +96,24 @@ _OF_A_JOB = [field.name for field in msgspec.structs.fields(NewJob)]
 @click.command("import")
 @click.argument("source", type=click.File("rb"), default="-")
 @click.option("--state", "states", type=STATES, multiple=True,
-              help="Also jobs that are finished, in this state. May be repeated.")  # fmt: skip
-@click.option("--queue", help="Into this queue, whatever the lines say.")
-@asks("1m")
+              help="Also import finished jobs in this state. May be repeated.")  # fmt: skip
+@click.option("--queue", help="Submit to this queue instead of that of the line.")
+@with_client("1m")
 def import_jobs(client: Client, source: IO[bytes], states: Sequence[str], queue: str | None) -> None:
     """Submit jobs from JSON lines.
 
-    SOURCE (left out: standard input) has lines as `fastq export` writes them; a payload is enough.
-    Finished jobs are left out unless --state says otherwise; attempts start at 0. A repeat of the same lines doubles
-    nothing for as long as the server remembers idempotency keys (an hour), and while a job with a job_id is unfinished;
-    so an import that failed half-way is simply repeated.
+    SOURCE (default: standard input) has lines as `fastq export` writes them; only `payload` is required. Finished jobs
+    are skipped unless --state names their state; attempts start at 0. Repeating an import submits no job twice while
+    the server remembers the idempotency keys (an hour), or while a job with a job_id is unfinished. So repeat an import
+    that failed.
     """
     submitted = there = 0
     for batch in batches(_jobs(source, frozenset(states), queue)):
-        with batch.told():
+        with batch.naming_lines():
             answers = client.submit_many(batch.jobs)
         duplicates = sum(answer.duplicate for answer in answers)
         submitted, there = submitted + len(answers) - duplicates, there + duplicates
-    print(f"{submitted:,} submitted, {there:,} were there before")
+    print(f"{submitted:,} submitted, {there:,} already there")
 
 
 def _jobs(source: IO[bytes], states: frozenset[str], queue: str | None) -> Iterator[tuple[int, NewJob]]:
@@ -121,7 +123,7 @@ def _jobs(source: IO[bytes], states: frozenset[str], queue: str | None) -> Itera
         try:
             line = _LINE.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"line {number} is no job: {error}; the lines before it may be submitted") from None
+            raise click.UsageError(f"line {number} is not a job: {error}; lines before it may be submitted") from None
         if line.state in TERMINAL and line.state not in states:
             continue
         yield number, _new_job(line, number, queue)
@@ -133,7 +135,7 @@ def _new_job(line: _Line, number: int, queue: str | None) -> NewJob:
         job.queue = queue
     if job.unique_key is UNSET and line.job_id:
         job.unique_key = f"import:{line.job_id}"
-    if job.idempotency_key is UNSET:  # of what is submitted, so that what has changed since is not refused
+    if job.idempotency_key is UNSET:  # depends on the content: a changed job is a new submit
         digest = sha256(msgspec.json.encode(job)).hexdigest()
         job.idempotency_key = f"import:{line.job_id or number}:{digest}"
     return job

@@ -18,14 +18,14 @@ EXIT_REFUSED = 1
 
 
 def found(app: str) -> Worker:
-    """The worker that `module:name` names; `name` may be left out if it is `worker`. Raises UsageError."""
+    """The worker at `module:name`; the default of `name` is `worker`. Raises UsageError: there is none."""
     module_name, _, name = app.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and what it imports is not
+            raise  # the module exists, but one of its imports does not
         raise click.UsageError(f"APP: no module {error.name!r} in {os.getcwd()} or on the path") from None
     worker = getattr(module, name or "worker", None)
     if not isinstance(worker, Worker):
@@ -33,13 +33,15 @@ def found(app: str) -> Worker:
     return worker
 
 
-@click.command(epilog="FASTQ_URL and FASTQ_KEY say where the server is, and the worker's key.")
+@click.command(epilog="FASTQ_URL names the server; FASTQ_KEY holds the worker's key.")
 @click.argument("app", metavar="MODULE:NAME")
-@click.option("--concurrency", type=click.IntRange(1), help="How many jobs it has at a time.")
-@click.option("--queue", "queues", multiple=True, help="Lease from this queue; may be repeated, in strict order.")
-@click.option("--time-limit", "time_limit_s", type=click.FloatRange(0, min_open=True), help="Of an attempt, seconds.")
+@click.option("--concurrency", type=click.IntRange(1), help="How many jobs run at once.")
+@click.option("--queue", "queues", multiple=True, help="Queue to lease from. May be repeated, in strict order.")
+@click.option(
+    "--time-limit", "time_limit_s", type=click.FloatRange(0, min_open=True), help="Time limit of an attempt, seconds."
+)
 @click.option("--stop", "stop_s", type=click.FloatRange(0), help="How long a stop waits for handlers, seconds.")
-@click.option("--burst", is_flag=True, help="End as soon as no job is ready and none runs.")
+@click.option("--burst", is_flag=True, help="Exit when no job is ready and none runs.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def worker(
     app: str, concurrency: int | None, queues: tuple[str, ...], time_limit_s: float | None, stop_s: float | None,
@@ -58,6 +60,6 @@ def worker(
     except (Refused, ValueError) as error:
         notice(f"fastq: {error}")
         sys.exit(EXIT_REFUSED)
-    if one.left_behind:  # their jobs are released: nobody waits for what they still do
+    if one.left_behind:  # their jobs are released; do not wait for the threads
         logging.shutdown()
         os._exit(0)

@@ -1,4 +1,4 @@
-"""What programs use a server with. It knows the API, and nothing of how the server does it."""
+"""The Python SDK: clients, the worker, their models and errors. It imports nothing of the server."""
 
 from __future__ import annotations
 

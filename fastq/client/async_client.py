@@ -1,4 +1,4 @@
-"""The client for programs that run in an event loop."""
+"""The asyncio client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any, Self, TypeVar, Unpack
 
 from fastq.client import calls, operator_calls
 from fastq.client.async_transport import AsyncTransport, LoopTransport
-from fastq.client.chance import new_key
 from fastq.client.codec import CODEC, Codec
 from fastq.client.errors import Busy, ServerUnreachable
 from fastq.client.models import (
@@ -47,13 +46,14 @@ from fastq.client.operator_models import (
     SeenWorkers,
 )
 from fastq.client.protocol import Answer, Call, Pause, Plan, Retries, carried_out
+from fastq.client.randomness import new_key
 from fastq.client.sync_client import address_of
 
 T = TypeVar("T")
 
 
 class AsyncClient:
-    """What `Client` is, for one event loop; closed by `close` or `async with`."""
+    """`Client` for asyncio. Use it in one event loop. Close it with `close` or an `async with` block."""
 
     def __init__(
         self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None, codec: Codec = CODEC,
@@ -61,7 +61,9 @@ class AsyncClient:
     ) -> None:  # fmt: skip
         """
         Args:
-            url, key: else FASTQ_URL (http://127.0.0.1:8080) and FASTQ_KEY of the environment.
+            url, key, retries, codec, tls, transport: as for `Client`.
+        Raises:
+            ValueError: the URL is malformed, or there is no key.
         """
         self._codec, self._retries = codec, retries or Retries()
         self._transport = transport or LoopTransport(address_of(url, key), tls)
@@ -76,28 +78,48 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Calls that wait for their next try end with ServerUnreachable."""
+        """Close all connections. Calls that wait before a retry raise ServerUnreachable."""
         self._is_closed = True
         await self._transport.close()
 
     def trying(self, retries: Retries) -> AsyncClient:
-        """The same client, on the same connections, with other retries."""
+        """A client that shares the connections of this one and has other retries."""
         return AsyncClient(retries=retries, codec=self._codec, transport=self._transport)
 
     # --- submit -------------------------------------------------------------------------------------------------------
 
     async def submit(self, payload: Any, **options: Unpack[JobOptions]) -> Submitted:
-        """Store a job; it is on stable storage when this returns."""
+        """Submit a job. It is on stable storage when this returns.
+
+        Args:
+            payload: any value that the codec encodes; not null; at most 1 MiB of JSON text.
+            options: see `JobOptions`. Without an `idempotency_key` the client makes one.
+        Raises:
+            BadRequest: an option is out of range, or the idempotency key belongs to a different submit.
+            Busy: the queue, the owner or the disk is full.
+        """
         return await self.call(calls.submit(NewJob(payload=payload, **options), self._codec))
 
     async def submit_many(self, jobs: Iterable[Any]) -> list[Submitted]:
-        """Store up to 10,000 jobs, payloads or `NewJob`s, all of them or none, and in order."""
+        """Submit up to 10,000 jobs, all or none of them. The answers are in the order of `jobs`.
+
+        Args:
+            jobs: payloads, or `NewJob`s for jobs with options.
+        Raises:
+            BadRequest: a job is invalid. The message names its index.
+        """
         return await self.call(calls.submit_many(calls.new_jobs(jobs), self._codec))
 
     async def submit_and_wait(
         self, payload: Any, *, timeout_s: float | None = None, **options: Unpack[JobOptions]
     ) -> JobStatus:
-        """Raises NotFinished: the job goes on all the same."""
+        """Submit a job and wait for its end.
+
+        Args:
+            timeout_s: seconds to wait. Default: without limit.
+        Raises:
+            NotFinished: the job had not ended after `timeout_s`. It stays submitted.
+        """
         return await self.run(
             calls.submit_and_wait(NewJob(payload=payload, **options), self._codec, timeout_s, self._retries)
         )
@@ -105,61 +127,93 @@ class AsyncClient:
     # --- look and change ----------------------------------------------------------------------------------------------
 
     async def get(self, job_id: str, *, with_payload: bool = False) -> JobStatus:
-        """Raises NotFound."""
+        """The job, with its result, and its payload if asked for. Raises NotFound."""
         return await self.call(calls.get(job_id, with_payload=with_payload))
 
     get_status = get
 
     async def wait_for_completion(self, job_id: str, timeout_s: float | None = None) -> JobStatus:
-        """Until the job has ended, one way or another. The server tells; nothing is polled. Raises NotFinished."""
+        """Wait until the job is ACKED, DEAD, EXPIRED or CANCELLED. Requests are long polls.
+
+        Args:
+            timeout_s: seconds to wait. Default: without limit.
+        Raises:
+            NotFinished: the job had not ended after `timeout_s`.
+            NotFound: there is no such job.
+        """
         return await self.run(calls.until_complete(job_id, timeout_s, self._retries))
 
     async def list_jobs(self, *, limit: int = 100, cursor: str = "", **where: Unpack[JobFilter]) -> Page[JobStatus]:
-        """A page of the jobs that fit, the newest first, without payloads and results. See `jobs` for all of them."""
+        """One page of the jobs that match, newest first, without payloads and results. `jobs` reads all pages.
+
+        Args:
+            limit: jobs in the page, 1 to 1,000.
+            cursor: `Page.cursor` of the page before.
+            where: see `JobFilter`.
+        """
         return await self.call(calls.list_jobs(where, limit, cursor))
 
     def jobs(self, **where: Unpack[JobFilter]) -> AsyncIterator[JobStatus]:
-        """All jobs that fit, the newest first, asked for page by page; one that does not change is seen once."""
+        """All jobs that match, newest first, read page by page. A job that does not change meanwhile appears once."""
         return self._all(lambda cursor: calls.list_jobs(where, operator_calls.PAGE, cursor))
 
     async def attempts(self, job_id: str) -> list[Attempt]:
-        """Those that have ended, the newest first; the last 20 are kept. Raises NotFound."""
+        """The attempts that have ended, newest first. The server keeps the last 20. Raises NotFound."""
         return await self.call(calls.attempts(job_id))
 
     async def history(self, job_id: str) -> list[Event]:
-        """What was done to it, the newest first; the last 50 events are kept, and the submit. Raises NotFound."""
+        """The events of a job, newest first. The server keeps the last 50 and the submit. Raises NotFound."""
         return await self.call(calls.history(job_id))
 
     async def why(self, job_id: str) -> Why:
-        """Why it does not run now. Raises NotFound."""
+        """Why the job is not running now. Raises NotFound."""
         return await self.call(calls.why(job_id))
 
     async def cancel(self, job_id: str, *, force: bool = False) -> str:
-        """The state: CANCELLED, or RUNNING and its worker is told; with `force` it ends at once. Raises Conflict."""
+        """Cancel a job.
+
+        Args:
+            force: end a running job at once and invalidate its lease.
+        Returns:
+            CANCELLED; or RUNNING, and the worker is asked to stop at its next heartbeat.
+        Raises:
+            Conflict: the job has ended. NotFound.
+        """
         return await self.call(calls.cancel(job_id, force))
 
     async def redrive(self, job_id: str) -> str:
-        """Let a dead letter run again. Raises Conflict."""
+        """Make a DEAD job READY again, with attempts from 0. Returns the state. Raises Conflict, NotFound."""
         return await self.call(calls.redrive(job_id))
 
     async def delete(self, job_id: str) -> None:
-        """Raises Conflict while it runs."""
+        """Delete a job. Raises Conflict while it is running."""
         await self.call(calls.delete(job_id))
 
     async def edit(self, job_id: str, **changes: Unpack[JobChanges]) -> str:
-        """Change a job that waits, or a dead letter; its state. Raises Conflict."""
+        """Change a waiting or DEAD job. Returns its state.
+
+        Args:
+            changes: see `JobChanges`.
+        Raises:
+            Conflict: the job is running, or has ended otherwise. NotFound.
+        """
         return await self.call(calls.edit(job_id, changes, self._codec))
 
     async def cancel_many(self, *, dry_run: bool = False, **where: Unpack[ManyFilter]) -> ChangedMany:
-        """Cancel the jobs that fit, in slices while other work goes on. Of what runs the workers are told."""
+        """Cancel all jobs that match, in slices. The workers of running jobs are asked to stop.
+
+        Args:
+            dry_run: only count the jobs.
+            where: see `ManyFilter`.
+        """
         return await self.call(calls.change_many("cancel", where, dry_run))
 
     async def redrive_many(self, *, dry_run: bool = False, **where: Unpack[ManyFilter]) -> ChangedMany:
-        """Let the dead letters that fit run again."""
+        """Make all DEAD jobs that match READY again. Arguments as for `cancel_many`."""
         return await self.call(calls.change_many("redrive", where, dry_run))
 
     async def delete_many(self, *, dry_run: bool = False, **where: Unpack[ManyFilter]) -> ChangedMany:
-        """Remove the jobs that fit and do not run."""
+        """Delete all jobs that match and are not running. Arguments as for `cancel_many`."""
         return await self.call(calls.change_many("delete", where, dry_run))
 
     # --- work ---------------------------------------------------------------------------------------------------------
@@ -168,136 +222,175 @@ class AsyncClient:
         self, queues: Sequence[str] | Mapping[str, int] = ("default",), *, limit: int = 1, wait_ms: int = 0,
         lease_ms: int | None = None, worker_id: str = "", request_id: str | None = None,
     ) -> list[LeasedJob]:  # fmt: skip
-        """Up to `limit` jobs, perhaps none, of queues in strict order, or by weight."""
+        """Lease up to `limit` jobs. The list is empty if none is ready.
+
+        Args:
+            queues: names in strict order, or weights by name.
+            limit: jobs, 1 to 1,000.
+            wait_ms: how long the server waits for a job, 0 to 60,000 milliseconds.
+            lease_ms: milliseconds, 1,000 to 43,200,000. Default: the job's, else the queue's, else the server's.
+            worker_id: shown in the list of workers and in the attempts of a job.
+            request_id: a repetition with the same id gets the same leases. Default: a random one.
+        """
         request_id = request_id or new_key()
         return await self.call(calls.lease(queues, limit, wait_ms, lease_ms, worker_id, request_id))
 
     async def ack(self, job: LeasedJob, result: Any = None) -> None:
-        """The job is done. Raises LeaseLost."""
+        """End the attempt with success: the job is ACKED. Raises LeaseLost."""
         await self.call(calls.ack(Ack.ok(job, result), self._codec))
 
     async def fail(
         self, job: LeasedJob, error: str, *, code: str | None = None, retry_after_ms: int | None = None,
         discard: bool = False,
     ) -> None:  # fmt: skip
-        """The attempt failed; with `discard` the job is DEAD. Raises LeaseLost."""
+        """End the attempt with an error: the job is retried, or DEAD after its last attempt.
+
+        Args:
+            error: text for people.
+            code: a short code for programs, at most 64 characters.
+            retry_after_ms: milliseconds until the retry. Default: the job's backoff.
+            discard: make the job DEAD although attempts are left.
+        Raises:
+            LeaseLost: the lease expired or was taken back.
+        """
         ack = Ack.error(job, error, code=code, retry_after_ms=retry_after_ms, discard=discard)
         await self.call(calls.ack(ack, self._codec))
 
     async def ack_many(self, acks: Sequence[Ack]) -> list[Acked]:
-        """Each is answered for itself; what was accepted is one change."""
+        """End up to 10,000 attempts in one request. Each has its own result; the valid ones are applied together."""
         return await self.call(calls.ack_many([calls.ack_body(ack, self._codec) for ack in acks]))
 
     async def extend(self, job: LeasedJob, lease_ms: int | None = None) -> Held:
-        """Raises LeaseLost."""
+        """Move a deadline to `lease_ms` from now, never earlier. Default: the granted length. Raises LeaseLost."""
         return await self.call(calls.extend(Extend.of(job, lease_ms)))
 
     async def heartbeat(self, worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None = None) -> list[Held]:
-        """Extend all of them, each answered for itself."""
+        """Extend up to 10,000 leases in one request. Each has its own result. Arguments as for `extend`."""
         return await self.call(calls.heartbeat(worker_id, jobs, lease_ms))
 
     async def progress(self, job: LeasedJob, percent: int, note: str = "") -> bool:
-        """Whether the job is wanted no more. Raises LeaseLost."""
+        """Report progress. Returns whether a cancel was requested.
+
+        Args:
+            percent: 0 to 100.
+            note: text for people, at most 200 bytes.
+        Raises:
+            LeaseLost: the lease expired or was taken back.
+        """
         return await self.call(calls.progress(job, percent, note))
 
     async def transaction(self, ops: Sequence[Ack | Extend | NewJob], idempotency_key: str | None = None) -> list[Done]:
-        """All of it happens, or nothing. Raises LeaseLost."""
+        """Apply all operations or none. The results are in the order of `ops`. Raises LeaseLost."""
         return await self.call(calls.transaction(ops, self._codec, idempotency_key))
 
-    # --- queues: changes need an admin's key, or one that has queues:manage -------------------------------------------
+    # --- queues: changes need the scope queues:manage -----------------------------------------------------------------
 
     def queues(self) -> AsyncIterator[Queue]:
-        """Those that have jobs or settings, by name."""
+        """All queues with jobs or settings, ordered by name."""
         return self._all(operator_calls.list_queues)
 
     async def get_queue(self, name: str) -> Queue:
-        """Raises NotFound."""
+        """The settings and counts of a queue. Raises NotFound."""
         return await self.call(operator_calls.get_queue(name))
 
     async def put_queue(self, name: str, settings: QueueSettings) -> Queue:
-        """Serve it like this from now on; all settings at once."""
+        """Replace all settings of a queue. Returns the queue."""
         return await self.call(operator_calls.put_queue(name, settings))
 
     async def pause_queue(self, name: str) -> Queue:
-        """Nothing of it is leased any more; what runs goes on."""
+        """Stop leasing jobs of the queue. Running jobs continue."""
         return await self.call(operator_calls.pause_queue(name))
 
     async def resume_queue(self, name: str) -> Queue:
-        """Raises NotFound."""
+        """Lease jobs of a paused queue again. Raises NotFound."""
         return await self.call(operator_calls.resume_queue(name))
 
     async def purge_queue(self, name: str) -> ChangedMany:
-        """Remove the jobs that wait in it. Raises NotFound."""
+        """Delete the waiting jobs of the queue. Raises NotFound."""
         return await self.call(operator_calls.purge_queue(name))
 
     async def delete_queue(self, name: str) -> None:
-        """Forget its settings. Raises Conflict while jobs of it are not finished, NotFound."""
+        """Delete the settings of the queue. Raises Conflict while it has unfinished jobs, NotFound."""
         await self.call(operator_calls.delete_queue(name))
 
-    # --- schedules: with an admin's key, or one that has schedules:manage ---------------------------------------------
+    # --- schedules: need the scope schedules:manage -------------------------------------------------------------------
 
     def schedules(self) -> AsyncIterator[Schedule]:
-        """By name, without their jobs."""
+        """All schedules, ordered by name, without their jobs."""
         return self._all(operator_calls.list_schedules)
 
     async def put_schedule(self, name: str, cron: Cron, payload: Any, **options: Unpack[JobOptions]) -> Schedule:
-        """Submit such a job at each time of `cron`, from now on; the same again changes nothing."""
+        """Create or replace a schedule: it submits the job at each time of `cron`.
+
+        Args:
+            payload, options: the job, as for `submit`.
+        """
         return await self.call(operator_calls.put_schedule(name, cron, NewJob(payload=payload, **options), self._codec))
 
     async def get_schedule(self, name: str) -> Schedule:
-        """Raises NotFound."""
+        """A schedule with its job. Raises NotFound."""
         return await self.call(operator_calls.get_schedule(name))
 
     async def run_schedule(self, name: str) -> str:
-        """Submit its job now; the job's id. Raises NotFound."""
+        """Submit the schedule's job now. Returns its id. Not retried after a lost answer. Raises NotFound."""
         return await self.call(operator_calls.run_schedule(name))
 
     async def delete_schedule(self, name: str) -> None:
-        """The jobs that it has submitted stay. Raises NotFound."""
+        """Delete a schedule. Jobs that it submitted stay. Raises NotFound."""
         await self.call(operator_calls.delete_schedule(name))
 
     # --- keys, workers, the server ------------------------------------------------------------------------------------
 
     async def create_key(self, name: str, owner_id: str, kind: KeyKind, **options: Unpack[KeyOptions]) -> Key:
-        """A key with its secret, which is never shown again. Not repeated when its answer is lost."""
+        """Create an API key. The answer alone has its secret. Not retried after a lost answer.
+
+        Args:
+            options: see `KeyOptions`.
+        """
         return await self.call(operator_calls.create_key(name, owner_id, kind, options))
 
     async def all_keys(self) -> list[Key]:
-        """All keys, masked, the oldest first; with an admin's key."""
+        """All keys, oldest first, secrets masked. Needs an admin key."""
         return await self.call(operator_calls.list_keys())
 
     async def own_keys(self) -> list[Key]:
-        """Those of this key's owner, masked."""
+        """The keys of this key's owner, secrets masked."""
         return await self.call(operator_calls.list_own_keys())
 
     async def revoke_key(self, key_id: str) -> RevokedKey:
-        """Raises NotFound, Forbidden."""
+        """Revoke a key. Raises NotFound, Forbidden."""
         return await self.call(operator_calls.revoke_key(key_id))
 
     async def rotate_key(self, key_id: str, overlap_ms: int | None = None) -> Key:
-        """A new secret; the old one works for `overlap_ms`, left out an hour. Raises NotFound, Conflict."""
+        """Give a key a new secret. Not retried after a lost answer.
+
+        Args:
+            overlap_ms: milliseconds for which the old secret still works. Default: an hour.
+        Raises:
+            NotFound: there is no such key. Conflict: it is revoked.
+        """
         return await self.call(operator_calls.rotate_key(key_id, overlap_ms))
 
     async def workers(self) -> SeenWorkers:
-        """Who holds which jobs, and when each was last heard of."""
+        """The workers, their leases, and when each last sent a request."""
         return await self.call(operator_calls.list_workers())
 
     def audit(self) -> AsyncIterator[AuditEntry]:
-        """Who changed keys, queues, schedules and many jobs, the newest first; with an admin's key."""
+        """The audit log, newest first: changes of keys, queues, schedules and many jobs. Needs an admin key."""
         return self._all(operator_calls.list_audit)
 
     async def is_ready(self) -> bool:
-        """Whether the server takes work now; one try. Raises ServerUnreachable."""
+        """Whether the server takes work now. Sends one request. Raises ServerUnreachable."""
         try:
             await self.run(carried_out(operator_calls.ready(), replace(self._retries, for_s=0.0)))
         except Busy:
             return False
         return True
 
-    # --- driving ------------------------------------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     async def call(self, call: Call[T]) -> T:
-        """Carry out a request that was made elsewhere."""
+        """Send a request, with retries. Raises Refused, ServerUnreachable."""
         return await self.run(carried_out(call, self._retries))
 
     async def _all(self, page_at: Callable[[str], Call[Page[T]]]) -> AsyncIterator[T]:
@@ -311,7 +404,7 @@ class AsyncClient:
                 return
 
     async def run(self, plan: Plan[T]) -> T:
-        """Carry out a plan: see `fastq.client.protocol`."""
+        """Drive a plan: send what it yields, wait when it says so. See `fastq.client.protocol`."""
         outcome: Answer | ServerUnreachable | None = None
         try:
             while True:

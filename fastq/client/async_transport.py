@@ -1,4 +1,4 @@
-"""Sends requests from an event loop, on connections that are kept."""
+"""The asyncio transport: a pool of HTTP connections."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fastq.client.errors import ServerUnreachable
 from fastq.client.protocol import Answer, Call
 from fastq.client.wire import Address, Reply
 
-IDLE_MAX = 64  # connections kept for later
+IDLE_MAX = 64  # idle connections in the pool
 
 
 class AsyncTransport(Protocol):
-    """What an AsyncClient sends with; another one is given to it as `transport=`."""
+    """Sends the requests of an AsyncClient. Pass another implementation as `transport=`."""
 
     async def send(self, call: Call[object], timeout_s: float) -> Answer:
-        """Raises ServerUnreachable if no answer has come when the time is over, or none can come."""
+        """Send one request. Raises ServerUnreachable: no answer within `timeout_s` seconds, or no connection."""
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
 
 
 class LoopTransport:
-    """Calls that do not wait on purpose share `connections_max`; those that do have one each besides."""
+    """At most `connections_max` connections, and one more for each long poll."""
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None = None, connections_max: int = 64) -> None:
         self._address = address
@@ -36,7 +36,7 @@ class LoopTransport:
         self._closed = False
 
     async def send(self, call: Call[object], timeout_s: float) -> Answer:
-        self._belong_here()
+        self._bind_loop()
         if call.wait_ms:
             return await self._send(call, timeout_s)
         async with self._slots:
@@ -47,17 +47,17 @@ class LoopTransport:
         closing, self._idle = self._idle, []
         for connection in closing:
             connection.close()
-        await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+        await asyncio.sleep(0)  # the loop closes the sockets in its next iteration
 
-    def _belong_here(self) -> None:
-        """Connections belong to a loop: one that runs after another begins with none."""
+    def _bind_loop(self) -> None:
+        """Drop the connections of an earlier event loop: a connection belongs to one loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._idle, self._slots = loop, [], asyncio.Semaphore(self._connections_max)
 
     async def _send(self, call: Call[object], timeout_s: float) -> Answer:
         request = self._address.request(call)
-        connection = self._kept()
+        connection = self._take_idle()
         try:
             async with asyncio.timeout(timeout_s):
                 if connection is None:
@@ -70,7 +70,7 @@ class LoopTransport:
                 self._give_back(connection)
         return answer
 
-    def _kept(self) -> _Connection | None:
+    def _take_idle(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_good:
@@ -96,17 +96,17 @@ class LoopTransport:
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time."""
+    """One connection, with one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
         self._reply: Reply | None = None
         self._answered: asyncio.Future[Answer] | None = None
         self.is_good = True
-        """Whether it is open and nothing is under way."""
+        """Whether it is open and idle."""
 
     async def ask(self, request: bytes) -> Answer:
-        """Raises ServerUnreachable. If it is cancelled, the connection is of no more use."""
+        """Send a request and read its answer. A cancel makes the connection unusable. Raises ServerUnreachable."""
         if not self.is_good:
             raise ServerUnreachable("the connection was closed", sent=False)
         self.is_good = False
@@ -119,16 +119,16 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self.is_good = False
-        self._transport.abort()  # at once: also what is still to be written is wanted no more
+        self._transport.abort()  # at once: unsent bytes are dropped
 
     # --- called by the loop -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not subclass asyncio's
 
     def data_received(self, data: bytes) -> None:
         reply, answered = self._reply, self._answered
-        if reply is None or answered is None or answered.done():  # what nobody asked for
+        if reply is None or answered is None or answered.done():  # bytes without a request
             self.close()
             return
         try:

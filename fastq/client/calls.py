@@ -1,4 +1,4 @@
-"""One function for each request of the API: its arguments in, a `Call` or a `Plan` out."""
+"""One function for each request about jobs: it takes the arguments and returns a `Call` or a `Plan`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from fastq.client.chance import new_key, share
 from fastq.client.codec import Codec
 from fastq.client.errors import NotFinished, Refused
 from fastq.client.models import (
@@ -30,13 +29,14 @@ from fastq.client.models import (
     Why,
 )
 from fastq.client.protocol import Call, Pause, Plan, Retries, carried_out
+from fastq.client.randomness import jitter, new_key
 from fastq.client.tracing import in_trace
 from fastq.clock import monotonic_us
 
 T = TypeVar("T")
 WAIT_MS_MAX = 60_000
-WAIT_MS = 20_000  # of one request while waiting for a job's end
-EARLY_S = 0.5  # a wait that was over sooner than this, and without result, is not repeated at once
+WAIT_MS = 20_000  # of one long poll for a job's end
+EARLY_S = 0.5  # after a shorter empty long poll the client pauses before the next
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,13 +51,13 @@ def reader(kind: type[T]) -> msgspec.json.Decoder[T]:
 
 
 def wrapped(name: str, kind: Any) -> Callable[[bytes], Any]:
-    """Reads the one member `name` of an answer."""
+    """A reader of the one member `name` of an answer."""
     decoder = msgspec.json.Decoder(msgspec.defstruct("Wrapped", [(name, kind)]))
     return lambda body: getattr(decoder.decode(body), name)
 
 
 def paged(name: str, kind: type[T]) -> Callable[[bytes], Page[T]]:
-    """Reads a page of what its answer has under `name`."""
+    """A reader of a page whose items are in the member `name`."""
     items: Any = list[kind]  # type: ignore[valid-type] # a type that is a value here
     decoder: Any = msgspec.json.Decoder(msgspec.defstruct("Paged", [(name, items), ("cursor", str | int, "")]))
 
@@ -94,7 +94,7 @@ def nothing(_body: bytes) -> None:
 
 
 def query(**members: Any) -> str:
-    """What stands behind a path: `?a=1&b=2` of the members that are given."""
+    """A query string, `?a=1&b=2`, of the members that are neither None nor empty."""
     given = {name: msgspec.to_builtins(value) for name, value in members.items() if value not in (None, "")}
     return f"?{urlencode(given)}" if given else ""
 
@@ -103,24 +103,24 @@ def query(**members: Any) -> str:
 
 
 def job_body(job: NewJob, codec: Codec) -> Raw:
-    """As POST /jobs takes it. Raises TypeError or ValueError if the payload has no JSON."""
+    """The body of POST /jobs. Raises TypeError, ValueError: the codec cannot encode the payload."""
     return Raw(_encode(msgspec.structs.replace(job, payload=Raw(codec.encode(job.payload)))))
 
 
 def new_jobs(jobs: Iterable[Any]) -> list[NewJob]:
-    """Payloads, and jobs as they are."""
+    """Each payload as a `NewJob`; a `NewJob` unchanged."""
     return [job if isinstance(job, NewJob) else NewJob(payload=job) for job in jobs]
 
 
 def submit(job: NewJob, codec: Codec) -> Call[Submitted]:
-    """The key is in the body: a header of its own would cost the server more than the rest of the request."""
+    """Submit one job. The idempotency key is in the body: parsing a header would cost the server more than the rest."""
     if job.idempotency_key is UNSET:
         job = msgspec.structs.replace(job, idempotency_key=new_key())
     return Call("POST", "/jobs", _SUBMITTED.decode, bytes(job_body(in_trace(job), codec)))
 
 
 def submit_many(jobs: Sequence[NewJob], codec: Codec) -> Call[list[Submitted]]:
-    """One key for the whole, unless jobs have their own: then each has one."""
+    """Submit many jobs. One key covers the batch; if a job has its own key, each job gets one."""
     own_keys = any(job.idempotency_key is not UNSET for job in jobs)
     if own_keys:
         jobs = [
@@ -146,7 +146,7 @@ def get(job_id: str, wait_ms: int = 0, with_payload: bool = False) -> Call[JobSt
 
 
 def list_jobs(where: Mapping[str, Any], limit: int, cursor: str = "") -> Call[Page[JobStatus]]:
-    """`where`: what `JobFilter` has, but `ids`."""
+    """`where`: see `JobFilter`."""
     return Call("GET", f"/jobs{query(**where, limit=limit, cursor=cursor)}", _JOBS)
 
 
@@ -163,7 +163,7 @@ def why(job_id: str) -> Call[Why]:
 
 
 def until_complete(job_id: str, timeout_s: float | None, retries: Retries) -> Plan[JobStatus]:
-    """Raises NotFinished."""
+    """Poll until the job has ended. Raises NotFinished after `timeout_s`."""
     begun_us = monotonic_us()
     while True:
         asked_us = monotonic_us()
@@ -177,8 +177,10 @@ def until_complete(job_id: str, timeout_s: float | None, retries: Retries) -> Pl
             return job
         if timeout_s is not None and (wait_ms == 0 or monotonic_us() - begun_us >= timeout_s * 1e6):
             raise NotFinished(f"job {job_id} is {job.state} after {timeout_s:g} s")
-        if monotonic_us() - asked_us < min(EARLY_S * 1e6, wait_ms * 1000):  # a server that stops lets nobody wait
-            yield Pause(EARLY_S * share())
+        if monotonic_us() - asked_us < min(
+            EARLY_S * 1e6, wait_ms * 1000
+        ):  # a stopping server answers long polls at once
+            yield Pause(EARLY_S * jitter())
 
 
 def submit_and_wait(job: NewJob, codec: Codec, timeout_s: float | None, retries: Retries) -> Plan[JobStatus]:
@@ -187,13 +189,13 @@ def submit_and_wait(job: NewJob, codec: Codec, timeout_s: float | None, retries:
 
 
 def cancel(job_id: str, force: bool) -> Call[str]:
-    """The state: CANCELLED, or RUNNING while its worker is told."""
+    """Returns the state: CANCELLED, or RUNNING until its worker stops."""
     return Call("POST", _path(job_id, "/cancel"), _state_of("CANCELLED"), _encode({"force": force}),
                 happened=lambda refused: refused.code == "job_finished" and refused.state == "CANCELLED")  # fmt: skip
 
 
 def redrive(job_id: str) -> Call[str]:
-    """Not repeated when in doubt: it may have run, and died, once more."""
+    """Not repeated after a lost answer: the job may have run and died again since."""
     return Call("POST", _path(job_id, "/redrive"), _state_of("READY"), repeatable=False)
 
 
@@ -202,7 +204,7 @@ def delete(job_id: str) -> Call[None]:
 
 
 def edit(job_id: str, changes: Mapping[str, Any], codec: Codec) -> Call[str]:
-    """`changes`: what `JobChanges` has. Raises TypeError or ValueError if the payload has no JSON."""
+    """`changes`: see `JobChanges`. Raises TypeError, ValueError: the codec cannot encode the payload."""
     body = dict(changes)
     if "payload" in body:
         body["payload"] = Raw(codec.encode(body["payload"]))
@@ -212,13 +214,13 @@ def edit(job_id: str, changes: Mapping[str, Any], codec: Codec) -> Call[str]:
 def change_many(
     action: Literal["cancel", "redrive", "delete"], where: Mapping[str, Any], dry_run: bool
 ) -> Call[ChangedMany]:
-    """A redrive is not repeated when in doubt: what ran, and died, once more would run again."""
+    """A redrive is not repeated after a lost answer: jobs that died again since would run again."""
     body = _encode({"filter": where, "dry_run": dry_run})
     return Call("POST", f"/jobs/{action}", changed_many, body, repeatable=dry_run or action != "redrive")
 
 
-def _state_of(after_doubt: str) -> Callable[[bytes], str]:
-    return lambda body: _CHANGED(body) if body else after_doubt
+def _state_of(if_repeated: str) -> Callable[[bytes], str]:
+    return lambda body: _CHANGED(body) if body else if_repeated
 
 
 # --- work -------------------------------------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ def lease(
     queues: Sequence[str] | Mapping[str, int], limit: int, wait_ms: int, lease_ms: int | None, worker_id: str,
     request_id: str,
 ) -> Call[list[LeasedJob]]:  # fmt: skip
-    """The same request_id gets the same leases: a lost answer costs none."""
+    """A repetition with the same `request_id` gets the same leases, so a lost answer loses none."""
     body: dict[str, Any] = {"queues": queues, "max": limit, "request_id": request_id}
     if wait_ms:
         body["wait_ms"] = min(wait_ms, WAIT_MS_MAX)
@@ -240,7 +242,7 @@ def lease(
 
 
 def ack_body(ack: Ack, codec: Codec) -> Raw:
-    """As POST /jobs/ack takes it. Raises TypeError or ValueError if the result has no JSON."""
+    """One ack of POST /jobs/ack. Raises TypeError, ValueError: the codec cannot encode the result."""
     return Raw(_encode(_with_json(ack, codec)))
 
 
@@ -249,7 +251,7 @@ def _with_json(ack: Ack, codec: Codec) -> Ack:
 
 
 def ack_many(bodies: Sequence[Raw]) -> Call[list[Acked]]:
-    """Each of what `ack_body` gives."""
+    """`bodies`: of `ack_body`."""
     return Call("POST", "/jobs/ack", _ACKED, _encode({"acks": bodies}))
 
 
@@ -275,7 +277,7 @@ def heartbeat(worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None) -
 
 
 def progress(job: LeasedJob, percent: int, note: str) -> Call[bool]:
-    """Whether the job is wanted no more."""
+    """Returns whether a cancel was requested."""
     body = _encode({"lease_token": job.lease_token, "percent": percent, "note": note})
     return Call("POST", _path(job.job_id, "/progress"), _NOTED, body)
 
@@ -293,6 +295,6 @@ def _op(op: Ack | Extend | NewJob, codec: Codec) -> dict[str, Any]:
     return {"extend": op}
 
 
-def is_no_more(refused: Refused) -> bool:
-    """Whether a refusal of an ack or extend says that the lease is not ours any more."""
+def is_lease_lost(refused: Refused) -> bool:
+    """Whether an ack or extend was refused because the lease is no longer valid."""
     return refused.code in ("lease_lost", "job_not_found", "not_running")

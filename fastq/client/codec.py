@@ -1,4 +1,4 @@
-"""Python values to JSON and back: dataclasses, msgspec and attrs classes, pydantic models, and what JSON has."""
+"""Converts payloads and results to JSON and back: JSON types, dataclasses, msgspec, attrs and pydantic classes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import msgspec
 
 
 class Codec(Protocol):
-    """How payloads and results become JSON text. Another one is given to a client or worker as `codec=`."""
+    """Converts payloads and results to JSON text. Pass another implementation as `codec=`."""
 
     def encode(self, value: Any) -> bytes:
-        """JSON text in UTF-8. Raises whatever says that the value has none."""
+        """JSON text in UTF-8. Raises any exception if the value cannot be encoded."""
 
     def decode(self, text: bytes, as_type: Any) -> Any:
-        """Raises ValueError if the text is no such value."""
+        """The value of JSON text. Raises ValueError if it is not an `as_type`."""
 
 
 def _pydantic(value: Any) -> Any:
-    """msgspec asks here for what it does not know."""
+    """msgspec calls it for a class that it cannot encode. Raises TypeError."""
     dump = getattr(value, "model_dump", None)
     if dump is None:
-        raise TypeError(f"{type(value).__qualname__} has no form in JSON: give a codec that knows one")
+        raise TypeError(f"{type(value).__qualname__} cannot be encoded as JSON: pass a codec that can")
     return dump(mode="json")
 
 
@@ -32,7 +32,7 @@ def _decoder(as_type: Any) -> msgspec.json.Decoder[Any]:
 
 
 class JsonCodec:
-    """The usual one."""
+    """The default codec."""
 
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder(enc_hook=_pydantic)
@@ -42,7 +42,7 @@ class JsonCodec:
         return self._encoder.encode(value)
 
     def decode(self, text: bytes, as_type: Any) -> Any:
-        """Raises ValueError: msgspec's and pydantic's errors are."""
+        """Raises ValueError: the errors of msgspec and pydantic are subclasses of it."""
         if (validate := getattr(as_type, "model_validate_json", None)) is not None:
             return validate(text)
         return _decoder(as_type).decode(text)

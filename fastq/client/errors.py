@@ -1,17 +1,17 @@
-"""What the SDK raises. `Refused` is an answer of the server; the others are what happened to us on the way to one."""
+"""The exceptions of the SDK. `Refused` and its subclasses are answers of the server."""
 
 from __future__ import annotations
 
 
 class ClientError(Exception):
-    """The root of all of them."""
+    """The base class of all exceptions of the SDK."""
 
 
 class ServerUnreachable(ClientError):
-    """No answer came, also not to the tries that followed.
+    """No answer came, retries included.
 
-    sent: the request, or a part of it, had gone out, so that it may have happened. Saying it again with the same
-    idempotency key or lease token is safe.
+    sent: a part of the request was sent, so the server may have applied it. It is safe to repeat it with the same
+    idempotency key or lease token.
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:
@@ -20,15 +20,15 @@ class ServerUnreachable(ClientError):
 
 
 class NotFinished(ClientError):
-    """The job had not ended when the time to wait for it was over."""
+    """The job had not ended within the timeout."""
 
 
 class LeaseGone(ClientError):
-    """Raised in a handler by `Job.check`: its job was cancelled, taken back, or its time is over."""
+    """Raised by `Job.check` in a handler: the job was cancelled, its lease is lost, or its time limit has passed."""
 
 
 class ProcessFailed(ClientError):
-    """A handler in a process of its own raised, or its process ended. `name` is the exception's class."""
+    """A handler in a child process raised an exception, or the process ended. `name` is the exception's class."""
 
     def __init__(self, name: str, message: str, trace: str) -> None:
         super().__init__(f"{name}: {message}" + (f"\n{trace}" if trace else ""))
@@ -36,9 +36,10 @@ class ProcessFailed(ClientError):
 
 
 class Refused(ClientError):
-    """The server answered, and not with success. Programs test `code`, people read `message`.
+    """The server answered with an error.
 
-    status: of HTTP. state: the job's, where the answer tells it. retry_after_s: how long the server asks to wait.
+    status: the HTTP status. code: for programs, such as `job_not_found`. message: for people. state: the job's state,
+    or empty. request_id: as in the server's log. retry_after_s: seconds to wait before a retry, or None.
     """
 
     def __init__(
@@ -51,31 +52,31 @@ class Refused(ClientError):
 
 
 class BadRequest(Refused):
-    """400, 413, 415, 422: the message names the field and its limit."""
+    """400, 413, 415, 422: the request is invalid. The message names the field and its limit."""
 
 
 class Unauthenticated(Refused):
-    """401: no key, or none that works."""
+    """401: the key is missing, unknown, revoked or expired."""
 
 
 class Forbidden(Refused):
-    """403: the key may not do this."""
+    """403: the key lacks the scope."""
 
 
 class NotFound(Refused):
-    """404: no such job, or one of another owner."""
+    """404: it does not exist, or belongs to another owner."""
 
 
 class Conflict(Refused):
-    """409: the job is not in a state for it."""
+    """409: the state does not allow it."""
 
 
 class LeaseLost(Conflict):
-    """409 `lease_lost`: the lease ran out or was taken back, and nothing was changed."""
+    """409 `lease_lost`: the lease expired or was taken back. Nothing was changed."""
 
 
 class Busy(Refused):
-    """429, 503, 507: not now."""
+    """429, 503, 507: the server cannot accept it now. Retry later."""
 
 
 BY_STATUS: dict[int, type[Refused]] = {

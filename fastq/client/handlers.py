@@ -1,4 +1,4 @@
-"""Handlers: functions of a job, async or not; which of them a job goes to; and what their outcome is."""
+"""Handlers: functions of a job, and the acks that follow from their outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastq.client.models import Ack, Failure, LeasedJob, NewJob, Snooze, Success
 Function: TypeAlias = Callable[[Job[Any]], Any]
 Rest: TypeAlias = Callable[[], Awaitable[Any]]
 Middleware: TypeAlias = Callable[[Job[Any], Rest], Awaitable[Any]]
-"""Called around each attempt: awaits `rest()` for the outcome, and returns it, another one, or raises."""
+"""Called around each attempt. It awaits `rest()` for the outcome and returns an outcome, or raises."""
 
 ERROR_CHARACTERS = 2000
 
@@ -30,22 +30,22 @@ class Handler:
 
     @classmethod
     def of(cls, function: Function, payload_type: Any = None, in_process: bool = False) -> Handler:
-        """payload_type: else that of the annotation of the first parameter, `Job[Video]`; else as JSON has it."""
+        """payload_type: default: T of a parameter annotated `Job[T]`, else the JSON types. Raises ValueError."""
         called = function if inspect.isroutine(function) else type(function).__call__
         is_async = inspect.iscoroutinefunction(called)
         if is_async and in_process:
-            raise ValueError("an async handler runs in the worker's loop, not in a process")
+            raise ValueError("an async handler cannot run in a child process: make it a plain function")
         return cls(function, payload_type or _annotated(called), is_async, in_process)
 
     def payload_of(self, leased: LeasedJob, codec: Codec) -> Any:
-        """Raises ValueError."""
+        """The decoded payload. Raises ValueError."""
         return codec.decode(bytes(leased.payload_json), self.payload_type)
 
 
 def _annotated(function: Callable[..., Any]) -> Any:
     try:
         hints = get_type_hints(function)
-    except (NameError, TypeError):  # an annotation that only a type checker can read
+    except (NameError, TypeError):  # a name that exists for type checkers only
         return Any
     for name, hint in hints.items():
         if name != "return" and get_origin(hint) is Job:
@@ -54,7 +54,7 @@ def _annotated(function: Callable[..., Any]) -> Any:
 
 
 def wrapped(innermost: Rest, job: Job[Any], middleware: Sequence[Middleware]) -> Rest:
-    """The first is the outermost."""
+    """`innermost` inside all middleware. The first one is the outermost."""
     rest = innermost
     for one in reversed(middleware):
         rest = _around(one, job, rest)
@@ -66,14 +66,14 @@ def _around(one: Middleware, job: Job[Any], rest: Rest) -> Rest:
 
 
 def ack_of(job: Job[Any], done: asyncio.Future[Any], time_limit_s: float | None) -> tuple[Ack | None, Sequence[NewJob]]:
-    """What the server is told, and the jobs that go with it; None if it is nothing to be told."""
+    """The ack of an attempt that has ended, and its follow-up jobs. None if the lease is lost."""
     leased = job.leased
     if job.cut == "lost":
         return None, ()
     if job.cut == "released":
         return Ack.release(leased), ()
     if job.cut == "time_limit":
-        return Ack.error(leased, f"the time limit of {time_limit_s:g} s is over", code="time_limit"), ()
+        return Ack.error(leased, f"the attempt exceeded its time limit of {time_limit_s:g} s", code="time_limit"), ()
     if done.cancelled():
         return _cut_short(job), ()
     if (error := done.exception()) is not None:

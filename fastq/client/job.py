@@ -1,4 +1,4 @@
-"""A job in the hands of a handler."""
+"""The job that a handler receives."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ from fastq.client.models import LeasedJob
 T = TypeVar("T")
 Cut = Literal["cancelled", "lost", "time_limit", "released"]
 Report = Callable[[LeasedJob, int, str], None]
-"""Has the server told how far a job has come."""
+"""Sends a progress report: the job, percent, a note."""
 
 WHY: dict[Cut, str] = {
     "cancelled": "the job was cancelled",
-    "lost": "the lease is lost: the job may run elsewhere",
-    "time_limit": "the time limit is over",
-    "released": "the worker stops, and somebody else gets the job",
+    "lost": "the lease is lost; another worker may have the job",
+    "time_limit": "the attempt exceeded its time limit",
+    "released": "the worker is stopping and released the job",
 }
 
 
 class Job(Generic[T]):
-    """What a handler gets: the payload, what the server told of the job, and whether it is still wanted.
+    """A leased job: the decoded payload, its attributes, and whether to go on with it.
 
-    An async handler is cancelled when it is not, and one in a process is killed. One that runs in a thread cannot be:
-    it asks `cut`, or calls `check`.
+    When the job is cancelled, its lease lost, or its time limit exceeded, an async handler is cancelled and a child
+    process is killed. A thread cannot be stopped: its handler reads `cut`, calls `check` or waits in `wait_cut`.
+
+    Attributes:
+        payload: an instance of the payload type of the handler.
+        leased: the job as the server sent it, with the lease token.
+        cut: why the handler should stop: `cancelled`, `lost`, `time_limit` or `released`; None while it should go on.
     """
 
     def __init__(self, leased: LeasedJob, payload: T, logger: logging.Logger, report: Report) -> None:
         self.leased = leased
         self.payload = payload
         self.cut: Cut | None = None
-        """Why the work is not wanted any more; None while it is."""
         self._logger, self._report = logger, report
 
     def __repr__(self) -> str:
@@ -42,7 +46,7 @@ class Job(Generic[T]):
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """Its lines begin with the job's id and have it as `job_id`."""
+        """The worker's logger. Its lines begin with the job's id, and its records have the attribute `job_id`."""
         return _JobLog(self._logger, {"job_id": self.leased.job_id})
 
     @property
@@ -55,29 +59,35 @@ class Job(Generic[T]):
 
     @property
     def attempt(self) -> int:
-        """From 1."""
+        """The number of this attempt, from 1."""
         return self.leased.attempt
 
     @property
     def is_last_attempt(self) -> bool:
+        """Whether the job is DEAD if this attempt fails."""
         return self.attempt >= self.leased.max_retries
 
     def check(self) -> None:
-        """Raises LeaseGone if the work is not wanted any more."""
+        """Raises LeaseGone if the handler should stop."""
         if self.cut is not None:
             raise LeaseGone(WHY[self.cut])
 
     def wait_cut(self, seconds: float | None = None) -> bool:
-        """For threads: wait until the work is not wanted any more; False if that did not come within `seconds`."""
-        event: threading.Event = self.__dict__.setdefault("_waited_for", threading.Event())  # in one step, for threads
+        """For threads: wait until the handler should stop. Returns False if `seconds` pass first."""
+        event: threading.Event = self.__dict__.setdefault("_waited_for", threading.Event())  # atomic, for threads
         return self.cut is not None or event.wait(seconds)
 
     def progress(self, percent: int, note: str = "") -> None:
-        """Have the server told, soon; from a thread too."""
+        """Report progress without waiting for the answer. Thread-safe.
+
+        Args:
+            percent: 0 to 100.
+            note: text for people, at most 200 bytes.
+        """
         self._report(self.leased, percent, note)
 
     def end(self, why: Cut) -> None:
-        """Called by the worker."""
+        """Set `cut`. Called by the worker. A cancel may be followed by a stronger reason."""
         self.cut = self.cut if self.cut not in (None, "cancelled") else why
         if (event := self.__dict__.get("_waited_for")) is not None:
             event.set()

@@ -1,7 +1,6 @@
-"""What goes to the server and what comes back, as Python has it.
+"""The requests and answers about jobs. The names are those of the API.
 
-What we send is spelled as the API spells it; members that are left out are not sent. Of what comes back unknown members
-are passed over, so that a server may learn new ones.
+A member of a request that is UNSET is not sent. Unknown members of an answer are ignored. Times are aware datetimes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TERMINAL = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
+    """The wait after failed attempt n: random, up to base_ms * factor ** (n - 1) and up to cap_ms milliseconds."""
 
     base_ms: int
     factor: float
@@ -32,7 +31,13 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 class JobOptions(TypedDict, total=False):
-    """What a submit may say beside the payload; docs/protocol.md tells what each means."""
+    """The options of a job, described in docs/protocol.md.
+
+    queue: default `default`. group: its group in the queue. priority: higher first, default 0. delay_ms or run_at: when
+    it is due. max_retries: attempts, 0 to 1,000, default 3. lease_ms: milliseconds. expires_ms or expires_at: a job
+    that still waits then is EXPIRED. idempotency_key: a repeated submit gets the same job. unique_key: at most one
+    unfinished job of the queue has it. on_duplicate: keep that job, or replace its payload. tags: at most 10.
+    """
 
     queue: str
     group: str
@@ -52,7 +57,7 @@ class JobOptions(TypedDict, total=False):
 
 
 class JobFilter(TypedDict, total=False):
-    """Jobs that fit all that is given. q: a part of the payload's JSON text. since: submitted then or later."""
+    """Jobs that match every given member. q: a part of the payload's JSON text. since: submitted then or later."""
 
     state: State
     queue: str
@@ -63,13 +68,13 @@ class JobFilter(TypedDict, total=False):
 
 
 class ManyFilter(JobFilter, total=False):
-    """ids: no others than these, at most 10,000."""
+    """A `JobFilter`, or `ids`: at most 10,000 job ids."""
 
     ids: list[str]
 
 
 class JobChanges(TypedDict, total=False):
-    """What can be changed of a job that waits, or is DEAD."""
+    """The changes of a waiting or DEAD job."""
 
     payload: Any
     priority: int
@@ -79,7 +84,7 @@ class JobChanges(TypedDict, total=False):
 
 
 class NewJob(msgspec.Struct, kw_only=True):
-    """A job to be submitted: the payload, and what `JobOptions` has."""
+    """A job to submit: its payload and its `JobOptions`."""
 
     payload: Any = field()
     queue: str | UnsetType = UNSET
@@ -100,7 +105,7 @@ class NewJob(msgspec.Struct, kw_only=True):
 
 
 class Ack(msgspec.Struct, kw_only=True):
-    """How an attempt ended. The class methods make one for each outcome."""
+    """The outcome of an attempt. Each outcome has a class method that makes it."""
 
     job_id: str
     lease_token: str
@@ -113,6 +118,7 @@ class Ack(msgspec.Struct, kw_only=True):
 
     @classmethod
     def ok(cls, job: LeasedJob, result: Any = UNSET) -> Ack:
+        """The job is ACKED."""
         return cls(job_id=job.job_id, lease_token=job.lease_token, outcome="ok", result=result)
 
     @classmethod
@@ -120,7 +126,7 @@ class Ack(msgspec.Struct, kw_only=True):
         cls, job: LeasedJob, text: str, *, code: str | None = None, retry_after_ms: int | None = None,
         result: Any = UNSET, discard: bool = False,
     ) -> Ack:  # fmt: skip
-        """The attempt failed; with `discard` it is the last one."""
+        """The attempt failed. With `discard` the job is DEAD. retry_after_ms: default: the job's backoff."""
         return cls(
             job_id=job.job_id, lease_token=job.lease_token, outcome="discard" if discard else "error", result=result,
             result_error=text, error_code=_sent(code), retry_after_ms=_sent(retry_after_ms),
@@ -128,17 +134,17 @@ class Ack(msgspec.Struct, kw_only=True):
 
     @classmethod
     def snooze(cls, job: LeasedJob, delay_ms: int) -> Ack:
-        """Later; the attempt does not count."""
+        """The job is due again after `delay_ms`. The attempt does not count."""
         return cls(job_id=job.job_id, lease_token=job.lease_token, outcome="snooze", delay_ms=delay_ms)
 
     @classmethod
     def release(cls, job: LeasedJob) -> Ack:
-        """Somebody else, now; the attempt does not count."""
+        """The job is READY again. The attempt does not count."""
         return cls(job_id=job.job_id, lease_token=job.lease_token, outcome="release")
 
 
 class Extend(msgspec.Struct):
-    """A lease that is to last `lease_ms` from now on; left out: as long as it was granted."""
+    """Extends a lease to `lease_ms` milliseconds from now. Default: its granted length."""
 
     job_id: str
     lease_token: str
@@ -154,10 +160,11 @@ def _sent(value: T | None) -> T | UnsetType:
 
 
 class Cron(msgspec.Struct):
-    """When a schedule fires: minute, hour, day of month, month, day of week, on the zone's clock.
+    """The times of a schedule.
 
-    catch_up: what happens to times that were missed: nothing, one job for all of them, one for each of the last
-    `catch_up_max`. overlap: while the last job is not finished the time passes, or the next is submitted all the same.
+    cron: minute, hour, day of month, month, day of week. timezone: an IANA name. catch_up: for missed times submit no
+    job, one job, or one for each of the last `catch_up_max`. overlap: skip a time while the last job is unfinished, or
+    submit the next job anyway.
     """
 
     cron: str
@@ -171,7 +178,7 @@ class Cron(msgspec.Struct):
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """`duplicate`: an unfinished job with that unique key was there; `replaced`: and has the new payload now."""
+    """duplicate: the job existed already, by its idempotency or unique key. replaced: it has the new payload."""
 
     job_id: str
     duplicate: bool = False
@@ -179,7 +186,7 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class LeasedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that the caller has until `lease_until`. `lease_token` proves it."""
+    """A job that is leased until `lease_until`. `lease_token` proves the lease. `attempt` counts from 1."""
 
     job_id: str
     lease_token: str
@@ -194,12 +201,12 @@ class LeasedJob(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     traceparent: str = ""
 
-    def __repr__(self) -> str:  # the token is for the server only
+    def __repr__(self) -> str:  # keeps the token out of logs
         return f"<LeasedJob {self.job_id} of {self.queue}, attempt {self.attempt}>"
 
     @property
     def payload(self) -> Any:
-        """As JSON has it: dicts, lists, strings, numbers."""
+        """The payload as JSON types: dict, list, str, int, float, bool."""
         return CODEC.decode(bytes(self.payload_json), Any)
 
     def payload_as(self, as_type: type[T]) -> T:
@@ -209,13 +216,19 @@ class LeasedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
+    """The last progress report. percent: 0 to 100."""
+
     percent: int
     note: str
     at: datetime
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it was when the server was asked."""
+    """A job at the time of the request.
+
+    attempts: those that were begun. run_at: when a SCHEDULED or RETRY job is due. lease_until: the deadline of the last
+    lease. outcome, error, result: of the last ack. payload: only if it was asked for.
+    """
 
     job_id: str
     state: str
@@ -239,21 +252,22 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Nothing will happen to it any more: ACKED, DEAD, EXPIRED or CANCELLED."""
+        """Whether it has ended: ACKED, DEAD, EXPIRED or CANCELLED."""
         return self.state in TERMINAL
 
     @property
     def is_successful(self) -> bool:
+        """Whether it is ACKED."""
         return self.state == "ACKED"
 
     @property
     def is_failed(self) -> bool:
-        """It ended, and not with success."""
+        """Whether it is DEAD, EXPIRED or CANCELLED."""
         return self.is_complete and not self.is_successful
 
     @property
     def result(self) -> Any:
-        """None if there is none."""
+        """The result as JSON types. None if there is none."""
         return CODEC.decode(bytes(self.result_json), Any)
 
     def result_as(self, as_type: type[T]) -> T:
@@ -263,20 +277,20 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def payload(self) -> Any:
-        """None unless it was asked for."""
+        """The payload as JSON types. None unless it was asked for."""
         return CODEC.decode(bytes(self.payload_json), Any)
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a list. With `cursor` there is more to look at, also if `items` are few, or none."""
+    """A part of a list. A page with a `cursor` is not the last one, even if its `items` are empty."""
 
     items: list[T]
     cursor: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One lease of a job that has ended. `number` counts them all, `error_code` is the worker's word."""
+    """An attempt that has ended. number: counts all leases of the job. error_code: from the worker."""
 
     number: int
     outcome: str
@@ -288,7 +302,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to a job. `by`: the key that did it, `system:expiry` if a time was over, or `system`."""
+    """An event in the history of a job. by: the key id, `system:expiry` for an expired lease or job, or `system`."""
 
     what: str
     at: datetime
@@ -300,7 +314,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a job does not run now; docs/protocol.md has the reasons. `position`: how many of its group come first."""
+    """Why a job is not running. reason: see docs/protocol.md. position: how many jobs of its group are before it."""
 
     job_id: str
     state: str
@@ -314,9 +328,9 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangedMany(msgspec.Struct, frozen=True):
-    """How many jobs fitted and could be changed, and how many were.
+    """How many jobs matched, and how many were changed.
 
-    Not `complete`: the server stopped, or had no room, before it had looked at all of them; the same again goes on.
+    complete: false if the server stopped, or its disk was full, before it reached the last job. Repeat the request.
     """
 
     matched: int
@@ -325,9 +339,10 @@ class ChangedMany(msgspec.Struct, frozen=True):
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """A schedule as it was when the server was asked. `refusal`: why the last try to submit its job failed.
+    """A schedule at the time of the request.
 
-    `job_json` is there where one is asked for, not where many are listed; `passed`: how many times it let pass.
+    job_json: the job; null in a list of schedules. passed: how many times it skipped. refusal: why the last submit
+    failed.
     """
 
     name: str
@@ -346,7 +361,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acked(msgspec.Struct, frozen=True):
-    """Either `ok`, or what a single ack would have been refused with."""
+    """The result of one ack in a batch: `ok`, or the `error`, `code` and `state` of its refusal."""
 
     job_id: str
     ok: bool = False
@@ -356,7 +371,7 @@ class Acked(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A lease after a heartbeat: its deadline, or `code` and `error` if it is lost."""
+    """A lease after an extend or heartbeat: its deadline, or the `code` and `error` if it is lost."""
 
     job_id: str
     lease_until: datetime | None = None
@@ -367,7 +382,7 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """One operation of a transaction: of an ack `ok`, of an extend `lease_until`, of a submit as `Submitted`."""
+    """The result of one operation: `ok` of an ack, `lease_until` of an extend, the rest of a submit."""
 
     job_id: str
     ok: bool = False
@@ -376,13 +391,13 @@ class Done(msgspec.Struct, frozen=True):
     replaced: bool = False
 
 
-# --- in a worker's hands ----------------------------------------------------------------------------------------------
+# --- outcomes of a handler --------------------------------------------------------------------------------------------
 
 
 class Success(msgspec.Struct, Generic[T], frozen=True):
-    """What a handler may return; without `then` a plain value is the same.
+    """A handler returns it to submit follow-up jobs. Without `then` it equals a plain value.
 
-    then: jobs that are submitted together with the ack, in one transaction: both happen, or neither.
+    then: jobs to submit in the same transaction as the ack.
     """
 
     result: T | None = None
@@ -390,9 +405,10 @@ class Success(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler may return; an exception is the same without a code.
+    """A handler returns it to fail the attempt. An exception does the same, with its class name as the code.
 
-    retry_after_ms: instead of the job's own backoff. discard: the job is DEAD at once, attempts left or not.
+    retry_after_ms: milliseconds until the retry; default: the job's backoff. discard: make the job DEAD although
+    attempts are left.
     """
 
     error: str
@@ -403,6 +419,6 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snooze(msgspec.Struct, frozen=True):
-    """What a handler may return: the job comes back later, and the attempt does not count."""
+    """A handler returns it to run the job again after `delay_ms`. The attempt does not count."""
 
     delay_ms: int

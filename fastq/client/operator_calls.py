@@ -1,4 +1,4 @@
-"""Requests about queues, schedules, keys, workers and the server itself; those about jobs are in `calls`."""
+"""One function for each request about queues, schedules, keys, workers and the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastq.client.operator_models import AuditEntry, Key, Queue, QueueSettings, 
 from fastq.client.protocol import Call
 
 T = TypeVar("T")
-PAGE = 1000  # of what is listed whole
+PAGE = 1000  # items in a page when a whole list is read
 
 _encode = msgspec.json.Encoder().encode
 _QUEUE = reader(Queue)
@@ -85,7 +85,7 @@ def get_schedule(name: str) -> Call[Schedule]:
 
 
 def run_schedule(name: str) -> Call[str]:
-    """Not repeated when in doubt: it has no key, and would submit once more."""
+    """Not repeated after a lost answer: a repetition would submit another job."""
     path = _below("schedules", name, "/run")
     return Call("POST", path, lambda body: _SUBMITTED.decode(body).job_id, repeatable=False)
 
@@ -98,7 +98,7 @@ def delete_schedule(name: str) -> Call[None]:
 
 
 def create_key(name: str, owner_id: str, kind: str, options: Mapping[str, Any]) -> Call[Key]:
-    """Not repeated when in doubt: that would be one more key, and the first one's secret lost."""
+    """Not repeated after a lost answer: a repetition would create another key."""
     body = _encode({"name": name, "owner_id": owner_id, "type": kind, **options})
     return Call("POST", "/admin/keys", _KEY.decode, body, repeatable=False)
 
@@ -116,7 +116,7 @@ def revoke_key(key_id: str) -> Call[RevokedKey]:
 
 
 def rotate_key(key_id: str, overlap_ms: int | None) -> Call[Key]:
-    """Not repeated when in doubt: that would end the old secret at once, and leave nobody with the first new one."""
+    """Not repeated after a lost answer: a repetition would end the old secret at once."""
     body = _encode({} if overlap_ms is None else {"overlap_ms": overlap_ms})
     return Call("POST", _below("admin/keys", key_id, "/rotate"), _KEY.decode, body, repeatable=False)
 
@@ -133,5 +133,5 @@ def list_audit(cursor: str = "", limit: int = PAGE) -> Call[Page[AuditEntry]]:
 
 
 def ready() -> Call[None]:
-    """Refused with 503 while the server takes no work."""
+    """Answered with 503 while the server takes no work."""
     return Call("GET", "/ready", nothing)

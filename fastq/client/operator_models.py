@@ -1,4 +1,4 @@
-"""What operators see and set: queues, keys, workers, the audit. Spelled as the API spells it."""
+"""Queues, keys, workers and audit entries. The names are those of the API."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ KeyKind = Literal["client", "worker", "admin"]
 
 
 class RateLimit(msgspec.Struct, frozen=True):
-    """At most `n` leases in `per_ms` milliseconds, evenly."""
+    """At most `n` leases in `per_ms` milliseconds, spread evenly."""
 
     n: int
     per_ms: int
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long finished jobs are kept, and how many of each state; None: as the server's settings say.
+    """How long finished jobs are kept. None means the server's default.
 
-    `acked_ms` is for CANCELLED and EXPIRED jobs too.
+    acked_ms: milliseconds, for ACKED, CANCELLED and EXPIRED jobs. dead_ms: milliseconds, for DEAD jobs. max: jobs kept
+    in each final state.
     """
 
     acked_ms: int | None = None
@@ -31,7 +32,11 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class QueueSettings(msgspec.Struct, frozen=True):
-    """How a queue is served; None is without limit, or as the server's settings say. docs/queues.md tells the rest."""
+    """The settings of a queue, described in docs/queues.md. None means no limit, or the server's default.
+
+    fair: groups take turns. concurrency: running jobs. group_concurrency: running jobs of each group. lease_ms:
+    milliseconds. max_depth: unfinished jobs; further submits are refused.
+    """
 
     paused: bool = False
     fair: bool = False
@@ -45,9 +50,10 @@ class QueueSettings(msgspec.Struct, frozen=True):
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue as it was when the server was asked.
+    """A queue at the time of the request.
 
-    `ready` jobs are due, `waiting` ones have a run_at ahead. `finished`: how many there are of each state.
+    ready: jobs that are due. waiting: jobs whose run_at is in the future. finished: counts by state. groups: the number
+    of groups. oldest_ready_at: since when the oldest ready job has been due.
     """
 
     name: str
@@ -61,9 +67,10 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyOptions(TypedDict, total=False):
-    """What a new key may have beside its name, owner and type.
+    """Options of a new key.
 
-    scopes: instead of its type's own. queues: a worker leases from no other. rate_limit: requests a second.
+    scopes: default: those of its type. queues: the only ones that a worker key may lease from. rate_limit: requests a
+    second.
     """
 
     scopes: list[str]
@@ -73,7 +80,7 @@ class KeyOptions(TypedDict, total=False):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key. `key` is its secret where it was made or rotated, and masked everywhere else."""
+    """An API key. `key` is the secret in the answer to a create or rotate, and masked elsewhere."""
 
     key: str
     key_id: str
@@ -88,12 +95,12 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] | None = None
     rate_limit: int | None = None
 
-    def __repr__(self) -> str:  # the secret is in no log
+    def __repr__(self) -> str:  # keeps the secret out of logs
         return f"<Key {self.key_id} of {self.owner_id}, {self.type}>"
 
 
 class RevokedKey(msgspec.Struct, frozen=True):
-    """`key` is masked."""
+    """A key that is revoked. `key` is masked."""
 
     message: str
     key: str
@@ -102,6 +109,8 @@ class RevokedKey(msgspec.Struct, frozen=True):
 
 
 class HeldLease(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease that a worker has."""
+
     job_id: str
     queue: str
     leased_at: datetime
@@ -110,7 +119,7 @@ class HeldLease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SeenWorker(msgspec.Struct, frozen=True):
-    """`worker_id` is what it calls itself: all that do not say are one, with an empty id."""
+    """A worker. All workers without a `worker_id` are shown as one with an empty id."""
 
     worker_id: str
     last_seen_at: datetime
@@ -118,14 +127,14 @@ class SeenWorker(msgspec.Struct, frozen=True):
 
 
 class SeenWorkers(msgspec.Struct, frozen=True):
-    """By worker_id. Not `complete`: there are more leases, or idle workers, than the server shows."""
+    """The workers, ordered by worker_id. `complete` is false if the server shows only a part of them."""
 
     workers: list[SeenWorker]
     complete: bool
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did what. `number` counts all entries that were ever written."""
+    """One change and the key that made it. `number` counts all entries, from 1."""
 
     number: int
     at: datetime

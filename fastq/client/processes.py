@@ -1,4 +1,4 @@
-"""Handlers in processes of their own: for work that holds the interpreter, and that can be stopped in its middle."""
+"""Child processes for handlers that hold the GIL, or that must be killed when their job is cancelled."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastq.client.errors import ProcessFailed
 from fastq.client.job import Job
 from fastq.client.models import LeasedJob
 
-_START = multiprocessing.get_context("spawn")  # a fork would take over locks of threads that it does not have
+_START = multiprocessing.get_context("spawn")  # a fork copies locks that threads of the parent hold
 END_S = 5.0
 
 
 class Child:
-    """A process that runs one handler at a time. `run` blocks: it belongs in a thread."""
+    """A process that runs one handler at a time. `run` blocks, so call it in a thread."""
 
     def __init__(self) -> None:
         self._pipe, theirs = _START.Pipe()
@@ -30,7 +30,7 @@ class Child:
     def run(
         self, function: Callable[..., Any], leased: LeasedJob, payload: Any, report: Callable[[int, str], None]
     ) -> Any:
-        """What the function returns for a `Job`. Raises ProcessFailed."""
+        """Call the function with a `Job` in the child. Returns its result. Raises ProcessFailed."""
         try:
             self._pipe.send((function, leased, payload))
             while True:
@@ -50,7 +50,7 @@ class Child:
         return self._process.is_alive()
 
     def kill(self) -> None:
-        """From any thread; `run` raises then."""
+        """Kill the process, from any thread. A `run` in progress raises ProcessFailed."""
         self._process.kill()
 
     def end(self) -> None:
@@ -60,7 +60,7 @@ class Child:
 
 
 class Children:
-    """As many as are used at a time; one that has ended is not used again."""
+    """A pool of child processes. It grows to the number in use and drops those that ended."""
 
     def __init__(self) -> None:
         self._idle: list[Child] = []
@@ -89,19 +89,19 @@ class Children:
 
 
 def _serve(pipe: Connection[Any, Any]) -> None:
-    """The process: until its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    """The main function of the child. It ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     logger = logging.getLogger("fastq.worker")
     while True:
         try:
             function, leased, payload = pipe.recv()
         except EOFError:
             return
-        except Exception as error:  # noqa: BLE001 -- what cannot be imported here
+        except Exception as error:  # noqa: BLE001 -- the import or the unpickling failed
             pipe.send(("failed", type(error).__name__, str(error), traceback.format_exc()))
             continue
         job = Job(leased, payload, logger, lambda _, percent, note: pipe.send(("progress", percent, note)))
         try:
             pipe.send(("done", function(job)))
-        except Exception as error:  # noqa: BLE001 -- whatever a handler raises, or a result that has no pickle
+        except Exception as error:  # noqa: BLE001 -- a handler raises anything, or its result cannot be pickled
             pipe.send(("failed", type(error).__name__, str(error), traceback.format_exc()))

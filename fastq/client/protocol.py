@@ -1,8 +1,8 @@
-"""Requests and replies without I/O: what is sent, what an answer means, and what to do when none comes.
+"""Requests and retries without I/O.
 
-A `Plan` is a generator. It yields what its driver is to do next, a `Try` (send this) or a `Pause` (wait so long), and
-is sent an `Answer` or a `ServerUnreachable` for each Try; it returns the result, or raises. The two clients are the
-two drivers, one that blocks and one that awaits; the plans are the same.
+A `Plan` is a generator. It yields a `Try` (send this request) or a `Pause` (wait). Its driver sends back an `Answer` or
+a `ServerUnreachable` for each Try. The plan returns the result or raises. `Client` and `AsyncClient` are the drivers;
+both use the same plans.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from fastq.client.chance import share
 from fastq.client.errors import BY_STATUS, LeaseLost, Refused, ServerUnreachable
+from fastq.client.randomness import jitter
 from fastq.clock import monotonic_us
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-PASSING = frozenset({408, 429, 502, 503, 504})  # what is over by itself
-FROM_A_PROXY = frozenset({502, 504})  # the request may have reached the server behind it
+TRANSIENT = frozenset({408, 429, 502, 503, 504})  # worth a retry
+FROM_A_PROXY = frozenset({502, 504})  # the request may have reached the server
 EXPONENT_MAX = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """An HTTP answer. retry_after_s: seconds, None if the header is missing."""
+
     status: int
     body: bytes
     retry_after_s: float | None = None
@@ -35,12 +37,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T_co]):
-    """A request as the API has it, and how its answer is read.
+    """A request and the reader of its answer.
 
-    wait_ms: how long the server may take on purpose.
-    repeatable: a second time changes nothing more.
-    happened: whether this refusal says that an earlier try, whose answer was lost, had done it; then the result is
-        `read` of an empty answer.
+    wait_ms: the length of a long poll, milliseconds.
+    repeatable: sending it twice has the effect of sending it once.
+    happened: whether an error answer shows that an earlier try was applied although its answer was lost. Then the
+        result is `read(b"")`.
     """
 
     method: str
@@ -55,7 +57,7 @@ class Call(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Send it, and give up after `timeout_s`."""
+    """Send the call and wait up to `timeout_s` seconds for its answer."""
 
     call: Call[object]
     timeout_s: float
@@ -68,10 +70,11 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How long a call is tried, and how.
+    """How long a request is retried.
 
-    for_s: after that the last failure is raised; None: never. The wait before try n is up to base_s * 2 ** (n - 1), at
-    most cap_s, or what the server asked for. timeout_s: of one try, beyond what the server waits on purpose.
+    for_s: seconds until the last error is raised; None: without limit. base_s, cap_s: the wait after failure n is at
+    most base_s * 2 ** (n - 1) and at most cap_s seconds, or as long as the server's Retry-After. timeout_s: seconds
+    for one try, plus the length of a long poll.
     """
 
     for_s: float | None = 60.0
@@ -80,16 +83,17 @@ class Retries:
     timeout_s: float = 30.0
 
     def wait_s(self, failures: int) -> float:
-        return share() * min(self.cap_s, self.base_s * float(1 << min(failures - 1, EXPONENT_MAX)))
+        """Seconds to wait after that many failures, with jitter."""
+        return jitter() * min(self.cap_s, self.base_s * float(1 << min(failures - 1, EXPONENT_MAX)))
 
 
 Plan: TypeAlias = Generator[Try | Pause, Answer | ServerUnreachable | None, T]
 
 
 def carried_out(call: Call[T], retries: Retries) -> Plan[T]:
-    """Try until there is an answer that settles it. Raises Refused, ServerUnreachable."""
+    """Try until an answer is final. Raises Refused, ServerUnreachable."""
     begun_us, failures = monotonic_us(), 0
-    in_doubt = False  # an earlier try may have happened
+    in_doubt = False  # an earlier try may have been applied
     while True:
         outcome = yield Try(call, retries.timeout_s + call.wait_ms / 1000)
         failures += 1
@@ -102,11 +106,11 @@ def carried_out(call: Call[T], retries: Retries) -> Plan[T]:
             if in_doubt and call.happened is not None and call.happened(error):
                 return call.read(b"")
             doubtful = error.status in FROM_A_PROXY
-            if error.status not in PASSING or (doubtful and not call.repeatable):
+            if error.status not in TRANSIENT or (doubtful and not call.repeatable):
                 raise error
-            wait_s = wait_s if error.retry_after_s is None else max(wait_s, error.retry_after_s * (0.5 + share()))
+            wait_s = wait_s if error.retry_after_s is None else max(wait_s, error.retry_after_s * (0.5 + jitter()))
         else:
-            assert isinstance(outcome, ServerUnreachable), "a driver answers each Try"
+            assert isinstance(outcome, ServerUnreachable), "the driver must answer each Try"
             error, doubtful = outcome, outcome.sent
             if doubtful and not call.repeatable:
                 raise error
@@ -120,7 +124,7 @@ def _read(call: Call[T], answer: Answer) -> T:
     try:
         return call.read(answer.body)
     except msgspec.MsgspecError as error:
-        message = f"the answer is not that of a fastq server: {error}"
+        message = f"the answer does not come from a fastq server: {error}"
         raise Refused(answer.status, "unknown", message, request_id=answer.request_id) from error
 
 
@@ -134,7 +138,7 @@ _FAILURE = msgspec.json.Decoder(_FailureBody)
 
 
 def refusal(answer: Answer) -> Refused:
-    """What an answer other than success is raised as; one that is not the server's, say a proxy's, too."""
+    """The exception for an error answer of the server, or of a proxy before it."""
     try:
         body = _FAILURE.decode(answer.body)
     except msgspec.MsgspecError:

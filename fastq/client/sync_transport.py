@@ -1,4 +1,4 @@
-"""Sends requests over sockets that block, on connections that are kept. Safe to use from several threads."""
+"""The blocking transport: a thread-safe pool of HTTP connections."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from fastq.client.wire import Address, Reply
 from fastq.clock import monotonic_us
 
 READ_BYTES = 64 << 10
-IDLE_MAX = 64  # connections kept for later
+IDLE_MAX = 64  # idle connections in the pool
 
 
 class Transport(Protocol):
-    """What a Client sends with; another one is given to it as `transport=`."""
+    """Sends the requests of a Client. Pass another implementation as `transport=`."""
 
     def send(self, call: Call[object], timeout_s: float) -> Answer:
-        """Raises ServerUnreachable if no answer has come when the time is over, or none can come."""
+        """Send one request. Raises ServerUnreachable: no answer within `timeout_s` seconds, or no connection."""
 
     def close(self) -> None:
-        """Close what is idle, and what is under way when it ends."""
+        """Close idle connections now, and busy ones after their request."""
 
 
 class SocketTransport:
@@ -40,14 +40,14 @@ class SocketTransport:
     def send(self, call: Call[object], timeout_s: float) -> Answer:
         deadline_us = monotonic_us() + int(timeout_s * 1e6)
         request = self._address.request(call)
-        connection = self._kept() or self._connect(timeout_s)
+        connection = self._take_idle() or self._connect(timeout_s)
         kept = False
         try:
-            _give_until(connection, deadline_us)
+            _set_deadline(connection, deadline_us)
             connection.sendall(request)
             reply = Reply()
             while reply.answer is None:
-                _give_until(connection, deadline_us)
+                _set_deadline(connection, deadline_us)
                 data = connection.recv(READ_BYTES)
                 if not data:
                     raise ServerUnreachable("the connection was closed before the answer", sent=True)
@@ -64,17 +64,17 @@ class SocketTransport:
 
     def close(self) -> None:
         self._closed = True
-        self._forget_idle()
+        self._close_idle()
 
-    def _forget_idle(self) -> None:
+    def _close_idle(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
                 self._idle.pop().close()
 
-    def _kept(self) -> socket.socket | None:
-        """A connection that is still good, the last used first."""
-        if self._process != os.getpid():  # what was open before a fork belongs to the parent
-            self._forget_idle()
+    def _take_idle(self) -> socket.socket | None:
+        """The last used connection that is still open, or None."""
+        if self._process != os.getpid():  # after a fork the connections belong to the parent
+            self._close_idle()
             self._process = os.getpid()
         while True:
             try:
@@ -83,7 +83,7 @@ class SocketTransport:
                 return None
             if not _is_readable(connection):
                 return connection
-            connection.close()  # the server closed it, or said what nobody asked for
+            connection.close()  # the server closed it, or sent bytes without a request
 
     def _connect(self, timeout_s: float) -> socket.socket:
         """Raises ServerUnreachable: nothing was sent."""
@@ -100,10 +100,10 @@ class SocketTransport:
             raise ServerUnreachable(f"no TLS with {address.host}:{address.port}: {error}", sent=False) from error
 
 
-def _give_until(connection: socket.socket, deadline_us: int) -> None:
+def _set_deadline(connection: socket.socket, deadline_us: int) -> None:
     left_us = deadline_us - monotonic_us()
     if left_us <= 0:
-        raise TimeoutError("the time is over")
+        raise TimeoutError("the request timed out")
     connection.settimeout(left_us / 1e6)
 
 

@@ -1,6 +1,6 @@
-"""OpenTelemetry, if the program has it: a job is a part of the trace in which it was submitted.
+"""OpenTelemetry: a job belongs to the trace in which it was submitted.
 
-Nothing of it is imported here before the program has done so; without it all of this costs a look into a dict.
+OpenTelemetry is used only if the program has imported it. Otherwise this module costs a look-up in `sys.modules`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from fastq.client.models import NewJob, Success
 HEADER = "traceparent"
 
 
-def is_there() -> bool:
+def is_enabled() -> bool:
     return "opentelemetry" in sys.modules
 
 
 def in_trace(job: NewJob) -> NewJob:
-    """With the trace of whoever submits, unless it names one or there is none."""
-    if job.traceparent is not UNSET or not is_there():
+    """The job with the current trace context, unless it has a traceparent already."""
+    if job.traceparent is not UNSET or not is_enabled():
         return job
-    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 -- only for those who have it
+    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 -- optional
         TraceContextTextMapPropagator,
     )
 
@@ -36,10 +36,10 @@ def in_trace(job: NewJob) -> NewJob:
 
 
 async def traced(job: Job[Any], rest: Callable[[], Awaitable[Any]]) -> Any:
-    """Middleware: a span around each attempt. Jobs that follow from it stay in the trace, without OpenTelemetry too."""
-    if not is_there():
+    """Middleware: a span around each attempt. Follow-up jobs keep the trace, even without OpenTelemetry."""
+    if not is_enabled():
         return followed(await rest(), job.leased.traceparent)
-    from opentelemetry import trace  # noqa: PLC0415 -- only for those who have it
+    from opentelemetry import trace  # noqa: PLC0415 -- optional
     from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
         TraceContextTextMapPropagator,
     )
@@ -55,7 +55,7 @@ async def traced(job: Job[Any], rest: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def followed(value: Any, traceparent: str) -> Any:
-    """What a handler returned, its follow-up jobs in the trace of the job that they follow from."""
+    """The value that a handler returned, with `traceparent` in its follow-up jobs."""
     if not isinstance(value, Success) or not value.then:
         return value
     then = [in_trace(job) for job in value.then]

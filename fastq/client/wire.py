@@ -1,4 +1,4 @@
-"""HTTP/1.1 without I/O: a request's bytes, and an answer from the bytes that come back. One request at a time."""
+"""HTTP/1.1 without I/O: builds requests and parses answers, one request at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RETRY_AFTER_S_MAX = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is, and the head that every request to it has."""
+    """The address of a server, and the header fields of every request to it."""
 
     host: str
     port: int
@@ -25,12 +25,12 @@ class Address:
 
     @classmethod
     def of(cls, url: str, key: str) -> Address:
-        """Raises ValueError; the key is in no message."""
+        """Raises ValueError. The message never contains the key."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"url must be http://host:port or https://host:port, not {url!r}")
         if parts.username is not None:
-            raise ValueError("url must not have a user: the key is given as key")
+            raise ValueError("url must not contain a user name: pass the key as `key`")
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError("key must be an API key: printable ASCII without spaces")
         is_tls = parts.scheme == "https"
@@ -41,7 +41,7 @@ class Address:
         return cls(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, parts.path.rstrip("/"), head.encode())
 
     def request(self, call: Call[object]) -> bytes:
-        """Raises ValueError for an idempotency key that cannot stand in a header."""
+        """The bytes of a request. Raises ValueError: the idempotency key is not printable ASCII."""
         key = call.idempotency_key
         if key and not (key.isascii() and key.isprintable()):
             raise ValueError("idempotency_key must be printable ASCII")
@@ -51,7 +51,7 @@ class Address:
 
 
 class Reply:
-    """Feed it until `answer` is there."""
+    """The parser of one answer. Feed it until `answer` is set."""
 
     def __init__(self) -> None:
         self.answer: Answer | None = None
@@ -62,7 +62,7 @@ class Reply:
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Raises ValueError for what is not HTTP."""
+        """Parse more bytes. Raises ValueError: they are not HTTP."""
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -82,6 +82,6 @@ class Reply:
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status >= 200:  # before that the answer is still to come
+        if status >= 200:  # 1xx: the answer follows
             self.keep_alive = self._parser.should_keep_alive()
             self.answer = Answer(status, bytes(self._body), self._retry_after_s, self._request_id)

@@ -1,4 +1,4 @@
-"""The worker: leases as many jobs as it has free slots, runs their handlers, and tells the server how they ended."""
+"""The worker: it leases jobs for its free slots, runs their handlers and acks the outcomes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import uvloop
 
 from fastq.client.async_client import AsyncClient
 from fastq.client.async_transport import AsyncTransport
-from fastq.client.chance import new_key
 from fastq.client.codec import CODEC, Codec
 from fastq.client.handlers import Function, Handler, Middleware
 from fastq.client.job import Job
 from fastq.client.protocol import Retries
-from fastq.client.shift import Shift
+from fastq.client.randomness import new_key
+from fastq.client.worker_run import WorkerRun
 
 __all__ = ["Job", "Worker"]
 
@@ -32,9 +32,9 @@ LEASE_MS_MIN, LEASE_MS_MAX = 1_000, 12 * 3_600_000
 class Worker:
     """Runs handlers on jobs.
 
-    A handler is a function of a `Job`, async, or else run in a thread or process. What it returns is the result; it may
-    return `Success`, `Failure` or `Snooze`; an exception fails the attempt. It runs at least once for each job, and may
-    run again if a lease is lost: what it does elsewhere should bear that.
+    A handler is a function of a `Job`. An async function runs in the event loop, a plain one in a thread or a child
+    process. Its return value is the result; `Success`, `Failure` and `Snooze` say more; an exception fails the attempt.
+    Delivery is at least once: a job runs again if its lease is lost, so make the effects of a handler idempotent.
 
         worker = Worker()
 
@@ -53,22 +53,28 @@ class Worker:
     ) -> None:  # fmt: skip
         """
         Args:
-            handler: for jobs of queues that have none of their own.
-            url, key: else FASTQ_URL and FASTQ_KEY of the environment, when it runs.
-            queues: in strict order, or by weight. Left out: those that have handlers, and `default` for `handler`.
-            concurrency: how many jobs it has at a time.
-            lease_ms: 1 s to 12 h. Leases are extended three times as often; a worker that vanishes loses its jobs
-                after so long.
-            wait_ms: how long the server holds a request for jobs while there are none; at most 60,000.
-            time_limit_s: an attempt that takes longer fails.
-            stop_s: how long a stop lets handlers finish; then their jobs are released.
+            handler: for queues without a handler of their own.
+            url, key: as for `Client`; read when the worker runs.
+            queues: names in strict order, or weights by name. Default: the queues with handlers, and `default` if
+                there is a `handler`.
+            concurrency: slots: how many handlers run at once.
+            lease_ms: milliseconds, 1,000 to 43,200,000. The worker extends its leases three times in that time. The
+                jobs of a worker that died run again after it.
+            wait_ms: the length of the long poll for jobs, 0 to 60,000 milliseconds.
+            time_limit_s: seconds; a longer attempt fails. Default: no limit.
+            stop_s: seconds that a stop waits for handlers before it releases their jobs.
+            worker_id: default: host name, process id and a random part.
+            middleware: called around each attempt; the first one is the outermost.
+            codec, tls, transport: as for `AsyncClient`.
+        Raises:
+            ValueError: an argument is out of range.
         """
         if concurrency < 1:
-            raise ValueError("concurrency must be >= 1")
+            raise ValueError(f"concurrency must be >= 1, not {concurrency}")
         if not LEASE_MS_MIN <= lease_ms <= LEASE_MS_MAX:
-            raise ValueError(f"lease_ms must be {LEASE_MS_MIN} to {LEASE_MS_MAX}")
+            raise ValueError(f"lease_ms must be {LEASE_MS_MIN} to {LEASE_MS_MAX}, not {lease_ms}")
         if time_limit_s is not None and time_limit_s <= 0:
-            raise ValueError("time_limit_s must be > 0")
+            raise ValueError(f"time_limit_s must be > 0, not {time_limit_s:g}")
         self.url, self.key, self.queues = url, key, queues
         self.concurrency, self.lease_ms, self.wait_ms = concurrency, lease_ms, wait_ms
         self.time_limit_s, self.stop_s = time_limit_s, stop_s
@@ -78,78 +84,84 @@ class Worker:
         self.retries = Retries(for_s=None)
         self.tls, self.transport = tls, transport
         self.left_behind = 0
-        """How many handlers the last stop had to leave in their threads: Python waits for these before it ends."""
+        """How many handlers still ran in threads after the last stop. Python waits for them before it exits."""
         self._fallback = None if handler is None else Handler.of(handler)
         self._handlers: dict[str, Handler] = {}
-        self._shift: Shift | None = None
+        self._run: WorkerRun | None = None
 
     # --- handlers -----------------------------------------------------------------------------------------------------
 
     def handles(self, queue: str, payload_type: Any = None, *, in_process: bool = False) -> Callable[[F], F]:
-        """A decorator: jobs of that queue go to this function.
+        """A decorator that registers a handler for a queue.
 
         Args:
-            payload_type: what the payload is decoded as. Left out: the T of the parameter's annotation `Job[T]`.
-            in_process: run it in a process of its own, which is killed when the work is not wanted any more. The
-                function must be one that another process can import, payload and result what it can pickle.
+            payload_type: the class to decode payloads to. Default: T of a parameter annotated `Job[T]`.
+            in_process: run it in a child process, which is killed when the job is cancelled or its lease lost. The
+                function must be importable, and payload and result picklable.
+        Raises:
+            ValueError: the queue has a handler, or an async function has `in_process`.
         """
 
         def register(function: F) -> F:
             if queue in self._handlers:
-                raise ValueError(f"queue {queue!r} has a handler already")
+                raise ValueError(f"queue {queue!r} already has a handler")
             self._handlers[queue] = Handler.of(function, payload_type, in_process)
             return function
 
         return register
 
     def handler_of(self, queue: str) -> Handler | None:
+        """The handler for jobs of the queue, or None."""
         return self._handlers.get(queue, self._fallback)
 
     @property
     def asked_queues(self) -> Sequence[str] | Mapping[str, int]:
-        """Raises ValueError if there is nothing to do."""
+        """The queues to lease from. Raises ValueError: there is no handler, or none for a queue."""
         if not self._handlers and self._fallback is None:
-            raise ValueError("the worker has no handler")
+            raise ValueError("the worker has no handler: pass one, or register one with `handles`")
         own = [*self._handlers, *(["default"] if self._fallback is not None else [])]
         queues = self.queues or list(dict.fromkeys(own))
         if missing := [queue for queue in queues if self.handler_of(queue) is None]:
             raise ValueError(f"no handler for queue {missing[0]!r}")
         return queues
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- run and stop -------------------------------------------------------------------------------------------------
 
     def run(self, *, burst: bool = False) -> None:
-        """Work until SIGINT or SIGTERM; a second one does not wait for handlers. Raises as `run_async`."""
+        """Work until SIGINT or SIGTERM. A second one releases the jobs of running handlers. Raises as `run_async`."""
         uvloop.run(self._until_signal(burst))
 
     async def run_async(self, *, burst: bool = False) -> None:
-        """Work until `stop`; with `burst` until no job is ready and none runs.
+        """Work until `stop`. Network errors and a busy or absent server are retried without limit.
 
-        It goes on through whatever passes by itself. Raises Refused if the server does not take its key or its
-        request, when its handlers have finished.
+        Args:
+            burst: stop when no job is ready and none runs.
+        Raises:
+            Refused: the server rejects the key or the request. Raised after the handlers have finished.
+            ValueError: a queue has no handler, or the URL or key is malformed.
         """
-        if self._shift is not None:
-            raise RuntimeError("the worker runs already")
+        if self._run is not None:
+            raise RuntimeError("the worker is already running")
         client = AsyncClient(
             self.url, self.key, retries=self.retries, codec=self.codec, tls=self.tls, transport=self.transport
         )
         try:
-            self._shift = Shift(self, client, burst)
-            await self._shift.run()
+            self._run = WorkerRun(self, client, burst)
+            await self._run.run()
         finally:
-            self._shift = None
+            self._run = None
             await client.close()
 
     def stop(self) -> None:
-        """Lease no more, let handlers finish. Called again: release what they have not finished. In the loop's thread.
+        """Stop leasing and let handlers finish. A second call releases the jobs of running handlers.
 
-        Before it runs this does nothing.
+        Call it in the thread of the event loop. It does nothing while the worker is not running.
         """
-        if self._shift is not None:
-            self._shift.stop()
+        if self._run is not None:
+            self._run.stop()
 
     async def _until_signal(self, burst: bool) -> None:
-        if threading.current_thread() is threading.main_thread():  # others get no signals
+        if threading.current_thread() is threading.main_thread():  # Python delivers signals to the main thread only
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self.stop)

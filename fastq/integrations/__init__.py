@@ -1,1 +1,1 @@
-"""fastq under the task frameworks that people have already. A module is of use where its framework is installed."""
+"""fastq as the backend of other task frameworks. Each module needs its framework installed."""

@@ -1,4 +1,4 @@
-"""A taskiq broker, and the results of its tasks: both are one job of a fastq server."""
+"""A taskiq broker and result backend: a task and its result are one job of a fastq server."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from fastq.client.job import Job
 from fastq.client.models import Failure, JobOptions, JobStatus, Snooze
 from fastq.client.worker import Worker
 
-Outcome: TypeAlias = Any  # what a fastq handler returns
+Outcome: TypeAlias = Any  # the return value of a handler
 
-TASKS_MAX = 100_000  # whose job this process remembers
+TASKS_MAX = 100_000  # task ids whose job this process remembers
 NEXT_JOB = "taskiq_next_job_id"
 NEXT_MAX = 1000
-"""A task that a middleware sends once more has another job then, and the first job's result names it."""
+"""A task that a middleware sends again gets another job; the result of the first job names it."""
 
 
 class FastqBroker(AsyncBroker):
-    """Sends tasks to a fastq server, and gives them to taskiq's workers.
+    """A broker that keeps tasks on a fastq server and hands them to taskiq's workers.
 
-    Labels of a task that count here: `queue_name`, `priority`, `delay` (seconds). A task that raises is a dead letter,
-    with its error, or with `retry_failed` is tried again as the server has it; one whose worker vanishes runs again.
+    It reads the labels `queue_name`, `priority` and `delay` (seconds). A task that raises becomes a dead letter with
+    its error; with `retry_failed` the server retries it first. A task whose worker died runs again.
     """
 
     def __init__(
@@ -41,12 +41,15 @@ class FastqBroker(AsyncBroker):
     ) -> None:  # fmt: skip
         """
         Args:
-            url, key: else FASTQ_URL and FASTQ_KEY of the environment.
-            queue: of tasks without the label `queue_name`. queues: what a worker takes tasks from; else `queue`.
-            max_retries: of each job; else the server's.
-            prefetch: how many tasks a worker process holds, those that run among them. Not less than taskiq's
-                --max-async-tasks, if all of these are to be used.
-            stop_s: how long a stop waits for acks of tasks that still run; then they are released.
+            url, key: as for `fastq.Client`.
+            queue: for tasks without the label `queue_name`.
+            queues: the queues that a worker leases from. Default: `queue`.
+            retry_failed: retry tasks that raise, up to `max_retries` attempts.
+            max_retries: attempts, 0 to 1,000. Default: the server's.
+            prefetch: how many tasks a worker process leases, running ones included. Use at least taskiq's
+                --max-async-tasks.
+            lease_ms: milliseconds, 1,000 to 43,200,000.
+            stop_s: seconds that a stop waits for running tasks before it releases them.
         """
         super().__init__()
         if task_id_generator is not None:
@@ -59,8 +62,8 @@ class FastqBroker(AsyncBroker):
         self._working: asyncio.Task[None] | None = None
         self._deliveries: asyncio.Queue[_Delivery] = asyncio.Queue()
         self._client: AsyncClient | None = None
-        self._jobs: OrderedDict[str, str] = OrderedDict()  # the last job of a task that this process sent
-        self._results: dict[str, TaskiqResult[Any]] = {}  # by task, until its ack
+        self._jobs: OrderedDict[str, str] = OrderedDict()  # task id -> its last job, for tasks that this process sent
+        self._results: dict[str, TaskiqResult[Any]] = {}  # by task id, until the ack
         self.result_backend = FastqResults(self)
 
     @property
@@ -70,7 +73,7 @@ class FastqBroker(AsyncBroker):
         return self._client
 
     def job_id_of(self, task_id: str) -> str:
-        """The job of a task that this process sent; of another, its job id itself is taken."""
+        """The job id of a task that this process sent. Any other id is returned unchanged: it is a job id."""
         return self._jobs.get(task_id, task_id)
 
     async def shutdown(self) -> None:
@@ -82,7 +85,7 @@ class FastqBroker(AsyncBroker):
             await self._client.close()
             self._client = None
 
-    # --- sending ------------------------------------------------------------------------------------------------------
+    # --- send ---------------------------------------------------------------------------------------------------------
 
     async def kick(self, message: BrokerMessage) -> None:
         labels = message.labels
@@ -99,10 +102,10 @@ class FastqBroker(AsyncBroker):
         if len(self._jobs) > TASKS_MAX:
             self._jobs.popitem(last=False)
 
-    # --- working ------------------------------------------------------------------------------------------------------
+    # --- work ---------------------------------------------------------------------------------------------------------
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Raises what ends the worker for good: a key that does not work."""
+        """Yield tasks until the receiver stops. Raises Refused: the server rejects the key."""
         self._working = asyncio.create_task(self._worker.run_async())
         waiting: asyncio.Task[_Delivery] | None = None
         try:
@@ -114,22 +117,22 @@ class FastqBroker(AsyncBroker):
                     return
                 delivery = waiting.result()
                 waiting = None
-                if not delivery.outcome.done():  # the job may have been cancelled, or its lease lost
+                if not delivery.outcome.done():  # else the job was cancelled, or its lease lost
                     yield AckableMessage(data=delivery.data, ack=partial(self._ack, delivery))
         finally:
             self._worker.stop()
             if waiting is not None:
-                await self._give_back_unless_taken(waiting)
+                await self._release_unless_taken(waiting)
             while not self._deliveries.empty():
                 self._deliveries.get_nowait().end(Snooze(0))
 
-    async def _give_back_unless_taken(self, waiting: asyncio.Task[_Delivery]) -> None:
+    async def _release_unless_taken(self, waiting: asyncio.Task[_Delivery]) -> None:
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             (await waiting).end(Snooze(0))
 
     async def _deliver(self, job: Job[msgspec.Raw]) -> Outcome:
-        """The handler of each job: taskiq runs the task, and its ack is the outcome."""
+        """The handler of all jobs. It hands the task to taskiq and waits for taskiq's ack."""
         delivery = _Delivery(job.job_id, _message(bytes(job.payload)), asyncio.get_running_loop().create_future())
         self._deliveries.put_nowait(delivery)
         return await delivery.outcome
@@ -140,10 +143,10 @@ class FastqBroker(AsyncBroker):
     def _outcome(self, delivery: _Delivery) -> Outcome:
         try:
             message = self.formatter.loads(delivery.data)
-        except Exception as error:  # noqa: BLE001 -- whatever a serializer raises; taskiq logs it and acks
-            return Failure(error=f"not a message of taskiq: {error}", code="bad_message", discard=True)
+        except Exception as error:  # noqa: BLE001 -- a serializer raises anything; taskiq logs it and acks
+            return Failure(error=f"the payload is not a taskiq message: {error}", code="bad_message", discard=True)
         if self.find_task(message.task_name) is None:
-            return Failure(error=f"task {message.task_name!r} is not known here", code="unknown_task", discard=True)
+            return Failure(error=f"unknown task {message.task_name!r}", code="unknown_task", discard=True)
         result = self._results.pop(message.task_id, None)
         if result is None:
             job_id = self._jobs.get(message.task_id, delivery.job_id)
@@ -159,16 +162,16 @@ class FastqBroker(AsyncBroker):
 
 
 class FastqResults(AsyncResultBackend[Any]):
-    """Results are those of the jobs: they need taskiq's usual ack, after the result is saved.
+    """Keeps the result of a task as the result of its job. It needs taskiq's default: ack after the result is saved.
 
-    A process asks for tasks that it sent by their id; for others by the id of their job.
+    A process finds tasks that it sent by task id, and all others by job id.
     """
 
     def __init__(self, broker: FastqBroker) -> None:
         self._broker = broker
 
     async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
-        """It goes to the server with the ack. Raises what says that it has no JSON."""
+        """Keep the result until the ack sends it. Raises an exception if it cannot be encoded as JSON."""
         result.model_dump_json()
         self._broker._keep(task_id, result)
 
@@ -176,18 +179,18 @@ class FastqResults(AsyncResultBackend[Any]):
         return (await self._last_job(task_id)).is_complete
 
     async def get_result(
-        self, task_id: str, with_logs: bool = False,  # noqa: ARG002 -- taskiq keeps no logs any more
+        self, task_id: str, with_logs: bool = False,  # noqa: ARG002 -- taskiq no longer keeps logs
     ) -> TaskiqResult[Any]:  # fmt: skip
-        """Of a task without a result, say one that was cancelled, an error that tells the job's state."""
+        """The result of a task. Without one, as after a cancel, it is an error that names the job's state."""
         job = await self._last_job(task_id)
         shown = job.result
         if isinstance(shown, dict) and "is_err" in shown:
             return TaskiqResult[Any].model_validate(shown)
-        told = f"job {job.job_id} is {job.state}" + (f": {job.error}" if job.error else ", without a result")
-        return TaskiqResult(is_err=True, return_value=None, execution_time=0.0, error=RuntimeError(told))
+        message = f"job {job.job_id} is {job.state}" + (f": {job.error}" if job.error else ", without a result")
+        return TaskiqResult(is_err=True, return_value=None, execution_time=0.0, error=RuntimeError(message))
 
     async def _last_job(self, task_id: str) -> JobStatus:
-        """Raises NotFound."""
+        """The last job of a task that was sent more than once. Raises NotFound."""
         job = await self._broker.client.get(self._broker.job_id_of(task_id))
         for _ in range(NEXT_MAX):
             shown = job.result
@@ -199,6 +202,8 @@ class FastqResults(AsyncResultBackend[Any]):
 
 @dataclass(eq=False)
 class _Delivery:
+    """A task at taskiq's receiver. Its `outcome` ends the handler of the job."""
+
     job_id: str
     data: bytes
     outcome: asyncio.Future[Outcome]
@@ -209,12 +214,12 @@ class _Delivery:
 
 
 def _payload(message: bytes) -> Any:
-    """JSON as it is, so that people can read it; of other serializers the bytes, in base64."""
+    """JSON unchanged, so that it stays readable; the bytes of other serializers as base64."""
     return msgspec.Raw(message) if message.startswith(b"{") else message
 
 
 def _message(payload: bytes) -> bytes:
-    """What is no message stays as it is: taskiq says so."""
+    """The bytes of a payload. Invalid ones stay unchanged, and taskiq reports them."""
     if payload.startswith(b'"'):
         with contextlib.suppress(ValueError):
             return base64.b64decode(payload[1:-1], validate=True)

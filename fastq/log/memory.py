@@ -64,6 +64,7 @@ class MemoryLog:
         self._under_way: Kept | None = None
         self._segment = 0  # the last one offered
         self._held = False
+        self._error: BaseException | None = None  # what the next commit fails with
         self._speaks = True
         self._state = "new"
 
@@ -107,7 +108,9 @@ class MemoryLog:
         self._under_way = Kept(batch.seq, batch.segment, batch.count, records)
         self._settled.clear()
         self._make_ready()
-        if not self._held:
+        if self._error is not None:
+            self._loop.call_soon(self.fail, self._error)
+        elif not self._held:
             self._loop.call_soon(self._finish)
 
     async def read(self, places: Sequence[RecordPlace]) -> list[bytes]:
@@ -179,6 +182,10 @@ class MemoryLog:
         """As if this node spoke for the queue again."""
         self._speaks = True
         self._loop.call_soon(self._on_durable, self.tail.durable_seq)
+
+    def fail_next(self, error: BaseException) -> None:
+        """As if the device failed under the next commit."""
+        self._error = error
 
     def fail(self, error: BaseException) -> None:
         """As if the device had failed under the batch under way, which is lost."""

@@ -1,7 +1,7 @@
-"""A node, put together from its parts: here, and nowhere else.
+"""Builds a node from its parts. This is the only place that does.
 
-The server, `fastq.testing` and the worlds of the tests differ in what they give it: the log, the clock, where keys are
-kept, and what happens when the log fails.
+The server, `fastq.testing` and the tests pass different parts: the log, the clock, the key store, and the reaction to a
+failed log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REDIS_GRACE_MS = 60_000
 
 
 class Node:
-    """Call `open`, then be within `running`, then `serve`. What one makes is there from then on."""
+    """An engine with its services and API. Call `open`, enter `running`, then `serving`; each sets its attributes."""
 
     audit: Audit
     queues: Queues
@@ -36,13 +36,13 @@ class Node:
     def __init__(self, log: Log, options: EngineOptions, jitter: Callable[[], float]) -> None:
         """
         Args:
-            jitter: draws from [0, 1): the share of the retry wait's upper bound.
+            jitter: returns a number in [0, 1), the fraction of the upper bound of a retry wait.
         """
         self.log = log
         self.engine, self.core = assemble(log, options, jitter)
 
     def open(self) -> Opened:
-        """Recover the log. Blocking; the event loop need not run yet. Raises what `Log.open` raises."""
+        """Recover the log. Blocking; needs no event loop. Raises as `Log.open`."""
         opened = self.engine.open()
         self.audit = Audit(self.engine)
         self.queues = Queues(self.engine, self.audit)
@@ -56,10 +56,10 @@ class Node:
         redis_url: str | None = None,
         redis_grace_ms: int = REDIS_GRACE_MS,
     ) -> AsyncIterator[KeyStore]:
-        """The engine works, and keys can be found. At the end all is committed, and the log closed.
+        """Run the engine and open the key store. On exit everything is committed and the log closed.
 
         Args:
-            on_failed: called once if the log fails. Nothing is answered from then on; the process must end.
+            on_failed: called once if the log fails. The node answers nothing from then on; end the process.
             redis_url, redis_grace_ms: see `opened_keys`.
         """
         self.queues.configure(clock.now_us())
@@ -73,10 +73,10 @@ class Node:
 
     @asynccontextmanager
     async def serving(self, instance: str) -> AsyncIterator[Api]:
-        """The API answers and schedules fire.
+        """Create the API and fire schedules.
 
         Args:
-            instance: begins every request id that is made here.
+            instance: prefix of the request ids that this node makes.
         """
         engine, keys = self.engine, self.keys
         self.schedules = Schedules(engine, self.audit, read_job)

@@ -1,4 +1,4 @@
-"""The keys that a first start makes, so that somebody can use the server at all."""
+"""Creates the first API keys at a first start."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ _ADMIN_SECRET = re.compile(r"admin_[A-Za-z0-9_-]{32,200}")
 
 @dataclass(frozen=True)
 class FirstKeys:
-    """What to tell the person who started the server; nothing at a later start."""
+    """The lines to print about the first keys. Empty at a later start."""
 
     lines: tuple[str, ...] = ()
     client_secret: str | None = None
 
 
 async def make_first_keys(settings: Settings, keys: KeyStore, jobs: int, now_us: int) -> FirstKeys:
-    """Make keys if store and log are fresh: there never was a key, and there is no job.
+    """Create keys if there never was a key and there are no jobs.
 
     Args:
-        jobs: how many the log holds.
+        jobs: number of jobs in the log.
     Raises:
-        BadSetting: ADMIN_KEY_FILE holds no key.
+        BadSetting: ADMIN_KEY_FILE contains no key.
     """
     if not keys.is_unused or jobs:
         return FirstKeys()
     if settings.seed_dev_keys:
         if settings.admin_key_file is not None:
-            logger.warning("ADMIN_KEY_FILE is not read: it takes SEED_DEV_KEYS=false")
+            logger.warning("ADMIN_KEY_FILE is ignored: it needs SEED_DEV_KEYS=false")
         return await _development_keys(keys, now_us)
     path = settings.admin_key_file
     lines: tuple[str, ...] = ()
     if path is None:
         path = settings.directory.absolute() / ADMIN_KEY_NAME
-        if not path.exists():  # it does if the server died between making the file and storing its key
+        if not path.exists():  # it exists if an earlier start died before it stored the key
             _make_key_file(path, new_secret("admin"))
         lines = (f"The first admin key is in {path}: keep it, then remove the file",)
     await keys.adopt(_read_key_file(path), "First Admin", "admin", "admin", now_us)
@@ -59,20 +59,20 @@ async def make_first_keys(settings: Settings, keys: KeyStore, jobs: int, now_us:
 
 
 async def _development_keys(keys: KeyStore, now_us: int) -> FirstKeys:
-    """All three in one turn of the loop, so in one batch of the log: there are three or none."""
+    """Create all three in one iteration of the loop: they share a log frame, so a crash leaves three or none."""
     made = await asyncio.gather(
         *(keys.create(name, owner_id, key_type, now_us) for key_type, name, owner_id in DEVELOPMENT_KEYS)
     )
     lines = [f"Created {record.type} key: {secret} (owner: {record.owner_id})" for secret, record in made]
     lines.append(
-        "Warning: these are development keys, and they are not shown again. For anything but a trial start with a "
-        "fresh directory and SEED_DEV_KEYS=false."
+        "Warning: these are development keys, and they are not shown again. For production start with an empty "
+        "directory and SEED_DEV_KEYS=false."
     )
     return FirstKeys(tuple(lines), made[0][0])
 
 
 def _make_key_file(path: Path, secret: str) -> None:
-    """Readable by the server's user only, and on the disk before the key that it holds is stored."""
+    """Write the key file, readable by the server's user only. It is durable before the key is stored."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         os.fchmod(descriptor, 0o600)
@@ -93,7 +93,7 @@ def _read_key_file(path: Path) -> str:
         secret = ""
     if not _ADMIN_SECRET.fullmatch(secret):
         raise BadSetting(
-            f"ADMIN_KEY_FILE: '{path}' does not hold a key; allowed: one line, admin_ and 32 to 200 characters of "
+            f"ADMIN_KEY_FILE: '{path}' contains no key; allowed: one line, admin_ and 32 to 200 characters of "
             "A-Z a-z 0-9 _ -"
         )
     return secret

@@ -1,4 +1,4 @@
-"""What the server writes on standard error: one line an event, as text or as JSON; and how numbers are said."""
+"""Log lines on standard error, as text or JSON; and numbers as text."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def counted(n: int, noun: str) -> str:
 
 
 def jobs_counted(counts: Mapping[str, int]) -> str:
-    """`3 jobs (2 READY, 1 RUNNING)` of what `Core.counts` gives."""
+    """`3 jobs (2 READY, 1 RUNNING)`. counts: of `Core.counts`."""
     states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n and state.isupper())
     return counted(counts["jobs"], "job") + (f" ({states})" if states else "")
 
 
 def without_secrets(text: str) -> str:
-    """`text` with everything that looks like a key blotted out: nobody should log one, and if so it is not shown."""
+    """`text` with everything that looks like a key masked."""
     return _SECRET.sub(r"\1_****", text)
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    """What the caller gave as `extra=`: request_id and the like."""
+    """The caller's `extra=` fields, such as request_id."""
     return {name: value for name, value in vars(record).items() if name not in _OWN}
 
 
@@ -80,7 +80,7 @@ def configure_logs(log_format: str, stream: IO[str] | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    # uvicorn tells of its own start and of every connection; ours says what matters once.
+    # uvicorn logs its start and every connection; the server logs its own start once.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     access = logging.getLogger("uvicorn.access")
     access.handlers[:] = []

@@ -1,4 +1,4 @@
-"""The server: settings in, everything put together, and the life of the process. Nothing else wires anything."""
+"""The server process: it reads settings, starts a node, serves requests and stops."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from fastq.services.keys import KeyStore
 logger = logging.getLogger("fastq.server")
 T = TypeVar("T")
 
-DRAIN_S = 0.5  # after a signal /ready says 503 for so long before connections close, so that balancers look elsewhere
-FINISH_S = 5  # then requests that are under way have so long
-STOP_S = 9.5  # and the whole stop ends by then, one way or the other
+DRAIN_S = 0.5  # after a signal /ready answers 503 for that long before connections close, for load balancers
+FINISH_S = 5  # then requests in flight have that long
+STOP_S = 9.5  # the whole stop takes at most that long
 SAVE_USED_S = 600.0
 BACKLOG = 2048
-SLACK_SEGMENTS_MIN = 2  # with less the segment in use alone would be too much, and nothing could be cleaned
+SLACK_SEGMENTS_MIN = 2  # with less, the active segment alone exceeds the slack and the cleaner cannot make room
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; the process's exit code."""
+    """Serve until SIGTERM or SIGINT. Returns the exit code."""
     configure_logs(settings.log_format)
     faulthandler.enable()
     try:
@@ -62,13 +62,13 @@ def run(settings: Settings) -> int:
     except OSError as error:
         print(f"fastq: {error}", file=sys.stderr)
         return DirectoryFailed.exit_code
-    except KeyboardInterrupt:  # before the loop took over the signals
+    except KeyboardInterrupt:  # before the loop handles signals
         return 130
     return 0
 
 
 def run_on_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False) -> T:
-    """Do something with the keys while no server runs: what `work` gives. Raises StartError, ApiError, OSError."""
+    """Run `work` on the keys of a stopped server. Returns its result. Raises StartError, ApiError, OSError."""
     node, _ = _open(settings)
 
     async def on_keys() -> T:
@@ -85,7 +85,7 @@ def run_on_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable
 
 
 def _bind(settings: Settings) -> socket.socket:
-    """The address, taken before a long recovery but not listened on until it is over. Raises BadSetting."""
+    """Bind the address before a long recovery. The socket listens only after it. Raises BadSetting."""
     host, port = settings.host, settings.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -142,7 +142,7 @@ def _open(settings: Settings) -> tuple[Node, Opened]:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn that leaves signals to us, has a door of our own and says when it is open."""
+    """uvicorn without its signal handlers, with our accept loop, and with a callback when it listens."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -158,21 +158,21 @@ class HttpServer(uvicorn.Server):
         for listener in sockets or []:
             door = Door(listener, connections_max(), state.connections, self._protocol, config.ssl)
             door.open(config.backlog)
-            self.servers.append(door)  # type: ignore[arg-type]  # of a server it needs close and wait_closed
+            self.servers.append(door)  # type: ignore[arg-type]  # uvicorn calls close and wait_closed
         self._on_listening()
 
     def _protocol(self) -> asyncio.Protocol:
         return Lane(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def hang_up(self) -> None:
-        """Close what is still open: requests that never ended, answers that nobody reads."""
+        """Abort all open connections: unfinished requests and unread answers."""
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
 
 
 async def _serve(settings: Settings, listener: socket.socket, node: Node, opened: Opened) -> None:
-    """From a recovered log to a stopped server. Raises StartError, OSError."""
+    """Serve on a recovered log until a stop. Raises StartError, OSError."""
     stop = _stop_signal()
     engine = node.engine
     clock = _clock(settings, engine)
@@ -180,7 +180,7 @@ async def _serve(settings: Settings, listener: socket.socket, node: Node, opened
     async with node.running(clock, _die, settings.redis_url, settings.redis_grace_ms) as keys:
         first = await make_first_keys(settings, keys, engine.counts()["jobs"], engine.now_us())
         await keys.claim()
-        await engine.durable()  # before a secret is printed
+        await engine.durable()  # durable before a secret is printed
         await _answer_requests(settings, listener, node, first, recovered, stop)
     logger.info("stopped")
 
@@ -188,12 +188,12 @@ async def _serve(settings: Settings, listener: socket.socket, node: Node, opened
 async def _answer_requests(
     settings: Settings, listener: socket.socket, node: Node, first: FirstKeys, recovered: list[str], stop: asyncio.Event
 ) -> None:
-    """All there is between an engine that has started and one that is to stop."""
+    """Serve HTTP while the engine runs, until `stop` is set; then drain."""
     url = _url(settings, listener)
 
     def listening() -> None:
         gc.collect()
-        gc.freeze()  # what a start leaves behind stays: no collection needs to walk it again
+        gc.freeze()  # objects of the start live on: exclude them from collections
         _say_started(settings, url, recovered, first)
 
     async with node.serving(secrets.token_hex(4)) as app:
@@ -207,7 +207,7 @@ async def _answer_requests(
         saving.cancel()
         stopping.cancel()
         await serving
-    with contextlib.suppress(ApiError):  # a full disk: when keys were last used is not worth a failed stop
+    with contextlib.suppress(ApiError):  # a full disk must not fail the stop: last_used_at is then stale
         await node.keys.save_used(every_us=1)
 
 
@@ -239,15 +239,15 @@ def _http_config(settings: Settings, app: object) -> uvicorn.Config:
         forwarded_allow_ips=list(settings.trusted_proxies),
         backlog=BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=FINISH_S + 2,  # never needed: we hang up before it
+        timeout_graceful_shutdown=FINISH_S + 2,  # never reached: hang_up runs before it
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
 
 
 async def _drain(engine: Engine, server: HttpServer) -> None:
-    """Take no more work, answer what is under way, and have connections closed."""
-    logger.info("stopping: no more work is taken; what is under way is committed and answered")
+    """Accept no more work, answer requests in flight, close connections."""
+    logger.info("stopping: no new work is accepted; requests in flight are answered")
     engine.drain()
     loop = asyncio.get_running_loop()
     loop.call_later(STOP_S, _give_up)
@@ -259,39 +259,39 @@ async def _drain(engine: Engine, server: HttpServer) -> None:
 async def _save_used(keys: KeyStore) -> None:
     while True:
         await asyncio.sleep(SAVE_USED_S)
-        with contextlib.suppress(ApiError):  # not now: the next time
+        with contextlib.suppress(ApiError):  # retried next time
             await keys.save_used()
 
 
 def _die(error: BaseException) -> None:
-    """The log failed: nobody is answered any more, since nothing that we could say is certain."""
-    logger.critical("the log failed, the server ends at once: %s", error)
+    """Exit at once. After a failed log no answer can be trusted."""
+    logger.critical("the log failed, exiting: %s", error)
     sys.stderr.flush()
     os._exit(LogFailed.exit_code)
 
 
 def _give_up() -> None:
-    logger.critical("the stop took longer than %s s, the server ends at once", STOP_S)
+    logger.critical("the stop took longer than %s s, exiting", STOP_S)
     sys.stderr.flush()
     os._exit(LogFailed.exit_code)
 
 
-# --- what a person reads ----------------------------------------------------------------------------------------------
+# --- start messages ---------------------------------------------------------------------------------------------------
 
 
 def _recovered(engine: Engine, opened: Opened) -> list[str]:
-    """What opening the log found, one line each."""
+    """The findings of the recovery, one a line."""
     if not opened.records:
         return ["a new log", *opened.notes]
     frames, records = counted(opened.frames, "frame"), counted(opened.records, "record")
     lines = [f"recovered {frames}, {records}, {jobs_counted(engine.counts())}"]
     if skipped := engine.skipped_records:
-        lines.append(f"skipped {counted(skipped, 'record')} of jobs that are gone")
+        lines.append(f"skipped {counted(skipped, 'record')} of deleted jobs")
     return lines + opened.notes
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:
-    """Where a person on this machine reaches the server."""
+    """The URL of the server on this machine."""
     scheme = "https" if settings.tls_cert else "http"
     host, port = listener.getsockname()[:2]
     address = ipaddress.ip_address(host.partition("%")[0])
@@ -313,12 +313,12 @@ def _say_started(settings: Settings, url: str, recovered: list[str], first: Firs
 
 
 def _say(lines: list[str]) -> None:
-    """On standard output, which whoever started us may have closed."""
+    """Print lines on standard output, which may be closed."""
     try:
         print("\n".join(lines), flush=True)
     except OSError as error:
-        logger.warning("standard output cannot be written, nobody has seen what a start says: %s", error.strerror)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries again at its end
+        logger.warning("cannot write the start message to standard output: %s", error.strerror)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the flush at exit fails again
 
 
 def _is_loopback(host: str) -> bool:

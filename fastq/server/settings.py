@@ -1,7 +1,7 @@
-"""Settings: environment variables in, one frozen value out. `SETTINGS` is the whole list.
+"""Reads the settings from environment variables. `SETTINGS` lists all of them.
 
-An empty variable counts as one that is not set, since compose files pass those on. Everything else that cannot be used
-as it stands ends the start with a message that begins with the variable's name.
+An empty variable counts as not set, because compose files pass empty ones on. Any other invalid value stops the start
+with a message that begins with the name of the variable.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fastq.errors import BadSetting
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 Parse = Callable[[str], Any]
-"""The text of a variable -> its value. Raises ValueError, whose message says what is allowed."""
+"""Converts the text of a variable. Raises ValueError; the message says what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment asks for, checked. Units are in the names; a path that was not given is None."""
+    """The checked settings. Units are in the names. A path or URL that is not set is None."""
 
     host: str
     port: int
@@ -64,7 +64,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One variable. `default` is text as it would be written, empty for none; `field` is its place in `Settings`."""
+    """One variable. field: its attribute of `Settings`. default: as text, empty for none."""
 
     name: str
     field: str
@@ -87,7 +87,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def duration_ns(text: str) -> Fraction:
-    """A duration as Go writes it, nanoseconds. Raises ValueError."""
+    """A duration in Go's notation, in nanoseconds. Raises ValueError."""
     if text == "0":
         return Fraction(0)
     total_ns, end = Fraction(0), 0
@@ -102,7 +102,7 @@ def duration_ns(text: str) -> Fraction:
 
 
 def duration_text(ms: int) -> str:
-    """The shortest way to write it: 90000 -> 1m30s."""
+    """A duration as text: 90000 -> 1m30s."""
     rest_s, rest_ms = divmod(ms, 1000)
     parts = [(rest_s // 3600, "h"), (rest_s // 60 % 60, "m"), (rest_s % 60, "s"), (rest_ms, "ms")]
     return "".join(f"{count}{unit}" for count, unit in parts if count) or "0s"
@@ -121,7 +121,7 @@ def _duration_ms(least_ms: int, most_ms: int) -> Parse:
 
 
 def size_text(count: int) -> str:
-    """A size in bytes as people write it: 67108864 -> 64 MiB."""
+    """A size in bytes as text: 67108864 -> 64 MiB."""
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if count and count % unit == 0:
             return f"{count // unit} {name}"
@@ -212,7 +212,7 @@ def _redis_url(text: str) -> str:
     try:
         url = urlsplit(text)
         is_good = url.scheme in ("redis", "rediss") and bool(url.hostname) and url.port != 0
-    except ValueError:  # it may tell what was given
+    except ValueError:  # its message may contain the password
         raise ValueError(allowed) from None
     if not is_good:
         raise ValueError(allowed)
@@ -224,66 +224,66 @@ def _redis_url(text: str) -> str:
 _YEAR_MS = 8760 * 3_600_000
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("HOST", "host", "127.0.0.1", _host, "address to listen on; 0.0.0.0 for every one"),
+    Setting("HOST", "host", "127.0.0.1", _host, "address to listen on; 0.0.0.0 for all addresses"),
     Setting("PORT", "port", "8080", _integer(0, 65_535), "port to listen on; 0 lets the system choose one"),
-    Setting("WAL_DIR", "directory", "./data", Path, "where jobs and keys are kept; made if it is missing"),
+    Setting("WAL_DIR", "directory", "./data", Path, "data directory of jobs and keys; created if missing"),
     Setting("TLS_CERT", "tls_cert", "", _readable_file, "certificate chain, PEM; together with TLS_KEY"),
     Setting("TLS_KEY", "tls_key", "", _readable_file, "its private key, PEM, without a passphrase"),
     Setting("TRUSTED_PROXIES", "trusted_proxies", "", _proxies,
-            "addresses or networks whose X-Forwarded-For is believed"),
-    Setting("LOG_FORMAT", "log_format", "text", _one_of("text", "json"), "of the lines on standard error: text, json"),
+            "addresses or networks whose X-Forwarded-For is trusted"),
+    Setting("LOG_FORMAT", "log_format", "text", _one_of("text", "json"), "format of log lines: text, json"),
     Setting("SEED_DEV_KEYS", "seed_dev_keys", "true", _boolean,
-            "whether a first start makes three development keys and prints them"),
+            "whether the first start creates and prints three development keys"),
     Setting("ADMIN_KEY_FILE", "admin_key_file", "", _readable_file,
-            "holds the first admin key; read at a first start if SEED_DEV_KEYS is false"),
+            "file with the first admin key; read at the first start if SEED_DEV_KEYS is false"),
     Setting("REDIS_URL", "redis_url", "", _redis_url,
             "keep keys there, not in the log: host:port, redis://… or rediss://…"),
     Setting("REDIS_OUTAGE_GRACE", "redis_grace_ms", "5m", _duration_ms(1_000, 24 * 3_600_000),
-            "how long keys that were in use go on working while Redis does not"),
+            "how long keys already in use work while Redis is down"),
     Setting("OWNER_ISOLATION", "owner_isolation", "true", _boolean, "whether a client key sees its owner's jobs only"),
     Setting("LEASE_DURATION", "lease_ms", "30s", _duration_ms(1_000, 12 * 3_600_000),
-            "how long a worker has a job, if it does not say"),
+            "length of a lease, unless the request, job or queue sets one"),
     Setting("LEASE_CHECK_INTERVAL", "lease_check_ms", "5s", _duration_ms(10, 60_000),
-            "longest time between two looks at what is due"),
-    Setting("DEFAULT_MAX_RETRIES", "max_retries", "3", _integer(0, 1000), "max_retries of a job that does not say"),
+            "longest time between two checks for expired leases and due jobs"),
+    Setting("DEFAULT_MAX_RETRIES", "max_retries", "3", _integer(0, 1000), "max_retries of a job that sets none"),
     Setting("BACKOFF_BASE", "backoff_base_ms", "1s", _duration_ms(1, 24 * 3_600_000),
             "upper bound of the wait after the first failed attempt"),
-    Setting("BACKOFF_FACTOR", "backoff_factor", "2", _factor, "by what that bound grows at each further attempt"),
+    Setting("BACKOFF_FACTOR", "backoff_factor", "2", _factor, "factor of that bound for each further attempt"),
     Setting("BACKOFF_CAP", "backoff_cap_ms", "1h", _duration_ms(1, 30 * 24 * 3_600_000),
-            "the bound never passes this; not below BACKOFF_BASE"),
+            "maximum of that bound; not below BACKOFF_BASE"),
     Setting("WAL_SEGMENT_BYTES", "segment_bytes", "64MiB", _size_bytes(4 * MIB, GIB),
             "size of a log file; a multiple of WAL_ALIGN"),
     Setting("WAL_ALIGN", "align_bytes", "4096", _align_bytes,
-            "bytes that the device writes whole: a batch starts and ends at their multiple"),
+            "bytes that the device writes atomically; batches are aligned to it"),
     Setting("PAYLOAD_CACHE_BYTES", "cache_bytes", "16MiB", _size_bytes(0, 64 * GIB),
-            "how much of what was just written stays in memory"),
+            "size of the cache of recently written payloads"),
     Setting("RETENTION_ACKED", "retention_acked_ms", "24h", _duration_ms(0, 10 * _YEAR_MS),
             "how long an ACKED job is kept"),
     Setting("RETENTION_DEAD", "retention_dead_ms", "720h", _duration_ms(0, 10 * _YEAR_MS),
             "how long a DEAD job is kept"),
     Setting("MAX_FINISHED_JOBS", "finished_jobs_max", "1000000", _integer(0, 10**9),
-            "how many jobs of each final state are kept at most, oldest out first"),
+            "maximum of jobs kept in each final state; the oldest are deleted first"),
     Setting("IDEMPOTENCY_WINDOW", "idempotency_ms", "1h", _duration_ms(60_000, _YEAR_MS),
             "how long an idempotency key is remembered"),
     Setting("IDEMPOTENCY_KEYS_MAX", "idempotency_keys_max", "8000000", _integer(1, 10**9),
-            "how many are remembered at most, oldest out first; past it and a minute, 429"),
+            "maximum of remembered keys, oldest dropped first; 429 if all are under a minute old"),
     Setting("POISON_EXPIRIES", "poison_expiries", "0", _integer(0, 255),
-            "so many leases of a job that ran out in a row make it DEAD; 0: never"),
+            "consecutive expired leases that make a job DEAD; 0: never"),
     Setting("OWNER_MAX_DEPTH", "owner_depth_max", "0", _integer(0, 10**9),
-            "how many unfinished jobs an owner may have; 0: any number"),
+            "maximum of unfinished jobs of an owner; 0: no limit"),
     Setting("WAL_SLACK_BYTES", "log_slack_bytes", "256MiB", _size_bytes(MIB, 1024 * GIB),
-            "what the log may take on disk beyond twice what is live, before it is cleaned; at least two segments"),
+            "disk space beyond twice the live data before the log is cleaned; at least two segments"),
     Setting("WAL_ZERO_CLEANED", "zero_cleaned", "false", _boolean,
             "whether a log file is overwritten with zeros before it is deleted"),
     Setting("ACCEPT_CLOCK_BACK", "accept_clock_back", "false", _boolean,
             "start although this machine's clock is more than an hour behind the log"),
 )  # fmt: skip
 
-_NOT_SHOWN = frozenset({"REDIS_URL"})  # it may hold a password
+_NOT_SHOWN = frozenset({"REDIS_URL"})  # it may contain a password
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Read `environ` (as os.environ). Raises BadSetting."""
+    """The settings in `environ`, a mapping like os.environ. Raises BadSetting."""
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         text = environ.get(setting.name) or setting.default
@@ -303,7 +303,7 @@ def _value(name: str, text: str, parse: Parse) -> Any:
 
 
 def _check_together(settings: Settings) -> None:
-    """What no variable shows alone."""
+    """Check settings that depend on each other. Raises BadSetting."""
     if settings.backoff_cap_ms < settings.backoff_base_ms:
         raise BadSetting(
             f"BACKOFF_CAP: {duration_text(settings.backoff_cap_ms)} cannot be used; allowed: BACKOFF_BASE "

@@ -1,4 +1,4 @@
-"""One server for the tests of a file, and commands on it."""
+"""One server for the tests of a file, and commands that use it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Done:
 
     @property
     def answer(self) -> Any:
-        """The one JSON object that it printed."""
+        """The one JSON object in the output."""
         assert self.code == 0, self.err
         return json.loads(self.out)
 
@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def run(place: Place) -> Run:
-    """`run("job", "list", …)` as an administrator; `key` and other variables by name, `stdin` as text."""
+    """`run("job", "list", …)` runs a command with the admin key. Keywords set variables; `stdin` is text."""
 
     def invoke(*arguments: str, stdin: str = "", key: str = "admin", **environ: str) -> Done:
         env = {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys.get(key, key), **environ}

@@ -32,7 +32,7 @@ def fastq(*words: object, env: dict[str, str] | None = None) -> subprocess.Compl
 
 
 class Load:
-    """Threads that submit, lease and ack, and keep what was answered, until the server is gone or they are told."""
+    """Threads that submit, lease and ack, and record the answers, until the block ends or the server dies."""
 
     def __init__(self, server: Served, keys: dict[str, str]) -> None:
         self._server, self._keys = server, keys
@@ -87,7 +87,7 @@ class Load:
 
 
 def fill(server: Served, size: int) -> None:
-    """Jobs of so many bytes in all."""
+    """Submit jobs of `size` bytes in all."""
     left = size
     while left > 0:
         jobs = [{"payload": "x" * 100_000}] * 10
@@ -97,14 +97,14 @@ def fill(server: Served, size: int) -> None:
 
 
 def states_in(directory: Path, key: str, ids: list[str], **settings: str) -> list[Any]:
-    """What a server on a restored directory says of jobs."""
+    """The states of jobs on a server that runs on a restored directory."""
     with Served(directory, **settings) as server:
         answers = [server.call(key, "GET", f"/jobs/{job_id}") for job_id in ids]
         assert server.stop() == 0
     return [body.get("state") if status == 200 else status for status, body in answers]
 
 
-def test_everything_that_was_answered_before_it_began_is_in_it(tmp_path: Path) -> None:
+def test_a_backup_contains_everything_answered_before_it_began(tmp_path: Path) -> None:
     with Served(tmp_path / "data", **SETTINGS) as server:
         keys = server.keys
         with Load(server, keys) as load:
@@ -125,8 +125,8 @@ def test_everything_that_was_answered_before_it_began_is_in_it(tmp_path: Path) -
             assert not any(secret in (tmp_path / f"{trial}.tar").read_bytes() for secret in secrets)
 
 
-def test_kill_9_while_it_is_written_leaves_no_backup(tmp_path: Path) -> None:
-    """The server, then the command itself: there is no file under the name, and what is there is refused."""
+def test_kill_9_during_a_backup_leaves_no_file(tmp_path: Path) -> None:
+    """Kill the server, then the command. There is no file of that name, and the partial file is refused."""
     with Served(tmp_path / "data", **SETTINGS | {"WAL_SLACK_BYTES": "64MiB"}) as server:
         keys = server.keys
         fill(server, 60 << 20)
@@ -158,7 +158,7 @@ def test_kill_9_while_it_is_written_leaves_no_backup(tmp_path: Path) -> None:
 
 
 def wait_until_partial(directory: Path, size: int) -> None:
-    """Until so much of a backup was written."""
+    """Wait until `size` bytes of a backup are written."""
     event = threading.Event()
     for _ in range(20_000):
         if sum(path.stat().st_size for path in directory.glob("backup.tar.partial-*")) >= size:
@@ -167,7 +167,7 @@ def wait_until_partial(directory: Path, size: int) -> None:
     raise AssertionError("there is no backup under way")
 
 
-def test_who_hangs_up_lets_go_of_it(tmp_path: Path) -> None:
+def test_a_closed_connection_ends_the_backup(tmp_path: Path) -> None:
     with Served(tmp_path / "data", **SETTINGS | {"WAL_SLACK_BYTES": "64MiB"}) as server:
         keys = server.keys
         fill(server, 32 << 20)
@@ -188,14 +188,14 @@ def test_who_hangs_up_lets_go_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "env", "code", "told"),
     [
-        (["backup", "{}/b.tar"], {}, 2, "a key is needed"),
+        (["backup", "{}/b.tar"], {}, 2, "no API key"),
         (["backup", "{}/b.tar", "--server", "ftp://x"], {"FASTQ_KEY": "x"}, 2, "url must be http"),
         (["backup", "{}/b.tar", "--server", "http://127.0.0.1:1"], {"FASTQ_KEY": "x"}, 3, "Connection refused"),
         (["backup", "{}/b.tar", "--offline", "{}/absent"], {}, 2, "does not exist"),
         (["restore", "{}/absent", "{}/d"], {}, 2, "No such file"),
     ],
 )
-def test_what_cannot_be_done_is_told(
+def test_errors_of_backup_and_restore(
     words: list[str], env: dict[str, str], code: int, told: str, tmp_path: Path
 ) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTQ_")}
@@ -204,7 +204,7 @@ def test_what_cannot_be_done_is_told(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_key_of_another_type_gets_none(tmp_path: Path) -> None:
+def test_a_backup_needs_an_admin_key(tmp_path: Path) -> None:
     with Served(tmp_path / "data") as server:
         key_file = tmp_path / "key"
         for kind, code in (("client", 1), ("worker", 1), ("admin", 0)):

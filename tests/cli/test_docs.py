@@ -1,4 +1,4 @@
-"""docs/cli.md: each command in it is run, in order, and prints what is written there."""
+"""docs/cli.md: runs each command, in order, and compares its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COPIED = "JOB=… TOKEN=…"  # by a person
 COPY = "JOB=$(sed -n 's/^job_id *//p' said) TOKEN=$(sed -n 's/^lease_token *//p' said)"
 
 
-def test_every_command_prints_what_is_written(tmp_path: Path) -> None:
+def test_every_command_prints_the_documented_output(tmp_path: Path) -> None:
     written = [
         (command, expected)
         for block in blocks(DOCUMENT.read_text())

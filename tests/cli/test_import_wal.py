@@ -1,4 +1,4 @@
-"""`fastq import-wal`: logs as the original server leaves them, into a real server."""
+"""`fastq import-wal`: logs of the original server, imported into a real server."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def client(served: Served) -> Iterator[Client]:
 
 
 def imported(served: Served | None, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """With the client's key: nothing more is needed."""
+    """Run the import with a client key, which suffices."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FASTQ_")}
     if served is not None:
         environ |= {"FASTQ_URL": f"http://127.0.0.1:{served.port}", "FASTQ_KEY": served.keys["client"]}
@@ -76,10 +76,10 @@ def originals(jobs: list[Any]) -> list[str]:
     return [job.tags[0].removeprefix("original:") for job in jobs]
 
 
-def test_what_is_unfinished_goes_over(wal: Path, served: Served, client: Client) -> None:
+def test_unfinished_jobs_are_submitted(wal: Path, served: Served, client: Client) -> None:
     done = imported(served, wal)
     assert done.returncode == 0, done.stderr
-    assert "submitted 4 jobs to queue default, 0 were there before, 0 refused, 2 finished ones left" in done.stdout
+    assert "submitted 4 jobs to queue default, 0 already there, 0 refused, 2 finished ones skipped" in done.stdout
     jobs = taken(client)
     assert originals(jobs) == UNFINISHED, "in the order in which they were created"
     by_name = dict(zip(UNFINISHED, jobs, strict=True))
@@ -87,17 +87,17 @@ def test_what_is_unfinished_goes_over(wal: Path, served: Served, client: Client)
     assert [by_name[name].max_retries for name in UNFINISHED] == [3, 2, 2, 3], "what is left of their attempts"
 
 
-def test_a_second_time_changes_nothing(wal: Path, served: Served, client: Client) -> None:
+def test_a_repeated_import_changes_nothing(wal: Path, served: Served, client: Client) -> None:
     assert imported(served, wal).returncode == 0
     again = imported(served, wal)
-    assert "submitted 0 jobs to queue default, 4 were there before" in again.stdout
+    assert "submitted 0 jobs to queue default, 4 already there" in again.stdout
     wal.with_name("jobs.wal.imported").unlink()
     without_map = imported(served, wal)
-    assert "submitted 0 jobs to queue default, 4 were there before" in without_map.stdout
+    assert "submitted 0 jobs to queue default, 4 already there" in without_map.stdout
     assert originals(taken(client)) == UNFINISHED
 
 
-def test_a_map_that_was_torn_goes_on(wal: Path, served: Served, client: Client) -> None:
+def test_a_torn_map_is_continued(wal: Path, served: Served, client: Client) -> None:
     assert imported(served, wal).returncode == 0
     path = wal.with_name("jobs.wal.imported")
     path.write_bytes(path.read_bytes()[:-10])
@@ -107,19 +107,19 @@ def test_a_map_that_was_torn_goes_on(wal: Path, served: Served, client: Client) 
     assert [entry["job_id"] for entry in entries] == [job.job_id for job in taken(client)]
 
 
-def test_a_file_that_is_no_map_is_left_alone(wal: Path, served: Served) -> None:
+def test_a_file_that_is_not_a_map_is_not_changed(wal: Path, served: Served) -> None:
     done = imported(served, wal, "--map", wal)
     assert done.returncode == 1
-    assert "line 1 is no line of a map" in done.stderr
+    assert "line 1 is not an entry of a map" in done.stderr
     assert wal.read_bytes() == WAL
 
 
-def test_a_job_that_went_on_since_is_not_doubled(wal: Path, served: Served, client: Client) -> None:
+def test_a_job_that_changed_since_is_not_doubled(wal: Path, served: Served, client: Client) -> None:
     assert imported(served, wal).returncode == 0
     wal.with_name("jobs.wal.imported").unlink()
     wal.write_bytes(WAL + line("ready", "JOB_LEASED", **LEASED) + created("new"))
     done = imported(served, wal)
-    assert "submitted 1 jobs to queue default, 4 were there before" in done.stdout
+    assert "submitted 1 jobs to queue default, 4 already there" in done.stdout
     assert originals(taken(client)) == [*UNFINISHED, "new"]
 
 
@@ -132,7 +132,9 @@ def test_dry_run(wal: Path, client: Client) -> None:
     assert taken(client) == []
 
 
-def test_dead_ones_run_anew_if_wanted_and_finished_ones_are_archived(wal: Path, served: Served, client: Client) -> None:
+def test_dead_jobs_are_submitted_and_finished_jobs_archived_on_request(
+    wal: Path, served: Served, client: Client
+) -> None:
     archive = wal.with_name("archive")
     done = imported(served, wal, "--dead", "submit", "--archive", archive, "--queue", "old")
     assert "submitted 5 jobs to queue old" in done.stdout
@@ -142,15 +144,15 @@ def test_dead_ones_run_anew_if_wanted_and_finished_ones_are_archived(wal: Path, 
     assert (dead["job_id"], dead["state"], dead["result_error"]) == ("dead", "DEAD", "broken")
 
 
-def test_a_torn_end_is_passed_over(wal: Path, served: Served, client: Client) -> None:
+def test_a_torn_last_line_is_skipped(wal: Path, served: Served, client: Client) -> None:
     wal.write_bytes(WAL + created("torn")[:-30])
     done = imported(served, wal)
     assert done.returncode == 0
-    assert "line 14 is torn" in done.stderr
+    assert "line 14 is incomplete" in done.stderr
     assert originals(taken(client)) == UNFINISHED
 
 
-def test_damaged_lines_are_named_and_the_rest_goes_over(wal: Path, served: Served, client: Client) -> None:
+def test_damaged_lines_are_reported_and_the_rest_submitted(wal: Path, served: Served, client: Client) -> None:
     lines = WAL.splitlines(keepends=True)
     lines[1:1] = [b"{\n", b"\xff\n", line("x", "JOB_SOLD"), line("lost", "JOB_LEASED"), created("empty", "")]
     wal.write_bytes(b"".join(lines))
@@ -161,7 +163,7 @@ def test_damaged_lines_are_named_and_the_rest_goes_over(wal: Path, served: Serve
     assert originals(taken(client)) == UNFINISHED
 
 
-def test_a_job_that_the_server_refuses_is_named(tmp_path: Path, served: Served, client: Client) -> None:
+def test_a_refused_job_is_reported(tmp_path: Path, served: Served, client: Client) -> None:
     path = tmp_path / "big.wal"
     path.write_bytes(created("big", "x" * (1 << 20)) + created("small"))
     done = imported(served, path)
@@ -170,7 +172,7 @@ def test_a_job_that_the_server_refuses_is_named(tmp_path: Path, served: Served, 
     assert originals(taken(client)) == ["small"]
 
 
-def test_a_server_that_is_away(wal: Path) -> None:
+def test_an_unreachable_server(wal: Path) -> None:
     environ = os.environ | {"FASTQ_KEY": "client_x", "FASTQ_URL": "http://127.0.0.1:1"}
     command = (sys.executable, "-m", "fastq", "import-wal", str(wal))
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=90, check=False)
@@ -181,7 +183,7 @@ def test_a_server_that_is_away(wal: Path) -> None:
 # --- the log by itself ------------------------------------------------------------------------------------------------
 
 
-def test_facts_may_stand_beside_the_event() -> None:
+def test_metadata_may_be_in_the_line_itself() -> None:
     text = b'{"job_id": "a", "event": "JOB_CREATED", "timestamp": 1, "payload": "p", "max_retries": 5}\n'
     job = replayed([text]).jobs["a"]
     assert (bytes(job.payload), job.max_retries, job.created_s) == (b'"p"', 5, 1)
@@ -193,7 +195,7 @@ def test_runs_left(max_retries: int, attempts: int, left: int) -> None:
     assert replayed([created("a", max_retries=max_retries), *leases]).jobs["a"].runs_left == left
 
 
-def test_leases_are_counted_if_nobody_says_how_many() -> None:
+def test_attempts_are_counted_from_leases() -> None:
     leases = [line("a", "JOB_LEASED"), line("a", "JOB_RETRY"), line("a", "JOB_LEASED")]
     assert replayed([created("a"), *leases]).jobs["a"].attempts == 2
 

@@ -32,7 +32,7 @@ def dead(client: Client, queue: str, payload: str = "x") -> str:
 # --- submit -----------------------------------------------------------------------------------------------------------
 
 
-def test_submit_passes_everything_on(run: Run, client: Client, queue: str) -> None:
+def test_submit_sends_all_options(run: Run, client: Client, queue: str) -> None:
     job_id = submitted(
         run, '{"to":  "ann"}', "--queue", queue, "--group", "g", "--priority", "7", "--max-retries", "5", "--tag", "a",
         "--tag", "b", "--delay", "1m30s", "--lease", "5s", "--expires", "2h", "--backoff", "1s,2,1m",
@@ -44,14 +44,14 @@ def test_submit_passes_everything_on(run: Run, client: Client, queue: str) -> No
     assert job.expires_at is not None and job.expires_at - job.created_at == timedelta(hours=2)
 
 
-def test_payloads_are_json_unless_they_are_text(run: Run, client: Client, queue: str) -> None:
+def test_payloads_are_json_or_text(run: Run, client: Client, queue: str) -> None:
     assert client.get(submitted(run, "hello", "--text", "--queue", queue), with_payload=True).payload == "hello"
     assert client.get(submitted(run, "-", "--queue", queue, stdin="[1]\n"), with_payload=True).payload == [1]
     done = run("submit", "hello")
-    assert done.code == 2 and "PAYLOAD is no JSON" in done.err and "--text" in done.err
+    assert done.code == 2 and "PAYLOAD is not JSON" in done.err and "--text" in done.err
 
 
-def test_lines_are_jobs(run: Run, client: Client, queue: str, tmp_path: Path) -> None:
+def test_submit_lines(run: Run, client: Client, queue: str, tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text("".join(f'{{"n":{n}}}\n' for n in range(2_345)) + "\n")
     ids = run("submit", "--lines", str(path), "--queue", queue, "--priority", "3").lines
@@ -59,10 +59,10 @@ def test_lines_are_jobs(run: Run, client: Client, queue: str, tmp_path: Path) ->
     assert client.get(ids[1_234], with_payload=True).payload == {"n": 1_234}
     path.write_text("1\n\nnothing\n")
     done = run("submit", "--lines", str(path), "--queue", queue)
-    assert (done.code, done.out) == (2, "") and "line 3 is no JSON" in done.err
+    assert (done.code, done.out) == (2, "") and "line 3 is not JSON" in done.err
 
 
-def test_the_same_submit_again(run: Run, queue: str) -> None:
+def test_an_idempotency_key_gets_the_same_job(run: Run, queue: str) -> None:
     keyed = ("1", "--queue", queue, "--idempotency-key", queue)
     assert submitted(run, *keyed) == submitted(run, *keyed)
     unique = ("submit", "1", "--queue", queue, "--unique-key", "u", "--json")
@@ -70,7 +70,7 @@ def test_the_same_submit_again(run: Run, queue: str) -> None:
     assert second == {"job_id": first["job_id"], "duplicate": True}
 
 
-def test_waiting_for_the_end(run: Run, client: Client, queue: str) -> None:
+def test_submit_and_wait(run: Run, client: Client, queue: str) -> None:
     def work(result: str | None) -> None:
         (job,) = client.lease([queue], wait_ms=20_000)
         if result is None:
@@ -96,7 +96,7 @@ def test_waiting_for_the_end(run: Run, client: Client, queue: str) -> None:
 # --- lease, extend, ack -----------------------------------------------------------------------------------------------
 
 
-def test_by_hand(run: Run, client: Client, queue: str) -> None:
+def test_lease_extend_and_ack(run: Run, client: Client, queue: str) -> None:
     job_id = submitted(run, '{"to":"ann"}', "--queue", queue)
     shown = dict(line.split(maxsplit=1) for line in run("lease", "--queue", queue, "--worker-id", "w").lines)
     assert (shown["job_id"], shown["payload"], shown["queue"]) == (job_id, '{"to":"ann"}', queue)
@@ -109,7 +109,7 @@ def test_by_hand(run: Run, client: Client, queue: str) -> None:
     assert lost.code == 1 and "(lease_lost)" in lost.err
 
 
-def test_no_job_is_a_code_of_its_own(run: Run, queue: str) -> None:
+def test_no_ready_job_exits_with_4(run: Run, queue: str) -> None:
     done = run("lease", "--queue", queue, "--queue", "other", "--wait", "20ms")
     assert (done.code, done.out, done.err) == (4, "", f"fastq: no job is ready in {queue}, other\n")
 
@@ -125,7 +125,7 @@ def test_no_job_is_a_code_of_its_own(run: Run, queue: str) -> None:
         ((), "ACKED", "ok"),
     ],
 )
-def test_outcomes_from_one_command_to_the_next(
+def test_ack_reads_leases_from_a_pipe(
     run: Run, client: Client, queue: str, how: tuple[str, ...], state: str, outcome: str
 ) -> None:
     for n in range(2):
@@ -137,15 +137,15 @@ def test_outcomes_from_one_command_to_the_next(
     assert {(job.state, job.outcome) for job in client.jobs(queue=queue)} == {(state, outcome)}
 
 
-def test_contradictions_are_told(run: Run) -> None:
+def test_contradicting_options_are_refused(run: Run) -> None:
     for arguments, message in (
         (("ack", "x"), "TOKEN is missing"),
         (("ack", "x", "y", "--error", "e", "--release"), "at most one of"),
-        (("ack", "x", "y", "--discard"), "go with --error"),
+        (("ack", "x", "y", "--discard"), "need --error"),
         (("job", "cancel"), "either JOB_ID or a filter"),
         (("job", "delete", "x", "--queue", "q"), "either JOB_ID or a filter"),
-        (("job", "cancel", "--queue", "q", "--force"), "go with JOB_ID"),
-        (("job", "redrive", "--queue", "q"), "--yes is needed"),
+        (("job", "cancel", "--queue", "q", "--force"), "need JOB_ID"),
+        (("job", "redrive", "--queue", "q"), "give --yes"),
         (("job", "edit", "x"), "one of --payload"),
         (("job", "list", "--since", "yesterday"), "is not a time"),
         (("submit", "1", "--run-at", "2030-01-01T00:00:00"), "is not a time with its zone"),
@@ -161,7 +161,7 @@ def test_contradictions_are_told(run: Run) -> None:
 # --- job --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_shown_with_all_that_happened(run: Run, client: Client, queue: str) -> None:
+def test_show_a_job_with_attempts_and_history(run: Run, client: Client, queue: str) -> None:
     job_id = dead(client, queue)
     text = run("job", "show", job_id, "--payload", "--attempts", "--history", "--why").out
     for part in ("DEAD", "1 of 3", "no luck", "payload", "why:", "attempts:", "history:", "discarded"):
@@ -175,7 +175,7 @@ def test_a_job_is_shown_with_all_that_happened(run: Run, client: Client, queue: 
     assert gone.code == 1 and "(404 job_not_found)" in gone.err
 
 
-def test_json_is_what_the_api_shows(run: Run, place: Place, client: Client, queue: str) -> None:
+def test_json_equals_the_api(run: Run, place: Place, client: Client, queue: str) -> None:
     job_id = client.submit({"to": "ann"}, queue=queue, tags=["a"]).job_id
     _, answer = place.server.call(place.keys["admin"], "GET", f"/jobs/{job_id}?include=payload")
     assert run("job", "show", job_id, "--payload", "--json").answer == answer
@@ -211,14 +211,14 @@ def test_jobs_are_changed_by_id(run: Run, client: Client, queue: str) -> None:
     assert list(client.jobs(queue=queue)) == []
 
 
-def test_force_ends_what_runs(run: Run, client: Client, queue: str) -> None:
+def test_force_ends_a_running_job(run: Run, client: Client, queue: str) -> None:
     job_id = client.submit(1, queue=queue).job_id
     client.lease([queue])
     assert run("job", "cancel", job_id).out == f"{job_id}  RUNNING\n"
     assert run("job", "cancel", job_id, "--force").out == f"{job_id}  CANCELLED\n"
 
 
-def test_a_redrive_is_waited_for(run: Run, client: Client, queue: str) -> None:
+def test_redrive_and_wait(run: Run, client: Client, queue: str) -> None:
     job_id = dead(client, queue)
 
     def work() -> None:

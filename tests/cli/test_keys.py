@@ -1,4 +1,4 @@
-"""`fastq keys`, on a running server and on the directory of a stopped one, with keys in the log and in Redis."""
+"""`fastq keys` on a running and on a stopped server, with keys in the log and in Redis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def keys(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(params=["log", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The settings of a server whose keys are there."""
+    """The settings of a server that keeps its keys there."""
     if request.param == "log":
         yield {}
         return
@@ -53,7 +53,7 @@ def answered(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 def lifecycle(run: Run, works: Callable[[str], bool]) -> None:
-    """Make, list, rotate, revoke. `works`: whether a key is taken by the server."""
+    """Create, list, rotate and revoke. works: whether the server accepts a secret."""
     made = answered(run("create", "--name", "n", "--owner", "ops", "--type", "client", "--json"))
     assert works(made["key"])
     listed = answered(run("list", "--owner", "ops", "--json"))  # one key: one line
@@ -72,14 +72,14 @@ def lifecycle(run: Run, works: Callable[[str], bool]) -> None:
     assert "the key is revoked: make a new one" in refused.stderr
 
 
-def test_on_a_running_server(served: Served) -> None:
+def test_keys_of_a_running_server(served: Served) -> None:
     lifecycle(
         lambda *arguments: keys(*arguments, **on(served)),
         lambda secret: served.call(secret, "GET", "/keys")[0] == 200,
     )
 
 
-def test_on_a_stopped_one(served: Served, store: dict[str, str]) -> None:
+def test_keys_of_a_stopped_server(served: Served, store: dict[str, str]) -> None:
     client = served.keys["client"]
     served.stop()
 
@@ -96,7 +96,7 @@ def test_on_a_stopped_one(served: Served, store: dict[str, str]) -> None:
     lifecycle(run, works)
 
 
-def test_every_limit_is_passed_on(served: Served, tmp_path: Path) -> None:
+def test_create_sends_all_limits(served: Served, tmp_path: Path) -> None:
     limits = {
         "scopes": ["jobs:lease", "jobs:ack"], "queues": ["mail", "sms"], "rate_limit": 7,
         "expires_at": "2999-01-01T00:00:00Z",
@@ -112,7 +112,7 @@ def test_every_limit_is_passed_on(served: Served, tmp_path: Path) -> None:
     assert {name: made[name] for name in limits} == limits
 
 
-def test_what_a_person_sees(tmp_path: Path) -> None:
+def test_output_for_people(tmp_path: Path) -> None:
     with Served(tmp_path / "data", **QUICK) as server:
         made = keys("create", "--name", "a\nb", "--owner", "o", "--type", "client", **on(server))
         assert made.returncode == 0
@@ -128,7 +128,7 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
         assert shown["key"] not in "".join(rows)
 
 
-def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
+def test_errors_are_one_line(tmp_path: Path) -> None:
     with Served(tmp_path / "data", **QUICK) as server:
         create = ("create", "--name", "n", "--owner", "o", "--type")
         for arguments, settings, code, message in (
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-def test_a_redis_that_was_emptied_is_claimed_by_hand(tmp_path: Path) -> None:
+def test_claim_store_accepts_an_emptied_redis(tmp_path: Path) -> None:
     with Valkey(tmp_path / "valkey") as valkey:
         store = {"REDIS_URL": valkey.url}
         with Served(tmp_path / "data", **QUICK, **store) as server:

@@ -1,4 +1,4 @@
-"""What goes to standard error comes after what was printed before it, also where both go to one pipe."""
+"""Standard error comes after the standard output printed before it, even if both go to one pipe."""
 
 from __future__ import annotations
 

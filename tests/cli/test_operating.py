@@ -25,7 +25,7 @@ def fields(text: str) -> dict[str, str]:
 # --- queues -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_queue_is_set_bit_by_bit(run: Run, client: Client, queue: str) -> None:
+def test_set_changes_only_the_given_settings(run: Run, client: Client, queue: str) -> None:
     assert run("queues", "set", queue, "--rate", "100/1s", "--fair", "--lease", "1m30s", "--keep-max", "5").code == 0
     done = run("queues", "set", queue, "--concurrency", "5", "--keep-acked", "1h", "--backoff", "1s,2,1h")
     assert done.code == 0, done.err
@@ -42,7 +42,7 @@ def test_a_queue_is_set_bit_by_bit(run: Run, client: Client, queue: str) -> None
     assert refused.code == 1 and "concurrency must be >= 1" in refused.err
 
 
-def test_what_is_unset_and_given_is_given() -> None:
+def test_an_option_overrides_unset() -> None:
     before = QueueSettings(rate_limit=RateLimit(1, 1000), retention=Retention(max=1))
     rate = {"rate": RateLimit(2, 1000), "max_kept": 0}
     after = changed(before, rate, ("rate", "keep-max", "lease"))
@@ -50,7 +50,7 @@ def test_what_is_unset_and_given_is_given() -> None:
     assert changed(before, {}, ("rate", "keep-max")) == QueueSettings()
 
 
-def test_a_queue_is_stopped_and_emptied(run: Run, client: Client, queue: str) -> None:
+def test_pause_purge_and_delete_a_queue(run: Run, client: Client, queue: str) -> None:
     client.submit(1, queue=queue)
     assert fields(run("queues", "pause", queue).out)["paused"] == "yes"
     (row,) = [line for line in run("queues", "list").lines if line.startswith(queue)]
@@ -66,7 +66,7 @@ def test_a_queue_is_stopped_and_emptied(run: Run, client: Client, queue: str) ->
 # --- schedules --------------------------------------------------------------------------------------------------------
 
 
-def test_a_schedule_from_beginning_to_end(run: Run, client: Client, queue: str) -> None:
+def test_set_run_and_delete_a_schedule(run: Run, client: Client, queue: str) -> None:
     options = ("--timezone", "Europe/Vienna", "--overlap", "allow", "--queue", queue, "--priority", "3")
     put = run("schedules", "set", queue, "0 3 1 1 *", '{"a":1}', *options, "--json").answer
     assert put["job"] == {"payload": {"a": 1}, "queue": queue, "priority": 3}
@@ -84,7 +84,7 @@ def test_a_schedule_from_beginning_to_end(run: Run, client: Client, queue: str) 
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-def test_who_holds_what(run: Run, client: Client, queue: str) -> None:
+def test_workers(run: Run, client: Client, queue: str) -> None:
     job_id = client.submit(1, queue=queue).job_id
     client.lease([queue], worker_id=f"w-{queue}")
     (row,) = [line for line in run("workers").lines if line.startswith(f"w-{queue}")]
@@ -92,7 +92,7 @@ def test_who_holds_what(run: Run, client: Client, queue: str) -> None:
     assert f"w-{queue}" in [worker["worker_id"] for worker in run("workers", "--json").answers]
 
 
-def test_who_did_what(run: Run, client: Client, queue: str) -> None:
+def test_audit(run: Run, client: Client, queue: str) -> None:
     client.pause_queue(queue)
     client.resume_queue(queue)
     newest = run("audit", "--limit", "2", "--json").answers
@@ -118,7 +118,7 @@ def test_failures_are_one_line_and_a_code(run: Run, place: Place) -> None:
         (("status", "--retry-for", "0"), {"FASTQ_URL": nowhere}, 3, f"{nowhere}: no connection to"),
         (("status",), {"FASTQ_URL": nowhere, "FASTQ_RETRY_FOR": "50ms"}, 3, "no connection"),
         (("status",), {"FASTQ_URL": "localhost"}, 2, "url must be"),
-        (("status",), {"key": ""}, 2, "a key is needed: in FASTQ_KEY"),
+        (("status",), {"key": ""}, 2, "no API key: set FASTQ_KEY"),
         (("status",), {"key": "nonsense"}, 1, "(401 unauthenticated)"),
         (("queues", "pause", "q"), {"key": "client"}, 1, "(403 forbidden)"),
         (("nothing",), {}, 2, "No such command 'nothing'"),
@@ -137,7 +137,7 @@ def test_the_key_is_in_a_file(run: Run, place: Place, tmp_path: Path) -> None:
     assert run("status", FASTQ_KEY_FILE=str(path), key="").code == 0
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(place: Place, client: Client, queue: str) -> None:
+def test_a_closed_pipe_ends_a_command_quietly(place: Place, client: Client, queue: str) -> None:
     client.submit_many(["x"] * 3000)
     command = f"{sys.executable} -m fastq job list --all | head -1"
     env = os.environ | {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys["admin"]}
@@ -145,7 +145,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(place: Place, client: Client, q
     assert done.stdout.startswith("job_id") and done.stderr == ""
 
 
-def test_every_command_has_its_help(run: Run) -> None:
+def test_every_command_has_help(run: Run) -> None:
     for name in COMMANDS:
         done = run(name, "--help")
         assert done.code == 0 and done.out.startswith("Usage: "), name
@@ -168,5 +168,5 @@ def test_bash_completes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_get_their_script(run: Run, shell: str) -> None:
+def test_completion_scripts_of_other_shells(run: Run, shell: str) -> None:
     assert f"_FASTQ_COMPLETE={shell}_complete" in run("completion", shell).out

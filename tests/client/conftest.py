@@ -22,7 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def client(place: Place) -> Iterator[Client]:
-    """With an admin's key: it may submit and lease."""
+    """A client with an admin key, which may submit and lease."""
     with Client(place.url, place.keys["admin"]) as client:
         yield client
 
@@ -40,7 +40,7 @@ def queue(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def at_work(place: Place, queue: str) -> Starts:
-    """`async with at_work(handler, …) as worker:` it runs, on the test's own queue."""
+    """`async with at_work(handler, …) as worker:` runs a worker on the queue of the test."""
 
     @asynccontextmanager
     async def start(handler: Any, **options: Any) -> AsyncIterator[Worker]:
@@ -58,7 +58,7 @@ def at_work(place: Place, queue: str) -> Starts:
 
 @pytest.fixture
 def at_work_with() -> Starts:
-    """`async with at_work_with(worker):` it runs."""
+    """`async with at_work_with(worker):` runs the worker."""
 
     @asynccontextmanager
     async def start(worker: Worker) -> AsyncIterator[None]:

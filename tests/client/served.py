@@ -1,4 +1,4 @@
-"""A server as the SDK's tests see it, and a way to it on which answers get lost."""
+"""A server for the tests of the SDK, and a proxy that loses answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Place:
         return f"http://127.0.0.1:{self.server.port}"
 
     def jobs(self, **query: str) -> list[dict[str, Any]]:
-        """All jobs that fit, each with its payload."""
+        """All jobs that match, with payloads."""
         found: list[dict[str, Any]] = []
         cursor = ""
         while True:
@@ -48,7 +48,7 @@ class Place:
 
 
 class Both:
-    """A client whose methods block, whichever it is: the async one runs in a loop of a thread of its own."""
+    """Either client with blocking methods: AsyncClient runs in the event loop of a thread."""
 
     def __init__(self, kind: str, url: str, key: str, **options: Any) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,7 +82,7 @@ class Both:
 
 @contextlib.contextmanager
 def lossy(port: int, is_lost: Callable[[int], bool]) -> Iterator[tuple[str, list[int]]]:
-    """A way to the server: requests go through, and of the answers those that `is_lost` names by number do not.
+    """A proxy that forwards requests and drops the answers that `is_lost` selects by number.
 
     Gives its URL, and the numbers of the answers that were lost.
     """
@@ -141,7 +141,7 @@ async def outcome(aclient: AsyncClient, queue: str, payload: Any = "x", **option
 
 
 def watched(place: Place, before: Callable[[str], Awaitable[None]], after: Callable[[str], Awaitable[None]]) -> Any:
-    """A transport that tells of each request's path, before it is sent and when its answer is there."""
+    """A transport that calls `before` with the path of each request, and `after` when its answer is there."""
 
     class Watched(LoopTransport):
         async def send(self, call: Any, timeout_s: float) -> Any:

@@ -1,4 +1,4 @@
-"""Event loops that are not asyncio's own."""
+"""AsyncClient in other event loops."""
 
 from __future__ import annotations
 

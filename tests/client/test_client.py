@@ -1,4 +1,4 @@
-"""Both clients against a real server: each test runs with the one that blocks and with the one that awaits."""
+"""Client and AsyncClient against a real server. Tests with `both` run with each of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Mail:
     copies: int = 1
 
 
-def test_submit_says_what_was_asked_for(both: Any, queue: str) -> None:
+def test_submit_sends_all_options(both: Any, queue: str) -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
     job_id = both.submit(
         Mail("ann"), queue=queue, group="g", priority=7, run_at=at, max_retries=5, tags=["a", "b"], lease_ms=5000,
@@ -62,7 +62,7 @@ def test_submit_says_what_was_asked_for(both: Any, queue: str) -> None:
     assert both.get_status(job_id).payload is None
 
 
-def test_a_job_goes_its_way(both: Any, queue: str) -> None:
+def test_lease_extend_and_ack_a_job(both: Any, queue: str) -> None:
     job_id = both.submit(Mail("ann", 2), queue=queue).job_id
     (job,) = both.lease([queue], lease_ms=5000)
     assert job.payload_as(Mail) == Mail("ann", 2)
@@ -83,7 +83,7 @@ def test_a_job_goes_its_way(both: Any, queue: str) -> None:
     assert lost.value.request_id
 
 
-def test_failures(both: Any, queue: str) -> None:
+def test_fail_retries_or_discards(both: Any, queue: str) -> None:
     job_id = both.submit("x", queue=queue).job_id
     (job,) = both.lease([queue])
     both.fail(job, "no route", code="smtp", retry_after_ms=0)
@@ -105,7 +105,7 @@ def test_failures(both: Any, queue: str) -> None:
         both.get(job_id)
 
 
-def test_many_together(both: Any, queue: str) -> None:
+def test_batches_of_submits_and_acks(both: Any, queue: str) -> None:
     stored = both.submit_many([NewJob(payload=i, queue=queue, unique_key=f"{queue}{i // 2}") for i in range(6)])
     assert [one.duplicate for one in stored] == [False, True] * 3
     jobs = both.lease({queue: 1}, limit=10)
@@ -117,7 +117,7 @@ def test_many_together(both: Any, queue: str) -> None:
     assert (refused.ok, refused.code, refused.state) == (False, "lease_lost", "READY")
 
 
-def test_a_transaction_is_whole(both: Any, queue: str) -> None:
+def test_a_transaction_is_atomic(both: Any, queue: str) -> None:
     both.submit_many([NewJob(payload=i, queue=queue) for i in range(2)])
     one, two = both.lease([queue], limit=2)
     done = both.transaction([Ack.ok(one), Extend.of(two, 60_000), NewJob(payload="next", queue=queue)])
@@ -129,7 +129,7 @@ def test_a_transaction_is_whole(both: Any, queue: str) -> None:
     assert both.get(two.job_id).state == "RUNNING"
 
 
-def test_the_same_key_is_the_same_job(both: Any, queue: str) -> None:
+def test_an_idempotency_key_gets_the_same_job(both: Any, queue: str) -> None:
     first = both.submit("x", queue=queue, idempotency_key=f"é-{queue}")
     assert both.submit("x", queue=queue, idempotency_key=f"é-{queue}") == first
     with pytest.raises(BadRequest) as mismatch:
@@ -141,7 +141,7 @@ def test_the_same_key_is_the_same_job(both: Any, queue: str) -> None:
     assert again[0][1].job_id != again[1][1].job_id
 
 
-def test_waiting(both: Any, queue: str) -> None:
+def test_wait_for_completion(both: Any, queue: str) -> None:
     job_id = both.submit("x", queue=queue).job_id
     with pytest.raises(NotFinished, match="READY"):
         both.wait_for_completion(job_id, 0.05)
@@ -154,7 +154,7 @@ def test_waiting(both: Any, queue: str) -> None:
     assert both.lease([queue], wait_ms=50) == []
 
 
-def test_refusals_say_why(both: Any, made: Made, queue: str) -> None:
+def test_refusals_name_the_reason(both: Any, made: Made, queue: str) -> None:
     with pytest.raises(BadRequest, match="queue") as refused:
         both.submit("x", queue="no spaces")
     assert refused.value.code == "invalid_request"
@@ -189,17 +189,17 @@ class Upper:
         return msgspec.json.decode(text)
 
 
-def test_a_codec_of_ones_own(made: Made, queue: str) -> None:
+def test_a_custom_codec(made: Made, queue: str) -> None:
     job_id = made(codec=Upper()).submit("abc", queue=queue).job_id
     assert made().get(job_id, with_payload=True).payload == "ABC"
 
 
-# --- what goes wrong on the way ---------------------------------------------------------------------------------------
+# --- network errors ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_lost_answers_double_nothing(made: Made, place: Place, queue: str) -> None:
-    """Every third answer is lost: each of these calls is repeated, most of them after they had happened."""
+def test_retries_after_lost_answers_apply_once(made: Made, place: Place, queue: str) -> None:
+    """Every third answer is lost. Each call is repeated, most of them after they were applied."""
     with lossy(place.server.port, lambda number: number % 3 == 0) as (url, lost):
         client = made(url)
         ids = [client.submit(i, queue=queue).job_id for i in range(MANY)]
@@ -221,7 +221,7 @@ def test_lost_answers_double_nothing(made: Made, place: Place, queue: str) -> No
     assert place.jobs(queue=f"{queue}c"[-64:]) == []
 
 
-def test_what_must_not_be_repeated_is_not(made: Made, place: Place, both: Any, queue: str) -> None:
+def test_a_redrive_is_not_retried_after_a_lost_answer(made: Made, place: Place, both: Any, queue: str) -> None:
     job_id = both.submit("x", queue=queue, max_retries=0).job_id
     both.fail(both.lease([queue])[0], "e")
     with lossy(place.server.port, lambda number: number == 0) as (url, lost):
@@ -232,14 +232,14 @@ def test_what_must_not_be_repeated_is_not(made: Made, place: Place, both: Any, q
     assert both.get(job_id).state == "READY"
 
 
-def test_nobody_there(made: Made) -> None:
+def test_no_server_is_server_unreachable(made: Made) -> None:
     client = made(f"http://127.0.0.1:{free_port()}", retries=Retries(for_s=0.2))
     with pytest.raises(ServerUnreachable) as unreachable:
         client.submit("x")
     assert not unreachable.value.sent
 
 
-def test_a_server_that_says_nothing(made: Made) -> None:
+def test_a_silent_server_is_server_unreachable(made: Made) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -274,7 +274,7 @@ def test_over_tls(made: Made, tmp_path: Path) -> None:
         assert not unreachable.value.sent
 
 
-def test_connections_are_kept(both: Any, place: Place, queue: str) -> None:
+def test_connections_are_reused(both: Any, place: Place, queue: str) -> None:
     before = _connections(place)
     for i in range(20):
         both.submit(i, queue=queue)
@@ -282,13 +282,13 @@ def test_connections_are_kept(both: Any, place: Place, queue: str) -> None:
 
 
 def _connections(place: Place) -> set[str]:
-    """Open ones of this machine to the server."""
+    """Open connections to the server."""
     port = f":{place.server.port:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {line[1] for line in lines if line[2].endswith(port) and line[3] == "01"}
 
 
-def test_a_client_outlives_a_fork(client: Client, place: Place, queue: str) -> None:
+def test_a_client_works_after_a_fork(client: Client, place: Place, queue: str) -> None:
     client.submit("parent", queue=queue)
     before = _connections(place)
     child = os.fork()
@@ -305,7 +305,7 @@ def test_a_client_outlives_a_fork(client: Client, place: Place, queue: str) -> N
     assert len(client.lease([queue], limit=100)) == 12
 
 
-def test_a_connection_that_the_server_closed_is_not_used(made: Made, tmp_path: Path) -> None:
+def test_a_connection_closed_by_the_server_is_not_reused(made: Made, tmp_path: Path) -> None:
     with Served(tmp_path / "data", PORT=str(free_port()), WAL_SEGMENT_BYTES="4MiB") as server:
         client = made(f"http://127.0.0.1:{server.port}", server.keys["client"], retries=Retries(for_s=0))
         first = client.submit("x")
@@ -323,7 +323,7 @@ def test_threads_share_a_client(client: Client, place: Place, queue: str) -> Non
     assert len(place.jobs(queue=queue)) == 160
 
 
-async def test_many_at_once(aclient: AsyncClient, place: Place, queue: str) -> None:
+async def test_concurrent_calls_share_a_client(aclient: AsyncClient, place: Place, queue: str) -> None:
     waiting: list[Awaitable[Any]] = [aclient.lease([queue + "w"], wait_ms=500) for _ in range(100)]
     submits = asyncio.gather(*(aclient.submit(i, queue=queue) for i in range(300)))
     await asyncio.gather(submits, *waiting)
@@ -334,18 +334,18 @@ async def test_many_at_once(aclient: AsyncClient, place: Place, queue: str) -> N
     ("url", "key", "message"),
     [
         ("localhost:8080", "k", "url must be"),
-        ("http://u:p@h", "k", "must not have a user"),
+        ("http://u:p@h", "k", "must not contain a user name"),
         ("http://h", "", "key must be"),
         ("http://h", "k\r\nX: y", "key must be"),
     ],
 )
-def test_nonsense_is_refused_at_once(url: str, key: str, message: str) -> None:
+def test_invalid_arguments_raise_value_error(url: str, key: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as refused:
         Client(url, key)
     assert "X: y" not in str(refused.value)
 
 
-def test_settings_of_the_environment(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_and_key_from_the_environment(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTQ_URL", place.url)
     monkeypatch.setenv("FASTQ_KEY", place.keys["client"])
     with Client() as client:

@@ -1,4 +1,4 @@
-"""kill -9 of the server, and of a worker, in the middle: nothing is lost and nothing doubled."""
+"""kill -9 of the server and of a worker: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def kill_and_start(place: Place) -> None:
     place.server.start()
 
 
-def test_submits_while_the_server_is_killed(place: Place) -> None:
+def test_submits_survive_kills_of_the_server(place: Place) -> None:
     acknowledged: list[list[str]] = [[] for _ in range(THREADS)]
     progress = threading.Semaphore(0)
 
@@ -68,7 +68,7 @@ def test_submits_while_the_server_is_killed(place: Place) -> None:
     assert sorted(job["job_id"] for job in place.jobs()) == sorted(ids)
 
 
-async def test_a_worker_while_the_server_is_killed(place: Place) -> None:
+async def test_a_worker_survives_kills_of_the_server(place: Place) -> None:
     runs: dict[int, int] = {}
     halfway = asyncio.Semaphore(0)
 
@@ -92,7 +92,7 @@ async def test_a_worker_while_the_server_is_killed(place: Place) -> None:
     assert [job.result for job in done] == [2 * i for i in range(WORKED)]
     assert {job.state for job in done} == {"ACKED"}
     for i, job in enumerate(done):
-        assert 1 <= runs[i] <= job.attempts  # an attempt whose lease was lost on the way was never begun
+        assert 1 <= runs[i] <= job.attempts  # an attempt whose lease answer was lost never started
         assert [one["outcome"] for one in place.attempts(job.job_id)].count("ok") == 1
     assert sum(runs.values()) <= WORKED + KILLS * 16
     assert len(place.jobs()) == WORKED
@@ -116,8 +116,8 @@ def start_worker(place: Place, directory: Path, *options: str) -> subprocess.Pop
     return subprocess.Popen(argv, cwd=directory, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_worker_that_is_killed(place: Place, tmp_path: Path) -> None:
-    """And one that is stopped: `fastq worker` as people start it."""
+def test_jobs_of_a_killed_worker_run_again(place: Place, tmp_path: Path) -> None:
+    """Also of a stopped one. Both run as `fastq worker`."""
     (tmp_path / "app.py").write_text(APP)
     with Client(place.url, place.keys["client"]) as client:
         stored = client.submit_many(NewJob(payload=i) for i in range(WORKED))
@@ -148,7 +148,7 @@ worker = fastq.Worker(lambda job: print("stuck", flush=True) or threading.Event(
 """
 
 
-def test_a_stop_does_not_wait_for_a_thread_that_is_stuck(place: Place, tmp_path: Path) -> None:
+def test_a_stop_does_not_wait_for_a_stuck_thread(place: Place, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(STUCK)
     with Client(place.url, place.keys["client"]) as client:
         job_id = client.submit("x").job_id
@@ -173,7 +173,7 @@ def test_a_stop_does_not_wait_for_a_thread_that_is_stuck(place: Place, tmp_path:
         ("app", "no handler"),
     ],
 )
-def test_what_cannot_be_started_says_why(tmp_path: Path, app: str, said: str) -> None:
+def test_fastq_worker_reports_a_bad_app(tmp_path: Path, app: str, said: str) -> None:
     (tmp_path / "app.py").write_text("import fastq; worker = fastq.Worker(); other = 1")
     argv = [sys.executable, "-m", "fastq", "worker", app]
     env = os.environ | {"FASTQ_KEY": "worker_x", "FASTQ_URL": "http://127.0.0.1:1"}
@@ -182,7 +182,7 @@ def test_what_cannot_be_started_says_why(tmp_path: Path, app: str, said: str) ->
     assert said in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_key_that_does_not_work_ends_it(place: Place, tmp_path: Path) -> None:
+def test_a_rejected_key_stops_the_worker(place: Place, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     env = os.environ | {"FASTQ_KEY": "worker_x", "FASTQ_URL": place.url}
     argv = [sys.executable, "-m", "fastq", "worker", "app"]

@@ -1,4 +1,4 @@
-"""Handlers in processes of their own, against a real server. The handlers are here: the processes import them."""
+"""Handlers in child processes, against a real server. The children import the handlers from this module."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def worker(place: Place, queue: str) -> Worker:
     return worker
 
 
-async def test_what_a_process_does_and_how_it_ends(
+async def test_outcomes_of_handlers_in_processes(
     place: Place, aclient: AsyncClient, queue: str, worker: Worker, at_work_with: Any
 ) -> None:
     async with at_work_with(worker):
@@ -66,7 +66,7 @@ async def test_what_a_process_does_and_how_it_ends(
 
 
 @pytest.mark.parametrize("how", ["cancel", "limit"])
-async def test_work_that_never_ends_is_killed(
+async def test_a_cancelled_or_overdue_process_is_killed(
     place: Place, aclient: AsyncClient, queue: str, worker: Worker, at_work_with: Any, how: str
 ) -> None:
     worker.handles(f"{queue}-s", in_process=True)(spin)
@@ -83,9 +83,9 @@ async def test_work_that_never_ends_is_killed(
         assert (await outcome(aclient, queue, Range(0, 5))).result["sum"] == 10  # its slot is free
 
 
-def test_an_async_handler_has_no_process() -> None:
+def test_an_async_handler_cannot_run_in_a_process() -> None:
     async def handler(job: Job[str]) -> None:
         pass
 
-    with pytest.raises(ValueError, match="loop"):
+    with pytest.raises(ValueError, match="child process"):
         Worker().handles("q", in_process=True)(handler)

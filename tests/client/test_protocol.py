@@ -1,4 +1,4 @@
-"""What is done about each answer, and about none: the plans, driven by hand. HTTP from bytes."""
+"""Plans, driven by hand with answers and failures; HTTP parsed from bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(**fields: Any) -> Call[str]:
 
 
 def drive(plan: Any, *outcomes: Answer | ServerUnreachable) -> tuple[Any, list[float]]:
-    """What the plan gives, or raises, and the pauses that it made."""
+    """Drive a plan. Returns its result or exception, and its pauses in seconds."""
     pauses: list[float] = []
     left = list(outcomes)
     step = next(plan)
@@ -47,25 +47,25 @@ def failure(status: int, code: str, **fields: Any) -> Answer:
 
 
 @pytest.mark.parametrize("outcome", [LOST, NEVER_SENT, failure(503, "draining"), failure(429, "x"), Answer(502, b"")])
-def test_what_passes_is_tried_again(outcome: Any) -> None:
+def test_transient_failures_are_retried(outcome: Any) -> None:
     value, pauses = drive(carried_out(call(), QUICK), *[outcome] * 8, OK)
     assert value == "{}"
     assert len(pauses) == 8
     assert pauses[0] <= 0.01 and 0.02 <= pauses[7] <= 0.04
 
 
-def test_the_server_says_how_long() -> None:
+def test_retry_after_sets_the_wait() -> None:
     _, pauses = drive(carried_out(call(), QUICK), failure(429, "x", retry_after_s=3.0), OK)
     assert 3.0 <= pauses[0] < 4.5
 
 
-def test_not_beyond_its_time() -> None:
+def test_retries_end_after_for_s() -> None:
     error, pauses = drive(carried_out(call(), Retries(for_s=2)), failure(429, "queue_full", retry_after_s=3.0))
     assert isinstance(error, Busy) and error.code == "queue_full"
     assert pauses == []
 
 
-def test_for_ever() -> None:
+def test_retries_without_limit() -> None:
     value, pauses = drive(carried_out(call(), Retries(for_s=None, base_s=1.0)), *[NEVER_SENT] * 2000, OK)
     assert value == "{}" and max(pauses) <= 5.0
 
@@ -78,14 +78,14 @@ def test_a_refusal_is_final(status: int) -> None:
 
 
 @pytest.mark.parametrize("outcome", [LOST, Answer(504, b"")])
-def test_what_must_not_be_repeated_ends_when_in_doubt(outcome: Any) -> None:
+def test_an_unrepeatable_call_is_not_retried_if_sent(outcome: Any) -> None:
     error, _ = drive(carried_out(call(repeatable=False), QUICK), outcome)
     assert isinstance(error, ClientError)
     value, _ = drive(carried_out(call(repeatable=False), QUICK), NEVER_SENT, failure(503, "draining"), OK)
     assert value == "{}"
 
 
-def test_a_refusal_after_doubt_may_say_that_it_had_happened() -> None:
+def test_a_refusal_can_show_that_a_lost_try_was_applied() -> None:
     told = failure(409, "job_finished")
     assert drive(carried_out(calls.cancel("j", False), QUICK), LOST, told)[0] == "CANCELLED"
     assert isinstance(drive(carried_out(calls.cancel("j", False), QUICK), told)[0], Conflict)
@@ -95,19 +95,19 @@ def test_a_refusal_after_doubt_may_say_that_it_had_happened() -> None:
     assert drive(carried_out(calls.delete("j"), QUICK), LOST, gone)[0] is None
 
 
-def test_answers_of_others() -> None:
+def test_answers_of_a_proxy() -> None:
     error = refusal(Answer(404, b"<html>no such site", request_id="r"))
     assert (error.code, error.message, error.request_id) == ("unknown", "<html>no such site", "r")
     assert str(refusal(Answer(418, b"{}"))) == "the server answered 418 (418 unknown)"
     assert type(refusal(failure(409, "lease_lost"))) is LeaseLost
     error, _ = drive(carried_out(calls.get("j"), QUICK), Answer(200, b"<html>"))
-    assert isinstance(error, Refused) and "not that of a fastq server" in error.message
+    assert isinstance(error, Refused) and "not come from a fastq server" in error.message
 
 
 STATUS = b'{"job_id":"j","state":"%s","attempts":0,"max_retries":3,"created_at":"2026-01-01T00:00:00Z"}'
 
 
-def test_a_server_that_lets_nobody_wait_is_not_asked_at_once() -> None:
+def test_short_long_polls_are_followed_by_a_pause() -> None:
     early, done = Answer(200, STATUS % b"RUNNING"), Answer(200, STATUS % b"DEAD")
     for timeout_s in (None, 30.0):
         job, pauses = drive(calls.until_complete("j", timeout_s, QUICK), early, early, done)
@@ -136,13 +136,13 @@ def test_an_answer_in_pieces(piece_bytes: int) -> None:
     assert reply.keep_alive
 
 
-def test_a_connection_that_is_closed_is_not_kept() -> None:
+def test_connection_close_is_not_kept_alive() -> None:
     reply = Reply()
     reply.feed(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     assert reply.answer == Answer(200, b"") and not reply.keep_alive
 
 
-def test_what_is_not_http() -> None:
+def test_bytes_that_are_not_http() -> None:
     with pytest.raises(ValueError, match="not HTTP"):
         Reply().feed(b"SSH-2.0-OpenSSH\r\n")
 

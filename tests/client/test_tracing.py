@@ -1,4 +1,4 @@
-"""A job is a part of the trace in which it was submitted. In a process of its own: a tracer is set once for all."""
+"""Trace context of jobs. Each test runs in a process, because a process sets its tracer once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ for span in seen.get_finished_spans():
 """
 
 
-def test_a_trace_goes_through() -> None:
+def test_a_job_continues_the_trace_of_its_submit() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [
@@ -64,8 +64,8 @@ def test_a_trace_goes_through() -> None:
     ]
 
 
-def test_jobs_that_follow_stay_in_the_trace() -> None:
-    """Without OpenTelemetry in the program."""
+def test_follow_up_jobs_keep_the_traceparent() -> None:
+    """Also without OpenTelemetry in the program."""
     mine, other = (f"00-{digit * 32}-{digit * 16}-01" for digit in "ab")
     worker = Worker(
         lambda job: Success(then=[NewJob(payload=1, queue="b"), NewJob(payload=2, queue="b", traceparent=other)])

@@ -43,10 +43,10 @@ async def test_async_handler_with_a_typed_payload(aclient: AsyncClient, queue: s
         done = await outcome(aclient, queue, Film("a.mp4", 3))
         assert done.result == {"path": "a.mp4", "attempt": 1, "queue": queue}
         bad = await outcome(aclient, queue, {"path": 1}, max_retries=0)
-        assert bad.state == "DEAD" and bad.error.startswith("the payload is not as expected")
+        assert bad.state == "DEAD" and bad.error.startswith("the payload does not match the handler's type")
 
 
-async def test_threads_run_beside_each_other(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
+async def test_threads_run_concurrently(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
     together = threading.Barrier(4)
 
     def meet(job: Job[int]) -> int:
@@ -64,8 +64,8 @@ class Clip(pydantic.BaseModel):
 
 
 @pytest.mark.parametrize("value", [Clip(path="a", at=datetime(2026, 1, 1, tzinfo=UTC)), Film("b", 1)])
-async def test_classes_go_there_and_back(aclient: AsyncClient, queue: str, at_work: Starts, value: Any) -> None:
-    """pydantic's, and dataclasses."""
+async def test_typed_payloads_and_results(aclient: AsyncClient, queue: str, at_work: Starts, value: Any) -> None:
+    """pydantic models and dataclasses."""
 
     async def give_back(job: Job[Any]) -> Any:
         assert type(job.payload) is type(value)
@@ -83,13 +83,13 @@ RETURNED: list[tuple[Any, str, Any, str]] = [
     (Failure(error="no", code="c", result=[1]), "DEAD", [1], "no"),
     (Failure(error="never", discard=True), "DEAD", None, "never"),
     (ValueError("wrong"), "DEAD", None, "ValueError: wrong"),
-    ({1, object()}, "DEAD", None, "the result has no JSON"),
-    ("r" * 1_100_000, "DEAD", None, "the outcome was refused: "),
+    ({1, object()}, "DEAD", None, "the result cannot be encoded as JSON"),
+    ("r" * 1_100_000, "DEAD", None, "the server refused the outcome: "),
 ]
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_what_a_handler_may_do(
+async def test_outcomes_of_handlers(
     aclient: AsyncClient, queue: str, at_work: Starts, is_async: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def decide(job: Job[int]) -> Any:
@@ -127,10 +127,10 @@ async def test_retry_and_snooze(aclient: AsyncClient, queue: str, at_work: Start
     assert (done.result, done.attempts, seen) == ("done", 2, [1, 2, 2])
 
 
-async def test_follow_up_jobs_come_with_the_ack(
+async def test_follow_up_jobs_are_submitted_with_the_ack(
     place: Place, aclient: AsyncClient, queue: str, at_work: Starts
 ) -> None:
-    """With a worker's key, which may not submit otherwise."""
+    """A worker key may submit follow-up jobs, and no others."""
 
     async def split(job: Job[int]) -> Any:
         return Success(job.payload, then=[NewJob(payload=job.payload - 1, queue=queue)] if job.payload else [])
@@ -140,11 +140,11 @@ async def test_follow_up_jobs_come_with_the_ack(
 
     async with at_work(split):
         await outcome(aclient, queue, 3)
-        while len(place.jobs(queue=queue, state="ACKED")) < 4:  # noqa: ASYNC110 -- of the children nobody is told
+        while len(place.jobs(queue=queue, state="ACKED")) < 4:  # noqa: ASYNC110 -- there is no event for the children
             await asyncio.sleep(0.01)
     async with at_work(bad):
         dead = await outcome(aclient, queue, 1, max_retries=0)
-    assert dead.error.startswith("the jobs that follow were refused: ")
+    assert dead.error.startswith("the follow-up jobs were refused: ")
 
 
 async def test_each_queue_has_its_handler(place: Place, aclient: AsyncClient, queue: str) -> None:
@@ -158,7 +158,7 @@ async def test_each_queue_has_its_handler(place: Place, aclient: AsyncClient, qu
     async def second(job: Job[Any]) -> int:
         return int(job.payload.minutes)
 
-    with pytest.raises(ValueError, match="has a handler already"):
+    with pytest.raises(ValueError, match="already has a handler"):
         worker.handles(f"{queue}-a")(first)
     running = asyncio.create_task(worker.run_async())
     assert (await outcome(aclient, f"{queue}-a")).result == "a"
@@ -167,7 +167,7 @@ async def test_each_queue_has_its_handler(place: Place, aclient: AsyncClient, qu
     await running
 
 
-async def test_middleware_is_around(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
+async def test_middleware_wraps_each_attempt(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
     seen: list[str] = []
 
     def named(name: str) -> Any:
@@ -192,12 +192,12 @@ async def test_middleware_is_around(aclient: AsyncClient, queue: str, at_work: S
         ({"time_limit_s": 0}, "time_limit_s"),
     ],
 )
-def test_nonsense_is_refused_at_once(options: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_raise_value_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Worker(print, **options)
 
 
-async def test_a_worker_without_work_does_not_start(place: Place) -> None:
+async def test_a_worker_without_handlers_does_not_start(place: Place) -> None:
     with pytest.raises(ValueError, match="no handler"):
         await Worker(url=place.url, key="k").run_async()
     worker = Worker(url=place.url, key="k", queues=["a"])

@@ -92,6 +92,9 @@ def engine(directory: Path) -> Iterator[None]:
             process.terminate()
             process.wait()
             copier.join()
+            subprocess.run(
+                ["umount", f"{directory}/exec/netns/default"], capture_output=True, check=False
+            )  # left behind
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

@@ -38,13 +38,13 @@ CLOCK_CALLS = {
 }  # fmt: skip
 CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.time|time_ns|monotonic|time\(NULL)\b")
 
-ERROR_HOMES = ("fastq/errors/", "fastq/client/errors.py", "fastq/cli/failures.py")  # of server, clients, commands
+ERROR_HOMES = ("fastq/errors/", "fastq/client/errors.py", "fastq/cli/errors.py")  # of server, clients, commands
 
 NOTICE_HOME = "fastq/cli/notices.py"
 
 RANDOM_HOMES = {
     "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/services/keys/records.py", "fastq/log/files/log.py",
-    "fastq/client/chance.py", "fastq/server/run.py",
+    "fastq/client/randomness.py", "fastq/server/run.py",
 }  # fmt: skip
 RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
@@ -54,7 +54,7 @@ RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\
 WAITS_FOR_THE_LOG = {
     "durable": (
         "fastq/engine/", "fastq/server/run.py", "fastq/testing.py", "fastq/services/audit.py",
-        "fastq/services/keys/redis_store.py",
+        "fastq/services/keys/redis_store.py", "fastq/log/",
     ),
     "visible": ("fastq/engine/commits.py", "fastq/http/output_commit.py"),
     "call_at": ("fastq/engine/commits.py", "fastq/http/lane/"),

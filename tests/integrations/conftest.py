@@ -1,4 +1,4 @@
-"""The server and the clients of the SDK's tests."""
+"""The server and clients of the tests of the SDK."""
 
 from __future__ import annotations
 

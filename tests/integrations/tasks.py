@@ -1,4 +1,4 @@
-"""Tasks of Django that the tests run. Imported when Django has its settings."""
+"""Django tasks for the tests. Import it after Django has its settings."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ django.setup()
 from fastq import Client, Worker  # noqa: E402 -- Django wants its settings first
 from fastq.integrations.django import FastqBackend, worker_of  # noqa: E402
 from fastq.integrations.django.backend import client_of  # noqa: E402
-from fastq.integrations.django.framework import (  # noqa: E402
+from fastq.integrations.django.compat import (  # noqa: E402
     InvalidTask,
     TaskResultDoesNotExist,
     task_backends,
@@ -45,7 +45,7 @@ from tests.served import ROOT  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def log_level() -> Iterator[None]:
-    """The worker's command sets it for its process, which here is that of all tests."""
+    """The management command sets the log level of the process; restore it for other tests."""
     logger = logging.getLogger("fastq")
     before = logger.level
     yield
@@ -54,7 +54,7 @@ def log_level() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def configured(place: Place, queue: str) -> Iterator[None]:
-    """The default backend, on the test's own queue."""
+    """Configure the default backend for the queue of the test."""
     options = {"URL": place.url, "KEY": place.keys["admin"]}
     default = {"BACKEND": "fastq.integrations.django.FastqBackend", "QUEUES": [queue], "OPTIONS": options}
     more = {"OPTIONS": {**options, "MAX_RETRIES": 1}}
@@ -71,13 +71,13 @@ def backend(alias: str = "default") -> FastqBackend:
 
 
 def worked(**options: Any) -> Worker:
-    """Runs what is ready to its end."""
+    """Run all ready tasks."""
     worker = worker_of(backend(), lease_ms=1000, **options)
     worker.run(burst=True)
     return worker
 
 
-def test_a_task_is_a_job_and_its_result_the_jobs(queue: str, client: Client) -> None:
+def test_a_task_and_its_result_are_one_job(queue: str, client: Client) -> None:
     result = tasks.add.using(queue_name=queue, priority=7).enqueue(20, b=22)
     assert (result.status, result.args, result.kwargs) == ("READY", [20], {"b": 22})
     job = client.get(result.id, with_payload=True)
@@ -93,7 +93,7 @@ def test_a_task_is_a_job_and_its_result_the_jobs(queue: str, client: Client) -> 
     assert (again.return_value, again.task.priority, again.task.queue_name) == (42, 7, queue)
 
 
-async def test_all_of_it_from_a_loop(queue: str) -> None:
+async def test_the_async_methods(queue: str) -> None:
     result = await tasks.double.using(queue_name=queue).aenqueue([1, 2])
     await asyncio.to_thread(worked)
     assert (await tasks.double.aget_result(result.id)).return_value == [1, 2, 1, 2]
@@ -107,7 +107,7 @@ def test_a_task_is_enqueued_for_later(queue: str, client: Client) -> None:
     assert tasks.add.get_result(result.id).status == "READY"
 
 
-def test_a_naive_time_counts_in_the_zone_of_the_settings(queue: str, client: Client) -> None:
+def test_a_naive_time_is_in_the_zone_of_the_settings(queue: str, client: Client) -> None:
     with override_settings(USE_TZ=False, TIME_ZONE="Asia/Tokyo"):
         at = timezone.now() + timedelta(hours=1)
         result = tasks.add.using(queue_name=queue, run_after=at).enqueue(1, 2)
@@ -176,7 +176,7 @@ def test_signals_tell_of_each_attempt_and_of_the_end(queue: str) -> None:
     ]  # fmt: skip
 
 
-def test_what_has_no_json_is_not_enqueued_and_no_result(queue: str, place: Place) -> None:
+def test_arguments_and_results_must_be_json(queue: str, place: Place) -> None:
     with pytest.raises(TypeError):
         tasks.add.using(queue_name=queue).enqueue(object(), 1)
     assert place.jobs(queue=queue) == []
@@ -186,7 +186,7 @@ def test_what_has_no_json_is_not_enqueued_and_no_result(queue: str, place: Place
     assert result.status == "FAILED" and result.errors[0].exception_class is TypeError
 
 
-def test_results_that_are_none(queue: str, client: Client) -> None:
+def test_unknown_results(queue: str, client: Client) -> None:
     with pytest.raises(TaskResultDoesNotExist):
         backend().get_result("01a20e39-9a31-7221-8000-0000014e516d")
     for payload in ("x", {"task": "tests.integrations.tasks.gone", "args": [], "kwargs": {}},
@@ -196,7 +196,7 @@ def test_results_that_are_none(queue: str, client: Client) -> None:
             backend().get_result(job_id)
         worked()
         job = client.get(job_id)
-        assert job.state == "DEAD" and job.error.startswith("not a task that is known here")
+        assert job.state == "DEAD" and job.error.startswith("the payload is not a known task")
 
 
 def test_a_cancelled_task_has_failed(queue: str, client: Client) -> None:
@@ -213,7 +213,7 @@ def test_a_running_task_names_its_worker(queue: str, client: Client) -> None:
     assert (result.status, result.worker_ids) == ("RUNNING", ["w1"])
 
 
-def test_settings_that_are_wrong_are_named(queue: str) -> None:
+def test_invalid_settings_are_reported(queue: str) -> None:
     with pytest.raises(InvalidTask, match="1 to 64"), override_settings(TASKS={
         "default": {"BACKEND": "fastq.integrations.django.FastqBackend", "QUEUES": []}}):  # fmt: skip
         tasks.add.using(queue_name="not a name")
@@ -223,7 +223,7 @@ def test_settings_that_are_wrong_are_named(queue: str) -> None:
         FastqBackend("default", {"OPTIONS": {"RETRIES": 1}})
 
 
-def test_the_command_works(queue: str) -> None:
+def test_the_management_command(queue: str) -> None:
     result = tasks.add.using(queue_name=queue).enqueue(1, 2)
     call_command("fastq_worker", "--burst", "--queue", queue, "--concurrency", "2")
     result.refresh()
@@ -235,7 +235,7 @@ def test_the_command_works(queue: str) -> None:
         call_command("fastq_worker", "--burst")
 
 
-def test_importable_without_the_applications_being_ready() -> None:
+def test_import_before_the_applications_are_ready() -> None:
     code = "import fastq.integrations.django, fastq.integrations.django.apps"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ Make = Callable[..., FastqBroker]
 
 @pytest.fixture
 async def broker_of(place: Place, queue: str) -> AsyncIterator[Make]:
-    """Brokers on the test's own queue."""
+    """Makes brokers for the queue of the test."""
     made: list[FastqBroker] = []
 
     def make(**options: Any) -> FastqBroker:
@@ -36,7 +36,7 @@ async def broker_of(place: Place, queue: str) -> AsyncIterator[Make]:
 
 @asynccontextmanager
 async def working(broker: FastqBroker, slots: int = 10) -> AsyncIterator[asyncio.Event]:
-    """A worker of taskiq until the block ends; the event stops it."""
+    """A taskiq worker that runs until the block ends, or the event is set."""
     broker.is_worker_process = True
     stop = asyncio.Event()
     running = asyncio.create_task(Receiver(broker, max_async_tasks=slots).listen(stop))
@@ -126,7 +126,7 @@ async def test_a_task_that_a_middleware_sends_again_has_the_last_result(broker_o
 
 
 async def test_a_sender_follows_what_the_worker_sent_again(broker_of: Make) -> None:
-    """Sender and worker are two brokers, as they are two processes: the sender knows the first job only."""
+    """Sender and worker are separate brokers, as in two processes. The sender knows only the first job."""
     sender, worker = broker_of(), broker_of().with_middlewares(SimpleRetryMiddleware())
     runs = 0
 
@@ -145,22 +145,22 @@ async def test_a_sender_follows_what_the_worker_sent_again(broker_of: Make) -> N
         assert await worker.result_backend.is_result_ready(sender.job_id_of(sent.task_id))
 
 
-async def test_a_task_that_nobody_knows_is_not_lost(broker_of: Make, aclient: AsyncClient) -> None:
+async def test_an_unknown_task_is_a_dead_letter(broker_of: Make, aclient: AsyncClient) -> None:
     sender, worker = broker_of(), broker_of()
     stranger = sender.register_task(lambda: None, task_name="stranger")
     async with working(worker):
         sent: AsyncTaskiqTask[Any] = await stranger.kiq()
         job = await aclient.wait_for_completion(sender.job_id_of(sent.task_id), WAIT_S)
-        assert (job.state, job.error) == ("DEAD", "task 'stranger' is not known here")
+        assert (job.state, job.error) == ("DEAD", "unknown task 'stranger'")
         error = (await end_of(sent)).error
-        assert isinstance(error, RuntimeError) and "is DEAD: task 'stranger'" in str(error)
+        assert isinstance(error, RuntimeError) and "is DEAD: unknown task 'stranger'" in str(error)
 
 
 async def test_a_payload_that_is_no_message_is_a_dead_letter(broker_of: Make, aclient: AsyncClient, queue: str) -> None:
     async with working(broker_of()):
         assert (await outcome(aclient, queue, {"not": "a task"})).state == "DEAD"
         job = await outcome(aclient, queue, 7)
-        assert job.state == "DEAD" and "not a message of taskiq" in job.error
+        assert job.state == "DEAD" and "not a taskiq message" in job.error
 
 
 async def test_other_serializers(broker_of: Make) -> None:
@@ -199,7 +199,7 @@ async def until(aclient: AsyncClient, job_id: str, state: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_stop_ends_what_runs_and_gives_back_what_does_not(broker_of: Make, aclient: AsyncClient) -> None:
+async def test_a_stop_finishes_running_tasks_and_releases_the_others(broker_of: Make, aclient: AsyncClient) -> None:
     broker, started, go_on = broker_of(), asyncio.Event(), asyncio.Event()
 
     @broker.task
@@ -224,7 +224,7 @@ async def test_a_stop_ends_what_runs_and_gives_back_what_does_not(broker_of: Mak
     assert states[1].state in ("ACKED", "READY")  # taskiq may have taken it already
 
 
-async def test_a_cancelled_job_is_told_as_its_state(broker_of: Make, aclient: AsyncClient) -> None:
+async def test_the_result_of_a_cancelled_job_names_its_state(broker_of: Make, aclient: AsyncClient) -> None:
     broker = broker_of()
 
     @broker.task
@@ -237,7 +237,7 @@ async def test_a_cancelled_job_is_told_as_its_state(broker_of: Make, aclient: As
     assert result.is_err and "is CANCELLED" in str(result.error)
 
 
-async def test_a_key_that_does_not_work_ends_the_worker(place: Place, queue: str) -> None:
+async def test_a_rejected_key_stops_the_worker(place: Place, queue: str) -> None:
     broker = FastqBroker(place.url, "worker_" + "x" * 32, queue=queue)
     broker.is_worker_process = True
     with pytest.raises(BaseExceptionGroup) as caught:

@@ -70,7 +70,7 @@ def test_tracebacks_are_kept_and_json_stays_on_one_line(log_format: str) -> None
 
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_secrets_are_blotted_out_wherever_they_come_from(log_format: str) -> None:
+def test_secrets_are_masked_wherever_they_come_from(log_format: str) -> None:
     try:
         raise ValueError(SECRET)
     except ValueError:

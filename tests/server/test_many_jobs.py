@@ -29,7 +29,7 @@ def payload(number: int) -> str:
 
 
 async def fill(directory: Path) -> dict[str, str]:
-    """Submit JOBS jobs past HTTP; a client's and a worker's secret."""
+    """Submit JOBS jobs without HTTP. Returns the secrets of a client key and a worker key."""
     log = LocalLog(directory)
     engine, core = assemble(log, EngineOptions(), random.random)
     engine.open()
@@ -53,13 +53,13 @@ def resident_bytes(pid: int) -> int:
 
 
 def is_spare(path: Path) -> bool:
-    """Whether a segment is ready and not begun: nothing but zeros where its first frame would be."""
+    """Whether a segment is prepared but unused: its first frame is all zeros."""
     with path.open("rb") as file:
         file.seek(4096)
         return path.name.startswith("segment-") and not any(file.read(4096))
 
 
-def test_a_million_jobs_are_there_after_a_start(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_a_start_recovers_a_million_jobs(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     directory = tmp_path / "data"
     made = asyncio.run(fill(directory))
     began_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""The server as a process: what it says, how it refuses to start, how it stops, and what the next start finds."""
+"""The server process: its messages, its stop, and what the next start finds."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def shell(line: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-# --- what it says -----------------------------------------------------------------------------------------------------
+# --- start messages ---------------------------------------------------------------------------------------------------
 
 
-def test_a_first_start_tells_all_that_one_needs(directory: Path) -> None:
+def test_a_first_start_prints_url_keys_and_a_curl_line(directory: Path) -> None:
     with Served(directory, **QUICK) as server:
         first, data, *rest = server.lines
         assert first == f"fastq {__version__} serves at http://127.0.0.1:{server.port}"
@@ -66,7 +66,7 @@ def test_the_curl_line_works_as_printed(directory: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_a_later_start_shows_no_key_and_a_line_that_works_with_one(directory: Path) -> None:
+def test_a_later_start_prints_no_key(directory: Path) -> None:
     with Served(directory, **QUICK) as server:
         secret = server.keys["client"]
         server.submit(secret)
@@ -160,7 +160,7 @@ def test_a_key_file_left_by_a_start_that_died_is_used(directory: Path) -> None:
         assert server.call(secret, "GET", "/admin/keys")[0] == 200
 
 
-def test_no_secret_is_in_the_log_or_in_what_is_written(directory: Path) -> None:
+def test_no_secret_is_in_the_log_or_the_output(directory: Path) -> None:
     with Served(directory, LOG_FORMAT="json", **QUICK) as server:
         keys = server.keys
         status, made = server.call(
@@ -197,8 +197,8 @@ def test_a_signal_ends_an_idle_server(directory: Path, number: signal.Signals) -
 REQUESTS = 200
 
 
-def test_what_is_under_way_at_a_stop_is_answered_and_kept(directory: Path) -> None:
-    """The server stands still while requests on many connections and the signal arrive: none goes without an answer."""
+def test_requests_in_flight_at_a_stop_are_answered_and_durable(directory: Path) -> None:
+    """The server is stopped (SIGSTOP) while requests and the signal arrive. Every request gets an answer."""
     with Served(directory, **QUICK) as server:
         key = server.keys["client"]
         submit = _request("POST", "/jobs", key, b'{"payload":"x"}')
@@ -231,7 +231,7 @@ def _request(method: str, path: str, key: str, content: bytes) -> bytes:
 
 
 def _read_answer(connection: socket.socket) -> tuple[int, dict[str, str]]:
-    """Exactly one answer, byte by byte as far as its head goes: what follows belongs to the next."""
+    """Read exactly one answer. The head is read byte by byte, because later bytes belong to the next answer."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)
@@ -244,7 +244,7 @@ def _read_answer(connection: socket.socket) -> tuple[int, dict[str, str]]:
     return int(head.split()[1]), json.loads(body)
 
 
-def test_a_stopping_server_says_so_and_still_takes_acks(directory: Path) -> None:
+def test_a_stopping_server_is_not_ready_but_accepts_acks(directory: Path) -> None:
     with Served(directory, **QUICK) as server:
         client, worker = server.keys["client"], server.keys["worker"]
         job_id = server.submit(client)
@@ -345,7 +345,7 @@ def test_the_last_use_of_a_key_outlives_a_stop(directory: Path) -> None:
         assert client["last_used_at"] == used[client["key_id"]] > client["created_at"]
 
 
-def test_an_owner_sees_its_own_jobs_unless_told_otherwise(directory: Path) -> None:
+def test_owner_isolation(directory: Path) -> None:
     with Served(directory, **QUICK) as server:
         keys = server.keys
         job_id = server.submit(keys["client"])
@@ -371,7 +371,7 @@ def test_a_client_that_never_ends_its_request_does_not_hold_up_a_stop(directory:
         assert "Traceback" not in server.stderr
 
 
-def test_nobody_reads_what_it_says(directory: Path) -> None:
+def test_a_closed_standard_output_does_not_stop_the_server(directory: Path) -> None:
     """`fastq serve | head -1` ends the reader, not the server."""
     reading, writing = os.pipe()
     os.close(reading)

@@ -164,7 +164,7 @@ def test_values(name: str, text: str, field: str, value: object) -> None:
         ("ACCEPT_CLOCK_BACK", "maybe", "true, false, 1 or 0"),
     ],
 )
-def test_a_wrong_value_names_the_variable_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
+def test_an_invalid_value_names_the_variable_and_the_limits(name: str, text: str, allowed: str) -> None:
     message = refusal(**{name: text})
     assert message.startswith(f"{name}: ")
     assert allowed in message
@@ -203,7 +203,7 @@ def test_certificate_and_key_come_together(tmp_path: Path, given: str, missing: 
     assert refusal(**{given: str(file)}).startswith(f"{missing}: missing")
 
 
-def test_a_certificate_must_be_one(tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "pem"
     file.write_text("nothing")
     assert refusal(TLS_CERT=str(file), TLS_KEY=str(file)).startswith("TLS_CERT: ")
@@ -231,7 +231,7 @@ def test_durations_are_read_as_go_reads_them(text: str, ns: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "s", ".s", "1 s", "1s ", "1S", "1e3s", "1h-1s", "1d"])
-def test_what_go_does_not_read_is_no_duration(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     with pytest.raises(ValueError, match="a duration, such as"):
         duration_ns(text)
 
@@ -247,7 +247,7 @@ def test_sizes_are_written_for_people() -> None:
     assert written == ["0 bytes", "512 bytes", "1 KiB", "4 MiB", "1 GiB"]
 
 
-def test_the_readme_has_every_setting_as_it_is() -> None:
+def test_the_readme_lists_every_setting() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     rows = [line for line in readme.splitlines() if line.startswith("| `")]
     expected = []

@@ -1,4 +1,4 @@
-"""Settings are not only read but heeded: what a real server does with those that no other test of one sets."""
+"""The effect of settings on a real server, for those that no other test sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def read_of_settings(path: Path) -> set[str]:
-    """What of it a module reads as `settings.<field>`."""
+    """The fields that a module reads as `settings.<field>`."""
     tree = ast.parse(path.read_text())
     return {
         node.attr
@@ -23,13 +23,13 @@ def read_of_settings(path: Path) -> set[str]:
     }
 
 
-def test_every_setting_reaches_something() -> None:
+def test_every_setting_is_used() -> None:
     modules = [path for path in (ROOT / "fastq").rglob("*.py") if path.name != "settings.py"]
     read = set().union(*map(read_of_settings, modules))
     assert {setting.field for setting in SETTINGS} <= read
 
 
-def test_an_owner_may_have_so_many_unfinished_jobs(tmp_path: Path) -> None:
+def test_owner_max_depth(tmp_path: Path) -> None:
     with Served(tmp_path / "data", OWNER_MAX_DEPTH="2") as server:
         key = server.keys["client"]
         server.submit(key)
@@ -39,7 +39,7 @@ def test_an_owner_may_have_so_many_unfinished_jobs(tmp_path: Path) -> None:
         server.submit(server.keys["admin"])
 
 
-def test_so_many_idempotency_keys_are_remembered(tmp_path: Path) -> None:
+def test_idempotency_keys_max(tmp_path: Path) -> None:
     with Served(tmp_path / "data", IDEMPOTENCY_KEYS_MAX="1") as server:
         key = server.keys["client"]
         server.submit(key, idempotency_key="first")
@@ -47,7 +47,7 @@ def test_so_many_idempotency_keys_are_remembered(tmp_path: Path) -> None:
         assert (status, body["code"]) == (429, "idempotency_full"), "the first is younger than a minute"
 
 
-def test_leases_that_run_out_in_a_row_make_a_job_dead(tmp_path: Path) -> None:
+def test_poison_expiries(tmp_path: Path) -> None:
     settings = {"POISON_EXPIRIES": "1", "LEASE_DURATION": "1s", "LEASE_CHECK_INTERVAL": "50ms"}
     with Served(tmp_path / "data", **settings) as server:
         job_id = server.submit(server.keys["client"])

@@ -1,4 +1,4 @@
-"""What stops a start: one line on standard error, and an exit code for each kind of reason."""
+"""Refused starts: one line on standard error, and an exit code for each reason."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_a_port_in_use(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-def test_an_address_that_is_not_ours(directory: Path, host: str) -> None:
+def test_an_address_of_another_machine(directory: Path, host: str) -> None:
     ended = run_to_its_end(directory, HOST=host)
     assert ended.returncode == 78
     assert ended.stderr.startswith("fastq: HOST: ")
     assert host in ended.stderr
 
 
-def test_a_directory_that_is_none(directory: Path) -> None:
+def test_the_directory_is_a_file(directory: Path) -> None:
     directory.write_text("a file")
     ended = run_to_its_end(directory)
     assert ended.returncode == 78
@@ -84,7 +84,7 @@ def test_a_file_without_a_key_stops_the_start(directory: Path, content: str) -> 
     assert content == "" or content not in ended.stderr
 
 
-def test_damage_to_what_was_acknowledged(directory: Path) -> None:
+def test_damage_to_acknowledged_data(directory: Path) -> None:
     with Served(directory, **QUICK) as server:
         for number in range(20):
             server.submit(server.keys["client"], f"job {number}")

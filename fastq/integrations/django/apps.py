@@ -1,4 +1,4 @@
-"""The application, for its management command."""
+"""The Django application, which provides the management command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backend: a task that is enqueued is a job, and its result is the job's."""
+"""The task backend: an enqueued task is a job, and its result is the job's result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastq.client.models import JobOptions, JobStatus
 from fastq.client.protocol import Call
 from fastq.client.sync_client import Client
 from fastq.clock import wall_us
-from fastq.integrations.django.framework import (
+from fastq.integrations.django.compat import (
     BaseTaskBackend,
     InvalidTask,
     Task,
@@ -34,13 +34,13 @@ from fastq.integrations.django.framework import (
 
 QUEUE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 OPTIONS = {"URL", "KEY", "MAX_RETRIES"}
-NOT_COUNTED = {"released", "snoozed"}  # of an attempt's outcomes
+NOT_COUNTED = {"released", "snoozed"}  # outcomes of attempts
 STATUS = {"RUNNING": TaskResultStatus.RUNNING, "ACKED": TaskResultStatus.SUCCESSFUL}
 STATUS |= dict.fromkeys(("DEAD", "CANCELLED", "EXPIRED"), TaskResultStatus.FAILED)
 
 
 class Payload(msgspec.Struct):
-    """Of a task's job: `task` is where it is imported from."""
+    """The payload of a task's job. task: the import path."""
 
     task: str
     args: list[Any]
@@ -48,13 +48,15 @@ class Payload(msgspec.Struct):
 
 
 class Raised(msgspec.Struct):
-    """The result of a job whose last attempt failed."""
+    """The result of a failed task. exception: the import path of its class."""
 
     exception: str
     traceback: str
 
 
 class Attempt(msgspec.Struct):
+    """An attempt that has ended."""
+
     outcome: str
     leased_at: datetime
     ended_at: datetime
@@ -68,12 +70,12 @@ class _Attempts(msgspec.Struct):
 
 @lru_cache(maxsize=64)
 def client_of(url: str | None, key: str | None) -> Client:
-    """One for all threads: Django makes a backend for each."""
+    """The client of all threads. Django makes a backend for each thread."""
     return Client(url, key)
 
 
 class FastqBackend(BaseTaskBackend):
-    """OPTIONS: URL and KEY, else FASTQ_URL and FASTQ_KEY of the environment; MAX_RETRIES, else the server's."""
+    """OPTIONS: URL and KEY, default FASTQ_URL and FASTQ_KEY; MAX_RETRIES, 0 to 1,000, default the server's."""
 
     supports_defer = True
     supports_async_task = True
@@ -83,7 +85,9 @@ class FastqBackend(BaseTaskBackend):
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         if unknown := set(self.options) - OPTIONS:
-            raise ImproperlyConfigured(f"TASKS[{alias!r}]: unknown option {min(unknown)}")
+            raise ImproperlyConfigured(
+                f"TASKS[{alias!r}]: unknown option {min(unknown)}; known: {', '.join(sorted(OPTIONS))}"
+            )
 
     @property
     def client(self) -> Client:
@@ -121,7 +125,7 @@ class FastqBackend(BaseTaskBackend):
     # --- results ------------------------------------------------------------------------------------------------------
 
     def get_result(self, result_id: str) -> TaskResult[Any]:
-        """Raises TaskResultDoesNotExist, also for a job that is no task, or whose task is not there any more."""
+        """Raises TaskResultDoesNotExist: there is no such job, it is not a task, or the task cannot be imported."""
         try:
             job = self.client.get(result_id, with_payload=True)
             attempts = self._attempts(job) if job.attempts else []
@@ -142,14 +146,14 @@ class FastqBackend(BaseTaskBackend):
         return result
 
     def _attempts(self, job: JobStatus) -> list[Attempt]:
-        """Those that have ended, the first first; the server keeps the last 20."""
+        """The attempts that have ended, oldest first. The server keeps the last 20."""
         path = f"/jobs/{job.job_id}/attempts"
         answer = self.client.call(Call("GET", path, msgspec.json.Decoder(_Attempts).decode))
         return answer.attempts[::-1]
 
 
 def task_of(payload: Payload, alias: str, queue: str, priority: int, run_after: datetime | None) -> Task[..., Any]:
-    """Raises ImportError, ValueError."""
+    """The task of a payload, with the options of its job. Raises ImportError, ValueError."""
     task = import_string(payload.task)
     if not isinstance(task, Task):
         raise ValueError(f"{payload.task} is not a task")
@@ -160,7 +164,7 @@ def task_of(payload: Payload, alias: str, queue: str, priority: int, run_after: 
 def result_of(
     backend: FastqBackend, task: Task[..., Any], payload: Payload, job_id: str, status: Any, enqueued_at: datetime
 ) -> TaskResult[Any]:  # fmt: skip
-    """status: a TaskResultStatus."""
+    """A result without attempts. status: a TaskResultStatus."""
     return TaskResult(
         task=task, id=job_id, status=status, enqueued_at=enqueued_at, started_at=None, finished_at=None,
         last_attempted_at=None, args=payload.args, kwargs=payload.kwargs, backend=backend.alias, errors=[],
@@ -169,13 +173,13 @@ def result_of(
 
 
 def fill(result: TaskResult[Any], **fields: Any) -> None:
-    """Results are frozen for those who only read them."""
+    """Set fields of a TaskResult, which is a frozen dataclass."""
     for name, value in fields.items():
         object.__setattr__(result, name, value)
 
 
 def _fill(result: TaskResult[Any], job: JobStatus, attempts: list[Attempt]) -> None:
-    """What the attempts tell. Of the one that runs now the server does not tell when it began."""
+    """Fill in what the attempts show. The server does not show when a running attempt began."""
     counted = [attempt for attempt in attempts if attempt.outcome not in NOT_COUNTED]
     result.worker_ids.extend(attempt.worker_id for attempt in counted)
     if job.state == "RUNNING":
@@ -193,14 +197,14 @@ def _fill(result: TaskResult[Any], job: JobStatus, attempts: list[Attempt]) -> N
 
 
 def _error(attempt: Attempt) -> TaskError:
-    """The server keeps the message of each attempt, and the traceback of the last one."""
+    """The error of an attempt. The server keeps its message; only the last attempt has a traceback."""
     path, colon, _ = attempt.error.partition(": ")
     is_path = bool(colon) and all(part.isidentifier() for part in path.split("."))
     return TaskError(exception_class_path=path if is_path else "builtins.RuntimeError", traceback=attempt.error)
 
 
 def shown(at: datetime) -> datetime:
-    """As Django has times: aware, or with USE_TZ=False in the zone of its settings."""
+    """A time for Django: aware, or naive in the zone of the settings if USE_TZ is false."""
     return at if settings.USE_TZ else timezone.make_naive(at)
 
 

@@ -31,21 +31,29 @@ class FrameIndex:
         self._segments: list[int] = []  # those with frames, ascending
         self._firsts: list[int] = []  # the first frame of each
         self._offsets: list[array[int]] = []  # of each, its frames' heads
-        self.next_frame = 1
-        """The one behind the last."""
+        self._segment = 0  # the last of them, and what is added to
+        self._first = 1
+        self._added = array("I")
 
     def add(self, frame: int, segment: int, offset: int) -> None:
         """A frame's head lies at `offset` of `segment`, bytes."""
-        if not self._segments or self._segments[-1] != segment:
-            assert not self._segments or segment > self._segments[-1], "segments are filled in their order"
-            self._segments.append(segment)
-            self._firsts.append(frame)
-            self._offsets.append(array("I"))
-            if len(self._segments) == 1:
-                self.next_frame = frame
-        assert frame == self.next_frame, "no frame is left out"
-        self._offsets[-1].append(offset)
-        self.next_frame = frame + 1
+        if segment != self._segment:
+            self._begin(frame, segment)
+        assert frame == self._first + len(self._added), "no frame is left out"
+        self._added.append(offset)
+
+    def _begin(self, frame: int, segment: int) -> None:
+        assert segment > self._segment, "segments are filled in their order"
+        assert not self._segments or frame == self.next_frame, "no frame is left out"
+        self._segment, self._first, self._added = segment, frame, array("I")
+        self._segments.append(segment)
+        self._firsts.append(frame)
+        self._offsets.append(self._added)
+
+    @property
+    def next_frame(self) -> int:
+        """The one behind the last."""
+        return self._first + len(self._added)
 
     @property
     def first_frame(self) -> int:

@@ -14,6 +14,7 @@ from fastq.log.files.log import LocalLog
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, running, until
 from tests.log.files.jobs import has_room
+from tests.log.files.writer import quiet
 
 SEGMENT_BYTES = 128 << 10
 KEPT = EngineOptions(lease_check_ms=10, log_slack_bytes=1 << 40)
@@ -49,6 +50,7 @@ async def test_links_in_a_frame_that_a_start_writes_again_hold(tmp_path: Path) -
     replacing = Submit(b'"p"', options=JobOptions(unique_key="one", replace=True))
     async with running(log_of(tmp_path / "killed"), hand, KEPT) as r:
         job_id = (await r.submit_many(CLIENT, [replacing] * 4))[0]
+        await quiet(r)
         shutil.copytree(tmp_path / "killed", tmp_path / "log")  # what a kill leaves
     for _ in range(2):
         async with running(log_of(tmp_path / "log"), hand, KEPT) as r:

@@ -160,7 +160,7 @@ def test_only_one_job(tmp_path: Path) -> None:
     assert about and all(each.get("job") == job or job in each["jobs"] for each in about)
     assert len(about) == sum(each.get("job") == job or job in each.get("jobs", ()) for each in dump)
     done = CliRunner().invoke(main, ["log", "dump", str(tmp_path), "--job", "01a20d8a-fe0b-7115-8000-000000000000"])
-    assert done.exit_code == 2 and "no id of a job" in done.output
+    assert done.exit_code == 2 and "not a job id" in done.output
     assert job_number("nonsense", DATABASE_ID) == 0
 
 

@@ -1,4 +1,4 @@
-"""`fastq lease`, `extend` and `ack`: a worker's part, by hand or in a script."""
+"""`fastq lease`, `extend` and `ack`: the work of a worker, by hand or in a script."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import click
 import msgspec
 from msgspec import UNSET
 
-from fastq.cli.failures import Failed, NotInTime
-from fastq.cli.remote import asks
+from fastq.cli.errors import Failed, TimedOut
+from fastq.cli.param_types import DURATION, read_value
+from fastq.cli.remote import with_client
 from fastq.cli.tables import as_json, json_option, lines_option, record, show
-from fastq.cli.values import DURATION, read_value
 from fastq.client import calls
 from fastq.client.codec import CODEC
 from fastq.client.models import Ack, Extend, LeasedJob
 from fastq.client.sync_client import Client
 
 WAIT_MS_MAX = calls.WAIT_MS_MAX
-NO_TOKEN = click.UsageError("TOKEN is missing: the lease_token of the lease")
+NO_TOKEN = click.UsageError("TOKEN is missing: give the lease_token that `fastq lease` printed")
 
 
 class _Lease(msgspec.Struct):
-    """What `fastq lease --json` prints, as far as an ack needs it."""
+    """The members of `fastq lease --json` that an ack needs."""
 
     job_id: str
     lease_token: str
@@ -34,20 +34,24 @@ class _Lease(msgspec.Struct):
 
 
 @click.command()
-@click.option("--queue", "queues", multiple=True, help="Of this queue; repeated: in strict order. Left out: default.")
-@click.option("--max", "limit", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many at most.")
+@click.option(
+    "--queue", "queues", multiple=True, help="Queue to lease from. If repeated, in strict order. Default: default."
+)
+@click.option(
+    "--max", "limit", type=click.IntRange(1, 1000), default=1, show_default=True, help="At most that many jobs."
+)
 @click.option("--wait", "wait_ms", type=DURATION, default="0", help="How long to wait for a job.")
-@click.option("--lease", "lease_ms", type=DURATION, help="How long the leases last; else what the job or queue says.")
-@click.option("--worker-id", default="", help="What this worker is called.")
+@click.option("--lease", "lease_ms", type=DURATION, help="Length of the leases. Default: that of the job or queue.")
+@click.option("--worker-id", default="", help="Name of this worker.")
 @lines_option
-@asks()
+@with_client()
 def lease(
     client: Client, queues: tuple[str, ...], limit: int, wait_ms: int, lease_ms: int | None, worker_id: str,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Get the next job, for a limited time. `fastq ack JOB_ID LEASE_TOKEN` ends it.
+    """Lease the next job. End the lease with `fastq ack JOB_ID LEASE_TOKEN`.
 
-    Exit code 4: there is none.
+    Exit code 4: no job is ready.
     """
     asked = queues or ("default",)
     while True:
@@ -57,7 +61,7 @@ def lease(
         if jobs or not wait_ms:
             break
     if not jobs:
-        raise NotInTime(f"no job is ready in {', '.join(asked)}")
+        raise TimedOut(f"no job is ready in {', '.join(asked)}")
     for number, job in enumerate(jobs):
         _show_leased(job, number, as_json)
 
@@ -77,13 +81,13 @@ def _show_leased(job: LeasedJob, number: int, in_json: bool) -> None:
 @click.command()
 @click.argument("job_id")
 @click.argument("token")
-@click.option("--lease", "lease_ms", type=DURATION, help="From now on; left out: as long as it was granted.")
+@click.option("--lease", "lease_ms", type=DURATION, help="Time from now. Default: the granted length.")
 @json_option
-@asks()
+@with_client()
 def extend(client: Client, job_id: str, token: str, lease_ms: int | None, as_json: bool) -> None:
-    """Keep a leased job for longer.
+    """Extend the lease of JOB_ID.
 
-    TOKEN is the lease_token that the lease of JOB_ID has.
+    TOKEN is its lease_token.
     """
     held = client.call(calls.extend(Extend(job_id, token, UNSET if lease_ms is None else lease_ms)))
     _show_held(held, as_json)
@@ -104,22 +108,23 @@ def _show_held(held: Any, in_json: bool) -> None:
 @click.argument("token", required=False)
 @click.option("--result", help="JSON text; - for standard input.")
 @click.option("--text", "as_text", is_flag=True, help="The result is a string, not JSON.")
-@click.option("--error", help="The attempt failed, and why: the job is retried, or DEAD.")
-@click.option("--error-code", help="A word for programs, beside --error.")
-@click.option("--retry-after", "retry_after_ms", type=DURATION, help="How long the retry waits, beside --error.")
-@click.option("--discard", is_flag=True, help="With --error: the job is DEAD, attempts left or not.")
-@click.option("--snooze", "delay_ms", type=DURATION, help="It comes back after so long; the attempt does not count.")
-@click.option("--release", is_flag=True, help="It goes back at once; the attempt does not count.")
+@click.option("--error", help="The attempt failed with this text: the job is retried, or DEAD.")
+@click.option("--error-code", help="With --error: a code for programs.")
+@click.option("--retry-after", "retry_after_ms", type=DURATION, help="With --error: time until the retry.")
+@click.option("--discard", is_flag=True, help="With --error: make the job DEAD although attempts are left.")
+@click.option(
+    "--snooze", "delay_ms", type=DURATION, help="Run the job again after that time. The attempt does not count."
+)
+@click.option("--release", is_flag=True, help="Make the job READY again. The attempt does not count.")
 @lines_option
-@asks()
+@with_client()
 def ack(
     client: Client, job_id: str, token: str | None, result: str | None, as_text: bool, as_json: bool, **how: Any
 ) -> None:
-    """End an attempt: it succeeded, unless an option says otherwise.
+    """End the attempt of JOB_ID, with success unless an option says otherwise.
 
-    TOKEN is the lease_token that the lease of JOB_ID has.
-
-    JOB_ID - reads what `fastq lease --json` has printed from standard input.
+    TOKEN is its lease_token. With - as JOB_ID the leases are read from standard input, as `fastq lease --json` prints
+    them.
     """
     outcome = _outcome(**how)
     fields: dict[str, Any] = {name: value for name, value in how.items() if name not in ("error", "discard", "release")}
@@ -142,9 +147,9 @@ def ack(
 def _outcome(error: str | None, discard: bool, delay_ms: int | None, release: bool, **beside: Any) -> Any:
     chosen = [error is not None, delay_ms is not None, release]
     if sum(chosen) > 1:
-        raise click.UsageError("at most one of --error, --snooze and --release can be given")
+        raise click.UsageError("give at most one of --error, --snooze and --release")
     if error is None and (discard or any(value is not None for value in beside.values())):
-        raise click.UsageError("--discard, --error-code and --retry-after go with --error")
+        raise click.UsageError("--discard, --error-code and --retry-after need --error")
     if error is not None:
         return "discard" if discard else "error"
     return "snooze" if delay_ms is not None else "release" if release else "ok"
@@ -157,7 +162,7 @@ def _read_leases() -> Iterator[_Lease]:
             if line.strip():
                 yield decoder.decode(line)
         except msgspec.DecodeError as error:
-            raise click.UsageError(f"line {number} is no lease as `fastq lease --json` prints it: {error}") from None
+            raise click.UsageError(f"line {number} is not a lease of `fastq lease --json`: {error}") from None
 
 
 def _acked(client: Client, acks: list[Ack], in_json: bool) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Where Django's tasks come from: from Django itself, or before 6.0 from the backport."""
+"""Imports the task classes from Django, or before Django 6.0 from the backport django-tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells the server how attempts ended: whatever has come together while a request was under way goes in the next."""
+"""Sends the acks of a worker in batches: outcomes that arrive during a request go into the next one."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from fastq.client.protocol import Retries
 BATCH_MAX = 1000
 BATCH_BYTES_MAX = 4 << 20
 
-Told = Callable[[LeasedJob, str], None]
-"""Called once for each job when that is over, with the refusal's code, or an empty one."""
+OnAnswered = Callable[[LeasedJob, str], None]
+"""Called once a job when its ack has an answer, with the error code; empty if the ack was accepted."""
 
 
-class Acker:
-    def __init__(self, client: AsyncClient, codec: Codec, retries: Retries, told: Told, logger: logging.Logger) -> None:
-        self._client, self._codec, self._retries, self._told, self._log = client, codec, retries, told, logger
+class AckSender:
+    def __init__(
+        self, client: AsyncClient, codec: Codec, retries: Retries, on_answered: OnAnswered, logger: logging.Logger
+    ) -> None:
+        self._client, self._codec, self._retries, self._on_answered, self._log = (
+            client, codec, retries, on_answered, logger
+        )  # fmt: skip
         self._waiting: deque[tuple[LeasedJob, Raw]] = deque()
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._transactions: set[asyncio.Task[None]] = set()
         self.pending = 0
-        """How many jobs the server has not been told of yet."""
+        """How many outcomes have no answer yet."""
 
     def add(self, job: LeasedJob, ack: Ack, then: Sequence[NewJob] = ()) -> None:
         self.pending += 1
@@ -48,15 +52,16 @@ class Acker:
     def _body(self, job: LeasedJob, ack: Ack) -> Raw:
         try:
             return calls.ack_body(ack, self._codec)
-        except Exception as error:  # noqa: BLE001 -- whatever a codec raises: the result has no JSON
-            failed = Ack.error(job, f"the result has no JSON: {error}", code="result_refused")
+        except Exception as error:  # noqa: BLE001 -- a codec raises anything
+            failed = Ack.error(job, f"the result cannot be encoded as JSON: {error}", code="result_refused")
             return calls.ack_body(failed, self._codec)
 
     async def flushed(self) -> None:
-        """Until nothing is pending."""
+        """Wait until every outcome has an answer."""
         await self._idle.wait()
 
     async def run(self) -> None:
+        """Send until cancelled."""
         while True:
             await self._more.wait()
             while self._waiting:
@@ -83,17 +88,17 @@ class Acker:
             except (Unauthenticated, Forbidden) as refused:
                 self._give_up(batch, refused)
                 return
-            except Refused as refused:  # a fault of the server's, or a full disk: the same again is safe
+            except Refused as refused:  # a server error or a full disk: an ack may be repeated
                 failures += 1
-                self._log.warning("acks are not taken, trying again: %s", refused)
+                self._log.warning("the server refused a batch of acks, retrying: %s", refused)
                 await asyncio.sleep(self._retries.wait_s(failures))
                 continue
             for (job, _), result in zip(batch, results, strict=True):
-                self._over(job, "" if result.ok else result.code)
+                self._answered(job, "" if result.ok else result.code)
             return
 
     async def _one_by_one(self, batch: list[tuple[LeasedJob, Raw]], refused: BadRequest) -> None:
-        """Something in it is not as the server takes it: that must not hold up the others."""
+        """One ack of a refused batch is invalid. Send each alone, so that the others are accepted."""
         if len(batch) > 1:
             for one in batch:
                 await self._send([one])
@@ -102,33 +107,33 @@ class Acker:
         if b'"result_refused"' in bytes(body):
             self._give_up(batch, refused)
             return
-        failed = Ack.error(job, f"the outcome was refused: {refused.message}", code="result_refused")
+        failed = Ack.error(job, f"the server refused the outcome: {refused.message}", code="result_refused")
         await self._send([(job, calls.ack_body(failed, self._codec))])
 
     def _give_up(self, batch: list[tuple[LeasedJob, Raw]], refused: Refused) -> None:
-        self._log.error("%d acks are refused, and given up: %s", len(batch), refused)
+        self._log.error("the server refused %d acks, dropping them: %s", len(batch), refused)
         for job, _ in batch:
-            self._over(job, refused.code)
+            self._answered(job, refused.code)
 
     async def _transact(self, job: LeasedJob, ack: Ack, then: Sequence[NewJob]) -> None:
-        """The ack and the jobs that follow from it, together."""
+        """Send the ack and its follow-up jobs as one transaction."""
         try:
             await self._client.transaction([ack, *then])
         except Refused as refused:
-            if calls.is_no_more(refused):
-                self._over(job, refused.code)
+            if calls.is_lease_lost(refused):
+                self._answered(job, refused.code)
                 return
             error: Exception = refused
-        except Exception as failure:  # noqa: BLE001 -- whatever a codec raises
+        except Exception as failure:  # noqa: BLE001 -- a codec raises anything
             error = failure
         else:
-            self._over(job, "")
+            self._answered(job, "")
             return
         self.pending -= 1
-        self.add(job, Ack.error(job, f"the jobs that follow were refused: {error}", code="then_refused"))
+        self.add(job, Ack.error(job, f"the follow-up jobs were refused: {error}", code="then_refused"))
 
-    def _over(self, job: LeasedJob, code: str) -> None:
+    def _answered(self, job: LeasedJob, code: str) -> None:
         self.pending -= 1
-        self._told(job, code)
+        self._on_answered(job, code)
         if not self.pending:
             self._idle.set()

@@ -1,4 +1,4 @@
-"""A worker's leases, and its end, against a real server."""
+"""The leases and the stop of a worker, against a real server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 # --- leases -----------------------------------------------------------------------------------------------------------
 
 
-async def test_leases_last_as_long_as_the_work(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
+async def test_leases_are_extended_while_a_handler_runs(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
     async def slow(job: Job[str]) -> str:
         job.progress(50, "half")
         await asyncio.sleep(2.5)
@@ -94,14 +94,14 @@ async def test_a_time_limit_in_a_thread_keeps_its_slot(aclient: AsyncClient, que
 
     async with at_work(stuck, concurrency=1, time_limit_s=0.1):
         dead = await outcome(aclient, queue, "stuck", max_retries=0)
-        assert (dead.state, dead.error) == ("DEAD", "the time limit of 0.1 s is over")
+        assert (dead.state, dead.error) == ("DEAD", "the attempt exceeded its time limit of 0.1 s")
         job_id = (await aclient.submit("next", queue=queue)).job_id
         assert (await aclient.get(job_id)).state == "READY"
         go_on.set()
         assert (await aclient.wait_for_completion(job_id, WAIT_S)).result == "done"
 
 
-async def test_never_more_than_its_slots(place: Place, aclient: AsyncClient, queue: str, at_work: Starts) -> None:
+async def test_concurrency_is_never_exceeded(place: Place, aclient: AsyncClient, queue: str, at_work: Starts) -> None:
     running, most = 0, 0
 
     async def count(job: Job[int]) -> None:
@@ -119,7 +119,7 @@ async def test_never_more_than_its_slots(place: Place, aclient: AsyncClient, que
     assert {job["attempts"] for job in place.jobs(queue=queue)} == {1}
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- stop -------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_stop_lets_handlers_finish(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
@@ -137,7 +137,7 @@ async def test_a_stop_lets_handlers_finish(aclient: AsyncClient, queue: str, at_
 
 
 @pytest.mark.parametrize("how", ["later", "now", "thread"])
-async def test_what_does_not_finish_is_released(aclient: AsyncClient, queue: str, at_work: Starts, how: str) -> None:
+async def test_a_stop_releases_unfinished_jobs(aclient: AsyncClient, queue: str, at_work: Starts, how: str) -> None:
     began, loop, go_on = asyncio.Event(), asyncio.get_running_loop(), threading.Event()
 
     async def forever(job: Job[str]) -> None:
@@ -159,8 +159,8 @@ async def test_what_does_not_finish_is_released(aclient: AsyncClient, queue: str
     assert (job.state, job.attempts, job.outcome) == ("READY", 0, "released")
 
 
-async def test_a_stop_during_a_lease_leaves_no_job_behind(place: Place, aclient: AsyncClient, queue: str) -> None:
-    """Stopped at many points around the moment when jobs are handed out: each job is free again, or done."""
+async def test_a_stop_during_a_lease_request_loses_no_job(place: Place, aclient: AsyncClient, queue: str) -> None:
+    """Stop at many points around a lease answer. Each job is READY again, or done."""
     for i in range(12):
         worker = Worker(lambda job: "r", url=place.url, key=place.keys["worker"], queues=[queue], concurrency=3)
         running = asyncio.create_task(worker.run_async())
@@ -174,13 +174,13 @@ async def test_a_stop_during_a_lease_leaves_no_job_behind(place: Place, aclient:
     assert {(job["state"], job["attempts"]) for job in jobs} <= {("READY", 0), ("ACKED", 1)}
 
 
-async def test_a_key_that_does_not_work_ends_it(place: Place, queue: str) -> None:
+async def test_a_rejected_key_stops_the_worker(place: Place, queue: str) -> None:
     with pytest.raises(Unauthenticated):
         await Worker(lambda job: None, url=place.url, key="worker_unknown", queues=[queue]).run_async()
 
 
-async def test_jobs_whose_handing_out_crosses_a_stop_go_back(place: Place, aclient: AsyncClient, queue: str) -> None:
-    """The server has handed them out, and the worker stops before it hears of them."""
+async def test_jobs_leased_during_a_stop_are_released(place: Place, aclient: AsyncClient, queue: str) -> None:
+    """The server leased the jobs, and the worker stops before the answer arrives."""
     (job_id, _) = [one.job_id for one in await aclient.submit_many([NewJob(payload=i, queue=queue) for i in range(2)])]
     crossed = False
 
@@ -198,7 +198,7 @@ async def test_jobs_whose_handing_out_crosses_a_stop_go_back(place: Place, aclie
     assert [(job["state"], job["attempts"]) for job in place.jobs(queue=queue)] == [("READY", 0)] * 2
 
 
-async def test_a_lease_lasts_until_the_outcome_is_told(place: Place, aclient: AsyncClient, queue: str) -> None:
+async def test_a_lease_is_extended_until_its_ack_is_answered(place: Place, aclient: AsyncClient, queue: str) -> None:
     told = asyncio.Event()
 
     async def hold_acks(path: str) -> None:
@@ -215,8 +215,10 @@ async def test_a_lease_lasts_until_the_outcome_is_told(place: Place, aclient: As
     assert (done.result, done.attempts) == ("r", 1)
 
 
-async def test_a_burst_does_what_followed_while_it_asked(place: Place, aclient: AsyncClient, queue: str) -> None:
-    """The server has no job; before that is heard, the last one that ran is acked, and another follows from it."""
+async def test_a_burst_runs_jobs_submitted_during_its_last_lease_request(
+    place: Place, aclient: AsyncClient, queue: str
+) -> None:
+    """The lease answer is empty, but meanwhile the last running job is acked with a follow-up job."""
     answered, told = asyncio.Event(), asyncio.Event()
     asked = 0
 
@@ -240,10 +242,10 @@ async def test_a_burst_does_what_followed_while_it_asked(place: Place, aclient: 
     assert [job["state"] for job in place.jobs(queue=queue)] == ["ACKED", "ACKED"]
 
 
-async def test_a_fault_of_the_worker_keeps_no_job(
+async def test_a_job_runs_again_after_a_bug_in_the_worker(
     aclient: AsyncClient, queue: str, at_work: Starts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lease runs out, and the job runs again."""
+    """Its lease expires, and the job runs again."""
     right, faults = slots.ack_of, [ZeroDivisionError("a fault")]
 
     def wrong_once(*given: Any) -> Any:
@@ -257,7 +259,7 @@ async def test_a_fault_of_the_worker_keeps_no_job(
     assert (done.result, done.attempts) == ("r", 2)
 
 
-async def test_an_idle_worker_asks_rarely(place: Place, queue: str, at_work: Starts) -> None:
+async def test_an_idle_worker_sends_few_requests(place: Place, queue: str, at_work: Starts) -> None:
     asked: list[str] = []
 
     async def count(path: str) -> None:

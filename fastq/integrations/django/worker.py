@@ -1,4 +1,4 @@
-"""A worker that runs the tasks of a backend, each in a thread, as Django runs what touches its database."""
+"""Runs the tasks of a backend. Each runs in a thread, as Django requires for database access."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastq.client.models import Failure
 from fastq.client.worker import Worker
 from fastq.clock import wall_us
 from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, result_of, shown, task_of
-from fastq.integrations.django.framework import (
+from fastq.integrations.django.compat import (
     TaskContext,
     TaskError,
     TaskResult,
@@ -27,13 +27,15 @@ from fastq.integrations.django.framework import (
     task_started,
 )
 
-TRACEBACK_CHARACTERS = 64 << 10  # of its end
+TRACEBACK_CHARACTERS = 64 << 10  # kept from its end
 
 
 def worker_of(backend: FastqBackend, *, queues: Sequence[str] | None = None, **options: Any) -> Worker:
-    """A worker for the backend's queues, or for some of them in strict order; `options` are those of Worker.
+    """A worker for the tasks of a backend. An async task runs in a thread too, in an event loop of its own.
 
-    An async task runs in a thread too, in a loop of its own.
+    Args:
+        queues: in strict order. Default: all queues of the backend.
+        options: as for `fastq.Worker`.
     """
     url, key = backend.options.get("URL"), backend.options.get("KEY")
     own = queues or sorted(backend.queues) or ["default"]
@@ -44,20 +46,21 @@ def worker_of(backend: FastqBackend, *, queues: Sequence[str] | None = None, **o
 
 
 def run(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
+    """The handler of all queues."""
     close_old_connections()
     try:
-        return _ran(backend, worker_id, job)
+        return _run_task(backend, worker_id, job)
     finally:
         close_old_connections()
 
 
-def _ran(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
+def _run_task(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
     leased = job.leased
     try:
         payload = msgspec.convert(job.payload, Payload)
         task = task_of(payload, backend.alias, job.queue, leased.priority, None)
     except (ImportError, ValueError) as error:
-        return Failure(error=f"not a task that is known here: {error}", code="unknown_task", discard=True)
+        return Failure(error=f"the payload is not a known task: {error}", code="unknown_task", discard=True)
     result = result_of(backend, task, payload, job.job_id, TaskResultStatus.RUNNING, shown(leased.created_at))
     fill(result, started_at=_now(), last_attempted_at=_now(), worker_ids=[""] * (job.attempt - 1) + [worker_id])
     task_started.send(type(backend), task_result=result)
@@ -66,7 +69,7 @@ def _ran(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
         value = normalize_json(task.call(*args, **result.kwargs))
     except LeaseGone:
         raise
-    except Exception as error:  # noqa: BLE001 -- whatever a task raises
+    except Exception as error:  # noqa: BLE001 -- a task raises anything
         return _failed(backend, job, result, error)
     fill(result, finished_at=_now(), status=TaskResultStatus.SUCCESSFUL, _return_value=value)
     task_finished.send(type(backend), task_result=result)
@@ -74,7 +77,7 @@ def _ran(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
 
 
 def _failed(backend: FastqBackend, job: Job[Any], result: TaskResult[Any], error: Exception) -> Failure:
-    """The server tries again while attempts are left; only the last failure is the task's."""
+    """The failure of an attempt. The task has failed only if it was the last attempt."""
     kind = type(error)
     raised = Raised(f"{kind.__module__}.{kind.__qualname__}", "".join(format_exception(error))[-TRACEBACK_CHARACTERS:])
     result.errors.append(TaskError(exception_class_path=raised.exception, traceback=raised.traceback))

@@ -1,4 +1,4 @@
-"""What operators do through both clients: look at many jobs, change them, set queues, make keys."""
+"""Operator calls of both clients: lists, changes of many jobs, queues, schedules, keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def leased(both: Any, queue: str) -> LeasedJob:
     return job
 
 
-def test_jobs_are_listed_page_by_page(both: Any, queue: str) -> None:
+def test_list_jobs_by_page(both: Any, queue: str) -> None:
     ids = [one.job_id for one in both.submit_many([NewJob(payload=i, queue=queue) for i in range(MANY)])]
     assert [job.job_id for job in both.jobs(queue=queue)] == ids[::-1]
     page = both.list_jobs(queue=queue, limit=3)
@@ -47,7 +47,7 @@ def test_jobs_are_listed_page_by_page(both: Any, queue: str) -> None:
         both.list_jobs(queue=queue, limit=0)
 
 
-def test_jobs_are_found_by_what_they_are(both: Any, queue: str) -> None:
+def test_filters_of_list_jobs(both: Any, queue: str) -> None:
     late = both.submit({"to": "ann"}, queue=queue, group="g", tags=["red"], delay_ms=60_000).job_id
     both.submit({"to": "bob"}, queue=queue)
 
@@ -60,7 +60,7 @@ def test_jobs_are_found_by_what_they_are(both: Any, queue: str) -> None:
     assert found(since=now + timedelta(hours=1)) == []
 
 
-def test_a_job_is_edited(both: Any, queue: str) -> None:
+def test_edit_a_job(both: Any, queue: str) -> None:
     job_id = both.submit("old", queue=queue).job_id
     assert both.edit(job_id, payload={"is": "new"}, priority=9, delay_ms=60_000) == "SCHEDULED"
     job = both.get(job_id, with_payload=True)
@@ -72,7 +72,7 @@ def test_a_job_is_edited(both: Any, queue: str) -> None:
         both.edit(job_id, priority=1)
 
 
-def test_what_a_job_went_through(both: Any, queue: str) -> None:
+def test_attempts_history_and_why(both: Any, queue: str) -> None:
     job_id = both.submit("x", queue=queue).job_id
     assert both.why(job_id).reason == "no_worker"
     both.fail(leased(both, queue), "no luck", code="luck")
@@ -85,7 +85,7 @@ def test_what_a_job_went_through(both: Any, queue: str) -> None:
             look("01a20cc7-8ec2-7154-8000-000000469c9a")
 
 
-def test_many_jobs_are_changed_by_filter(both: Any, queue: str) -> None:
+def test_change_many_jobs_by_filter(both: Any, queue: str) -> None:
     ids = [one.job_id for one in both.submit_many([NewJob(payload=i, queue=queue) for i in range(5)])]
     tried = both.cancel_many(queue=queue, dry_run=True)
     assert (tried.matched, tried.changed, tried.complete) == (5, 0, True)
@@ -132,7 +132,7 @@ def test_schedules_are_listed(both: Any, queue: str) -> None:
     both.delete_schedule(queue)
 
 
-def test_keys_come_and_go(both: Any, made: Made, queue: str) -> None:
+def test_create_rotate_and_revoke_keys(both: Any, made: Made, queue: str) -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
     key = both.create_key("n", queue, "worker", queues=["a"], rate_limit=1000, scopes=["keys:read"], expires_at=at)
     assert (key.queues, key.rate_limit, key.scopes, key.expires_at) == (("a",), 1000, ("keys:read",), at)
@@ -153,7 +153,7 @@ def test_keys_come_and_go(both: Any, made: Made, queue: str) -> None:
         made(key="client").all_keys()
 
 
-def test_who_works_and_who_changed_what(both: Any, queue: str) -> None:
+def test_workers_and_audit(both: Any, queue: str) -> None:
     job_id = both.submit("x", queue=queue).job_id
     leased(both, queue)
     (worker,) = [one for one in both.workers().workers if one.worker_id == f"w-{queue}"]
@@ -169,8 +169,8 @@ def test_readiness(both: Any, made: Made) -> None:
         made(f"http://127.0.0.1:{free_port()}").is_ready()
 
 
-def test_what_would_happen_twice_is_not_repeated(made: Made, place: Place, both: Any, queue: str) -> None:
-    """The answer to the first try gets lost."""
+def test_unrepeatable_calls_are_not_retried(made: Made, place: Place, both: Any, queue: str) -> None:
+    """The answer to the first try is lost."""
     made_before = len(both.all_keys())
     with lossy(place.server.port, lambda number: number == 0) as (url, lost):
         with pytest.raises(ServerUnreachable) as told:
@@ -185,7 +185,7 @@ def test_what_would_happen_twice_is_not_repeated(made: Made, place: Place, both:
             assert lost == [0]
 
 
-def test_what_may_happen_twice_is_repeated(made: Made, place: Place, both: Any, queue: str) -> None:
+def test_repeatable_calls_are_retried(made: Made, place: Place, both: Any, queue: str) -> None:
     both.put_queue(queue, QueueSettings(paused=True))
     both.submit("x", queue=queue)
     with lossy(place.server.port, lambda number: number % 2 == 0) as (url, lost):

@@ -1,4 +1,4 @@
-"""What options and arguments hold: durations, times, JSON."""
+"""click types of options and arguments: durations, times, backoffs; and JSON values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastq.server.settings import duration_ns
 
 
 class _Duration(click.ParamType[int]):
-    """As `500ms`, `30s`, `1m30s`; milliseconds."""
+    """A duration such as `500ms`, `30s` or `1m30s`, in milliseconds."""
 
     name = "duration"
 
@@ -32,7 +32,7 @@ class _Duration(click.ParamType[int]):
 
 
 class _Time(click.ParamType[datetime]):
-    """As `2030-01-01T00:00:00Z`; without a zone it is refused, since nobody knows which one was meant."""
+    """A time such as `2030-01-01T00:00:00Z`. The zone is required."""
 
     name = "time"
 
@@ -52,7 +52,7 @@ class _Time(click.ParamType[datetime]):
 
 
 class _Past(_Time):
-    """A time, or how long ago it is."""
+    """A time, or a duration before now."""
 
     name = "time or duration"
 
@@ -67,7 +67,7 @@ class _Past(_Time):
 
 
 class _Backoff(click.ParamType[Backoff]):
-    """As `1s,2,1h`: base, factor and cap."""
+    """A backoff such as `1s,2,1h`: base, factor and cap."""
 
     name = "base,factor,cap"
 
@@ -85,11 +85,11 @@ DURATION, TIME, PAST, BACKOFF = _Duration(), _Time(), _Past(), _Backoff()
 
 
 def read_value(text: str, as_text: bool, name: str) -> msgspec.Raw:
-    """The JSON text of a payload or result, as it was given; `-` is read from standard input. Raises UsageError.
+    """The JSON text of a payload or result; `-` reads standard input. Raises UsageError: it is not JSON.
 
     Args:
-        as_text: it is a string, as it stands.
-        name: what a person calls it.
+        as_text: encode the text as a JSON string.
+        name: of the argument, for the error message.
     """
     if text == "-":
         text = sys.stdin.read()
@@ -99,5 +99,5 @@ def read_value(text: str, as_text: bool, name: str) -> msgspec.Raw:
         msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         reason = str(error).removeprefix("JSON is malformed: ")
-        raise click.UsageError(f"{name} is no JSON: {reason}. With --text it is taken as a string") from None
+        raise click.UsageError(f"{name} is not JSON: {reason}. Use --text to send it as a string") from None
     return msgspec.Raw(text.encode())

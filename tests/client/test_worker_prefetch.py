@@ -1,4 +1,4 @@
-"""Jobs that a worker with fast handlers leases ahead, and what becomes of them when a handler is not fast."""
+"""Prefetched jobs: when a worker leases them, and when it releases them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK, OTHERS = 300, 20  # enough for the worker to learn that its handler is fa
 
 
 class Slow:
-    """A handler: quick, but for the payload "slow". `done` are the payloads that it was called with."""
+    """A handler that is quick except for the payload "slow". `done` lists the payloads of its calls."""
 
     def __init__(self) -> None:
         self.began, self.go_on = asyncio.Event(), asyncio.Event()
@@ -36,7 +36,7 @@ def slow() -> Slow:
 
 
 async def submitted(aclient: AsyncClient, queue: str) -> list[str]:
-    """The ids of the jobs that follow the slow one."""
+    """The ids of the jobs after the slow one."""
     payloads = [*range(QUICK), "slow", *[f"other {i}" for i in range(OTHERS)]]
     stored = await aclient.submit_many([NewJob(payload=payload, queue=queue) for payload in payloads])
     return [one.job_id for one in stored[-OTHERS:]]
@@ -51,7 +51,7 @@ async def until_given_back(aclient: AsyncClient, job_ids: list[str]) -> None:
 
 @asynccontextmanager
 async def behind(aclient: AsyncClient, queue: str, slow: Slow, at_work: Starts) -> AsyncIterator[list[str]]:
-    """A worker with one slot, which the slow job has, and others behind it: their ids."""
+    """A worker whose only slot runs the slow job. Yields the ids of the jobs behind it."""
     ids = await submitted(aclient, queue)
     async with at_work(slow, concurrency=1):
         await asyncio.wait_for(slow.began.wait(), WAIT_S)
@@ -60,7 +60,7 @@ async def behind(aclient: AsyncClient, queue: str, slow: Slow, at_work: Starts) 
 
 
 @pytest.mark.slow
-async def test_what_waits_behind_a_slow_job_goes_to_others(
+async def test_prefetched_jobs_behind_a_slow_job_are_released(
     place: Place, aclient: AsyncClient, queue: str, at_work: Starts, slow: Slow
 ) -> None:
     async with behind(aclient, queue, slow, at_work) as ids:
@@ -73,7 +73,7 @@ async def test_what_waits_behind_a_slow_job_goes_to_others(
     assert [attempt["outcome"] for attempt in place.attempts(ids[0])] == ["ok", "released"]
 
 
-async def test_jobs_are_leased_ahead_when_handlers_are_fast(place: Place, aclient: AsyncClient, queue: str) -> None:
+async def test_fast_handlers_prefetch_jobs(place: Place, aclient: AsyncClient, queue: str) -> None:
     asked = 0
 
     async def count(path: str) -> None:
@@ -89,9 +89,7 @@ async def test_jobs_are_leased_ahead_when_handlers_are_fast(place: Place, aclien
     assert asked < 200
 
 
-async def test_a_slow_handler_leases_no_more_than_its_slots(
-    place: Place, aclient: AsyncClient, queue: str, at_work: Starts
-) -> None:
+async def test_slow_handlers_do_not_prefetch(place: Place, aclient: AsyncClient, queue: str, at_work: Starts) -> None:
     go_on, begun = threading.Event(), threading.Semaphore(0)
 
     def stuck(job: Job[int]) -> None:
@@ -106,7 +104,7 @@ async def test_a_slow_handler_leases_no_more_than_its_slots(
         go_on.set()
 
 
-async def test_a_stop_gives_back_what_has_not_begun(place: Place, aclient: AsyncClient, queue: str, slow: Slow) -> None:
+async def test_a_stop_releases_prefetched_jobs(place: Place, aclient: AsyncClient, queue: str, slow: Slow) -> None:
     ids = await submitted(aclient, queue)
     worker = Worker(slow, url=place.url, key=place.keys["worker"], queues=[queue], concurrency=1)
     running = asyncio.create_task(worker.run_async())
@@ -120,10 +118,10 @@ async def test_a_stop_gives_back_what_has_not_begun(place: Place, aclient: Async
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["cancelled", "lost"])
-async def test_a_job_that_is_not_wanted_any_more_does_not_begin(
+async def test_a_cancelled_prefetched_job_does_not_start(
     place: Place, aclient: AsyncClient, queue: str, slow: Slow, force: bool
 ) -> None:
-    """It is leased ahead and cancelled; the worker hears of it with a heartbeat before its turn comes."""
+    """A heartbeat tells the worker of the cancel before the job has a slot."""
     cancelled, heard = asyncio.Event(), asyncio.Event()
 
     async def before(path: str) -> None:
@@ -148,7 +146,7 @@ async def test_a_job_that_is_not_wanted_any_more_does_not_begin(
     assert "other 0" not in slow.done and "other 1" in slow.done
 
 
-async def test_wait_cut_is_told_before_and_after(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
+async def test_wait_cut_before_and_after_a_cut(aclient: AsyncClient, queue: str, at_work: Starts) -> None:
     told: list[bool] = []
     began, loop = asyncio.Event(), asyncio.get_running_loop()
 

@@ -8,9 +8,9 @@ from typing import Any
 import click
 import msgspec
 
-from fastq.cli.failures import Failed
+from fastq.cli.errors import Failed
 from fastq.cli.notices import notice
-from fastq.cli.remote import asks
+from fastq.cli.remote import with_client
 from fastq.cli.tables import as_json, json_option, lines_option, record, show, table
 from fastq.client.operator_models import AuditEntry, SeenWorkers
 from fastq.client.sync_client import Client
@@ -21,16 +21,16 @@ ENTRY_COLUMNS = ("number", "at", "action", "target", "key_id", "owner_id", "deta
 
 @click.command()
 @lines_option
-@asks()
+@with_client()
 def workers(client: Client, as_json: bool) -> None:
-    """Show the workers and the jobs that they hold."""
+    """List the workers and their leases."""
     found = client.workers()
     if as_json:
         _print_each(found.workers)
     else:
         show(table(WORKER_COLUMNS, _rows(found)))
     if not found.complete:
-        notice("there are more than the server shows")
+        notice("the list is incomplete: the server shows only a part")
 
 
 def _print_each(found: list[Any]) -> None:
@@ -49,13 +49,13 @@ def _rows(found: SeenWorkers) -> list[list[Any]]:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many at most.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most that many entries.")
 @lines_option
-@asks()
+@with_client()
 def audit(client: Client, limit: int, as_json: bool) -> None:
-    """Show who changed what, the newest first.
+    """List changes and the keys that made them, newest first.
 
-    Changes of keys, queues, schedules, and of many jobs at once. With an admin's key.
+    These are changes of keys, queues, schedules, and of many jobs at once. Needs an admin key.
     """
     found = list(islice(client.audit(), limit))
     if as_json:
@@ -70,9 +70,9 @@ def _entry(one: AuditEntry) -> list[Any]:
 
 @click.command()
 @json_option
-@asks()
+@with_client()
 def status(client: Client, as_json: bool) -> None:
-    """Say whether the server takes work, and what it has.
+    """Show whether the server takes work, and count its queues and jobs.
 
     Exit code 1: it takes none.
     """
@@ -90,4 +90,4 @@ def status(client: Client, as_json: bool) -> None:
         counts = ", ".join(f"{count:,} {name}" for name, count in jobs.items() if count)
         show(record({"server": "takes work" if ready else "takes no work", "queues": queues, "jobs": counts or "none"}))
     if not ready:
-        raise Failed("the server takes no work: it stops, or its disk is full")
+        raise Failed("the server takes no work: it is stopping, or its disk is full")

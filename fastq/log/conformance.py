@@ -1,0 +1,414 @@
+"""What every log does, whatever it is kept in: a suite that each implementation's tests run.
+
+A test class inherits `LogSuite` and sets `home`; pytest, or whatever runs coroutines, calls the methods `test_…`.
+Documents stand for jobs: the suite needs a core to make records, and no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from hashlib import shake_128
+from typing import TYPE_CHECKING, Protocol
+
+from fastq._core import Core, CoreSettings, RecordPlace
+from fastq.errors import LogFailed
+from fastq.log.protocol import Log, Opened
+
+if TYPE_CHECKING:
+    from fastq._core import Batch
+
+KIND = 9  # of the documents
+BODY_BYTES = 3_000
+
+
+class Home(Protocol):
+    """One kind of log, for the suite. Its parts take 64 KiB, and its tail caches nothing."""
+
+    def new(self) -> Log:
+        """A log that holds nothing."""
+
+    def again(self, log: Log) -> Log:
+        """What the next process finds of a log that was closed."""
+
+    async def killed(self, log: Log) -> Log:
+        """What the next process finds if this one is killed now. No batch is under way."""
+
+    def break_commits(self, log: Log) -> None:
+        """The next commit fails, as on a device that is gone."""
+
+    def break_reads(self, log: Log) -> None:
+        """Reads fail, as on a device with a bad sector."""
+
+
+class Writer:
+    """Between a log and a core what the engine is: appends documents, and knows which are durable."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.core = Core(log.tail, CoreSettings())
+        self.opened: Opened
+        self.failure: BaseException | None = None
+        self.places: list[tuple[RecordPlace, bytes]] = []  # of each frame's records that replay met
+        self._turn = asyncio.Event()
+
+    def open(self) -> Writer:
+        self.opened = self.log.open(self)
+        return self
+
+    def identify(self, database_id: bytes) -> None:
+        self.core.identify(database_id)
+
+    @property
+    def oldest_frame(self) -> int:
+        return self.core.oldest_frame
+
+    def replay(self, records: memoryview, frame: int) -> int:
+        self.places.append((RecordPlace(frame, 0, len(records)), bytes(records)))
+        return self.core.replay(records, frame)
+
+    async def start(self) -> Writer:
+        """As the engine does: with a record that says the server is back."""
+        self.log.start(self._durable, self._failed)
+        self.core.resume(1, self.opened.epoch)
+        await self.settled()
+        return self
+
+    def append(self, name: str, body: bytes) -> int:
+        """Put a document into the open batch; the batch's sequence number."""
+        self.core.put_document(2, KIND, name, body)
+        return self.log.tail.appended_seq
+
+    async def room(self, record_bytes: int) -> None:
+        """Wait until so much can be appended."""
+        while not self.log.tail.has_room(record_bytes + 256, 0):
+            if self.failure is not None:
+                raise self.failure
+            await asyncio.sleep(0)
+
+    async def write(self, name: str, body: bytes) -> int:
+        """Append a document and return, with its sequence number, when it is durable."""
+        await self.room(len(body))
+        seq = self.append(name, body)
+        await self.settled()
+        return seq
+
+    async def settled(self) -> None:
+        tail = self.log.tail
+        self.kick()
+        while tail.durable_seq < tail.appended_seq:
+            if self.failure is not None:
+                raise self.failure
+            self._turn.clear()
+            await self._turn.wait()
+
+    def kick(self) -> None:
+        if self.log.idle and (batch := self.log.tail.take()) is not None:
+            self._commit(batch)
+
+    def _commit(self, batch: Batch) -> None:
+        self.log.commit(batch)
+
+    def documents(self) -> dict[str, bytes]:
+        return self.core.documents(KIND)
+
+    def _durable(self, seq: int) -> None:
+        self.log.tail.durable(seq)
+        self.kick()
+        self._turn.set()
+
+    def _failed(self, error: BaseException) -> None:
+        assert self.failure is None, "a log fails once"
+        self.failure = error
+        self._turn.set()
+
+
+def bodies_of(sizes: list[int]) -> list[bytes]:
+    """Bodies of the given sizes, each unlike the others."""
+    return [shake_128(b"%d" % number).digest(size) for number, size in enumerate(sizes)]
+
+
+async def fails_with(kind: type[BaseException], work: Awaitable[object]) -> BaseException:
+    """The error that `work` ends with; it must be of that kind."""
+    try:
+        await work
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} was to be raised")
+
+
+async def written(log: Log, documents: int) -> Writer:
+    """A log with so many documents, each in a frame of its own."""
+    writer = await Writer(log).open().start()
+    for number, body in enumerate(bodies_of([BODY_BYTES] * documents)):
+        await writer.write(str(number), body)
+    return writer
+
+
+class LogSuite:
+    """See above. `home` may be a property or, in pytest, set by a fixture."""
+
+    home: Home
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    async def test_a_new_log_is_empty_and_has_an_identity(self) -> None:
+        writer = Writer(self.home.new()).open()
+        assert (writer.opened.epoch, writer.opened.frames, writer.opened.records) == (1, 0, 0)
+        assert len(writer.opened.database_id) == 16
+        assert (writer.log.oldest_frame, writer.log.parts) == (1, 0)
+        await writer.log.close()
+
+    async def test_what_was_durable_comes_back_in_order(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        bodies = bodies_of([0, 1, 100, 511, 512, 4096, 20_000])
+        for number, body in enumerate(bodies):
+            await writer.write(str(number), body)
+        await writer.log.close()
+        again = Writer(self.home.again(writer.log)).open()
+        assert list(again.documents().items()) == [(str(n), body) for n, body in enumerate(bodies)]
+        assert again.core.state_hash() == writer.core.state_hash()
+        assert again.opened.database_id == writer.opened.database_id
+        assert again.opened.frames == again.opened.records == len(bodies) + 1
+        await again.log.close()
+
+    async def test_the_epoch_rises_at_every_opening_that_wrote_something(self) -> None:
+        log, epochs = self.home.new(), []
+        for _ in range(4):
+            writer = await Writer(log).open().start()
+            epochs.append(writer.opened.epoch)
+            await log.close()
+            log = self.home.again(log)
+        assert epochs == [1, 2, 3, 4]
+
+    async def test_sequence_numbers_go_on_after_a_restart(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        last = await writer.write("a", b"1")
+        await writer.log.close()
+        again = await Writer(self.home.again(writer.log)).open().start()
+        assert await again.write("b", b"2") == last + 2, "one frame said that the server is back"
+        await again.log.close()
+
+    async def test_an_empty_life_changes_nothing(self) -> None:
+        log = self.home.new()
+        writer = await Writer(log).open().start()
+        await writer.write("a", b"1")
+        await log.close()
+        for _ in range(5):
+            log = self.home.again(log)
+            idle = Writer(log).open()
+            assert idle.documents() == {"a": b"1"}
+            await log.close()
+
+    async def test_a_log_that_was_opened_only_can_be_closed(self) -> None:
+        log = self.home.new()
+        Writer(log).open()
+        await log.close()
+
+    # --- commits ------------------------------------------------------------------------------------------------------
+
+    async def test_records_appended_while_a_batch_is_under_way_share_the_next_one(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        first = writer.append("first", b"x")
+        writer.kick()
+        assert not writer.log.idle
+        others = {writer.append(f"{n}", b"y") for n in range(50)}
+        assert others == {first + 1}
+        await writer.settled()
+        assert writer.log.tail.durable_seq == first + 1
+        await writer.log.close()
+        again = Writer(self.home.again(writer.log)).open()
+        assert len(again.documents()) == 51
+        await again.log.close()
+
+    async def test_one_batch_at_a_time(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        writer.append("a", b"1")
+        writer.kick()
+        writer.append("b", b"2")
+        self._refuses_a_batch(writer)
+        await asyncio.sleep(0)
+        await writer.log.close()
+
+    async def test_a_closed_log_takes_nothing(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        await writer.log.close()
+        assert not writer.log.idle
+        writer.append("late", b"x")
+        self._refuses_a_batch(writer)
+        await writer.log.close()  # again: nothing
+
+    def _refuses_a_batch(self, writer: Writer) -> None:
+        batch = writer.log.tail.take()
+        assert batch is not None
+        refusal = ""
+        try:
+            writer.log.commit(batch)
+        except AssertionError as error:
+            refusal = str(error)
+        assert "one batch at a time, between start and close" in refusal
+
+    async def test_what_was_not_committed_is_not_there(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        await writer.write("kept", b"1")
+        writer.append("lost", b"2")
+        await writer.log.close()
+        again = Writer(self.home.again(writer.log)).open()
+        assert again.documents() == {"kept": b"1"}
+        await again.log.close()
+
+    async def test_who_leads_may_answer(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        assert writer.log.may_answer()
+        await writer.log.close()
+
+    async def test_close_waits_for_the_batch_under_way(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        seq = writer.append("last", b"words")
+        writer.kick()
+        await writer.log.close()
+        assert writer.log.tail.durable_seq == seq
+        again = Writer(self.home.again(writer.log)).open()
+        assert again.documents() == {"last": b"words"}
+        await again.log.close()
+
+    async def test_a_commit_that_fails_is_told_once_and_nothing_is_taken_after_it(self) -> None:
+        writer = await Writer(self.home.new()).open().start()
+        seq = await writer.write("durable", b"1")
+        self.home.break_commits(writer.log)
+        writer.append("failed", b"2")
+        await fails_with(LogFailed, writer.settled())
+        assert writer.failure is not None
+        assert not writer.log.idle
+        assert writer.log.tail.durable_seq == seq, "what failed is durable to nobody"
+        writer.append("late", b"3")
+        writer.kick()
+        await asyncio.sleep(0)
+        again = await Writer(await self.home.killed(writer.log)).open().start()
+        found = again.documents()
+        assert found.pop("durable", None) == b"1"
+        assert found in ({}, {"failed": b"2"}), "a batch whose outcome is unknown is there whole, or not at all"
+        await again.write("new", b"4")
+        await again.log.close()
+
+    async def test_kills_lose_nothing_that_was_durable(self) -> None:
+        log, expected = self.home.new(), dict[str, bytes]()
+        for life in range(5):
+            writer = await Writer(log).open().start()
+            assert writer.documents() == expected
+            for number, body in enumerate(bodies_of([BODY_BYTES] * 7)):
+                await writer.write(f"{life}-{number}", body)
+                expected[f"{life}-{number}"] = body
+            log = await self.home.killed(log)
+        again = Writer(log).open()
+        assert again.documents() == expected
+        await log.close()
+
+    # --- reads --------------------------------------------------------------------------------------------------------
+
+    async def test_a_place_holds_over_restarts_and_kills(self) -> None:
+        writer = await written(self.home.new(), 30)
+        log = await self.home.killed(writer.log)
+        seen: dict[int, tuple[RecordPlace, bytes]] = {}
+        for life in range(4):
+            again = await Writer(log).open().start()
+            seen |= {place.frame: (place, records) for place, records in again.places}
+            for place, records in seen.values():
+                assert await log.read([place]) == [records], f"{place} does not hold"
+            await again.write(f"life {life}", b"x" * BODY_BYTES)
+            if life % 2:
+                await log.close()
+                log = self.home.again(log)
+            else:
+                log = await self.home.killed(log)
+        assert len(seen) == 30 + 1 + 6
+
+    async def test_many_places_are_read_in_the_order_asked_for(self) -> None:
+        writer = await written(self.home.new(), 60)
+        await writer.log.close()
+        again = await Writer(self.home.again(writer.log)).open().start()
+        asked = [*again.places[::-1], *again.places[::7]]
+        assert await again.log.read([place for place, _ in asked]) == [records for _, records in asked]
+        last, records = again.places[-1]
+        within = RecordPlace(last.frame, 3, last.bytes - 5)
+        assert await again.log.read([within, last]) == [records[3:-2], records]
+        for place, records in again.places:
+            assert again.log.read_now(place) in (records, None)
+        await again.log.close()
+
+    async def test_a_frame_that_was_never_written_cannot_be_read(self) -> None:
+        writer = await written(self.home.new(), 3)
+        for frame in (writer.log.tail.durable_seq + 50, 0):
+            await fails_with(FileNotFoundError, self._read(writer.log, RecordPlace(frame, 0, 10)))
+        await writer.log.close()
+
+    async def test_a_read_that_fails_says_so_and_commits_go_on(self) -> None:
+        writer = await written(self.home.new(), 3)
+        self.home.break_reads(writer.log)
+        error = await fails_with(OSError, self._read(writer.log, RecordPlace(1, 0, 10)))
+        assert not isinstance(error, FileNotFoundError), "the device failed: the record is there"
+        await writer.write("more", b"1")
+        assert writer.failure is None
+        await writer.log.close()
+
+    async def _read(self, log: Log, place: RecordPlace) -> list[bytes]:
+        return await log.read([place])
+
+    # --- giving back --------------------------------------------------------------------------------------------------
+
+    async def test_parts_are_all_frames_but_those_that_batches_still_go_to(self) -> None:
+        writer = await written(self.home.new(), 80)
+        await writer.log.close()
+        again = await Writer(self.home.again(writer.log)).open().start()
+        log, seen = again.log, dict[int, bytes]()
+        assert log.parts >= 3, "a log larger than a part goes on in the next"
+        used_bytes = log.used_bytes
+        while log.parts:
+            part = log.oldest_part()
+            assert part.first == log.oldest_frame and part.next > part.first
+            found = {frame: bytes(records) async for frame, records in log.frames(part)}
+            assert list(found) == list(range(*part))
+            seen |= found
+            await self._trim(again, part.next)
+            assert log.oldest_frame == part.next
+            assert log.used_bytes < used_bytes
+            used_bytes = log.used_bytes
+        before = {place.frame: records for place, records in again.places}
+        assert {frame: records for frame, records in seen.items() if frame in before}.items() <= before.items()
+        assert len(seen.keys() & before.keys()) >= 70
+        await log.close()
+
+    async def _trim(self, writer: Writer, oldest_frame: int) -> None:
+        """As the cleaner does: the record first, and when that is durable the deed."""
+        await writer.room(BODY_BYTES)
+        writer.core.trim(3, oldest_frame)
+        await writer.settled()
+        writer.log.drop_before(oldest_frame)
+
+    async def test_what_was_given_back_is_gone_and_the_rest_comes_back(self) -> None:
+        writer = await written(self.home.new(), 80)
+        part = writer.log.oldest_part()
+        await self._trim(writer, part.next)
+        await fails_with(FileNotFoundError, self._read(writer.log, RecordPlace(part.first, 0, 10)))
+        await writer.log.close()
+        again = Writer(self.home.again(writer.log)).open()
+        names = [str(number) for number in range(80)]
+        kept = [name for name in names if name in again.documents()]
+        assert kept and kept == names[-len(kept) :]
+        # A close may come before the room is given back: then the next opening still finds those frames.
+        assert again.core.oldest_frame == part.next
+        assert again.log.oldest_frame == again.places[0][0].frame in (part.first, part.next)
+        await again.log.close()
+
+    async def test_a_kill_between_the_record_and_the_deed_is_made_good_later(self) -> None:
+        writer = await written(self.home.new(), 80)
+        part = writer.log.oldest_part()
+        await writer.room(BODY_BYTES)
+        writer.core.trim(3, part.next)
+        await writer.settled()
+        log = await self.home.killed(writer.log)
+        again = await Writer(log).open().start()
+        assert (log.oldest_frame, again.core.oldest_frame) == (part.first, part.next)
+        log.drop_before(part.next)
+        assert log.oldest_frame == part.next
+        await log.close()
