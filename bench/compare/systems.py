@@ -17,6 +17,7 @@ from bench.compare.generator import Plan
 from bench.compare.machine import disk_bytes
 from bench.compare.rabbitmq import RabbitMQ
 from bench.compare.system import PAYLOAD, System
+from fastq import __version__
 from fastq.log.files.tools.check import check_log
 
 
@@ -29,8 +30,11 @@ class Fastq(System):
 
     @classmethod
     def version(cls) -> str:
+        """The commit where there is git, or the version."""
+        if shutil.which("git") is None:
+            return __version__
         git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-        return git.stdout.strip() or "unknown"
+        return git.stdout.strip() or __version__
 
     def command(self, synced: bool) -> list[str]:  # noqa: ARG002 - it knows no other way
         return [sys.executable, "-m", "fastq", "serve"]

@@ -17,7 +17,7 @@ from fastq.client.protocol import Call
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
 from fastq.errors import ApiError, KeyStoreUnavailable
-from fastq.http.resources import answers, key_bodies
+from fastq.http.resources import keys as key_resource
 from fastq.server.settings import load_settings
 from fastq.services.keys import KeyStore
 
@@ -78,31 +78,31 @@ class Offline:
     def create(self, body: Key) -> Key:
         async def work(engine: Engine, keys: KeyStore) -> bytes:
             now_us = engine.now_us()
-            fields, grants = key_bodies.create_key_fields(json.dumps(body).encode(), now_us)
+            fields, grants = key_resource.create_key_fields(json.dumps(body).encode(), now_us)
             made = await keys.create(fields.name, fields.owner_id, fields.type, now_us, OPERATOR.key_id, grants=grants)
-            return answers.key_with_secret(*made)
+            return key_resource.key_with_secret(*made)
 
         answer: Key = self._do(work)
         return answer
 
     def list_all(self) -> list[Key]:
         async def work(_engine: Engine, keys: KeyStore) -> bytes:
-            return answers.keys_listed(await keys.list(None))
+            return key_resource.keys_listed(await keys.list(None))
 
         answer: list[Key] = self._do(work)
         return answer
 
     def revoke(self, name: str) -> Key:
         async def work(_engine: Engine, keys: KeyStore) -> bytes:
-            return answers.key_revoked(await keys.revoke(name, OPERATOR))
+            return key_resource.key_revoked(await keys.revoke(name, OPERATOR))
 
         answer: Key = self._do(work)
         return answer
 
     def rotate(self, name: str, body: Key) -> Key:
         async def work(_engine: Engine, keys: KeyStore) -> bytes:
-            overlap_ms = key_bodies.rotate_key_fields(json.dumps(body).encode()).overlap_ms
-            return answers.key_with_secret(*await keys.rotate(name, OPERATOR, overlap_ms))
+            overlap_ms = key_resource.rotate_key_fields(json.dumps(body).encode()).overlap_ms
+            return key_resource.key_with_secret(*await keys.rotate(name, OPERATOR, overlap_ms))
 
         answer: Key = self._do(work)
         return answer

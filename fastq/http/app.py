@@ -21,16 +21,22 @@ from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
 from fastq.http.output_commit import OutputCommit
 from fastq.http.request_ids import RequestIds
+from fastq.http.resources.ack import Acks
 from fastq.http.resources.audit import AuditRoutes
 from fastq.http.resources.backups import Backups
 from fastq.http.resources.bulk import BulkRoutes
 from fastq.http.resources.changes import Changes
+from fastq.http.resources.extend import Extensions
+from fastq.http.resources.history import Histories
 from fastq.http.resources.jobs import Jobs
 from fastq.http.resources.keys import ApiKeys
+from fastq.http.resources.lease import Leases
+from fastq.http.resources.progress import ProgressReports
 from fastq.http.resources.queues import QueueRoutes
 from fastq.http.resources.schedules import ScheduleRoutes
 from fastq.http.resources.status import Status
-from fastq.http.resources.work import Work
+from fastq.http.resources.submit import Submits
+from fastq.http.resources.transactions import Transactions
 from fastq.http.resources.workers import WorkerRoutes
 from fastq.http.routes import OPEN, Route, check_routes, enforce
 from fastq.services.audit import Audit
@@ -166,8 +172,14 @@ def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOpt
     bulk = Bulk(engine, options.audit)
     routes = [
         *status.routes(),
+        *Submits(engine).routes(),
         *Jobs(engine).routes(),
-        *Work(engine).routes(),
+        *Histories(engine).routes(),
+        *Leases(engine).routes(),
+        *Acks(engine).routes(),
+        *Extensions(engine).routes(),
+        *ProgressReports(engine).routes(),
+        *Transactions(engine).routes(),
         *Changes(engine).routes(),
         *BulkRoutes(bulk).routes(),
         *QueueRoutes(options.queues, bulk).routes(),

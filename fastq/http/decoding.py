@@ -6,8 +6,7 @@ A message names the field, a nested one as `a.b`, and, if a limit was passed, th
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import falcon.asgi
 import msgspec
@@ -16,11 +15,9 @@ from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding, show
 from fastq.http._scan import scan
 
 DEPTH_MAX = 64  # the body's own object is the first level
-QUEUE_PATTERN = "[A-Za-z0-9._-]{1,64}"
+BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
 
-_QUEUE = re.compile(QUEUE_PATTERN, re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
@@ -39,9 +36,6 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
     if len(body) > bytes_max:
         raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
     return body
-
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH_MAX) -> T:
@@ -64,6 +58,26 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH
         _say_what_is_wrong(str(error))
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"invalid JSON: {_lower_first(str(error))}") from None
+
+
+def members(
+    body: bytes, decoder: msgspec.json.Decoder[T], raw: msgspec.json.Decoder[Any], name: str,
+    member: msgspec.json.Decoder[Any], depth_max: int = BATCH_DEPTH_MAX,
+) -> T:  # fmt: skip
+    """A batch. If it cannot be decoded as a whole, its members are, one by one, to say which it is."""
+    try:
+        return decode(body, decoder, depth_max)
+    except InvalidRequest as whole:
+        try:
+            pieces = raw.decode(body)
+        except msgspec.MsgspecError:
+            raise whole from None
+        for i, piece in enumerate(getattr(pieces, name)):
+            try:
+                decode(bytes(piece), member, depth_max - 2)
+            except InvalidRequest as error:
+                raise InvalidRequest(f"{name}[{i}]: {error}") from None
+        raise
 
 
 _PATH = r" - at `\$\.([\w.\[\]]+)`"
@@ -106,32 +120,3 @@ def _path(parent: str | None, field: str) -> str:
 
 def _lower_first(text: str) -> str:
     return text if text.startswith("JSON") else text[:1].lower() + text[1:]
-
-
-# --- values -----------------------------------------------------------------------------------------------------------
-
-
-def queue_name(name: str, field: str) -> str:
-    if not _QUEUE.fullmatch(name):
-        raise InvalidRequest(f"{field} must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
-    return name
-
-
-def at_most(field: str, length_bytes: int, bytes_max: int) -> None:
-    if length_bytes > bytes_max:
-        raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
-
-
-def time_us(text: str, field: str) -> int:
-    """An RFC 3339 time as Unix microseconds, what is finer cut off; at least 0. Raises InvalidRequest."""
-    match = _RFC3339.fullmatch(text)
-    if match is None:
-        raise InvalidRequest(f"{field} must be an RFC 3339 time")
-    day, minute, second, fraction, offset = match.groups()
-    leap_s = 1 if second == "60" else 0
-    try:
-        moment = datetime.fromisoformat(f"{day}T{minute}:{59 if leap_s else second}{offset.upper()}")
-        since = moment - _EPOCH
-    except (ValueError, OverflowError):
-        raise InvalidRequest(f"{field} must be an RFC 3339 time") from None
-    return max(0, since // timedelta(microseconds=1) + leap_s * 1_000_000 + int(f"{fraction or '':0<6}"[:6]))

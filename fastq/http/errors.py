@@ -7,13 +7,23 @@ from typing import Any
 
 import falcon
 import falcon.asgi
+import msgspec
 import orjson
 
 from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed, PathNotFound
-
-JSON = "application/json"
+from fastq.http.reply import JSON
 
 _log = logging.getLogger("fastq.http")
+
+
+class Failure(msgspec.Struct, forbid_unknown_fields=True):
+    """`code` is a stable word for programs, `error` a message for people."""
+
+    error: str
+    code: str
+    state: str | msgspec.UnsetType = msgspec.UNSET
+    job_id: str | msgspec.UnsetType = msgspec.UNSET
+    request_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def error_body(error: ApiError) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from fastq.engine.commands import KEY_BYTES_MAX
-from fastq.http.resources.answers import Failure
+from fastq.http.errors import Failure
 from fastq.http.routes import ADMIN, OPEN, Answer, Route
 
 _REF = "#/components/schemas/{name}"

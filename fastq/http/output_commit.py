@@ -12,7 +12,7 @@ from typing import Any
 from falcon.asgi import Request, Response
 
 from fastq.engine.commits import Commits
-from fastq.http.resources.jobs import CONNECTION
+from fastq.http.scope import CONNECTION
 
 
 class OutputCommit:

@@ -10,7 +10,7 @@ import msgspec
 
 from fastq.engine.commands import Principal
 from fastq.errors import Forbidden, StartError
-from fastq.http.resources.answers import Failure
+from fastq.http.errors import Failure
 
 OPEN = "open"  # no key is asked for
 ADMIN = "admin"  # the key's type decides, not a scope
@@ -52,6 +52,11 @@ WITH_BODY = (
 TOO_MUCH = (Answer(503, "overloaded or stopping: nothing was changed; Retry-After says when to try again", Failure),)
 BEHIND = Answer(429, "the log is being cleaned and does not keep up: nothing was changed; submit more slowly", Failure)
 DISK_FULL = Answer(507, "the disk is full: nothing was changed", Failure)
+CHANGES = (*WITH_BODY, *TOO_MUCH, DISK_FULL)  # what every change may be answered with
+ABSENT = Answer(404, "no such job, or one of another owner", Failure)
+LOST = Answer(409, "the lease is lost: it ran out, or the token is an earlier one's", Failure)
+BEHIND_OR_FULL = Answer(429, f"{BEHIND.meaning}; or a depth limit, or too many idempotency keys", Failure)
+KEY_USED = Answer(422, "the idempotency key came with another request before", Failure)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import pytest
 
 from bench.compare import generator, machine, measure, report
 from bench.compare.systems import SYSTEMS, Fastq, System, resp
+from fastq import __version__
 
 pytestmark = pytest.mark.slow
 
@@ -146,3 +147,8 @@ def test_a_report_says_what_was_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("value", "shown"), [(0.1234, "0.123"), (12.34, "12.3"), (1234, "1,230"), (98765, "98,800")])
 def test_three_digits(value: float, shown: str) -> None:
     assert report.rounded(value) == shown
+
+
+def test_fastq_has_a_version_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Fastq.version() == __version__

@@ -25,7 +25,8 @@ from fastq.engine.commands import (
     WORKER_ID_BYTES_MAX,
 )
 from fastq.errors import InvalidRequest
-from fastq.http.resources import bodies, key_bodies, work_bodies
+from fastq.http import fields
+from fastq.http.resources import keys, lease, submit
 from tests.http.world import World
 
 BIG = 2**64
@@ -208,10 +209,10 @@ async def test_result_size(world: World) -> None:
 @pytest.mark.parametrize(
     ("route", "limit"),
     [
-        ("submit", bodies.BODY_BYTES_MAX),
-        ("ack", bodies.BODY_BYTES_MAX),
-        ("lease", bodies.SMALL_BODY_BYTES_MAX),
-        ("key", bodies.SMALL_BODY_BYTES_MAX),
+        ("submit", fields.BODY_BYTES_MAX),
+        ("ack", fields.BODY_BYTES_MAX),
+        ("lease", fields.SMALL_BODY_BYTES_MAX),
+        ("key", fields.SMALL_BODY_BYTES_MAX),
     ],
 )
 async def test_body_size(world: World, route: str, limit: int) -> None:
@@ -298,16 +299,16 @@ TIMES = {
 
 @pytest.mark.parametrize(("text", "unix_us"), TIMES.items())
 def test_run_at(text: str, unix_us: int) -> None:
-    command = bodies.submit_command(json.dumps(JOB | {"run_at": text}).encode(), 1_893_456_000_000_000)
+    command = submit.submit_command(json.dumps(JOB | {"run_at": text}).encode(), 1_893_456_000_000_000)
     assert command.run_at_us == unix_us
 
 
 def test_run_at_is_at_most_ten_years_ahead() -> None:
     body = json.dumps(JOB | {"run_at": "2030-01-01T00:00:00Z"}).encode()
     latest_us = 1_893_456_000_000_000 - RUN_AT_AHEAD_US_MAX
-    assert bodies.submit_command(body, latest_us).run_at_us == 1_893_456_000_000_000
+    assert submit.submit_command(body, latest_us).run_at_us == 1_893_456_000_000_000
     with pytest.raises(InvalidRequest, match="run_at must be at most 10 years ahead"):
-        bodies.submit_command(body, latest_us - 1)
+        submit.submit_command(body, latest_us - 1)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "", "nonsense"])
@@ -330,7 +331,7 @@ async def test_the_content_type_does_not_matter(world: World, kind: str) -> None
 
 @given(st.binary(max_size=200))
 def test_decoding_refuses_and_never_fails(data: bytes) -> None:
-    decoders = (lambda body: bodies.submit_command(body, 0), work_bodies.lease_command, key_bodies.rotate_key_fields)
+    decoders = (lambda body: submit.submit_command(body, 0), lease.lease_command, keys.rotate_key_fields)
     for decode in decoders:
         with contextlib.suppress(InvalidRequest):
             decode(data)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fastq.engine import commands
-from fastq.http.resources import bodies, bulk, work_bodies
+from fastq.http import fields
+from fastq.http.resources import bulk
 from fastq.http.routes import ADMIN, OPEN, SCOPES
 from fastq.services import cron, queues, schedules
 from fastq.services.bulk import FINISHED
@@ -72,16 +73,16 @@ UNLIMITED = {
     *(("BulkBody", name) for name in ("filter", "dry_run")),
 }
 ACK_LIMITS: dict[str, dict[str, Any]] = {
-    "lease_token": {"maxLength": work_bodies.TOKEN_CHARACTERS_MAX},
+    "lease_token": {"maxLength": fields.TOKEN_CHARACTERS_MAX},
     "outcome": {"enum": ["ok", "error", "discard", "snooze", "release"]},
-    "retry_after_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
-    "delay_ms": {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    "retry_after_ms": {"minimum": 0, "maximum": fields.DELAY_MS_MAX},
+    "delay_ms": {"minimum": 0, "maximum": fields.DELAY_MS_MAX},
     "error_code": {"minLength": 1, "maxLength": commands.ERROR_CODE_BYTES_MAX},
 }
 LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("SubmitBody", "max_retries"): {"minimum": 0, "maximum": commands.MAX_RETRIES_MAX},
     ("SubmitBody", "priority"): {"minimum": commands.PRIORITY_MIN, "maximum": commands.PRIORITY_MAX},
-    ("SubmitBody", "delay_ms"): {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    ("SubmitBody", "delay_ms"): {"minimum": 0, "maximum": fields.DELAY_MS_MAX},
     ("SubmitBody", "run_at"): {"format": "date-time"},
     ("SubmitBody", "payload"): {"not": {"enum": [None, ""]}},
     ("LeaseBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
@@ -98,11 +99,11 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("SubmitBody", "group"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
     ("SubmitBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
-    ("SubmitBody", "expires_ms"): {"minimum": 1, "maximum": bodies.DELAY_MS_MAX},
+    ("SubmitBody", "expires_ms"): {"minimum": 1, "maximum": fields.DELAY_MS_MAX},
     ("SubmitBody", "expires_at"): {"format": "date-time"},
     ("SubmitBody", "on_duplicate"): {"enum": ["keep", "replace"]},
     ("SubmitBody", "tags"): {"minItems": 1, "maxItems": commands.TAGS_MAX},
-    ("SubmitBody", "traceparent"): {"pattern": f"^{bodies.TRACEPARENT_PATTERN}$"},
+    ("SubmitBody", "traceparent"): {"pattern": f"^{fields.TRACEPARENT_PATTERN}$"},
     ("HeartbeatBody", "worker_id"): {"maxLength": commands.WORKER_ID_BYTES_MAX},
     ("HeartbeatBody", "leases"): {"maxItems": commands.LEASES_EXTENDED_MAX},
     ("HeartbeatBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
@@ -111,11 +112,11 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("TransactionBody", "ops"): {"minItems": 1, "maxItems": commands.OPS_MAX},
     ("EditBody", "payload"): {"not": {"enum": [None, ""]}},
     ("EditBody", "priority"): {"minimum": commands.PRIORITY_MIN, "maximum": commands.PRIORITY_MAX},
-    ("EditBody", "delay_ms"): {"minimum": 0, "maximum": bodies.DELAY_MS_MAX},
+    ("EditBody", "delay_ms"): {"minimum": 0, "maximum": fields.DELAY_MS_MAX},
     ("EditBody", "run_at"): {"format": "date-time"},
     ("EditBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
     **{
-        (body, "lease_token"): {"maxLength": work_bodies.TOKEN_CHARACTERS_MAX}
+        (body, "lease_token"): {"maxLength": fields.TOKEN_CHARACTERS_MAX}
         for body in ("ExtendBody", "ExtendOneBody", "LeaseHeldBody", "ProgressBody")
     },
     **{

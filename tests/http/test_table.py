@@ -9,7 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from fastq.http.resources import answers, job_answers
+from fastq.http.errors import Failure
+from fastq.http.resources.jobs import JobShown
+from fastq.http.resources.keys import KeyRevoked, KeyShown
+from fastq.http.resources.lease import JobLeased
+from fastq.http.resources.status import Ready
+from fastq.http.resources.submit import JobCreated
 from tests.http.wire import Reply
 from tests.http.world import World, running
 
@@ -26,7 +31,7 @@ def shaped(reply: Reply, status: int, schema: Any) -> Any:
 
 
 def refused(reply: Reply, status: int, message: str, code: str) -> None:
-    body = shaped(reply, status, answers.Failure)
+    body = shaped(reply, status, Failure)
     assert (body["error"], body["code"]) == (message, code)
 
 
@@ -40,7 +45,7 @@ async def test_health(world: World) -> None:
 
 
 async def test_ready(world: World) -> None:
-    assert shaped(await world.call(None, "GET", "/ready"), 200, answers.Ready) == {"status": "ready"}
+    assert shaped(await world.call(None, "GET", "/ready"), 200, Ready) == {"status": "ready"}
 
 
 async def test_not_ready_while_draining(world: World) -> None:
@@ -59,7 +64,7 @@ async def test_not_ready_with_a_full_disk(world: World, monkeypatch: pytest.Monk
 
 
 async def test_submit(world: World) -> None:
-    body = shaped(await world.call("client", "POST", "/jobs", {"payload": "p"}), 201, answers.JobCreated)
+    body = shaped(await world.call("client", "POST", "/jobs", {"payload": "p"}), 201, JobCreated)
     assert UUID.fullmatch(body["job_id"])
 
 
@@ -113,7 +118,7 @@ async def test_submit_while_draining(world: World) -> None:
 
 async def test_lease_without_a_body(world: World) -> None:
     job_id = await world.submit("work", priority=3, max_retries=5)
-    leased = shaped(await world.call("worker", "POST", "/jobs/lease"), 200, answers.JobLeased)
+    leased = shaped(await world.call("worker", "POST", "/jobs/lease"), 200, JobLeased)
     token, until, created = leased.pop("lease_token"), leased.pop("lease_until"), leased.pop("created_at")
     assert leased == {
         "job_id": job_id, "payload": "work", "attempt": 1, "queue": "default", "priority": 3, "max_retries": 5
@@ -183,7 +188,7 @@ async def test_ack_with_a_result(world: World) -> None:
     assert reply.status == 200
     looked = await world.call("client", "GET", f"/jobs/{job_id}")
     assert b'"result":{"n": 1.50}' in looked.body
-    assert "result_error" not in shaped(looked, 200, job_answers.JobShown)
+    assert "result_error" not in shaped(looked, 200, JobShown)
 
 
 @pytest.mark.parametrize("result", ["null", '""'])
@@ -286,7 +291,7 @@ async def test_an_ack_is_taken_while_draining(world: World) -> None:
 
 async def test_show_a_ready_job(world: World) -> None:
     job_id = await world.submit()
-    shown = shaped(await world.call("client", "GET", f"/jobs/{job_id}"), 200, job_answers.JobShown)
+    shown = shaped(await world.call("client", "GET", f"/jobs/{job_id}"), 200, JobShown)
     created = shown.pop("created_at")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z", created)
     assert shown == {
@@ -300,7 +305,7 @@ ODD_IDS = ["nonexistent-job-id", "%00", "%E2%82%AC", "%ff", "x" * 4000, "..", "a
 @pytest.mark.parametrize("job_id", ODD_IDS)
 async def test_show_an_absent_job(world: World, job_id: str) -> None:
     reply = await world.call("client", "GET", f"/jobs/{job_id}")
-    body = shaped(reply, 404, answers.Failure)
+    body = shaped(reply, 404, Failure)
     assert body["error"].startswith("job not found: job not found: ")
     assert body["code"] == "job_not_found"
     acked = await world.call("worker", "POST", f"/jobs/{job_id}/ack")
@@ -329,7 +334,7 @@ async def test_show_after_the_lease_ran_out() -> None:
 async def test_create_key(world: World) -> None:
     body = {"name": "n", "owner_id": "o", "type": "worker"}
     reply = await world.call("admin", "POST", "/admin/keys", body)
-    made = shaped(reply, 201, answers.KeyShown)
+    made = shaped(reply, 201, KeyShown)
     assert re.fullmatch(r"worker_[A-Za-z0-9_-]{32}", made["key"])
     assert made["key_id"] not in made["key"]
     assert {name: made[name] for name in body} == body
@@ -337,7 +342,7 @@ async def test_create_key(world: World) -> None:
     assert made["created_at"] == made["last_used_at"]
     assert reply.headers["cache-control"] == "no-store"
     used = await world.call(None, "GET", "/keys", headers=(("Authorization", f"Bearer {made['key']}"),))
-    assert [entry["key_id"] for entry in shaped(used, 200, list[answers.KeyShown])] == [made["key_id"]]
+    assert [entry["key_id"] for entry in shaped(used, 200, list[KeyShown])] == [made["key_id"]]
 
 
 KEY = {"name": "n", "owner_id": "o", "type": "client"}
@@ -364,7 +369,7 @@ async def test_list_keys(world: World) -> None:
         ("worker", "/keys", {"worker"}),
     ):
         reply = await world.call(who, "GET", path)
-        entries = shaped(reply, 200, list[answers.KeyShown])
+        entries = shaped(reply, 200, list[KeyShown])
         assert {entry["name"] for entry in entries} == names
         for entry in entries:
             secret = world.secrets[entry["name"]]
@@ -378,11 +383,11 @@ async def test_list_keys(world: World) -> None:
 async def test_revoke_key(world: World, named_by: str) -> None:
     secret = await world.make_key("second", "client", "client-owner")
     name = getattr(world, named_by)["second"]
-    revoked = shaped(await world.call("client", "DELETE", f"/keys/{name}"), 200, answers.KeyRevoked)
+    revoked = shaped(await world.call("client", "DELETE", f"/keys/{name}"), 200, KeyRevoked)
     assert revoked["message"] == "Key revoked successfully"
     assert revoked["key_id"] == world.key_ids["second"]
     assert secret not in revoked.values()
-    again = shaped(await world.call("admin", "DELETE", f"/keys/{name}"), 200, answers.KeyRevoked)
+    again = shaped(await world.call("admin", "DELETE", f"/keys/{name}"), 200, KeyRevoked)
     assert again["revoked_at"] == revoked["revoked_at"]
     refused(await world.call("second", "GET", "/keys"), 401, "API key has been revoked", "unauthenticated")
     listed = {entry["name"]: entry for entry in (await world.call("admin", "GET", "/admin/keys")).json}

@@ -16,7 +16,8 @@ import ssl
 from collections.abc import Callable, Collection
 
 from fastq.errors import BadSetting, Overloaded
-from fastq.http.errors import JSON, error_body
+from fastq.http.errors import error_body
+from fastq.http.reply import JSON
 
 logger = logging.getLogger("fastq.http")
 

@@ -23,8 +23,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from fastq.errors import ApiError, ConnectionRefused, Overloaded
 from fastq.http.connection import limits
 from fastq.http.connection.flow import AnswersTo, Flow, Line
-from fastq.http.errors import JSON, error_body
-from fastq.http.resources.jobs import CONNECTION
+from fastq.http.errors import error_body
+from fastq.http.reply import JSON
+from fastq.http.scope import CONNECTION
 
 _HEAD_END = b"\r\n\r\n"
 

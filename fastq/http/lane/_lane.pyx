@@ -34,17 +34,17 @@ from fastq.engine import commands as _commands
 from fastq.engine import commits as _commits
 from fastq.services import queues as _queues
 from fastq.errors import ApiError, CoreFailed, NoJobsAvailable, Refused
-from fastq.http.resources import bodies as _bodies
+from fastq.http import fields as _fields
 from fastq.http.connection import limits as _limits
-from fastq.http.resources import work_bodies as _work_bodies
-from fastq.http.errors import JSON as _JSON, error_body
-from fastq.http.lane.granted import GRANTED as _GRANTED, Granted
+from fastq.http.errors import error_body
+from fastq.http.reply import JSON as _JSON
+from fastq.http.lane.granted import Granted
+from fastq.http.scope import GRANTED as _GRANTED
 from fastq.http.connection.limits import is_host
 from fastq.http.connection.protocol import Protocol
 from fastq.http.routes import may
-from fastq.http.resources.answers import acks_answered
-from fastq.http.resources.work import ack_refused
-from fastq.http.resources.work_bodies import lease_command
+from fastq.http.resources.ack import ack_refused, acks_answered
+from fastq.http.resources.lease import lease_command
 
 cdef extern from "<string.h>" nogil:
     void* memmem(const void* text, size_t n, const void* part, size_t part_bytes)
@@ -56,7 +56,7 @@ cdef enum:
 cdef int PIPELINED_MAX = _limits.PIPELINED_MAX
 cdef int64_t PRIORITY_MIN = _commands.PRIORITY_MIN, PRIORITY_MAX = _commands.PRIORITY_MAX
 cdef int BATCH_JOBS_MAX = _commands.BATCH_JOBS_MAX
-cdef int64_t MAX_RETRIES_MAX = _commands.MAX_RETRIES_MAX, DELAY_MS_MAX = _bodies.DELAY_MS_MAX
+cdef int64_t MAX_RETRIES_MAX = _commands.MAX_RETRIES_MAX, DELAY_MS_MAX = _fields.DELAY_MS_MAX
 cdef int64_t LEASE_MS_MIN = _commands.LEASE_MS_MIN, LEASE_MS_MAX = _commands.LEASE_MS_MAX
 cdef int64_t RUN_AT_AHEAD_US_MAX = _commands.RUN_AT_AHEAD_US_MAX
 cdef int KEY_BYTES_MAX = _commands.KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX = _commands.REQUEST_ID_BYTES_MAX
@@ -64,7 +64,7 @@ cdef int TAGS_MAX = _commands.TAGS_MAX, TAG_BYTES_MAX = _commands.TAG_BYTES_MAX
 cdef int64_t BACKOFF_BASE_MS = _queues.Backoff().base_ms, BACKOFF_BASE_MS_MAX = _queues.BACKOFF_BASE_MS_MAX
 cdef int64_t BACKOFF_CAP_MS = _queues.Backoff().cap_ms, BACKOFF_CAP_MS_MAX = _queues.BACKOFF_CAP_MS_MAX
 cdef double BACKOFF_FACTOR = _queues.Backoff().factor
-cdef int64_t TOKEN_CHARS_MAX = _work_bodies.TOKEN_CHARACTERS_MAX
+cdef int64_t TOKEN_CHARS_MAX = _fields.TOKEN_CHARACTERS_MAX
 cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
 cdef uint64_t ROOM_BYTES_SMALL = _commits.ROOM_BYTES_SMALL
 cdef frozenset HARMLESS = frozenset((  # headers that change nothing, or whose values `HeadValues` has

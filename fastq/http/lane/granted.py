@@ -1,11 +1,9 @@
-"""Leases on their way from the short way to Falcon, which answers them: their payloads must be read from the disk."""
+"""Leases that the short way granted and Falcon answers, since their payloads must be read from the disk."""
 
 from __future__ import annotations
 
 from fastq._core import Leased
 from fastq.engine import Engine
-
-GRANTED = "fastq.granted"  # where a request's scope has them
 
 
 class Granted:

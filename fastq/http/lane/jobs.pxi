@@ -344,7 +344,7 @@ cdef int64_t days_since_1970(int year, int month, int day) noexcept nogil:
 # --- the digest -------------------------------------------------------------------------------------------------------
 
 cdef char* put_canonical(char* p, JobText* text, PlainJob* job) noexcept nogil:
-    """Write a job as `fastq.http.bodies.digest_of` does: without its key and its trace."""
+    """Write a job as `fastq.http.resources.submit.digest_of` does: without its key and its trace."""
     cdef int field
     cdef Py_ssize_t n
     cdef char before = c'{'

@@ -330,7 +330,7 @@ cdef class ShortWay:
         return count if found == LAST else 0
 
     cdef uint64_t digest(self, const char* text, const char* end) except? 0:
-        """As `fastq.http.bodies.digest_of`."""
+        """As `fastq.http.resources.submit.digest_of`."""
         cdef bytes whole = self.sha256(PyBytes_FromStringAndSize(text, end - text)).digest()
         cdef uint64_t first
         memcpy(&first, PyBytes_AS_STRING(whole), 8)  # the machine is little-endian: see the log's format

@@ -8,9 +8,9 @@ import msgspec
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
-from fastq.http.errors import JSON
+from fastq.http.fields import Time
 from fastq.http.queries import read_query
-from fastq.http.resources import answers
+from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import ADMIN, Answer, Route
 from fastq.services.audit import ENTRIES_KEPT, Audit, Entry
 
@@ -21,7 +21,7 @@ class EntryShown(msgspec.Struct, forbid_unknown_fields=True):
     """`number` counts all entries that were ever written."""
 
     number: int
-    at: answers.Time
+    at: Time
     key_id: str
     owner_id: str
     action: str
@@ -44,7 +44,7 @@ class AuditQuery(msgspec.Struct, forbid_unknown_fields=True):
 def shown(entry: Entry) -> dict[str, Any]:
     return {
         "number": entry.number,
-        "at": answers.time_of(entry.at_us),
+        "at": time_of(entry.at_us),
         "key_id": entry.key_id,
         "owner_id": entry.owner_id,
         "action": entry.action,
@@ -64,7 +64,7 @@ class AuditRoutes:
         entries, cursor = self._audit.page(query.cursor, query.limit)
         answer: dict[str, Any] = {"entries": [shown(entry) for entry in entries]}
         resp.content_type = JSON
-        resp.data = answers.encode(answer | ({"cursor": cursor} if cursor else {}))
+        resp.data = encode(answer | ({"cursor": cursor} if cursor else {}))
 
     def routes(self) -> list[Route]:
         return [

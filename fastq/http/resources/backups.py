@@ -6,9 +6,9 @@ from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
 from fastq.engine.commands import Connection
-from fastq.http.resources.answers import Failure
-from fastq.http.resources.jobs import CONNECTION
+from fastq.http.errors import Failure
 from fastq.http.routes import ADMIN, Answer, Route
+from fastq.http.scope import CONNECTION
 from fastq.log.protocol import Backup
 
 ARCHIVE = "application/x-tar"

@@ -9,11 +9,10 @@ from falcon.asgi import Request, Response
 from msgspec import Meta
 
 from fastq.errors import InvalidRequest
-from fastq.http import decoding
-from fastq.http.errors import JSON
-from fastq.http.resources import answers, bodies
-from fastq.http.resources.jobs import CHANGES
-from fastq.http.routes import Answer, Route
+from fastq.http.decoding import decode, read_body
+from fastq.http.fields import BODY_BYTES_MAX, QueueName, at_most, queue_name, time_us
+from fastq.http.reply import JSON, encode
+from fastq.http.routes import CHANGES, Answer, Route
 from fastq.services.bulk import ACTIONS, Bulk, Filter, Order
 
 IDS_MAX = 10_000
@@ -30,8 +29,8 @@ class JobFilterBody(msgspec.Struct, forbid_unknown_fields=True):
     """Jobs that fit all that is given; at least one member is."""
 
     state: Literal["SCHEDULED", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED"] | None = None
-    queue: bodies.QueueName | None = None
-    group: bodies.QueueName | None = None
+    queue: QueueName | None = None
+    group: QueueName | None = None
     tag: Annotated[str, Meta(max_length=TAG_CHARACTERS_MAX)] | None = None
     q: (
         Annotated[
@@ -77,16 +76,16 @@ def filter_of(fields: JobFilterBody) -> Filter:
         raise InvalidRequest("filter must have at least one member")
     for name in ("queue", "group"):
         if (value := getattr(fields, name)) is not None:
-            decoding.queue_name(value, f"filter.{name}")
+            queue_name(value, f"filter.{name}")
     text = (fields.q or "").encode()
-    decoding.at_most("filter.q", len(text), TEXT_BYTES_MAX)
+    at_most("filter.q", len(text), TEXT_BYTES_MAX)
     return Filter(
         states=frozenset() if fields.state is None else frozenset({fields.state}),
         queue=fields.queue or "",
         group=fields.group,
         tag=fields.tag or "",
         text=text,
-        since_us=0 if fields.since is None else decoding.time_us(fields.since, "filter.since"),
+        since_us=0 if fields.since is None else time_us(fields.since, "filter.since"),
         ids=None if fields.ids is None else tuple(fields.ids),
     )
 
@@ -115,11 +114,11 @@ class BulkRoutes:
         await self._run("delete", req, resp)
 
     async def _run(self, action: str, req: Request, resp: Response) -> None:
-        fields = decoding.decode(await decoding.read_body(req, bodies.BODY_BYTES_MAX), _BULK)
+        fields = decode(await read_body(req, BODY_BYTES_MAX), _BULK)
         order = Order(action, filter_of(fields.filter), details={"filter": told(fields.filter)})
         result = await self._bulk.run(req.context.principal, order, dry_run=fields.dry_run)
         resp.content_type = JSON
-        resp.data = answers.encode(result)
+        resp.data = encode(result)
 
     def routes(self) -> list[Route]:
         return [

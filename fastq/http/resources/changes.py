@@ -2,18 +2,97 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+import msgspec
 from falcon.asgi import Request, Response
+from msgspec import Meta
 
 from fastq.engine import Engine
-from fastq.http.decoding import read_body
-from fastq.http.errors import JSON
-from fastq.http.resources import answers, change_bodies, job_answers
-from fastq.http.resources.bodies import BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX
-from fastq.http.resources.jobs import ABSENT, BEHIND_OR_FULL, CHANGES
-from fastq.http.routes import Answer, Route
+from fastq.engine.commands import PRIORITY_MAX, PRIORITY_MIN, Edit
+from fastq.errors import InvalidRequest
+from fastq.http.decoding import decode, read_body
+from fastq.http.errors import Failure
+from fastq.http.fields import (
+    BODY_BYTES_MAX,
+    SMALL_BODY_BYTES_MAX,
+    Delay,
+    QueueName,
+    State,
+    Time,
+    ahead_us,
+    payload_of,
+    queue_name,
+)
+from fastq.http.reply import JSON, encode
+from fastq.http.routes import ABSENT, BEHIND_OR_FULL, CHANGES, Answer, Route
 
-RUNS = Answer(409, "the job runs", answers.Failure)
-CHANGED = Answer(200, "the change is on stable storage", job_answers.JobChanged)
+RUNS = Answer(409, "the job runs", Failure)
+
+
+class CancelBody(msgspec.Struct, forbid_unknown_fields=True):
+    """With `force` also a job that runs ends at once; its worker is refused then."""
+
+    force: bool = False
+
+
+class EditBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to change of a job, at least one member. At most one of `delay_ms` and `run_at` may be given."""
+
+    payload: Annotated[
+        msgspec.Raw, Meta(description="As of a submit.", extra_json_schema={"not": {"enum": [None, ""]}})
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] | None = None
+    delay_ms: Delay | None = None
+    run_at: Time | None = None
+    queue: QueueName | None = None
+
+
+class JobChanged(msgspec.Struct, forbid_unknown_fields=True):
+    job_id: str
+    state: State
+
+
+class JobDeleted(msgspec.Struct, forbid_unknown_fields=True):
+    job_id: str
+    deleted: Literal[True]
+
+
+CHANGED = Answer(200, "the change is on stable storage", JobChanged)
+
+_CANCEL = msgspec.json.Decoder(CancelBody)
+_EDIT = msgspec.json.Decoder(EditBody)
+
+
+def cancel_force(body: bytes) -> bool:
+    """Raises InvalidRequest. No body is no force."""
+    return decode(body, _CANCEL).force if body else False
+
+
+def edit_command(body: bytes, now_us: int) -> Edit:
+    """Raises InvalidRequest."""
+    fields = decode(body, _EDIT)
+    payload = bytes(fields.payload) or None
+    if payload is not None:
+        payload = payload_of(fields.payload)
+    run_at_us = None
+    if fields.run_at is not None:
+        if fields.delay_ms is not None:
+            raise InvalidRequest("run_at must be left out when delay_ms is given")
+        run_at_us = ahead_us(fields.run_at, "run_at", now_us)
+    queue = None if fields.queue is None else queue_name(fields.queue, "queue")
+    edit = Edit(payload, fields.priority, fields.delay_ms, run_at_us, queue)
+    if edit == Edit():
+        raise InvalidRequest("one of payload, priority, delay_ms, run_at and queue is required")
+    return edit
+
+
+def job_changed(job_id: str, state: str) -> bytes:
+    return encode({"job_id": job_id, "state": state})
+
+
+def job_deleted(job_id: str) -> bytes:
+    return encode({"job_id": job_id, "deleted": True})
 
 
 class Changes:
@@ -23,26 +102,26 @@ class Changes:
         self._engine = engine
 
     async def cancel(self, req: Request, resp: Response, job_id: str) -> None:
-        force = change_bodies.cancel_force(await read_body(req, SMALL_BODY_BYTES_MAX))
+        force = cancel_force(await read_body(req, SMALL_BODY_BYTES_MAX))
         state = self._engine.cancel(req.context.principal, job_id, force)
         resp.content_type = JSON
-        resp.data = job_answers.job_changed(job_id, state)
+        resp.data = job_changed(job_id, state)
 
     async def redrive(self, req: Request, resp: Response, job_id: str) -> None:
         state = self._engine.redrive(req.context.principal, job_id)
         resp.content_type = JSON
-        resp.data = job_answers.job_changed(job_id, state)
+        resp.data = job_changed(job_id, state)
 
     async def edit(self, req: Request, resp: Response, job_id: str) -> None:
-        edit = change_bodies.edit_command(await read_body(req, BODY_BYTES_MAX), self._engine.now_us())
+        edit = edit_command(await read_body(req, BODY_BYTES_MAX), self._engine.now_us())
         state = await self._engine.edit(req.context.principal, job_id, edit)
         resp.content_type = JSON
-        resp.data = job_answers.job_changed(job_id, state)
+        resp.data = job_changed(job_id, state)
 
     async def delete(self, req: Request, resp: Response, job_id: str) -> None:
         self._engine.delete(req.context.principal, job_id)
         resp.content_type = JSON
-        resp.data = job_answers.job_deleted(job_id)
+        resp.data = job_deleted(job_id)
 
     def routes(self) -> list[Route]:
         return [
@@ -53,12 +132,12 @@ class Changes:
                 self.cancel,
                 "End a job that is wanted no more",
                 (
-                    Answer(200, "CANCELLED, or RUNNING: its worker is told", job_answers.JobChanged),
+                    Answer(200, "CANCELLED, or RUNNING: its worker is told", JobChanged),
                     ABSENT,
-                    Answer(409, "the job is finished", answers.Failure),
+                    Answer(409, "the job is finished", Failure),
                     *CHANGES,
                 ),
-                change_bodies.CancelBody,
+                CancelBody,
                 body_optional=True,
             ),
             Route(
@@ -70,7 +149,7 @@ class Changes:
                 (
                     CHANGED,
                     ABSENT,
-                    Answer(409, "the job is not DEAD, or another one has its unique key", answers.Failure),
+                    Answer(409, "the job is not DEAD, or another one has its unique key", Failure),
                     *CHANGES,
                 ),
             ),
@@ -83,11 +162,11 @@ class Changes:
                 (
                     CHANGED,
                     ABSENT,
-                    Answer(409, "the job runs or is finished, or another one has its unique key", answers.Failure),
+                    Answer(409, "the job runs or is finished, or another one has its unique key", Failure),
                     *CHANGES,
                     BEHIND_OR_FULL,
                 ),
-                change_bodies.EditBody,
+                EditBody,
             ),
             Route(
                 "DELETE",
@@ -95,6 +174,6 @@ class Changes:
                 "jobs:submit",
                 self.delete,
                 "Remove a job that does not run",
-                (Answer(200, "it is gone", job_answers.JobDeleted), ABSENT, RUNS, *CHANGES),
+                (Answer(200, "it is gone", JobDeleted), ABSENT, RUNS, *CHANGES),
             ),
         ]

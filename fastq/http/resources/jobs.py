@@ -1,69 +1,266 @@
-"""Jobs: submit, and look."""
+"""Look at jobs: one, or wait for its end, a page of them, and why one does not run."""
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+import orjson
 from falcon.asgi import Request, Response
+from msgspec import UNSET, Meta, UnsetType
 
-from fastq._core import CREATED
 from fastq.engine import Engine
-from fastq.engine.commands import BATCH_BYTES_MAX
-from fastq.errors import CleanerBehind, JobNotFound, Refused
-from fastq.http.decoding import read_body
-from fastq.http.errors import JSON
-from fastq.http.resources import answers, bodies, change_bodies, job_answers
-from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
+from fastq.engine.commands import (
+    PAGE_EXAMINED_MAX,
+    PAGE_JOBS,
+    PAGE_JOBS_MAX,
+    SEARCH_BYTES_MAX,
+    TAG_BYTES_MAX,
+    WAIT_MS_MAX,
+    Find,
+)
+from fastq.engine.results import JobsPage, JobStatus, Why
+from fastq.errors import InvalidRequest, JobNotFound, Refused
+from fastq.http.fields import Outcome, QueueName, State, Time, at_most, printable, queue_name, time_us
+from fastq.http.queries import read_query
+from fastq.http.reply import JSON, encode, time_of
+from fastq.http.routes import ABSENT, Answer, Route
+from fastq.http.scope import CONNECTION
 
-CHANGES = (*WITH_BODY, *TOO_MUCH, DISK_FULL)  # what every change may be answered with
-CONNECTION = "fastq.connection"  # where a request's scope has the connection that its answer goes to
-ABSENT = Answer(404, "no such job, or one of another owner", answers.Failure)
-BEHIND_OR_FULL = Answer(429, f"{BEHIND.meaning}; or a depth limit, or too many idempotency keys", answers.Failure)
-KEY_USED = Answer(422, "the idempotency key came with another request before", answers.Failure)
+if TYPE_CHECKING:
+    from fastq._core import JobView
+
+WAITING = ("SCHEDULED", "RETRY")
+CHECK_BYTES = 4
+CURSOR_CHARACTERS_MAX = 64
 
 
-def idempotency_key_of(req: Request) -> str:
-    """The header's; empty if there is none. Raises InvalidRequest."""
-    key = req.get_header("Idempotency-Key")
-    return "" if key is None else bodies.printable(key, "Idempotency-Key")
+class JobQuery(msgspec.Struct, forbid_unknown_fields=True):
+    include: Annotated[Literal["payload"], Meta(description="What to show beside the job.")] | None = None
+    wait_ms: Annotated[int, Meta(ge=0, le=WAIT_MS_MAX, description="How long to wait for the job's end.")] = 0
+
+
+class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which jobs; those that fit all that is given."""
+
+    state: Annotated[State, Meta(description="As it is shown.")] | None = None
+    queue: QueueName | None = None
+    group: QueueName | None = None
+    tag: Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": TAG_BYTES_MAX})] | None = None
+    q: (
+        Annotated[
+            str,
+            Meta(
+                description=f"A part of the payload's JSON text, at most {SEARCH_BYTES_MAX} bytes.",
+                extra_json_schema={"minLength": 1, "maxLength": SEARCH_BYTES_MAX},
+            ),
+        ]
+        | None
+    ) = None
+    since: Annotated[Time, Meta(description="Submitted then or later.")] | None = None
+    limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=PAGE_JOBS_MAX,
+            description=f"A page may have fewer: it looks at {PAGE_EXAMINED_MAX} jobs at most, with q at fewer.",
+        ),
+    ] = PAGE_JOBS
+    cursor: (
+        Annotated[
+            str,
+            Meta(
+                description="That of the page before. The filter should be the same.",
+                extra_json_schema={"maxLength": CURSOR_CHARACTERS_MAX},
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Progress(msgspec.Struct, forbid_unknown_fields=True):
+    percent: int
+    note: str
+    at: Time
+
+
+class JobListed(msgspec.Struct, forbid_unknown_fields=True):
+    """A job as it is now.
+
+    Members that say nothing of this job are left out. `run_at` is there while it waits for that time, `outcome` is that
+    of its last attempt.
+    """
+
+    job_id: str
+    state: State
+    attempts: int
+    max_retries: int
+    created_at: Time
+    priority: int
+    queue: str
+    group: str | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+    run_at: Time | UnsetType = UNSET
+    expires_at: Time | UnsetType = UNSET
+    lease_until: Time | UnsetType = UNSET
+    worker_id: str | UnsetType = UNSET
+    cancel_requested: Literal[True] | UnsetType = UNSET
+    progress: Progress | UnsetType = UNSET
+    outcome: Outcome | UnsetType = UNSET
+
+
+class JobShown(JobListed, forbid_unknown_fields=True):
+    """The same with the result, or the error, of its last attempt, and its payload if that was asked for."""
+
+    result: msgspec.Raw | UnsetType = UNSET
+    result_error: str | UnsetType = UNSET
+    payload: msgspec.Raw | UnsetType = UNSET
+
+
+class JobsListed(msgspec.Struct, forbid_unknown_fields=True):
+    """The newest first. With `cursor` there is more to look at, also if there are few jobs, or none."""
+
+    jobs: list[JobListed]
+    cursor: str | UnsetType = UNSET
+
+
+class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
+    """Why a job does not run now.
+
+    reason: `running`, `finished`; `not_due`: see `run_at`; `paused`, `concurrency`, `rate_limit` (see `run_at`),
+    `group_concurrency`: what holds its queue or group back; `no_worker`: nobody has asked for jobs of its queue in the
+    last minute; `behind`: see `position`; `next`.
+    """
+
+    job_id: str
+    state: State
+    reason: Literal[
+        "running", "finished", "not_due", "paused", "concurrency", "rate_limit", "group_concurrency", "no_worker",
+        "behind", "next",
+    ]  # fmt: skip
+    queue: str
+    position: Annotated[int, Meta(description="How many jobs of its group come first, counted up to 10,000.")]
+    waiting_workers: Annotated[int, Meta(description="Lease requests that wait for jobs of its queue.")]
+    group: str | UnsetType = UNSET
+    run_at: Time | UnsetType = UNSET
+    last_asked_at: Annotated[Time, Meta(description="When its queue's jobs were last asked for.")] | UnsetType = UNSET
+
+
+def find_command(req: Request, database_id: bytes) -> Find:
+    """Raises InvalidRequest."""
+    fields = read_query(req, JobsQuery)
+    if fields.q is not None:
+        if not fields.q:
+            raise InvalidRequest("q must be of length >= 1")
+        at_most("q", len(fields.q.encode("utf-8", "surrogatepass")), SEARCH_BYTES_MAX)
+    return Find(
+        state=fields.state or "",
+        queue="" if fields.queue is None else queue_name(fields.queue, "queue"),
+        group=None if fields.group is None else queue_name(fields.group, "group"),
+        tag="" if fields.tag is None else printable(fields.tag, "tag", TAG_BYTES_MAX),
+        text=fields.q or "",
+        since_us=0 if fields.since is None else time_us(fields.since, "since"),
+        limit=fields.limit,
+        before=0 if fields.cursor is None else _before(fields.cursor, database_id),
+    )
+
+
+def _before(cursor: str, database_id: bytes) -> int:
+    if len(cursor) <= CURSOR_CHARACTERS_MAX:
+        try:
+            number = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[:-CHECK_BYTES]
+            before = int.from_bytes(number, "big")
+            if before and cursor_of(before, database_id) == cursor:
+                return before
+        except (ValueError, OverflowError):
+            pass
+    raise InvalidRequest("cursor must be one that a page of this server had")
+
+
+def cursor_of(before: int, database_id: bytes) -> str:
+    """Where the next page begins, as a text that no other server's is taken for."""
+    number = before.to_bytes(6, "big")
+    return urlsafe_b64encode(number + sha256(database_id + number).digest()[:CHECK_BYTES]).decode().rstrip("=")
+
+
+def _job(job: JobView | JobStatus) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "job_id": job.job_id,
+        "state": job.state,
+        "attempts": job.attempts,
+        "max_retries": job.max_retries,
+        "created_at": time_of(job.created_us),
+        "priority": job.priority,
+        "queue": job.queue,
+    }
+    if job.group:
+        answer["group"] = job.group
+    if job.tags:
+        answer["tags"] = job.tags
+    if job.state in WAITING:
+        answer["run_at"] = time_of(job.run_at_us)
+    if job.expires_us:
+        answer["expires_at"] = time_of(job.expires_us)
+    if job.lease_until_us is not None:
+        answer["lease_until"] = time_of(job.lease_until_us)
+    if job.worker_id:
+        answer["worker_id"] = job.worker_id
+    if job.cancel_requested:
+        answer["cancel_requested"] = True
+    if job.progress is not None:
+        percent, note, at_us = job.progress
+        answer["progress"] = {"percent": percent, "note": note, "at": time_of(at_us)}
+    if job.outcome:
+        answer["outcome"] = job.outcome
+    return answer
+
+
+def job_shown(job: JobStatus) -> bytes:
+    answer = _job(job)
+    if job.result is not None:
+        answer["result"] = orjson.Fragment(job.result)
+    if job.error:
+        answer["result_error"] = job.error
+    if job.payload is not None:
+        answer["payload"] = orjson.Fragment(job.payload)
+    return encode(answer)
+
+
+def jobs_listed(page: JobsPage, database_id: bytes) -> bytes:
+    answer: dict[str, Any] = {"jobs": [_job(job) for job in page.jobs]}
+    if page.before:
+        answer["cursor"] = cursor_of(page.before, database_id)
+    return encode(answer)
+
+
+def why_shown(why: Why) -> bytes:
+    answer: dict[str, Any] = {
+        "job_id": why.job_id,
+        "state": why.state,
+        "reason": why.reason,
+        "queue": why.queue,
+        "position": why.position,
+        "waiting_workers": why.waiting_workers,
+    }
+    if why.group:
+        answer["group"] = why.group
+    if due_us := why.run_at_us or why.rate_due_us:
+        answer["run_at"] = time_of(due_us)
+    if why.asked_us:
+        answer["last_asked_at"] = time_of(why.asked_us)
+    return encode(answer)
 
 
 class Jobs:
-    """The responders of what a client asks of jobs."""
+    """The responders of GET /jobs, GET /jobs/{job_id} and GET /jobs/{job_id}/why."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._batch_bytes_max = min(BATCH_BYTES_MAX, engine.record_bytes_max // 2)
-
-    async def submit(self, req: Request, resp: Response) -> None:
-        body = await read_body(req, bodies.BODY_BYTES_MAX)
-        traceparent = bodies.traceparent_of(req.get_header("traceparent"))
-        command = bodies.submit_command(body, self._engine.now_us(), idempotency_key_of(req), traceparent)
-        who = req.context.principal
-        try:
-            stored = self._engine.submit(who, command)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
-            stored = self._engine.submit(who, command)
-        resp.status = 201 if stored[1] == CREATED else 200
-        resp.content_type = JSON
-        resp.data = answers.job_created(stored)
-
-    async def submit_many(self, req: Request, resp: Response) -> None:
-        body = await read_body(req, self._batch_bytes_max)
-        traceparent = bodies.traceparent_of(req.get_header("traceparent"))
-        key = idempotency_key_of(req)
-        commands, digest = bodies.submit_many_commands(body, self._engine.now_us(), key, traceparent)
-        who = req.context.principal
-        try:
-            stored, repeated = self._engine.submit_many(who, commands, key, digest)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
-            stored, repeated = self._engine.submit_many(who, commands, key, digest)
-        resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
-        resp.content_type = JSON
-        resp.data = answers.jobs_created(stored)
 
     async def show(self, req: Request, resp: Response, job_id: str) -> None:
-        query = change_bodies.job_query(req)
+        query = read_query(req, JobQuery)
         who, with_payload = req.context.principal, query.include == "payload"
         try:
             if query.wait_ms:
@@ -74,68 +271,20 @@ class Jobs:
         except JobNotFound as error:
             raise Refused("job not found", error) from None
         resp.content_type = JSON
-        resp.data = job_answers.job_shown(job)
+        resp.data = job_shown(job)
 
     async def list_jobs(self, req: Request, resp: Response) -> None:
         who, database_id = req.context.principal, self._engine.database_id
-        find = change_bodies.find_command(req, database_id)
+        find = find_command(req, database_id)
         page = await self._engine.search(who, find) if find.text else self._engine.page(who, find)
         resp.content_type = JSON
-        resp.data = job_answers.jobs_listed(page, database_id)
-
-    async def attempts(self, req: Request, resp: Response, job_id: str) -> None:
-        resp.data = job_answers.attempts_shown(await self._engine.history(req.context.principal, job_id))
-        resp.content_type = JSON
-
-    async def history(self, req: Request, resp: Response, job_id: str) -> None:
-        resp.data = job_answers.history_shown(await self._engine.history(req.context.principal, job_id))
-        resp.content_type = JSON
+        resp.data = jobs_listed(page, database_id)
 
     async def why(self, req: Request, resp: Response, job_id: str) -> None:
-        resp.data = job_answers.why_shown(self._engine.why(req.context.principal, job_id))
+        resp.data = why_shown(self._engine.why(req.context.principal, job_id))
         resp.content_type = JSON
 
     def routes(self) -> list[Route]:
-        return [*self._submits(), *self._looks(), *self._looks_closer()]
-
-    def _submits(self) -> list[Route]:
-        return [
-            Route(
-                "POST",
-                "/jobs",
-                "jobs:submit",
-                self.submit,
-                "Store a job",
-                (
-                    Answer(201, "the job is on stable storage", answers.JobCreated),
-                    Answer(200, "it was there before, by its idempotency key or unique key", answers.JobCreated),
-                    KEY_USED,
-                    *CHANGES,
-                    BEHIND_OR_FULL,
-                ),
-                bodies.SubmitBody,
-                headers=("Idempotency-Key", "traceparent"),
-                example={"payload": {"mail": "ann@example.org"}, "queue": "mail", "unique_key": "mail-7"},
-            ),
-            Route(
-                "POST",
-                "/jobs/batch",
-                "jobs:submit",
-                self.submit_many,
-                "Store jobs, all of them or none",
-                (
-                    Answer(201, "all jobs are on stable storage", answers.JobsCreated),
-                    Answer(200, "all of them were there before", answers.JobsCreated),
-                    KEY_USED,
-                    *CHANGES,
-                    BEHIND_OR_FULL,
-                ),
-                bodies.SubmitManyBody,
-                headers=("Idempotency-Key", "traceparent"),
-            ),
-        ]
-
-    def _looks(self) -> list[Route]:
         return [
             Route(
                 "GET",
@@ -143,8 +292,8 @@ class Jobs:
                 "jobs:read",
                 self.show,
                 "Look at a job, or wait for its end",
-                (Answer(200, "the job as it is", job_answers.JobShown), ABSENT),
-                query=change_bodies.JobQuery,
+                (Answer(200, "the job as it is", JobShown), ABSENT),
+                query=JobQuery,
             ),
             Route(
                 "GET",
@@ -152,28 +301,8 @@ class Jobs:
                 "jobs:read",
                 self.list_jobs,
                 "List jobs, the newest first",
-                (Answer(200, "a page of them", job_answers.JobsListed),),
-                query=change_bodies.JobsQuery,
-            ),
-        ]
-
-    def _looks_closer(self) -> list[Route]:
-        return [
-            Route(
-                "GET",
-                "/jobs/{job_id}/attempts",
-                "jobs:read",
-                self.attempts,
-                "The last attempts at a job",
-                (Answer(200, "those that have ended", job_answers.AttemptsShown), ABSENT),
-            ),
-            Route(
-                "GET",
-                "/jobs/{job_id}/history",
-                "jobs:read",
-                self.history,
-                "What happened to a job, and who did it",
-                (Answer(200, "its last events", job_answers.HistoryShown), ABSENT),
+                (Answer(200, "a page of them", JobsListed),),
+                query=JobsQuery,
             ),
             Route(
                 "GET",
@@ -181,6 +310,6 @@ class Jobs:
                 "jobs:read",
                 self.why,
                 "Why a job does not run now",
-                (Answer(200, "what is in the way", job_answers.WhyShown), ABSENT),
+                (Answer(200, "what is in the way", WhyShown), ABSENT),
             ),
         ]

@@ -2,17 +2,188 @@
 
 from __future__ import annotations
 
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
 from falcon.asgi import Request, Response
+from msgspec import Meta
 
 from fastq.engine import Engine
-from fastq.http import decoding
-from fastq.http.errors import JSON
-from fastq.http.resources import answers, bodies, key_bodies
-from fastq.http.routes import ADMIN, DISK_FULL, TOO_MUCH, WITH_BODY, Answer, Route
+from fastq.engine.commands import (
+    KEY_NAME_BYTES_MAX,
+    KEY_QUEUES_MAX,
+    KEY_RATE_MAX,
+    OVERLAP_MS_DEFAULT,
+    OVERLAP_MS_MAX,
+    OWNER_ID_BYTES_MAX,
+)
+from fastq.errors import InvalidRequest, shown
+from fastq.http.decoding import decode, read_body
+from fastq.http.errors import Failure
+from fastq.http.fields import SMALL_BODY_BYTES_MAX, QueueName, Time, at_most, queue_name, time_us
+from fastq.http.reply import JSON, encode, time_of
+from fastq.http.routes import ADMIN, DISK_FULL, SCOPES, TOO_MUCH, WITH_BODY, Answer, Route
 from fastq.services.audit import Audit
-from fastq.services.keys import KeyRecord, KeyStore
+from fastq.services.keys import KEY_TYPES, Grants, KeyRecord, KeyStore
 
-NO_KEY = Answer(404, "no such key", answers.Failure)
+NO_KEY = Answer(404, "no such key", Failure)
+# No control characters, and no space at its ends: nobody can tell such an owner from another.
+_OWNER_PATTERN = r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?"
+_OWNER = re.compile(_OWNER_PATTERN)
+
+Scope = Annotated[str, Meta(extra_json_schema={"enum": list(SCOPES)})]
+
+
+class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A key to make. `scopes` left out are its type's; an admin key has them all and takes none.
+
+    `queues` bind a worker key: it leases from no other. `rate_limit` is requests a second.
+    """
+
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description=f"At most {KEY_NAME_BYTES_MAX} bytes of UTF-8.",
+            extra_json_schema={"maxLength": KEY_NAME_BYTES_MAX},
+        ),
+    ]
+    owner_id: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description=f"At most {OWNER_ID_BYTES_MAX} bytes of UTF-8, no control characters, no space at its ends.",
+            extra_json_schema={"maxLength": OWNER_ID_BYTES_MAX, "pattern": f"^{_OWNER_PATTERN}$"},
+        ),
+    ]
+    type: Annotated[str, Meta(min_length=1, extra_json_schema={"enum": list(KEY_TYPES)})]
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=len(SCOPES))] | None = None
+    queues: Annotated[list[QueueName], Meta(min_length=1, max_length=KEY_QUEUES_MAX)] | None = None
+    rate_limit: Annotated[int, Meta(ge=1, le=KEY_RATE_MAX)] | None = None
+    expires_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
+
+
+class RotateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """For how long the secret that the key has now goes on working beside the new one."""
+
+    overlap_ms: Annotated[int, Meta(ge=0, le=OVERLAP_MS_MAX)] = OVERLAP_MS_DEFAULT
+
+
+class KeyShown(msgspec.Struct, forbid_unknown_fields=True):
+    """A key. `key` is its secret in the answer that made or rotated it, and masked in every other."""
+
+    key: str
+    key_id: str
+    name: str
+    owner_id: str
+    type: Literal["client", "worker", "admin"]
+    scopes: list[str]
+    created_at: Time
+    last_used_at: Time
+    revoked_at: Time | msgspec.UnsetType = msgspec.UNSET
+    expires_at: Time | msgspec.UnsetType = msgspec.UNSET
+    queues: list[str] | msgspec.UnsetType = msgspec.UNSET
+    rate_limit: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class KeyRevoked(msgspec.Struct, forbid_unknown_fields=True):
+    message: str
+    key: str
+    key_id: str
+    revoked_at: Time
+
+
+_CREATE_KEY = msgspec.json.Decoder(CreateKeyBody)
+_ROTATE_KEY = msgspec.json.Decoder(RotateKeyBody)
+
+
+def create_key_fields(body: bytes, now_us: int) -> tuple[CreateKeyBody, Grants]:
+    """Raises InvalidRequest. `now_us`: what `expires_at` is held against, Unix microseconds."""
+    fields = decode(body, _CREATE_KEY)
+    at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
+    at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
+    if not _OWNER.fullmatch(fields.owner_id):
+        raise InvalidRequest("owner_id must have no control characters, and no space at its ends")
+    if fields.type not in KEY_TYPES:
+        given = msgspec.json.encode(shown(fields.type)).decode()
+        raise InvalidRequest(f"invalid key type: {given} (must be 'client', 'worker', or 'admin')")
+    return fields, Grants(_scopes(fields), _queues(fields), fields.rate_limit, _expires_us(fields, now_us))
+
+
+def rotate_key_fields(body: bytes) -> RotateKeyBody:
+    """Raises InvalidRequest."""
+    return decode(body, _ROTATE_KEY) if body else RotateKeyBody()
+
+
+def _scopes(fields: CreateKeyBody) -> tuple[str, ...] | None:
+    if fields.scopes is None:
+        return None
+    if fields.type == "admin":
+        raise InvalidRequest("scopes must be left out when type is admin: such a key may do everything")
+    for scope in fields.scopes:
+        if scope not in SCOPES:
+            raise InvalidRequest(f"scopes must be some of {', '.join(SCOPES)}, not {shown(scope)}")
+    return tuple(dict.fromkeys(fields.scopes))
+
+
+def _queues(fields: CreateKeyBody) -> frozenset[str] | None:
+    if fields.queues is None:
+        return None
+    if fields.type != "worker":
+        raise InvalidRequest("queues must be left out unless type is worker")
+    return frozenset(queue_name(name, "queues") for name in fields.queues)
+
+
+def _expires_us(fields: CreateKeyBody, now_us: int) -> int | None:
+    if fields.expires_at is None:
+        return None
+    expires_us = time_us(fields.expires_at, "expires_at")
+    if expires_us <= now_us:
+        raise InvalidRequest("expires_at must be in the future")
+    return expires_us
+
+
+def _key(record: KeyRecord, key: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "key": key,
+        "key_id": record.key_id,
+        "name": record.name,
+        "owner_id": record.owner_id,
+        "type": record.type,
+        "scopes": record.scopes,
+        "created_at": time_of(record.created_us),
+        "last_used_at": time_of(record.last_used_us),
+    }
+    if record.revoked_us is not None:
+        answer["revoked_at"] = time_of(record.revoked_us)
+    if record.expires_us is not None:
+        answer["expires_at"] = time_of(record.expires_us)
+    if record.queues is not None:
+        answer["queues"] = sorted(record.queues)
+    if record.rate_limit is not None:
+        answer["rate_limit"] = record.rate_limit
+    return answer
+
+
+def key_with_secret(secret: str, record: KeyRecord) -> bytes:
+    return encode(_key(record, secret))
+
+
+def keys_listed(records: list[KeyRecord]) -> bytes:
+    return encode([_key(record, record.masked) for record in records])
+
+
+def key_revoked(record: KeyRecord) -> bytes:
+    assert record.revoked_us is not None, "a key store gave back a key that it did not revoke"
+    return encode(
+        {
+            "message": "Key revoked successfully",
+            "key": record.masked,
+            "key_id": record.key_id,
+            "revoked_at": time_of(record.revoked_us),
+        }
+    )
 
 
 class ApiKeys:
@@ -24,9 +195,9 @@ class ApiKeys:
         self._audit = audit
 
     async def create(self, req: Request, resp: Response) -> None:
-        body = await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX)
+        body = await read_body(req, SMALL_BODY_BYTES_MAX)
         now_us = self._engine.now_us()
-        fields, grants = key_bodies.create_key_fields(body, now_us)
+        fields, grants = create_key_fields(body, now_us)
         who = req.context.principal
         details = {"name": fields.name, "owner_id": fields.owner_id, "type": fields.type}
         with self._audit.saying(who, "key.create", **details) as said:
@@ -38,7 +209,7 @@ class ApiKeys:
         self._show_secret(resp, secret, record)
 
     async def rotate(self, req: Request, resp: Response, key_id: str) -> None:
-        fields = key_bodies.rotate_key_fields(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX))
+        fields = rotate_key_fields(await read_body(req, SMALL_BODY_BYTES_MAX))
         who = req.context.principal
         with self._audit.saying(who, "key.rotate", overlap_ms=fields.overlap_ms) as said:
             said.target = key_id
@@ -49,15 +220,15 @@ class ApiKeys:
     def _show_secret(resp: Response, secret: str, record: KeyRecord) -> None:
         resp.content_type = JSON
         resp.set_header("Cache-Control", "no-store")
-        resp.data = answers.key_with_secret(secret, record)
+        resp.data = key_with_secret(secret, record)
 
     async def list_all(self, _req: Request, resp: Response) -> None:
         resp.content_type = JSON
-        resp.data = answers.keys_listed(await self._keys.list(None))
+        resp.data = keys_listed(await self._keys.list(None))
 
     async def list_own(self, req: Request, resp: Response) -> None:
         resp.content_type = JSON
-        resp.data = answers.keys_listed(await self._keys.list(req.context.principal.owner_id))
+        resp.data = keys_listed(await self._keys.list(req.context.principal.owner_id))
 
     async def revoke(self, req: Request, resp: Response, key: str) -> None:
         asked_us = self._engine.now_us()
@@ -66,7 +237,7 @@ class ApiKeys:
             said.target = record.key_id
             said.nothing = (record.revoked_us or 0) < asked_us  # it was revoked before
         resp.content_type = JSON
-        resp.data = answers.key_revoked(record)
+        resp.data = key_revoked(record)
 
     def routes(self) -> list[Route]:
         return [*self._changes(), *self._lists()]
@@ -80,12 +251,12 @@ class ApiKeys:
                 self.create,
                 "Make a key",
                 (
-                    Answer(201, "the key, its secret shown this once", answers.KeyShown),
+                    Answer(201, "the key, its secret shown this once", KeyShown),
                     *WITH_BODY,
                     *TOO_MUCH,
                     DISK_FULL,
                 ),
-                key_bodies.CreateKeyBody,
+                CreateKeyBody,
             ),
             Route(
                 "POST",
@@ -94,14 +265,14 @@ class ApiKeys:
                 self.rotate,
                 "Give a key a new secret, beside which the one that it had works for a while",
                 (
-                    Answer(200, "the key, its new secret shown this once", answers.KeyShown),
+                    Answer(200, "the key, its new secret shown this once", KeyShown),
                     NO_KEY,
-                    Answer(409, "the key is revoked", answers.Failure),
+                    Answer(409, "the key is revoked", Failure),
                     *WITH_BODY,
                     *TOO_MUCH,
                     DISK_FULL,
                 ),
-                key_bodies.RotateKeyBody,
+                RotateKeyBody,
                 body_optional=True,
             ),
             Route(
@@ -111,7 +282,7 @@ class ApiKeys:
                 self.revoke,
                 "Revoke a key, named by its key_id or its secret",
                 (
-                    Answer(200, "the key is revoked, now or before", answers.KeyRevoked),
+                    Answer(200, "the key is revoked, now or before", KeyRevoked),
                     NO_KEY,
                     *TOO_MUCH,
                     DISK_FULL,
@@ -120,7 +291,7 @@ class ApiKeys:
         ]
 
     def _lists(self) -> list[Route]:
-        listed = (Answer(200, "the oldest first, revoked ones included", list[answers.KeyShown]),)
+        listed = (Answer(200, "the oldest first, revoked ones included", list[KeyShown]),)
         return [
             Route("GET", "/admin/keys", ADMIN, self.list_all, "List all keys", listed),
             Route("GET", "/keys", "keys:read", self.list_own, "List the keys of the caller's owner", listed),

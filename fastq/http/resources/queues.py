@@ -8,19 +8,19 @@ import msgspec
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
-from fastq.http import decoding
-from fastq.http.errors import JSON
+from fastq.http.decoding import decode, read_body
+from fastq.http.errors import Failure
+from fastq.http.fields import SMALL_BODY_BYTES_MAX, BackoffBody, Time, backoff_of, queue_name
 from fastq.http.queries import read_query
-from fastq.http.resources import answers, bodies
+from fastq.http.reply import JSON, encode, time_of
 from fastq.http.resources.bulk import BulkDone
-from fastq.http.resources.jobs import CHANGES
-from fastq.http.routes import DISK_FULL, TOO_MUCH, Answer, Route
+from fastq.http.routes import CHANGES, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.services.bulk import WAITING, Bulk, Filter, Order
 from fastq.services.queues import Queues, QueueSettings, RateLimit, Retention, Shown
 
 MANAGE = "queues:manage"
 PAGE_MAX = 1_000
-NO_SUCH = Answer(404, "no such queue: it has neither jobs nor settings", answers.Failure)
+NO_SUCH = Answer(404, "no such queue: it has neither jobs nor settings", Failure)
 
 
 class RateLimitBody(RateLimit, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +35,7 @@ class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
     """All settings of a queue: what is left out is without limit, or as the server's settings say."""
 
     rate_limit: RateLimitBody | None = None
-    backoff: bodies.BackoffBody | None = None
+    backoff: BackoffBody | None = None
     retention: RetentionBody | None = None
 
 
@@ -53,7 +53,7 @@ class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
     running: int
     finished: dict[str, int]
     groups: int
-    oldest_ready_at: answers.Time | msgspec.UnsetType = msgspec.UNSET
+    oldest_ready_at: Time | msgspec.UnsetType = msgspec.UNSET
 
 
 class QueuesShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,7 +92,7 @@ def shown(queue: Shown) -> dict[str, Any]:
         "groups": view.groups,
     }
     if view.oldest_ready_us:
-        answer["oldest_ready_at"] = answers.time_of(view.oldest_ready_us)
+        answer["oldest_ready_at"] = time_of(view.oldest_ready_us)
     return answer
 
 
@@ -112,10 +112,10 @@ class QueueRoutes:
         _answer(resp, shown(self._queues.show(queue)))
 
     async def put(self, req: Request, resp: Response, queue: str) -> None:
-        name = decoding.queue_name(queue, "queue")
-        body = decoding.decode(await decoding.read_body(req, bodies.SMALL_BODY_BYTES_MAX), _SETTINGS)
+        name = queue_name(queue, "queue")
+        body = decode(await read_body(req, SMALL_BODY_BYTES_MAX), _SETTINGS)
         if body.backoff is not None:
-            bodies.backoff_of(body.backoff)
+            backoff_of(body.backoff)
         settings = msgspec.convert(msgspec.to_builtins(body), QueueSettings)
         _answer(resp, shown(self._queues.put(req.context.principal, name, settings)))
 
@@ -124,7 +124,7 @@ class QueueRoutes:
         resp.status = 204
 
     async def pause(self, req: Request, resp: Response, queue: str) -> None:
-        name = decoding.queue_name(queue, "queue")
+        name = queue_name(queue, "queue")
         _answer(resp, shown(self._queues.pause(req.context.principal, name)))
 
     async def resume(self, req: Request, resp: Response, queue: str) -> None:
@@ -161,7 +161,7 @@ class QueueRoutes:
 
     def _changing(self) -> list[Route]:
         served = Answer(200, "the queue is served like this from now on, and after a restart", QueueShown)
-        full = Answer(409, "as many queues as may be have settings", answers.Failure)
+        full = Answer(409, "as many queues as may be have settings", Failure)
         return [
             Route(
                 "PUT",
@@ -182,7 +182,7 @@ class QueueRoutes:
                 (
                     Answer(204, "they are gone"),
                     NO_SUCH,
-                    Answer(409, "the queue has unfinished jobs", answers.Failure),
+                    Answer(409, "the queue has unfinished jobs", Failure),
                     *TOO_MUCH,
                     DISK_FULL,
                 ),
@@ -216,4 +216,4 @@ class QueueRoutes:
 
 def _answer(resp: Response, answer: Any) -> None:
     resp.content_type = JSON
-    resp.data = answers.encode(answer)
+    resp.data = encode(answer)

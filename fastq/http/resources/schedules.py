@@ -12,18 +12,19 @@ from msgspec import Meta
 
 from fastq.engine.commands import JobOptions, Submit
 from fastq.errors import InvalidRequest
-from fastq.http import decoding
-from fastq.http.errors import JSON
+from fastq.http.decoding import decode, read_body
+from fastq.http.errors import Failure
+from fastq.http.fields import BODY_BYTES_MAX, Time, queue_name
 from fastq.http.queries import read_query
-from fastq.http.resources import answers, bodies
-from fastq.http.resources.jobs import CHANGES
-from fastq.http.routes import BEHIND, DISK_FULL, TOO_MUCH, Answer, Route
+from fastq.http.reply import JSON, encode, time_of
+from fastq.http.resources.submit import JobCreated, submit_command
+from fastq.http.routes import BEHIND, CHANGES, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.services.cron import CRON_CHARACTERS_MAX, ZONE_CHARACTERS_MAX
 from fastq.services.schedules import CATCH_UP_DEFAULT, CATCH_UP_MAX, Kept, Schedule, Schedules
 
 MANAGE = "schedules:manage"
 PAGE_MAX = 1_000
-NO_SUCH = Answer(404, "no such schedule, or one of another owner", answers.Failure)
+NO_SUCH = Answer(404, "no such schedule, or one of another owner", Failure)
 ONCE_ONLY = ("run_at", "expires_at", "idempotency_key")  # members of a job that make no sense more than once
 
 
@@ -75,8 +76,8 @@ class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
     owner_id: str
     passed: int
     job: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    next_at: answers.Time | msgspec.UnsetType = msgspec.UNSET
-    last_fired_at: answers.Time | msgspec.UnsetType = msgspec.UNSET
+    next_at: Time | msgspec.UnsetType = msgspec.UNSET
+    last_fired_at: Time | msgspec.UnsetType = msgspec.UNSET
     last_job_id: str | msgspec.UnsetType = msgspec.UNSET
     refusal: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -106,14 +107,14 @@ _EXAMPLE = {
 def read_job(text: bytes, now_us: int) -> Submit:
     """A schedule's job as a command. Raises InvalidRequest."""
     try:
-        return bodies.submit_command(text, now_us)
+        return submit_command(text, now_us)
     except InvalidRequest as error:
         raise InvalidRequest(f"job: {error}") from None
 
 
 def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedule:
     """Raises InvalidRequest; not for a cron expression or a zone that cannot be read."""
-    fields = decoding.decode(body, _SCHEDULE)
+    fields = decode(body, _SCHEDULE)
     job = bytes(fields.job)
     command = read_job(job, now_us)
     options = command.options or JobOptions()
@@ -153,9 +154,9 @@ def listed(name: str, kept: Kept) -> dict[str, Any]:
         "passed": state.passed,
     }
     if kept.due_us is not None:
-        answer["next_at"] = answers.time_of(kept.due_us)
+        answer["next_at"] = time_of(kept.due_us)
     if state.job_id:
-        answer |= {"last_fired_at": answers.time_of(state.fired_us), "last_job_id": state.job_id}
+        answer |= {"last_fired_at": time_of(state.fired_us), "last_job_id": state.job_id}
     if kept.refusal:
         answer["refusal"] = kept.refusal
     return answer
@@ -178,8 +179,8 @@ class ScheduleRoutes:
 
     async def put(self, req: Request, resp: Response, schedule: str) -> None:
         who = req.context.principal
-        name = decoding.queue_name(schedule, "schedule")
-        body = await decoding.read_body(req, bodies.BODY_BYTES_MAX)
+        name = queue_name(schedule, "schedule")
+        body = await read_body(req, BODY_BYTES_MAX)
         kept = self._schedules.put(who, name, schedule_of(body, who.owner_id, who.key_id, self._now_us()))
         _answer(resp, shown(name, kept))
 
@@ -219,7 +220,7 @@ class ScheduleRoutes:
                 "Submit a job whenever a cron expression says so",
                 (
                     Answer(200, "it is so from now on, and after a restart", ScheduleShown),
-                    Answer(409, "another owner has one of this name, or there are too many", answers.Failure),
+                    Answer(409, "another owner has one of this name, or there are too many", Failure),
                     *CHANGES,
                 ),
                 ScheduleBody,
@@ -240,7 +241,7 @@ class ScheduleRoutes:
                 self.run,
                 "Submit a schedule's job now",
                 (
-                    Answer(201, "the job is on stable storage", answers.JobCreated),
+                    Answer(201, "the job is on stable storage", JobCreated),
                     NO_SUCH,
                     BEHIND,
                     *TOO_MUCH,
@@ -252,4 +253,4 @@ class ScheduleRoutes:
 
 def _answer(resp: Response, answer: Any) -> None:
     resp.content_type = JSON
-    resp.data = answers.encode(answer)
+    resp.data = encode(answer)

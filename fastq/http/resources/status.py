@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import msgspec
 from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
 from fastq.errors import ApiError, DiskFull, Draining
-from fastq.http.errors import JSON, answer_error
-from fastq.http.resources import answers
+from fastq.http.errors import Failure, answer_error
+from fastq.http.reply import JSON, encode
 from fastq.http.routes import OPEN, Answer, Route
 
 HEALTHY = "OK"
+
+
+class Ready(msgspec.Struct, forbid_unknown_fields=True):
+    status: Literal["ready"]
+
+
+def ready() -> bytes:
+    return encode({"status": "ready"})
 
 
 class Status:
@@ -26,7 +37,7 @@ class Status:
         resp.content_type = JSON
         obstacle = self._obstacle()
         if obstacle is None:
-            resp.data = answers.ready()
+            resp.data = ready()
         else:
             answer_error(resp, obstacle)
             resp.status = 503
@@ -52,8 +63,8 @@ class Status:
                 self.ready,
                 "Does the server take work?",
                 (
-                    Answer(200, "it does", answers.Ready),
-                    Answer(503, "it is stopping, or its disk is full", answers.Failure),
+                    Answer(200, "it does", Ready),
+                    Answer(503, "it is stopping, or its disk is full", Failure),
                 ),
             ),
             Route(

@@ -8,8 +8,8 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from fastq.engine import Engine
-from fastq.http.errors import JSON
-from fastq.http.resources import answers
+from fastq.http.fields import Time
+from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import Answer, Route
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ IDLE_US = 3_600_000_000  # a worker without a job is shown for so long
 class LeaseHeld(msgspec.Struct, forbid_unknown_fields=True):
     job_id: str
     queue: str
-    leased_at: answers.Time
-    lease_until: answers.Time
+    leased_at: Time
+    lease_until: Time
     cancel_requested: bool
 
 
@@ -35,7 +35,7 @@ class WorkerShown(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     worker_id: str
-    last_seen_at: answers.Time
+    last_seen_at: Time
     leases: list[LeaseHeld]
 
 
@@ -51,14 +51,14 @@ def shown(worker_id: str, seen_us: int, held: list[JobView]) -> dict[str, Any]:
         {
             "job_id": job.job_id,
             "queue": job.queue,
-            "leased_at": answers.time_of(job.leased_us),
-            "lease_until": answers.time_of(job.lease_until_us or 0),
+            "leased_at": time_of(job.leased_us),
+            "lease_until": time_of(job.lease_until_us or 0),
             "cancel_requested": job.cancel_requested,
         }
         for job in sorted(held, key=lambda job: (job.leased_us, job.job_id))
     ]
     seen_us = max([seen_us, *(job.leased_us for job in held)])
-    return {"worker_id": worker_id, "last_seen_at": answers.time_of(seen_us), "leases": leases}
+    return {"worker_id": worker_id, "last_seen_at": time_of(seen_us), "leases": leases}
 
 
 class WorkerRoutes:
@@ -79,7 +79,7 @@ class WorkerRoutes:
             complete = complete and len(idle) <= IDLE_SHOWN
             held |= {worker_id: [] for worker_id in sorted(idle)[:IDLE_SHOWN]}
         resp.content_type = JSON
-        resp.data = answers.encode(
+        resp.data = encode(
             {
                 "workers": [shown(worker, seen_us.get(worker, 0), leases) for worker, leases in sorted(held.items())],
                 "complete": complete,

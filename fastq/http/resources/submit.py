@@ -1,61 +1,57 @@
-"""Request bodies: checked, and turned into commands. Messages are as `fastq.http.decoding` says."""
+"""Submit jobs: one, or several of which all are stored or none."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
+from falcon.asgi import Request, Response
 from msgspec import Meta
 
+from fastq._core import CREATED, DUPLICATE, REPLACED
+from fastq.engine import Engine
 from fastq.engine.commands import (
     BATCH_BYTES_MAX,
     BATCH_JOBS_MAX,
     DEFAULT_QUEUE,
     KEY_BYTES_MAX,
-    LEASE_MS_MAX,
-    LEASE_MS_MIN,
     MAX_RETRIES_MAX,
     PAYLOAD_BYTES_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
-    RUN_AT_AHEAD_US_MAX,
     TAG_BYTES_MAX,
     TAGS_MAX,
     JobOptions,
     Submit,
 )
-from fastq.errors import InvalidRequest
-from fastq.http._scan import numbers_fit
-from fastq.http.decoding import DEPTH_MAX, QUEUE_PATTERN, at_most, decode, queue_name, time_us
-from fastq.services.queues import Backoff
+from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.http.decoding import decode, members, read_body
+from fastq.http.fields import (
+    _TRACEPARENT,
+    BODY_BYTES_MAX,
+    DELAY_MS_MAX,
+    TRACEPARENT_PATTERN,
+    BackoffBody,
+    Delay,
+    LeaseMs,
+    QueueName,
+    Time,
+    ahead_us,
+    backoff_of,
+    idempotency_key_of,
+    payload_of,
+    printable,
+    queue_name,
+    text_of,
+    traceparent_of,
+)
+from fastq.http.reply import JSON, encode
+from fastq.http.routes import BEHIND_OR_FULL, CHANGES, KEY_USED, Answer, Route
 
-ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
-BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
-SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor result
-DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
-NUMBER_CHARACTERS_MAX = 400
-
-Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
-LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
-QueueName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{QUEUE_PATTERN}$"})]
-Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-TRACEPARENT_PATTERN = "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
-_TRACEPARENT = re.compile(TRACEPARENT_PATTERN, re.ASCII)
-BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
-
-
-def text_of(bytes_max: int, more: str = "") -> Meta:
-    """The schema of a text that is no empty one and has at most so many bytes."""
-    return Meta(
-        description=f"At most {bytes_max} bytes of UTF-8, nothing that cannot be printed.{more}",
-        extra_json_schema={"minLength": 1, "maxLength": bytes_max},
-    )
-
-
-class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True):
-    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
+if TYPE_CHECKING:
+    from fastq._core import Submitted
 
 
 class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -94,9 +90,20 @@ class SubmitManyBody(msgspec.Struct, forbid_unknown_fields=True):
     ]
 
 
-# --- commands ---------------------------------------------------------------------------------------------------------
+class JobCreated(msgspec.Struct, forbid_unknown_fields=True):
+    """`duplicate`: an unfinished job with that unique key was there; `replaced`: and has the new payload now."""
 
-T = TypeVar("T", bound=msgspec.Struct)
+    job_id: str
+    duplicate: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    replaced: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+
+
+class JobsCreated(msgspec.Struct, forbid_unknown_fields=True):
+    """In the order of the request. `duplicates`: which of them, from 0, were there before."""
+
+    job_ids: list[str]
+    duplicates: list[int] | msgspec.UnsetType = msgspec.UNSET
+
 
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
 _SUBMIT_MANY = msgspec.json.Decoder(SubmitManyBody)
@@ -128,23 +135,6 @@ def submit_of(fields: SubmitBody, now_us: int, traceparent: str = "") -> Submit:
     queue = DEFAULT_QUEUE if fields.queue is None else queue_name(fields.queue, "queue")
     options = _options(fields, now_us, traceparent)
     return Submit(payload, fields.max_retries, fields.priority or 0, fields.delay_ms, run_at_us, queue, options)
-
-
-def payload_of(raw: msgspec.Raw) -> bytes:
-    payload = bytes(raw)
-    if payload in (b"null", b'""'):
-        raise InvalidRequest("payload is required")
-    at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
-    readable_numbers("payload", payload)
-    return payload
-
-
-def readable_numbers(field: str, text: bytes) -> None:
-    """Numbers are the caller's and kept as they are, but for those at which the reader's JSON library would fail."""
-    if not numbers_fit(text, NUMBER_CHARACTERS_MAX):
-        raise InvalidRequest(
-            f"{field}: a number in it must be at most {NUMBER_CHARACTERS_MAX} characters and within ±1.8e308"
-        )
 
 
 def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | None:
@@ -182,31 +172,10 @@ def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | 
     )
 
 
-def backoff_of(fields: BackoffBody) -> tuple[int, float, int]:
-    """Raises InvalidRequest."""
-    if fields.cap_ms < fields.base_ms:
-        raise InvalidRequest("backoff.cap_ms must be >= backoff.base_ms")
-    return fields.base_ms, fields.factor, fields.cap_ms
-
-
 def _tags(tags: list[str]) -> tuple[str, ...]:
     for tag in tags:
         printable(tag, "tags", TAG_BYTES_MAX)
     return tuple(dict.fromkeys(tags))
-
-
-def printable(text: str, field: str, bytes_max: int = KEY_BYTES_MAX) -> str:
-    """A text of 1 to `bytes_max` bytes that can be printed. Raises InvalidRequest."""
-    if not 1 <= len(text.encode()) <= bytes_max:
-        raise InvalidRequest(f"{field} must be 1 to {bytes_max} bytes")
-    if not text.isprintable():
-        raise InvalidRequest(f"{field} must not have characters that cannot be printed")
-    return text
-
-
-def traceparent_of(header: str | None) -> str:
-    """The header if it is well-formed; else it is passed over, as its standard says."""
-    return header if header is not None and _TRACEPARENT.fullmatch(header) else ""
 
 
 def digest_of(*jobs: SubmitBody) -> int:
@@ -236,29 +205,95 @@ def submit_many_commands(
     return commands, digest_of(*fields.jobs) if idempotency_key else 0
 
 
-def members(
-    body: bytes, decoder: msgspec.json.Decoder[T], raw: msgspec.json.Decoder[Any], name: str,
-    member: msgspec.json.Decoder[Any], depth_max: int = BATCH_DEPTH_MAX,
-) -> T:  # fmt: skip
-    """A batch. If it cannot be decoded as a whole, its members are, one by one, to say which it is."""
-    try:
-        return decode(body, decoder, depth_max)
-    except InvalidRequest as whole:
+def job_created(stored: Submitted) -> bytes:
+    return encode(submitted(stored))
+
+
+def submitted(stored: Submitted) -> dict[str, Any]:
+    job_id, how = stored
+    if how == DUPLICATE:
+        return {"job_id": job_id, "duplicate": True}
+    if how == REPLACED:
+        return {"job_id": job_id, "duplicate": True, "replaced": True}
+    return {"job_id": job_id}
+
+
+def jobs_created(stored: Sequence[Submitted]) -> bytes:
+    answer: dict[str, Any] = {"job_ids": [job_id for job_id, _ in stored]}
+    if there_before := [i for i, (_, how) in enumerate(stored) if how != CREATED]:
+        answer["duplicates"] = there_before
+    return encode(answer)
+
+
+class Submits:
+    """The responders of POST /jobs and POST /jobs/batch."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._batch_bytes_max = min(BATCH_BYTES_MAX, engine.record_bytes_max // 2)
+
+    async def submit(self, req: Request, resp: Response) -> None:
+        body = await read_body(req, BODY_BYTES_MAX)
+        traceparent = traceparent_of(req.get_header("traceparent"))
+        command = submit_command(body, self._engine.now_us(), idempotency_key_of(req), traceparent)
+        who = req.context.principal
         try:
-            pieces = raw.decode(body)
-        except msgspec.MsgspecError:
-            raise whole from None
-        for i, piece in enumerate(getattr(pieces, name)):
-            try:
-                decode(bytes(piece), member, depth_max - 2)
-            except InvalidRequest as error:
-                raise InvalidRequest(f"{name}[{i}]: {error}") from None
-        raise
+            stored = self._engine.submit(who, command)
+        except CleanerBehind:
+            await self._engine.cleaner_caught_up()
+            stored = self._engine.submit(who, command)
+        resp.status = 201 if stored[1] == CREATED else 200
+        resp.content_type = JSON
+        resp.data = job_created(stored)
 
+    async def submit_many(self, req: Request, resp: Response) -> None:
+        body = await read_body(req, self._batch_bytes_max)
+        traceparent = traceparent_of(req.get_header("traceparent"))
+        key = idempotency_key_of(req)
+        commands, digest = submit_many_commands(body, self._engine.now_us(), key, traceparent)
+        who = req.context.principal
+        try:
+            stored, repeated = self._engine.submit_many(who, commands, key, digest)
+        except CleanerBehind:
+            await self._engine.cleaner_caught_up()
+            stored, repeated = self._engine.submit_many(who, commands, key, digest)
+        resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
+        resp.content_type = JSON
+        resp.data = jobs_created(stored)
 
-def ahead_us(text: str, field: str, now_us: int) -> int:
-    """A time that is at most 10 years ahead, Unix microseconds. Raises InvalidRequest."""
-    at_us = time_us(text, field)
-    if at_us > now_us + RUN_AT_AHEAD_US_MAX:
-        raise InvalidRequest(f"{field} must be at most 10 years ahead")
-    return at_us
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "POST",
+                "/jobs",
+                "jobs:submit",
+                self.submit,
+                "Store a job",
+                (
+                    Answer(201, "the job is on stable storage", JobCreated),
+                    Answer(200, "it was there before, by its idempotency key or unique key", JobCreated),
+                    KEY_USED,
+                    *CHANGES,
+                    BEHIND_OR_FULL,
+                ),
+                SubmitBody,
+                headers=("Idempotency-Key", "traceparent"),
+                example={"payload": {"mail": "ann@example.org"}, "queue": "mail", "unique_key": "mail-7"},
+            ),
+            Route(
+                "POST",
+                "/jobs/batch",
+                "jobs:submit",
+                self.submit_many,
+                "Store jobs, all of them or none",
+                (
+                    Answer(201, "all jobs are on stable storage", JobsCreated),
+                    Answer(200, "all of them were there before", JobsCreated),
+                    KEY_USED,
+                    *CHANGES,
+                    BEHIND_OR_FULL,
+                ),
+                SubmitManyBody,
+                headers=("Idempotency-Key", "traceparent"),
+            ),
+        ]

@@ -1,4 +1,4 @@
-"""What a submit may say beside its payload, over a real socket."""
+"""Submit, over a real socket: batches, options, idempotency keys, unique keys."""
 
 from __future__ import annotations
 
@@ -6,14 +6,53 @@ from typing import Any
 
 import pytest
 
-from tests.http.wire import Reply
+from tests.http.resources.requests import call, post, submit
 from tests.http.world import World, running
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-async def submit(world: World, body: Any, key: str = "", who: str = "client", path: str = "/jobs") -> Reply:
-    return await world.call(who, "POST", path, body, (("Idempotency-Key", key),) if key else ())
+async def test_a_batch_through_its_life(world: World) -> None:
+    jobs = [{"payload": {"n": n}, "queue": "mail", "priority": n % 2} for n in range(5)]
+    ids = (await call(world, "client", "/jobs/batch", {"jobs": jobs}, 201))["job_ids"]
+    leased = (await call(world, "worker", "/jobs/lease", {"queues": ["none", "mail"], "max": 10}, 200))["jobs"]
+    assert [job["job_id"] for job in leased] == [ids[1], ids[3], ids[0], ids[2], ids[4]]
+    assert leased[0]["payload"] == {"n": 1} and leased[0]["queue"] == "mail"
+    acks = [{"job_id": job["job_id"], "lease_token": job["lease_token"], "result": 7} for job in leased[:3]]
+    acks += [{"job_id": leased[3]["job_id"], "lease_token": "0" * 24}, {"job_id": "nope"}]
+    results = (await call(world, "worker", "/jobs/ack", {"acks": acks}, 200))["results"]
+    assert [result.get("ok") for result in results] == [True, True, True, None, None]
+    assert (results[3]["code"], results[3]["state"]) == ("lease_lost", "RUNNING")
+    assert results[4] == {"job_id": "nope", "error": "failed to ack job: job not found: nope", "code": "job_not_found"}
+    assert (await world.show(leased[0]["job_id"]))["result"] == 7
+    assert (await call(world, "worker", "/jobs/lease", {"queues": ["mail"], "max": 10}, 200)) == {"jobs": []}
+
+
+async def test_a_batch_is_stored_whole_or_not_at_all(world: World) -> None:
+    jobs = [{"payload": "good"}, {"payload": None}]
+    await call(world, "client", "/jobs/batch", {"jobs": jobs}, 400)
+    assert await call(world, "worker", "/jobs/lease", {"max": 5}, 200) == {"jobs": []}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/jobs/batch", {"jobs": []}, "jobs is required"),
+        ("/jobs/batch", {}, "jobs is required"),
+        ("/jobs/batch", {"jobs": {}}, "invalid JSON: jobs must be an array"),
+        ("/jobs/batch", {"jobs": [{"payload": 1}, {"payload": ""}]}, "jobs[1]: payload is required"),
+        ("/jobs/batch", {"jobs": [{"payload": 1, "colour": 2}]}, "jobs[0]: unknown field: colour"),
+        (
+            "/jobs/batch",
+            {"jobs": [{"payload": 1, "queue": "a b"}]},
+            "jobs[0]: queue must be 1 to 64 characters of A-Z a-z 0-9 . _ -",
+        ),
+        ("/jobs/batch", {"jobs": [{"payload": 1, "max_retries": -1}]}, "jobs[0]: max_retries must be >= 0"),
+    ],
+)
+async def test_bad_input_is_named(world: World, path: str, body: Any, message: str) -> None:
+    reply = await post(world, path, body, who="client")
+    assert (reply.status, reply.error) == (400, message)
 
 
 async def test_options_come_back_with_the_lease_and_when_looked_at(world: World) -> None:
@@ -68,9 +107,6 @@ async def test_a_job_that_nobody_leased_in_time_expires(world: World) -> None:
             ("expired", "system:expiry"),
             ("submitted", world.key_ids["client"]),
         ]
-
-
-# --- the same again ---------------------------------------------------------------------------------------------------
 
 
 async def test_an_idempotency_key_answers_as_before(world: World) -> None:
@@ -148,9 +184,6 @@ async def test_a_whole_batch_with_one_key(world: World) -> None:
     assert both.error == "jobs[0]: idempotency_key must be left out when the header Idempotency-Key is given"
 
 
-# --- at most one ------------------------------------------------------------------------------------------------------
-
-
 async def test_a_unique_key_keeps_one_unfinished_job(world: World) -> None:
     job_id = await world.submit("one", unique_key="u")
     again = await submit(world, {"payload": "two", "unique_key": "u"})
@@ -173,9 +206,6 @@ async def test_replace_changes_the_job_that_waits(world: World) -> None:
     assert (leased["job_id"], leased["payload"], leased["priority"]) == (job_id, "two", 9)
     events = (await world.call("client", "GET", f"/jobs/{job_id}/history")).json["events"]
     assert [event["what"] for event in events] == ["replaced", "submitted"]
-
-
-# --- depth ------------------------------------------------------------------------------------------------------------
 
 
 async def test_an_owner_may_have_so_many_unfinished_jobs() -> None:

@@ -1,4 +1,4 @@
-"""Looking at jobs over a real socket: one, its end, its past, why it waits; many, page by page."""
+"""Look at jobs, over a real socket."""
 
 from __future__ import annotations
 
@@ -9,23 +9,15 @@ from urllib.parse import quote
 import pytest
 
 from fastq.engine import reads
-from fastq.http.resources.job_answers import cursor_of
+from fastq.http.resources.jobs import cursor_of
 from fastq.services.keys import Grants
+from tests.http.resources.requests import get
 from tests.http.wire import Reply, request_bytes
 from tests.http.world import World, running
 
 
-async def get(world: World, path: str, who: str = "client") -> Any:
-    reply = await world.call(who, "GET", path)
-    assert reply.status == 200, reply.body
-    return reply.json
-
-
 async def ids(world: World, query: str, who: str = "client") -> list[str]:
     return [job["job_id"] for job in (await get(world, f"/jobs?{query}", who))["jobs"]]
-
-
-# --- one --------------------------------------------------------------------------------------------------------------
 
 
 async def test_the_payload_is_shown_if_asked_for(world: World) -> None:
@@ -81,26 +73,6 @@ async def test_bad_parameters_of_one(world: World, query: str, message: str) -> 
     assert reply.error.startswith(message)
 
 
-async def test_attempts_and_history_are_kept_up_to_their_bounds(world: World) -> None:
-    job_id = await world.submit(max_retries=1000)
-    for n in range(60):
-        leased = await world.lease({"worker_id": f"w{n}"})
-        body = {"lease_token": leased["lease_token"], "result_error": f"boom {n}", "retry_after_ms": 0}
-        await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
-    attempts = (await get(world, f"/jobs/{job_id}/attempts"))["attempts"]
-    assert [one["number"] for one in attempts] == list(range(60, 40, -1))
-    assert attempts[0]["worker_id"] == "w59" and attempts[0]["error"] == "boom 59"
-    events = (await get(world, f"/jobs/{job_id}/history"))["events"]
-    assert [event["what"] for event in events] == ["attempt"] * 20 + ["submitted"]
-    for n in range(60):
-        await world.call("client", "PATCH", f"/jobs/{job_id}", {"priority": n})
-    events = (await get(world, f"/jobs/{job_id}/history"))["events"]
-    assert [event["what"] for event in events] == ["edited"] * 50 + ["submitted"]
-
-
-# --- why --------------------------------------------------------------------------------------------------------------
-
-
 async def test_why(world: World) -> None:
     first, second = await world.submit(queue="q"), await world.submit(queue="q", group="g")
     third = await world.submit(queue="q")
@@ -133,9 +105,6 @@ async def test_why(world: World) -> None:
     assert later["reason"] == "not_due" and later["run_at"].endswith("Z")
     await world.call("worker", "POST", f"/jobs/{first}/ack", {"lease_token": leased["lease_token"]})
     assert (await why(first))["reason"] == "finished"
-
-
-# --- many -------------------------------------------------------------------------------------------------------------
 
 
 async def test_filters(world: World) -> None:

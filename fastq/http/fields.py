@@ -1,0 +1,142 @@
+"""Fields that several bodies have: their types with the limits, and the checks that a type cannot say."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+import msgspec
+from falcon.asgi import Request
+from msgspec import Meta
+
+from fastq.engine.commands import (
+    KEY_BYTES_MAX,
+    LEASE_MS_MAX,
+    LEASE_MS_MIN,
+    PAYLOAD_BYTES_MAX,
+    RUN_AT_AHEAD_US_MAX,
+    WORKER_ID_BYTES_MAX,
+)
+from fastq.errors import InvalidRequest
+from fastq.http._scan import numbers_fit
+from fastq.services.queues import Backoff
+
+ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
+BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
+SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor result
+DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
+NUMBER_CHARACTERS_MAX = 400
+QUEUE_PATTERN = "[A-Za-z0-9._-]{1,64}"
+TOKEN_CHARACTERS_MAX = 200
+TRACEPARENT_PATTERN = "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+
+Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
+LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
+QueueName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{QUEUE_PATTERN}$"})]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Token = Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)]
+WorkerId = Annotated[
+    str,
+    Meta(
+        description=f"At most {WORKER_ID_BYTES_MAX} bytes of UTF-8.",
+        extra_json_schema={"maxLength": WORKER_ID_BYTES_MAX},
+    ),
+]
+State = Literal["SCHEDULED", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED"]
+Outcome = Literal["ok", "error", "lease_expired", "discarded", "snoozed", "released", "cancelled", "poisoned"]
+
+_QUEUE = re.compile(QUEUE_PATTERN, re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_TRACEPARENT = re.compile(TRACEPARENT_PATTERN, re.ASCII)
+
+
+def text_of(bytes_max: int, more: str = "") -> Meta:
+    """The schema of a text that is no empty one and has at most so many bytes."""
+    return Meta(
+        description=f"At most {bytes_max} bytes of UTF-8, nothing that cannot be printed.{more}",
+        extra_json_schema={"minLength": 1, "maxLength": bytes_max},
+    )
+
+
+class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True):
+    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
+
+
+def queue_name(name: str, field: str) -> str:
+    if not _QUEUE.fullmatch(name):
+        raise InvalidRequest(f"{field} must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    return name
+
+
+def at_most(field: str, length_bytes: int, bytes_max: int) -> None:
+    if length_bytes > bytes_max:
+        raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
+
+
+def time_us(text: str, field: str) -> int:
+    """An RFC 3339 time as Unix microseconds, what is finer cut off; at least 0. Raises InvalidRequest."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise InvalidRequest(f"{field} must be an RFC 3339 time")
+    day, minute, second, fraction, offset = match.groups()
+    leap_s = 1 if second == "60" else 0
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute}:{59 if leap_s else second}{offset.upper()}")
+        since = moment - _EPOCH
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{field} must be an RFC 3339 time") from None
+    return max(0, since // timedelta(microseconds=1) + leap_s * 1_000_000 + int(f"{fraction or '':0<6}"[:6]))
+
+
+def ahead_us(text: str, field: str, now_us: int) -> int:
+    """A time that is at most 10 years ahead, Unix microseconds. Raises InvalidRequest."""
+    at_us = time_us(text, field)
+    if at_us > now_us + RUN_AT_AHEAD_US_MAX:
+        raise InvalidRequest(f"{field} must be at most 10 years ahead")
+    return at_us
+
+
+def printable(text: str, field: str, bytes_max: int = KEY_BYTES_MAX) -> str:
+    """A text of 1 to `bytes_max` bytes that can be printed. Raises InvalidRequest."""
+    if not 1 <= len(text.encode()) <= bytes_max:
+        raise InvalidRequest(f"{field} must be 1 to {bytes_max} bytes")
+    if not text.isprintable():
+        raise InvalidRequest(f"{field} must not have characters that cannot be printed")
+    return text
+
+
+def payload_of(raw: msgspec.Raw) -> bytes:
+    payload = bytes(raw)
+    if payload in (b"null", b'""'):
+        raise InvalidRequest("payload is required")
+    at_most("payload", len(payload), PAYLOAD_BYTES_MAX)
+    readable_numbers("payload", payload)
+    return payload
+
+
+def readable_numbers(field: str, text: bytes) -> None:
+    """Numbers are the caller's and kept as they are, but for those at which the reader's JSON library would fail."""
+    if not numbers_fit(text, NUMBER_CHARACTERS_MAX):
+        raise InvalidRequest(
+            f"{field}: a number in it must be at most {NUMBER_CHARACTERS_MAX} characters and within ±1.8e308"
+        )
+
+
+def backoff_of(fields: BackoffBody) -> tuple[int, float, int]:
+    """Raises InvalidRequest."""
+    if fields.cap_ms < fields.base_ms:
+        raise InvalidRequest("backoff.cap_ms must be >= backoff.base_ms")
+    return fields.base_ms, fields.factor, fields.cap_ms
+
+
+def traceparent_of(header: str | None) -> str:
+    """The header if it is well-formed; else it is passed over, as its standard says."""
+    return header if header is not None and _TRACEPARENT.fullmatch(header) else ""
+
+
+def idempotency_key_of(req: Request) -> str:
+    """The header's; empty if there is none. Raises InvalidRequest."""
+    key = req.get_header("Idempotency-Key")
+    return "" if key is None else printable(key, "Idempotency-Key")

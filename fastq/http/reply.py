@@ -1,0 +1,20 @@
+"""Writing an answer: JSON bodies, and times as RFC 3339 in UTC with `Z`, to the microsecond."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+JSON = "application/json"
+_EPOCH = datetime(1970, 1, 1)  # without a zone: orjson is told that it is UTC
+_AS_UTC = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
+
+def time_of(unix_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=unix_us)
+
+
+def encode(answer: Any) -> bytes:
+    return orjson.dumps(answer, option=_AS_UTC)

@@ -1,0 +1,206 @@
+"""End attempts: one, or several of which each is answered for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from falcon.asgi import Request, Response
+from msgspec import Meta
+
+from fastq.engine import Engine
+from fastq.engine.commands import (
+    BATCH_BYTES_MAX,
+    BATCH_JOBS_MAX,
+    ERROR_BYTES_KEPT,
+    ERROR_CODE_BYTES_MAX,
+    RESULT_BYTES_MAX,
+    Ack,
+)
+from fastq.errors import ApiError, InvalidRequest, JobNotFound, LeaseLost, NotAckable, Refused
+from fastq.http.decoding import decode, members, read_body
+from fastq.http.fields import BODY_BYTES_MAX, Delay, Token, at_most, printable, readable_numbers
+from fastq.http.reply import JSON, encode
+from fastq.http.routes import CHANGES, LOST, Answer, Route
+
+UNNAMED_ERROR = "the worker reported an error without a text"
+OUTCOMES = ("ok", "error", "discard", "snooze", "release")
+
+
+class AckBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How an attempt ended. Without `outcome` a `result_error` that is not empty is an error, all else is ok."""
+
+    result: Annotated[
+        msgspec.Raw,
+        Meta(description=f'Any JSON value, at most {RESULT_BYTES_MAX} bytes of text; null and "" count as none.'),
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    result_error: Annotated[str, Meta(description=f"The first {ERROR_BYTES_KEPT} bytes are kept.")] | None = None
+    lease_token: Token | None = None
+    outcome: Annotated[str, Meta(extra_json_schema={"enum": list(OUTCOMES)})] | None = None
+    retry_after_ms: Annotated[Delay, Meta(description="Of an error.")] | None = None
+    delay_ms: Annotated[Delay, Meta(description="Of a snooze, which needs it.")] | None = None
+    error_code: (
+        Annotated[
+            str,
+            Meta(
+                description=f"Of an error or a discard. At most {ERROR_CODE_BYTES_MAX} bytes.",
+                extra_json_schema={"minLength": 1, "maxLength": ERROR_CODE_BYTES_MAX},
+            ),
+        ]
+        | None
+    ) = None
+
+
+class AckOneBody(AckBody, forbid_unknown_fields=True, kw_only=True):
+    """How the attempt at one job ended."""
+
+    job_id: str
+
+
+class AckManyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How attempts ended. Each is answered for itself; those that are accepted are one change."""
+
+    acks: Annotated[
+        list[AckOneBody],
+        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
+    ]
+
+
+class AckAnswered(msgspec.Struct, forbid_unknown_fields=True):
+    """Either `ok`, or what a single ack would have been refused with."""
+
+    job_id: str
+    ok: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    code: str | msgspec.UnsetType = msgspec.UNSET
+    state: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class AcksAnswered(msgspec.Struct, forbid_unknown_fields=True):
+    """In the order of the request."""
+
+    results: list[AckAnswered]
+
+
+_ACK = msgspec.json.Decoder(AckBody)
+_ACK_ONE = msgspec.json.Decoder(AckOneBody)
+_ACK_MANY = msgspec.json.Decoder(AckManyBody)
+_RAW_ACKS = msgspec.json.Decoder(msgspec.defstruct("RawAcks", [("acks", list[msgspec.Raw])]))
+
+
+def ack_command(job_id: str, body: bytes) -> Ack:
+    """Raises InvalidRequest. No body is the outcome ok."""
+    if not body:
+        return Ack(job_id)
+    return ack_of(job_id, decode(body, _ACK))
+
+
+def ack_many_commands(body: bytes) -> list[Ack]:
+    """Raises InvalidRequest, which names the ack by its index."""
+    fields = members(body, _ACK_MANY, _RAW_ACKS, "acks", _ACK_ONE)
+    commands = []
+    for i, ack in enumerate(fields.acks):
+        try:
+            commands.append(ack_of(ack.job_id, ack))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"acks[{i}]: {error}") from None
+    return commands
+
+
+def ack_of(job_id: str, fields: AckBody) -> Ack:
+    result: bytes | None = bytes(fields.result)
+    if result in (b"", b"null", b'""'):
+        result = None
+    if result is not None:
+        at_most("result", len(result), RESULT_BYTES_MAX)
+        readable_numbers("result", result)
+    error = fields.result_error or ""
+    outcome = ("error" if error else "ok") if fields.outcome is None else fields.outcome
+    if outcome not in OUTCOMES:
+        raise InvalidRequest(f"outcome must be {', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}")
+    if outcome == "error":
+        error = error or UNNAMED_ERROR
+    elif fields.retry_after_ms is not None:
+        raise InvalidRequest("retry_after_ms must be left out unless the attempt failed")
+    if (outcome == "snooze") != (fields.delay_ms is not None):
+        raise InvalidRequest("delay_ms is required when outcome is snooze, and must be left out otherwise")
+    if outcome not in ("error", "discard"):
+        if error:
+            raise InvalidRequest(f"result_error must be empty when outcome is {outcome}")
+        if fields.error_code is not None:
+            raise InvalidRequest("error_code must be left out unless outcome is error or discard")
+    if outcome in ("snooze", "release") and result is not None:
+        raise InvalidRequest(f"result must be left out when outcome is {outcome}")
+    code = "" if fields.error_code is None else printable(fields.error_code, "error_code", ERROR_CODE_BYTES_MAX)
+    return Ack(job_id, fields.lease_token, result, error, fields.retry_after_ms, outcome, fields.delay_ms, code)
+
+
+def acks_answered(job_ids: Sequence[str], refusals: Sequence[ApiError | None]) -> bytes:
+    return encode(
+        {
+            "results": [
+                {"job_id": job_id, "ok": True} if refusal is None else refusal_of(job_id, refusal)
+                for job_id, refusal in zip(job_ids, refusals, strict=True)
+            ]
+        }
+    )
+
+
+def refusal_of(job_id: str, refusal: ApiError) -> dict[str, Any]:
+    return {"job_id": job_id, "error": str(refusal), "code": refusal.code, **refusal.fields()}
+
+
+def ack_refused(error: ApiError) -> Refused:
+    """In the original's words; it has no 404 here."""
+    return Refused("failed to ack job", error, status=400 if isinstance(error, JobNotFound) else None)
+
+
+class Acks:
+    """The responders of POST /jobs/{job_id}/ack and POST /jobs/ack."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._batch_bytes_max = min(BATCH_BYTES_MAX, engine.record_bytes_max // 2)
+
+    async def ack(self, req: Request, _resp: Response, job_id: str) -> None:
+        command = ack_command(job_id, await read_body(req, BODY_BYTES_MAX))
+        try:
+            self._engine.ack(req.context.principal, command)
+        except (JobNotFound, NotAckable, LeaseLost) as error:
+            raise ack_refused(error) from None
+
+    async def ack_many(self, req: Request, resp: Response) -> None:
+        commands = ack_many_commands(await read_body(req, self._batch_bytes_max))
+        refusals = self._engine.ack_many(req.context.principal, commands)
+        resp.content_type = JSON
+        resp.data = acks_answered(
+            [command.job_id for command in commands],
+            [refusal and ack_refused(refusal) for refusal in refusals],
+        )
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "POST",
+                "/jobs/{job_id}/ack",
+                "jobs:ack",
+                self.ack,
+                "End an attempt",
+                (Answer(200, "the end of the attempt is on stable storage; the body is empty"), LOST, *CHANGES),
+                AckBody,
+                body_optional=True,
+            ),
+            Route(
+                "POST",
+                "/jobs/ack",
+                "jobs:ack",
+                self.ack_many,
+                "End attempts",
+                (
+                    Answer(200, "each is answered; what was accepted is on stable storage", AcksAnswered),
+                    *CHANGES,
+                ),
+                AckManyBody,
+            ),
+        ]

@@ -1,0 +1,170 @@
+"""Transactions: acks, extends and submits that happen together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from falcon.asgi import Request, Response
+from msgspec import Meta
+
+from fastq.engine import Engine
+from fastq.engine.commands import BATCH_BYTES_MAX, OPS_MAX, Ack, Extend, Submit, Transaction
+from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.http.decoding import DEPTH_MAX, members, read_body
+from fastq.http.errors import Failure
+from fastq.http.fields import Time, idempotency_key_of, traceparent_of
+from fastq.http.reply import JSON, encode, time_of
+from fastq.http.resources.ack import AckOneBody, ack_of
+from fastq.http.resources.extend import ExtendBody
+from fastq.http.resources.submit import SubmitBody, digest_of, submit_of, submitted
+from fastq.http.routes import ABSENT, BEHIND_OR_FULL, CHANGES, KEY_USED, Answer, Route
+
+if TYPE_CHECKING:
+    from fastq._core import Submitted
+
+TRANSACTION_DEPTH_MAX = DEPTH_MAX + 3  # its own object, the array and the operation stand around each member
+
+
+class ExtendOneBody(ExtendBody, forbid_unknown_fields=True, kw_only=True):
+    """The same of one job."""
+
+    job_id: str
+
+
+class OpBody(msgspec.Struct, forbid_unknown_fields=True):
+    """One operation: one member. An ack needs its `lease_token`."""
+
+    ack: AckOneBody | None = None
+    submit: SubmitBody | None = None
+    extend: ExtendOneBody | None = None
+
+
+class TransactionBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What happens together or not at all. A job is acked or extended at most once."""
+
+    ops: Annotated[
+        list[OpBody],
+        Meta(min_length=1, max_length=OPS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
+    ]
+
+
+class OpAnswered(msgspec.Struct, forbid_unknown_fields=True):
+    """Of an ack `ok`, of an extend `lease_until`, of a submit what a submit is answered with."""
+
+    job_id: str
+    ok: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    lease_until: Time | msgspec.UnsetType = msgspec.UNSET
+    duplicate: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    replaced: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+
+
+class TransactionDone(msgspec.Struct, forbid_unknown_fields=True):
+    """In the order of the request."""
+
+    results: list[OpAnswered]
+
+
+_TRANSACTION = msgspec.json.Decoder(TransactionBody)
+_RAW_OPS = msgspec.json.Decoder(msgspec.defstruct("RawOps", [("ops", list[msgspec.Raw])]))
+_OP = msgspec.json.Decoder(OpBody)
+
+
+def transaction_command(body: bytes, now_us: int, idempotency_key: str, traceparent: str) -> Transaction:
+    """Raises InvalidRequest, which names the operation by its index."""
+    fields = members(body, _TRANSACTION, _RAW_OPS, "ops", _OP, TRANSACTION_DEPTH_MAX)
+    ops: list[Ack | Extend | Submit] = []
+    named: set[str] = set()
+    for i, op in enumerate(fields.ops):
+        try:
+            command = _op(op, now_us, idempotency_key, traceparent)
+            if isinstance(command, Ack | Extend):
+                if command.job_id in named:
+                    raise InvalidRequest("job_id must not be one that another operation names")
+                named.add(command.job_id)
+            ops.append(command)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"ops[{i}]: {error}") from None
+    return Transaction(tuple(ops), idempotency_key, _digest_of(fields) if idempotency_key else 0)
+
+
+def _op(op: OpBody, now_us: int, idempotency_key: str, traceparent: str) -> Ack | Extend | Submit:
+    if sum(one is not None for one in (op.ack, op.submit, op.extend)) != 1:
+        raise InvalidRequest("one of ack, submit and extend is required, and no other")
+    if op.ack is not None:
+        if op.ack.lease_token is None:
+            raise InvalidRequest("ack.lease_token is required")
+        return ack_of(op.ack.job_id, op.ack)
+    if op.extend is not None:
+        return Extend(op.extend.job_id, op.extend.lease_token, op.extend.lease_ms or 0)
+    assert op.submit is not None
+    if idempotency_key and op.submit.idempotency_key is not None:
+        raise InvalidRequest("submit.idempotency_key must be left out when the header Idempotency-Key is given")
+    return submit_of(op.submit, now_us, traceparent)
+
+
+def _digest_of(fields: TransactionBody) -> int:
+    """As of jobs, over all operations in their order."""
+    digest = sha256()
+    for op in fields.ops:
+        of_job = 0 if op.submit is None else digest_of(op.submit)
+        digest.update(msgspec.json.encode([op.ack, op.extend, of_job]))
+    return int.from_bytes(digest.digest()[:8], "little")
+
+
+def transaction_done(ops: Sequence[Ack | Extend | Submit], answered: Sequence[int | Submitted | None]) -> bytes:
+    results = []
+    for op, answer in zip(ops, answered, strict=True):
+        if isinstance(op, Submit):
+            assert isinstance(answer, tuple)
+            results.append(submitted(answer))
+        elif isinstance(answer, int):
+            results.append({"job_id": op.job_id, "lease_until": time_of(answer)})
+        else:
+            results.append({"job_id": op.job_id, "ok": True})
+    return encode({"results": results})
+
+
+class Transactions:
+    """The responder of POST /transactions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._batch_bytes_max = min(BATCH_BYTES_MAX, engine.record_bytes_max // 2)
+
+    async def transact(self, req: Request, resp: Response) -> None:
+        body = await read_body(req, self._batch_bytes_max)
+        transaction = transaction_command(
+            body, self._engine.now_us(), idempotency_key_of(req), traceparent_of(req.get_header("traceparent"))
+        )
+        who = req.context.principal
+        try:
+            answered, _ = self._engine.transact(who, transaction)
+        except CleanerBehind:
+            await self._engine.cleaner_caught_up()
+            answered, _ = self._engine.transact(who, transaction)
+        resp.content_type = JSON
+        resp.data = transaction_done(transaction.ops, answered)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "POST",
+                "/transactions",
+                "jobs:ack",
+                self.transact,
+                "Ack, extend and submit, all of it or nothing",
+                (
+                    Answer(200, "all of it is on stable storage, each answered for itself", TransactionDone),
+                    ABSENT,
+                    Answer(409, "a lease is lost, or an ack was accepted before", Failure),
+                    KEY_USED,
+                    *CHANGES,
+                    BEHIND_OR_FULL,
+                ),
+                TransactionBody,
+                headers=("Idempotency-Key", "traceparent"),
+            ),
+        ]
