@@ -13,7 +13,7 @@ from fastq import Client, NewJob
 from tests.cli.conftest import Done, Run
 from tests.client.served import Place
 
-NOBODY = "01a20cc7-8ec2-7154-8000-000000469c9a"
+UNKNOWN_ID = "01a20cc7-8ec2-7154-8000-000000469c9a"
 
 
 def submitted(run: Run, *arguments: str, stdin: str = "") -> str:
@@ -171,7 +171,7 @@ def test_show_a_job_with_attempts_and_history(run: Run, client: Client, queue: s
     assert [one["outcome"] for one in answer["ended_attempts"]] == ["discarded"]
     assert [one["what"] for one in answer["history"]] == ["attempt", "submitted"]
     assert run("job", "show", job_id, "--wait").code == 1
-    gone = run("job", "show", NOBODY)
+    gone = run("job", "show", UNKNOWN_ID)
     assert gone.code == 1 and "(404 job_not_found)" in gone.err
 
 
@@ -204,9 +204,9 @@ def test_a_job_is_edited(run: Run, client: Client, queue: str) -> None:
 def test_jobs_are_changed_by_id(run: Run, client: Client, queue: str) -> None:
     job_id, other = dead(client, queue), client.submit(1, queue=queue).job_id
     assert run("job", "redrive", job_id).out == f"{job_id}  READY\n"
-    partly = run("job", "cancel", job_id, NOBODY, other, "--wait")
+    partly = run("job", "cancel", job_id, UNKNOWN_ID, other, "--wait")
     assert partly.lines == [f"{job_id}  CANCELLED", f"{other}  CANCELLED"]
-    assert partly.code == 1 and NOBODY in partly.err and partly.err.count("\n") == 1
+    assert partly.code == 1 and UNKNOWN_ID in partly.err and partly.err.count("\n") == 1
     assert run("job", "delete", job_id, other, "--json").answers[1] == {"job_id": other, "state": "deleted"}
     assert list(client.jobs(queue=queue)) == []
 

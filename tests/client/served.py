@@ -159,5 +159,5 @@ async def nothing(path: str) -> None:
 
 async def until_running(aclient: AsyncClient, job_id: str) -> None:
     async with asyncio.timeout(WAIT_S):
-        while (await aclient.get(job_id)).state != "RUNNING":  # noqa: ASYNC110 -- nobody tells
+        while (await aclient.get(job_id)).state != "RUNNING":  # noqa: ASYNC110 -- no event for it
             await asyncio.sleep(0.01)

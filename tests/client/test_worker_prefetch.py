@@ -45,7 +45,7 @@ async def submitted(aclient: AsyncClient, queue: str) -> list[str]:
 async def until_given_back(aclient: AsyncClient, job_ids: list[str]) -> None:
     async with asyncio.timeout(WAIT_S):
         for job_id in job_ids:
-            while (await aclient.get(job_id)).state != "READY":  # noqa: ASYNC110 -- nobody tells
+            while (await aclient.get(job_id)).state != "READY":  # noqa: ASYNC110 -- no event for it
                 await asyncio.sleep(0.01)
 
 

@@ -184,7 +184,7 @@ async def test_a_long_task_keeps_its_lease(broker_of: Make, aclient: AsyncClient
         job_id = broker.job_id_of(context.message.task_id)
         first = (await aclient.get(job_id)).lease_until
         async with asyncio.timeout(WAIT_S):
-            while (await aclient.get(job_id)).lease_until == first:  # noqa: ASYNC110 -- nobody tells
+            while (await aclient.get(job_id)).lease_until == first:  # noqa: ASYNC110 -- no event for it
                 await asyncio.sleep(0.05)
         return "extended"
 
@@ -195,7 +195,7 @@ async def test_a_long_task_keeps_its_lease(broker_of: Make, aclient: AsyncClient
 
 async def until(aclient: AsyncClient, job_id: str, state: str) -> None:
     async with asyncio.timeout(WAIT_S):
-        while (await aclient.get(job_id)).state != state:  # noqa: ASYNC110 -- nobody tells
+        while (await aclient.get(job_id)).state != state:  # noqa: ASYNC110 -- no event for it
             await asyncio.sleep(0.01)
 
 
