@@ -24,6 +24,7 @@ class Waiter:
     who: Principal
     command: Lease
     granted: asyncio.Future[list[Leased]]
+    is_over: bool = False
 
 
 @dataclass(slots=True)
@@ -55,9 +56,11 @@ class WaitList:
 
     def end(self, waiter: Waiter, leased: list[Leased]) -> None:
         """End a request's wait, unless it has ended."""
-        if waiter.granted.done():
+        if waiter.is_over:
             return
-        waiter.granted.set_result(leased)
+        waiter.is_over = True
+        if not waiter.granted.done():  # else its task was cancelled
+            waiter.granted.set_result(leased)
         for queue in waiter.command.queues:
             waiting = self._by_queue[queue]
             waiting.pop(waiter, None)
@@ -127,6 +130,9 @@ class LeaseWaiters:
             waiter = self._list.first(queue)
             if waiter is None:
                 self._touched.discard(queue)
+                continue
+            if waiter.granted.done():  # cancelled: it has not left the list yet
+                self._list.end(waiter, [])
                 continue
             try:
                 leased = self._grant(waiter.who, waiter.command)

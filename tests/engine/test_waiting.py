@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fastq.engine import EngineOptions
@@ -127,6 +128,20 @@ async def test_delayed_jobs_retries_and_expired_leases_wake_requests() -> None:
             assert leased.job_id == job_id, ended_by
             if ended_by == "delay":
                 await r.ask.ack(WORKER, Ack(job_id, leased.token, error="boom"))
+
+
+async def test_who_was_cancelled_waits_no_more_and_gets_no_job() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        given_up = wait_for(r, request_id="r1")
+        assert await is_pending(given_up)
+        given_up.cancel()
+        with suppress(asyncio.CancelledError):
+            await given_up
+        assert r.engine._leases.waiters.count == 0
+        waiting = wait_for(r)
+        assert await is_pending(waiting)
+        job_id = await r.submit(CLIENT, Submit(b"1"))
+        assert [leased.job_id for leased in await waiting] == [job_id]
 
 
 async def test_a_wait_ends_by_time_and_by_drain() -> None:

@@ -68,6 +68,7 @@ class Oracle:
                 self._loaded.pop(number, None)
             if self._next is not None and self._next[0] == seq:
                 self._kept[seq] = self._next[1]
+            self._next = None  # a later life may write a frame of that number without knowing what holds after it
 
     def saved(self, seq: int) -> Saved | None:
         """What holds after that frame; None if it was one of several that one step wrote."""

@@ -7,7 +7,9 @@ FASTQ_CRASH_SEED where to begin.
 from __future__ import annotations
 
 import os
+import pickle
 import random
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import pytest
 from tests.log.files.accounts import RECORD_NAMES, Accounts
 from tests.log.files.crashes import LIVES, Enumerator, Ledger, Search, Told, figures, trace_lives
 from tests.log.files.disk import DATASYNC, DIRSYNC, SYNC
+from tests.log.files.oracle import Oracle
+from tests.log.files.walk import Saved
 from tests.log.files.work import MUTANTS
 
 pytestmark = pytest.mark.slow
@@ -41,6 +45,16 @@ def test_no_crash_state_is_lost_or_refused(
         assert min(counts[f"{name} records"] for name in ("TRIM", "JOB", "FORGET")) > 0
     elif how == "walk":
         assert not (missing := [name for name in RECORD_NAMES.values() if not counts[f"{name} records"]]), missing
+
+
+def test_the_oracle_does_not_mix_up_lives() -> None:
+    """A frame that a crash took is written again with other records, by a step that wrote several frames."""
+    oracle, seq = Oracle(), struct.pack("<Q", 1)
+    oracle.note(b"M" + seq + pickle.dumps(Saved.new()))
+    oracle.note(b"B" + seq)
+    assert oracle.saved(1) is not None
+    oracle.note(b"B" + seq)
+    assert oracle.saved(1) is None, "what held after the frame that is gone"
 
 
 def mutant(shim: Path, scratch: Path, how: str, change: str, told: Told, seed: int = SEED) -> Counter[str]:
