@@ -288,6 +288,7 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
     queue.fair = settings.fair
     queue.concurrency = settings.concurrency
     queue.group_concurrency = settings.group_concurrency
+    core.depth_limits += (settings.max_depth != 0) - (queue.max_depth != 0)
     queue.max_depth = settings.max_depth
     queue.lease_ms = settings.lease_ms
     queue.backoff_base_ms, queue.backoff_factor, queue.backoff_cap_ms = settings.backoff or (0, 0, 0)
@@ -302,13 +303,4 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
     resettle(core, index)
     if core.watching and queue.ready:
         core.touched.add(queue_name(core, index))
-    note_depth_limits(core)
     return drop_queue(core, index)
-
-
-cdef void note_depth_limits(Core core) noexcept:
-    cdef uint32_t i
-    core.depth_limited = core.settings.owner_depth_max > 0
-    for i in range(core.queue_count):
-        if core.all_queues[i].max_depth:
-            core.depth_limited = True

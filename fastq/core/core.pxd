@@ -44,4 +44,4 @@ cdef class Core:
     cdef SipKey key
     cdef uint64_t tag
     cdef uint32_t lease_fence       # numbers of new leases are above it
-    cdef bint depth_limited         # whether any limit on unfinished jobs is set
+    cdef uint32_t depth_limits      # how many limits on unfinished jobs are set: of queues, and of owners

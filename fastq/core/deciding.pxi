@@ -113,11 +113,11 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
             if unique_holder(core, name_in(owner), name_in(name), name_in(options.unique_key)) != NONE:
                 continue
         fresh += 1
-        if core.depth_limited:
+        if core.depth_limits:
             depths[queue] = depths.get(queue, 0) + 1
     if keys and keys_are_full(core, now_us, len(keys), repeated_us):
         raise IdempotencyFull()
-    if core.depth_limited:
+    if core.depth_limits:
         check_depths(core, depths, owner, fresh)
     return make_room_for_keys(core, now_us, len(keys)) if keys else 0
 

@@ -16,7 +16,7 @@ cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, byt
     DUPLICATE. Or ELSEWHERE.
     """
     cdef int how
-    if core.depth_limited:
+    if core.depth_limits:
         return ELSEWHERE
     new.fields.owner = name_in(owner)
     how = found_plain(core, now_us, new, job_id)
@@ -78,7 +78,7 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
     cdef uint64_t hash[2]
     cdef list answer = []
     cdef int i, key_count
-    if core.depth_limited:
+    if core.depth_limits:
         return ELSEWHERE
     for i in range(count):
         new[i].fields.owner = name_in(owner)

@@ -31,7 +31,7 @@ cdef class Core:
         self.next_seq = 1
         self.oldest_frame = 1
         self.database_id = b""
-        note_depth_limits(self)
+        self.depth_limits = 1 if settings.owner_depth_max else 0
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -89,7 +89,7 @@ cdef class Core:
                int64_t run_at_us=0, str queue="default", SubmitOptions options=None):
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         assert self.database_id
-        if options is not None or self.depth_limited:
+        if options is not None or self.depth_limits:
             check_new(self, now_us, [(payload, max_retries, priority, run_at_us, queue, options)], owner, {})
         return submit_one(self, now_us, payload, owner, key, max_retries, priority, run_at_us, queue, options)
 

@@ -140,7 +140,7 @@ cdef int check_job(Core core, uint32_t slot, dict uses, uint64_t* uniques, uint6
 
 
 cdef int check_queues(Core core, dict members, dict running, dict uses) except -1:
-    cdef uint32_t i, there = 0, group
+    cdef uint32_t i, there = 0, group, listed, depth_limits = 1 if core.settings.owner_depth_max else 0
     cdef Queue* queue
     cdef Group* one
     ready, groups, eligible = [0] * core.queue_count, [0] * core.queue_count, [0] * core.queue_count
@@ -168,10 +168,18 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
         assert core.queue_index[core.names[queue.name]] == i
         assert queue.ready == ready[i] and queue.all_groups == groups[i] and queue.group_count == eligible[i]
         assert queue.all_groups or queue.configured, "an empty queue stays"
+        depth_limits += queue.max_depth != 0
+        listed, group = 0, queue.first_group
+        while group != NONE and listed <= queue.all_groups:
+            assert core.groups[group].queue == i, "a queue lists another one's group"
+            listed += 1
+            group = core.groups[group].next
+        assert listed == queue.all_groups, "a queue lists its groups wrongly"
         for group in range(1, queue.group_count):
             assert not group_before(core, queue, queue.groups[group], queue.groups[(group - 1) // 4]), "group order"
         check_finished(core, queue)
     assert there == <uint32_t>len(core.queue_index), "queues do not add up"
+    assert core.depth_limits == depth_limits, "limits on depths are counted wrongly"
     return 0
 
 
