@@ -172,7 +172,7 @@ cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) exc
 
 cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
     """End an attempt well. Raises JobNotFound, NotAckable, LeaseLost."""
-    append_ack(core, now_us, (job_id, token, "ok", result, "", "", -1, 0.0), key_id)
+    end_attempt(core, now_us, job_id, token, OUTCOME_OK, b"", result, b"", key_id, -1, 0)
     return True
 
 

@@ -123,11 +123,7 @@ class Reads:
         return JobsPage(found, before)
 
     def _find(self, who: Principal, find: Find, limit: int) -> tuple[list[JobView], int]:
-        return self._core.page(
-            self._now_us(),
-            find.before,
-            limit,
-            PAGE_EXAMINED_MAX,
+        wanted = _core.Filter(
             state=find.state,
             queue=find.queue,
             group=find.group,
@@ -136,28 +132,14 @@ class Reads:
             since_us=find.since_us,
             queues=who.queues,
         )
+        return self.views(wanted, find.before, limit, PAGE_EXAMINED_MAX)
 
     def _number(self, job: JobView) -> int:
         return _core.job_number(job.job_id, self._core.database_id)
 
-    def views(
-        self,
-        before: int,
-        limit: int,
-        examined_max: int,
-        *,
-        queue: str = "",
-        group: str | None = None,
-        tag: str = "",
-        owner_id: str | None = None,
-        since_us: int = 0,
-        queues: frozenset[str] | None = None,
-    ) -> tuple[list[JobView], int]:
+    def views(self, wanted: _core.Filter, before: int, limit: int, examined_max: int) -> tuple[list[JobView], int]:
         """Jobs that fit, the newest first, whoever asks: see `Core.page`."""
-        return self._core.page(
-            self._now_us(), before, limit, examined_max,
-            queue=queue, group=group, tag=tag, owner_id=owner_id, since_us=since_us, queues=queues,
-        )  # fmt: skip
+        return self._core.page(self._now_us(), wanted, before, limit, examined_max)
 
     def running(self, who: Principal, examined_max: int) -> tuple[list[JobView], bool]:
         """Jobs that run, of those that exist for this caller; False if more run than were looked at."""

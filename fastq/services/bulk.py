@@ -135,13 +135,13 @@ class Bulk:
                 views = [view for view in views if owner_id in (None, view.owner_id)]
                 yield await self._with_text(views, chosen.text)
             return
+        wanted = _core.Filter(
+            queue=chosen.queue, group=chosen.group, tag=chosen.tag, owner_id=owner_id, since_us=chosen.since_us,
+            queues=who.queues,
+        )  # fmt: skip
         before, more = 0, True
         while more:
-            views, before = self._engine.views(
-                before, self._slice_jobs, EXAMINED_MAX,
-                queue=chosen.queue, group=chosen.group, tag=chosen.tag, owner_id=owner_id, since_us=chosen.since_us,
-                queues=who.queues,
-            )  # fmt: skip
+            views, before = self._engine.views(wanted, before, self._slice_jobs, EXAMINED_MAX)
             more = before > 0
             yield await self._with_text(views, chosen.text)
 
