@@ -51,6 +51,19 @@ CLOSE_RECORD_BYTES: int
 SMALL_RECORD_BYTES: int
 """Enough for a SUBMIT record, a CLOSE record, any record about one job: beside payload, result and error text."""
 
+STATES: tuple[str, ...]
+"""Of a job, as they are shown."""
+FINISHED: frozenset[str]
+"""The terminal ones."""
+ACK_OUTCOMES: tuple[str, ...]
+"""What a worker may say of an attempt."""
+ATTEMPT_OUTCOMES: tuple[str, ...]
+"""How attempts end, as it is shown."""
+EVENTS: tuple[str, ...]
+"""Of a job's history."""
+CLOSE: int
+"""The type, a record's first byte, of those that end an attempt."""
+
 ATTEMPTS_KEPT: int
 EVENTS_KEPT: int
 HISTORY_BYTES_MAX: int
@@ -199,7 +212,7 @@ class Ack:
         """
         Args:
             token: None: the original's client, which has none.
-            outcome: one of OUTCOMES.
+            outcome: one of ACK_OUTCOMES.
             result: JSON text.
             error: what is longer than the core keeps is cut.
             wait_ms: of a snooze its delay; of an error the wait that the worker asks for, or -1 for the backoff times
@@ -224,8 +237,8 @@ class Filter:
 
     def __init__(
         self,
-        *,
         state: str = "",
+        *,
         queue: str = "",
         group: str | None = None,
         tag: str = "",
@@ -245,8 +258,8 @@ class CoreSettings:
 
     def __init__(
         self,
-        *,
         lease_ms: int = 30_000,
+        *,
         grace_ms: int = 30_000,
         backoff: tuple[int, float, int] = (1_000, 2.0, 3_600_000),
         poison_expiries: int = 0,
@@ -331,7 +344,7 @@ class JobView:
     def job_id(self) -> str: ...
     @property
     def state(self) -> str:
-        """READY, SCHEDULED, RUNNING, RETRY, ACKED, DEAD, EXPIRED or CANCELLED."""
+        """One of STATES."""
     @property
     def attempts(self) -> int: ...
     @property
@@ -739,7 +752,7 @@ class Event:
 
     @property
     def what(self) -> str:
-        """`attempt`, `cancel_requested`, `cancelled`, `expired`, `redriven`, `edited`, `replaced`."""
+        """One of EVENTS."""
     @property
     def at_us(self) -> int: ...
     @property
@@ -755,7 +768,7 @@ class Event:
     def worker_id(self) -> str: ...
     @property
     def outcome(self) -> str:
-        """`ok`, `error`, `lease_expired`, `discarded`, `snoozed`, `released`, `cancelled`, `poisoned`."""
+        """One of ATTEMPT_OUTCOMES."""
     @property
     def error(self) -> str: ...
     @property

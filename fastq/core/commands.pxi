@@ -4,6 +4,7 @@ cdef dict OUTCOMES = {      # what a worker may say
     "ok": OUTCOME_OK, "error": OUTCOME_ERROR, "discard": OUTCOME_DISCARD, "snooze": OUTCOME_SNOOZE,
     "release": OUTCOME_RELEASE,
 }
+ACK_OUTCOMES = tuple(OUTCOMES)
 
 @cython.final
 cdef class SubmitOptions:
@@ -69,7 +70,7 @@ cdef class Extend:
 
 @cython.final
 cdef class Filter:
-    def __init__(self, *, str state="", str queue="", str group=None, str tag="", str owner_id=None,
+    def __init__(self, str state="", *, str queue="", str group=None, str tag="", str owner_id=None,
                  int64_t since_us=0, frozenset queues=None):
         self.state, self.queue, self.group, self.tag, self.owner_id = state, queue, group, tag, owner_id
         self.since_us, self.queues = since_us, queues

@@ -332,7 +332,7 @@ cdef class Core:
         return ended
 
     def counts(self):
-        counts = {STATE_NAMES[i]: self.counts_by_state[i] for i in range(1, STATES)}
+        counts = {STATE_NAMES[i]: self.counts_by_state[i] for i in range(1, STATE_COUNT)}
         counts["delayed"] = self.delayed.count
         counts["jobs"] = self.t.jobs.live
         return counts

@@ -60,7 +60,7 @@ cdef tuple job_facts(Core core, Job* job):
 
 cdef int check_core(Core core) except -1:
     cdef uint64_t found = 0, live = 0, uniques = 0, expiring = 0, waiting = 0, in_heaps = core.delayed.count
-    cdef uint64_t counts[STATES]
+    cdef uint64_t counts[STATE_COUNT]
     cdef uint32_t slot
     cdef Job* job
     cdef dict uses = {}, blocks = {}, unfinished = {}, running = {}, members = {}
@@ -98,7 +98,7 @@ cdef int check_core(Core core) except -1:
     if core.block_jobs:
         kept[core.block] = core.block_jobs
     assert kept == blocks, "jobs are counted wrongly by block"
-    for slot in range(STATES):
+    for slot in range(STATE_COUNT):
         assert counts[slot] == core.counts_by_state[slot], f"{STATE_NAMES[slot]} is counted wrongly"
     return 0
 
@@ -232,7 +232,7 @@ cdef int check_finished(Core core, Queue* queue) except -1:
     cdef uint64_t count, n
     cdef uint32_t slot, older, state
     cdef Run* run
-    for state in range(STATES):
+    for state in range(STATE_COUNT):
         list = &queue.finished[state]
         count = n = 0
         slot = list.oldest

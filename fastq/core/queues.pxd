@@ -32,7 +32,7 @@ cdef struct Finished:       # jobs of one queue and terminal state, in the order
     uint64_t bytes          # of their records that replay needs
 
 cdef enum:
-    STATES = 8
+    STATE_COUNT = 8
     TERMINAL = 4            # states from here on
 
 cdef struct Queue:          # there while it has jobs or settings
@@ -44,8 +44,8 @@ cdef struct Queue:          # there while it has jobs or settings
     uint32_t name           # index in the names
     uint32_t all_groups     # how many there are
     uint32_t ready          # jobs in its groups' heaps
-    uint64_t counts[STATES] # of jobs by state
-    Finished finished[STATES]   # of the terminal states
+    uint64_t counts[STATE_COUNT] # of jobs by state
+    Finished finished[STATE_COUNT]   # of the terminal states
     # from its settings; 0 (-1 for retention) where they do not say
     uint8_t configured
     uint8_t paused

@@ -106,7 +106,7 @@ cdef uint32_t queue_of(Core core, bytes name) except NONE:
     core.all_queues[at].default_group = core.all_queues[at].first_group = NONE
     core.all_queues[at].retention_acked_ms = core.all_queues[at].retention_dead_ms = -1
     core.all_queues[at].finished_max = -1
-    for i in range(STATES):
+    for i in range(STATE_COUNT):
         core.all_queues[at].finished[i].oldest = core.all_queues[at].finished[i].newest = NONE
         core.all_queues[at].finished[i].last_added = NONE
     core.all_queues[at].name = name_of(core, name)

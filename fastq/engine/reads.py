@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastq import _core
-from fastq._core import JobView
+from fastq._core import FINISHED, JobView
 from fastq.engine.admission import Admission
 from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.commits import Commits
@@ -14,7 +14,6 @@ from fastq.engine.results import JobsPage, JobStatus, Why
 from fastq.engine.visibility import Visibility
 from fastq.engine.waiting import EndWaiters
 
-FINISHED = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
 POSITION_MAX = 10_000
 NOBODY_ASKS_US = 60_000_000  # so long after the last request nobody is taken to ask
 SEARCHED_BYTES_MAX = 8 << 20  # of payloads that one page looks through, unless one alone is larger
