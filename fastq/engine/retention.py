@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastq import _core
+from fastq._core import FINISHED
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.engine.options import EngineOptions
 
@@ -15,7 +16,7 @@ class Retention:
     def __init__(self, core: _core.Core, tail: _core.Tail, commits: Commits, options: EngineOptions) -> None:
         self._core, self._tail, self._commits = core, tail, commits
         acked_ms, dead_ms = options.retention_acked_ms, options.retention_dead_ms
-        self._kept_ms = (("ACKED", acked_ms), ("DEAD", dead_ms), ("EXPIRED", acked_ms), ("CANCELLED", acked_ms))
+        self._kept_ms = [(state, dead_ms if state == "DEAD" else acked_ms) for state in sorted(FINISHED)]
         self._count_max, self._bytes_max = options.finished_jobs_max, options.finished_bytes_max
 
     def forget(self, now_us: int) -> None:
