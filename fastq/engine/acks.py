@@ -72,7 +72,7 @@ class Acks:
     def report(self, who: Principal, job_id: str, token: str, percent: int, note: str) -> bool:
         """Store an attempt's progress. Returns whether a cancel was requested. Raises JobNotFound, LeaseLost."""
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        job = self._visibility.visible(who, job_id)
+        job = self._visibility.visible_job(who, job_id)
         with self._commits.change:
             self._core.report(self._now_us(), job_id, token, percent, note)
         return job.cancel_requested

@@ -34,7 +34,7 @@ class Changes:
             JobNotFound, JobFinished.
         """
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        self._visibility.owned(who, job_id)
+        self._visibility.owned_job(who, job_id)
         with self._commits.change:
             return self._core.cancel(self._now_us(), job_id, force=force, key_id=who.key_id)
 
@@ -46,7 +46,7 @@ class Changes:
         """
         self._admission.need_serving()
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=1)
-        self._visibility.owned(who, job_id)
+        self._visibility.owned_job(who, job_id)
         with self._commits.change:
             self._core.redrive(self._now_us(), job_id, key_id=who.key_id)
         return self._core.job(self._now_us(), job_id).state
@@ -59,7 +59,7 @@ class Changes:
         """
         self._admission.need_serving()
         while True:
-            place = self._visibility.owned(who, job_id).place
+            place = self._visibility.owned_job(who, job_id).place
             (record,) = await self._commits.records([place])
             room_bytes = len(record) + len(edit.payload or b"") + ROOM_BYTES_SMALL
             self._commits.need_room(room_bytes, spare_segments=1)
@@ -83,6 +83,6 @@ class Changes:
     def delete(self, who: Principal, job_id: str) -> None:
         """Remove a job. Raises JobNotFound, JobRunning."""
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        self._visibility.owned(who, job_id)
+        self._visibility.owned_job(who, job_id)
         with self._commits.change:
             self._core.delete(self._now_us(), [job_id])

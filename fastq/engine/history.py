@@ -26,7 +26,7 @@ class History:
         return await self._history(who, job_id)
 
     async def _history(self, who: Principal, job_id: str) -> JobHistory:
-        view = self._visibility.visible(who, job_id)
+        view = self._visibility.visible_job(who, job_id)
         places = [view.place] if view.history_place is None else [view.place, view.history_place]
         submit, *newest = await self._commits.records(places)
         records = await self._chain(newest[0] if newest else None)

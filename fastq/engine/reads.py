@@ -39,7 +39,7 @@ class Reads:
 
     async def job(self, who: Principal, job_id: str, *, with_payload: bool = False) -> JobStatus:
         """Read a job and its result. Raises JobNotFound, also for a job that the caller may not see."""
-        view = self._visibility.visible(who, job_id)
+        view = self._visibility.visible_job(who, job_id)
         places = [] if view.close_place is None else [view.close_place]
         if with_payload:
             places.append(view.place)
@@ -54,7 +54,7 @@ class Reads:
         self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None, *, with_payload: bool = False
     ) -> JobStatus:
         """Wait until a job is finished, at most `wait_ms`, then read it."""
-        if self._visibility.visible(who, job_id).state not in FINISHED and not self._admission.draining:
+        if self._visibility.visible_job(who, job_id).state not in FINISHED and not self._admission.draining:
             await self.end_waiters.wait(job_id, wait_ms, connection)
         return await self.job(who, job_id, with_payload=with_payload)
 
@@ -64,7 +64,7 @@ class Reads:
 
     def why(self, who: Principal, job_id: str) -> Why:
         """Say why a job does not run now. Raises JobNotFound."""
-        job, now_us = self._visibility.visible(who, job_id), self._now_us()
+        job, now_us = self._visibility.visible_job(who, job_id), self._now_us()
         due = job.state not in FINISHED and job.state != "RUNNING" and job.run_at_us <= now_us
         position = self._core.position(job.job_id, POSITION_MAX) if due else 0
         workers = self._leases.waiters.waiting_for(job.queue)

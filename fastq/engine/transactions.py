@@ -48,7 +48,7 @@ class Transactions:
         now_us = self._now_us()
         if self._visibility.is_bounded(who):
             for job_id in [*(ack.job_id for ack in acks), *(extend.job_id for extend in extends)]:
-                self._visibility.visible(who, job_id)
+                self._visibility.visible_job(who, job_id)
         owner_id = self._owner_of(who, acks, now_us) if submits else who.owner_id
         with self._commits.change:
             untils, stored, repeated = self._core.transact(

@@ -27,16 +27,16 @@ class Visibility:
             return False
         return who.type != "client" or not self.owner_isolation or job.owner_id == who.owner_id
 
-    def visible(self, who: Principal, job_id: str) -> _core.JobView:
+    def visible_job(self, who: Principal, job_id: str) -> _core.JobView:
         """A job that this caller may see. Raises JobNotFound."""
         job = self._core.job(self._now_us(), job_id)
         if not self.may_see(who, job):
             raise JobNotFound(job_id)
         return job
 
-    def owned(self, who: Principal, job_id: str) -> _core.JobView:
+    def owned_job(self, who: Principal, job_id: str) -> _core.JobView:
         """A job that this caller may change: its owner's, or any for an admin. Raises JobNotFound."""
-        job = self.visible(who, job_id)
+        job = self.visible_job(who, job_id)
         if not who.is_admin and job.owner_id != who.owner_id:
             raise JobNotFound(job_id)
         return job
