@@ -1,6 +1,6 @@
-"""Reading what a request says: its body with a limit, JSON into structs, and what is wrong with either in our words.
+"""Request bodies: read up to a limit, decoded from JSON into structs.
 
-A message names the field, a nested one as `a.b`, and, if a limit was passed, the limit. Times are RFC 3339.
+An error's message names the field, a nested one as `a.b`, and the limit that the value breaks.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding, show
 from fastq.http._scan import scan
 
 DEPTH_MAX = 64  # the body's own object is the first level
-BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
+BATCH_DEPTH_MAX = DEPTH_MAX + 2  # each member is inside the batch's object and array
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
-    """The whole body, read as a stream and no further than one piece past `bytes_max`.
+    """Read the whole body. Stop reading when it exceeds `bytes_max`.
 
     Raises:
-        UnsupportedEncoding, BodyTooLarge. A body that ends early is refused where it comes in.
+        UnsupportedEncoding: the body is compressed.
+        BodyTooLarge: the body exceeds `bytes_max`.
+        InvalidRequest: the connection ended before the body did.
     """
     coding = req.get_header("Content-Encoding")
     if coding is not None and coding.strip().lower() != "identity":
@@ -39,14 +41,18 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH_MAX) -> T:
-    """The body as a struct. Raises InvalidRequest with a message that says what is wrong where."""
+    """Decode the body into the decoder's struct.
+
+    Raises:
+        InvalidRequest: the message names the field.
+    """
     if not body:
         raise InvalidRequest("invalid JSON: the body is empty")
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            raise InvalidRequest(f"invalid JSON: no UTF-8 at byte {error.start}") from None
+            raise InvalidRequest(f"invalid JSON: byte {error.start} is not UTF-8") from None
     found = scan(body, depth_max)
     if found == "depth":
         raise InvalidRequest(f"invalid JSON: nested deeper than {depth_max} levels")
@@ -64,7 +70,16 @@ def members(
     body: bytes, decoder: msgspec.json.Decoder[T], raw: msgspec.json.Decoder[Any], name: str,
     member: msgspec.json.Decoder[Any], depth_max: int = BATCH_DEPTH_MAX,
 ) -> T:  # fmt: skip
-    """A batch. If it cannot be decoded as a whole, its members are, one by one, to say which it is."""
+    """Decode a batch. If that fails, decode its members one by one to find the bad one.
+
+    Args:
+        decoder: decodes the batch.
+        raw: decodes the batch and leaves its members as raw JSON.
+        name: the array of members.
+        member: decodes one member.
+    Raises:
+        InvalidRequest: the message names the member by its index.
+    """
     try:
         return decode(body, decoder, depth_max)
     except InvalidRequest as whole:
@@ -90,7 +105,7 @@ _KIND = {"int": "an integer", "str": "a string", "array": "an array", "object": 
 
 
 def _say_what_is_wrong(text: str) -> NoReturn:
-    """Raise InvalidRequest in our words for what msgspec says."""
+    """Raise InvalidRequest with the text of a msgspec error in the API's words."""
     if match := _UNKNOWN.fullmatch(text):
         raise InvalidRequest(f"unknown field: {_path(match[2], shown(match[1]))}")
     if match := _MISSING.fullmatch(text):
@@ -102,7 +117,7 @@ def _say_what_is_wrong(text: str) -> NoReturn:
             raise InvalidRequest(f"{field} is required")
         raise InvalidRequest(f"{field} must be {of_length or ''}{relation} {limit.removesuffix('.0')}")
     if match := _CHOICE.fullmatch(text):
-        raise InvalidRequest(f"{match[2]} may not be {shown(match[1])}")
+        raise InvalidRequest(f"{match[2]} must not be {shown(match[1])}")
     if match := _TYPE.fullmatch(text):
         expected, got, field = match.groups()
         if field is None:

@@ -1,4 +1,4 @@
-"""From an exception to an answer: `{"error": "<message>", "code": "<word>"}`, and never more than is ours to tell."""
+"""Errors as answers: `{"error": "<message>", "code": "<word>"}`. No answer shows an internal detail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = logging.getLogger("fastq.http")
 
 
 class Failure(msgspec.Struct, forbid_unknown_fields=True):
-    """`code` is a stable word for programs, `error` a message for people."""
+    """An error. `code` is a stable word for programs, `error` a message for people."""
 
     error: str
     code: str
@@ -47,10 +47,10 @@ async def on_api_error(_req: Any, resp: falcon.asgi.Response, error: ApiError, _
 
 
 def on_falcon_error(allowed_methods: dict[str, list[str]]) -> Any:
-    """The handler for what Falcon raises by itself.
+    """Make the handler of Falcon's own errors.
 
     Args:
-        allowed_methods: by path template.
+        allowed_methods: the methods of each path template.
     """
 
     async def handle(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, _: Any) -> None:
@@ -65,7 +65,10 @@ def on_falcon_error(allowed_methods: dict[str, list[str]]) -> Any:
 
 
 async def on_defect(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: Any) -> None:
-    """A defect of ours: the client gets the request's id, the log the rest; not the path, which may hold a key."""
+    """Answer a defect of the server with the request's id. The log has the traceback.
+
+    The log names the route's template: a path may hold a key.
+    """
     request_id = req.context.request_id
     _log.error(
         "%s %s failed", req.method, req.uri_template or "(no route)", exc_info=error, extra={"request_id": request_id}

@@ -130,7 +130,7 @@ def test_connections_leave_the_log_its_descriptors(few_files: Served) -> None:
         status, body = client.call("worker", "/jobs/lease", {"max": 10})
         assert status == 200 and len(body["jobs"]) == 10
         assert all(is_answered(connection) for connection in connections)
-    assert server.stderr.count("no more are let in") == 1, "said once, not for each"
+    assert server.stderr.count("new ones are refused") == 1, "said once, not for each"
     server.kill()
     server.start()
     assert all(server.call(key, "GET", f"/jobs/{job_id}")[0] == 200 for job_id in ids)
@@ -163,14 +163,14 @@ def test_no_descriptor_for_a_connection(few_files: Served) -> None:
         assert not select.select([waiting], [], [], 0)[0]
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (OPEN_FILES_MIN, OPEN_FILES_MIN))
         assert waiting.recv(4096).startswith(b"HTTP/1.1 200 ")
-    assert "no connection can be accepted: Too many open files" in server.stderr
+    assert "cannot accept connections: Too many open files" in server.stderr
 
 
 def test_a_limit_that_is_too_low_is_told_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served, "SERVE", ("prlimit", f"--nofile={OPEN_FILES_MIN - 1}", *served.SERVE))
     ended = run_to_its_end(tmp_path / "data")
     assert ended.returncode == 78
-    assert ended.stderr == "fastq: ulimit -n: 255 open files are too few; allowed: 256 and more\n"
+    assert ended.stderr == "fastq: ulimit -n: 255 open files are too few; allow 256 or more\n"
 
 
 def test_idle_connections_cost_nothing_but_memory(tmp_path: Path) -> None:

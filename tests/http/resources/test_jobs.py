@@ -176,9 +176,9 @@ async def test_a_search_looks_at_so_many_bytes_at_once(world: World, monkeypatch
         ("tag=" + "t" * 65, "tag must be 1 to 64 bytes"),
         ("q=" + "x" * 201, "q must be at most 200 bytes"),
         ("since=yesterday", "since must be an RFC 3339 time"),
-        ("cursor=nonsense", "cursor must be one that a page of this server had"),
-        ("cursor=" + "A" * 65, "cursor must be one that a page of this server had"),
-        ("cursor=%C3%BC", "cursor must be one that a page of this server had"),
+        ("cursor=nonsense", "cursor must be from a page of this server"),
+        ("cursor=" + "A" * 65, "cursor must be from a page of this server"),
+        ("cursor=%C3%BC", "cursor must be from a page of this server"),
         ("offset=3", "unknown parameter: offset"),
     ],
 )
