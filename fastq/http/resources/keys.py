@@ -201,19 +201,19 @@ class ApiKeys:
         fields, grants = create_key_fields(body, now_us)
         who = req.context.principal
         details = {"name": fields.name, "owner_id": fields.owner_id, "type": fields.type}
-        with self._audit.saying(who, "key.create", **details) as said:
+        with self._audit.of_change(who, "key.create", **details) as audited:
             secret, record = await self._keys.create(
                 fields.name, fields.owner_id, fields.type, now_us, who.key_id, grants=grants
             )
-            said.target = record.key_id
+            audited.target = record.key_id
         resp.status = 201
         self._show_secret(resp, secret, record)
 
     async def rotate(self, req: Request, resp: Response, key_id: str) -> None:
         fields = rotate_key_fields(await read_body(req, SMALL_BODY_BYTES_MAX))
         who = req.context.principal
-        with self._audit.saying(who, "key.rotate", overlap_ms=fields.overlap_ms) as said:
-            said.target = key_id
+        with self._audit.of_change(who, "key.rotate", overlap_ms=fields.overlap_ms) as audited:
+            audited.target = key_id
             secret, record = await self._keys.rotate(key_id, who, fields.overlap_ms)
         self._show_secret(resp, secret, record)
 
@@ -233,10 +233,10 @@ class ApiKeys:
 
     async def revoke(self, req: Request, resp: Response, key: str) -> None:
         asked_us = self._engine.now_us()
-        with self._audit.saying(req.context.principal, "key.revoke") as said:
+        with self._audit.of_change(req.context.principal, "key.revoke") as audited:
             record = await self._keys.revoke(key, req.context.principal)
-            said.target = record.key_id
-            said.nothing = (record.revoked_us or 0) < asked_us  # the key was revoked before
+            audited.target = record.key_id
+            audited.is_unchanged = (record.revoked_us or 0) < asked_us  # the key was revoked before
         resp.content_type = JSON
         resp.data = key_revoked(record)
 

@@ -125,7 +125,7 @@ async def test_own_jobs_only(world: World) -> None:
     [
         ({}, "filter is required"),
         ({"filter": {}}, "filter must have at least one member"),
-        ({"filter": {"state": "GONE"}}, "filter.state may not be GONE"),
+        ({"filter": {"state": "GONE"}}, "filter.state must not be GONE"),
         ({"filter": {"queue": "a b"}}, "filter.queue must be 1 to 64 characters"),
         ({"filter": {"group": ""}}, "filter.group must be 1 to 64 characters"),
         ({"filter": {"q": "ä" * 101}}, "filter.q must be at most 200 bytes"),
