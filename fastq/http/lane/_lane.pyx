@@ -1,8 +1,8 @@
 """The lane: plain, frequent requests go from bytes to bytes, without ASGI.
 
-A request has two ways. The short way (`lane/short_way.pxi`) takes a plain, frequent request with a cached key and writes
-its answer at once. The answer is sent when the batch of the change is durable. All other requests go through llhttp and
-Falcon, the reference. Both ways give the same bytes except ids, times and Date.
+A request has two ways. The short way (`lane/short_way.pxi`) takes a plain, frequent request with a cached key and
+writes its answer at once. The answer is sent when the batch of the change is durable. All other requests go through
+llhttp and Falcon, the reference. Both ways give the same bytes except ids, times and Date.
 
 Answers leave a connection in the order of its requests. A request for Falcon waits in the pipeline until every answer
 of the short way is sent. No request takes the short way while one for Falcon is being answered.
@@ -23,9 +23,9 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
 from fastq._clock cimport Clock
 from fastq._core cimport (
-    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Ack, Core, Leased, Name, PlainJob,
-    SubmitFields, Tail, ack_of, ack_plain, appended_seq, has_room, lease_plain, leased_bytes, plain_bytes, put_leased,
-    record_in_memory, remember_bytes, submit_plain, submit_plain_many, was_leased,
+    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Ack, Core, Leased, Name,
+    PlainJob, SubmitFields, Tail, ack_of, ack_plain, appended_seq, has_room, lease_plain, leased_bytes, plain_bytes,
+    put_leased, record_in_memory, remember_bytes, submit_plain, submit_plain_many, was_leased,
 )
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE
