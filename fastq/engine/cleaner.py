@@ -40,6 +40,7 @@ class Cleaner:
         self._slack_bytes = slack_bytes
         self._wanted = asyncio.Event()
         self._hopeful: set[asyncio.Future[None]] = set()  # who waits for a part to be given back
+        self.is_behind = False  # new work should wait: the log takes far more than it may
         self.moved_bytes = 0
         self.freed_parts = 0
 
@@ -48,15 +49,11 @@ class Cleaner:
         """What the log may take."""
         return 2 * self._core.live_bytes + self._slack_bytes
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether new work should wait: the log takes far more than it may."""
-        bound = self.bound_bytes
-        return self._log.used_bytes > bound + bound // LAG_BYTES_SHARE
-
     def look(self) -> None:
-        """Wake the task if there is something to do. Cheap: called after every batch."""
-        if self._is_due():
+        """Wake the task if there is something to do. Cheap: called before every commit."""
+        over_bytes = self._log.used_bytes - 2 * self._core.live_bytes - self._slack_bytes
+        self.is_behind = over_bytes > 0 and over_bytes > self.bound_bytes // LAG_BYTES_SHARE
+        if (over_bytes > 0 or self._log.disk_full) and self._is_due():
             self._wanted.set()
 
     async def progress(self, timeout_s: float) -> None:
@@ -99,6 +96,7 @@ class Cleaner:
         await self._commits.durable()
         self._log.drop_before(part.next)
         self.freed_parts += 1
+        self.look()  # it may be behind no more
         for over in self._hopeful:
             _end(over)
 

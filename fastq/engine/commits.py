@@ -64,6 +64,7 @@ class Commits:
         self._until_durable: Waiting = deque()
         self._until_visible: Waiting = deque()
         self._kick_due = False
+        self._is_late = False  # there was something to do while the log was not idle
         self.is_closing = False  # what is appended now goes with the frame that is about to go
         self._loop: asyncio.AbstractEventLoop
         self.change = Change(self)
@@ -144,7 +145,8 @@ class Commits:
     def call_at(self, seq: int, callback: Callable[[], object]) -> None:
         """Have `callback` called when an answer that shows frames up to `seq` may leave."""
         self._until_visible.append((seq, callback))
-        self.kick_soon()
+        if not self._kick_due:
+            self.kick_soon()
 
     async def records(self, places: Sequence[RecordPlace]) -> list[bytes]:
         """Records by their places: from memory, or read from the log."""
@@ -171,22 +173,29 @@ class Commits:
         self._kick_due = False
         if self.failed is not None:
             return
+        self._is_late = not self._log.idle
+        if self._is_late:
+            return  # all that comes together while a frame is being synced is looked at once: see `_durable`
         self.is_closing = True
         try:
             self._before_commit()
+        except CoreFailed as error:
+            self.fail(error)
+            raise
         finally:
             self.is_closing = False
-        if self._log.idle and (batch := self._tail.take()) is not None:
+        if (batch := self._tail.take()) is not None:
             self._log.commit(batch)
 
     def _durable(self, seq: int) -> None:
         """The next frame goes first, then whoever waits for this one hears of it."""
         self._tail.durable(seq)
-        if self._tail.appended_seq > seq:
+        if self._is_late or self._tail.appended_seq > seq:
             self._kick()
         if self.failed is None:
-            _tell(self._until_durable, seq)
-            if self._log.may_answer():
+            if self._until_durable:
+                _tell(self._until_durable, seq)
+            if self._until_visible and self._log.may_answer():
                 _tell(self._until_visible, seq)
 
 

@@ -142,7 +142,7 @@ class Engine:
     # --- each part's turn ---------------------------------------------------------------------------------------------
 
     def _before_commit(self) -> None:
-        """What goes with every frame, and what comes of it."""
+        """What goes with every frame, and what comes of it. No property is read here: they cost more than methods."""
         self._leases.waiters.serve()  # jobs that became ready go to whoever waits
         self._retention.forget(self._clock.now_us())
         self.cleaner.look()
@@ -159,15 +159,18 @@ class Engine:
         if there_is_more:
             self._timer.set(now_us, now_us)
         else:  # without room, expiry is tried again after the check interval
-            self._timer.set(self.due_us if has_room else self._timer.latest_us(now_us), now_us)
+            self._timer.set(self._due_us() if has_room else self._timer.latest_us(now_us), now_us)
 
     @property
     def due_us(self) -> int:
         """When something is due next, as far as is known now."""
-        return min(self._expiry.next_due_us, self._leases.waiters.next_due_us)
+        return self._due_us()
+
+    def _due_us(self) -> int:
+        return min(self._core.next_due_us(), self._leases.waiters.next_due_us)
 
     def _watch_timer(self) -> None:
-        self._timer.set_earlier(self.due_us, self.now_us)
+        self._timer.set_earlier(self._due_us(), self.now_us)
 
     def look(self) -> None:
         """Do at once what is due: for whoever moves the clock by hand, of which the loop's timers know nothing."""

@@ -21,10 +21,6 @@ class Expiry:
         """
         self._core, self._tail, self._commits, self._jitter = core, tail, commits, jitter
 
-    @property
-    def next_due_us(self) -> int:
-        return self._core.next_due_us()
-
     def admit_due(self, now_us: int) -> bool:
         """Let delayed jobs that are due become ready, a slice of them. True: there may be more."""
         return self._core.advance(now_us, SLICE) == SLICE

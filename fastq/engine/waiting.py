@@ -92,6 +92,7 @@ class LeaseWaiters:
         self._list = WaitList()
         self._touched: set[str] = set()  # queues in which jobs are ready that nobody who waits was offered yet
         self._rate_due: dict[str, int] = {}  # queues somebody waits for: when their rate limit lets the next lease go
+        self.next_due_us = NEVER_US  # the first of these
 
     @property
     def count(self) -> int:
@@ -149,20 +150,17 @@ class LeaseWaiters:
         """The server stops: everybody gets nothing."""
         self._list.end_all()
 
-    @property
-    def next_due_us(self) -> int:
-        """When a rate limit lets the next lease go."""
-        return min(self._rate_due.values(), default=NEVER_US)
-
     def look_at_rates(self, now_us: int) -> None:
         """Have the queues served next whose rate limit lets a lease go by now."""
         for queue in [queue for queue, due_us in self._rate_due.items() if due_us <= now_us]:
             del self._rate_due[queue]
             self._touched.add(queue)
+        self.next_due_us = min(self._rate_due.values(), default=NEVER_US)
 
     def _note_rate(self, queue: str) -> None:
         if due_us := self._core.rate_due_us(queue):
             self._rate_due[queue] = due_us
+            self.next_due_us = min(self._rate_due.values())
 
 
 class EndWaiters:
