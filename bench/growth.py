@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from fastq._core import Core, CoreSettings, SubmitOptions, Tail
+from fastq._core import Ack, Core, CoreSettings, NewJob, SubmitOptions, Tail
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 98 + b'"'
@@ -48,10 +48,9 @@ class Bare:
         options = None
         if kind == "keyed":
             options = SubmitOptions(group=f"group{number % GROUPS}", unique_key=f"key{number}")
-        self.core.submit(
-            START_US + number, PAYLOAD, owner_id="ann", key_id="client_abcdefghijkl", max_retries=3, options=options,
-            run_at_us=START_US + 10**12 if kind == "scheduled" else 0,
-        )  # fmt: skip
+        run_at_us = START_US + 10**12 if kind == "scheduled" else 0
+        new = NewJob(PAYLOAD, 3, run_at_us=run_at_us, options=options)
+        self.core.submit(START_US + number, new, owner_id="ann", key_id="client_abcdefghijkl")
 
 
 def grow(kind: str, jobs: int) -> None:
@@ -98,7 +97,7 @@ def drain(bare: Bare, jobs: int, before: int) -> None:
         granted = bare.core.lease(now_us, ["default"], 100, lease_ms=30_000, key_id="worker_abcdefghijkl")
         at = time.thread_time()
         for leased in granted:
-            bare.core.ack(now_us, leased.job_id, leased.token, key_id="worker_abcdefghijkl")
+            bare.core.ack(now_us, Ack(leased.job_id, leased.token), key_id="worker_abcdefghijkl")
         bare.core.forget(now_us + 10, "ACKED", 0, 0, 0, SLICE)
         slowest = max(slowest, time.thread_time() - at)
         done += len(granted)

@@ -13,7 +13,7 @@ import random
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastq._core import Core, CoreSettings, QueueSettings, SubmitOptions, Tail
+from fastq._core import Ack, Core, CoreSettings, NewJob, QueueSettings, SubmitOptions, Tail
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 100 + b'"'
@@ -46,7 +46,7 @@ class Bare:
         for start in range(0, jobs, BATCH):
             self.now_us += 1
             batch = [
-                (PAYLOAD, 3, rng.randrange(-3, 4), 0, "default", rng.choice(options))
+                NewJob(PAYLOAD, 3, rng.randrange(-3, 4), options=rng.choice(options))
                 for _ in range(min(BATCH, jobs - start))
             ]
             self.core.submit_many(self.now_us, batch, owner_id="dev-client", key_id=CLIENT)
@@ -55,7 +55,7 @@ class Bare:
 
     def submit(self, options: SubmitOptions | None = None) -> None:
         self.now_us += 1
-        self.core.submit(self.now_us, PAYLOAD, owner_id="dev-client", key_id=CLIENT, max_retries=3, options=options)
+        self.core.submit(self.now_us, NewJob(PAYLOAD, 3, options=options), owner_id="dev-client", key_id=CLIENT)
 
     def settle(self) -> None:
         while (batch := self.tail.take()) is not None:
@@ -72,7 +72,7 @@ class Bare:
 
     def ack_all(self, outcome: str) -> None:
         for job_id, token in self.held:
-            self.core.ack(self.now_us, job_id, token, key_id=WORKER, outcome=outcome)
+            self.core.ack(self.now_us, Ack(job_id, token, outcome), key_id=WORKER)
         self.held.clear()
         self.settle()
 
@@ -99,7 +99,7 @@ def test_submit_lease_ack(benchmark: BenchmarkFixture, backlog: int) -> None:
             bare.submit()
             bare.lease(["default"], 1)
             ((job_id, token),) = bare.held
-            bare.core.ack(bare.now_us, job_id, token, key_id=WORKER)
+            bare.core.ack(bare.now_us, Ack(job_id, token), key_id=WORKER)
             bare.held.clear()
         bare.settle()
 

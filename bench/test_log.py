@@ -15,7 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.compare.machine import sync_us
-from fastq._core import Core, CoreSettings, Tail
+from fastq._core import Core, CoreSettings, NewJob, Tail
 from fastq.log.files.log import LocalLog
 
 START_US = 1_763_973_600_000_000
@@ -26,7 +26,7 @@ RECOVERED = 500_000
 
 def submit(core: Core, count: int) -> None:
     for _ in range(count):
-        core.submit(START_US, PAYLOAD, owner_id="ann", key_id="client_abcdefghijkl", max_retries=3)
+        core.submit(START_US, NewJob(PAYLOAD, 3), owner_id="ann", key_id="client_abcdefghijkl")
 
 
 class Committing:

@@ -31,16 +31,6 @@ class RecordPlace:
 Jitter = Callable[[], float]
 """Draws from [0, 1): the share of the retry wait's upper bound that is waited."""
 
-Ack = tuple[str, str | None, str, bytes | None, str, str, int, float]
-"""(job_id, token or None, outcome, result, error, error_code, wait_ms, jitter).
-
-outcome: `ok`, `error`, `discard`, `snooze`, `release`. wait_ms: of a snooze its delay; of an error the wait that the
-worker asks for, or -1 for the backoff times jitter.
-"""
-
-NewJob = tuple[bytes, int, int, int, str, SubmitOptions | None]
-"""(payload, max_retries, priority, run_at_us, queue, options)"""
-
 Submitted = tuple[str, int]
 """(job_id, one of CREATED, DUPLICATE, REPLACED, REPEATED)"""
 
@@ -60,6 +50,19 @@ SUBMIT_RECORD_BYTES: int
 CLOSE_RECORD_BYTES: int
 SMALL_RECORD_BYTES: int
 """Enough for a SUBMIT record, a CLOSE record, any record about one job: beside payload, result and error text."""
+
+STATES: tuple[str, ...]
+"""Of a job, as they are shown."""
+FINISHED: frozenset[str]
+"""The terminal ones."""
+ACK_OUTCOMES: tuple[str, ...]
+"""What a worker may say of an attempt."""
+ATTEMPT_OUTCOMES: tuple[str, ...]
+"""How attempts end, as it is shown."""
+EVENTS: tuple[str, ...]
+"""Of a job's history."""
+CLOSE: int
+"""The type, a record's first byte, of those that end an attempt."""
 
 ATTEMPTS_KEPT: int
 EVENTS_KEPT: int
@@ -173,13 +176,90 @@ class SubmitOptions:
         """What records about the job take at most because of these, beside SUBMIT_RECORD_BYTES and the payload."""
 
 @final
+class NewJob:
+    """A job to store. Immutable."""
+
+    def __init__(
+        self,
+        payload: bytes,
+        max_retries: int,
+        priority: int = 0,
+        run_at_us: int = 0,
+        queue: str = "default",
+        options: SubmitOptions | None = None,
+    ) -> None:
+        """
+        Args:
+            payload: JSON text.
+            run_at_us: 0 or in the past counts as now.
+        """
+
+@final
+class Ack:
+    """The end of an attempt, as its worker says it. Immutable."""
+
+    def __init__(
+        self,
+        job_id: str,
+        token: str | None,
+        outcome: str = "ok",
+        result: bytes | None = None,
+        error: str = "",
+        error_code: str = "",
+        wait_ms: int = -1,
+        jitter: float = 0.0,
+    ) -> None:
+        """
+        Args:
+            token: None: the original's client, which has none.
+            outcome: one of ACK_OUTCOMES.
+            result: JSON text.
+            error: what is longer than the core keeps is cut.
+            wait_ms: of a snooze its delay; of an error the wait that the worker asks for, or -1 for the backoff times
+                jitter.
+        """
+    @property
+    def job_id(self) -> str: ...
+
+@final
+class Extend:
+    """More time for a lease. Immutable."""
+
+    def __init__(self, job_id: str, token: str, lease_ms: int = 0) -> None:
+        """
+        Args:
+            lease_ms: from now on; 0: as long as it was granted.
+        """
+
+@final
+class Filter:
+    """Which jobs a page has: those that fit every member that is given. Immutable."""
+
+    def __init__(
+        self,
+        state: str = "",
+        *,
+        queue: str = "",
+        group: str | None = None,
+        tag: str = "",
+        owner_id: str | None = None,
+        since_us: int = 0,
+        queues: frozenset[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            group: empty is the default group; None: any.
+            queues: of no others than these; None: of all.
+        """
+
+@final
 class CoreSettings:
     """What the server decides where neither job nor queue does. Immutable. A replay is the same under any."""
 
     def __init__(
         self,
-        *,
         lease_ms: int = 30_000,
+        *,
         grace_ms: int = 30_000,
         backoff: tuple[int, float, int] = (1_000, 2.0, 3_600_000),
         poison_expiries: int = 0,
@@ -264,7 +344,7 @@ class JobView:
     def job_id(self) -> str: ...
     @property
     def state(self) -> str:
-        """READY, SCHEDULED, RUNNING, RETRY, ACKED, DEAD, EXPIRED or CANCELLED."""
+        """One of STATES."""
     @property
     def attempts(self) -> int: ...
     @property
@@ -413,20 +493,8 @@ class Core:
         """
 
     # jobs
-    def submit(
-        self,
-        now_us: int,
-        payload: bytes,
-        *,
-        owner_id: str,
-        key_id: str,
-        max_retries: int,
-        priority: int = 0,
-        run_at_us: int = 0,
-        queue: str = "default",
-        options: SubmitOptions | None = None,
-    ) -> Submitted:
-        """Store a job. `payload` is JSON text; `run_at_us` 0 or in the past counts as now.
+    def submit(self, now_us: int, job: NewJob, *, owner_id: str, key_id: str) -> Submitted:
+        """Store a job.
 
         Raises:
             IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
@@ -456,21 +524,8 @@ class Core:
         """
     def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[Leased]:
         """Those leases of an earlier request of this id, within a minute, that are still held."""
-    def ack(
-        self,
-        now_us: int,
-        job_id: str,
-        token: str | None,
-        *,
-        key_id: str,
-        outcome: str = "ok",
-        result: bytes | None = None,
-        error: str = "",
-        error_code: str = "",
-        wait_ms: int = -1,
-        jitter: float = 0.0,
-    ) -> bool:
-        """End an attempt; see `Ack` for the fields.
+    def ack(self, now_us: int, ack: Ack, *, key_id: str) -> bool:
+        """End an attempt.
 
         Returns:
             Whether anything changed: False for a repeated ack that is answered as it was.
@@ -485,13 +540,8 @@ class Core:
         Raises:
             JobNotFound, LeaseLost.
         """
-    def extend_many(
-        self, now_us: int, leases: list[tuple[str, str]], lease_ms: int
-    ) -> list[tuple[int, bool] | ApiError]:
-        """Extend leases (job_id, token) as one record: for each (deadline, cancel_requested), or why not.
-
-        `lease_ms` 0: each as long as it was granted.
-        """
+    def extend_many(self, now_us: int, extends: list[Extend]) -> list[tuple[int, bool] | ApiError]:
+        """Extend leases as one record: for each (deadline, cancel_requested), or why not."""
     def report(self, now_us: int, job_id: str, token: str, percent: int, note: str) -> None:
         """How far an attempt has come. Raises JobNotFound, LeaseLost."""
     def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
@@ -500,7 +550,7 @@ class Core:
         self,
         now_us: int,
         acks: list[Ack],
-        extends: list[tuple[str, str, int]],
+        extends: list[Extend],
         jobs: list[NewJob],
         *,
         owner_id: str,
@@ -508,7 +558,7 @@ class Core:
         idempotency_key: str = "",
         body_digest: int = 0,
     ) -> tuple[list[int], list[Submitted], bool]:
-        """Ack, extend (job_id, token, lease_ms) and submit as one record: all or nothing.
+        """Ack, extend and submit as one record: all or nothing.
 
         A repeated ack is a refusal here. A job may be named once.
 
@@ -552,25 +602,12 @@ class Core:
 
     # looking
     def page(
-        self,
-        now_us: int,
-        before: int,
-        limit: int,
-        examine_max: int,
-        *,
-        state: str = "",
-        queue: str = "",
-        group: str | None = None,
-        tag: str = "",
-        owner_id: str | None = None,
-        since_us: int = 0,
-        queues: frozenset[str] | None = None,
+        self, now_us: int, filter: Filter, before: int, limit: int, examine_max: int
     ) -> tuple[list[JobView], int]:
-        """Jobs, the newest first, that were submitted before the one with number `before` (0: all).
+        """Jobs that fit, the newest first, that were submitted before the one with number `before` (0: all).
 
         Args:
             examine_max: how many jobs it looks at, at most.
-            queues: of no others than these; None: of all.
         Returns:
             The jobs, and `before` for the next page: 0 if there is none.
         """
@@ -714,7 +751,7 @@ class Event:
 
     @property
     def what(self) -> str:
-        """`attempt`, `cancel_requested`, `cancelled`, `expired`, `redriven`, `edited`, `replaced`."""
+        """One of EVENTS."""
     @property
     def at_us(self) -> int: ...
     @property
@@ -730,7 +767,7 @@ class Event:
     def worker_id(self) -> str: ...
     @property
     def outcome(self) -> str:
-        """`ok`, `error`, `lease_expired`, `discarded`, `snoozed`, `released`, `cancelled`, `poisoned`."""
+        """One of ATTEMPT_OUTCOMES."""
     @property
     def error(self) -> str: ...
     @property

@@ -42,7 +42,7 @@ globals().update(
     RECORD_VERSION=RECORD_VERSION, SMALL_RECORD_BYTES=SMALL_RECORD_BYTES,
     SUBMIT_RECORD_BYTES=SUBMIT_RECORD_BYTES, CLOSE_RECORD_BYTES=CLOSE_RECORD_BYTES,
     CREATED=CREATED, DUPLICATE=DUPLICATE, REPLACED=REPLACED, REPEATED=REPEATED,
-    ATTEMPTS_KEPT=ATTEMPTS_KEPT, EVENTS_KEPT=EVENTS_KEPT, HISTORY_BYTES_MAX=HISTORY_BYTES_MAX,
+    CLOSE=CLOSE, ATTEMPTS_KEPT=ATTEMPTS_KEPT, EVENTS_KEPT=EVENTS_KEPT, HISTORY_BYTES_MAX=HISTORY_BYTES_MAX,
 )
 
 include "core/bytes.pxi"
@@ -51,6 +51,7 @@ include "core/records.pxi"
 include "core/tail.pxi"
 include "core/tables.pxi"
 include "core/settings.pxi"
+include "core/commands.pxi"
 include "core/ids.pxi"
 include "core/views.pxi"
 include "core/queues.pxi"

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import msgspec
 
@@ -17,6 +18,7 @@ from fastq.chaos.target import Target
 from fastq.chaos.verdict import Outcome
 from fastq.client.async_client import AsyncClient
 from fastq.client.errors import NotFound, Refused, ServerUnreachable
+from fastq.client.models import TERMINAL, State
 from fastq.client.protocol import Call, Retries
 from fastq.clock import monotonic_us, wall_us
 from fastq.log.files.segments import segment_numbers
@@ -39,7 +41,7 @@ STARTING = 0.2  # share of kills of our own server that are followed by one whil
 STARTING_S = (0.05, 0.5)
 HIT = (0.1, 0.6)  # of its share of jobs: when a kill comes; later, a quick server may have answered all of it by then
 TOGETHER = 0.3  # share of client kills that come right after the server's
-UNFINISHED = frozenset({"READY", "SCHEDULED", "RUNNING", "RETRY"})
+UNFINISHED = frozenset(get_args(State)) - TERMINAL
 
 Told = Callable[[Accounts, int], None]
 """(accounts, client processes killed): called now and then, for whoever shows how far it is."""

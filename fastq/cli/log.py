@@ -16,13 +16,13 @@ import orjson
 from fastq._core import describe_records, job_number
 from fastq.cli.notices import notice
 from fastq.clock import wall_us
+from fastq.engine.documents import DocumentKind
 from fastq.errors import DirectoryFailed, LogDamaged, StartError
 from fastq.log.files.segments import lock_directory, segment_path, view_directory
 from fastq.log.files.tools.check import DAMAGED, TORN, Report, check_log, first_head
 from fastq.log.files.tools.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
 from fastq.log.files.tools.repair import Plan, carry_out, plan
 from fastq.server.logs import counted, jobs_counted
-from fastq.services.keys.records import KEY_DOCUMENT
 
 _EPOCH = datetime(1970, 1, 1)
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -164,7 +164,7 @@ def _plan_lines(directory: Path, planned: Plan) -> Iterator[str]:
     for job_id, lost in planned.lost():
         yield f"  job {job_id}: {', '.join(lost)}"
     for kind, name in losses.documents:
-        yield f"  {'key' if kind == KEY_DOCUMENT else f'document of kind {kind},'} {name}: its last change"
+        yield f"  {'key' if kind == DocumentKind.API_KEY else f'document of kind {kind},'} {name}: its last change"
     yield f"kept: frames up to {cut.next_seq - 1}, {jobs_counted(planned.core.counts())}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -17,13 +17,13 @@ from fastq.cli.param_types import BACKOFF, DURATION
 from fastq.cli.remote import with_client
 from fastq.cli.tables import as_json, duration, json_option, lines_option, record, show, table
 from fastq.client.errors import NotFound
-from fastq.client.models import ChangedMany
+from fastq.client.models import TERMINAL, ChangedMany, State
 from fastq.client.operator_models import Queue, QueueSettings, RateLimit, Retention
 from fastq.client.sync_client import Client
 from fastq.server.settings import duration_ns
 
 COUNTS = ("ready", "waiting", "running")
-FINISHED = ("ACKED", "DEAD", "EXPIRED", "CANCELLED")
+FINISHED = [state for state in get_args(State) if state in TERMINAL]
 LIMITS = (
     "rate", "concurrency", "group-concurrency", "lease", "backoff", "keep-acked", "keep-dead", "keep-max", "max-depth",
 )  # fmt: skip

@@ -327,7 +327,7 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
     read_close(r, flags, &f)
     if r.short or slot == NONE:
         return 0
-    if not READY <= f.state < STATES or f.state == RUNNING or not OUTCOME_OK <= f.outcome <= OUTCOME_POISONED:
+    if not READY <= f.state < STATE_COUNT or f.state == RUNNING or not OUTCOME_OK <= f.outcome <= OUTCOME_POISONED:
         raise LogDamaged(f"attempt {f.lease_no} is closed with outcome {f.outcome}, state {f.state}")
     job = running_job(core, slot, f.lease_no)
     run = run_at(&core.t, job.run)

@@ -121,6 +121,9 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
     cdef list untils = [], answers = []
     cdef dict keys = {}
     cdef uint32_t i, room
+    cdef Ack ack
+    cdef Extend extend
+    cdef NewJob job
     if idempotency_key:
         scoped_hash(core, name_in(owner), no_name(), name_in(idempotency_key), hash)
         i = remembered_key(core, now_us, hash)
@@ -130,21 +133,19 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
             return told_before(core, core.answers[hash[0], hash[1]])
         keys[hash[0], hash[1]] = None
     for ack in acks:
-        check_held(core, now_us, ack[0], ack[1])
-    for job_id, token, _ in extends:
-        check_held(core, now_us, job_id, token)
+        check_held(core, now_us, ack.job_id, ack.token)
+    for extend in extends:
+        check_held(core, now_us, extend.job_id, extend.token)
     check_new(core, now_us, jobs, owner, keys)
     room = jobs_bytes_max(jobs) + acks_bytes_max(acks) + len(extends) * (RECORD_HEAD_BYTES + 28)
     core.tail.begin_group(room + RECORD_HEAD_BYTES + 32 + 17 * (len(extends) + len(jobs)))
     try:
         for ack in acks:
             append_ack(core, now_us, ack, key)
-        for job_id, token, lease_ms in extends:
-            untils.append(append_extend(core, now_us, job_id, token, lease_ms))
-        for payload, max_retries, priority, run_at_us, queue, options in jobs:
-            answers.append(submit_one(
-                core, now_us, payload, owner, key, max_retries, priority, run_at_us, queue, options
-            ))
+        for extend in extends:
+            untils.append(append_extend(core, now_us, extend.job_id, extend.token, extend.lease_ms))
+        for job in jobs:
+            answers.append(submit_one(core, now_us, job, owner, key))
         if idempotency_key:
             append_remember(core, now_us, hash, body_digest, to_tell_again(core, untils, answers), True)
     finally:
@@ -152,7 +153,7 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
     return untils, answers, False
 
 
-cdef int check_held(Core core, int64_t now_us, str job_id, token) except -1:
+cdef int check_held(Core core, int64_t now_us, str job_id, str token) except -1:
     """Refuse what an ack or extend with this token would be refused for; a repeated ack too."""
     cdef Job* job = job_at(&core.t, slot_of(core, job_id))
     if token is None and job.state != RUNNING:
@@ -318,6 +319,7 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
     queue.fair = settings.fair
     queue.concurrency = settings.concurrency
     queue.group_concurrency = settings.group_concurrency
+    core.depth_limits += (settings.max_depth != 0) - (queue.max_depth != 0)
     queue.max_depth = settings.max_depth
     queue.lease_ms = settings.lease_ms
     queue.backoff_base_ms, queue.backoff_factor, queue.backoff_cap_ms = settings.backoff or (0, 0, 0)
@@ -332,13 +334,4 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
     resettle(core, index)
     if core.watching and queue.ready:
         core.touched.add(queue_name(core, index))
-    note_depth_limits(core)
     return drop_queue(core, index)
-
-
-cdef void note_depth_limits(Core core) noexcept:
-    cdef uint32_t i
-    core.depth_limited = core.settings.owner_depth_max > 0
-    for i in range(core.queue_count):
-        if core.all_queues[i].max_depth:
-            core.depth_limited = True

@@ -3,7 +3,7 @@
 @cython.final
 cdef class Core:
     cdef Tail tail
-    cdef readonly CoreSettings settings
+    cdef CoreSettings settings
     cdef Tables t
     cdef Heap delayed, leased, expiring
     cdef Queue* all_queues
@@ -34,7 +34,7 @@ cdef class Core:
     cdef object touched             # names of queues in which jobs became ready, while `watching`
     cdef public bint watching
     cdef list ended                 # ids of watched jobs that came to their end
-    cdef uint64_t counts_by_state[STATES]
+    cdef uint64_t counts_by_state[STATE_COUNT]
     cdef uint64_t next_seq, epoch, skipped_count
     cdef readonly uint64_t live_bytes
     cdef readonly uint64_t dropped_early
@@ -44,4 +44,4 @@ cdef class Core:
     cdef SipKey key
     cdef uint64_t tag
     cdef uint32_t lease_fence       # numbers of new leases are above it
-    cdef bint depth_limited         # whether any limit on unfinished jobs is set
+    cdef uint32_t depth_limits      # how many limits on unfinished jobs are set: of queues, and of owners

@@ -1,65 +1,5 @@
 # Deciding: from a command and the present state to records. What is refused is refused before anything is appended.
 
-cdef dict OUTCOMES = {
-    "ok": OUTCOME_OK, "error": OUTCOME_ERROR, "discard": OUTCOME_DISCARD, "snooze": OUTCOME_SNOOZE,
-    "release": OUTCOME_RELEASE,
-}
-
-@cython.final
-cdef class SubmitOptions:
-    cdef bytes group, unique_key, tags, trace, idempotency_key
-    cdef bint replace
-    cdef uint32_t lease_ms, backoff_base_ms, backoff_cap_ms
-    cdef double backoff_factor
-    cdef int64_t expires_us
-    cdef uint64_t body_digest
-    cdef readonly uint32_t record_bytes
-
-    def __init__(self, str group="", *, uint32_t lease_ms=0, tuple backoff=None, int64_t expires_us=0,
-                 str unique_key="", bint replace=False, tags=(), str traceparent="", str idempotency_key="",
-                 uint64_t body_digest=0):
-        self.group = group.encode()
-        self.lease_ms = lease_ms
-        if backoff is not None:
-            self.backoff_base_ms, self.backoff_factor, self.backoff_cap_ms = backoff
-        self.expires_us = expires_us
-        self.unique_key = unique_key.encode()
-        self.replace = replace
-        self.tags = "\0".join(tags).encode()
-        self.trace = traceparent.encode()
-        self.idempotency_key = idempotency_key.encode()
-        self.body_digest = body_digest
-        assert len(self.tags) <= 4096
-        self.record_bytes = 64 + len(self.group) + len(self.unique_key) + len(self.tags) + len(self.trace)
-        self.record_bytes += len(self.idempotency_key) + 64  # a REMEMBER
-        if unique_key and replace:  # then it may be a REPLACED job's record with what that one has, and a CHANGE
-            self.record_bytes += 2 * SMALL_RECORD_BYTES + 4096
-
-
-cdef uint32_t jobs_bytes_max(list jobs) except? 0:
-    """What the records of new jobs take at most."""
-    cdef uint64_t n = 0
-    cdef bytes payload
-    cdef SubmitOptions options
-    for payload, _, _, _, _, options in jobs:
-        n += SUBMIT_RECORD_BYTES + len(payload)
-        if options is not None:
-            n += options.record_bytes
-    return <uint32_t>n
-
-
-cdef uint32_t acks_bytes_max(list acks) except? 0:
-    """What the CLOSE records of acks take at most. A character is at most four bytes."""
-    cdef uint64_t n = 0
-    cdef bytes result
-    cdef str error
-    for _, _, _, result, error, _, _, _ in acks:
-        n += CLOSE_RECORD_BYTES + min(4 * len(error), ERROR_BYTES_MAX)
-        if result is not None:
-            n += len(result)
-    return <uint32_t>n
-
-
 cdef int commit(Core core, char* record, uint32_t n, Place* place) except -1:
     """Apply a record that was just appended. It can not be taken back, so what fails here ends the process."""
     try:
@@ -91,7 +31,9 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
     cdef dict depths = {}
     cdef set uniques = set()
     cdef bytes name
-    for _, _, _, _, queue, options in jobs:
+    cdef NewJob job
+    for job in jobs:
+        options = job.options
         if options is not None and options.idempotency_key:
             scoped_hash(core, name_in(owner), no_name(), name_in(options.idempotency_key), key)
             i = remembered_key(core, now_us, key)
@@ -106,18 +48,18 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
                 continue
             keys[key[0], key[1]] = options.body_digest
         if options is not None and options.unique_key:
-            name = (<str>queue).encode()
+            name = job.queue.encode()
             if (name, options.unique_key) in uniques:
                 continue
             uniques.add((name, options.unique_key))
             if unique_holder(core, name_in(owner), name_in(name), name_in(options.unique_key)) != NONE:
                 continue
         fresh += 1
-        if core.depth_limited:
-            depths[queue] = depths.get(queue, 0) + 1
+        if core.depth_limits:
+            depths[job.queue] = depths.get(job.queue, 0) + 1
     if keys and keys_are_full(core, now_us, len(keys), repeated_us):
         raise IdempotencyFull()
-    if core.depth_limited:
+    if core.depth_limits:
         check_depths(core, depths, owner, fresh)
     return make_room_for_keys(core, now_us, len(keys)) if keys else 0
 
@@ -143,28 +85,27 @@ cdef inline uint64_t unfinished_in(Queue* queue) noexcept:
     return queue.counts[READY] + queue.counts[RUNNING] + queue.counts[RETRY]
 
 
-cdef tuple submit_one(Core core, int64_t now_us, bytes payload, bytes owner, bytes key, int max_retries, int priority,
-                      int64_t run_at_us, str queue, SubmitOptions options):
+cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes key):
     """Store a job, unless its keys say that it is there; `check_new` comes first."""
     cdef SubmitFields f
     cdef bytes queue_bytes
     memset(&f, 0, sizeof(SubmitFields))
     f.seq = core.next_seq
     f.created_us = now_us
-    f.run_at_us = max(now_us, run_at_us)
-    f.priority = priority
-    f.max_retries = <uint16_t>max_retries
+    f.run_at_us = max(now_us, job.run_at_us)
+    f.priority = job.priority
+    f.max_retries = job.max_retries
     f.owner = name_in(owner)
     f.key_id = name_in(key)
-    if queue != "default":
-        queue_bytes = queue.encode()
+    if job.queue != "default":
+        queue_bytes = job.queue.encode()
         f.queue = name_in(queue_bytes)
-    if options is not None:
-        known = known_answer(core, now_us, &f, queue, options, payload)
+    if job.options is not None:
+        known = known_answer(core, now_us, &f, job)
         if known is not None:
             return known
-        set_options(&f, options)
-    append_submit(core, &f, payload, 0)
+        set_options(&f, job.options)
+    append_submit(core, &f, job.payload, 0)
     return (id_text(now_us, f.seq, core.tag), CREATED)
 
 
@@ -184,13 +125,14 @@ cdef int set_options(SubmitFields* f, SubmitOptions options) except -1:
     return 0
 
 
-cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, str queue, SubmitOptions options, bytes payload):
+cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
     """The answer to a submit whose idempotency or unique key is taken; None if neither is."""
     cdef uint64_t key[2]
     cdef Remembered* entry
     cdef Job* job
     cdef uint32_t i
     cdef int how = DUPLICATE
+    cdef SubmitOptions options = new.options
     cdef bytes name
     cdef bint ours
     if options.idempotency_key:
@@ -201,15 +143,15 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, str queue, S
             return (id_text(entry.created_us, entry.seq, core.tag), REPEATED)
     if not options.unique_key:
         return None
-    name = queue.encode()
+    name = new.queue.encode()
     i = unique_holder(core, f.owner, name_in(name), name_in(options.unique_key))
     if i == NONE:
         return None
     job = job_at(&core.t, i)
-    ours = begin_own_group(core, options.record_bytes + SUBMIT_RECORD_BYTES + len(payload))
+    ours = begin_own_group(core, options.record_bytes + SUBMIT_RECORD_BYTES + len(new.payload))
     try:
         if options.replace and job.state != RUNNING:
-            replace_job(core, i, now_us, f, options, payload)
+            replace_job(core, i, now_us, f, options, new.payload)
             how = REPLACED
         if options.idempotency_key:
             append_remember(core, now_us, key, options.body_digest, [(job.seq, job.created_us, how)], False)
@@ -368,22 +310,12 @@ cdef bint holds(Core core, Job* job, str token) except *:
     return lease_no != 0 and job.state == RUNNING and run_at(&core.t, job.run).lease_no == lease_no
 
 
-cdef bint append_ack(Core core, int64_t now_us, tuple ack, bytes key) except *:
+cdef bint end_attempt(Core core, int64_t now_us, str job_id, str token, uint8_t outcome, bytes error, bytes result,
+                      bytes code, bytes key, int64_t wait_ms, double jitter) except *:
     """End an attempt as its worker says. False: that was said before, and is answered the same."""
-    cdef str job_id, token, outcome_name, error, error_code
-    cdef bytes result, text, code
-    cdef int64_t wait_ms
-    cdef double jitter
-    cdef uint32_t slot, lease_no
-    cdef uint8_t outcome
-    cdef Job* job
-    job_id, token, outcome_name, result, error, error_code, wait_ms, jitter = ack
-    slot = slot_of(core, job_id)
-    job = job_at(&core.t, slot)
-    outcome = OUTCOMES[outcome_name]
-    text = cut_text(error.encode(), ERROR_BYTES_MAX) if error else b""
-    code = error_code.encode()
-    assert len(code) <= 64 and len(key) <= 64
+    cdef uint32_t slot = slot_of(core, job_id), lease_no
+    cdef Job* job = job_at(&core.t, slot)
+    assert len(key) <= 64
     if token is None:
         if job.state != RUNNING:
             raise NotAckable(state_name(core, job, now_us))
@@ -392,11 +324,16 @@ cdef bint append_ack(Core core, int64_t now_us, tuple ack, bytes key) except *:
     elif not holds(core, job, token):
         lease_no = token_lease_no(core.key, job.seq, token)
         if lease_no and job.run != NONE:
-            if is_repetition(core, run_at(&core.t, job.run), lease_no, outcome, text, result):
+            if is_repetition(core, run_at(&core.t, job.run), lease_no, outcome, error, result):
                 return False
         raise LeaseLost(state_name(core, job, now_us))
-    append_close(core, slot, now_us, outcome, text, result, code, key, wait_ms, jitter)
+    append_close(core, slot, now_us, outcome, error, result, code, key, wait_ms, jitter)
     return True
+
+
+cdef bint append_ack(Core core, int64_t now_us, Ack ack, bytes key) except *:
+    return end_attempt(core, now_us, ack.job_id, ack.token, ack.outcome, ack.error, ack.result, ack.error_code, key,
+                       ack.wait_ms, ack.jitter)
 
 
 cdef bint is_repetition(Core core, Run* run, uint32_t lease_no, uint8_t outcome, bytes error, bytes result) except *:

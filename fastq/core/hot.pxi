@@ -16,7 +16,7 @@ cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, byt
     DUPLICATE. Or ELSEWHERE.
     """
     cdef int how
-    if core.depth_limited:
+    if core.depth_limits:
         return ELSEWHERE
     new.fields.owner = name_in(owner)
     how = found_plain(core, now_us, new, job_id)
@@ -78,7 +78,7 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
     cdef uint64_t hash[2]
     cdef list answer = []
     cdef int i, key_count
-    if core.depth_limited:
+    if core.depth_limits:
         return ELSEWHERE
     for i in range(count):
         new[i].fields.owner = name_in(owner)
@@ -172,7 +172,7 @@ cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) exc
 
 cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
     """End an attempt well. Raises JobNotFound, NotAckable, LeaseLost."""
-    append_ack(core, now_us, (job_id, token, "ok", result, "", "", -1, 0.0), key_id)
+    end_attempt(core, now_us, job_id, token, OUTCOME_OK, b"", result, b"", key_id, -1, 0)
     return True
 
 

@@ -41,13 +41,12 @@ cdef inline uint64_t jobs_in_block(Core core, uint64_t block) except? 0:
     return core.block_jobs if block == core.block else core.blocks.get(block, 0)
 
 
-cdef tuple find_page(Core core, int64_t now_us, uint64_t before, int limit, int examine_max, tuple filter):
+cdef tuple find_page(Core core, int64_t now_us, uint64_t before, int limit, int examine_max, Filter filter):
     """Jobs that fit the filter, the newest first, and where the next page begins; 0 at the end."""
     cdef list found = []
     cdef uint64_t seq, block, left = 0
     cdef uint32_t slot
     cdef int tried = 0
-    cdef int64_t since_us = filter[5]
     seq = min(before or core.next_seq, core.next_seq) - 1
     while seq > 0:
         block = seq >> BLOCK_BITS
@@ -64,7 +63,7 @@ cdef tuple find_page(Core core, int64_t now_us, uint64_t before, int limit, int 
             if len(found) >= limit or examine_max == 0:
                 return found, seq + 1
             examine_max -= 1
-            if job_at(&core.t, slot).created_us < since_us:
+            if job_at(&core.t, slot).created_us < filter.since_us:
                 break  # those with lower numbers are older
             if fits(core, now_us, slot, filter):
                 found.append(job_view(core, now_us, slot))
@@ -72,25 +71,23 @@ cdef tuple find_page(Core core, int64_t now_us, uint64_t before, int limit, int 
     return found, 0
 
 
-cdef bint fits(Core core, int64_t now_us, uint32_t slot, tuple filter) except *:
-    cdef str state, queue, tag
+cdef bint fits(Core core, int64_t now_us, uint32_t slot, Filter filter) except *:
     cdef Job* job = job_at(&core.t, slot)
     cdef Extra* extra
-    state, queue, group, tag, owner_id, _, queues = filter
-    if state and state_name(core, job, now_us) != state:
+    if filter.state and state_name(core, job, now_us) != filter.state:
         return False
-    if queue and queue_name(core, core.groups[job.group].queue) != queue:
+    if filter.queue and queue_name(core, core.groups[job.group].queue) != filter.queue:
         return False
-    if queues is not None and queue_name(core, core.groups[job.group].queue) not in queues:
+    if filter.queues is not None and queue_name(core, core.groups[job.group].queue) not in filter.queues:
         return False
-    if group is not None and name_text(core, core.groups[job.group].name) != group:
+    if filter.group is not None and name_text(core, core.groups[job.group].name) != filter.group:
         return False
-    if owner_id is not None and name_text(core, job.owner) != owner_id:
+    if filter.owner_id is not None and name_text(core, job.owner) != filter.owner_id:
         return False
-    if tag:
+    if filter.tag:
         if job.extra == NONE or extra_at(&core.t, job.extra).tags == NONE:
             return False
-        return tag in tags_of(core.names[extra_at(&core.t, job.extra).tags])
+        return filter.tag in tags_of(core.names[extra_at(&core.t, job.extra).tags])
     return True
 
 

@@ -31,7 +31,7 @@ cdef class Core:
         self.next_seq = 1
         self.oldest_frame = 1
         self.database_id = b""
-        note_depth_limits(self)
+        self.depth_limits = 1 if settings.owner_depth_max else 0
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -85,25 +85,23 @@ cdef class Core:
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    def submit(self, int64_t now_us, bytes payload, *, str owner_id, str key_id, int max_retries, int priority=0,
-               int64_t run_at_us=0, str queue="default", SubmitOptions options=None):
+    def submit(self, int64_t now_us, NewJob job not None, *, str owner_id, str key_id):
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         assert self.database_id
-        if options is not None or self.depth_limited:
-            check_new(self, now_us, [(payload, max_retries, priority, run_at_us, queue, options)], owner, {})
-        return submit_one(self, now_us, payload, owner, key, max_retries, priority, run_at_us, queue, options)
+        if job.options is not None or self.depth_limits:
+            check_new(self, now_us, [job], owner, {})
+        return submit_one(self, now_us, job, owner, key)
 
     def submit_many(self, int64_t now_us, list jobs, *, str owner_id, str key_id):
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         cdef list answers = []
+        cdef NewJob job
         assert self.database_id
         check_new(self, now_us, jobs, owner, {})
         self.tail.begin_group(jobs_bytes_max(jobs))
         try:
-            for payload, max_retries, priority, run_at_us, queue, options in jobs:
-                answers.append(submit_one(
-                    self, now_us, payload, owner, key, max_retries, priority, run_at_us, queue, options
-                ))
+            for job in jobs:
+                answers.append(submit_one(self, now_us, job, owner, key))
         finally:
             self.tail.end_group()
         return answers
@@ -116,14 +114,13 @@ cdef class Core:
     def leased_before(self, int64_t now_us, str key_id, str request_id):
         return leased_before(self, now_us, key_id.encode(), request_id.encode())
 
-    def ack(self, int64_t now_us, str job_id, token, *, str key_id, str outcome="ok", bytes result=None, str error="",
-            str error_code="", int64_t wait_ms=-1, double jitter=0.0):
-        return append_ack(self, now_us, (job_id, token, outcome, result, error, error_code, wait_ms, jitter),
-                          key_id.encode())
+    def ack(self, int64_t now_us, Ack ack not None, *, str key_id):
+        return append_ack(self, now_us, ack, key_id.encode())
 
     def ack_many(self, int64_t now_us, list acks, *, str key_id):
         cdef bytes key = key_id.encode()
         cdef list refusals = []
+        cdef Ack ack
         self.tail.begin_group(acks_bytes_max(acks))
         try:
             for ack in acks:
@@ -140,17 +137,18 @@ cdef class Core:
     def extend(self, int64_t now_us, str job_id, str token, int64_t lease_ms):
         return append_extend(self, now_us, job_id, token, lease_ms)
 
-    def extend_many(self, int64_t now_us, list leases, int64_t lease_ms):
+    def extend_many(self, int64_t now_us, list extends):
         cdef list answers = []
-        self.tail.begin_group(len(leases) * (RECORD_HEAD_BYTES + 28))
+        cdef Extend extend
+        self.tail.begin_group(len(extends) * (RECORD_HEAD_BYTES + 28))
         try:
-            for job_id, token in leases:
+            for extend in extends:
                 try:
-                    until_us = append_extend(self, now_us, job_id, token, lease_ms)
+                    until_us = append_extend(self, now_us, extend.job_id, extend.token, extend.lease_ms)
                 except ApiError as refusal:
                     answers.append(refusal)
                 else:
-                    answers.append((until_us, cancel_requested(self, job_id)))
+                    answers.append((until_us, cancel_requested(self, extend.job_id)))
         finally:
             self.tail.end_group()
         return answers
@@ -196,9 +194,7 @@ cdef class Core:
     def job(self, int64_t now_us, str job_id):
         return job_view(self, now_us, slot_of(self, job_id))
 
-    def page(self, int64_t now_us, uint64_t before, int limit, int examine_max, *, str state="", str queue="",
-             group=None, str tag="", owner_id=None, int64_t since_us=0, queues=None):
-        filter = (state, queue, group, tag, owner_id, since_us, queues)
+    def page(self, int64_t now_us, Filter filter not None, uint64_t before, int limit, int examine_max):
         return find_page(self, now_us, before, limit, examine_max, filter)
 
     def running(self, int limit):
@@ -337,7 +333,7 @@ cdef class Core:
         return ended
 
     def counts(self):
-        counts = {STATE_NAMES[i]: self.counts_by_state[i] for i in range(1, STATES)}
+        counts = {STATE_NAMES[i]: self.counts_by_state[i] for i in range(1, STATE_COUNT)}
         counts["delayed"] = self.delayed.count
         counts["jobs"] = self.t.jobs.live
         return counts

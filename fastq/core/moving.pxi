@@ -393,7 +393,7 @@ cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) 
     """Give a job that was just submitted again the state that the JOB record states."""
     cdef Job* job = job_at(&core.t, slot)
     cdef uint8_t state = <uint8_t>get_int(facts, 1)
-    if state < READY or state >= STATES or (state != READY and not flags & JOB_RUN):
+    if state < READY or state >= STATE_COUNT or (state != READY and not flags & JOB_RUN):
         raise LogDamaged(f"job {job.seq} is in no state")
     stop_waiting(core, slot)
     job.attempts = <uint16_t>get_int(facts, 2)

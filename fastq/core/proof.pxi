@@ -60,7 +60,7 @@ cdef tuple job_facts(Core core, Job* job):
 
 cdef int check_core(Core core) except -1:
     cdef uint64_t found = 0, live = 0, uniques = 0, expiring = 0, waiting = 0, in_heaps = core.delayed.count
-    cdef uint64_t counts[STATES]
+    cdef uint64_t counts[STATE_COUNT]
     cdef uint32_t slot
     cdef Job* job
     cdef dict uses = {}, blocks = {}, unfinished = {}, running = {}, members = {}
@@ -98,7 +98,7 @@ cdef int check_core(Core core) except -1:
     if core.block_jobs:
         kept[core.block] = core.block_jobs
     assert kept == blocks, "jobs are counted wrongly by block"
-    for slot in range(STATES):
+    for slot in range(STATE_COUNT):
         assert counts[slot] == core.counts_by_state[slot], f"{STATE_NAMES[slot]} is counted wrongly"
     return 0
 
@@ -140,7 +140,7 @@ cdef int check_job(Core core, uint32_t slot, dict uses, uint64_t* uniques, uint6
 
 
 cdef int check_queues(Core core, dict members, dict running, dict uses) except -1:
-    cdef uint32_t i, there = 0, group
+    cdef uint32_t i, there = 0, group, listed, depth_limits = 1 if core.settings.owner_depth_max else 0
     cdef Queue* queue
     cdef Group* one
     ready, groups, eligible = [0] * core.queue_count, [0] * core.queue_count, [0] * core.queue_count
@@ -168,10 +168,18 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
         assert core.queue_index[core.names[queue.name]] == i
         assert queue.ready == ready[i] and queue.all_groups == groups[i] and queue.group_count == eligible[i]
         assert queue.all_groups or queue.configured, "an empty queue stays"
+        depth_limits += queue.max_depth != 0
+        listed, group = 0, queue.first_group
+        while group != NONE and listed <= queue.all_groups:
+            assert core.groups[group].queue == i, "a queue lists another one's group"
+            listed += 1
+            group = core.groups[group].next
+        assert listed == queue.all_groups, "a queue lists its groups wrongly"
         for group in range(1, queue.group_count):
             assert not group_before(core, queue, queue.groups[group], queue.groups[(group - 1) // 4]), "group order"
         check_finished(core, queue)
     assert there == <uint32_t>len(core.queue_index), "queues do not add up"
+    assert core.depth_limits == depth_limits, "limits on depths are counted wrongly"
     return 0
 
 
@@ -224,7 +232,7 @@ cdef int check_finished(Core core, Queue* queue) except -1:
     cdef uint64_t count, n
     cdef uint32_t slot, older, state
     cdef Run* run
-    for state in range(STATES):
+    for state in range(STATE_COUNT):
         list = &queue.finished[state]
         count = n = 0
         slot = list.oldest

@@ -21,6 +21,8 @@ cdef struct Group:          # of a queue; there while it has jobs, or a turn tha
     uint32_t jobs           # in any state
     uint32_t running
     uint32_t pos            # in its queue's heap of eligible groups; NONE if it is empty or held back
+    uint32_t next           # of the list of its queue's groups; NONE at the ends
+    uint32_t previous
 
 cdef struct Finished:       # jobs of one queue and terminal state, in the order in which they came to it
     uint32_t oldest         # slots; NONE if there are none
@@ -30,7 +32,7 @@ cdef struct Finished:       # jobs of one queue and terminal state, in the order
     uint64_t bytes          # of their records that replay needs
 
 cdef enum:
-    STATES = 8
+    STATE_COUNT = 8
     TERMINAL = 4            # states from here on
 
 cdef struct Queue:          # there while it has jobs or settings
@@ -38,11 +40,12 @@ cdef struct Queue:          # there while it has jobs or settings
     uint32_t group_count    # in that heap
     uint32_t group_capacity
     uint32_t default_group  # index of the group of jobs without one; NONE if there is none
+    uint32_t first_group    # of the list of all its groups; NONE if it has none
     uint32_t name           # index in the names
     uint32_t all_groups     # how many there are
     uint32_t ready          # jobs in its groups' heaps
-    uint64_t counts[STATES] # of jobs by state
-    Finished finished[STATES]   # of the terminal states
+    uint64_t counts[STATE_COUNT] # of jobs by state
+    Finished finished[STATE_COUNT]   # of the terminal states
     # from its settings; 0 (-1 for retention) where they do not say
     uint8_t configured
     uint8_t paused

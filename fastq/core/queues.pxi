@@ -103,10 +103,10 @@ cdef uint32_t queue_of(Core core, bytes name) except NONE:
         core.queue_count += 1
         core.queue_names.append(None)
     memset(&core.all_queues[at], 0, sizeof(Queue))
-    core.all_queues[at].default_group = NONE
+    core.all_queues[at].default_group = core.all_queues[at].first_group = NONE
     core.all_queues[at].retention_acked_ms = core.all_queues[at].retention_dead_ms = -1
     core.all_queues[at].finished_max = -1
-    for i in range(STATES):
+    for i in range(STATE_COUNT):
         core.all_queues[at].finished[i].oldest = core.all_queues[at].finished[i].newest = NONE
         core.all_queues[at].finished[i].last_added = NONE
     core.all_queues[at].name = name_of(core, name)
@@ -158,13 +158,33 @@ cdef uint32_t group_of(Core core, uint32_t queue, bytes name) except NONE:
     core.groups[at].queue = queue
     core.groups[at].pos = NONE
     core.groups[at].name = NONE
+    link_group(core, &core.all_queues[queue], at)
     if name:
         core.groups[at].name = name_of(core, name)
         core.group_index[queue, name] = at
     else:
         core.all_queues[queue].default_group = at
-    core.all_queues[queue].all_groups += 1
     return at
+
+
+cdef void link_group(Core core, Queue* queue, uint32_t index) noexcept:
+    core.groups[index].previous = NONE
+    core.groups[index].next = queue.first_group
+    if queue.first_group != NONE:
+        core.groups[queue.first_group].previous = index
+    queue.first_group = index
+    queue.all_groups += 1
+
+
+cdef void unlink_group(Core core, Queue* queue, uint32_t index) noexcept:
+    cdef Group* group = &core.groups[index]
+    if group.previous == NONE:
+        queue.first_group = group.next
+    else:
+        core.groups[group.previous].next = group.next
+    if group.next != NONE:
+        core.groups[group.next].previous = group.previous
+    queue.all_groups -= 1
 
 
 cdef int leave_group(Core core, uint32_t index) except -1:
@@ -187,11 +207,11 @@ cdef int drop_group(Core core, uint32_t index) except -1:
     else:
         del core.group_index[queue, core.names[group.name]]
         drop_name(core, group.name)
+    unlink_group(core, &core.all_queues[queue], index)
     free(group.ready.slots)
     memset(group, 0, sizeof(Group))
     group.queue = NONE
     core.groups_free.append(index)
-    core.all_queues[queue].all_groups -= 1
     return drop_queue(core, queue)
 
 
@@ -309,15 +329,16 @@ cdef void drop_eligible(Core core, Queue* queue, uint32_t index) noexcept:
 
 cdef int resettle(Core core, uint32_t index) except -1:
     """Build a queue's heap of groups anew, after its settings have changed."""
-    cdef uint32_t i
     cdef Queue* queue = &core.all_queues[index]
+    cdef uint32_t i = queue.first_group
     queue.group_count = 0
-    for i in range(core.group_count):
-        if core.groups[i].queue == index:
-            core.groups[i].pos = NONE
-    for i in range(core.group_count):
-        if core.groups[i].queue == index:
-            settle_group(core, i)
+    while i != NONE:
+        core.groups[i].pos = NONE
+        i = core.groups[i].next
+    i = queue.first_group
+    while i != NONE:
+        settle_group(core, i)
+        i = core.groups[i].next
     if queue.group_count == 0:
         queue.turn = queue.last_turn
     return 0

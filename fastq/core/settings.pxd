@@ -2,12 +2,13 @@
 
 @cython.final
 cdef class CoreSettings:
-    cdef readonly uint32_t lease_ms, grace_ms, backoff_base_ms, backoff_cap_ms
-    cdef readonly double backoff_factor
-    cdef readonly int poison_expiries
-    cdef readonly int64_t idempotency_us
-    cdef readonly uint64_t idempotency_keys_max
-    cdef readonly uint32_t owner_depth_max
+    cdef readonly uint32_t lease_ms, grace_ms
+    cdef uint32_t backoff_base_ms, backoff_cap_ms
+    cdef double backoff_factor
+    cdef int poison_expiries
+    cdef int64_t idempotency_us
+    cdef uint64_t idempotency_keys_max
+    cdef uint32_t owner_depth_max
 
 
 @cython.final

@@ -2,7 +2,7 @@
 
 @cython.final
 cdef class CoreSettings:
-    def __init__(self, *, uint32_t lease_ms=30_000, uint32_t grace_ms=30_000,
+    def __init__(self, uint32_t lease_ms=30_000, *, uint32_t grace_ms=30_000,
                  tuple backoff=(1_000, 2.0, 3_600_000), int poison_expiries=0, int64_t idempotency_us=3_600_000_000,
                  uint64_t idempotency_keys_max=8_000_000, uint32_t owner_depth_max=0):
         assert lease_ms > 0 and poison_expiries >= 0 and idempotency_us > 0 and idempotency_keys_max > 0

@@ -6,6 +6,12 @@ cdef tuple OUTCOME_NAMES = (
 )
 cdef tuple CHANGE_NAMES = ("", "cancel_requested", "cancelled", "expired", "redriven", "edited", "replaced")
 
+# The lists that everything outside of the core takes its words from.
+STATES = ("SCHEDULED", *STATE_NAMES[1:])
+FINISHED = frozenset(STATE_NAMES[TERMINAL:])
+ATTEMPT_OUTCOMES = tuple([name for name in OUTCOME_NAMES[1:] if name != "undelivered"])  # that was no attempt
+EVENTS = ("attempt", *CHANGE_NAMES[1:])
+
 
 cdef inline str text_of(Name name):
     return name.p[:name.n].decode() if name.n else ""
@@ -137,7 +143,7 @@ cdef QueueView queue_view(Core core, str name):
     cdef QueueView view = QueueView.__new__(QueueView)
     cdef Queue* queue
     view.name = name
-    view.finished = {STATE_NAMES[i]: 0 for i in range(TERMINAL, STATES)}
+    view.finished = {STATE_NAMES[i]: 0 for i in range(TERMINAL, STATE_COUNT)}
     index = core.queue_index.get(name.encode())
     if index is None:
         return view
@@ -146,7 +152,7 @@ cdef QueueView queue_view(Core core, str name):
     view.waiting = queue.counts[READY] + queue.counts[RETRY] - queue.ready
     view.running = queue.counts[RUNNING]
     view.groups = queue.all_groups
-    view.finished = {STATE_NAMES[i]: queue.counts[i] for i in range(TERMINAL, STATES)}
+    view.finished = {STATE_NAMES[i]: queue.counts[i] for i in range(TERMINAL, STATE_COUNT)}
     if queue.group_count:
         view.oldest_ready_us = job_at(&core.t, core.groups[queue.groups[0]].ready.slots[0]).run_at_us
     return view

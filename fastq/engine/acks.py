@@ -57,9 +57,9 @@ class Acks:
         """
         self._commits.need_room(len(leases) * EXTEND_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
         hidden = self._visibility.hidden(who, [job_id for job_id, _ in leases])
-        shown = [lease for lease in leases if lease[0] not in hidden]
+        shown = [_core.Extend(job_id, token, lease_ms) for job_id, token in leases if job_id not in hidden]
         with self._commits.change:
-            answered = iter(self._core.extend_many(self._now_us(), shown, lease_ms))
+            answered = iter(self._core.extend_many(self._now_us(), shown))
         return [JobNotFound(job_id) if job_id in hidden else next(answered) for job_id, _ in leases]
 
     def report(self, who: Principal, job_id: str, token: str, percent: int, note: str) -> bool:
@@ -74,13 +74,13 @@ class Acks:
         """An ack as the core takes it. The original's: an error text makes it an error."""
         outcome = ack.outcome or ("error" if ack.error else "ok")
         if outcome == "ok":
-            return ack.job_id, ack.lease_token, outcome, ack.result, ack.error, "", -1, 0.0
+            return _core.Ack(ack.job_id, ack.lease_token, outcome, ack.result, ack.error)
         wait_ms = ack.delay_ms if ack.retry_after_ms is None else ack.retry_after_ms
-        jitter = self._jitter() if wait_ms is None else 0.0
-        return (
-            ack.job_id, ack.lease_token, outcome, ack.result, ack.error, ack.error_code,
-            -1 if wait_ms is None else wait_ms, jitter,
-        )  # fmt: skip
+        if wait_ms is None:
+            wait_ms, jitter = -1, self._jitter()
+        else:
+            jitter = 0.0
+        return _core.Ack(ack.job_id, ack.lease_token, outcome, ack.result, ack.error, ack.error_code, wait_ms, jitter)
 
 
 def acks_bytes(commands: Sequence[Ack]) -> int:

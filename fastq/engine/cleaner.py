@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fastq._core import Core, LiveDocument, LiveJob, LiveKey, history_of, job_id_by_number
+from fastq._core import CLOSE, Core, LiveDocument, LiveJob, LiveKey, history_of, job_id_by_number
 from fastq.engine.commits import Commits
-from fastq.engine.history import CLOSE, cut, is_full
+from fastq.engine.history import cut, is_full
 from fastq.errors import ApiError, LogDamaged
 from fastq.log.protocol import Log
 

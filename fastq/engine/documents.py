@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from fastq import _core
@@ -13,6 +14,18 @@ from fastq.engine.submits import Submits
 
 if TYPE_CHECKING:
     from fastq._core import Submitted
+
+
+class DocumentKind(IntEnum):
+    """What a document in the log is; the numbers are there for ever."""
+
+    API_KEY = 1
+    QUEUE = 2
+    SCHEDULE = 3
+    SCHEDULE_STATE = 4
+    AUDIT = 5
+    REVOKED_KEY = 8
+    KEY_STORE = 9
 
 
 class Group:

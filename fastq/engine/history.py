@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from fastq import _core
-from fastq._core import ATTEMPTS_KEPT, EVENTS_KEPT, HISTORY_BYTES_MAX, history_of
+from fastq._core import ATTEMPTS_KEPT, CLOSE, EVENTS_KEPT, HISTORY_BYTES_MAX, history_of
 from fastq.engine.commands import Principal
 from fastq.engine.commits import Commits
 from fastq.engine.results import JobHistory
 from fastq.engine.visibility import Visibility
 
-CLOSE = 5  # the type of the record that ends an attempt
 TRIES = 3  # before a file that is not there is a fault
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastq import _core
-from fastq._core import JobView
+from fastq._core import FINISHED, JobView
 from fastq.engine.admission import Admission
 from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.commits import Commits
@@ -14,7 +14,6 @@ from fastq.engine.results import JobsPage, JobStatus, Why
 from fastq.engine.visibility import Visibility
 from fastq.engine.waiting import EndWaiters
 
-FINISHED = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
 POSITION_MAX = 10_000
 NOBODY_ASKS_US = 60_000_000  # so long after the last request nobody is taken to ask
 SEARCHED_BYTES_MAX = 8 << 20  # of payloads that one page looks through, unless one alone is larger
@@ -123,11 +122,7 @@ class Reads:
         return JobsPage(found, before)
 
     def _find(self, who: Principal, find: Find, limit: int) -> tuple[list[JobView], int]:
-        return self._core.page(
-            self._now_us(),
-            find.before,
-            limit,
-            PAGE_EXAMINED_MAX,
+        wanted = _core.Filter(
             state=find.state,
             queue=find.queue,
             group=find.group,
@@ -136,28 +131,14 @@ class Reads:
             since_us=find.since_us,
             queues=who.queues,
         )
+        return self.views(wanted, find.before, limit, PAGE_EXAMINED_MAX)
 
     def _number(self, job: JobView) -> int:
         return _core.job_number(job.job_id, self._core.database_id)
 
-    def views(
-        self,
-        before: int,
-        limit: int,
-        examined_max: int,
-        *,
-        queue: str = "",
-        group: str | None = None,
-        tag: str = "",
-        owner_id: str | None = None,
-        since_us: int = 0,
-        queues: frozenset[str] | None = None,
-    ) -> tuple[list[JobView], int]:
+    def views(self, wanted: _core.Filter, before: int, limit: int, examined_max: int) -> tuple[list[JobView], int]:
         """Jobs that fit, the newest first, whoever asks: see `Core.page`."""
-        return self._core.page(
-            self._now_us(), before, limit, examined_max,
-            queue=queue, group=group, tag=tag, owner_id=owner_id, since_us=since_us, queues=queues,
-        )  # fmt: skip
+        return self._core.page(self._now_us(), wanted, before, limit, examined_max)
 
     def running(self, who: Principal, examined_max: int) -> tuple[list[JobView], bool]:
         """Jobs that run, of those that exist for this caller; False if more run than were looked at."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastq import _core
+from fastq._core import FINISHED
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.engine.options import EngineOptions
 
@@ -15,6 +16,7 @@ class Retention:
     def __init__(self, core: _core.Core, tail: _core.Tail, commits: Commits, options: EngineOptions) -> None:
         self._core, self._tail, self._commits = core, tail, commits
         self._acked_ms, self._dead_ms = options.retention_acked_ms, options.retention_dead_ms
+        self._states = sorted(FINISHED)
         self._count_max, self._bytes_max = options.finished_jobs_max, options.finished_bytes_max
 
     def forget(self, now_us: int) -> None:
@@ -31,7 +33,7 @@ class Retention:
     def _forget_finished(self, now_us: int) -> bool:
         """Whether there may be more."""
         gone = 0
-        for state in ("ACKED", "DEAD", "EXPIRED", "CANCELLED"):
+        for state in self._states:
             if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
                 return False
             kept_ms = self._dead_ms if state == "DEAD" else self._acked_ms

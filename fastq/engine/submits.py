@@ -11,7 +11,7 @@ from fastq.engine.commands import JobOptions, Principal, Submit
 from fastq.engine.commits import Commits
 
 if TYPE_CHECKING:
-    from fastq._core import NewJob, Submitted
+    from fastq._core import Submitted
 
 OPTION_BYTES_MAX = 2048  # what records of one job take at most because of its options
 REPLACE_BYTES_MAX = 8192  # and if it may replace another one's payload
@@ -42,18 +42,7 @@ class Submits:
 
     def store(self, now_us: int, command: Submit, owner_id: str, key_id: str) -> Submitted:
         """Store a job as a part of a change that has made sure of the room. Raises what the core does."""
-        payload, max_retries, priority, run_at_us, queue, options = self.job_of(command, now_us)
-        return self._core.submit(
-            now_us,
-            payload,
-            owner_id=owner_id,
-            key_id=key_id,
-            max_retries=max_retries,
-            priority=priority,
-            run_at_us=run_at_us,
-            queue=queue,
-            options=options,
-        )
+        return self._core.submit(now_us, self.job_of(command, now_us), owner_id=owner_id, key_id=key_id)
 
     def submit_many(
         self, who: Principal, commands: Sequence[Submit], idempotency_key: str = "", body_digest: int = 0
@@ -81,14 +70,14 @@ class Submits:
             )
             return stored, repeated
 
-    def job_of(self, command: Submit, now_us: int) -> NewJob:
+    def job_of(self, command: Submit, now_us: int) -> _core.NewJob:
         """A job as the core takes it, with what the server decides."""
         run_at_us = command.run_at_us or 0
         if command.delay_ms is not None:
             run_at_us = now_us + command.delay_ms * 1000
         retries = self._max_retries if command.max_retries is None else command.max_retries
         options = None if command.options is None else _options_of(command.options, now_us)
-        return command.payload, retries, command.priority, run_at_us, command.queue, options
+        return _core.NewJob(command.payload, retries, command.priority, run_at_us, command.queue, options)
 
 
 def bytes_of(command: Submit) -> int:

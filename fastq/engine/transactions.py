@@ -52,7 +52,7 @@ class Transactions:
             untils, stored, repeated = self._core.transact(
                 now_us,
                 [self._acks.ack_of(ack) for ack in acks],
-                [(extend.job_id, extend.lease_token, extend.lease_ms) for extend in extends],
+                [_core.Extend(extend.job_id, extend.lease_token, extend.lease_ms) for extend in extends],
                 [self._submits.job_of(submit, now_us) for submit in submits],
                 owner_id=owner_id,
                 key_id=who.key_id,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from falcon.asgi import Request
 from msgspec import Meta
 
+from fastq._core import ATTEMPT_OUTCOMES, EVENTS, STATES
 from fastq.engine.commands import (
     KEY_BYTES_MAX,
     LEASE_MS_MAX,
@@ -43,8 +44,14 @@ WorkerId = Annotated[
         extra_json_schema={"maxLength": WORKER_ID_BYTES_MAX},
     ),
 ]
-State = Literal["SCHEDULED", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED"]
-Outcome = Literal["ok", "error", "lease_expired", "discarded", "snoozed", "released", "cancelled", "poisoned"]
+if TYPE_CHECKING:
+    State = str
+    Outcome = str
+    EventName = str
+else:  # for msgspec, which reads the values at run time; mypy takes only values that are written out
+    State = Literal[STATES]
+    Outcome = Literal[ATTEMPT_OUTCOMES]
+    EventName = Literal[("submitted", *EVENTS)]
 
 _QUEUE = re.compile(QUEUE_PATTERN, re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -14,9 +14,8 @@ import msgspec
 
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
-from fastq.engine.documents import Group
+from fastq.engine.documents import DocumentKind, Group
 
-AUDIT_DOCUMENT = 5  # the kind of the documents that entries are kept as
 ENTRIES_KEPT = 10_000
 ENTRY_BYTES = 4096  # what the log needs for one; details are small by what they are made of
 
@@ -61,7 +60,7 @@ class Audit:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        found = (msgspec.json.decode(body, type=Entry) for body in engine.documents(AUDIT_DOCUMENT).values())
+        found = (msgspec.json.decode(body, type=Entry) for body in engine.documents(DocumentKind.AUDIT).values())
         self._entries = OrderedDict((entry.number, entry) for entry in sorted(found, key=lambda entry: entry.number))
         self._last = next(reversed(self._entries), 0)
 
@@ -105,7 +104,7 @@ class Audit:
     def _put(self, group: Group, entry: Entry) -> None:
         self._entries[entry.number] = entry
         name = str(entry.number % ENTRIES_KEPT)
-        group.put_document(AUDIT_DOCUMENT, name, msgspec.json.encode(entry), entry.key_id)
+        group.put_document(DocumentKind.AUDIT, name, msgspec.json.encode(entry), entry.key_id)
 
 
 class AuditedDocuments:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastq import _core
+from fastq._core import FINISHED
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
 from fastq.engine.documents import Group
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 SLICE_JOBS = 1_000  # changed in one record
 EXAMINED_MAX = 10_000  # jobs looked at before other work gets its turn
 READ_BYTES_MAX = 8 << 20  # of records that are in memory at once to be searched
-FINISHED = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
 WAITING = frozenset({"READY", "SCHEDULED", "RETRY"})  # what a purge removes
 ACTIONS = ("cancel", "redrive", "delete")
 
@@ -135,13 +135,13 @@ class Bulk:
                 views = [view for view in views if owner_id in (None, view.owner_id)]
                 yield await self._with_text(views, chosen.text)
             return
+        wanted = _core.Filter(
+            queue=chosen.queue, group=chosen.group, tag=chosen.tag, owner_id=owner_id, since_us=chosen.since_us,
+            queues=who.queues,
+        )  # fmt: skip
         before, more = 0, True
         while more:
-            views, before = self._engine.views(
-                before, self._slice_jobs, EXAMINED_MAX,
-                queue=chosen.queue, group=chosen.group, tag=chosen.tag, owner_id=owner_id, since_us=chosen.since_us,
-                queues=who.queues,
-            )  # fmt: skip
+            views, before = self._engine.views(wanted, before, self._slice_jobs, EXAMINED_MAX)
             more = before > 0
             yield await self._with_text(views, chosen.text)
 

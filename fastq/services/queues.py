@@ -11,10 +11,10 @@ from fastq._core import QueueSettings as CoreSettings
 from fastq._core import QueueView
 from fastq.engine import Engine
 from fastq.engine.commands import LEASE_MS_MAX, LEASE_MS_MIN, Principal
+from fastq.engine.documents import DocumentKind
 from fastq.errors import QueueHasJobs, QueueNotFound, TooMany
 from fastq.services.audit import ENTRY_BYTES, Audit
 
-QUEUE_DOCUMENT = 2  # the kind of the documents that settings are kept as
 CONFIGURED_MAX = 10_000  # queues with settings
 DOCUMENT_BYTES = 2048
 COUNT_MAX = 1_000_000_000
@@ -106,7 +106,7 @@ class Queues:
         self._engine, self._audit = engine, audit
         self._settings = {
             name: msgspec.json.decode(body, type=QueueSettings)
-            for name, body in engine.documents(QUEUE_DOCUMENT).items()
+            for name, body in engine.documents(DocumentKind.QUEUE).items()
         }
 
     def configure(self, now_us: int) -> None:
@@ -153,7 +153,7 @@ class Queues:
         if settings != known:
             body = msgspec.json.encode(settings)
             with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as group:
-                group.put_document(QUEUE_DOCUMENT, name, body, who.key_id)
+                group.put_document(DocumentKind.QUEUE, name, body, who.key_id)
                 self._audit.write(group, who, action, name, settings=msgspec.to_builtins(settings))
             self._settings[name] = settings
             self._engine.configure_queue(name, settings.for_core(), group.now_us)
@@ -172,7 +172,7 @@ class Queues:
             raise QueueHasJobs(name, unfinished)
         if name in self._settings:
             with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as group:
-                group.drop_document(QUEUE_DOCUMENT, name, who.key_id)
+                group.drop_document(DocumentKind.QUEUE, name, who.key_id)
                 self._audit.write(group, who, "queue.delete", name)
             del self._settings[name]
             self._engine.configure_queue(name, None, group.now_us)

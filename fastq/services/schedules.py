@@ -15,17 +15,16 @@ from itertools import islice, takewhile
 
 import msgspec
 
+from fastq._core import FINISHED
 from fastq.engine import Engine
 from fastq.engine.commands import Principal, Submit
-from fastq.engine.documents import Group
+from fastq.engine.documents import DocumentKind, Group
 from fastq.errors import ApiError, CleanerBehind, InvalidRequest, JobNotFound, NameTaken, ScheduleNotFound, TooMany
 from fastq.services.audit import ENTRY_BYTES, Audit
 from fastq.services.cron import Cron
 
 logger = logging.getLogger("fastq.schedules")
 
-SCHEDULE_DOCUMENT = 3
-STATE_DOCUMENT = 4
 SCHEDULES_MAX = 10_000
 JOB_BYTES_MAX = 64 << 20  # of the jobs of all schedules: they are kept in memory
 CATCH_UP_MAX = 1_000  # times that one schedule makes up for
@@ -36,7 +35,6 @@ FIRES_MAX = 100  # schedules that fire before other work gets its turn
 DOCUMENT_BYTES = 4096  # of a schedule beside its job, and of its state
 CLOCK_PULL = 1.1  # time runs at most so much faster than the timer: see fastq.clock
 NEAR_US = 1_000_000  # closer than this that does not matter
-FINISHED = frozenset({"ACKED", "DEAD", "EXPIRED", "CANCELLED"})
 
 
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,9 +122,9 @@ class Schedules:
     def __init__(self, engine: Engine, audit: Audit, read_job: ReadJob) -> None:
         """Reads what is in the log; nothing fires before `start`."""
         self._engine, self._audit, self._read_job = engine, audit, read_job
-        states = engine.documents(STATE_DOCUMENT)
+        states = engine.documents(DocumentKind.SCHEDULE_STATE)
         self._kept: dict[str, Kept] = {}
-        for name, body in engine.documents(SCHEDULE_DOCUMENT).items():
+        for name, body in engine.documents(DocumentKind.SCHEDULE).items():
             state = msgspec.json.decode(states[name], type=State) if name in states else State()
             self._kept[name] = _kept(name, msgspec.json.decode(body, type=Schedule), state)
         self._due: list[tuple[int, str]] = []  # a heap; what does not agree with `due_us` is out of date
@@ -174,7 +172,7 @@ class Schedules:
             with self._engine.together(len(schedule.job) + 2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
                 schedule = msgspec.structs.replace(schedule, put_us=group.now_us)
                 body = msgspec.json.encode(schedule)
-                group.put_document(SCHEDULE_DOCUMENT, name, body, who.key_id)
+                group.put_document(DocumentKind.SCHEDULE, name, body, who.key_id)
                 self._audit.write(
                     group, who, "schedule.put", name,
                     cron=schedule.cron, timezone=schedule.timezone,
@@ -189,8 +187,8 @@ class Schedules:
         """Fire no more. The jobs that it has submitted stay. Raises ScheduleNotFound, DiskFull, Overloaded."""
         self._find(who, name)
         with self._engine.together(2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
-            group.drop_document(SCHEDULE_DOCUMENT, name, who.key_id)
-            group.drop_document(STATE_DOCUMENT, name, who.key_id)
+            group.drop_document(DocumentKind.SCHEDULE, name, who.key_id)
+            group.drop_document(DocumentKind.SCHEDULE_STATE, name, who.key_id)
             self._audit.write(group, who, "schedule.delete", name)
         del self._kept[name]
 
@@ -324,7 +322,7 @@ class Schedules:
 
 
 def _put_state(group: Group, name: str, state: State) -> None:
-    group.put_document(STATE_DOCUMENT, name, msgspec.json.encode(state))
+    group.put_document(DocumentKind.SCHEDULE_STATE, name, msgspec.json.encode(state))
 
 
 def _kept(name: str, schedule: Schedule, state: State) -> Kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastq import _core
 from fastq._core import close_result, read_event, submit_facts
 from tests.core import model_views
 from tests.core.model_jobs import Event, Job
@@ -98,7 +99,7 @@ def agree_on_queues(world: World) -> None:
 def agree_on_pages(world: World, wanted: Filter, limit: int, examine_max: int) -> None:
     before = 0
     while True:
-        found = world.core.page(world.now_us, before, limit, examine_max, **vars(wanted))
+        found = world.core.page(world.now_us, _core.Filter(**vars(wanted)), before, limit, examine_max)
         ids = [view.job_id for view in found[0]], found[1]
         assert ids == model_views.page(world.model, world.now_us, before, limit, examine_max, wanted)
         if (before := found[1]) == 0:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from fastq._core import Core, CoreSettings, Tail
+from fastq._core import Ack, Core, CoreSettings, NewJob, Tail
 from fastq.errors import JobNotFound, LeaseLost
 
 NOW_US = 1_763_973_600_123_456
@@ -21,7 +21,7 @@ def new_core() -> Core:
 
 
 def submit(core: Core, now_us: int) -> str:
-    return core.submit(now_us, b"1", owner_id="o", key_id="k", max_retries=1)[0]
+    return core.submit(now_us, NewJob(b"1", 1), owner_id="o", key_id="k")[0]
 
 
 def test_an_id_is_a_uuid_of_version_7_with_the_time_in_it() -> None:
@@ -99,5 +99,5 @@ def test_every_changed_token_is_refused() -> None:
     for i, char in enumerate(leased.token):
         forged = leased.token[:i] + ("0" if char != "0" else "1") + leased.token[i + 1 :]
         with pytest.raises(LeaseLost):
-            core.ack(NOW_US, job_id, forged, key_id="k")
-    assert core.ack(NOW_US, job_id, leased.token, key_id="k")
+            core.ack(NOW_US, Ack(job_id, forged), key_id="k")
+    assert core.ack(NOW_US, Ack(job_id, leased.token), key_id="k")

@@ -15,7 +15,8 @@ from itertools import accumulate, combinations
 
 import pytest
 
-from fastq._core import CoreSettings, Leased, QueueSettings, SubmitOptions
+from fastq import _core
+from fastq._core import CoreSettings, Leased, NewJob, QueueSettings, SubmitOptions
 from tests.core.actions import RandomDraw, configure_queue
 from tests.core.agreement import agree
 from tests.core.disk import Disk
@@ -127,17 +128,8 @@ class Load(Disk):
     def submit(self) -> None:
         k = self.draw_group()
         priority, delay_us = self.rng.choice([0, 0, 0, 1, 5, -2]), self.rng.choice([0, 0, 0, 0, SECOND_US // 50])
-        job_id, _ = self.core.submit(
-            self.now_us,
-            b"1",
-            owner_id="o",
-            key_id="k",
-            max_retries=3,
-            priority=priority,
-            run_at_us=self.now_us + delay_us,
-            queue="q",
-            options=self.options[k],
-        )
+        new = NewJob(b"1", 3, priority, self.now_us + delay_us, "q", self.options[k])
+        job_id, _ = self.core.submit(self.now_us, new, owner_id="o", key_id="k")
         self.submitted += 1
         key = (-priority, self.now_us + delay_us, self.submitted, job_id)
         if delay_us:
@@ -179,7 +171,7 @@ class Load(Disk):
         self.held[at], self.held[-1] = self.held[-1], self.held[at]
         job_id, token, group, key = self.held.pop()
         outcome = self.rng.choice(["ok", "ok", "ok", "release"])
-        self.core.ack(self.now_us, job_id, token, key_id="k", outcome=outcome)
+        self.core.ack(self.now_us, _core.Ack(job_id, token, outcome), key_id="k")
         self.groups.end(group)
         if outcome == "release":
             self.groups.add(group, key)
@@ -260,7 +252,7 @@ class Weighted:
     def fill(self, names: str, jobs: int) -> None:
         for _ in range(jobs):
             for name in names:
-                self.disk.core.submit(START_US, b"1", owner_id="o", key_id="k", max_retries=1, queue=name)
+                self.disk.core.submit(START_US, NewJob(b"1", 1, queue=name), owner_id="o", key_id="k")
             self.disk.sync()
             self.disk.offer()
 

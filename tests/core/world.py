@@ -7,8 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from fastq import errors
-from fastq._core import CoreSettings, QueueSettings, RecordPlace, SubmitOptions, Tail, submit_facts
+from fastq import _core, errors
+from fastq._core import (
+    CoreSettings,
+    Extend,
+    NewJob,
+    QueueSettings,
+    RecordPlace,
+    SubmitOptions,
+    Tail,
+    submit_facts,
+)
 from tests.core import model_views
 from tests.core.disk import Disk
 from tests.core.model import Model, Server
@@ -31,15 +40,16 @@ FORGED_TOKEN = "0000000100000000deadbeef"
 PLAIN = ("payload", "max_retries", "priority", "run_at_us", "queue")
 
 
-def core_job(new: New) -> tuple[bytes, int, int, int, str, SubmitOptions | None]:
+def core_job(new: New) -> NewJob:
     """A job as the core takes it."""
     options = {name: value for name, value in asdict(new).items() if value != getattr(New(), name)}
-    plain = [options.pop(name, None) or getattr(new, name) for name in PLAIN]
-    return (*plain, SubmitOptions(**options) if options else None)
+    plain: dict[str, Any] = {name: getattr(new, name) for name in PLAIN}
+    options = {name: value for name, value in options.items() if name not in plain}
+    return NewJob(**plain, options=SubmitOptions(**options) if options else None)
 
 
-def core_ack(ack: Ack) -> Any:
-    return tuple(asdict(ack).values())
+def core_ack(ack: Ack) -> _core.Ack:
+    return _core.Ack(**asdict(ack))
 
 
 def outcome_of(command: Callable[[], Any]) -> Any:
@@ -125,20 +135,7 @@ class World(Disk):
                 return self.core.submit_many(
                     self.now_us, [core_job(new) for new in jobs], owner_id=owner_id, key_id=key_id
                 )
-            payload, max_retries, priority, run_at_us, queue, options = core_job(jobs[0])
-            return [
-                self.core.submit(
-                    self.now_us,
-                    payload,
-                    owner_id=owner_id,
-                    key_id=key_id,
-                    max_retries=max_retries,
-                    priority=priority,
-                    run_at_us=run_at_us,
-                    queue=queue,
-                    options=options,
-                )
-            ]
+            return [self.core.submit(self.now_us, core_job(jobs[0]), owner_id=owner_id, key_id=key_id)]
 
         answer = self.both(
             of_core, lambda answer: self.model.submit(self.now_us, jobs, owner_id, key_id, ids_in(answer))
@@ -190,12 +187,9 @@ class World(Disk):
     # --- what a worker does -----------------------------------------------------------------------------------------
 
     def ack(self, ack: Ack) -> Any:
-        job_id, token, *rest = core_ack(ack)
-        names = ("outcome", "result", "error", "error_code", "wait_ms", "jitter")
-        said = dict(zip(names, rest, strict=True))
         before = self.core.state_hash()
         changed = self.both(
-            lambda: self.core.ack(self.now_us, job_id, token, key_id="k2", **said),
+            lambda: self.core.ack(self.now_us, core_ack(ack), key_id="k2"),
             lambda _: self.model.ack(self.now_us, ack, "k2"),
         )
         assert changed is True or before == self.core.state_hash(), "a repeated ack left a trace"
@@ -215,7 +209,7 @@ class World(Disk):
 
     def extend_many(self, leases: list[tuple[str, str]], lease_ms: int) -> Any:
         return self.both(
-            lambda: names_of(self.core.extend_many(self.now_us, leases, lease_ms)),
+            lambda: names_of(self.core.extend_many(self.now_us, [Extend(*lease, lease_ms) for lease in leases])),
             lambda _: self.model.extend_many(self.now_us, leases, lease_ms),
         )
 
@@ -248,7 +242,11 @@ class World(Disk):
         }
         return self.both(
             lambda: self.core.transact(
-                self.now_us, [core_ack(ack) for ack in acks], extends, [core_job(new) for new in jobs], **facts
+                self.now_us,
+                [core_ack(ack) for ack in acks],
+                [Extend(*extend) for extend in extends],
+                [core_job(new) for new in jobs],
+                **facts,
             ),
             lambda answer: self.model.transact(
                 self.now_us, acks, extends, jobs, **facts, ids=ids_in(answer if isinstance(answer, str) else answer[1])

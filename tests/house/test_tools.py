@@ -76,8 +76,6 @@ def test_types_catch(tmp_path: Path) -> None:
 ONLY_IN_STUBS = [
     "fastq._core.Batch.__buffer__",  # the C buffer protocol, which Python shows from 3.12 on
     "fastq._core.Jitter",  # types that only annotations name
-    "fastq._core.Ack",
-    "fastq._core.NewJob",
     "fastq._core.Submitted",
 ]
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from fastq._core import FINISHED
 from fastq.engine import commands
 from fastq.http import fields
 from fastq.http.resources import bulk
 from fastq.http.routes import ADMIN, OPEN, SCOPES
 from fastq.services import cron, queues, schedules
-from fastq.services.bulk import FINISHED
 from tests.http.world import World
 
 

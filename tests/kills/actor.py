@@ -138,8 +138,7 @@ class Actor:
 
     async def look(self, job_id: str) -> dict[str, Any] | None:
         """What the server shows of a job; None: it is not there."""
-        told = await self.line.ask_until("GET", f"/jobs/{job_id}?include=payload")
-        events = await self.line.ask_until("GET", f"/jobs/{job_id}/history")
+        told, events = await self.line.look(job_id)
         if {told.status, events.status} == {404}:
             return None
         if {told.status, events.status} != {200}:

@@ -88,8 +88,7 @@ class Vanisher:
 
     async def account(self) -> None:
         for job_id, job in self.jobs.items():
-            told = await self.line.ask_until("GET", f"/jobs/{job_id}?include=payload")
-            events = await self.line.ask_until("GET", f"/jobs/{job_id}/history")
+            told, events = await self.line.look(job_id)
             if {told.status, events.status} == {404} and self.forgets:
                 continue
             if {told.status, events.status} != {200}:

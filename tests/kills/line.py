@@ -103,6 +103,14 @@ class Line:
             repeated = True
         return Told(told.status, told.body, repeated)
 
+    async def look(self, job_id: str) -> tuple[Told, Told]:
+        """A job, and its history. If the job goes between the two, it is gone in both."""
+        told = await self.ask_until("GET", f"/jobs/{job_id}?include=payload")
+        events = await self.ask_until("GET", f"/jobs/{job_id}/history")
+        if told.status == 200 and events.status == 404:
+            told = await self.ask_until("GET", f"/jobs/{job_id}?include=payload")
+        return told, events
+
     def is_good(self, told: Told, what: str) -> bool:
         """Whether it was done; else that is a fault."""
         if 200 <= told.status < 300:

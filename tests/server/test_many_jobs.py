@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastq._core import NewJob
 from fastq.clock import Clock, wall_us
 from fastq.engine import EngineOptions, assemble
 from fastq.log.files.log import LocalLog
@@ -41,7 +42,7 @@ async def fill(directory: Path) -> dict[str, str]:
             await asyncio.sleep(0.001)
         for number in range(first, first + TOGETHER):
             text = f'"{payload(number)}"'.encode()
-            core.submit(engine.now_us(), text, owner_id="o", key_id="", max_retries=3)
+            core.submit(engine.now_us(), NewJob(text, 3), owner_id="o", key_id="")
         await engine.durable()
     await engine.stop()
     return made

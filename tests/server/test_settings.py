@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fastq.engine import EngineOptions
 from fastq.errors import BadSetting
 from fastq.server.settings import SETTINGS, Settings, duration_ns, duration_text, load_settings, size_text
 
@@ -65,6 +66,13 @@ def test_the_list_and_the_fields_are_the_same() -> None:
     assert [setting.field for setting in SETTINGS] == [field.name for field in dataclasses.fields(Settings)]
     assert len({setting.name for setting in SETTINGS}) == len(SETTINGS)
     assert all(setting.meaning for setting in SETTINGS)
+
+
+def test_the_engines_defaults_are_the_settings() -> None:
+    settings, options = load_settings({}), EngineOptions()
+    both = {field.name for field in dataclasses.fields(EngineOptions)} & {setting.field for setting in SETTINGS}
+    assert len(both) == len(dataclasses.fields(EngineOptions)) - 1, "finished_bytes_max alone is no setting"
+    assert {name: getattr(options, name) for name in both} == {name: getattr(settings, name) for name in both}
 
 
 def test_every_meaning_differs_and_settings_are_frozen() -> None:

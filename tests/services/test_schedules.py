@@ -10,10 +10,11 @@ import pytest
 
 import fastq.services.schedules
 from fastq.engine.commands import Submit
+from fastq.engine.documents import DocumentKind
 from fastq.errors import InvalidRequest, NameTaken, QueueFull, ScheduleNotFound, TooMany
 from fastq.services.cron import Cron
 from fastq.services.queues import QueueSettings
-from fastq.services.schedules import MISSED_US, RETRY_US, STATE_DOCUMENT, State, times_to_fire
+from fastq.services.schedules import MISSED_US, RETRY_US, State, times_to_fire
 from tests.timed import (
     ADMIN,
     ANN,
@@ -209,7 +210,7 @@ async def test_deleted_ones_fire_no_more() -> None:
         log = world.crash()
     async with running(log) as world:
         assert world.schedules.list(ADMIN, "", 9) == ([], "")
-        assert world.engine.documents(STATE_DOCUMENT) == {}
+        assert world.engine.documents(DocumentKind.SCHEDULE_STATE) == {}
 
 
 @in_hand

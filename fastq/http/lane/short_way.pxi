@@ -498,9 +498,9 @@ cdef class ShortWay:
             found = behind_one_of_batch(&at, body.end)
             if found == NOT_PLAIN or ack.job_id.at == NULL:
                 return False
-            acks.append((
-                str_of(ack.job_id), None if ack.token.at == NULL else str_of(ack.token), "ok",
-                None if ack.result.at == NULL else bytes_of(ack.result), "", "", -1, 0.0,
+            acks.append(ack_of(
+                str_of(ack.job_id), None if ack.token.at == NULL else str_of(ack.token),
+                None if ack.result.at == NULL else bytes_of(ack.result),
             ))
         n = len(acks) * CLOSE_RECORD_BYTES + (body.end - body.at) + ROOM_BYTES_SMALL
         if found != LAST or not has_room(self.tail, n, self.unsynced_bytes_max):
@@ -510,7 +510,7 @@ cdef class ShortWay:
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
-        text = acks_answered([one[0] for one in acks], [refusal and ack_refused(refusal) for refusal in refusals])
+        text = acks_answered([(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals])
         n = PyBytes_GET_SIZE(text)
         start = answers.room(self.head_bytes_max + n)
         p = self.put_head(start, self.found, n)

@@ -9,6 +9,7 @@ import msgspec
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
+from fastq._core import ACK_OUTCOMES
 from fastq.engine import Engine
 from fastq.engine.commands import (
     BATCH_BYTES_MAX,
@@ -25,7 +26,6 @@ from fastq.http.reply import JSON, encode
 from fastq.http.routes import CHANGES, LOST, Answer, Route
 
 UNNAMED_ERROR = "the worker reported an error without a text"
-OUTCOMES = ("ok", "error", "discard", "snooze", "release")
 
 
 class AckBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,7 +37,7 @@ class AckBody(msgspec.Struct, forbid_unknown_fields=True):
     ] = msgspec.field(default_factory=msgspec.Raw)
     result_error: Annotated[str, Meta(description=f"The first {ERROR_BYTES_KEPT} bytes are kept.")] | None = None
     lease_token: Token | None = None
-    outcome: Annotated[str, Meta(extra_json_schema={"enum": list(OUTCOMES)})] | None = None
+    outcome: Annotated[str, Meta(extra_json_schema={"enum": list(ACK_OUTCOMES)})] | None = None
     retry_after_ms: Annotated[Delay, Meta(description="Of an error.")] | None = None
     delay_ms: Annotated[Delay, Meta(description="Of a snooze, which needs it.")] | None = None
     error_code: (
@@ -117,8 +117,8 @@ def ack_of(job_id: str, fields: AckBody) -> Ack:
         readable_numbers("result", result)
     error = fields.result_error or ""
     outcome = ("error" if error else "ok") if fields.outcome is None else fields.outcome
-    if outcome not in OUTCOMES:
-        raise InvalidRequest(f"outcome must be {', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}")
+    if outcome not in ACK_OUTCOMES:
+        raise InvalidRequest(f"outcome must be {', '.join(ACK_OUTCOMES[:-1])} or {ACK_OUTCOMES[-1]}")
     if outcome == "error":
         error = error or UNNAMED_ERROR
     elif fields.retry_after_ms is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from falcon.asgi import Request, Response
@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from fastq.errors import InvalidRequest
 from fastq.http.decoding import decode, read_body
-from fastq.http.fields import BODY_BYTES_MAX, QueueName, at_most, queue_name, time_us
+from fastq.http.fields import BODY_BYTES_MAX, QueueName, State, at_most, queue_name, time_us
 from fastq.http.reply import JSON, encode
 from fastq.http.routes import CHANGES, Answer, Route
 from fastq.services.bulk import ACTIONS, Bulk, Filter, Order
@@ -28,7 +28,7 @@ _MEANING = {
 class JobFilterBody(msgspec.Struct, forbid_unknown_fields=True):
     """Jobs that fit all that is given; at least one member is."""
 
-    state: Literal["SCHEDULED", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED"] | None = None
+    state: State | None = None
     queue: QueueName | None = None
     group: QueueName | None = None
     tag: Annotated[str, Meta(max_length=TAG_CHARACTERS_MAX)] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from falcon.asgi import Request, Response
@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from fastq.engine import Engine
 from fastq.engine.results import JobHistory
-from fastq.http.fields import Outcome, Time
+from fastq.http.fields import EventName, Outcome, Time
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import ABSENT, Answer, Route
 
@@ -42,7 +42,7 @@ class AttemptsShown(msgspec.Struct, forbid_unknown_fields=True):
 class EventShown(msgspec.Struct, forbid_unknown_fields=True):
     """`by` is the key that did it, `system:expiry` if a time was over, `system` for the server otherwise."""
 
-    what: Literal["submitted", "attempt", "cancel_requested", "cancelled", "expired", "redriven", "edited", "replaced"]
+    what: EventName
     at: Time
     by: str
     number: int | UnsetType = UNSET

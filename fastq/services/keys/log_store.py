@@ -7,13 +7,12 @@ import asyncio
 import msgspec
 
 from fastq.engine.commands import Principal
+from fastq.engine.documents import DocumentKind
 from fastq.errors import ApiError, KeyIsRevoked
 from fastq.services.keys.records import (
     DEFAULT_SCOPES,
     FOR_EVER_US,
-    KEY_DOCUMENT,
     PLAIN,
-    STORE_DOCUMENT,
     USED_EVERY_US,
     Changed,
     Documents,
@@ -71,7 +70,7 @@ class LogKeyStore:
         self._id_by_digest: dict[str, str] = {}
         self._used_us: dict[str, int] = {}
         self._watchers: list[Changed] = []
-        for key_id, body in documents.documents(KEY_DOCUMENT).items():
+        for key_id, body in documents.documents(DocumentKind.API_KEY).items():
             self._remember(key_id, msgspec.json.decode(body, type=StoredKey))
 
     def __len__(self) -> int:
@@ -79,7 +78,7 @@ class LogKeyStore:
 
     @property
     def is_unused(self) -> bool:
-        return not self._keys and not self._documents.documents(STORE_DOCUMENT)
+        return not self._keys and not self._documents.documents(DocumentKind.KEY_STORE)
 
     async def claim(self, anew: bool = False) -> None:
         """Log and store are one."""
@@ -209,4 +208,4 @@ class LogKeyStore:
             changed((key_id,))
 
     def _put(self, key_id: str, stored: StoredKey, by_key_id: str) -> None:
-        self._documents.put_document(KEY_DOCUMENT, key_id, msgspec.json.encode(stored), by_key_id)
+        self._documents.put_document(DocumentKind.API_KEY, key_id, msgspec.json.encode(stored), by_key_id)

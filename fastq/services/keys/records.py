@@ -24,11 +24,6 @@ USED_EVERY_US = 3_600_000_000  # `last_used` is written at most this often for o
 SECRET_BYTES, ID_BYTES = 24, 9  # random bytes; a third more characters each
 FOR_EVER_US = 1 << 62
 
-# The kinds of documents in the log that keys need; docs/log-format.md has the list.
-KEY_DOCUMENT = 1
-REVOKED_DOCUMENT = 8
-STORE_DOCUMENT = 9
-
 Changed = Callable[[Collection[str] | None], None]
 """Told the key_ids about which `find` may now say something else; None: any of them."""
 

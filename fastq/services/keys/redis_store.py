@@ -20,14 +20,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, WatchError
 
 from fastq.engine.commands import Principal
+from fastq.engine.documents import DocumentKind
 from fastq.errors import ApiError, BadSetting, KeyIsRevoked, KeyStoreUnavailable
 from fastq.services.keys import redis_layout as layout
 from fastq.services.keys.records import (
     DEFAULT_SCOPES,
-    KEY_DOCUMENT,
     PLAIN,
-    REVOKED_DOCUMENT,
-    STORE_DOCUMENT,
     Changed,
     Documents,
     Grants,
@@ -91,9 +89,9 @@ class RedisKeyStore:
         self._used_written_us: dict[str, int] = {}
         self._revoked_us = {
             key_id: msgspec.json.decode(body, type=Revoked).revoked_us
-            for key_id, body in documents.documents(REVOKED_DOCUMENT).items()
+            for key_id, body in documents.documents(DocumentKind.REVOKED_KEY).items()
         }
-        store = documents.documents(STORE_DOCUMENT).get(STORE_NAME)
+        store = documents.documents(DocumentKind.KEY_STORE).get(STORE_NAME)
         self._store_id = store.decode() if store else ""  # empty: any store will do, the log knows none yet
         self._changes: bytes | None = None
         self._trouble = "it was not asked yet"  # empty: none
@@ -110,7 +108,7 @@ class RedisKeyStore:
         if self._trouble:
             raise BadSetting(f"REDIS_URL: a first start needs the key store, and {self._trouble}")
         (keys,) = await self._ask(("EXISTS", ACTIVE, REVOKED))
-        self._is_unused = not keys and not self._revoked_us and not self._documents.documents(KEY_DOCUMENT)
+        self._is_unused = not keys and not self._revoked_us and not self._documents.documents(DocumentKind.API_KEY)
 
     @property
     def is_unused(self) -> bool:
@@ -121,7 +119,7 @@ class RedisKeyStore:
             return
         _, found = await self._ask(("SET", STORE, new_store_id(), "NX"), ("GET", STORE))
         self._store_id = found.decode()
-        self._documents.put_document(STORE_DOCUMENT, STORE_NAME, found)
+        self._documents.put_document(DocumentKind.KEY_STORE, STORE_NAME, found)
         await self.check()
 
     async def watch_store(self) -> None:
@@ -325,7 +323,9 @@ class RedisKeyStore:
         self._revoked_us[key_id] = revoked_us
         self._forget([key_id])
         try:
-            self._documents.put_document(REVOKED_DOCUMENT, key_id, msgspec.json.encode(Revoked(revoked_us)), who.key_id)
+            self._documents.put_document(
+                DocumentKind.REVOKED_KEY, key_id, msgspec.json.encode(Revoked(revoked_us)), who.key_id
+            )
         except ApiError:  # refused: nothing was written, so nothing happened
             del self._revoked_us[key_id]
             raise

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import fastq.services.audit
-from fastq.services.audit import AUDIT_DOCUMENT
+from fastq.engine.documents import DocumentKind
 from tests.http.world import World, running
 
 
@@ -106,7 +106,7 @@ async def test_only_the_last_are_kept_also_over_a_restart(monkeypatch: pytest.Mo
         for n in range(1, 9):
             await world.call("admin", "PUT", "/queues/mail", {"concurrency": n})
         assert [entry["number"] for entry in await entries(world)] == [8, 7, 6, 5, 4]
-        assert len(world.engine.documents(AUDIT_DOCUMENT)) == 5
+        assert len(world.engine.documents(DocumentKind.AUDIT)) == 5
         log = world.log.crash()
     async with running(log=log) as world:
         assert [entry["number"] for entry in await entries(world)] == [8, 7, 6, 5, 4]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fastq._core import Filter
 from fastq.engine import EngineOptions, assemble
 from fastq.engine.commands import JobOptions, Principal, Submit
 from fastq.errors import DiskFull
@@ -206,5 +207,5 @@ async def test_the_same_after_a_crash() -> None:
     engine.open()
     now_us = after.last_us
     assert [after.job(now_us, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
-    assert deleted not in [job.job_id for job in after.page(now_us, 0, 10, 100)[0]]
+    assert deleted not in [job.job_id for job in after.page(now_us, Filter(), 0, 10, 100)[0]]
     assert after.state_hash() == state

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fastq.engine.commands import JobOptions, Principal, Submit
-from fastq.services.queues import DEFAULT, QUEUE_DOCUMENT
+from fastq.engine.documents import DocumentKind
+from fastq.services.queues import DEFAULT
 from tests.http.wire import request_bytes
 from tests.http.world import World, running
 
@@ -53,7 +54,7 @@ async def test_settings_are_put_shown_replaced_and_deleted(world: World) -> None
     assert (await put(world, "mail", fair=True))["settings"] == NONE | {"fair": True}  # what is left out is gone
     assert (await world.call("admin", "DELETE", "/queues/mail")).status == 204
     assert (await world.call("admin", "DELETE", "/queues/mail")).json["code"] == "queue_not_found"
-    assert world.engine.documents(QUEUE_DOCUMENT) == {}
+    assert world.engine.documents(DocumentKind.QUEUE) == {}
 
 
 async def test_counts(world: World) -> None:
@@ -124,7 +125,7 @@ async def test_bad_settings_name_the_field(world: World, settings: dict[str, Any
     reply = await world.call("admin", "PUT", "/queues/mail", settings)
     assert reply.status == 400
     assert reply.error.startswith(message), reply.error
-    assert world.engine.documents(QUEUE_DOCUMENT) == {}
+    assert world.engine.documents(DocumentKind.QUEUE) == {}
 
 
 async def test_bad_names(world: World) -> None:

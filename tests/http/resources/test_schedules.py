@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
+from fastq.engine.documents import DocumentKind
 from fastq.services.keys import Grants
-from fastq.services.schedules import SCHEDULE_DOCUMENT
 from tests.http.wire import request_bytes
 from tests.http.world import World, running
 
@@ -114,7 +114,7 @@ async def test_bad_fields_are_named(world: World, fields: dict[str, Any], messag
     reply = await world.call("admin", "PUT", "/schedules/bad", NIGHTLY | fields)
     assert reply.status == 400
     assert reply.error.startswith(message), reply.error
-    assert world.engine.documents(SCHEDULE_DOCUMENT) == {}
+    assert world.engine.documents(DocumentKind.SCHEDULE) == {}
 
 
 async def test_what_is_missing_is_named(world: World) -> None:

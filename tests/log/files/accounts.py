@@ -16,6 +16,7 @@ from fastq._core import (
     ATTEMPTS_KEPT,
     Core,
     CoreSettings,
+    Filter,
     RecordPlace,
     Tail,
     close_result,
@@ -210,7 +211,7 @@ def recovered(directory: Path) -> tuple[Core, Found]:
 
 def read_everything(core: Core, record: Callable[[RecordPlace], bytes]) -> None:
     """The payload, the last result and the history of every job. Raises LogDamaged, OSError, AssertionError."""
-    jobs, more = core.page(core.last_us, 0, JOBS_MAX, JOBS_MAX)
+    jobs, more = core.page(core.last_us, Filter(), 0, JOBS_MAX, JOBS_MAX)
     assert not more and len(jobs) == core.counts()["jobs"]
     for job in jobs:
         assert submit_payload(record(job.place), job.job_id)

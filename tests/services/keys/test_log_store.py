@@ -6,9 +6,10 @@ from collections.abc import Collection
 import msgspec
 import pytest
 
+from fastq.engine.documents import DocumentKind
 from fastq.errors import DiskFull, KeyIsRevoked, KeyNotFound, NotKeyOwner
 from fastq.services.keys import DEFAULT_SCOPES, LogKeyStore
-from fastq.services.keys.records import KEY_DOCUMENT, STORE_DOCUMENT, USED_EVERY_US, Grants
+from fastq.services.keys.records import USED_EVERY_US, Grants
 from tests.services.keys.kept import ADMIN, OTHER, Kept
 
 MINUTE_US = 60_000_000
@@ -47,7 +48,7 @@ async def test_no_two_keys_are_alike(keys: LogKeyStore) -> None:
 
 async def test_the_secret_is_kept_nowhere(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 1)
-    body = kept.kept[KEY_DOCUMENT, record.key_id]
+    body = kept.kept[DocumentKind.API_KEY, record.key_id]
     tail = secret.removeprefix("client_")
     assert tail.encode() not in body
     assert tail not in repr(vars(keys)) + repr(record) + repr(record.principal())
@@ -69,8 +70,8 @@ async def test_another_start_knows_them(kept: Kept, keys: LogKeyStore) -> None:
 
 async def test_members_of_a_later_version_do_not_stop_a_start(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 1)
-    document = msgspec.json.decode(kept.kept[KEY_DOCUMENT, record.key_id]) | {"colour": ["a"]}
-    kept.kept[KEY_DOCUMENT, record.key_id] = msgspec.json.encode(document)
+    document = msgspec.json.decode(kept.kept[DocumentKind.API_KEY, record.key_id]) | {"colour": ["a"]}
+    kept.kept[DocumentKind.API_KEY, record.key_id] = msgspec.json.encode(document)
     assert await LogKeyStore(kept).find(secret) == record
 
 
@@ -238,5 +239,5 @@ async def test_a_revocation_ends_both_secrets(keys: LogKeyStore) -> None:
 
 async def test_a_directory_whose_keys_are_elsewhere_is_used(kept: Kept, keys: LogKeyStore) -> None:
     assert keys.is_unused
-    kept.kept[STORE_DOCUMENT, "redis"] = b"id"
+    kept.kept[DocumentKind.KEY_STORE, "redis"] = b"id"
     assert not keys.is_unused

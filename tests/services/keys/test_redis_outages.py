@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fastq.engine.documents import DocumentKind
 from fastq.errors import ApiError, KeyStoreUnavailable, Unauthenticated
 from fastq.services.auth import Authenticator
-from fastq.services.keys.records import REVOKED_DOCUMENT
 from fastq.services.keys.redis_store import CHECK_S, RedisKeyStore
 from tests.services.keys.kept import ADMIN, Kept
 from tests.services.keys.valkey import Valkey
@@ -179,7 +179,7 @@ async def test_a_revocation_while_redis_goes_away_holds(valkey: Valkey, kept: Ke
         kept.syncs.clear()
         revoking = asyncio.create_task(one.store.revoke(one.key_ids["known"], ADMIN))
         async with asyncio.timeout(PATIENCE_S):
-            while (REVOKED_DOCUMENT, one.key_ids["known"]) not in kept.kept:  # noqa: ASYNC110 - nothing tells of it
+            while (DocumentKind.REVOKED_KEY, one.key_ids["known"]) not in kept.kept:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.001)
         await asyncio.to_thread(valkey.stop)
         kept.syncs.set()

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from fastq.engine.documents import DocumentKind
 from fastq.errors import BadSetting, DiskFull, KeyIsRevoked, KeyNotFound, KeyStoreUnavailable, NotKeyOwner
 from fastq.services.keys import Grants, redis_store
 from fastq.services.keys.opening import opened_keys
-from fastq.services.keys.records import DEFAULT_SCOPES, KEY_DOCUMENT, REVOKED_DOCUMENT, STORE_DOCUMENT, digest_of
+from fastq.services.keys.records import DEFAULT_SCOPES, digest_of
 from fastq.services.keys.redis_store import RedisKeyStore
 from tests.services.keys.kept import ADMIN, OTHER, Kept
 from tests.services.keys.valkey import Valkey
@@ -131,7 +132,7 @@ async def test_revoke(valkey: Valkey, keys: RedisKeyStore, kept: Kept, by_id: bo
     named = record.key_id if by_id else secret
     revoked = await keys.revoke(named, record.principal())
     assert told == [[record.key_id]]
-    assert (REVOKED_DOCUMENT, record.key_id) in kept.kept
+    assert (DocumentKind.REVOKED_KEY, record.key_id) in kept.kept
     assert (await keys.find(secret)).revoked_us is not None  # type: ignore[union-attr]
     assert valkey.do("HGET", f"api_key:{record.key_id}", "revoked_at") == str(NOW_US // 1_000_000)
     assert valkey.do("SISMEMBER", "keys:active", record.key_id) == 0
@@ -169,7 +170,7 @@ async def test_a_revocation_is_in_the_log_before_redis_hears_of_it(
     kept.syncs.clear()
     revoking = asyncio.create_task(keys.revoke(secret, ADMIN))
     async with asyncio.timeout(10):
-        while (REVOKED_DOCUMENT, record.key_id) not in kept.kept:  # noqa: ASYNC110 - nothing tells of it
+        while (DocumentKind.REVOKED_KEY, record.key_id) not in kept.kept:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.001)
     assert valkey.do("SISMEMBER", "keys:active", record.key_id) == 1
     kept.syncs.set()
@@ -307,10 +308,10 @@ async def test_a_first_start_is_one_without_keys_anywhere(valkey: Valkey, kept: 
             return store.is_unused
 
     assert await is_unused(kept)
-    for kind in (KEY_DOCUMENT, REVOKED_DOCUMENT, STORE_DOCUMENT):
+    for kind in (DocumentKind.API_KEY, DocumentKind.REVOKED_KEY, DocumentKind.KEY_STORE):
         used = Kept()
         used.kept[kind, "x"] = b'{"revoked_us":1}'
-        if kind == STORE_DOCUMENT:
+        if kind == DocumentKind.KEY_STORE:
             used.kept[kind, "redis"] = b"id"
         assert not await is_unused(used)
     valkey.put_original(ORIGINALS, "ops", ["jobs:lease"])

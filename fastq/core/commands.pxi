@@ -1,0 +1,98 @@
+# What a caller hands to the core: see commands.pxd.
+
+cdef dict OUTCOMES = {      # what a worker may say
+    "ok": OUTCOME_OK, "error": OUTCOME_ERROR, "discard": OUTCOME_DISCARD, "snooze": OUTCOME_SNOOZE,
+    "release": OUTCOME_RELEASE,
+}
+ACK_OUTCOMES = tuple(OUTCOMES)
+
+@cython.final
+cdef class SubmitOptions:
+    def __init__(self, str group="", *, uint32_t lease_ms=0, tuple backoff=None, int64_t expires_us=0,
+                 str unique_key="", bint replace=False, tags=(), str traceparent="", str idempotency_key="",
+                 uint64_t body_digest=0):
+        self.group = group.encode()
+        self.lease_ms = lease_ms
+        if backoff is not None:
+            self.backoff_base_ms, self.backoff_factor, self.backoff_cap_ms = backoff
+        self.expires_us = expires_us
+        self.unique_key = unique_key.encode()
+        self.replace = replace
+        self.tags = "\0".join(tags).encode()
+        self.trace = traceparent.encode()
+        self.idempotency_key = idempotency_key.encode()
+        self.body_digest = body_digest
+        assert len(self.tags) <= 4096
+        self.record_bytes = 64 + len(self.group) + len(self.unique_key) + len(self.tags) + len(self.trace)
+        self.record_bytes += len(self.idempotency_key) + 64  # a REMEMBER
+        if unique_key and replace:  # then it may be a REPLACED job's record with what that one has, and a CHANGE
+            self.record_bytes += 2 * SMALL_RECORD_BYTES + 4096
+
+
+@cython.final
+@cython.freelist(64)
+cdef class NewJob:
+    def __init__(self, bytes payload not None, uint16_t max_retries, int32_t priority=0, int64_t run_at_us=0,
+                 str queue not None="default", SubmitOptions options=None):
+        self.payload, self.max_retries, self.priority = payload, max_retries, priority
+        self.run_at_us, self.queue, self.options = run_at_us, queue, options
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Ack:
+    def __init__(self, str job_id not None, str token, str outcome="ok", bytes result=None, str error="",
+                 str error_code="", int64_t wait_ms=-1, double jitter=0.0):
+        self.job_id, self.token, self.result = job_id, token, result
+        self.outcome = OUTCOMES[outcome]
+        self.error = cut_text(error.encode(), ERROR_BYTES_MAX) if error else b""
+        self.error_code = error_code.encode()
+        self.wait_ms, self.jitter = wait_ms, jitter
+        assert len(self.error_code) <= 64
+
+
+cdef Ack ack_of(str job_id, str token, bytes result):
+    """An attempt that ended well."""
+    cdef Ack ack = Ack.__new__(Ack)
+    ack.job_id, ack.token, ack.result = job_id, token, result
+    ack.outcome = OUTCOME_OK
+    ack.error = ack.error_code = b""
+    ack.wait_ms = -1
+    return ack
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Extend:
+    def __init__(self, str job_id not None, str token not None, int64_t lease_ms=0):
+        self.job_id, self.token, self.lease_ms = job_id, token, lease_ms
+
+
+@cython.final
+cdef class Filter:
+    def __init__(self, str state="", *, str queue="", str group=None, str tag="", str owner_id=None,
+                 int64_t since_us=0, frozenset queues=None):
+        self.state, self.queue, self.group, self.tag, self.owner_id = state, queue, group, tag, owner_id
+        self.since_us, self.queues = since_us, queues
+
+
+cdef uint32_t jobs_bytes_max(list jobs) except? 0:
+    """What the records of new jobs take at most."""
+    cdef uint64_t n = 0
+    cdef NewJob job
+    for job in jobs:
+        n += SUBMIT_RECORD_BYTES + len(job.payload)
+        if job.options is not None:
+            n += job.options.record_bytes
+    return <uint32_t>n
+
+
+cdef uint32_t acks_bytes_max(list acks) except? 0:
+    """What the CLOSE records of acks take at most."""
+    cdef uint64_t n = 0
+    cdef Ack ack
+    for ack in acks:
+        n += CLOSE_RECORD_BYTES + len(ack.error)
+        if ack.result is not None:
+            n += len(ack.result)
+    return <uint32_t>n
