@@ -215,7 +215,7 @@ cdef bint has_old_jobs(Core core, int64_t now_us, int64_t acked_ms, int64_t dead
     """Whether `forget_finished` may have something to do."""
     cdef int state
     cdef uint32_t i
-    for state in range(TERMINAL, STATES):
+    for state in range(TERMINAL, STATE_COUNT):
         if core.counts_by_state[state] == 0:
             continue
         if core.counts_by_state[state] > count_max or core.live_bytes > bytes_max:
