@@ -1,8 +1,8 @@
-"""Instructions that an operation takes, here and at a git revision: `./dev bench --against REV`.
+"""Compare the instructions of an operation here and at a git revision: `./dev bench --against REV`.
 
 Times are noisy, instruction counts hardly. A server of each tree runs under valgrind's callgrind and gets the same
-requests; between them the counters are set to zero and read. Only HTTP is used, so that revisions whose insides differ
-can be compared. The revision is built in a worktree of its own; this checkout is measured as it is.
+requests; the counters are reset before and read after each load. The load uses HTTP only, so any two revisions can be
+compared. The revision is built in a worktree of its own; this checkout is measured as it is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ JOBS = b'{"jobs":[' + b",".join([JOB] * BATCH) + b"]}"
 
 @dataclass(frozen=True)
 class Scenario:
-    """`run(clients, n)` does about n operations and says how many they were."""
+    """`run(clients, n)` does about n operations and returns their exact number."""
 
     name: str
     run: Callable[[list[Client], int], Awaitable[int]]
@@ -128,14 +128,14 @@ class Counted:
         self.control("--zero")
 
     def instructions(self) -> int:
-        """Since the last `zero`, of all threads."""
+        """Instructions since the last `zero`, of all threads."""
         self.control("--dump")
         self._dumps += 1
         return counted_in(Path(f"{self._counts}.{self._dumps}").read_text())
 
 
 def counted_in(dump: str) -> int:
-    """Instructions that a callgrind file tells of."""
+    """The instructions in a callgrind file."""
     found = re.findall(r"^(?:summary|totals): (\d+)", dump, re.MULTILINE)
     if not found:
         raise click.ClickException("callgrind wrote no counts")
@@ -143,17 +143,17 @@ def counted_in(dump: str) -> int:
 
 
 async def operations(server: Server, scenario: Scenario, n: int, before: Callable[[], None]) -> int:
-    """How many were done. Connections are fresh: under valgrind an idle one is closed before its turn comes."""
+    """Run a scenario on new connections: under valgrind an idle one times out. Returns the number of operations."""
     async with AsyncExitStack() as stack:
         each = [Client(server.port, server.keys["admin"]) for _ in range(scenario.connections)]
         clients = [await stack.enter_async_context(client) for client in each]
-        await scenario.run(clients, max(n // 4, scenario.connections))  # caches and free lists fill
+        await scenario.run(clients, max(n // 4, scenario.connections))  # fill caches and free lists
         before()
         return await scenario.run(clients, n)
 
 
 async def measured(counted: Counted, n: int, repeats: int) -> list[list[float]]:
-    """For each scenario the instructions an operation, of each repeat."""
+    """Instructions an operation: for each scenario, of each repeat."""
     figures = []
     for scenario in SCENARIOS:
         repeated = []
@@ -165,7 +165,7 @@ async def measured(counted: Counted, n: int, repeats: int) -> list[list[float]]:
 
 
 def instructions(tree: Path, n: int, repeats: int) -> list[list[float]]:
-    """Of a tree whose extensions are built."""
+    """Measure a tree whose extensions are built: see `measured`."""
     with tempfile.TemporaryDirectory(prefix="fastq-against-", dir="/var/tmp") as scratch:
         counts = Path(scratch, "counts")
         valgrind = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={counts}"]
@@ -192,7 +192,7 @@ def built(revision: str) -> Iterator[Path]:
 
 
 def compared(revision: str, here: list[list[float]], there: list[list[float]]) -> Iterator[str]:
-    """A Markdown table. The least of the repeats counts: what disturbs only adds."""
+    """A Markdown table. The least of the repeats counts: disturbances only add."""
     yield f"| instructions an operation | {revision} | here | change | spread of the repeats |"
     yield "|---|---|---|---|---|"
     for scenario, new, old in zip(SCENARIOS, here, there, strict=True):

@@ -1,9 +1,9 @@
-"""What fastq aims at beyond rates, each measured: `./dev bench aims`, which writes docs/benchmarks/aims.md.
+"""Measure fastq's aims beyond rates: `./dev bench aims` writes docs/benchmarks/aims.md.
 
-`--only half-load,backlog` measures some of them, `--quick` all on a small scale (to build/bench). Servers run on one
-core, the load on another. Two are asked for by name only, since each takes some minutes: `large`, ten million jobs of
-1 KiB that wait (13 GB of disk), and `acked`, ten million cycles. With `--only` the table goes to build/bench too,
-unless `--out` names a directory.
+`--only half-load,backlog` measures some of them, `--quick` all on a small scale (into build/bench). The server runs on
+one core, the load on another. Two run only when named, since each takes some minutes: `large`, ten million waiting jobs
+of 1 KiB (13 GB of disk), and `acked`, ten million cycles. With `--only` the table also goes to build/bench, unless
+`--out` names a directory.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ PIPELINED = 32
 FILL_BATCH = 100
 KEYED_BATCH = 10_000
 FILL_S = 900.0  # at most
-AROUND_S = 2.0  # after the instant for which jobs are scheduled: how long single submits are watched
+AROUND_S = 2.0  # single submits are timed for this long after the jobs' scheduled time
 
 
 @dataclass(frozen=True)
 class Scale:
     seconds: float  # of a load
-    jobs: int  # that wait
-    backlogs: tuple[int, ...]  # beyond a thousand
+    jobs: int  # waiting jobs
+    backlogs: tuple[int, ...]  # larger than a thousand
     repeats: int
-    lead_s: float  # in which `jobs` can be scheduled
+    lead_s: float  # enough time to schedule `jobs`
 
 
 FULL = Scale(seconds=6.0, jobs=1_000_000, backlogs=(100_000, 1_000_000, 10_000_000), repeats=3, lead_s=30.0)
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how large."""
+    """Directory, cores and scale of the measurements."""
 
     directory: Path
     program: Path
@@ -82,7 +82,7 @@ class Bench:
         return figures
 
     def fill(self, server: Fastq, jobs: int, payload: bytes = b"x" * 100) -> None:
-        """Exactly so many more waiting jobs, but for what is under way when the last one is answered."""
+        """Add `jobs` waiting jobs, and those in flight when the last one is answered."""
         job = b'{"payload":"%s"}' % payload
         body = b'{"jobs":[' + b",".join([job] * FILL_BATCH) + b"]}"
         plan = replace(server.plan(), submit=server.request("/jobs/batch", body), submit_jobs=FILL_BATCH)
@@ -96,7 +96,7 @@ def in_ms(us: float) -> str:
 
 
 def half_load(bench: Bench) -> Iterator[Row]:
-    """Latency of single submits, half as many as the server can take."""
+    """Latency of single submits at half the server's full rate."""
     with bench.server("half") as server:
         most = bench.load(server, server.plan(), 64)
         rate = most.submitted / most.seconds / 2
@@ -110,14 +110,14 @@ def half_load(bench: Bench) -> Iterator[Row]:
 
 
 def worked(bench: Bench, server: Fastq) -> float:
-    """Leases and acks a second by 16 connections; one more keeps the backlog as it is, in batches."""
+    """Leases and acks a second by 16 connections. One more connection refills the backlog in batches."""
     batches = server.plan(FILL_BATCH)
     figures = bench.load(server, batches, 1, 16, seconds=bench.scale.seconds / 2)
     return figures.acked / figures.seconds
 
 
 def backlog(bench: Bench) -> Iterator[Row]:
-    """Lease and ack, and single submits, with more and more jobs that wait; beside it a server with a thousand."""
+    """Lease and ack, and single submits, with growing backlogs, beside a server with a thousand waiting jobs."""
     with ExitStack() as both:
         few = both.enter_context(bench.server("few"))
         many = both.enter_context(bench.server("many"))
@@ -164,7 +164,7 @@ def pipelining(bench: Bench) -> Iterator[Row]:
 
 
 async def submit_keyed(server: Fastq, jobs: int) -> None:
-    """Jobs with a unique key each, in a thousand groups."""
+    """Submit jobs with a unique key each, in a thousand groups."""
     async with Client(server.port, server.key) as client:
         for start in range(0, jobs, KEYED_BATCH):
             numbers = range(start, min(start + KEYED_BATCH, jobs))
@@ -173,7 +173,7 @@ async def submit_keyed(server: Fastq, jobs: int) -> None:
 
 
 async def submitted(client: Client, body: bytes) -> None:
-    """A batch is stored; tried again while the server is full of what it has."""
+    """Submit a batch, and repeat it while the server refuses it as busy."""
     while (status := (await client.post("/jobs/batch", body))[0]) != 201:
         if status not in (429, 503):
             raise RuntimeError(f"a batch was answered {status}")
@@ -204,7 +204,7 @@ def large(bench: Bench) -> Iterator[Row]:
 
 
 def acked(bench: Bench) -> Iterator[Row]:
-    """Cycles by 64 producers and 64 consumers, until so many jobs are acked: the first rate and the last one."""
+    """Cycles by 64 producers and 64 consumers until that many jobs are acked: the last rate against the first."""
     jobs, done = bench.scale.backlogs[-1], 0
     rates: list[float] = []
     with bench.server("acked") as server:
@@ -219,7 +219,7 @@ def acked(bench: Bench) -> Iterator[Row]:
 
 
 async def watch(server: Fastq, begun: asyncio.Event, until_s: float) -> list[float]:
-    """Single submits, one after the other, up to a time of the wall clock; seconds that each took."""
+    """Submit single jobs until a time of the wall clock. Returns the seconds that each took."""
     took_s = []
     async with Client(server.port, server.key) as client:
         while time.time() < until_s:
@@ -233,7 +233,7 @@ async def watch(server: Fastq, begun: asyncio.Event, until_s: float) -> list[flo
 
 
 async def burst_of(server: Fastq, jobs: int, lead_s: float) -> tuple[float, list[float]]:
-    """Seconds from the instant until the last of the jobs for it is leasable; what submits took meanwhile."""
+    """Schedule jobs for one time. Returns the seconds until the last is leasable, and those of submits meanwhile."""
     at_s = float(int(time.time() + lead_s))
     run_at = datetime.datetime.fromtimestamp(at_s, datetime.UTC).isoformat().replace("+00:00", "Z")
     job = {"payload": "x" * 100, "run_at": run_at}
@@ -241,7 +241,7 @@ async def burst_of(server: Fastq, jobs: int, lead_s: float) -> tuple[float, list
         for start in range(0, jobs, KEYED_BATCH):
             many = [job] * min(KEYED_BATCH, jobs - start)
             await submitted(client, msgspec.json.encode({"jobs": many}))
-        # The last one that comes due is the first one in line: once it is leased all others are leasable.
+        # The job that becomes due last is the first in order: once it is leased, all others are leasable.
         status, last = await client.call("/jobs", job | {"priority": 1})
         if status != 201:
             raise RuntimeError(f"a submit was answered {status}: {last}")

@@ -1,9 +1,9 @@
-"""Jobs that come and go, by the million: does the disk stay bounded, the memory, and the wait of others?
+"""Submit, lease and ack millions of jobs: do disk, memory and the latency of single submits stay bounded?
 
     python -m bench.churn --jobs 500000 [--out docs/benchmarks]
 
-A server of its own with retention of seconds; batches of jobs are submitted, leased and acked, while another process
-submits single jobs on a connection of its own and keeps its times. Writes churn.svg and churn.md into the directory.
+It starts a server with a retention of seconds. Batches of jobs are submitted, leased and acked, while another process
+submits single jobs and times them. Writes churn.svg and churn.md into the directory.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LeaseAnswer(msgspec.Struct):
 
 @dataclass
 class Sample:
-    """What was seen at one time."""
+    """The server's state at one time."""
 
     at_s: float
     done: int  # jobs acked so far
@@ -66,7 +66,7 @@ class Churn:
     samples: list[Sample] = field(default_factory=list)
 
     async def work(self) -> None:
-        """Submit a batch and work off as many jobs, again and again."""
+        """Submit a batch and work as many jobs, again and again."""
         payload = "x" * 100
         body = msgspec.json.encode({"jobs": [{"payload": payload, "queue": QUEUES[0]}] * self.batch})
         asks = msgspec.json.encode({"queues": QUEUES, "max": LEASED_AT_ONCE})
@@ -104,7 +104,7 @@ class Churn:
 
 
 def submit_singles(port: int, key: str, began_s: float, results: Connection) -> None:
-    """In a process of its own, until told to end: a single submit every now and then; sends (at_s, wait_s) of each."""
+    """Runs in a process of its own until told to end: submits single jobs, then sends (at_s, wait_s) of each."""
 
     async def run() -> list[tuple[float, float]]:
         times = []

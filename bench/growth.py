@@ -1,8 +1,8 @@
-"""What waiting jobs take of memory, the longest that a submit takes while so many come, and what is given back.
+"""Measure the memory of waiting jobs, the slowest submit while they grow, and the memory kept after they are done.
 
-python -m bench.growth [--jobs N]: one process a kind of job, the core alone, batches durable as soon as they are taken
-and no cache of the log. Jobs of 100 bytes; a payload is in the log only, so that larger ones take the same memory.
-The scheduled ones are all due at one instant: how long the slices take that make them leasable is said too.
+python -m bench.growth [--jobs N]: one process for each kind of job, the core alone, frames durable as soon as they are
+taken, no cache of the log. Payloads have 100 bytes; they are in the log only, so larger ones take the same memory.
+All scheduled jobs are due at one time: the slices that make them ready are timed too.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from fastq._core import Ack, Core, CoreSettings, NewJob, SubmitOptions, Tail
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 98 + b'"'
 KINDS = ("plain", "keyed", "scheduled")
-GROUPS = 1000  # that keyed jobs are in
-SLICE = 1000  # of what the engine does in one turn of the loop
-SETTLE_EVERY = 64  # submits to a batch
+GROUPS = 1000  # of keyed jobs
+SLICE = 1000  # as the engine takes in one turn of the loop
+SETTLE_EVERY = 64  # submits in a frame
 
 
 def rss_bytes() -> int:
@@ -60,7 +60,7 @@ def grow(kind: str, jobs: int) -> None:
     for number in range(jobs):
         at = time.thread_time()
         bare.submit(kind, number)
-        took = time.thread_time() - at  # of this thread: what else runs on the machine is not a pause of ours
+        took = time.thread_time() - at  # this thread's own time: other processes do not count
         if took > slowest[0]:
             slowest = sorted([*slowest[1:], took])
         if number % SETTLE_EVERY == 0:
@@ -77,7 +77,7 @@ def grow(kind: str, jobs: int) -> None:
 
 
 def come_due(bare: Bare, jobs: int) -> None:
-    """All jobs at one instant, in the slices of the engine's timer."""
+    """Make all jobs ready in the slices of the engine's timer."""
     slices = []
     while True:
         at = time.thread_time()
@@ -90,7 +90,7 @@ def come_due(bare: Bare, jobs: int) -> None:
 
 
 def drain(bare: Bare, jobs: int, before: int) -> None:
-    """Lease and acknowledge everything, forget it, and look at what memory is left."""
+    """Lease, ack and forget all jobs, and measure the memory that is left."""
     now_us, slowest = START_US + 10**12, 0.0
     done = 0
     while done < jobs:
@@ -103,7 +103,7 @@ def drain(bare: Bare, jobs: int, before: int) -> None:
         done += len(granted)
         bare.settle()
     left = rss_bytes() - before
-    print(f"drained: {left >> 20} MiB of memory are kept; slowest {slowest * 1e3:.2f} ms")
+    print(f"drained: {left >> 20} MiB of memory left; slowest {slowest * 1e3:.2f} ms")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Durable submits a second over HTTP, by number of connections: `python -m bench.http_submit` (needs wrk).
 
-Starts a server of its own in a temporary directory for each step, loads it with wrk (-t1, keep-alive, payload of 100
-bytes), and says: answers a second, latency, CPU seconds of the server per 10,000, how many submits a batch held on
-average. The latency of fdatasync on the same disk is measured first: no figure means much without it.
+For each step it starts a server in a temporary directory, loads it with wrk (-t1, keep-alive, payload of 100 bytes),
+and prints answers a second, latency, CPU seconds of the server per 10,000, and the average number of submits in a
+frame. It measures the latency of fdatasync on the same disk first: the figures depend on it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ end
 
 
 def batch_size(directory: Path) -> float:
-    """Records a frame held on average in a log that nobody uses any more."""
+    """The average number of records in a frame of a stopped server's log."""
     log = LocalLog(directory)
     opened = log.open(Core(Tail(512, 0, 4096), CoreSettings()))
     asyncio.run(log.close())

@@ -1,7 +1,6 @@
-"""What a server costs that only waits: `python -m bench.idle`.
+"""Measure the processor time of an idle server: `python -m bench.idle`.
 
-Workers that wait for jobs of one queue (wait_ms 60,000, renewed), a million jobs that wait in another: the share of a
-core that the server takes meanwhile.
+Workers wait for jobs of one queue (wait_ms 60,000, renewed), while a million jobs wait in another.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SETTLE_S = 2.0  # after the last worker has begun to wait
 
 
 async def fill(server: Server, jobs: int) -> None:
-    """Submit jobs that nobody asks for."""
+    """Submit jobs to a queue without workers."""
     body = msgspec.json.encode({"jobs": [{"payload": "x" * 100, "queue": "full"}] * BATCH})
     async with Client(server.port, server.keys["client"]) as client:
         for _ in range(0, jobs, BATCH):
@@ -44,7 +43,7 @@ async def wait_for_jobs(server: Server, began: asyncio.Semaphore) -> None:
 
 
 async def measure(server: Server, jobs: int, workers: int, seconds: float) -> float:
-    """CPU seconds of the server for each second that passed."""
+    """The server's CPU seconds a second."""
     await fill(server, jobs)
     began = asyncio.Semaphore(0)
     waiting = [asyncio.create_task(wait_for_jobs(server, began)) for _ in range(workers)]
@@ -61,7 +60,7 @@ async def measure(server: Server, jobs: int, workers: int, seconds: float) -> fl
 
 
 @click.command()
-@click.option("--jobs", default=1_000_000, help="that wait, a multiple of 10,000")
+@click.option("--jobs", default=1_000_000, help="waiting jobs, a multiple of 10,000")
 @click.option("--workers", default=100)
 @click.option("--seconds", default=30.0)
 def main(jobs: int, workers: int, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What load scripts share: a server in a process of its own, its figures, and a client that sends ready-made bodies."""
+"""For load scripts: a server in a process of its own, its figures, and a client that sends prepared bodies."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
 def pinned(core: str) -> list[str]:
-    """What a command begins with that is to stay on a core."""
+    """The beginning of a command line that pins a process to a core."""
     return ["taskset", "-c", core] if core else []
 
 
 class Server:
-    """`with Server(directory, **settings) as server:`; settings are environment variables. `keys` by type.
+    """`with Server(directory, **settings) as server:`; settings are environment variables. `keys`: secrets by type.
 
-    `core`: the number of the core that it is to stay on; empty: any. `before`: what its command line begins with.
+    `core`: the number of the core to pin it to; empty: any. `before`: the beginning of its command line.
     """
 
     def __init__(self, directory: Path, core: str = "", before: Sequence[str] = (), **settings: str) -> None:
@@ -61,7 +61,7 @@ class Server:
         return self._process.pid
 
     def cpu_s(self) -> float:
-        """User and system time of all its threads so far."""
+        """User and system time of all threads so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_S
 
@@ -69,13 +69,13 @@ class Server:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES
 
     def disk_bytes(self) -> int:
-        """Of all that its directory holds, spares included."""
+        """The disk that its directory takes, spares included."""
         total = 0
         for entry in os.scandir(self.directory):
             try:
                 total += entry.stat().st_blocks * 512
             except FileNotFoundError:
-                continue  # a segment that went just now
+                continue  # a segment that was deleted just now
         return total
 
 
@@ -95,7 +95,7 @@ class Client:
         await self._writer.wait_closed()
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and content of the answer."""
+        """Send a POST request. Returns the answer's status and content."""
         self._writer.write(f"POST {path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin1").lower()
         length = int(head.partition("content-length:")[2].partition("\r\n")[0])

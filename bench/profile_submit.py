@@ -1,11 +1,11 @@
 """Where the processor time of one durable submit over HTTP goes: `python -m bench.profile_submit` (needs perf).
 
-A server on one core, the load generator of `./dev bench` on another. One load without perf says how many microseconds
-of processor time a submit takes, all threads of the server counted; a second one under `perf record` (cpu-clock, stacks
-by DWARF) says how they are shared. A sample belongs to the innermost frame that PARTS knows: a dictionary lookup called
-from the lane is the lane's. `--consumers 64` profiles a cycle of submit, lease and ack, `--batch 100` a job in batches.
-`--python` adds which functions the interpreted part is, sampled by py-spy (pip install py-spy): it stops the process
-to look, so only the proportions count.
+The server runs on one core, the load generator of `./dev bench` on another. A load without perf gives the processor
+time of a submit, in microseconds over all threads of the server. A second load under `perf record` (cpu-clock, stacks
+by DWARF) gives the shares. A sample belongs to the innermost frame that PARTS knows: a dictionary lookup called from
+the lane is the lane's. `--consumers 64` profiles a cycle of submit, lease and ack, `--batch 100` a job in batches.
+`--python` adds the Python functions, sampled by py-spy (pip install py-spy). py-spy stops the process for each sample,
+so only the proportions count.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from bench.compare.install import apt_install
 from bench.compare.systems import Fastq
 
 HERTZ = 1999
-STACK_BYTES = 16384  # of each sample: what is deeper is not seen
+STACK_BYTES = 16384  # of each sample; deeper frames are cut off
 FUNCTIONS = 40
 
-# (part, what one of its frames reads: function, blank, file). The innermost frame that matches decides.
+# (part, a pattern of one of its frames: function, blank, file). The innermost frame that matches decides.
 PARTS = [
     ("llhttp and httptools", r"httptools"),
     ("JSON", r"msgspec|^\S*(json|scan|lane_past_|lane_read_|_member|_plain_|is_utf8|code_unit)\S* .*fastq/http/"),
@@ -46,7 +46,7 @@ PARTS = [
     ("commit: flusher", r" .*/_flusher\."),
     ("Python code", r"^_PyEval_EvalFrameDefault"),
 ]
-# Of a sample in the kernel all its frames there are looked at: the system call is the outermost of many.
+# For a sample in the kernel all kernel frames are searched: the system call is the outermost.
 KERNEL_PARTS = [
     ("kernel: epoll", r"__x64_sys_epoll"),
     ("kernel: disk", r"__x64_sys_(fdatasync|fsync|pwrite|pwritev|pread|fallocate|io_)"),
@@ -62,7 +62,7 @@ _FRAME = re.compile(r"^\s+[0-9a-f]+ (.+) \((.*)\)$")
 
 @dataclass(frozen=True)
 class Sample:
-    """`frames`: (function, file), innermost first. `is_loop`: of the thread that the event loop has."""
+    """`frames`: (function, file), innermost first. `is_loop`: taken on the event loop's thread."""
 
     is_loop: bool
     frames: list[tuple[str, str]]
@@ -81,7 +81,7 @@ class Sample:
 
     @property
     def function(self) -> str:
-        """The innermost one that is not of the kernel, the C library or the interpreter's many small ones."""
+        """The innermost function outside of the kernel, the C library and the interpreter."""
         for function, file in self.frames:
             if function.startswith("_PyEval_EvalFrameDefault"):
                 return "(Python code)"
@@ -93,7 +93,7 @@ class Sample:
 
 
 def readable(function: str) -> str:
-    """A C function's name; of one that Cython made: module and name as they are in the source."""
+    """A C function's name; for one made by Cython, its module and name in the source."""
     found = re.match(r"__pyx_(pw|pf|f|gb|getprop|setprop|tp_\w+?|mdef|specialmethod\w*?)_(.*)", function)
     if found is None:
         return function
@@ -109,7 +109,7 @@ def readable(function: str) -> str:
 
 
 def samples(text: str, loop_thread: int) -> Iterator[Sample]:
-    """What `perf script -F tid,ip,sym,dso` says."""
+    """Parse the output of `perf script -F tid,ip,sym,dso`."""
     for block in text.split("\n\n"):
         lines = block.strip("\n").split("\n")
         if lines[0].strip().isdigit():
@@ -119,7 +119,7 @@ def samples(text: str, loop_thread: int) -> Iterator[Sample]:
 
 @contextmanager
 def recorded(pid: int, data: Path) -> Iterator[None]:
-    """perf looks at a process meanwhile."""
+    """Record a process with perf."""
     command = [
         "perf", "record", "-q", "-e", "cpu-clock", "-F", str(HERTZ), "--call-graph", f"dwarf,{STACK_BYTES}",
         "-p", str(pid), "-o", str(data),
@@ -131,7 +131,7 @@ def recorded(pid: int, data: Path) -> Iterator[None]:
 
 @contextmanager
 def watched(pid: int, data: Path) -> Iterator[None]:
-    """py-spy looks at a process meanwhile."""
+    """Sample a process with py-spy."""
     command = ["py-spy", "record", "-f", "raw", "-r", "500", "-o", str(data), "-p", str(pid)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as spy:
         yield
@@ -157,7 +157,7 @@ class Load:
 
 
 def parts_table(seen: list[Sample], us: float) -> Iterator[str]:
-    """Args: us: of processor time an operation takes."""
+    """Args: us: processor time of an operation, microseconds."""
     shares = Counter((sample.part, sample.is_loop) for sample in seen)
     parts = Counter(sample.part for sample in seen)
     yield "| part | share | µs | of these on the event loop's thread |"
@@ -177,7 +177,7 @@ def functions_table(seen: list[Sample], us: float) -> Iterator[str]:
 
 
 def python_table(text: str) -> Iterator[str]:
-    """Of py-spy's raw stacks: samples in each Python function of fastq, with what it calls that is not one."""
+    """From py-spy's raw stacks: samples in each Python function of fastq and in the C and Cython functions it calls."""
     found: Counter[str] = Counter()
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")

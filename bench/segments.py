@@ -1,5 +1,5 @@
-"""Where a new segment's blocks come from: what commits see of a file that was just filled with zeros, of one that held
-an earlier segment (recycled), and of one whose blocks are only reserved; and what the filling itself costs them.
+"""Compare commits to three kinds of new segment files: filled with zeros, recycled from an earlier segment, and with
+blocks only reserved; and measure what filling costs the commits beside it.
 
 python -m bench.segments [DIRECTORY] [--rounds N]; nothing else should use the disk. Prints a line for each figure.
 """
@@ -23,7 +23,7 @@ COMMITS = 2000  # of a round
 
 
 def filled(directory: Path) -> Path:
-    """As a spare is made."""
+    """A file made as spares are."""
     path = fill_spare(directory, SEGMENT_BYTES)
     assert path is not None
     return path
@@ -50,7 +50,7 @@ def reserved(directory: Path) -> Path:
 
 
 def commit(fd: int, frame: bytes, number: int) -> float:
-    """Write a frame and sync it; us."""
+    """Write a frame and sync it. Returns microseconds."""
     began = time.perf_counter()
     write_all(fd, frame, number * FRAME_BYTES % SEGMENT_BYTES)
     os.fdatasync(fd)
@@ -58,7 +58,7 @@ def commit(fd: int, frame: bytes, number: int) -> float:
 
 
 def in_turn(directory: Path) -> dict[str, list[float]]:
-    """A commit to a file of each kind, then the next to each: a slow moment of the disk is shared. us each, by kind."""
+    """Commit to the files in turn, so that a slow moment of the disk affects all. Microseconds of each, by kind."""
     files, frame = {}, random.randbytes(FRAME_BYTES)
     for number, make in enumerate((filled, recycled, reserved)):
         path = make(directory).rename(directory / f"{number}")
@@ -82,7 +82,7 @@ def say(what: str, taken_us: list[float]) -> None:
 
 
 def while_filling(directory: Path, rounds: int) -> None:
-    """Commits beside a thread that fills spares, and how long a spare takes then."""
+    """Commit beside a thread that fills spares; print the times of both."""
     path = filled(directory)
     fd, frame = os.open(path, os.O_RDWR), random.randbytes(FRAME_BYTES)
     path.unlink()

@@ -1,6 +1,6 @@
-"""Ways to make 4 KiB durable in a file of zeros, in turn so that a slow moment of the disk is shared.
+"""Compare ways to make 4 KiB durable in a file of zeros, in turn, so that a slow moment of the disk affects all.
 
-python -m bench.syncs [DIRECTORY] [--rounds N]: what a commit's write and sync would take by each of them.
+python -m bench.syncs [DIRECTORY] [--rounds N]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Way = Callable[[int, bytes, int], object]
 
 
 def write_then_fdatasync(fd: int, frame: bytes, offset: int) -> None:
-    """As the log does."""
+    """The log's way."""
     os.pwrite(fd, frame, offset)
     os.fdatasync(fd)
 

@@ -1,8 +1,8 @@
-"""What the core alone costs: submit, lease and ack at growing backlogs, without disk, loop or HTTP.
+"""Benchmarks of the core alone: submit, lease and ack at growing backlogs, without disk, loop or HTTP.
 
-`./dev bench` runs it. What matters is how the figures relate: a backlog of a million must cost little more than one of
-a thousand, a thousand groups little more than one, all limits little more than none. FASTQ_BENCH_LARGEST=1 adds a
-backlog of ten million, which takes some minutes and 2 GB.
+`./dev bench` runs them. Compare the figures: a backlog of a million must cost little more than one of a thousand, a
+thousand groups little more than one, all limits little more than none. FASTQ_BENCH_LARGEST=1 adds a backlog of ten
+million, which takes some minutes and 2 GB.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLIENT, WORKER = "client_abcdefghijkl", "worker_abcdefghijkl"
 
 
 class Bare:
-    """A core whose batches are durable as soon as they are taken, and a backlog in queue `default`."""
+    """A core whose frames are durable as soon as they are taken, with a backlog in queue `default`."""
 
     def __init__(self, jobs: int, groups: int = 1, settings: QueueSettings | None = None) -> None:
         self.tail = Tail(4096, 16 << 20, 4 << 20)
@@ -111,7 +111,7 @@ def test_submit_lease_ack(benchmark: BenchmarkFixture, backlog: int) -> None:
 @pytest.mark.parametrize("groups", GROUPS)
 @pytest.mark.parametrize("backlog", BACKLOGS)
 def test_lease(benchmark: BenchmarkFixture, backlog: int, groups: int, limits: str) -> None:
-    """Leases alone, one a call; what they take is given back between the rounds."""
+    """Lease one job a call; the leases are released between rounds."""
     bare = Bare(backlog, groups, ALL_LIMITS if limits == "all limits" else None)
     operations = min(OPERATIONS, backlog // 2)
 
@@ -125,7 +125,7 @@ def test_lease(benchmark: BenchmarkFixture, backlog: int, groups: int, limits: s
 
 @pytest.mark.parametrize("groups", GROUPS)
 def test_lease_by_weight_in_batches(benchmark: BenchmarkFixture, groups: int) -> None:
-    """Sixty-four queues asked for, as many as may be, all but one of them empty or not there."""
+    """Ask for 64 queues, the most allowed; all but one are empty or do not exist."""
     bare = Bare(100_000, groups, ALL_LIMITS)
     queues = {"default": 3} | {f"q{k}": k for k in range(1, 64)}
 

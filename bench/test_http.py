@@ -1,7 +1,7 @@
-"""What a request costs through HTTP, all the way to the disk: one connection to a real server.
+"""Benchmarks of requests over HTTP, all the way to the disk: one connection to a real server.
 
-`./dev bench suites -q bench/test_http.py`. Every submit, lease and ack waits for the disk: compare with `sync_us` in
-`extra_info`, fdatasync's own latency, and with the empty lease, which does not wait for it.
+`./dev bench suites -q bench/test_http.py`. Every submit, lease and ack waits for the disk: compare them with `sync_us`
+in `extra_info`, the latency of fdatasync, and with the empty lease, which does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDS = 300
 
 
 class Connection:
-    """Blocking, kept open. Requests go as they are given; replies are told apart by their length."""
+    """A blocking keep-alive connection. It sends requests as given and splits replies by their Content-Length."""
 
     def __init__(self, server: Server) -> None:
         self._head = f"Host: 127.0.0.1:{server.port}\r\nAuthorization: Bearer {server.keys['admin']}\r\n"
@@ -39,7 +39,7 @@ class Connection:
         return head.encode() + b"\r\n" + body
 
     def ask(self, requests: bytes, replies: int = 1, status: bytes = b"201") -> bytes:
-        """Send, read so many replies, all of this status; the last one's body."""
+        """Send requests and read `replies` answers, all of this status. Returns the last one's body."""
         self._socket.sendall(requests)
         body = b""
         for _ in range(replies):
@@ -87,7 +87,7 @@ def test_submit_batch(benchmark: BenchmarkFixture, connection: Connection, jobs:
 
 
 def test_submit_pipelined(benchmark: BenchmarkFixture, connection: Connection) -> None:
-    """Requests that are sent without waiting for the answers to those before them."""
+    """Requests that do not wait for earlier answers."""
     submits = connection.request("/jobs", JOB) * PIPELINED
     benchmark.extra_info["jobs"] = PIPELINED
     benchmark.pedantic(  # type: ignore[no-untyped-call]
@@ -96,7 +96,7 @@ def test_submit_pipelined(benchmark: BenchmarkFixture, connection: Connection) -
 
 
 def test_lease(benchmark: BenchmarkFixture, connection: Connection) -> None:
-    """A job is submitted before each round, and not counted."""
+    """A job is submitted before each round; its time does not count."""
     submit, lease = connection.request("/jobs", LEASED_JOB), connection.request("/jobs/lease", LEASE)
     benchmark.pedantic(  # type: ignore[no-untyped-call]
         lambda: connection.ask(lease, status=b"200"), setup=lambda: connection.ask(submit) and None, rounds=ROUNDS

@@ -1,7 +1,7 @@
-"""What the log alone costs: encoding a batch, a group commit on this disk, and reading a log back.
+"""Benchmarks of the log alone: encoding a frame, a group commit on this disk, and recovery.
 
-`./dev bench suites -q bench/test_log.py`. A commit's time is the disk's: compare it with fdatasync's own, which is
-beside it as `sync_us`. `extra_info` has what one round does.
+`./dev bench suites -q bench/test_log.py`. A commit's time is mostly the disk's: compare it with `sync_us`, the latency
+of fdatasync. `extra_info` says what one round does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def submit(core: Core, count: int) -> None:
 
 
 class Committing:
-    """A core on a log in files with its real flusher, on a loop that runs only while a batch is under way."""
+    """A core on a log in files with its real flusher, on a loop that runs only while a frame is in flight."""
 
     def __init__(self, directory: Path) -> None:
         self.loop = asyncio.new_event_loop()
@@ -53,7 +53,7 @@ class Committing:
         raise error
 
     def commit(self) -> None:
-        """Write and sync what was appended; return when it is durable."""
+        """Commit what was appended. Returns when it is durable."""
         self.loop.run_until_complete(self._commit())
 
     async def _commit(self) -> None:
@@ -76,7 +76,7 @@ def committing(tmp_path: Path) -> Iterator[Committing]:
 
 @pytest.mark.parametrize("jobs", BATCHES)
 def test_encode(benchmark: BenchmarkFixture, jobs: int) -> None:
-    """Jobs applied, their records in the open batch, and the batch taken: no disk."""
+    """Apply jobs, encode their records, and take the batch: no disk."""
     tail = Tail(4096, 0, 4 << 20)
     segment = 0
 
@@ -98,7 +98,7 @@ def test_encode(benchmark: BenchmarkFixture, jobs: int) -> None:
 
 @pytest.mark.parametrize("jobs", BATCHES)
 def test_group_commit(benchmark: BenchmarkFixture, committing: Committing, tmp_path: Path, jobs: int) -> None:
-    """From the first record of a batch to its being durable."""
+    """The time from a frame's first record until the frame is durable."""
 
     def committed() -> None:
         submit(committing.core, jobs)
@@ -109,7 +109,7 @@ def test_group_commit(benchmark: BenchmarkFixture, committing: Committing, tmp_p
 
 
 def test_recovery(benchmark: BenchmarkFixture, committing: Committing, tmp_path: Path) -> None:
-    """Open a log of half a million jobs that was left as by a crash. `bytes` are those of its files."""
+    """Open a log of half a million jobs after a crash. `bytes`: the size of its files."""
     for _ in range(RECOVERED // 1000):
         submit(committing.core, 1000)
         committing.commit()

@@ -601,9 +601,7 @@ class Core:
         """Raises JobNotFound."""
 
     # looking
-    def page(
-        self, now_us: int, filter: Filter, before: int, limit: int, examine_max: int
-    ) -> tuple[list[JobView], int]:
+    def page(self, now_us: int, filter: Filter, before: int, limit: int, examine_max: int) -> tuple[list[JobView], int]:
         """Jobs that fit, the newest first, that were submitted before the one with number `before` (0: all).
 
         Args:

@@ -1,4 +1,4 @@
-"""For the tests of programs that use fastq: the server itself, in this process, with a clock that the test moves.
+"""A fastq server for tests: it runs in the test's process, and the test moves its clock.
 
     def test_mail() -> None:
         with fastq.testing.Server() as server, server.client() as client:
@@ -7,9 +7,9 @@
             server.work(app.worker)
             assert client.get(job_id).is_successful
 
-It is the engine, the API and the keys that `fastq serve` runs; only the log is kept in memory, and nothing listens on a
-port. Time stands still between calls of `advance`: no lease runs out and no retry is due by itself. What a request
-waits for (`wait_ms`) it waits for in real time.
+It runs the engine, the API and the keys of `fastq serve`; but it keeps the log in memory and listens on no port. Time
+stands still between calls of `advance`: no lease expires and no retry becomes due. A request with `wait_ms` waits in
+real time.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from fastq.services.keys import Grants
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "http://in-process"
-LOOKS_MAX = 10_000
+PASSES_MAX = 10_000
 
 
 class Server:
-    """`with Server() as server:`; it runs in a thread of its own, and is used from any other."""
+    """Use it as `with Server() as server:`. It runs in a thread of its own; call it from any other thread."""
 
     def __init__(
         self, *, start: datetime = START, retry_share: float = 1.0, options: EngineOptions | None = None
     ) -> None:
         """
         Args:
-            start: what its clock shows at first.
-            retry_share: of the upper bound of each retry's wait, which is random otherwise, 0 to 1.
-            options: its settings.
+            start: the clock's first time.
+            retry_share: 0 to 1: each retry waits this share of its upper bound. `fastq serve` draws it at random.
+            options: the engine's options.
         """
         self._now_us = _us(start)
         self._jitter = min(retry_share, 1.0)
@@ -75,10 +75,10 @@ class Server:
             self._thread.join()
             self._loop.close()
 
-    # --- using it -----------------------------------------------------------------------------------------------------
+    # --- clients and workers ------------------------------------------------------------------------------------------
 
     def key(self, kind: str = "admin", owner_id: str = "test") -> str:
-        """A new key: `client`, `worker`, or `admin`, which may do all."""
+        """Create a key and return its secret. `kind`: `client`, `worker`, or `admin`, which may do everything."""
         made = self._node.keys.create(f"{kind} of {owner_id}", owner_id, kind, self._now_us, grants=Grants())
         secret, _ = self._await(made)
         return secret
@@ -91,7 +91,7 @@ class Server:
         return AsyncClient(URL, "-", transport=_AsyncTransport(self, self.key(kind, owner_id)))
 
     def work(self, worker: Worker) -> None:
-        """Run the worker here until no job is ready and none runs. Not in an event loop: there `work_async`."""
+        """Run the worker until no job is ready and none runs. Within an event loop use `work_async`."""
         asyncio.run(self.work_async(worker))
 
     async def work_async(self, worker: Worker) -> None:
@@ -101,38 +101,44 @@ class Server:
         finally:
             worker.transport = before
 
-    # --- its clock ----------------------------------------------------------------------------------------------------
+    # --- clock --------------------------------------------------------------------------------------------------------
 
     @property
     def now(self) -> datetime:
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self._now_us)
 
     def advance(self, by: float | timedelta) -> None:
-        """Let so much time pass, seconds if it is a number: all that is due on the way happens, each at its time."""
+        """Move the clock forward. Everything that becomes due on the way happens at its own time.
+
+        Args:
+            by: a duration; a number is seconds.
+        Raises:
+            ValueError: it is negative.
+        """
         by_us = int((by if isinstance(by, timedelta) else timedelta(seconds=by)) / timedelta(microseconds=1))
         if by_us < 0:
-            raise ValueError("time goes forward")
+            raise ValueError(f"the clock only moves forward, not by {by}")
         self._await(self._advance(self._now_us + by_us))
 
     async def _advance(self, until_us: int) -> None:
-        looks = 0  # at one time: what is due then may take many, and what cannot happen must not hold up the time
-        while (next_us := self._next_due_us()) <= until_us and looks < LOOKS_MAX:
-            looks = looks + 1 if next_us <= self._now_us else 0
+        passes = 0  # at one time: due work may take many, and work that cannot be done must not stop the clock
+        while (next_us := self._next_due_us()) <= until_us and passes < PASSES_MAX:
+            passes = passes + 1 if next_us <= self._now_us else 0
             self._now_us = max(self._now_us, next_us)
-            await self._look()
+            await self._run_due()
         self._now_us = until_us
-        await self._look()
+        await self._run_due()
 
     def _next_due_us(self) -> int:
         engine_us, schedule_us = self._node.engine.due_us, self._node.schedules.due_us
         return engine_us if schedule_us is None else min(engine_us, schedule_us)
 
-    async def _look(self) -> None:
-        self._node.engine.look()
+    async def _run_due(self) -> None:
+        self._node.engine.run_due()
         self._node.schedules.look()
         await self._node.engine.durable()
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- start and stop -----------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
         self._node.open()
@@ -152,11 +158,11 @@ class Server:
         return self.hand_over(work).result()
 
     def hand_over(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Have the server's own loop do it."""
+        """Run a coroutine in the server's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def answer(self, call: Call[object], key: str) -> Answer:
-        """As the API answers a request; in the server's loop."""
+        """Answer a request through the API. Runs in the server's event loop."""
         path, _, query = call.path.partition("?")
         headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-length", b"%d" % len(call.body))]
         if call.idempotency_key:
@@ -173,7 +179,7 @@ class Server:
         async def receive() -> dict[str, Any]:
             if events:
                 return events.pop()
-            await self._loop.create_future()  # the caller stays
+            await self._loop.create_future()  # the client stays connected
             return {"type": "http.disconnect"}
 
         async def send(event: dict[str, Any]) -> None:
@@ -184,7 +190,7 @@ class Server:
 
 
 def _answer_of(sent: list[dict[str, Any]]) -> Answer:
-    """Through the SDK's own reader, so that headers mean the same."""
+    """Read the answer with the SDK's own parser: headers get the same meaning."""
     body = b"".join(event.get("body", b"") for event in sent[1:])
     head = [b"HTTP/1.1 %d -" % sent[0]["status"]]
     head += [name + b": " + value for name, value in sent[0].get("headers", []) if name != b"content-length"]

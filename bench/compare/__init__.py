@@ -1,1 +1,1 @@
-"""The macro comparison: fastq beside other durable queues, on one machine, in one run. `./dev bench --help`."""
+"""Compare fastq with other durable queues, on one machine, in one run: `./dev bench --help`."""

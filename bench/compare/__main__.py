@@ -1,4 +1,4 @@
-"""`./dev bench`: measure, write down as JSON, make a table and a chart."""
+"""`./dev bench`: measure, write the figures as JSON, make a table and a chart."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def chosen(_context: click.Context, _option: click.Parameter, value: str) -> lis
 
 
 def cores(pinned: bool) -> tuple[str, str]:
-    """The server's and the generator's, by number; empty: any."""
+    """The server's core and the generator's, by number; empty: any."""
     usable = sorted(os.sched_getaffinity(0))
     if not pinned:
         return "", ""
     if len(usable) < 2 or shutil.which("taskset") is None:
-        say("not pinned: that takes two cores and taskset")
+        say("not pinned to cores: pinning needs two cores and taskset")
         return "", ""
     return str(usable[0]), str(usable[1])
 
 
 @click.command()
-@click.option("--systems", default=",".join(NAMES), callback=chosen, help="those to compare, in this order")
+@click.option("--systems", default=",".join(NAMES), callback=chosen, help="systems to compare, in this order")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--seconds", default=4.0, show_default=True, help="of load for each figure")
 @click.option("--pin/--no-pin", default=True, show_default=True, help="server and generator to a core each")
@@ -94,7 +94,7 @@ def main(
 
 
 def write_down(data: dict[str, Any], out: Path) -> None:
-    """After every part: what was measured is not lost if a later part fails."""
+    """Write table and chart. Called after every part, so that a later failure loses no figures."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "comparison.json").write_text(json.dumps(data, indent=1) + "\n")
 

@@ -49,11 +49,11 @@ def panel(axes: Axes, title: str, by_system: dict[str, float | None], own: str) 
 
 
 def draw(title: str, panels: list[tuple[str, dict[str, float | None]]], own: str, path: Path) -> None:
-    """An SVG whose letters are outlines: it looks the same everywhere.
+    """Draw an SVG with its letters as outlines, so that it looks the same everywhere.
 
     Args:
         panels: title, a line break and unit; then the figure of each system, None if it has none.
-        own: the system that stands out.
+        own: the system to highlight.
     """
     import matplotlib as mpl  # noqa: PLC0415 - it takes a second that only a report should cost
 

@@ -1,16 +1,18 @@
-/* Load over TCP, one thread, epoll: every connection sends its next request when its last one is answered.
+/* The load generator: one thread, epoll, TCP. Each connection sends its next request when its last one is answered.
  *
  *     generator PLAN PORT PRODUCERS CONSUMERS SECONDS RATE LIMIT
  *
  * PLAN is a file of `name length\n` + bytes + `\n`: what to send and how to find the end of a reply (see generator.py).
- * A producer submits. A consumer leases, and acks with what the lease's reply held. With consumers, producers pause
- * while more than AHEAD jobs are not acked: what is measured is whole cycles, not a growing backlog.
+ * A producer submits. A consumer leases, and acks with the values of the lease's reply. With consumers, producers pause
+ * while more than AHEAD jobs are not acked, so that whole cycles are measured, not a growing backlog.
  *
- * RATE: submits a second, spread evenly over the producers; 0: as fast as they are answered. With a rate the time of a
- * request begins when it was due: what a slow answer delays is not forgotten. LIMIT: jobs after which it ends; 0: none.
+ * RATE: submits a second, spread evenly over the producers; 0: as fast as they are answered. With a rate, a request's
+ * time begins when it was due, so that slow answers count for the requests they delay. LIMIT: ends after this many jobs;
+ * 0: none.
  *
- * When all connections stand it says `ready`, waits for a byte on standard input, runs, says its figures as one line of
- * JSON, and keeps the connections until standard input ends: so the server's processor time is read around the load.
+ * When all connections are open it prints `ready`, waits for a byte on standard input, runs, prints its figures as one
+ * line of JSON, and keeps the connections until standard input ends: the caller reads the server's processor time around
+ * the load.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-"""The load generator: a C program (generator.c) that is given a plan, bytes to send and how to read the replies."""
+"""Runs the load generator, a C program (generator.c): its plan says what to send and how to read the replies."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SOURCE = Path(__file__).with_suffix(".c")
 
 @dataclass(frozen=True)
 class Plan:
-    """One system's requests. In `ack`, `<id>` and `<token>` stand for what the reply of the lease held.
+    """One system's requests. In `ack`, `<id>` and `<token>` stand for the values in the lease's reply.
 
-    An id lies between `id` and `id_end` in the reply of a lease, or is the `id_bytes` after `id`; without one there was
-    no job. No `ack`: a lease alone takes the job for good. `ack_replies` 0: an ack is not answered. `lease_once` 1: the
-    first lease of a connection subscribes it. `hello` is what each connection sends first; nothing of it is measured.
+    An id lies between `id` and `id_end` in the lease's reply, or is the `id_bytes` after `id`; a reply without one had
+    no job. Without `ack`, the lease alone takes the job for good. `ack_replies` 0: acks are not answered. `lease_once`
+    1: a connection's first lease subscribes it. Each connection sends `hello` first, which is not measured.
     """
 
     framing: str
@@ -39,7 +39,7 @@ class Plan:
     ack_replies: int = 1
 
     def encoded(self) -> bytes:
-        """As generator.c reads it."""
+        """The plan in the form that generator.c reads."""
         texts = []
         for each in fields(self):
             value = getattr(self, each.name)
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one load. Times in the units of their names; `generator_share` is the generator's part of its core, 0 to 1."""
+    """The figures of one load. `generator_share`: the generator's use of its core, 0 to 1."""
 
     submitted: int
     acked: int
@@ -66,7 +66,7 @@ class Figures:
 
 
 def build(directory: Path) -> Path:
-    """Compile the generator; its path."""
+    """Compile the generator. Returns the program's path."""
     program = directory / "bench-generator"
     subprocess.run(["cc", "-O2", "-Wall", "-o", program, SOURCE], check=True)
     return program
@@ -85,12 +85,12 @@ def load(
     rate: float = 0,
     limit: int = 0,
 ) -> Figures:
-    """Run one load against 127.0.0.1:`port`. `command` is what the generator's command line begins with.
+    """Run one load against 127.0.0.1:`port`. `command` is the beginning of the generator's command line.
 
-    `rate`: submits a second; 0: as many as are answered. `limit`: jobs after which it ends; 0: none.
+    `rate`: submits a second; 0: as fast as they are answered. `limit`: ends after this many jobs; 0: none.
 
     Raises:
-        RuntimeError: with what the generator said, if it gave up.
+        RuntimeError: the generator gave up; its message.
     """
     path = program.with_name("plan")
     path.write_bytes(plan.encoded())

@@ -1,4 +1,4 @@
-"""Peers that are missing: installed with apt where that is allowed, without starting their services."""
+"""Install missing systems with apt, where that is allowed, without starting their services."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.compare.system import System
 
-POLICY = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages whether they may start what they bring
+POLICY = Path("/usr/sbin/policy-rc.d")  # Debian's packages ask it whether they may start their services
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def no_service_starts() -> Iterator[None]:
 
 
 def apt_install(packages: Sequence[str], say: Callable[[str], None]) -> None:
-    """Try, if this is root on Debian; whether it worked shows in what is there then."""
+    """Try to install packages, if this is root on Debian. Failures show when the programs are looked up."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
     say(f"installing packages: {' '.join(packages)}")
@@ -42,7 +42,7 @@ def apt_install(packages: Sequence[str], say: Callable[[str], None]) -> None:
 
 
 def installed(wanted: Sequence[type[System]], say: Callable[[str], None]) -> list[type[System]]:
-    """Those systems that are here, after an attempt to install the others; what is skipped is said."""
+    """The systems that are installed, after an attempt to install the others. Says which it skips."""
     if lacking := sorted({system.package for system in wanted if system.found() is None}):
         apt_install(lacking, say)
     here = []

@@ -1,4 +1,4 @@
-"""What the machine says: processor time and memory of process trees, the disk's own latency, what kind it is."""
+"""Figures of the machine: processor time and memory of process trees, the disk's latency, its description."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def tree(pid: int) -> list[int]:
         if fields := read(path).rpartition(")")[2].split():
             children.setdefault(int(fields[1]), []).append(int(path.parent.name))
     pids = [pid]
-    for parent in pids:  # grows while it is walked
+    for parent in pids:  # grows while it is iterated
         pids += children.get(parent, [])
     return pids
 
 
 def read(path: Path) -> str:
-    """Of /proc; empty if the process has ended meanwhile."""
+    """Read a file of /proc; empty if the process has ended."""
     try:
         return path.read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -35,9 +35,9 @@ def read(path: Path) -> str:
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time of a process tree so far, of the children that have ended too.
+    """User and system time of a process tree so far, ended children included.
 
-    By the scheduler's nanoseconds: ticks are cut off, and of hundreds of processes that did little nothing is left.
+    Uses the scheduler's nanoseconds: ticks round down, which loses the time of hundreds of short processes.
     """
     ns = 0
     for each in tree(pid):
@@ -49,7 +49,7 @@ def cpu_s(pid: int) -> float:
 
 
 def memory_bytes(pid: int) -> int:
-    """Resident memory of a process tree; of pages that n processes share, each has an nth (PSS)."""
+    """Resident memory of a process tree. A page shared by n processes counts as an nth for each (PSS)."""
     total_kb = 0
     for each in tree(pid):
         found = re.search(r"^Pss:\s+(\d+) kB", read(Path(f"/proc/{each}/smaps_rollup")), re.MULTILINE)
@@ -58,18 +58,18 @@ def memory_bytes(pid: int) -> int:
 
 
 def disk_bytes(directory: Path) -> int:
-    """Blocks that the files under a directory take, prepared ones included."""
+    """The disk that the files under a directory take, preallocated blocks included."""
     total = 0
     for path in directory.rglob("*"):
         try:
             total += path.lstat().st_blocks * 512
         except FileNotFoundError:
-            continue  # gone meanwhile
+            continue  # deleted just now
     return total
 
 
 def sync_us(directory: Path, size_bytes: int, count: int = 200) -> float:
-    """Median of write and fdatasync of so many bytes over blocks that were written before, microseconds."""
+    """The median time of write and fdatasync over blocks that were written before, microseconds."""
     path = directory / "sync-probe"
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""The loads: one system at a time, one step after the other, and what a million waiting jobs cost."""
+"""The loads: one system at a time, one step after the other, and the cost of a million waiting jobs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bench.compare.system import System
 from bench.load import pinned
 
 BATCH = 100  # jobs in a batch
-FAULTS = (RuntimeError, OSError, subprocess.SubprocessError)  # of a system that does not do what it should
+FAULTS = (RuntimeError, OSError, subprocess.SubprocessError)  # a system that fails
 REASON_CHARS = 300
-FILL_S = 180.0  # at most, until all waiting jobs are there
+FILL_S = 180.0  # at most, to store all waiting jobs
 
 
 @dataclass(frozen=True)
 class Step:
-    """One load. `cycle` steps count what was acked, others what was submitted."""
+    """One load. `cycle` steps count acked jobs, others submitted jobs."""
 
     name: str
     title: str
@@ -50,7 +50,7 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where it runs. Cores by number; empty: any."""
+    """Where a run takes place. Cores by number; empty: any."""
 
     directory: Path
     program: Path
@@ -60,7 +60,7 @@ class Place:
 
 @contextmanager
 def scratch(directory: Path) -> Iterator[Path]:
-    """A directory that other users may pass through: PostgreSQL runs as its own."""
+    """A directory that other users may enter: PostgreSQL runs as its own user."""
     with tempfile.TemporaryDirectory(prefix="fastq-bench-", dir=directory) as name:
         path = Path(name)
         path.chmod(0o711)
@@ -68,7 +68,7 @@ def scratch(directory: Path) -> Iterator[Path]:
 
 
 def run_step(place: Place, server: System, step: Step, seconds: float) -> dict[str, Any]:
-    """Figures of one load, as JSON has them."""
+    """Run one load. Returns its figures as JSON values."""
     figures = generator.load(
         place.program, server.plan(step.batch), server.port, producers=step.producers, consumers=step.consumers,
         seconds=seconds, command=pinned(place.generator_core), server_cpu_s=server.cpu_s,
@@ -77,7 +77,7 @@ def run_step(place: Place, server: System, step: Step, seconds: float) -> dict[s
 
 
 def syncs(place: Place) -> dict[str, float]:
-    """fdatasync's latency now: size in bytes -> microseconds."""
+    """The latency of fdatasync now: size in bytes -> microseconds."""
     with scratch(place.directory) as path:
         return {str(size): machine.sync_us(path, size) for size in machine.SYNC_SIZES_BYTES}
 
@@ -85,8 +85,8 @@ def syncs(place: Place) -> dict[str, float]:
 def one_life(
     place: Place, system: type[System], seconds: float, life: dict[str, Any], say: Callable[[Step], None]
 ) -> None:
-    """A fresh server, all steps on it; figures go into `life` as they come. A failure is written down, not raised."""
-    os.sync()  # what the last server left behind is not this one's to write
+    """Run all steps on a new server. Figures go into `life` as they come; a failure goes there too, not raised."""
+    os.sync()  # so that this server does not pay for the last one's writes
     life["sync_us"] = syncs(place)
     try:
         with scratch(place.directory) as path, system(path / system.name, place.server_core) as server:
@@ -98,14 +98,14 @@ def one_life(
 
 
 def reason(error: BaseException) -> str:
-    """The end of what a fault says, in one line."""
+    """The end of an error's message, in one line."""
     return " ".join(str(error).split())[-REASON_CHARS:] or type(error).__name__
 
 
 def rounds(
     place: Place, systems: Sequence[type[System]], count: int, seconds: float, say: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    """All systems in turn, `count` times: one dict for each server's life. Who failed has no more turns."""
+    """Run all systems in turn, `count` times: one dict for each server. A system that failed has no more turns."""
     begun_s = time.monotonic()
     failed: set[str] = set()
     for number in range(1, count + 1):
@@ -138,9 +138,9 @@ def waiting_or_why(place: Place, system: type[System], jobs: int) -> dict[str, A
 
 
 def waiting(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
-    """What so many waiting jobs take, and how long a start takes after kill -9, up to the first leased job.
+    """The memory and disk of waiting jobs, and the time from kill -9 and a start to the first leased job.
 
-    Jobs are stored in batches and without waiting for the disk, where a system can do that; what they take is the same.
+    Jobs are stored in batches, and without waiting for the disk where a system can do that: the figures are the same.
     """
     with scratch(place.directory) as path, system(path / system.name, place.server_core) as server:
         server.stop()
@@ -153,7 +153,7 @@ def waiting(place: Place, system: type[System], jobs: int) -> dict[str, Any]:
             command=pinned(place.generator_core), server_cpu_s=server.cpu_s,
         )  # fmt: skip
         if figures.errors or figures.submitted < jobs:
-            raise RuntimeError(f"it took {figures.submitted:,} jobs in {figures.seconds:.0f} s")
+            raise RuntimeError(f"it took only {figures.submitted:,} jobs in {figures.seconds:.0f} s")
         server.stop()
         disk = server.disk_bytes()
         server.launch()

@@ -1,4 +1,4 @@
-"""RabbitMQ with a quorum queue, spoken to in AMQP 0-9-1: as much of it as publish, confirm, consume and ack need."""
+"""RabbitMQ with a quorum queue, over AMQP 0-9-1: as much of the protocol as publish, confirm, consume and ack need."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bench.compare.system import PAYLOAD, START_S, System, free_port
 
 QUEUE = b"jobs"
 CONSUMER = b"c"
-PREFETCH = 16  # deliveries under way to a consumer: with one alone RabbitMQ waits for every ack
+PREFETCH = 16  # deliveries in flight to a consumer: with one alone RabbitMQ waits for every ack
 FRAME_BYTES_MAX = 131_072
 METHOD, HEADER, BODY = 1, 2, 3
 CONFIRM_ON = struct.pack("!HH", 85, 11)
-# What closes a connection or a channel: while a queue has no leader yet, for example.
+# Methods that close a connection or a channel: while a queue has no leader yet, for example.
 CLOSED = (struct.pack("!HH", 10, 50), struct.pack("!HH", 20, 40))
 
 
@@ -41,7 +41,7 @@ def method(channel: int, kind: int, number: int, arguments: bytes = b"") -> byte
 
 
 def greeted() -> bytes:
-    """Log in, open a channel, name the queue, ask for confirms: all at once. Answered by six frames."""
+    """Log in, open a channel, name the queue and ask for confirms, all at once. Six frames answer."""
     durable, nothing, kind = 2, long(b""), short(b"x-queue-type") + b"S" + long(b"quorum")
     return b"".join([
         b"AMQP\0\0\x09\x01",
@@ -55,14 +55,14 @@ def greeted() -> bytes:
 
 
 def published() -> bytes:
-    """A persistent message; its confirm comes when the queue has it on disk."""
+    """A persistent message. Its confirm comes when it is on disk."""
     delivery_mode, persistent = 1 << 12, b"\x02"
     head = struct.pack("!HHQH", 60, 0, len(PAYLOAD), delivery_mode) + persistent
     return method(1, 60, 40, b"\0\0\0" + short(QUEUE) + b"\0") + frame(HEADER, 1, head) + frame(BODY, 1, PAYLOAD)
 
 
 def consumed() -> bytes:
-    """From here on jobs come by themselves, PREFETCH ahead of their acks."""
+    """Subscribe: from here on RabbitMQ sends jobs, up to PREFETCH without an ack."""
     qos = method(1, 60, 10, struct.pack("!IHB", 0, PREFETCH, 0))
     return qos + method(1, 60, 20, b"\0\0" + short(QUEUE) + short(CONSUMER) + b"\0" + long(b""))
 
@@ -97,9 +97,9 @@ class RabbitMQ(System):
         )
         (self.directory / "plugins").write_text("[].\n")
 
-    def command(self, synced: bool) -> list[str]:  # noqa: ARG002 - a quorum queue knows no other way
+    def command(self, synced: bool) -> list[str]:  # noqa: ARG002 - a quorum queue always syncs
         epmd = shutil.which("epmd") or "epmd"
-        # Its name server runs beside it, in the foreground, so that it ends with it.
+        # The name server runs beside it in the foreground, so that both end together.
         return ["sh", "-c", f"{epmd} -port {self._names_port} & exec {self.program}"]
 
     def environ(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ class RabbitMQ(System):
         }  # fmt: skip
 
     def ready(self) -> None:
-        """Make the queue, alone: 256 connections that do it at once would get in each other's way."""
+        """Declare the queue on one connection: 256 connections at once would disturb each other."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=START_S) as connection:
             connection.sendall(greeted())
             said = b""

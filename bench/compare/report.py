@@ -1,4 +1,4 @@
-"""A Markdown page and a chart of what a run wrote down as JSON."""
+"""The Markdown page and the chart of a run's JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bench.compare.systems import SYSTEMS
 
 OWN = "fastq"
 TITLES = {system.name: system.title for system in SYSTEMS}
-GENERATOR_FULL = 0.97  # of a core: then it is the generator that was measured
+GENERATOR_FULL = 0.97  # of its core: from here on the generator is the limit
 NOTHING = "–"
-# What fastq is to reach, as set before it was written, from a machine of the same kind: columns as in `figures`.
+# fastq's goals, set before it was written, for a machine of the same kind. Columns as in `figures`.
 GOALS = {
     "goal, at least": "5,000 32,000 60,000 70,000 20,000 300,000 0.17 200 150 1.0",
     "goal, aimed at": "6,000 38,000 72,000 88,000 25,000 500,000 0.13 160 130 0.7",
@@ -47,7 +47,7 @@ def generator_share(life: Life, step: Step) -> float:
 
 
 class Run:
-    """One run's figures: medians over its rounds. None: there is no figure."""
+    """One run's figures: medians over its rounds. None: no figure."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
@@ -62,7 +62,7 @@ class Run:
         return statistics.median(each) if each else None
 
     def ratio(self, name: str, step: Step, of: Callable[[Life, Step], float]) -> float | None:
-        """fastq's figure over a system's of the same round, the median."""
+        """The median over the rounds of fastq's figure divided by the system's."""
         rounds: dict[int, dict[str, float]] = {}
         for life in self.lives:
             if step.name in life["steps"]:
@@ -71,12 +71,12 @@ class Run:
         return statistics.median(both) if both else None
 
     def stored(self, name: str, key: str) -> float | None:
-        """Of the waiting jobs: `memory_bytes`, `disk_bytes` (both of all jobs), `recovery_s`."""
+        """A figure of all waiting jobs: `memory_bytes`, `disk_bytes` or `recovery_s`."""
         return self.stores[name][key] if name in self.stores else None
 
 
 def rounded(value: float | None) -> str:
-    """Three digits: more would say more than is known."""
+    """Round to three digits: more are noise."""
     if value is None:
         return NOTHING
     if value >= 1000:
@@ -99,7 +99,7 @@ def own(name: str) -> str:
 
 
 def figures(run: Run) -> list[str]:
-    """All columns at a glance."""
+    """The table of all columns."""
     submit_64 = next(step for step in run.steps if step.name == "submit-64")
     heads = [
         "jobs a second", *[step.title for step in run.steps],
@@ -173,7 +173,7 @@ def waiting(run: Run) -> list[str]:
 
 
 def remarks(run: Run) -> list[str]:
-    """What a reader must know of this run: what failed, errors, and where the generator was the limit."""
+    """Remarks for the reader: failures, refused requests, and where the generator was the limit."""
     lines = [f"- {each['system']} failed: {each['failed']}" for each in run.data.get("waiting", []) if "failed" in each]
     for life in run.lives:
         if "failed" in life:

@@ -1,4 +1,4 @@
-"""What a system must be to be compared: how it is started, stopped, watched and spoken to."""
+"""The interface of a system to compare: how to start, stop and measure it, and what to send it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def free_port() -> int:
 class System(ABC):
     """`with Beanstalkd(directory, core) as system:` starts a server on `directory`, and kills it at the end.
 
-    `core`: the number of the core that it is to stay on; empty: any.
+    `core`: the number of the core to pin it to; empty: any.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     package: ClassVar[str] = ""
     program: ClassVar[str] = ""
-    refusals: ClassVar[tuple[bytes, ...]] = ()  # of a server that listens and is not ready yet
+    refusals: ClassVar[tuple[bytes, ...]] = ()  # replies of a server that listens but is not ready yet
 
     def __init__(self, directory: Path, core: str = "") -> None:
         self.directory = directory
@@ -50,7 +50,7 @@ class System(ABC):
 
     @classmethod
     def found(cls) -> str | None:
-        """Its program, if it is installed."""
+        """The path of its program, if it is installed."""
         return shutil.which(cls.program)
 
     @classmethod
@@ -61,14 +61,14 @@ class System(ABC):
 
     @abstractmethod
     def command(self, synced: bool) -> list[str]:
-        """Args: synced: whether every answer waits for the disk; False only to fill it quickly."""
+        """Args: synced: whether every answer waits for the disk; False only to store jobs quickly."""
 
     def user(self) -> str | None:
-        """Who runs it, if not the caller."""
+        """The user that runs it, if not the caller."""
         return None
 
     def prepare(self) -> None:
-        """Before its first start."""
+        """Prepare the directory before the first start."""
         self.directory.mkdir()
 
     @abstractmethod
@@ -90,7 +90,7 @@ class System(ABC):
         self.kill()
 
     def ready(self) -> None:  # noqa: B027 - most need nothing
-        """After its first start: what its queue needs."""
+        """Make what its queue needs, after the first start."""
 
     def launch(self, synced: bool = True) -> None:
         """Start the process, in a session of its own, so that all of it can be killed."""
@@ -104,7 +104,7 @@ class System(ABC):
         return dict(os.environ)
 
     def wait_until_it_answers(self, with_a_job: bool) -> None:
-        """Until a lease is answered, on a fresh connection: with a job, or with anything but a refusal."""
+        """Wait until a lease on a new connection is answered: with a job, or with anything but a refusal."""
         give_up_s = time.monotonic() + START_S
         while not self._leases(with_a_job):
             if self._process.poll() is not None or time.monotonic() > give_up_s:
@@ -134,7 +134,7 @@ class System(ABC):
         """A request that an empty server answers."""
 
     def stop(self) -> None:
-        """In order, so that everything is on disk."""
+        """Stop it in order, so that everything is on disk."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
 
@@ -156,5 +156,5 @@ class System(ABC):
         return memory_bytes(self._process.pid)
 
     def disk_bytes(self) -> int:
-        """What its jobs take, once it is stopped."""
+        """The disk that its jobs take. Call it when the server is stopped."""
         return disk_bytes(self.directory)

@@ -1,4 +1,4 @@
-"""What is compared: how each system is started with everything synced before it answers, and how it is spoken to."""
+"""The systems to compare, each started so that it syncs before it answers, and their requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Fastq(System):
         git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
         return git.stdout.strip() or __version__
 
-    def command(self, synced: bool) -> list[str]:  # noqa: ARG002 - it knows no other way
+    def command(self, synced: bool) -> list[str]:  # noqa: ARG002 - it always syncs
         return [sys.executable, "-m", "fastq", "serve"]
 
     def environ(self) -> dict[str, str]:
@@ -51,7 +51,7 @@ class Fastq(System):
         }  # fmt: skip
 
     def disk_bytes(self) -> int:
-        return sum(check_log(self.directory).found.sizes.values())  # without blocks that are only prepared
+        return sum(check_log(self.directory).found.sizes.values())  # without preallocated blocks
 
     def request(self, path: str, body: bytes) -> bytes:
         head = (
@@ -175,7 +175,7 @@ class Beanstalkd(System):
 
 
 def message(kind: bytes, body: bytes) -> bytes:
-    """Of PostgreSQL's protocol."""
+    """A message of PostgreSQL's protocol."""
     return kind + struct.pack("!i", len(body) + 4) + body
 
 
@@ -242,11 +242,11 @@ class Postgres(System):
         )  # fmt: skip
 
     def stop(self) -> None:
-        self._process.send_signal(signal.SIGINT)  # its fast shutdown: it does not wait for clients
+        self._process.send_signal(signal.SIGINT)  # fast shutdown: it does not wait for clients
         self._process.wait()
 
     def disk_bytes(self) -> int:
-        return disk_bytes(self.directory / "base")  # its log is used again and again
+        return disk_bytes(self.directory / "base")  # without its log, which is recycled
 
     def greeting(self) -> bytes:
         options = b"user\0bench\0database\0postgres\0\0"

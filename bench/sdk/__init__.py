@@ -1,1 +1,1 @@
-"""`python -m bench.sdk`: the SDK's throughput, next to that of task queues on Redis."""
+"""`python -m bench.sdk`: compare the SDK's throughput with task queues on Redis."""

@@ -1,4 +1,4 @@
-"""Measures all sides in turn, and writes docs/benchmarks/sdk.json, .md and .svg."""
+"""Measure all sides in turn, and write docs/benchmarks/sdk.json, .md and .svg."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def redis_program() -> str:
 
 @contextlib.contextmanager
 def redis(directory: Path, sync: str) -> Iterator[tuple[str, int]]:
-    """Its URL and its process."""
+    """Run Redis. Yields its URL and its process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -75,18 +75,18 @@ def redis(directory: Path, sync: str) -> Iterator[tuple[str, int]]:
 
 
 def busy_s() -> float:
-    """Of all processors, by everybody, so far."""
+    """The busy time of all processors so far."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]]
     return (sum(fields) - fields[3] - fields[4]) / machine.TICKS_S
 
 
 def run(case: Case, what: str, url: str, jobs: int, slots: int, server: int, key: str) -> dict[str, Any]:
-    """One side's figures for one thing, and what the server and everybody else used meanwhile."""
+    """One side's figures of one task, and the processor time that the server and other processes used meanwhile."""
     environ = os.environ | {"FASTQ_KEY": key, "PYTHONPATH": str(ROOT)}
     command = [python_of(case.side), "-m", f"bench.sdk.{case.side}_side", what, url, str(jobs), str(slots)]
     server_s, side_s, all_s, begun_s = machine.cpu_s(server), cpu_s(), busy_s(), time.monotonic()
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=CASE_S_MAX, check=False)
-    told = [line for line in done.stdout.splitlines() if line.startswith('{"jobs"')]  # Celery greets on it
+    told = [line for line in done.stdout.splitlines() if line.startswith('{"jobs"')]  # Celery prints a greeting too
     if done.returncode or not told:
         raise SystemExit(f"{' '.join(command)}: {done.stderr or done.stdout}")
     figures: dict[str, Any] = json.loads(told[-1])
@@ -97,7 +97,7 @@ def run(case: Case, what: str, url: str, jobs: int, slots: int, server: int, key
 
 
 def measured(case: Case, url: str, server: int, key: str, scale: float) -> dict[str, Any]:
-    """Submit, and work on what was submitted; each with a process of its own."""
+    """Submit jobs and work them, each in a process of its own."""
     jobs = max(100, int(case.jobs * scale))
     submit = run(case, case.submit, url, jobs, case.at_a_time, server, key)
     work = run(case, case.work, url, jobs, case.slots, server, key)
@@ -111,7 +111,7 @@ def measured(case: Case, url: str, server: int, key: str, scale: float) -> dict[
               show_default=True, help="where the servers have their data: the disk that is measured")  # fmt: skip
 @click.option("--out", default=None, type=click.Path(path_type=Path, file_okay=False), help="of table and chart")
 def main(rounds: int, quick: bool, directory: Path, out: Path | None) -> None:
-    """The SDK beside task queues on Redis: docs/benchmarks/sdk.md, .svg and .json."""
+    """Compare the SDK with task queues on Redis: docs/benchmarks/sdk.md, .svg and .json."""
     out = out or ROOT / ("build/bench" if quick else "docs/benchmarks")
     rounds, scale = (1, 0.1) if quick else (rounds, 1.0)
     for case in CASES:
@@ -126,12 +126,12 @@ def main(rounds: int, quick: bool, directory: Path, out: Path | None) -> None:
             "command": " ".join(["python -m bench.sdk", *sys.argv[1:]]), "rounds": number, "machine": described,
             "packages": PINNED, "redis": report.server_version(redis_program()), "lives": lives,
         }  # fmt: skip
-        report.write(data, out)  # after every round: what was measured is not lost if a later one fails
+        report.write(data, out)  # after every round, so that a later failure loses no figures
     click.echo(out / "sdk.md")
 
 
 def one_round(place: Path, number: int, scale: float) -> list[dict[str, Any]]:
-    """All cases, on servers of its own that begin empty."""
+    """Run all cases on new, empty servers."""
     lives = []
     with contextlib.ExitStack() as stack:
         own = stack.enter_context(Server(place / "fastq"))

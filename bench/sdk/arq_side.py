@@ -1,4 +1,4 @@
-"""arq. Its worker looks for tasks every half second unless it is told otherwise: here every 5 ms."""
+"""arq. Its worker polls every half second by default; here every 5 ms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: a side, how it submits, and how its worker is set up."""
+"""The cases: a side, how it submits, and how its worker is set up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PINNED = {
 
 @dataclass(frozen=True)
 class Case:
-    """`at_a_time`: requests that are under way while it submits. `syncs`: how the Redis under it is set up."""
+    """`at_a_time`: requests in flight while it submits. `syncs`: how its Redis is set up."""
 
     side: str
     name: str

@@ -1,4 +1,4 @@
-"""fastq's side: its clients and its worker. FASTQ_KEY is an admin's."""
+"""fastq's clients and worker. FASTQ_KEY is an admin's key."""
 
 from __future__ import annotations
 

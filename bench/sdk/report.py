@@ -1,4 +1,4 @@
-"""Tables and a chart of what a run wrote down."""
+"""Tables and a chart of a run's JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUBMITS = {
     "submit": "one by one", "submit_async": "async, {} at a time", "submit_many": "1,000 a call",
 }  # fmt: skip
 STORES = {"fastq": "synced", "never": "not synced", "always": "synced"}
-QUIET = 0.05  # of the machine, for others
+QUIET = 0.05  # the machine is quiet while other processes use at most this share
 
 
 def rate(life: Life, part: str) -> float:
@@ -31,7 +31,7 @@ def line(life: Life) -> str:
 
 
 def rounded(value: float) -> str:
-    """Three digits: more would say more than is known."""
+    """Round to three digits: more are noise."""
     digits = max(0, len(str(int(value))) - 3)
     return f"{round(value / 10**digits) * 10**digits:,}" if value >= 100 else f"{value:.3g}"
 
@@ -67,7 +67,7 @@ class Run:
         )
 
     def cells(self, case: Case, sync: str, part: str) -> list[str]:
-        """Rate, its spread over the rounds, microseconds of the client's and the server's CPU a job."""
+        """Rate, its spread over the rounds, and the client's and the server's CPU microseconds a job."""
         rates = [
             rate(life, part)
             for life in self.lives
@@ -174,7 +174,7 @@ def draw(run: Run, path: Path) -> None:
 
 
 def write(data: dict[str, Any], directory: Path) -> Path:
-    """sdk.json, sdk.svg and sdk.md; the last one's path."""
+    """Write sdk.json, sdk.svg and sdk.md. Returns the path of sdk.md."""
     run = Run(data)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "sdk.json").write_text(json.dumps(data, indent=1) + "\n")

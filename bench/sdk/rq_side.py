@@ -1,4 +1,4 @@
-"""RQ: SimpleWorker runs tasks in the worker's process, Worker (RQ's default) in a fork for each."""
+"""RQ: SimpleWorker runs tasks in its own process, Worker (RQ's default) in a fork for each task."""
 
 from __future__ import annotations
 

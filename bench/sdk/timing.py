@@ -1,4 +1,4 @@
-"""What each side tells of its work, and the task that all of them run. Only the standard library: sides have venvs."""
+"""The figures that each side prints, and the task that all sides run. Standard library only: sides have own venvs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 
 def noop(n: int) -> None:
-    """The task, where it is one that blocks."""
+    """The task, as a blocking function."""
 
 
 def cpu_s() -> float:
-    """Of this process and of its children that have ended."""
+    """CPU time of this process and its ended children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
@@ -28,7 +28,7 @@ class Stopwatch:
 
     def stop(self) -> None:
         figures = {"jobs": self.jobs, "seconds": time.perf_counter() - self._begun_s, "cpu_s": cpu_s() - self._cpu_s}
-        print(json.dumps(figures), file=sys.__stdout__, flush=True)  # Celery has put its log in the place of stdout
+        print(json.dumps(figures), file=sys.__stdout__, flush=True)  # Celery replaces sys.stdout with its log
 
 
 @contextmanager
@@ -39,26 +39,26 @@ def timed(jobs: int) -> Iterator[None]:
 
 
 class Countdown:
-    """Ends the process when so many tasks have run: of workers that do not end by themselves."""
+    """Ends the process after `jobs` tasks, for workers that do not end by themselves."""
 
     def __init__(self, jobs: int) -> None:
         self._left, self._watch = iter(range(jobs - 1, -1, -1)), Stopwatch(jobs)
 
     def one(self) -> None:
-        if next(self._left) == 0:  # in one step, also when threads run it
+        if next(self._left) == 0:  # atomic between threads
             self._watch.stop()
             os._exit(0)
 
 
 def called(sides: dict[str, Callable[[str, int, int], object]]) -> object:
-    """`side.py WHAT URL JOBS SLOTS`."""
+    """Run the command line `side.py WHAT URL JOBS SLOTS`."""
     what, url, jobs, slots = sys.argv[1:]
     return sides[what](url, int(jobs), int(slots))
 
 
 async def many(send: Callable[[int], Awaitable[object]], jobs: int, at_a_time: int) -> None:
-    """So many senders, each with one request under way."""
-    import asyncio  # noqa: PLC0415 -- not for the others
+    """Send with `at_a_time` senders, each with one request in flight."""
+    import asyncio  # noqa: PLC0415 -- other sides do not need it
 
     numbers = iter(range(jobs))
 

@@ -1,6 +1,6 @@
-"""kill -9 a server under load and account for everything that it acknowledged: `fastq chaos`, docs/chaos.md.
+"""`fastq chaos` kills a server under load (kill -9) and checks every answer that it gave: see docs/chaos.md.
 
-Client processes (`client.py`) submit, lease and ack, and write down what they were told before they use it
-(`journal.py`); the harness (`run.py`) kills the server (`target.py`) and them (`crew.py`), keeps the books
-(`accounting.py`, `ledger.py`), and judges (`verdict.py`).
+Client processes (`client.py`) submit, lease and ack, and write each answer down before they use it (`journal.py`).
+The harness (`run.py`) kills the server (`target.py`) and the clients (`crew.py`), keeps an account of all answers
+(`accounting.py`, `ledger.py`), and gives a verdict (`verdict.py`).
 """

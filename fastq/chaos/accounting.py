@@ -1,4 +1,4 @@
-"""Takes the events of all client processes: the ledger, what is under way, and what the summary needs."""
+"""Accounts of the events of all client processes: the ledger, requests in flight, figures for the summary."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import ceil
 
 from fastq.chaos import journal
 from fastq.chaos.ledger import Lease, Ledger
-from fastq.chaos.plan import is_put_off, result_of
+from fastq.chaos.plan import is_deferred, result_of
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Kill:
     done_us: int
     instance_before: str
     instance_after: str = ""
-    in_flight: int = 0  # requests that it left without an answer
+    in_flight: int = 0  # requests that the kill left without an answer
 
     def cut_off(self, request: journal.Unanswered) -> bool:
         return not request.waited and request.asked_us <= self.done_us and request.at_us >= self.begun_us
@@ -28,10 +28,10 @@ class Kill:
 
 @dataclass
 class Accounts:
-    """`submitted`, `acked`: when each job was answered first. Both grow only."""
+    """`submitted`, `acked`: when each job's first answer came. No entry is ever removed."""
 
     ledger: Ledger
-    sent: dict[int, int] = field(default_factory=dict)  # number -> when it went out first
+    sent: dict[int, int] = field(default_factory=dict)  # number -> time of its first submit
     numbers: dict[str, int] = field(default_factory=dict)  # job_id -> number
     submitted: dict[int, int] = field(default_factory=dict)
     acked: dict[int, int] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Accounts:
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, reached: Callable[[], bool], stall_s: float) -> bool:
-        """Return when it is reached; False: for `stall_s` there was no answer to anything."""
+        """Wait until `reached()`. Returns False if no answer at all came for `stall_s`."""
         while not reached():
             self._moved.clear()
             try:
@@ -52,11 +52,11 @@ class Accounts:
         return True
 
     def outstanding(self, process: int, processes: int) -> list[int]:
-        """Jobs that this process has sent and that nobody was told of."""
+        """Jobs that this process sent and that were not answered."""
         return [n for n in self.sent if n % processes == process and n not in self.submitted]
 
     def take(self, process: int, event: journal.Event) -> None:
-        """From the journal of that process, in order."""
+        """Take the next event of that process's journal."""
         match event:
             case journal.Sending():
                 self.sent.setdefault(event.number, event.at_us)
@@ -103,27 +103,27 @@ class Accounts:
                 self.resting.add(process)
 
     def count_in_flight(self) -> None:
-        """Of each kill: when all journals have been read."""
+        """Count each kill's requests in flight. Call it when all journals have been read."""
         for kill in self.kills:
             kill.in_flight = sum(kill.cut_off(request) for request in self.unanswered)
 
     def latencies_ms(self, seed: int) -> list[float]:
-        """From a job's first submit to the answer of its ack, ascending; of the jobs that were not put off."""
+        """Times from a job's first submit to the answer of its ack, ascending; without deferred jobs."""
         took = (
             (at_us - self.sent[number]) / 1000 for number, at_us in self.acked.items()
-            if number in self.sent and not is_put_off(number, seed)
+            if number in self.sent and not is_deferred(number, seed)
         )  # fmt: skip
         return sorted(took)
 
     def rate(self) -> float:
-        """Jobs acked a second, from the first submit to the last ack, the time without a server included."""
+        """Jobs acked a second, from the first submit to the last ack; downtime counts."""
         if not self.acked:
             return 0.0
         return len(self.acked) / max(1e-6, (max(self.acked.values()) - min(self.sent.values())) / 1e6)
 
 
 def percentile(ascending: list[float], share: float) -> float:
-    """The smallest that at least `share` of them do not exceed; 0 if there are none."""
+    """The smallest value that at least `share` of the values do not exceed; 0 if there are none."""
     if not ascending:
         return 0.0
     return ascending[max(0, ceil(share * len(ascending)) - 1)]

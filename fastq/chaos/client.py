@@ -1,4 +1,4 @@
-"""One client process: `python -m fastq.chaos.client`. A Brief and Orders come in on stdin, events go out on stdout."""
+"""One client process: `python -m fastq.chaos.client`. It reads a Brief and Orders on stdin, writes events to stdout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from typing import Any
 import msgspec
 
 from fastq.chaos import journal
-from fastq.chaos.plan import FAIL, LEASE_MS, VANISH, Brief, Orders, draws, is_put_off, payload_of, result_of, retries_of
+from fastq.chaos.plan import (
+    FAIL,
+    LEASE_MS,
+    VANISH,
+    Brief,
+    Orders,
+    draws,
+    is_deferred,
+    payload_of,
+    result_of,
+    retries_of,
+)
 from fastq.client.async_client import AsyncClient
 from fastq.client.errors import Busy, LeaseLost, Refused, ServerUnreachable
 from fastq.client.models import Backoff, LeasedJob
@@ -22,14 +33,14 @@ from fastq.clock import monotonic_us
 
 ONCE = Retries(for_s=0.0, timeout_s=20.0)
 BACKOFF = Backoff(base_ms=10, factor=2, cap_ms=100)
-IDLE_WAIT_MS = 100  # how long a lease waits when there is nothing to submit
+IDLE_WAIT_MS = 100  # a lease waits this long when there is nothing to submit
 LEASES_MAX = 4  # after one submit
-BREAK_S = 0.005  # after a failure: the kill itself may not have been told yet
-LINE_BYTES_MAX = 16 << 20  # of a Brief with what its predecessor had sent
+BREAK_S = 0.005  # after a failure: the harness may not have announced the kill yet
+LINE_BYTES_MAX = 16 << 20  # of a Brief that lists a predecessor's unanswered jobs
 
 
 class Workers:
-    """What all workers of this process share."""
+    """State that all workers of this process share."""
 
     def __init__(self, brief: Brief, client: AsyncClient) -> None:
         self.brief, self.load, self.client = brief, brief.load, client
@@ -48,7 +59,7 @@ class Workers:
             self.ordered.notify_all()
 
     async def allowed(self) -> None:
-        """Return when the server is there and requests are wanted."""
+        """Return when the server is up and the harness wants requests."""
         if self.orders.up and not self.orders.resting:
             return
         async with self.ordered:
@@ -60,7 +71,7 @@ class Workers:
             self._resting -= 1
 
     def next_job(self) -> int | None:
-        """The number of the job to submit now."""
+        """The number of the next job to submit; None if there is none now."""
         if self._again:
             return self._again.popleft()
         if self._next >= min(self.orders.open, self.load.jobs):
@@ -69,7 +80,7 @@ class Workers:
         return self._next - self.load.processes
 
     def not_yet(self, number: int) -> None:
-        """Its submit is to be sent again: with the same key, so that it cannot become two jobs."""
+        """Send its submit again later, with the same idempotency key: it cannot become two jobs."""
         self._again.append(number)
 
 
@@ -89,7 +100,7 @@ class Worker:
             await self._shared.allowed()
             try:
                 submitted = await self._submit()
-                for _ in range(LEASES_MAX):  # as much is worked off as is submitted, whatever fails
+                for _ in range(LEASES_MAX):  # work as many jobs as are submitted, also when some fail
                     if await self._work(0 if submitted else IDLE_WAIT_MS):
                         break
             except ServerUnreachable as error:
@@ -97,7 +108,7 @@ class Worker:
             except Busy as error:
                 await self._busy(error)
             except Refused as error:
-                self._shared.write(journal.Wrong("unexpected", f"an answer was {error}"))
+                self._shared.write(journal.Wrong("unexpected", f"unexpected answer: {error}"))
                 await asyncio.sleep(BREAK_S)
 
     def _asking(self, waits: bool = False) -> int:
@@ -114,12 +125,12 @@ class Worker:
         await asyncio.sleep(BREAK_S)
 
     async def _submit(self) -> bool:
-        """Whether there was a job to submit."""
+        """Submit a job. Returns whether there was one."""
         shared, load = self._shared, self._shared.load
         number = shared.next_job()
         if number is None:
             return False
-        queue = load.later_queue if is_put_off(number, load.seed) else load.queue
+        queue = load.later_queue if is_deferred(number, load.seed) else load.queue
         shared.write(journal.Sending(number, self._asking()))
         try:
             told = await shared.client.submit(
@@ -129,7 +140,7 @@ class Worker:
                 backoff=BACKOFF,
                 idempotency_key=f"{load.name}-{number}",
             )
-        except Busy as error:  # then leases and acks go on
+        except Busy as error:  # leases and acks go on
             shared.not_yet(number)
             await self._busy(error)
             return False
@@ -140,7 +151,7 @@ class Worker:
         return True
 
     async def _work(self, wait_ms: int) -> bool:
-        """Lease a job and ack it, if there is one. False: there was one, and it will come again."""
+        """Lease a job, if one is ready, and ack it. Returns False if the job will be leased again."""
         shared, load = self._shared, self._shared.load
         queues = [load.queue, load.later_queue] if shared.orders.working_off else [load.queue]
         asked_us = self._asking(wait_ms > 0)
@@ -156,15 +167,18 @@ class Worker:
         return await self._ack(job, asked_us + LEASE_MS * 1000)
 
     def _checked(self, payload: Any) -> str:
-        """The job's number if the payload is what was sent, and else its beginning."""
+        """The job's number if the payload is the one that was sent, else its beginning."""
         number = str(payload).partition(":")[0]
         right = number.isascii() and number.isdigit() and payload == payload_of(int(number), self._shared.load.seed)
-        return number if right else f"no payload of ours: {str(payload)[:100]}"
+        return number if right else f"unknown payload: {str(payload)[:100]}"
 
     async def _ack(self, job: LeasedJob, held_until_us: int) -> bool:
-        """Until there is an answer: a token makes the repetition safe. It cannot be too late before `held_until_us`.
+        """Ack a job until there is an answer: the token makes repetition safe.
 
-        Returns whether the job is done.
+        Args:
+            held_until_us: until then the lease lives for certain, and a refusal is a fault.
+        Returns:
+            Whether the job is done.
         """
         shared = self._shared
         fails = self._rng.random() < FAIL
@@ -191,7 +205,7 @@ class Worker:
 
     def _refused(self, job: LeasedJob, error: Refused, held_until_us: int) -> None:
         now_us = monotonic_us()
-        if error.code == "job_not_found":  # an earlier try was in force, and long ago
+        if error.code == "job_not_found":  # an earlier try succeeded, and retention removed the job
             event: journal.Event = journal.Gone(job.job_id, now_us)
         elif isinstance(error, LeaseLost) and now_us >= held_until_us:
             event = journal.TooLate(job.job_id, job.attempt)
@@ -221,8 +235,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the harness ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal: the harness ends us
     try:
         asyncio.run(main())
-    except BrokenPipeError:  # the harness is gone
+    except BrokenPipeError:  # the harness has ended
         os._exit(1)

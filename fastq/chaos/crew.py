@@ -1,4 +1,4 @@
-"""The client processes: started, told what to do, read, killed, and replaced."""
+"""The crew starts the client processes, gives them orders, reads their journals, kills and replaces them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass
 class Member:
-    """One process, and the next ones that take its place."""
+    """One client process, and its successors after kills."""
 
     number: int
     workers: int
@@ -65,23 +65,23 @@ class Crew:
         member.process.stdin.write(_encode(what) + b"\n")
 
     def order(self, **changes: bool | int) -> None:
-        """What is not named stays as it was."""
+        """Change these orders of all processes; the others stay."""
         self.orders = msgspec.structs.replace(self.orders, **changes)
         for member in self.members:
             self._tell(member, self.orders)
 
     async def _read(self, member: Member, process: asyncio.subprocess.Process) -> None:
-        """All that it writes, to the end; then it has ended."""
+        """Read a process's journal until it ends."""
         assert process.stdout is not None
         async for line in process.stdout:
-            if line.endswith(b"\n"):  # else it was killed while it wrote, and was told nothing yet
+            if line.endswith(b"\n"):  # else a kill cut the line; no request followed it
                 self.accounts.take(member.number, read_event(line))
         code = await process.wait()
         if code and not member.killed:
             self.accounts.ledger.fault("client failed", f"client process {member.number} ended with exit code {code}")
 
     async def kill(self, number: int) -> None:
-        """kill -9 one process, read what it had written, and start another that goes on where that ends."""
+        """kill -9 one process, read its journal to the end, and start a successor."""
         member = self.members[number]
         assert member.process is not None
         assert member.reading is not None
@@ -94,13 +94,13 @@ class Crew:
         await self._spawn(member)
 
     async def rest(self, stall_s: float) -> bool:
-        """Let everything that is under way come to its end; whether it did."""
+        """Send no new requests and wait for those in flight. Returns whether all ended."""
         self.accounts.resting.clear()
         self.order(resting=True)
         return await self.accounts.until(lambda: len(self.accounts.resting) == len(self.members), stall_s)
 
     async def end(self) -> None:
-        """Let them end, and read all that they have written."""
+        """Let all processes end, and read their journals to the end."""
         for member in self.members:
             if member.process is not None and member.process.stdin is not None:
                 member.process.stdin.close()
@@ -112,7 +112,7 @@ class Crew:
             await self.abandon()
 
     async def abandon(self) -> None:
-        """End those that still run, at once."""
+        """Kill the processes that still run."""
         for member in self.members:
             if member.process is not None and member.process.stdin is not None:
                 member.process.stdin.close()

@@ -1,7 +1,7 @@
-"""What a client process writes down, one line each, before it goes on: what it asks, and what it was told.
+"""A client process's journal: one line for each request and answer, written before the process goes on.
 
-The lines go into a pipe to the harness: what was written stays in it, whatever happens to the process.
-Times are of the machine's monotonic clock, microseconds, which all processes share.
+The lines go into a pipe to the harness. A line in the pipe outlives the process.
+Times are microseconds of the machine's monotonic clock, which all processes share.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Sending(msgspec.Struct, tag="sending", array_like=True, frozen=True):
-    """Job `number` goes out, perhaps not for the first time."""
+    """A submit of job `number` goes out, perhaps again."""
 
     number: int
     at_us: int
@@ -26,7 +26,7 @@ class Submitted(msgspec.Struct, tag="submitted", array_like=True, frozen=True):
 
 
 class Leased(msgspec.Struct, tag="leased", array_like=True, frozen=True):
-    """`payload`: what came, without its filling if that is right. `granted_us`, `until_us`: the server's own times."""
+    """`payload`: the leased payload, without its filling if that is right. `granted_us`, `until_us`: server's times."""
 
     job_id: str
     payload: str
@@ -36,7 +36,7 @@ class Leased(msgspec.Struct, tag="leased", array_like=True, frozen=True):
 
 
 class Acking(msgspec.Struct, tag="acking", array_like=True, frozen=True):
-    """An ack goes out for the first time; `fails`: with an error."""
+    """An ack goes out for the first time. `fails`: it reports an error."""
 
     job_id: str
     attempt: int
@@ -52,21 +52,21 @@ class Acked(msgspec.Struct, tag="acked", array_like=True, frozen=True):
 
 
 class TooLate(msgspec.Struct, tag="too-late", array_like=True, frozen=True):
-    """The ack was refused because the lease had run out."""
+    """The ack was refused because the lease had expired."""
 
     job_id: str
     attempt: int
 
 
 class Gone(msgspec.Struct, tag="gone", array_like=True, frozen=True):
-    """An ack that was repeated met a job that is there no more."""
+    """A repeated ack was refused because the job no longer exists."""
 
     job_id: str
     at_us: int
 
 
 class Unanswered(msgspec.Struct, tag="unanswered", array_like=True, frozen=True):
-    """A request went out and no whole answer came. `waited`: it was one that waits for a job."""
+    """A request went out and no complete answer came. `waited`: it was a lease that waits for a job."""
 
     asked_us: int
     at_us: int
@@ -74,20 +74,20 @@ class Unanswered(msgspec.Struct, tag="unanswered", array_like=True, frozen=True)
 
 
 class Busy(msgspec.Struct, tag="busy", array_like=True, frozen=True):
-    """The server took nothing just then."""
+    """The server refused a request because it was busy."""
 
     status: int
 
 
 class Wrong(msgspec.Struct, tag="wrong", array_like=True, frozen=True):
-    """An answer that should not be."""
+    """An unexpected answer."""
 
     kind: str
     what: str
 
 
 class Resting(msgspec.Struct, tag="resting", array_like=True, frozen=True):
-    """Nothing is under way."""
+    """No request is in flight."""
 
 
 Event: TypeAlias = (
@@ -99,7 +99,7 @@ read_event = msgspec.json.Decoder(Event).decode
 
 
 def write(pipe: int, event: Event) -> None:
-    """Returns when the line is in the pipe, which outlives us."""
+    """Write an event. Returns when the line is in the pipe, which outlives this process."""
     line = _encode(event) + b"\n"
     while line:
         line = line[os.write(pipe, line) :]

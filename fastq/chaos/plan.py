@@ -1,4 +1,4 @@
-"""What a run is to do, and what its client processes are told of it."""
+"""The plan of a run, and what its client processes learn of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 import msgspec
 
-LEASE_MS = 1000  # of the harness's own leases: those of whoever vanished come back soon
-RETENTION_MS = 1000  # of ACKED jobs, if the cleaner is to work hard
+LEASE_MS = 1000  # short, so that the jobs of killed clients return soon
+RETENTION_MS = 1000  # of ACKED jobs in a cleaning run
 VANISH, FAIL = 0.03, 0.15  # shares of leases that are never acked, and that are acked with an error
-PUT_OFF = 0.03  # share of jobs in a queue that nobody works on before the end: they are moved again and again
+DEFERRED = 0.03  # share of jobs in a queue that is worked only at the end: the cleaner moves them again and again
 FRAGILE_EVERY, FRAGILE_RETRIES, RETRIES = 25, 2, 50  # every 25th job has few attempts and may become a dead letter
 PAYLOAD_BYTES = (0, 100, 100, 100, 1000, 20_000)
 Draws: TypeAlias = Random
@@ -22,12 +22,12 @@ SERVE = (sys.executable, "-m", "fastq", "serve")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of what.
+    """The size of a run.
 
-    kill_interval_s: at least so long from one kill to the next; else as fast as the jobs go.
-    kill_clients: client processes are killed too.
-    cleaning: finished jobs go after RETENTION_MS and the log has little slack, so that the cleaner never rests.
-    processes: that the workers are divided among.
+    kill_interval_s: the least time between two kills; 0: kills come as fast as the jobs go.
+    kill_clients: kill client processes too.
+    cleaning: keep finished jobs for RETENTION_MS only and give the log little slack, so that the cleaner always works.
+    processes: the number of client processes that share the workers.
     """
 
     jobs: int = 10_000
@@ -42,7 +42,7 @@ class Plan:
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What all client processes are told once. `name` begins the queues and keys of this run, and of no other."""
+    """The load, the same for all client processes. `name` is the unique prefix of this run's queues and keys."""
 
     url: str
     key: str
@@ -62,10 +62,10 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Brief(msgspec.Struct, frozen=True):
-    """The first line that one client process reads.
+    """The first line that a client process reads.
 
-    It submits jobs `begin`, `begin` + processes and so on, after those in `again`, which its predecessor had sent when
-    it was killed.
+    It first submits the jobs in `again`, which its killed predecessor had sent; then `begin`, `begin` + processes, and
+    so on.
     """
 
     load: Load
@@ -77,10 +77,10 @@ class Brief(msgspec.Struct, frozen=True):
 
 
 class Orders(msgspec.Struct):
-    """Each further line: the newest holds. End of file: end.
+    """Each further line; the newest one holds. The process ends at end of file.
 
-    open: jobs below this number may be submitted. up: the server is there. resting: ask nothing. working_off: nobody
-    vanishes any more, and every queue is worked on.
+    open: jobs below this number may be submitted. up: the server answers. resting: send no requests. working_off: ack
+    every lease, and work every queue.
     """
 
     open: int = 0
@@ -90,20 +90,20 @@ class Orders(msgspec.Struct):
 
 
 def draws(*purpose: object) -> Draws:
-    """The same for the same purpose: a run is told by its seed."""
+    """Random draws, the same for the same purpose: a seed repeats a run."""
     return Random(" ".join(map(str, purpose)))
 
 
 def payload_of(number: int, seed: int) -> str:
-    """The payload of a job, which no other has."""
+    """The unique payload of a job."""
     draw = draws(seed, "payload", number)
     size = draw.choice(PAYLOAD_BYTES) if draw.random() < 0.5 else 100
     return f"{number}:{'x' * size}"
 
 
-def is_put_off(number: int, seed: int) -> bool:
-    """Whether a job goes to the queue that nobody works on before the end."""
-    return draws(seed, "queue", number).random() < PUT_OFF
+def is_deferred(number: int, seed: int) -> bool:
+    """Whether a job goes to the queue that is worked only at the end."""
+    return draws(seed, "queue", number).random() < DEFERRED
 
 
 def retries_of(number: int) -> int:

@@ -1,4 +1,4 @@
-"""A run as one HTML file, with nothing to load from elsewhere."""
+"""The report of a run: one HTML file that loads nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def html(outcome: Outcome) -> str:
 <p>{plan.jobs:,} jobs, {plan.workers} workers in {plan.processes} processes, {plan.kills} kills.</p>
 <table>{rows}</table>{problems}
 <h2>Jobs acked a second, and the kills</h2>{_rate_chart(outcome)}
-<h2>From submit to ack: share of jobs that took at most so long</h2>{_latency_chart(outcome)}
+<h2>Time from submit to ack: share of jobs within a time</h2>{_latency_chart(outcome)}
 <h2>Kills</h2>{_kill_table(outcome)}
 </body></html>
 """
@@ -89,7 +89,7 @@ def _rate_chart(outcome: Outcome) -> str:
 
 
 def _latency_chart(outcome: Outcome) -> str:
-    """The scale ends where the longest percent begins, as it would hide the rest."""
+    """The scale ends at the 99th percentile: the slowest percent would hide the rest."""
     ascending = outcome.latencies_ms
     if not ascending:
         return "<p>No job was acked.</p>"

@@ -1,4 +1,4 @@
-"""A run: load and kills, an account of what was told, the rest worked off, and the account once more."""
+"""A run: load with kills, a check of every answer, then the remaining work, and the check again."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class _Queue(msgspec.Struct):
 
 _read_queue = msgspec.json.Decoder(_Queue).decode
 
-CLOCKS_US = 50_000  # by which the server's clock may be off ours
-STALL_S = 10 * LEASE_MS / 1000  # without an answer to anything: nothing will come any more
+CLOCKS_US = 50_000  # how far the server's clock may be off ours
+STALL_S = 10 * LEASE_MS / 1000  # after so long without any answer the run has stalled
 ASKERS = 16
-PATIENCE = Retries(for_s=1.0)  # with a server that is up and has nothing else to do
-LOOK_S = 0.1  # between two looks at what is unfinished
+PATIENCE = Retries(for_s=1.0)  # for a server that is up and idle
+POLL_S = 0.1  # between two checks of unfinished work
 STARTING = 0.2  # share of kills of our own server that are followed by one while it starts
 STARTING_S = (0.05, 0.5)
-HIT = (0.1, 0.6)  # of its share of jobs: when a kill comes; later, a quick server may have answered all of it by then
+HIT = (0.1, 0.6)  # a kill comes within this part of its jobs; later, a fast server may have answered them all
 TOGETHER = 0.3  # share of client kills that come right after the server's
 UNFINISHED = frozenset(get_args(State)) - TERMINAL
 
 Told = Callable[[Accounts, int], None]
-"""(accounts, client processes killed): called now and then, for whoever shows how far it is."""
+"""Called now and then with (accounts, client processes killed), to show progress."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Run:
     # --- kills --------------------------------------------------------------------------------------------------------
 
     async def load_and_kills(self) -> None:
-        """Jobs go in shares, one before each kill and one after the last: each kill comes while its share is under way.
+        """Open the jobs in equal shares, one for each kill and one after the last. Each kill comes within its share.
 
         Ends at the first fault. Raises ServerUnreachable.
         """
@@ -90,10 +90,10 @@ class Run:
         await self._reached(plan.jobs)
 
     async def _reached(self, submitted: int) -> None:
-        """Or there was a fault. Raises ServerUnreachable."""
+        """Wait until that many jobs are submitted, or there is a fault. Raises ServerUnreachable."""
         accounts, faults = self.accounts, self.accounts.ledger.faults
         if not await accounts.until(lambda: len(accounts.submitted) >= submitted or bool(faults), STALL_S):
-            raise ServerUnreachable(f"the server is up, and nothing was answered for {STALL_S:g} s", sent=True)
+            raise ServerUnreachable(f"the server is up but answered nothing for {STALL_S:g} s", sent=True)
 
     async def _kill_server(self, kill: Kill) -> None:
         await self.target.kill()
@@ -102,7 +102,7 @@ class Run:
         await self.target.start()
 
     async def _start_killed(self) -> None:
-        """Now and then a server of our own is killed while it starts."""
+        """Start the server. Sometimes kill our own server while it starts, and start it again."""
         if self.target.is_ours and self.rng.random() < STARTING:
             await asyncio.sleep(self.rng.uniform(*STARTING_S))
             await self.target.kill()
@@ -117,10 +117,10 @@ class Run:
     async def _kill_client(self) -> None:
         await self.crew.kill(self.rng.randrange(self.plan.processes))
 
-    # --- the account --------------------------------------------------------------------------------------------------
+    # --- check --------------------------------------------------------------------------------------------------------
 
     async def account(self, client: AsyncClient) -> Counter[str]:
-        """Ask for every job that an answer named and judge it; how many there are in each state."""
+        """Read and judge every job that an answer named. Returns how many are in each state."""
         ledger = self.accounts.ledger
         left = list(ledger.books)
         states: Counter[str] = Counter()
@@ -145,10 +145,10 @@ class Run:
         return states
 
     async def account_twice(self, client: AsyncClient) -> Counter[str]:
-        """What was told must be there; then the rest is worked off, and all must be at its end."""
+        """Check all answers; then work the remaining jobs, and check that every job is finished."""
         ledger = self.accounts.ledger
         if not await self.crew.rest(STALL_S):
-            ledger.fault("stuck", "requests did not come to their end")
+            ledger.fault("stuck", "requests in flight did not end")
         states = await self.account(client)
         if ledger.faults:
             return states
@@ -157,11 +157,11 @@ class Run:
         await self.crew.rest(STALL_S)
         states = await self.account(client)
         for state in sorted(UNFINISHED & states.keys()):
-            ledger.fault("stuck", f"{states[state]:,} jobs are left {state}")
+            ledger.fault("stuck", f"{states[state]:,} jobs remain {state}")
         return states
 
     async def _worked_off(self, client: AsyncClient) -> None:
-        """Until nothing is left, or nothing moves any more."""
+        """Wait until no job is unfinished, or no job makes progress."""
         last, since_us = -1, monotonic_us()
         while left := await self._unfinished(client):
             now_us = monotonic_us()
@@ -169,22 +169,22 @@ class Run:
                 last, since_us = left, now_us
             elif now_us - since_us > STALL_S * 1e6:
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     async def _unfinished(self, client: AsyncClient) -> int:
         total = 0
         for queue in (self.crew.load.queue, self.crew.load.later_queue):
             try:
                 shown = await client.call(Call("GET", f"/queues/{queue}", _read_queue))
-            except NotFound:  # it has no jobs
+            except NotFound:  # the queue has no jobs
                 continue
             total += shown.ready + shown.waiting + shown.running
         return total
 
-    # --- all of it ----------------------------------------------------------------------------------------------------
+    # --- the run ------------------------------------------------------------------------------------------------------
 
     async def whole(self) -> Counter[str]:
-        """How many jobs are in each state at the end."""
+        """Do the whole run. Returns how many jobs are in each state at the end."""
         ledger = self.accounts.ledger
         states: Counter[str] = Counter()
         showing = asyncio.create_task(self._show())
@@ -211,11 +211,11 @@ class Run:
     async def _show(self) -> None:
         while True:
             self.told(self.accounts, self.crew.kills)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
 
 async def run(plan: Plan, target: Target, told: Told = lambda _accounts, _kills: None) -> Outcome:
-    """The whole of it. What is wrong with the server is in the outcome."""
+    """Do a run. The server's faults are in the outcome."""
     ledger = Ledger(RETENTION_MS * 1000 - CLOCKS_US if plan.cleaning else None)
     accounts = Accounts(ledger)
     name = f"chaos.{plan.seed}.{wall_us() // 1000:x}"
@@ -225,6 +225,6 @@ async def run(plan: Plan, target: Target, told: Told = lambda _accounts, _kills:
     one = Run(plan, target, accounts, crew, draws(plan.seed, "kills"), told)
     states = await one.whole()
     if plan.cleaning and target.directory is not None and (kept := segment_numbers(target.directory)):
-        ledger.counts["segments given back"] = kept[0] - 1
+        ledger.counts["segments freed"] = kept[0] - 1
     told(accounts, crew.kills)
     return Outcome(plan, accounts, states, crew.kills, begun_us, monotonic_us())

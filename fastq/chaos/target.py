@@ -1,4 +1,4 @@
-"""The server under test: one of our own in a directory of its own, or any other, killed and started by commands."""
+"""The server under test: our own in a directory of its own, or any other, killed and started by commands."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fastq.server.settings import SETTINGS
 
 HOST = "127.0.0.1"
 START_S = 60.0
-LOOK_S = 0.05  # between two looks whether a server that we cannot watch is back
-TOLD_BYTES = 500  # of what a server said when it did not start
+POLL_S = 0.05  # between two checks whether a remote server is back
+OUTPUT_BYTES_SHOWN = 500  # of a server that did not start
 
 
 class Target(Protocol):
-    """`directory`: where the server keeps its data, if we know. Methods raise ServerUnreachable if it is not there."""
+    """`directory`: the server's data directory, if known. Methods raise ServerUnreachable if it does not answer."""
 
     url: str
     key: str
@@ -32,16 +32,16 @@ class Target(Protocol):
     is_ours: bool
 
     async def start(self) -> None:
-        """Begin to start it."""
+        """Begin to start the server."""
 
     async def started(self) -> str:
-        """Return when it answers: what its process is called, by which every process differs."""
+        """Wait until the server answers. Returns a name of its process, different for each process."""
 
     async def kill(self) -> None:
-        """Return when it is dead."""
+        """Kill the server. Returns when it is dead."""
 
     async def end(self) -> str:
-        """At the end of the run; what was wrong with that."""
+        """End the server after the run. Returns what went wrong, or an empty string."""
 
 
 class OwnServer:
@@ -61,7 +61,7 @@ class OwnServer:
             probe.bind((HOST, 0))
             port = probe.getsockname()[1]
         self.url = f"http://{HOST}:{port}"
-        ours = {setting.name for setting in SETTINGS}  # the user's own are for another server
+        ours = {setting.name for setting in SETTINGS}  # the user's settings are for another server
         self._environ = {name: value for name, value in os.environ.items() if name not in ours} | {
             "HOST": HOST, "PORT": str(port), "WAL_DIR": str(self.directory), "SEED_DEV_KEYS": "false",
             "ADMIN_KEY_FILE": str(key_file), "LEASE_DURATION": f"{LEASE_MS}ms", "LEASE_CHECK_INTERVAL": "50ms",
@@ -69,7 +69,7 @@ class OwnServer:
         }  # fmt: skip
         if plan.cleaning:
             self._environ |= {"RETENTION_ACKED": f"{RETENTION_MS}ms", "WAL_SLACK_BYTES": "1MiB"}
-        self.settings: dict[str, str] = {}  # beside these, from the next start on
+        self.settings: dict[str, str] = {}  # further settings, from the next start on
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -81,7 +81,7 @@ class OwnServer:
         with self._stderr.open("ab") as stderr:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, env=self._environ | self.settings, stdout=asyncio.subprocess.PIPE, stderr=stderr,
-                start_new_session=True,  # a Ctrl-C is for the harness
+                start_new_session=True,  # Ctrl-C ends only the harness
             )  # fmt: skip
 
     async def started(self) -> str:
@@ -92,13 +92,17 @@ class OwnServer:
             async with asyncio.timeout(START_S):
                 while not (line := await process.stdout.readline()).startswith(b"  curl "):
                     if not line:
-                        raise ServerUnreachable(f"it ended: exit {await process.wait()}: {self.said()}", sent=False)
+                        raise ServerUnreachable(
+                            f"the server ended with exit code {await process.wait()}: {self.said()}", sent=False
+                        )
         except TimeoutError:
-            raise ServerUnreachable(f"it did not start within {START_S:g} s: {self.said()}", sent=False) from None
+            raise ServerUnreachable(
+                f"the server did not start within {START_S:g} s: {self.said()}", sent=False
+            ) from None
         return f"{process.pid} {await instance_of(self.url, self.key)}"
 
     def said(self) -> str:
-        return self._stderr.read_bytes()[-TOLD_BYTES:].decode(errors="replace").strip()
+        return self._stderr.read_bytes()[-OUTPUT_BYTES_SHOWN:].decode(errors="replace").strip()
 
     async def kill(self) -> None:
         if self._process is None:
@@ -106,11 +110,11 @@ class OwnServer:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         assert self._process.stdout is not None
-        await self._process.stdout.read()  # to its end, with which the pipe is closed
+        await self._process.stdout.read()  # to the end: the pipe closes
         await self._process.wait()
 
     async def end(self) -> str:
-        """SIGTERM; a server that is asked to end does so in order."""
+        """Send SIGTERM, and check that the server ends in order."""
         if self._process is None or self._process.returncode is not None:
             return "the server had ended by itself"
         self._process.terminate()
@@ -123,7 +127,7 @@ class OwnServer:
 
 
 class NamedServer:
-    """A server at `url`, on whatever machine; without commands it is only watched."""
+    """A server at `url`, on any machine. Without commands it is only watched."""
 
     is_ours = False
     directory: Path | None = None
@@ -135,18 +139,18 @@ class NamedServer:
         self._restarting: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        if self._last and self._restart_cmd:  # it may be the server itself, so that nobody waits for its end
+        if self._last and self._restart_cmd:  # the command may be the server itself: do not wait for its end
             self._restarting = await _shell(self._restart_cmd)
 
     async def started(self) -> str:
-        """Whatever answers: if it is the same process, the kill was none, and that is for the verdict to say."""
+        """Any process may answer. The verdict reports a kill after which the same process answers."""
         try:
             async with asyncio.timeout(START_S):
                 while True:
                     try:
                         self._last = await instance_of(self.url, self.key)
                     except ServerUnreachable:
-                        await asyncio.sleep(LOOK_S)
+                        await asyncio.sleep(POLL_S)
                     else:
                         return self._last
         except TimeoutError:
@@ -172,7 +176,7 @@ async def _shell(command: str) -> asyncio.subprocess.Process:
 
 
 async def instance_of(url: str, key: str) -> str:
-    """What a server's process calls itself in the ids that it gives to requests. Raises ServerUnreachable."""
+    """The process's part of the server's request ids. Raises ServerUnreachable."""
     transport = LoopTransport(Address.of(url, key))
     try:
         answer = await transport.send(Call("GET", "/health", bytes), 10.0)

@@ -1,4 +1,4 @@
-"""Whether the server kept its word, and whether the run could have told."""
+"""The verdict: whether the server has no fault, and whether the run would have found one."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ ZERO_LOSS = "result: ZERO LOSS ✓"
 FAILED = "result: FAILED ✗"
 SHARES = (0.5, 0.95, 0.99)
 
-STATE_NAMES = {"none": "gone after its time"}
+STATE_NAMES = {"none": "removed by retention"}
 MEANINGS = {
-    "lost": "jobs that were acknowledged and are not there",
-    "undone": "acks, leases or deletions that were answered and taken back",
-    "duplicated": "one submit that became several jobs",
-    "doubled": "jobs that two workers had at the same time",
-    "wrong": "payloads that nobody sent",
-    "refused": "acks that were refused while the lease lived",
-    "unexpected": "answers that should not be",
-    "stuck": "work that does not come to its end",
-    "not there": "the server did not come back, or answered no more",
+    "lost": "acknowledged jobs that do not exist",
+    "undone": "answered acks, leases or deletions that were undone",
+    "duplicated": "submits that created several jobs",
+    "doubled": "jobs leased to two workers at the same time",
+    "wrong": "payloads that no client sent",
+    "refused": "acks refused while the lease lived",
+    "unexpected": "unexpected answers",
+    "stuck": "work that does not end",
+    "not there": "the server did not come back, or stopped answering",
     "client failed": "the harness itself failed",
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a run found. `states`: how many jobs were in each at the end, `none`: kept long enough and gone."""
+    """What a run found. `states`: how many jobs were in each state at the end; `none`: removed by retention."""
 
     plan: Plan
     accounts: Accounts
@@ -46,8 +46,8 @@ class Outcome:
 
     @property
     def problems(self) -> list[str]:
-        """Why this is not zero loss: faults of the server, and whatever makes the run no proof."""
-        return [*self._faults(), *self._work_not_done(), *self._kills_that_were_none()]
+        """Why this is not zero loss: the server's faults, and why the run proves nothing."""
+        return [*self._faults(), *self._work_not_done(), *self._kills_without_effect()]
 
     @property
     def is_zero_loss(self) -> bool:
@@ -65,13 +65,13 @@ class Outcome:
         if len(accounts.submitted) < plan.jobs:
             yield f"only {len(accounts.submitted):,} of {plan.jobs:,} jobs were submitted"
         if not accounts.acked:
-            yield "no work was done: not one job was acked"
-        if plan.cleaning and not accounts.ledger.counts["segments given back"]:
-            yield "nothing was cleaned: no segment was given back (more jobs, or more time between kills)"
+            yield "no work was done: no job was acked"
+        if plan.cleaning and not accounts.ledger.counts["segments freed"]:
+            yield "nothing was cleaned: no segment was freed; run with more jobs, or more time between kills"
         if plan.kill_clients and plan.kills and not self.client_kills:
             yield "no client was killed"
 
-    def _kills_that_were_none(self) -> Iterator[str]:
+    def _kills_without_effect(self) -> Iterator[str]:
         kills = self.accounts.kills
         if len(kills) < self.plan.kills:
             yield f"only {len(kills)} of {self.plan.kills} kills were made"
@@ -94,12 +94,12 @@ class Outcome:
         return self.accounts.latencies_ms(self.plan.seed)
 
     def figures(self) -> dict[str, str]:
-        """What the summary and the report show, by name."""
+        """The figures of the summary and the report, by name."""
         accounts = self.accounts
         ledger = accounts.ledger
         kills = f"{len(accounts.kills)}, {sum(kill.in_flight for kill in accounts.kills):,} requests in flight"
         if starting := ledger.counts["kills while starting"]:
-            kills += f"; {starting} more while it started"
+            kills += f"; {starting} more while the server started"
         if self.plan.kill_clients:
             kills += f"; {self.client_kills} of clients"
         latencies = [(f"p{round(share * 100)}", percentile(self.latencies_ms, share)) for share in SHARES]
@@ -115,7 +115,7 @@ class Outcome:
             "latency": ", ".join(f"{name} {ms:,.0f} ms" for name, ms in latencies),
         }
         if self.plan.cleaning:
-            shown["cleaned"] = f"{ledger.counts['segments given back']:,} segments"
+            shown["cleaned"] = f"{ledger.counts['segments freed']:,} segments"
         return shown | {"took": f"{self.seconds:,.1f} s, seed {self.plan.seed}"}
 
     def text(self) -> str:

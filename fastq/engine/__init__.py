@@ -1,4 +1,4 @@
-"""The engine: it owns the core, stamps time, and groups what the core appends into frames of the log."""
+"""The engine owns the core, supplies the time, and commits the core's records to the log in frames."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Engine", "EngineOptions", "assemble"]
 
 
 def assemble(log: Log, options: EngineOptions, jitter: Callable[[], float]) -> tuple[Engine, Core]:
-    """An engine over a log; and its core, for the hot lane, which does for plain requests what the engine does.
+    """Build an engine and its core over a log. Only the hot lane takes the core, to serve plain requests itself.
 
     Args:
-        jitter: draws from [0, 1): the share of the retry wait's upper bound.
+        jitter: draws from [0, 1); a retry waits this share of its upper bound.
     """
     core = Core(log.tail, options.for_core())
     return Engine(core, log, options, jitter), core

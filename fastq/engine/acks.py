@@ -1,4 +1,4 @@
-"""What a worker says about a job that it has: how the attempt ended, or that it goes on."""
+"""A worker acks a job, extends its lease, or reports progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Acks:
     ) -> None:
         """
         Args:
-            jitter: draws from [0, 1): the share of the retry wait's upper bound.
+            jitter: draws from [0, 1); a retry waits this share of its upper bound.
         """
         self._core, self._commits, self._visibility = core, commits, visibility
         self._now_us, self._jitter = now_us, jitter
@@ -36,7 +36,11 @@ class Acks:
             raise refusal
 
     def ack_many(self, who: Principal, commands: Sequence[Ack]) -> list[ApiError | None]:
-        """End attempts: those that may end do, together; for each other one, why not."""
+        """End attempts. Those that may end are logged together.
+
+        Returns:
+            For each command, in order: None, or the error that refuses it.
+        """
         self._commits.need_room(acks_bytes(commands) + ROOM_BYTES_SMALL, spare_segments=0)
         hidden = self._visibility.hidden(who, [ack.job_id for ack in commands])
         acks = [self.ack_of(ack) for ack in commands if not hidden or ack.job_id not in hidden]
@@ -50,10 +54,13 @@ class Acks:
     def extend(
         self, who: Principal, leases: Sequence[tuple[str, str]], lease_ms: int = 0
     ) -> list[tuple[int, bool] | ApiError]:
-        """Let leases (job_id, token) last `lease_ms` from now, or as long as each was granted.
+        """Move the deadlines of leases (job_id, token) to `lease_ms` from now.
 
+        Args:
+            lease_ms: 0: as long as each lease was granted for.
         Returns:
-            For each its deadline and whether the job is to be cancelled; or JobNotFound, LeaseLost.
+            For each lease, in order: its deadline in Unix microseconds and whether a cancel was requested; or
+            JobNotFound, LeaseLost.
         """
         self._commits.need_room(len(leases) * EXTEND_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
         hidden = self._visibility.hidden(who, [job_id for job_id, _ in leases])
@@ -63,15 +70,15 @@ class Acks:
         return [JobNotFound(job_id) if job_id in hidden else next(answered) for job_id, _ in leases]
 
     def report(self, who: Principal, job_id: str, token: str, percent: int, note: str) -> bool:
-        """How far an attempt has come; whether the job is to be cancelled. Raises JobNotFound, LeaseLost."""
+        """Store an attempt's progress. Returns whether a cancel was requested. Raises JobNotFound, LeaseLost."""
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        job = self._visibility.seen(who, job_id)
+        job = self._visibility.visible_job(who, job_id)
         with self._commits.change:
             self._core.report(self._now_us(), job_id, token, percent, note)
         return job.cancel_requested
 
     def ack_of(self, ack: Ack) -> _core.Ack:
-        """An ack as the core takes it. The original's: an error text makes it an error."""
+        """An ack in the core's form. Without an outcome, an error text makes it an error, as the original does."""
         outcome = ack.outcome or ("error" if ack.error else "ok")
         if outcome == "ok":
             return _core.Ack(ack.job_id, ack.lease_token, outcome, ack.result, ack.error)
@@ -84,7 +91,7 @@ class Acks:
 
 
 def acks_bytes(commands: Sequence[Ack]) -> int:
-    """What the records of acks take at most."""
+    """An upper bound of the bytes that the records of acks take."""
     return sum(
         len(ack.result or b"") + min(4 * len(ack.error), ERROR_BYTES_KEPT) + _core.CLOSE_RECORD_BYTES
         for ack in commands

@@ -1,4 +1,4 @@
-"""Whether new work is taken: not while the server stops, not while the cleaner is behind, not without room."""
+"""Admission refuses new work while the server stops, the cleaner is behind, or the log has no room."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.errors import CleanerBehind, Draining
 from fastq.log.protocol import Log
 
-LAG_WAIT_S = 1.0  # how long a submit waits for a cleaner that is behind, before it is refused
+LAG_WAIT_S = 1.0  # a submit waits this long for a cleaner that is behind; then it is refused
 
 
 class Admission:
@@ -17,22 +17,26 @@ class Admission:
 
     @property
     def takes_everything(self) -> bool:
-        """Whether there is no reason to keep any new job waiting, or to refuse it."""
+        """Whether no new job has to wait or to be refused now."""
         return not (self.draining or self._commits.failed or self._log.disk_full or self._cleaner.is_behind)
 
-    def need_service(self) -> None:
+    def need_serving(self) -> None:
         """Raises Draining."""
         if self.draining:
             raise Draining("the server is stopping")
 
-    def need_place(self, record_bytes: int) -> None:
-        """For jobs whose records take so much. Raises Draining, CleanerBehind, DiskFull, Overloaded."""
-        self.need_service()
+    def need_job_room(self, record_bytes: int) -> None:
+        """Check that jobs whose records take `record_bytes` may be stored.
+
+        Raises:
+            Draining, CleanerBehind, BodyTooLarge, DiskFull, Overloaded.
+        """
+        self.need_serving()
         if self._cleaner.is_behind:
             raise CleanerBehind("the log is being cleaned and does not keep up: submit more slowly")
         self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, spare_segments=1)
 
     async def cleaner_caught_up(self) -> None:
-        """Return when the cleaner is not behind, has given a segment back, or after LAG_WAIT_S."""
+        """Return at once if the cleaner is not behind; else when it has freed a part, or after LAG_WAIT_S."""
         if self._cleaner.is_behind and not self.draining:
             await self._cleaner.progress(LAG_WAIT_S)

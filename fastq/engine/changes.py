@@ -1,4 +1,4 @@
-"""What is done to a job from outside: cancel, redrive, edit, delete. One job at a time."""
+"""Changes of one job by a client or operator: cancel, redrive, edit, delete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastq.engine.visibility import Visibility
 
 
 class Changes:
-    """A caller changes its own owner's jobs, an admin all; any other is answered as one that is not there."""
+    """A caller may change its owner's jobs, an admin any. Any other job is answered with JobNotFound."""
 
     def __init__(
         self,
@@ -26,38 +26,40 @@ class Changes:
         self._now_us = now_us
 
     def cancel(self, who: Principal, job_id: str, force: bool = False) -> str:
-        """End a job that is wanted no more; its state then: CANCELLED, or RUNNING if its worker is to be told.
+        """Cancel a job.
 
+        Returns:
+            CANCELLED; or RUNNING: its worker learns of the request with its next extend or report.
         Raises:
             JobNotFound, JobFinished.
         """
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        self._visibility.own(who, job_id)
+        self._visibility.owned_job(who, job_id)
         with self._commits.change:
             return self._core.cancel(self._now_us(), job_id, force=force, key_id=who.key_id)
 
     def redrive(self, who: Principal, job_id: str) -> str:
-        """Let a DEAD job run again at once, its attempts counted from 0; its state then.
+        """Make a DEAD job ready again, its attempts counted from 0. Returns its new state.
 
         Raises:
             JobNotFound, NotDead, JobDuplicate.
         """
-        self._admission.need_service()
+        self._admission.need_serving()
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=1)
-        self._visibility.own(who, job_id)
+        self._visibility.owned_job(who, job_id)
         with self._commits.change:
             self._core.redrive(self._now_us(), job_id, key_id=who.key_id)
         return self._core.job(self._now_us(), job_id).state
 
     async def edit(self, who: Principal, job_id: str, edit: Edit) -> str:
-        """Change a job that does not run and is not finished, or is DEAD; its state then. Reads what it is now.
+        """Change a job that waits or is DEAD. Reads its current payload. Returns its new state.
 
         Raises:
             JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull.
         """
-        self._admission.need_service()
+        self._admission.need_serving()
         while True:
-            place = self._visibility.own(who, job_id).place
+            place = self._visibility.owned_job(who, job_id).place
             (record,) = await self._commits.records([place])
             room_bytes = len(record) + len(edit.payload or b"") + ROOM_BYTES_SMALL
             self._commits.need_room(room_bytes, spare_segments=1)
@@ -81,6 +83,6 @@ class Changes:
     def delete(self, who: Principal, job_id: str) -> None:
         """Remove a job. Raises JobNotFound, JobRunning."""
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        self._visibility.own(who, job_id)
+        self._visibility.owned_job(who, job_id)
         with self._commits.change:
             self._core.delete(self._now_us(), [job_id])

@@ -1,8 +1,8 @@
-"""The cleaner gives the log's disk back: what replay still needs of the oldest part goes to the tail, the rest goes.
+"""The cleaner frees disk: it copies the live records of the log's oldest part to the tail, then drops that part.
 
-It is due when the log takes more than twice what is live and some slack. Then at least half of the log is not needed,
-so a round over all of it writes at most what it frees. It works in small pieces, one a batch, and waits for each: no
-commit ever waits for more than a piece.
+It is due when the log takes more than twice its live bytes and some slack. Then at least half of the log is not
+needed, so cleaning all of it writes at most what it frees. It moves small pieces, one a commit, and waits until each is
+durable: no commit waits for more than one piece.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 PIECE_BYTES = 128 << 10
-RECORD_BYTES_EXTRA = 640  # of a whole job, document or key, beside the records in it
-RETRY_S = 0.1  # after there was no room
-FULL_PARTS_MIN = 3  # that can go, for what is cleaned on a full disk to be more than what that takes
-LAG_BYTES_SHARE = 4  # work is slowed when the log is over its bound by a fourth of it
+RECORD_BYTES_EXTRA = 640  # a moved job, document or key adds at most this to the records in it
+RETRY_S = 0.1  # between two checks for room
+FULL_PARTS_MIN = 3  # on a full disk, cleaning fewer parts may write more than it frees
+LAG_BYTES_SHARE = 4  # submits are slowed when the log exceeds its bound by a fourth
 
 Live = LiveJob | LiveDocument | LiveKey
 
@@ -39,37 +39,37 @@ class Cleaner:
         self._core, self._log, self._commits, self._now_us = core, log, commits, now_us
         self._slack_bytes = slack_bytes
         self._wanted = asyncio.Event()
-        self._hopeful: set[asyncio.Future[None]] = set()  # who waits for a part to be given back
-        self.is_behind = False  # new work should wait: the log takes far more than it may
+        self._progress_waiters: set[asyncio.Future[None]] = set()
+        self.is_behind = False  # the log exceeds its bound so far that new work should wait
         self.moved_bytes = 0
         self.freed_parts = 0
 
     @property
     def bound_bytes(self) -> int:
-        """What the log may take."""
+        """How much disk the log may take before it is cleaned."""
         return 2 * self._core.live_bytes + self._slack_bytes
 
-    def look(self) -> None:
-        """Wake the task if there is something to do. Cheap: called before every commit."""
+    def wake_if_due(self) -> None:
+        """Wake the task if cleaning is due. Called before every commit, so it is cheap."""
         over_bytes = self._log.used_bytes - 2 * self._core.live_bytes - self._slack_bytes
         self.is_behind = over_bytes > 0 and over_bytes > self.bound_bytes // LAG_BYTES_SHARE
         if (over_bytes > 0 or self._log.disk_full) and self._is_due():
             self._wanted.set()
 
     async def progress(self, timeout_s: float) -> None:
-        """Return when a part was given back, or after the time. Needs no task around it: the hot lane has none."""
+        """Return when a part was freed, or after the timeout. Runs also outside of a task: the hot lane has none."""
         loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(timeout_s, _end, over)
-        self._hopeful.add(over)
+        freed: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(timeout_s, _finish, freed)
+        self._progress_waiters.add(freed)
         try:
-            await over
+            await freed
         finally:
             timer.cancel()
-            self._hopeful.discard(over)
+            self._progress_waiters.discard(freed)
 
     async def run(self) -> None:
-        """Clean whenever it is due, until cancelled. Raises what the device does: the log cannot be read."""
+        """Clean whenever it is due, until cancelled. Raises OSError, LogDamaged if the log cannot be read."""
         while True:
             await self._wanted.wait()
             while self._is_due():
@@ -96,24 +96,24 @@ class Cleaner:
         await self._commits.durable()
         self._log.drop_before(part.next)
         self.freed_parts += 1
-        self.look()  # it may be behind no more
-        for over in self._hopeful:
-            _end(over)
+        self.wake_if_due()  # it may be behind no more
+        for freed in self._progress_waiters:
+            _finish(freed)
 
     async def _move_live(self, frames: dict[int, bytes]) -> None:
-        """Move what is live in these frames, by sequence number: together, or each would fill a frame of its own again.
+        """Move the live records of these frames (by sequence number) together: one at a time, each would fill a frame.
 
-        A job that changes between being read and being moved stays where it is, and is met again.
+        A job that changes after it was read is not moved; the next pass of the loop finds it again.
         """
         while live := [one for frame, records in frames.items() for one in self._core.live_records(records, frame)]:
             for piece in pieces(live):
                 await self._move(piece, frames)
 
     async def _move(self, piece: list[Live], frames: dict[int, bytes]) -> None:
-        """Append what these records of some frames say, and wait until it is durable."""
+        """Append these live records to the tail, and wait until they are durable."""
         jobs = [live for live in piece if isinstance(live, LiveJob)]
         histories = await self._histories(jobs)
-        elsewhere = [live.place for live in jobs if live.place.frame not in frames]  # of those that were edited
+        elsewhere = [live.place for live in jobs if live.place.frame not in frames]  # edited jobs
         elsewhere += [live.lease_place for live in jobs if live.lease_place is not None]
         read = dict(zip(elsewhere, await self._commits.records(elsewhere), strict=True)) if elsewhere else {}
         for live in piece:
@@ -134,10 +134,10 @@ class Cleaner:
         await self._commits.durable()
 
     async def _histories(self, jobs: list[LiveJob]) -> dict[int, list[bytes]]:
-        """Of each job by number, the records of its history that are kept: newest first, at last its CLOSE record."""
+        """The kept history of each job, by job number: newest first, with the CLOSE record that holds its result."""
         histories: dict[int, list[bytes]] = {live.seq: [] for live in jobs}
         at = {live.seq: live.history_place for live in jobs if live.history_place is not None}
-        while at:  # one record further back in all of them at a time
+        while at:  # one link back in all of them at a time
             before: dict[int, RecordPlace | None] = {}
             for seq, found in zip(at, await self._linked(at), strict=True):
                 records, previous = found
@@ -151,10 +151,10 @@ class Cleaner:
         return histories
 
     async def _linked(self, at: dict[int, RecordPlace]) -> list[tuple[list[bytes], RecordPlace | None]]:
-        """What `history_of` finds at these places, by job number.
+        """`history_of` each place, by job number.
 
-        A link that leads nowhere ends that job's history. No start and no move makes one; should a defect have written
-        it, the rest of the job is whole, and all others are: the server goes on, and says which history is cut.
+        A broken link ends that job's history. Only a defect writes one. The rest of the job and all other jobs are
+        intact, so the server goes on and logs which history is cut.
         """
         try:
             return [history_of(record) for record in await self._commits.records(list(at.values()))]
@@ -167,12 +167,12 @@ class Cleaner:
                 found.append(history_of(record))
             except (FileNotFoundError, LogDamaged) as error:
                 job_id = job_id_by_number(self._core, seq)
-                LOG.error("job %s: its history before %s cannot be read and is cut there: %s", job_id, place, error)
+                LOG.error("job %s: history at %s cannot be read; older events are dropped: %s", job_id, place, error)
                 found.append(([], None))
         return found
 
     async def _room(self, record_bytes: int) -> None:
-        """Wait until so much can be appended. A full disk leaves the cleaner the last segment: it frees more."""
+        """Wait until `record_bytes` fit. On a full disk the last segment is the cleaner's: cleaning frees more."""
         while True:
             try:
                 self._commits.need_room(record_bytes, spare_segments=0, is_cleaner=True)
@@ -181,13 +181,13 @@ class Cleaner:
                 await asyncio.sleep(RETRY_S)
 
 
-def _end(over: asyncio.Future[None]) -> None:
-    if not over.done():
-        over.set_result(None)
+def _finish(freed: asyncio.Future[None]) -> None:
+    if not freed.done():
+        freed.set_result(None)
 
 
 def bytes_of(live: Live) -> int:
-    """What moving it appends at most, but for a job's history."""
+    """An upper bound of the bytes that moving it appends, without a job's history."""
     if isinstance(live, LiveDocument):
         return live.body_bytes + RECORD_BYTES_EXTRA
     if isinstance(live, LiveKey):
@@ -197,7 +197,7 @@ def bytes_of(live: Live) -> int:
 
 
 def pieces(live: list[Live]) -> Iterator[list[Live]]:
-    """In order, parts of at most PIECE_BYTES, or of one that is larger."""
+    """Split into pieces of at most PIECE_BYTES, in order. A larger record is a piece of its own."""
     piece: list[Live] = []
     piece_bytes = 0
     for record in live:

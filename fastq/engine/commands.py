@@ -1,6 +1,6 @@
-"""What a caller asks of the engine, once it has been read and checked; and who asks.
+"""Commands: requests to the engine, parsed and checked; and the principal that makes them.
 
-A command holds only values that the engine can use as they are: no field of it is looked at twice.
+The engine uses a command's values as they are and does not check them again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-# The limits of semantics that a request is held against. Passing one is a 400 that names the field and the limit.
+# The limits of a request. One that exceeds a limit is refused with an error that names the field and the limit.
 PAYLOAD_BYTES_MAX = 1 << 20
 RESULT_BYTES_MAX = 1 << 20
 ERROR_BYTES_KEPT = 2048
@@ -21,9 +21,9 @@ WORKER_ID_BYTES_MAX = 200
 OWNER_ID_BYTES_MAX = 128
 KEY_NAME_BYTES_MAX = 200
 DEFAULT_QUEUE = "default"
-QUEUES_MAX = 64  # that one lease asks for
-LEASES_MAX = 1000  # that one request gets
-LEASED_BYTES_MAX = 8 << 20  # of the payloads that one request gets, unless one alone is larger
+QUEUES_MAX = 64  # of one lease request
+LEASES_MAX = 1000  # of one lease request
+LEASED_BYTES_MAX = 8 << 20  # payloads of one lease request, unless one payload alone is larger
 WAIT_MS_MAX = 60_000
 REQUEST_ID_BYTES_MAX = 200
 BATCH_JOBS_MAX = 10_000
@@ -42,20 +42,20 @@ PAGE_JOBS_MAX = 1000
 PAGE_JOBS = 100  # if the request does not say
 PAGE_EXAMINED_MAX = 10_000
 SEARCH_BYTES_MAX = 200
-KEY_QUEUES_MAX = 100  # that a key may be bound to
+KEY_QUEUES_MAX = 100  # queues that a key may be bound to
 KEY_RATE_MAX = 1_000_000  # requests a second
-OVERLAP_MS_DEFAULT, OVERLAP_MS_MAX = 3_600_000, 30 * 24 * 3_600_000  # of two secrets of one key
+OVERLAP_MS_DEFAULT, OVERLAP_MS_MAX = 3_600_000, 30 * 24 * 3_600_000  # how long a rotated key's old secret stays valid
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a request: the key that was shown, its owner, and what it may do."""
+    """Who makes a request: the key, its owner, and what the key may do."""
 
     key_id: str
     owner_id: str
     type: str  # client, worker or admin
     scopes: frozenset[str]
-    queues: frozenset[str] | None = None  # those whose jobs there are for it; None: all
+    queues: frozenset[str] | None = None  # it sees only jobs of these queues; None: all
 
     @property
     def is_admin(self) -> bool:
@@ -64,9 +64,9 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What only some jobs have. Empty and 0 is `not given`; of `expires_ms` and `expires_us` at most one is.
+    """Settings that only some jobs have. Empty or 0 is not set. At most one of `expires_ms`, `expires_us` is set.
 
-    `backoff`: base_ms, factor, cap_ms. `body_digest`: 64 bits of a hash of what the idempotency key stands for.
+    `backoff`: base_ms, factor, cap_ms. `body_digest`: 64 bits of a hash of the request that the idempotency key names.
     """
 
     group: str = ""
@@ -84,9 +84,9 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A job to store. `payload` is the JSON text of its value, kept byte for byte.
+    """A job to store. `payload` is JSON text, kept byte for byte.
 
-    At most one of `delay_ms` and `run_at_us` (Unix microseconds) is given. `max_retries` None is the server's default.
+    At most one of `delay_ms` and `run_at_us` (Unix microseconds) is set. `max_retries` None is the server's default.
     `options` None is a plain job.
     """
 
@@ -101,11 +101,12 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A request for the next jobs, at most `limit`: of the first queue that has some, then of the second, and so on.
+    """A request for at most `limit` jobs: from the first queue that has some, then from the second, and so on.
 
-    With `weights`, one for each queue, they take turns by these.
-    `had_body` False is the original's client: it acks without a token. Without a job it waits up to `wait_ms` for one.
-    The same `request_id` (empty: none) within a minute gets the same leases.
+    With `weights`, one for each queue, the queues take turns in this proportion.
+    `had_body` False is a client of the original service: it acks without a token.
+    If no job is ready, the request waits for one, up to `wait_ms`.
+    A repeated `request_id` (empty: none) within a minute gets the same leases.
     """
 
     lease_ms: int | None = None
@@ -119,20 +120,20 @@ class Lease:
 
 
 class Connection(Protocol):
-    """Where an answer goes: a lease must not be granted to somebody who is gone."""
+    """Where an answer goes. A lease must not be granted to a client that has disconnected."""
 
     @property
     def is_closed(self) -> bool: ...
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called once when it closes; what this returns takes that back."""
+        """Call `callback` once when the connection closes. Returns a function that cancels this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
     """The end of an attempt. `result` is JSON text, kept byte for byte; `error` is text.
 
-    outcome: `ok`, `error`, `discard`, `snooze`, `release`; empty: `error` if there is an error text, else `ok`.
+    outcome: `ok`, `error`, `discard`, `snooze`, `release`; empty is `error` if there is an error text, else `ok`.
     """
 
     job_id: str
@@ -147,7 +148,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """More time for a lease. `lease_ms` 0: as long as it was granted."""
+    """A new deadline for a lease: `lease_ms` from now; 0: as long as it was granted for."""
 
     job_id: str
     lease_token: str
@@ -156,7 +157,7 @@ class Extend:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Operations that happen together or not at all. A job is acked or extended once."""
+    """Operations that all happen or none. Each job is acked or extended at most once."""
 
     ops: tuple[Ack | Extend | Submit, ...]
     idempotency_key: str = ""
@@ -165,7 +166,7 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What is to change of a job; None stays. At most one of `delay_ms` and `run_at_us` is given."""
+    """The new values of a job; None leaves a value as it is. At most one of `delay_ms` and `run_at_us` is set."""
 
     payload: bytes | None = None
     priority: int | None = None
@@ -176,9 +177,9 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """Which jobs to list: those that fit every member that is given. `group` empty is the default group, None any.
+    """A filter of jobs: a job matches if every field that is set matches. `group` empty is the default group, None any.
 
-    `before`: those with lower numbers than this; 0: all. `text`: a part of the payload's JSON text.
+    `before`: only jobs with lower numbers; 0: all. `text`: a part of the payload's JSON text.
     """
 
     state: str = ""

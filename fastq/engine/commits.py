@@ -1,4 +1,4 @@
-"""Between engine and log: frames go when the log is free, and whoever waits for one hears when it is durable."""
+"""Group commit: a frame goes to the log as soon as the log is idle; its waiters are woken when it is durable."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from fastq._core import RecordPlace
 
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
-CLEANER_SEGMENTS = 1  # of the ready ones on a full disk: what nobody but the cleaner may begin
-UNSYNCED_BYTES_MAX = 64 << 20  # past this, commands are refused with 503 until the disk has caught up
+CLEANER_SEGMENTS = 1  # ready segments that only the cleaner may use on a full disk
+UNSYNCED_BYTES_MAX = 64 << 20  # above this, commands are refused as Overloaded until the disk has caught up
 
 
 Waiting = deque[tuple[int, Callable[[], object]]]
-"""(frame, what is called when that is there), the earliest frame first"""
+"""(frame sequence, what to call when it is reached), the earliest frame first"""
 
 
 class Change:
-    """`with commits.change:` around each call of the core that changes state. What it appends goes by itself.
+    """`with commits.change:` stands around each call of the core that changes state, and commits what it appends.
 
-    A record that cannot be applied ends the process: nothing that could be said after it is certain.
+    A record that cannot be applied ends the process: the state after it is unknown.
     """
 
     __slots__ = ("_commits",)
@@ -40,15 +40,15 @@ class Change:
     def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
         if isinstance(error, CoreFailed):
             self._commits.fail(error)
-        elif not self._commits.is_closing:  # else it goes with the frame that is about to go
+        elif not self._commits.is_closing:  # else the frame that is closing takes it
             self._commits.kick_soon()
 
 
 class Commits:
-    """Group commit without a timer: while one frame is being synced the next fills, and goes when the sync returns.
+    """Group commit without a timer: while one frame is synced the next one fills; it goes when the sync returns.
 
-    What the core says may be shown when every frame that it shows is durable, and the log may still answer. An answer
-    that is made now shows frames up to `shown_seq`.
+    An answer may leave when every frame that it shows is durable and the log may still answer. An answer made now
+    shows frames up to `shown_seq`.
     """
 
     unsynced_bytes_max = UNSYNCED_BYTES_MAX
@@ -56,16 +56,16 @@ class Commits:
     def __init__(self, log: Log, before_commit: Callable[[], None], on_failed: Callable[[BaseException], None]) -> None:
         """
         Args:
-            before_commit: called before a frame is closed; what it appends goes with it.
-            on_failed: called once if a write or sync fails, or if `fail` is called.
+            before_commit: called before a frame is closed; it may append to that frame.
+            on_failed: called once, when a write or sync fails or `fail` is called.
         """
         self._log, self._tail = log, log.tail
         self._before_commit, self._on_failed = before_commit, on_failed
         self._until_durable: Waiting = deque()
         self._until_visible: Waiting = deque()
         self._kick_due = False
-        self._is_late = False  # there was something to do while the log was not idle
-        self.is_closing = False  # what is appended now goes with the frame that is about to go
+        self._is_late = False  # a kick came while the log was not idle
+        self.is_closing = False  # `before_commit` runs: records appended now go with the frame that is closing
         self._loop: asyncio.AbstractEventLoop
         self.change = Change(self)
         self.failed: BaseException | None = None
@@ -75,23 +75,23 @@ class Commits:
         self._log.start(self._durable, self.fail)
 
     def fail(self, error: BaseException) -> None:
-        """Commit nothing and let no answer leave from now on."""
+        """Stop committing. No answer leaves from now on."""
         if self.failed is None:
             self.failed = error
             self._on_failed(error)
 
     def need_room(self, record_bytes: int, spare_segments: int, *, is_cleaner: bool = False) -> None:
-        """Refuse what could not be stored now.
+        """Check that `record_bytes` can be appended now.
 
         Args:
-            spare_segments: ready segments that it must leave untouched while the disk is full, beside the cleaner's.
+            spare_segments: ready segments that must stay unused while the disk is full, beside the cleaner's.
         Raises:
             BodyTooLarge: it will never fit. DiskFull, Overloaded.
         """
         if record_bytes > self._tail.record_bytes_max > 0:
             at_most = self._tail.record_bytes_max
             raise BodyTooLarge(
-                f"this takes up to {record_bytes} bytes of the log, which stores at most {at_most} at once"
+                f"the request takes up to {record_bytes} bytes in the log, above {at_most}: send less at once"
             )
         left = spare_segments + (0 if is_cleaner else CLEANER_SEGMENTS) if self._log.disk_full else 0
         if not self._tail.has_room(record_bytes, left):
@@ -101,11 +101,11 @@ class Commits:
         if self._tail.unsynced_bytes > self.unsynced_bytes_max:
             raise Overloaded(f"more than {self.unsynced_bytes_max} bytes wait to be synced")
 
-    # --- what may be shown --------------------------------------------------------------------------------------------
+    # --- when an answer may leave -------------------------------------------------------------------------------------
 
     @property
     def shown_seq(self) -> int:
-        """The last frame that an answer which is made now may show."""
+        """The last frame that an answer made now may show."""
         return self._tail.appended_seq
 
     def may_leave(self, seq: int) -> bool:
@@ -113,18 +113,18 @@ class Commits:
         return seq <= self._tail.durable_seq and self.failed is None and self._log.may_answer()
 
     def hidden_seq(self) -> int:
-        """The frame that an answer which is made now has to wait for; 0: it may leave at once."""
+        """The frame that an answer made now has to wait for; 0: it may leave at once."""
         seq: int = self._tail.appended_seq
         held = seq > self._tail.durable_seq or self.failed is not None or not self._log.may_answer()
         return seq if held else 0
 
     async def visible(self, seq: int) -> None:
-        """Return when an answer that shows frames up to `seq` may leave; never, once the log has failed."""
+        """Return when an answer that shows frames up to `seq` may leave. Never returns once the log has failed."""
         if not self.may_leave(seq):
             await self._wait(self._until_visible, seq)
 
     async def durable(self) -> None:
-        """Return when what was appended so far is durable, for the process itself; never, once the log has failed."""
+        """Return when everything appended so far is durable. Never returns once the log has failed."""
         seq = self._tail.appended_seq
         if seq > self._tail.durable_seq or self.failed is not None:
             await self._wait(self._until_durable, seq)
@@ -136,20 +136,20 @@ class Commits:
         await woken
 
     async def caught_up(self) -> None:
-        """Return when what was appended so far is durable: whoever works in slices waits here between two of them.
+        """Return when everything appended so far is durable. Work in slices waits here between two slices.
 
-        Without it a long piece of work would fill the room that others need.
+        Without this wait a long job would fill the log's room that other requests need.
         """
         await self.durable()
 
     def call_at(self, seq: int, callback: Callable[[], object]) -> None:
-        """Have `callback` called when an answer that shows frames up to `seq` may leave."""
+        """Call `callback` when an answer that shows frames up to `seq` may leave."""
         self._until_visible.append((seq, callback))
         if not self._kick_due:
             self.kick_soon()
 
     async def records(self, places: Sequence[RecordPlace]) -> list[bytes]:
-        """Records by their places: from memory, or read from the log."""
+        """The records at `places`, in order, from memory or read from the log."""
         cached = [self._tail.cached(place) for place in places]
         missing = [place for place, record in zip(places, cached, strict=True) if record is None]
         if not missing:
@@ -158,13 +158,13 @@ class Commits:
         return [next(read) if record is None else record for record in cached]
 
     def record_now(self, place: RecordPlace) -> bytes | None:
-        """A record that is not in the tail, if it can be had without waiting for the disk."""
+        """A record that is not in the tail; None if reading it would wait for the disk."""
         return self._log.read_now(place)
 
     # --- to the log ---------------------------------------------------------------------------------------------------
 
     def kick_soon(self) -> None:
-        """Commit at the end of this turn of the loop, so that all requests that came together share a frame."""
+        """Commit at the end of this turn of the loop: requests that arrived together share a frame."""
         if not self._kick_due:
             self._kick_due = True
             self._loop.call_soon(self._kick)
@@ -188,18 +188,18 @@ class Commits:
             self._log.commit(batch)
 
     def _durable(self, seq: int) -> None:
-        """The next frame goes first, then whoever waits for this one hears of it."""
+        """Commit the next frame first, then wake the waiters of this one."""
         self._tail.durable(seq)
         if self._is_late or self._tail.appended_seq > seq:
             self._kick()
         if self.failed is None:
             if self._until_durable:
-                _tell(self._until_durable, seq)
+                _call(self._until_durable, seq)
             if self._until_visible and self._log.may_answer():
-                _tell(self._until_visible, seq)
+                _call(self._until_visible, seq)
 
 
-def _tell(waiting: Waiting, seq: int) -> None:
+def _call(waiting: Waiting, seq: int) -> None:
     while waiting and waiting[0][0] <= seq:
         waiting.popleft()[1]()
 

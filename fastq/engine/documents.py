@@ -1,4 +1,4 @@
-"""Documents, kept by kind and name; and changes that happen together: one record, all of it or nothing."""
+"""Documents, stored by kind and name; and groups: several changes in one record, all of them or none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DocumentKind(IntEnum):
 
 
 class Group:
-    """What is told to it happens together. `now_us` is when."""
+    """Changes that go into one record. `now_us` is their time."""
 
     __slots__ = ("_core", "_submits", "now_us")
 
@@ -43,19 +43,19 @@ class Group:
         self._core.drop_document(self.now_us, kind, name, key_id)
 
     def submit(self, command: Submit, owner_id: str, key_id: str) -> Submitted:
-        """Raises what the core refuses a job with."""
+        """Store a job. Raises what `Core.submit` raises."""
         return self._submits.store(self.now_us, command, owner_id, key_id)
 
     def cancel(self, job_id: str, key_id: str) -> str:
-        """Raises JobNotFound, JobFinished."""
+        """Cancel a job; returns its new state. Raises JobNotFound, JobFinished."""
         return self._core.cancel(self.now_us, job_id, force=False, key_id=key_id)
 
     def redrive(self, job_id: str, key_id: str) -> None:
-        """Raises JobNotFound, NotDead, JobDuplicate."""
+        """Redrive a DEAD job. Raises JobNotFound, NotDead, JobDuplicate."""
         self._core.redrive(self.now_us, job_id, key_id=key_id)
 
     def delete(self, job_ids: list[str]) -> None:
-        """Raises JobNotFound, JobRunning."""
+        """Delete jobs. Raises JobNotFound, JobRunning."""
         self._core.delete(self.now_us, job_ids)
 
 
@@ -64,18 +64,18 @@ class Documents:
         self._core, self._commits, self._submits, self._now_us = core, commits, submits, now_us
 
     def all_of(self, kind: int) -> dict[str, bytes]:
-        """What is kept under `kind`, by name."""
+        """The bodies of all documents of `kind`, by name."""
         return self._core.documents(kind)
 
     def put(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
-        """Keep `body` under (kind, name), in place of what was there. Raises DiskFull, Overloaded."""
+        """Store `body` under (kind, name), replacing an earlier one. Raises DiskFull, Overloaded."""
         self._commits.need_room(len(body) + ROOM_BYTES_SMALL, spare_segments=0)
         with self._commits.change:
             self._core.put_document(self._now_us(), kind, name, body, key_id)
 
     @contextmanager
-    def together(self, record_bytes: int, spare_segments: int = 0) -> Iterator[Group]:
-        """What the group is told within is one record: all of it happens or nothing.
+    def group(self, record_bytes: int, spare_segments: int = 0) -> Iterator[Group]:
+        """Log all changes made through the group as one record.
 
         Check before entering: records appended before an exception stay.
 

@@ -1,8 +1,8 @@
-"""The engine owns the core and puts its parts together: what each is given, and in which order each has its turn.
+"""The engine owns the core, builds its parts, and calls them in a fixed order before each commit and on each tick.
 
-Commands and reads are plain functions. What they return shows frames of the log up to `commits.shown_seq` at that
-moment, which may not be durable yet: the connection keeps each answer until they are. What waits for something else is
-a coroutine: a payload from the disk, a job to lease, a job's end, a cleaner that is behind.
+Commands and reads are plain functions. An answer may show any frame up to `commits.shown_seq`, also one that is not
+durable yet: the connection holds the answer back until that frame is durable. A call that waits for something else is
+a coroutine: it reads a payload from the disk, or waits for a job to lease, a job's end, or the cleaner.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from fastq.log.protocol import Backup, Log, Opened
 
 
 class Engine:
-    """All of it belongs to the event loop's thread."""
+    """Use it from the event loop's thread only."""
 
     def __init__(self, core: _core.Core, log: Log, options: EngineOptions, jitter: Callable[[], float]) -> None:
         """
         Args:
-            core: over the log's tail; nobody else changes it, but for the hot lane.
-            jitter: draws from [0, 1): the share of the retry wait's upper bound.
+            core: over the log's tail. Only the engine and the hot lane change it.
+            jitter: draws from [0, 1); a retry waits this share of its upper bound.
         """
         self.options = options
         self.tail = log.tail
@@ -47,11 +47,11 @@ class Engine:
         self._opened: Opened
         self._on_failed: Callable[[BaseException], None]
         self._cleaning: asyncio.Task[None] | None = None
-        self._put_together(jitter)
-        self._offer()
+        self._build_parts(jitter)
+        self._bind_operations()
 
-    def _put_together(self, jitter: Callable[[], float]) -> None:
-        """What each part is given."""
+    def _build_parts(self, jitter: Callable[[], float]) -> None:
+        """Build each part from the others that it needs."""
         core, log, tail, options, now_us = self._core, self._log, self.tail, self.options, self.now_us
         self.commits = commits = Commits(log, self._before_commit, self._failed)
         self.cleaner = Cleaner(core, log, commits, now_us, options.log_slack_bytes)
@@ -69,8 +69,8 @@ class Engine:
         self._reads = Reads(core, commits, admission, visibility, self._leases, now_us)
         self._history = History(commits, visibility)
 
-    def _offer(self) -> None:
-        """What the engine can be asked, by the part that answers."""
+    def _bind_operations(self) -> None:
+        """Expose each part's operations as the engine's own."""
         self.submit, self.submit_many = self._submits.submit, self._submits.submit_many
         self.lease, self.deliver, self.take_back = self._leases.lease, self._leases.deliver, self._leases.take_back
         self.note_asked, self.last_seen = self._leases.note_asked, self._leases.last_seen
@@ -81,7 +81,7 @@ class Engine:
         self.edit, self.delete = self._changes.edit, self._changes.delete
         self.transact = self._transactions.transact
         self.documents, self.put_document = self._documents.all_of, self._documents.put
-        self.together = self._documents.together
+        self.group = self._documents.group
         self.job, self.job_at_end, self.view = self._reads.job, self._reads.job_at_end, self._reads.view
         self.page, self.search, self.views = self._reads.page, self._reads.search, self._reads.views
         self.running = self._reads.running
@@ -92,7 +92,7 @@ class Engine:
         self.cleaner_caught_up, self.log_caught_up = self.admission.cleaner_caught_up, commits.caught_up
         self.counts, self.queue, self.queue_names = self._core.counts, self._core.queue, self._core.queues
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- start and stop -----------------------------------------------------------------------------------------------
 
     def open(self) -> Opened:
         """Recover the log. Blocking; the event loop need not run yet. Raises what `Log.open` raises."""
@@ -101,23 +101,23 @@ class Engine:
         return self._opened
 
     async def start(self, clock: Clock, on_failed: Callable[[BaseException], None]) -> None:
-        """Say in the log that the server serves again, and return when that is durable.
+        """Log that the server serves again; return when that record is durable.
 
         Args:
-            on_failed: called once if a write or sync fails. Nothing is answered from then on; the process must end.
+            on_failed: called once if a write or sync fails. No answer leaves after that; the process must end.
         """
         self._clock, self._on_failed = clock, on_failed
         self.commits.start()
         self._core.resume(clock.now_us(), self._opened.epoch)
         await self.commits.durable()
-        if self._core.oldest_frame > self._log.oldest_frame:  # a crash came between the record and the deed
+        if self._core.oldest_frame > self._log.oldest_frame:  # a crash came after TRIM and before the files went
             self._log.drop_before(self._core.oldest_frame)
         self._cleaning = asyncio.get_running_loop().create_task(self.cleaner.run())
         self._cleaning.add_done_callback(self._cleaner_ended)
         self._tick()
 
     async def stop(self) -> None:
-        """Take no more work, commit what is in flight, close the log."""
+        """Refuse new work, commit what was appended, close the log."""
         self.drain()
         self._timer.stop()
         if self._cleaning is not None:
@@ -127,7 +127,7 @@ class Engine:
             await self._log.close()
 
     def drain(self) -> None:
-        """Take no more work; whoever waits for a job or a job's end is answered with what there is."""
+        """Refuse new work, and answer requests that wait for a job or a job's end at once."""
         self.admission.draining = True
         self._leases.waiters.end_all()
         self._reads.end_waiters.end_all()
@@ -139,31 +139,31 @@ class Engine:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.commits.fail(error)
 
-    # --- each part's turn ---------------------------------------------------------------------------------------------
+    # --- before a commit, and on a tick -------------------------------------------------------------------------------
 
     def _before_commit(self) -> None:
-        """What goes with every frame, and what comes of it. No property is read here: they cost more than methods."""
-        self._leases.waiters.serve()  # jobs that became ready go to whoever waits
+        """Let each part append its records to the frame that closes now. No property is read here: they are slow."""
+        self._leases.waiters.serve()
         self._retention.forget(self._clock.now_us())
-        self.cleaner.look()
+        self.cleaner.wake_if_due()
         self._watch_timer()
-        self._reads.end_waiters.tell()
+        self._reads.end_waiters.wake_ended()
 
     def _tick(self) -> None:
-        """What is due. The timer comes again in the next turn of the loop while there is more than a slice of it."""
+        """Do what is due, a slice of it. If more is due, the timer fires again in the next turn of the loop."""
         now_us = self._clock.now_us()
-        self._leases.waiters.look_at_rates(now_us)
-        there_is_more = self._expiry.admit_due(now_us)
+        self._leases.waiters.offer_by_rate(now_us)
+        more_due = self._expiry.admit_due(now_us)
         has_room = self._expiry.expire(now_us)
         self.commits.kick_soon()
-        if there_is_more:
+        if more_due:
             self._timer.set(now_us, now_us)
         else:  # without room, expiry is tried again after the check interval
             self._timer.set(self._due_us() if has_room else self._timer.latest_us(now_us), now_us)
 
     @property
     def due_us(self) -> int:
-        """When something is due next, as far as is known now."""
+        """When the next lease, job or rate limit is due, Unix microseconds."""
         return self._due_us()
 
     def _due_us(self) -> int:
@@ -172,11 +172,11 @@ class Engine:
     def _watch_timer(self) -> None:
         self._timer.set_earlier(self._due_us(), self.now_us)
 
-    def look(self) -> None:
-        """Do at once what is due: for whoever moves the clock by hand, of which the loop's timers know nothing."""
+    def run_due(self) -> None:
+        """Do what is due now. Call it after moving a simulated clock: the loop's timers do not notice that."""
         self._tick()
 
-    # --- how it is ----------------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     def now_us(self) -> int:
         return self._clock.now_us()
@@ -199,7 +199,7 @@ class Engine:
 
     @property
     def record_bytes_max(self) -> int:
-        """The largest record that a segment takes."""
+        """The size of the largest record that fits a segment."""
         return self.tail.record_bytes_max
 
     @property
@@ -208,19 +208,19 @@ class Engine:
 
     @property
     def last_us(self) -> int:
-        """The latest time that a record of the log states; 0 for an empty log."""
+        """The latest time in a record of the log, Unix microseconds; 0 for an empty log."""
         return self._core.last_us
 
     @property
     def skipped_records(self) -> int:
-        """Records met at the start whose job is not known."""
+        """How many records the replay skipped because their job does not exist."""
         return self._core.skipped()
 
     def configure_queue(self, name: str, settings: _core.QueueSettings | None, now_us: int) -> None:
-        """How a queue is served from now on; None: as one that nobody configured. Logs nothing."""
+        """Apply settings to a queue from now on; None restores the defaults. Logs nothing."""
         self._core.configure_queue(now_us, name, settings)
 
     def backup(self) -> Backup:
-        """A copy of everything that was answered so far. Raises Draining, BackupRefused."""
-        self.admission.need_service()
+        """Begin a copy of everything that was answered so far. Raises Draining, BackupRefused."""
+        self.admission.need_serving()
         return self._log.backup()

@@ -1,4 +1,4 @@
-"""A job's history: a chain through the log from its newest record, bounded in number and bytes."""
+"""A job's history: records in the log, each linked to the one before; bounded in number and bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastq.engine.commits import Commits
 from fastq.engine.results import JobHistory
 from fastq.engine.visibility import Visibility
 
-TRIES = 3  # before a file that is not there is a fault
+TRIES = 3  # reads, before a missing file counts as a fault
 
 
 class History:
@@ -17,16 +17,16 @@ class History:
         self._commits, self._visibility = commits, visibility
 
     async def history(self, who: Principal, job_id: str) -> JobHistory:
-        """What happened to a job: read from the log. Raises JobNotFound."""
+        """Read a job's history from the log. Raises JobNotFound."""
         for _ in range(TRIES):
             try:
                 return await self._history(who, job_id)
-            except FileNotFoundError:  # the cleaner has moved the job, and with it its history, between two reads
+            except FileNotFoundError:  # the cleaner moved the job and its history between two reads
                 continue
         return await self._history(who, job_id)
 
     async def _history(self, who: Principal, job_id: str) -> JobHistory:
-        view = self._visibility.seen(who, job_id)
+        view = self._visibility.visible_job(who, job_id)
         places = [view.place] if view.history_place is None else [view.place, view.history_place]
         submit, *newest = await self._commits.records(places)
         records = await self._chain(newest[0] if newest else None)
@@ -49,13 +49,13 @@ class History:
 
 
 def is_full(history: list[bytes]) -> bool:
-    """Whether nothing older is kept."""
+    """Whether a history has reached a bound: older records are not kept."""
     attempts = sum(record[0] == CLOSE for record in history)
     return attempts >= ATTEMPTS_KEPT or len(history) >= EVENTS_KEPT or sum(map(len, history)) >= HISTORY_BYTES_MAX
 
 
 def cut(history: list[bytes]) -> list[bytes]:
-    """What is kept of a history, newest first."""
+    """The records of a history that are kept, newest first."""
     kept: list[bytes] = []
     for record in history:
         if is_full(kept):

@@ -1,4 +1,4 @@
-"""Handing jobs out: now, or as soon as there is one."""
+"""A worker leases jobs: those that are ready now, or the first that become ready."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastq.engine.waiting import LeaseWaiters
 from fastq.engine.workers import LastSeen
 from fastq.errors import JobNotFound, QueueForbidden, WorkersOnly
 
-ASKED_QUEUES_MAX = 10_000  # of how many queues it is known when somebody last asked for their jobs
+ASKED_QUEUES_MAX = 10_000  # queues whose last lease request is remembered
 
 
 class Leases:
@@ -25,29 +25,29 @@ class Leases:
         commits: Commits,
         admission: Admission,
         now_us: Callable[[], int],
-        look_at_time: Callable[[], None],
+        on_due_changed: Callable[[], None],
         owner_isolation: bool,
     ) -> None:
         """
         Args:
-            look_at_time: see `LeaseWaiters`.
-            owner_isolation: client keys lease nothing.
+            on_due_changed: see `LeaseWaiters`.
+            owner_isolation: client keys may not lease.
         """
         self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
         self._now_us, self._owner_isolation = now_us, owner_isolation
         self._asked_us: dict[str, int] = {}
-        self.waiters = LeaseWaiters(core, self._grant, look_at_time)
+        self.waiters = LeaseWaiters(core, self._grant, on_due_changed)
         self.last_seen = LastSeen()
 
     async def lease(self, who: Principal, command: Lease, connection: Connection | None = None) -> list[LeasedJob]:
-        """Lease jobs; none if there are none, also not within `wait_ms`. Reads their payloads.
+        """Lease jobs and read their payloads. Returns none if no job becomes ready within `wait_ms`.
 
         Args:
-            connection: where they go. If it is closed when they are due, they are taken back at once.
+            connection: where the answer goes. If it closes first, the leases are taken back.
         Raises:
             WorkersOnly, QueueForbidden; Draining, DiskFull, Overloaded.
         """
-        self._admission.need_service()
+        self._admission.need_serving()
         if who.type == "client" and self._owner_isolation:
             raise WorkersOnly()
         self.last_seen.note(command.worker_id, self._now_us())
@@ -55,14 +55,14 @@ class Leases:
             for queue in command.queues:
                 if queue not in who.queues:
                     raise QueueForbidden(queue)
-        self.waiters.serve()  # whoever waits came first
+        self.waiters.serve()  # requests that wait came first
         granted = self._grant(who, command)
         if not granted and command.wait_ms:
             granted = await self.waiters.wait(who, command, connection)
         return await self.deliver(granted, connection)
 
     async def deliver(self, leased: list[_core.Leased], connection: Connection | None = None) -> list[LeasedJob]:
-        """Leases with what their jobs have, or none if they can not be brought to where they go."""
+        """Read the payloads of leased jobs. If the connection has closed, take the leases back and return none."""
         records = await self._commits.records([lease.place for lease in leased])
         if connection is not None and connection.is_closed and leased:
             self.take_back(leased)
@@ -70,7 +70,7 @@ class Leases:
         return [_leased_job(lease, record) for lease, record in zip(leased, records, strict=True)]
 
     def _grant(self, who: Principal, command: Lease) -> list[_core.Leased]:
-        """What is ready now. Raises DiskFull, Overloaded."""
+        """Lease jobs that are ready now. Raises DiskFull, Overloaded."""
         self._commits.need_room(command.limit * _core.SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
         now_us = self._now_us()
         if command.request_id and (held := self._core.leased_before(now_us, who.key_id, command.request_id)):
@@ -91,23 +91,23 @@ class Leases:
             )
 
     def note_asked(self, command: Lease, now_us: int) -> None:
-        """Somebody asks for jobs of these queues."""
+        """Remember that a worker asked for jobs of these queues."""
         if len(self._asked_us) > ASKED_QUEUES_MAX:
             self._asked_us.clear()
         for queue in command.queues:
             self._asked_us[queue] = now_us
 
     def asked_us(self, queue: str) -> int:
-        """When somebody last asked for jobs of this queue; 0 if nobody has since the start."""
+        """When a worker last asked for jobs of this queue, Unix microseconds; 0: not since the start."""
         return self._asked_us.get(queue, 0)
 
     def take_back(self, leased: Sequence[_core.Leased | LeasedJob]) -> None:
-        """Nobody was there to take them: the next one gets them, and no attempt is lost."""
+        """Make jobs ready again whose answer could not be delivered. The attempt does not count."""
         now_us = self._now_us()
         with self._commits.change:
             for lease in leased:
-                if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else they run out by themselves
-                    with suppress(JobNotFound):  # it was cancelled and removed meanwhile
+                if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else the lease expires
+                    with suppress(JobNotFound):  # it was cancelled and removed since
                         self._core.undelivered(now_us, lease.job_id, lease.token)
 
 

@@ -1,4 +1,4 @@
-"""What the settings decide for the engine."""
+"""The engine's options, from the settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastq._core import CoreSettings
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Times in the units of their names."""
+    """Units stand in the names."""
 
     lease_ms: int = 30_000
     lease_check_ms: int = 5_000
@@ -22,11 +22,11 @@ class EngineOptions:
     retention_dead_ms: int = 30 * 24 * 3_600_000
     finished_jobs_max: int = 1_000_000  # of each terminal state
     finished_bytes_max: int = 4 << 30  # of each terminal state, in the log
-    log_slack_bytes: int = 256 << 20  # what the log may take beyond twice what is live
+    log_slack_bytes: int = 256 << 20  # what the log may take beyond twice its live bytes
     idempotency_ms: int = 3_600_000  # how long a key is remembered
     idempotency_keys_max: int = 8_000_000
-    poison_expiries: int = 0  # so many leases in a row that ran out make a job DEAD; 0: never
-    owner_depth_max: int = 0  # of one owner's unfinished jobs; 0: any number
+    poison_expiries: int = 0  # this many expired leases in a row make a job DEAD; 0: never
+    owner_depth_max: int = 0  # unfinished jobs of one owner; 0: no limit
 
     def for_core(self) -> CoreSettings:
         return CoreSettings(

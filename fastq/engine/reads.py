@@ -1,4 +1,4 @@
-"""Looking at jobs."""
+"""Reads: one job, its end, why it does not run, and lists of jobs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fastq.engine.visibility import Visibility
 from fastq.engine.waiting import EndWaiters
 
 POSITION_MAX = 10_000
-NOBODY_ASKS_US = 60_000_000  # so long after the last request nobody is taken to ask
-SEARCHED_BYTES_MAX = 8 << 20  # of payloads that one page looks through, unless one alone is larger
+NO_WORKER_AFTER_US = 60_000_000  # without a lease request for this long, a queue has no worker
+SEARCHED_BYTES_MAX = 8 << 20  # payload bytes that one page searches, unless one payload alone is larger
 SEARCHED_JOBS_MAX = 1_000
-SPOKEN_FOR = frozenset({"lease_expired", "poisoned", "discarded"})  # outcomes that stand where there is no error text
+OUTCOMES_AS_ERROR = frozenset({"lease_expired", "poisoned", "discarded"})  # shown as the error if there is no text
 
 
 class Reads:
@@ -38,33 +38,33 @@ class Reads:
     # --- one job ------------------------------------------------------------------------------------------------------
 
     async def job(self, who: Principal, job_id: str, *, with_payload: bool = False) -> JobStatus:
-        """A job as it is; its result and payload are read. Raises JobNotFound, also for another owner's job."""
-        view = self._visibility.seen(who, job_id)
+        """Read a job and its result. Raises JobNotFound, also for a job that the caller may not see."""
+        view = self._visibility.visible_job(who, job_id)
         places = [] if view.close_place is None else [view.close_place]
         if with_payload:
             places.append(view.place)
         records = await self._commits.records(places) if places else []
         payload = _core.submit_payload(records.pop(), job_id) if with_payload else None
         result, error = _core.close_result(records[0], job_id) if records else (None, "")
-        if not error and view.outcome in SPOKEN_FOR:
+        if not error and view.outcome in OUTCOMES_AS_ERROR:
             error = view.outcome
         return _status(view, result, error, payload)
 
     async def job_at_end(
         self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None, *, with_payload: bool = False
     ) -> JobStatus:
-        """The same as soon as the job is finished, or after `wait_ms`, as it is then."""
-        if self._visibility.seen(who, job_id).state not in FINISHED and not self._admission.draining:
+        """Wait until a job is finished, at most `wait_ms`, then read it."""
+        if self._visibility.visible_job(who, job_id).state not in FINISHED and not self._admission.draining:
             await self.end_waiters.wait(job_id, wait_ms, connection)
         return await self.job(who, job_id, with_payload=with_payload)
 
     def view(self, job_id: str) -> JobView:
-        """A job without its result and payload, whoever asks. Raises JobNotFound."""
+        """A job without its result and payload, for any caller. Raises JobNotFound."""
         return self._core.job(self._now_us(), job_id)
 
     def why(self, who: Principal, job_id: str) -> Why:
-        """Why a job does not run now. Raises JobNotFound."""
-        job, now_us = self._visibility.seen(who, job_id), self._now_us()
+        """Say why a job does not run now. Raises JobNotFound."""
+        job, now_us = self._visibility.visible_job(who, job_id), self._now_us()
         due = job.state not in FINISHED and job.state != "RUNNING" and job.run_at_us <= now_us
         position = self._core.position(job.job_id, POSITION_MAX) if due else 0
         workers = self._leases.waiters.waiting_for(job.queue)
@@ -74,7 +74,7 @@ class Reads:
             reason = "finished" if job.state in FINISHED else "running" if job.state == "RUNNING" else "not_due"
         elif blocked := self._core.blocked_by(now_us, job.queue, job.group):
             reason = blocked
-        elif not workers and asked_us < now_us - NOBODY_ASKS_US:
+        elif not workers and asked_us < now_us - NO_WORKER_AFTER_US:
             reason = "no_worker"
         elif position:
             reason = "behind"
@@ -94,15 +94,15 @@ class Reads:
     # --- many jobs ----------------------------------------------------------------------------------------------------
 
     def page(self, who: Principal, find: Find) -> JobsPage:
-        """Jobs that fit, the newest first; fewer than asked for, also none, if much was looked at for them.
+        """List jobs that match, newest first. A page may hold fewer than `find.limit`: it examines so many at most.
 
         Args:
-            find: without `text`, which takes reading: see `search`.
+            find: without `text`: `search` reads payloads.
         """
         return JobsPage(*self._find(who, find, find.limit))
 
     async def search(self, who: Principal, find: Find) -> JobsPage:
-        """A page by what payloads hold: they are read meanwhile, so many bytes at most."""
+        """List jobs whose payload contains `find.text`. A page reads at most SEARCHED_BYTES_MAX of payloads."""
         candidates, before = self._find(who, find, SEARCHED_JOBS_MAX)
         searched_bytes = 0
         for i, job in enumerate(candidates):
@@ -137,13 +137,13 @@ class Reads:
         return _core.job_number(job.job_id, self._core.database_id)
 
     def views(self, wanted: _core.Filter, before: int, limit: int, examined_max: int) -> tuple[list[JobView], int]:
-        """Jobs that fit, the newest first, whoever asks: see `Core.page`."""
+        """List jobs that match, newest first, for any caller: see `Core.page`."""
         return self._core.page(self._now_us(), wanted, before, limit, examined_max)
 
     def running(self, who: Principal, examined_max: int) -> tuple[list[JobView], bool]:
-        """Jobs that run, of those that exist for this caller; False if more run than were looked at."""
+        """Running jobs that the caller may see, and whether all running jobs were examined."""
         jobs = self._core.running(examined_max + 1)
-        return [job for job in jobs[:examined_max] if self._visibility.sees(who, job)], len(jobs) <= examined_max
+        return [job for job in jobs[:examined_max] if self._visibility.may_see(who, job)], len(jobs) <= examined_max
 
 
 def _status(view: JobView, result: bytes | None, error: str, payload: bytes | None) -> JobStatus:

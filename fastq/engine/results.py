@@ -1,4 +1,4 @@
-"""What the engine answers with."""
+"""Results: the engine's answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastq._core import Event, JobView
 
 @dataclass(frozen=True, slots=True)
 class LeasedJob:
-    """A lease and what to work on. `payload` is JSON text."""
+    """A lease and its job. `payload` is JSON text."""
 
     job_id: str
     payload: bytes
@@ -29,8 +29,8 @@ class LeasedJob:
 class JobStatus:
     """A job as a reader sees it.
 
-    `result` and `payload` are JSON text, the latter only if it was asked for; `error` is the last attempt's, empty if
-    it had none.
+    `result` and `payload` are JSON text; `payload` is set only on request. `error` is the last attempt's; it may be
+    empty.
     """
 
     job_id: str
@@ -56,7 +56,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobsPage:
-    """Jobs, the newest first, and the number before which the next page begins: 0 if there is none."""
+    """Jobs, newest first. The next page lists jobs with numbers below `before`; 0: this is the last page."""
 
     jobs: list[JobView]
     before: int
@@ -64,7 +64,7 @@ class JobsPage:
 
 @dataclass(frozen=True, slots=True)
 class JobHistory:
-    """What happened to a job, the newest first, and who submitted it when."""
+    """A job's events, newest first, and when it was submitted with which key."""
 
     job_id: str
     events: list[Event]
@@ -76,8 +76,9 @@ class JobHistory:
 class Why:
     """Why a job does not run now.
 
-    reason: `running`, `finished`, `not_due`; `paused`, `concurrency`, `rate_limit`, `group_concurrency`: what holds its
-    queue or group back; `no_worker`: nobody asks for jobs of its queue; `behind`: others come first; `next`.
+    reason: `running`, `finished`, `not_due`; `paused`, `concurrency`, `rate_limit`, `group_concurrency`: the limit of
+    its queue or group that is reached; `no_worker`: no worker asks for jobs of its queue; `behind`: other jobs come
+    first; `next`: it is the next to be leased.
     """
 
     job_id: str
@@ -85,8 +86,8 @@ class Why:
     reason: str
     queue: str
     group: str
-    run_at_us: int  # 0 unless it waits for a time
-    rate_due_us: int  # when the rate limit lets the next lease go; 0 if it is not in the way
-    position: int  # how many come before it in its group, counted up to a bound
+    run_at_us: int  # 0 unless the reason is `not_due`
+    rate_due_us: int  # when the rate limit allows the next lease; 0 unless the reason is `rate_limit`
+    position: int  # how many jobs come before it in its group, counted up to a bound
     waiting_workers: int  # lease requests that wait for jobs of its queue
-    asked_us: int  # when somebody last asked for jobs of its queue; 0 if nobody has since the start
+    asked_us: int  # when a worker last asked for jobs of its queue; 0: not since the start

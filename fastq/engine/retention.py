@@ -1,4 +1,4 @@
-"""Retention: finished jobs go when they are too old or too many, idempotency keys when their window is over."""
+"""Retention: removes finished jobs that are too old or too many, and idempotency keys whose window is over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastq._core import FINISHED
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.engine.options import EngineOptions
 
-SLICE = 1000  # jobs of each terminal state, and keys, that go with one frame
+SLICE = 1000  # jobs of each terminal state, and keys, that one frame removes
 
 
 class Retention:
@@ -20,10 +20,10 @@ class Retention:
         self._count_max, self._bytes_max = options.finished_jobs_max, options.finished_bytes_max
 
     def forget(self, now_us: int) -> None:
-        """Remove what was kept long enough, a slice of it. Mostly that is nothing, which the core says at once."""
+        """Remove jobs and keys that are due, a slice of them. Mostly there are none, which the core says at once."""
         if self._core.has_old(now_us, self._acked_ms, self._dead_ms, self._count_max, self._bytes_max):
-            there_is_more = self._forget_keys(now_us)
-            if self._forget_finished(now_us) or there_is_more:
+            more_keys = self._forget_keys(now_us)
+            if self._forget_finished(now_us) or more_keys:
                 self._commits.kick_soon()
 
     def _forget_keys(self, now_us: int) -> bool:

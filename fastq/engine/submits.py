@@ -1,4 +1,4 @@
-"""Storing jobs."""
+"""A client submits jobs: one, or many together."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fastq.engine.commits import Commits
 if TYPE_CHECKING:
     from fastq._core import Submitted
 
-OPTION_BYTES_MAX = 2048  # what records of one job take at most because of its options
-REPLACE_BYTES_MAX = 8192  # and if it may replace another one's payload
+OPTION_BYTES_MAX = 2048  # what a job's options add to its records at most
+REPLACE_BYTES_MAX = 8192  # what replacing another job adds at most
 
 
 class Submits:
-    """Each answer is (job_id, how): see `_core.CREATED` and what follows there."""
+    """Each answer is (job_id, how), `how` one of `_core.CREATED` and the constants beside it."""
 
     def __init__(
         self, core: _core.Core, commits: Commits, admission: Admission, now_us: Callable[[], int], max_retries: int
     ) -> None:
         """
         Args:
-            max_retries: of a job that does not say.
+            max_retries: for jobs that do not set it.
         """
         self._core, self._commits, self._admission, self._now_us = core, commits, admission, now_us
         self._max_retries = max_retries
@@ -36,23 +36,27 @@ class Submits:
         Raises:
             Draining, DiskFull, Overloaded, CleanerBehind; IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
         """
-        self._admission.need_place(bytes_of(command))
+        self._admission.need_job_room(bytes_of(command))
         with self._commits.change:
             return self.store(self._now_us(), command, who.owner_id, who.key_id)
 
     def store(self, now_us: int, command: Submit, owner_id: str, key_id: str) -> Submitted:
-        """Store a job as a part of a change that has made sure of the room. Raises what the core does."""
+        """Store a job within a change. The caller has checked the room. Raises what `Core.submit` raises."""
         return self._core.submit(now_us, self.job_of(command, now_us), owner_id=owner_id, key_id=key_id)
 
     def submit_many(
         self, who: Principal, commands: Sequence[Submit], idempotency_key: str = "", body_digest: int = 0
     ) -> tuple[list[Submitted], bool]:
-        """Store jobs, all of them or none, in order; and whether that was answered before. Raises as `submit`.
+        """Store jobs in order, all of them or none.
 
         Args:
-            idempotency_key: of the whole; the jobs have none of their own then.
+            idempotency_key: of the whole batch; its jobs then have none of their own.
+        Returns:
+            An answer for each job, and whether they repeat the answer to an earlier request with the same key.
+        Raises:
+            What `submit` raises.
         """
-        self._admission.need_place(sum(map(bytes_of, commands)))
+        self._admission.need_job_room(sum(map(bytes_of, commands)))
         now_us = self._now_us()
         jobs = [self.job_of(command, now_us) for command in commands]
         with self._commits.change:
@@ -71,7 +75,7 @@ class Submits:
             return stored, repeated
 
     def job_of(self, command: Submit, now_us: int) -> _core.NewJob:
-        """A job as the core takes it, with what the server decides."""
+        """A job in the core's form, with the server's defaults filled in."""
         run_at_us = command.run_at_us or 0
         if command.delay_ms is not None:
             run_at_us = now_us + command.delay_ms * 1000
@@ -81,7 +85,7 @@ class Submits:
 
 
 def bytes_of(command: Submit) -> int:
-    """What the job's records take at most."""
+    """An upper bound of the bytes that a job's records take."""
     record_bytes = len(command.payload) + _core.SUBMIT_RECORD_BYTES
     if command.options is not None:
         record_bytes += OPTION_BYTES_MAX + (REPLACE_BYTES_MAX if command.options.replace else 0)

@@ -1,4 +1,4 @@
-"""Several operations as one record: all of them happen, or none."""
+"""A transaction: several operations in one record, all of them or none."""
 
 from __future__ import annotations
 
@@ -31,22 +31,24 @@ class Transactions:
     def transact(self, who: Principal, transaction: Transaction) -> tuple[list[int | _core.Submitted | None], bool]:
         """Ack, extend and submit together.
 
-        Beside an ack a submit needs no scope of its own; its job belongs to the owner of the job that is acked.
+        A submit beside an ack needs no scope of its own; the new job belongs to the acked job's owner.
 
         Returns:
-            For each operation, in order: of an ack None, of an extend the deadline, of a submit the job; and whether it
-            is the answer to an earlier transaction with the same idempotency key.
+            For each operation, in order: None for an ack, the deadline for an extend, the job for a submit; and
+            whether this repeats the answer to an earlier transaction with the same idempotency key.
         Raises:
-            What the first operation that may not happen is refused with; Forbidden, InvalidRequest.
+            The error of the first operation that is refused; Forbidden, InvalidRequest.
         """
         acks = [op for op in transaction.ops if isinstance(op, Ack)]
         extends = [op for op in transaction.ops if isinstance(op, Extend)]
         submits = [op for op in transaction.ops if isinstance(op, Submit)]
-        self._admission.need_place(acks_bytes(acks) + len(extends) * EXTEND_RECORD_BYTES + sum(map(bytes_of, submits)))
+        self._admission.need_job_room(
+            acks_bytes(acks) + len(extends) * EXTEND_RECORD_BYTES + sum(map(bytes_of, submits))
+        )
         now_us = self._now_us()
         if self._visibility.is_bounded(who):
             for job_id in [*(ack.job_id for ack in acks), *(extend.job_id for extend in extends)]:
-                self._visibility.seen(who, job_id)
+                self._visibility.visible_job(who, job_id)
         owner_id = self._owner_of(who, acks, now_us) if submits else who.owner_id
         with self._commits.change:
             untils, stored, repeated = self._core.transact(
@@ -66,7 +68,7 @@ class Transactions:
         return answers, repeated
 
     def _owner_of(self, who: Principal, acks: list[Ack], now_us: int) -> str:
-        """Whose jobs those are that a transaction submits."""
+        """The owner of the jobs that a transaction submits."""
         if not acks:
             if not who.is_admin and "jobs:submit" not in who.scopes:
                 raise Forbidden("Insufficient permissions")
@@ -75,7 +77,7 @@ class Transactions:
         for ack in acks:
             try:
                 owners.add(self._core.job(now_us, ack.job_id).owner_id)
-            except JobNotFound:  # the core refuses it, or gives the answer that it gave while the job was there
+            except JobNotFound:  # the core refuses it, or repeats an earlier answer
                 owners.add(who.owner_id)
         if len(owners) > 1:
             raise InvalidRequest("ops: beside a submit, the jobs that are acked must have one owner")

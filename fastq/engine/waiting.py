@@ -1,4 +1,4 @@
-"""Who waits: lease requests for a job, readers for a job's end. Woken by the event, never by polling."""
+"""Requests that wait: leases for a job, readers for a job's end. An event wakes them; nothing polls."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastq.errors import ApiError
 NEVER_US = 1 << 62
 
 Grant = Callable[[Principal, Lease], list[Leased]]
-"""What is ready now for a request. Raises ApiError."""
+"""Leases jobs that are ready now for a request. Raises ApiError."""
 
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """One request. `granted` gets its leases, or none when it is over."""
+    """One lease request. `granted` is set to its leases, or to none when its wait ends."""
 
     who: Principal
     command: Lease
@@ -29,14 +29,14 @@ class Waiter:
 
 @dataclass(slots=True)
 class WaitList:
-    """Who waits, by queue, in the order in which they came. A dict is an ordered set that forgets in O(1)."""
+    """Waiting lease requests by queue, in order of arrival. A dict is an ordered set with removal in O(1)."""
 
     _by_queue: dict[str, dict[Waiter, None]] = field(default_factory=dict)
     _by_request: dict[tuple[str, str], Waiter] = field(default_factory=dict)
     count: int = 0
 
     def add(self, waiter: Waiter) -> None:
-        """The same request_id once more takes the place of the request before it, whose client has given up."""
+        """Add a request. It ends an earlier one with the same request_id: that client has given up and asks again."""
         if request_id := waiter.command.request_id:
             key = (waiter.who.key_id, request_id)
             if (before := self._by_request.get(key)) is not None:
@@ -47,15 +47,15 @@ class WaitList:
         self.count += 1
 
     def first(self, queue: str) -> Waiter | None:
-        """Who has waited longest for a job of this queue."""
+        """The request that has waited longest for a job of this queue."""
         return next(iter(self._by_queue.get(queue, ())), None)
 
     def waiting_for(self, queue: str) -> int:
-        """How many wait for a job of this queue."""
+        """How many requests wait for a job of this queue."""
         return len(self._by_queue.get(queue, ()))
 
     def end(self, waiter: Waiter, leased: list[Leased]) -> None:
-        """Its wait is over, if it is not already."""
+        """End a request's wait, unless it has ended."""
         if waiter.is_over:
             return
         waiter.is_over = True
@@ -71,39 +71,39 @@ class WaitList:
         self.count -= 1
 
     def end_all(self) -> None:
-        """The server stops: everybody gets nothing."""
+        """End all waits without a lease: the server stops."""
         for waiting in list(self._by_queue.values()):
             for waiter in list(waiting):
                 self.end(waiter, [])
 
 
 class LeaseWaiters:
-    """Lease requests that wait. Jobs that become ready are offered to them before each commit, first come first served.
+    """Lease requests that wait. Jobs that became ready are offered to them before each commit, oldest first.
 
-    What a rate limit holds back is offered again when it lets the next lease go: see `next_due_us`.
+    Jobs that a rate limit holds back are offered again when it allows the next lease: see `next_due_us`.
     """
 
-    def __init__(self, core: _core.Core, grant: Grant, look_at_time: Callable[[], None]) -> None:
+    def __init__(self, core: _core.Core, grant: Grant, on_due_changed: Callable[[], None]) -> None:
         """
         Args:
-            look_at_time: called when `next_due_us` may have become earlier.
+            on_due_changed: called when `next_due_us` may have become earlier.
         """
-        self._core, self._grant, self._look_at_time = core, grant, look_at_time
+        self._core, self._grant, self._on_due_changed = core, grant, on_due_changed
         self._list = WaitList()
-        self._touched: set[str] = set()  # queues in which jobs are ready that nobody who waits was offered yet
-        self._rate_due: dict[str, int] = {}  # queues somebody waits for: when their rate limit lets the next lease go
-        self.next_due_us = NEVER_US  # the first of these
+        self._touched: set[str] = set()  # queues with ready jobs that no waiting request was offered yet
+        self._rate_due: dict[str, int] = {}  # when the rate limit of a waited-for queue allows the next lease
+        self.next_due_us = NEVER_US  # the first of these, Unix microseconds
 
     @property
     def count(self) -> int:
         return self._list.count
 
     def waiting_for(self, queue: str) -> int:
-        """How many wait for a job of this queue."""
+        """How many requests wait for a job of this queue."""
         return self._list.waiting_for(queue)
 
     async def wait(self, who: Principal, command: Lease, connection: Connection | None) -> list[Leased]:
-        """The leases, as soon as there are some; none after `wait_ms`, when the connection closes, or at a drain."""
+        """Return leases as soon as a job is ready; none after `wait_ms`, when the connection closes, or at a drain."""
         loop = asyncio.get_running_loop()
         waiter = Waiter(who, command, loop.create_future())
         self._list.add(waiter)
@@ -112,7 +112,7 @@ class LeaseWaiters:
         forget = connection.on_close(lambda: self._list.end(waiter, [])) if connection is not None else None
         for queue in command.queues:
             self._note_rate(queue)
-        self._look_at_time()
+        self._on_due_changed()
         try:
             return await waiter.granted
         finally:
@@ -122,7 +122,7 @@ class LeaseWaiters:
                 forget()
 
     def serve(self) -> None:
-        """Offer the jobs that became ready to those who wait, in the order in which they came."""
+        """Offer jobs that became ready to the requests that wait for them, in order of arrival."""
         if not self._core.watching:
             return
         self._touched |= self._core.take_touched()
@@ -138,7 +138,7 @@ class LeaseWaiters:
             try:
                 leased = self._grant(waiter.who, waiter.command)
             except ApiError:
-                return  # no room now: they are offered again with the next frame
+                return  # no room now: the jobs are offered again with the next frame
             if leased:
                 self._list.end(waiter, leased)
             else:
@@ -147,11 +147,11 @@ class LeaseWaiters:
         self._core.watching = self._list.count > 0
 
     def end_all(self) -> None:
-        """The server stops: everybody gets nothing."""
+        """End all waits without a lease: the server stops."""
         self._list.end_all()
 
-    def look_at_rates(self, now_us: int) -> None:
-        """Have the queues served next whose rate limit lets a lease go by now."""
+    def offer_by_rate(self, now_us: int) -> None:
+        """Offer jobs of the queues whose rate limit allows a lease by now, with the next `serve`."""
         for queue in [queue for queue, due_us in self._rate_due.items() if due_us <= now_us]:
             del self._rate_due[queue]
             self._touched.add(queue)
@@ -164,7 +164,7 @@ class LeaseWaiters:
 
 
 class EndWaiters:
-    """Readers that wait for a job's end: told before each commit."""
+    """Readers that wait for a job's end. They are woken before each commit."""
 
     def __init__(self, core: _core.Core) -> None:
         self._core = core
@@ -172,7 +172,7 @@ class EndWaiters:
 
     @property
     def count(self) -> int:
-        """Of jobs whose end somebody waits for."""
+        """How many jobs have a reader that waits for their end."""
         return len(self._ends)
 
     async def wait(self, job_id: str, wait_ms: int, connection: Connection | None) -> None:
@@ -199,15 +199,15 @@ class EndWaiters:
                 del self._ends[job_id]
                 self._core.unwatch_end(job_id)
 
-    def tell(self) -> None:
-        """Wake those whose job has ended."""
+    def wake_ended(self) -> None:
+        """Wake the readers whose job has ended."""
         if self._ends:
             for job_id in self._core.take_ended():
                 for ended in self._ends.pop(job_id, ()):
                     _finish(ended)
 
     def end_all(self) -> None:
-        """The server stops: everybody looks at the job as it is now."""
+        """Wake all readers: the server stops, and they read the job as it is."""
         for waiting in self._ends.values():
             for ended in waiting:
                 _finish(ended)

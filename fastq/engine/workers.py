@@ -1,4 +1,4 @@
-"""When workers were last heard of: in memory, and no longer than that."""
+"""When each worker was last seen. Kept in memory only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ WORKERS_KEPT = 10_000
 
 
 class LastSeen:
-    """Those that said who they are, the least recently heard of first; the first ones go when there are too many."""
+    """Workers that gave an id, the least recently seen first. Those are forgotten past WORKERS_KEPT."""
 
     def __init__(self) -> None:
         self._seen_us: OrderedDict[str, int] = OrderedDict()
 
     def note(self, worker_id: str, now_us: int) -> None:
-        """It leased, or said that it is alive. An empty id is nobody."""
+        """Note a request of a worker. An empty id is ignored."""
         if worker_id:
             self._seen_us[worker_id] = now_us
             self._seen_us.move_to_end(worker_id)
@@ -22,7 +22,7 @@ class LastSeen:
                 self._seen_us.popitem(last=False)
 
     def since(self, us: int) -> dict[str, int]:
-        """Workers that were heard of then or later, the latest first; each when it was."""
+        """Workers seen at `us` or later, the latest first, each with its time; Unix microseconds."""
         found = {}
         for worker_id in reversed(self._seen_us):
             if self._seen_us[worker_id] < us:

@@ -159,7 +159,7 @@ class LogSuite:
         assert (writer.log.oldest_frame, writer.log.parts) == (1, 0)
         await writer.log.close()
 
-    async def test_what_was_durable_comes_back_in_order(self) -> None:
+    async def test_durable_frames_are_replayed_in_order(self) -> None:
         writer = await Writer(self.home.new()).open().start()
         bodies = bodies_of([0, 1, 100, 511, 512, 4096, 20_000])
         for number, body in enumerate(bodies):
@@ -172,7 +172,7 @@ class LogSuite:
         assert again.opened.frames == again.opened.records == len(bodies) + 1
         await again.log.close()
 
-    async def test_the_epoch_rises_at_every_opening_that_wrote_something(self) -> None:
+    async def test_the_epoch_rises_after_every_opening_that_wrote(self) -> None:
         log, epochs = self.home.new(), []
         for _ in range(4):
             writer = await Writer(log).open().start()
@@ -189,7 +189,7 @@ class LogSuite:
         assert await again.write("b", b"2") == last + 2, "one frame said that the server is back"
         await again.log.close()
 
-    async def test_an_empty_life_changes_nothing(self) -> None:
+    async def test_an_opening_without_work_changes_nothing(self) -> None:
         log = self.home.new()
         writer = await Writer(log).open().start()
         await writer.write("a", b"1")
@@ -200,14 +200,14 @@ class LogSuite:
             assert idle.documents() == {"a": b"1"}
             await log.close()
 
-    async def test_a_log_that_was_opened_only_can_be_closed(self) -> None:
+    async def test_a_log_that_was_opened_and_not_started_can_be_closed(self) -> None:
         log = self.home.new()
         Writer(log).open()
         await log.close()
 
     # --- commits ------------------------------------------------------------------------------------------------------
 
-    async def test_records_appended_while_a_batch_is_under_way_share_the_next_one(self) -> None:
+    async def test_records_appended_during_a_commit_share_the_next_batch(self) -> None:
         writer = await Writer(self.home.new()).open().start()
         first = writer.append("first", b"x")
         writer.kick()
@@ -221,7 +221,7 @@ class LogSuite:
         assert len(again.documents()) == 51
         await again.log.close()
 
-    async def test_one_batch_at_a_time(self) -> None:
+    async def test_a_second_batch_during_a_commit_is_refused(self) -> None:
         writer = await Writer(self.home.new()).open().start()
         writer.append("a", b"1")
         writer.kick()
@@ -230,7 +230,7 @@ class LogSuite:
         await asyncio.sleep(0)
         await writer.log.close()
 
-    async def test_a_closed_log_takes_nothing(self) -> None:
+    async def test_a_closed_log_refuses_batches(self) -> None:
         writer = await Writer(self.home.new()).open().start()
         await writer.log.close()
         assert not writer.log.idle
@@ -248,7 +248,7 @@ class LogSuite:
             refusal = str(error)
         assert "one batch at a time, between start and close" in refusal
 
-    async def test_what_was_not_committed_is_not_there(self) -> None:
+    async def test_records_that_were_not_committed_are_lost(self) -> None:
         writer = await Writer(self.home.new()).open().start()
         await writer.write("kept", b"1")
         writer.append("lost", b"2")
@@ -257,12 +257,12 @@ class LogSuite:
         assert again.documents() == {"kept": b"1"}
         await again.log.close()
 
-    async def test_who_leads_may_answer(self) -> None:
+    async def test_the_leader_may_answer(self) -> None:
         writer = await Writer(self.home.new()).open().start()
         assert writer.log.may_answer()
         await writer.log.close()
 
-    async def test_close_waits_for_the_batch_under_way(self) -> None:
+    async def test_close_waits_for_the_batch_in_flight(self) -> None:
         writer = await Writer(self.home.new()).open().start()
         seq = writer.append("last", b"words")
         writer.kick()
@@ -272,7 +272,7 @@ class LogSuite:
         assert again.documents() == {"last": b"words"}
         await again.log.close()
 
-    async def test_a_commit_that_fails_is_told_once_and_nothing_is_taken_after_it(self) -> None:
+    async def test_a_failed_commit_is_reported_once_and_the_log_refuses_batches(self) -> None:
         writer = await Writer(self.home.new()).open().start()
         seq = await writer.write("durable", b"1")
         self.home.break_commits(writer.log)
@@ -291,7 +291,7 @@ class LogSuite:
         await again.write("new", b"4")
         await again.log.close()
 
-    async def test_kills_lose_nothing_that_was_durable(self) -> None:
+    async def test_kills_lose_no_durable_frame(self) -> None:
         log, expected = self.home.new(), dict[str, bytes]()
         for life in range(5):
             writer = await Writer(log).open().start()
@@ -306,7 +306,7 @@ class LogSuite:
 
     # --- reads --------------------------------------------------------------------------------------------------------
 
-    async def test_a_place_holds_over_restarts_and_kills(self) -> None:
+    async def test_places_stay_true_over_restarts_and_kills(self) -> None:
         writer = await written(self.home.new(), 30)
         log = await self.home.killed(writer.log)
         seen: dict[int, tuple[RecordPlace, bytes]] = {}
@@ -323,7 +323,7 @@ class LogSuite:
                 log = await self.home.killed(log)
         assert len(seen) == 30 + 1 + 6
 
-    async def test_many_places_are_read_in_the_order_asked_for(self) -> None:
+    async def test_many_places_are_returned_in_the_order_of_the_request(self) -> None:
         writer = await written(self.home.new(), 60)
         await writer.log.close()
         again = await Writer(self.home.again(writer.log)).open().start()
@@ -336,13 +336,13 @@ class LogSuite:
             assert again.log.read_now(place) in (records, None)
         await again.log.close()
 
-    async def test_a_frame_that_was_never_written_cannot_be_read(self) -> None:
+    async def test_reading_an_unwritten_frame_is_an_error(self) -> None:
         writer = await written(self.home.new(), 3)
         for frame in (writer.log.tail.durable_seq + 50, 0):
             await fails_with(FileNotFoundError, self._read(writer.log, RecordPlace(frame, 0, 10)))
         await writer.log.close()
 
-    async def test_a_read_that_fails_says_so_and_commits_go_on(self) -> None:
+    async def test_a_failed_read_is_an_error_and_commits_go_on(self) -> None:
         writer = await written(self.home.new(), 3)
         self.home.break_reads(writer.log)
         error = await fails_with(OSError, self._read(writer.log, RecordPlace(1, 0, 10)))
@@ -356,7 +356,7 @@ class LogSuite:
 
     # --- giving back --------------------------------------------------------------------------------------------------
 
-    async def test_parts_are_all_frames_but_those_that_batches_still_go_to(self) -> None:
+    async def test_parts_are_all_frames_outside_of_the_open_segment(self) -> None:
         writer = await written(self.home.new(), 80)
         await writer.log.close()
         again = await Writer(self.home.again(writer.log)).open().start()
@@ -385,7 +385,7 @@ class LogSuite:
         await writer.settled()
         writer.log.drop_before(oldest_frame)
 
-    async def test_what_was_given_back_is_gone_and_the_rest_comes_back(self) -> None:
+    async def test_dropped_frames_are_gone_and_the_others_are_replayed(self) -> None:
         writer = await written(self.home.new(), 80)
         part = writer.log.oldest_part()
         await self._trim(writer, part.next)
@@ -400,7 +400,7 @@ class LogSuite:
         assert again.log.oldest_frame == again.places[0][0].frame in (part.first, part.next)
         await again.log.close()
 
-    async def test_a_kill_between_the_record_and_the_deed_is_made_good_later(self) -> None:
+    async def test_a_kill_between_trim_and_drop_is_repaired_later(self) -> None:
         writer = await written(self.home.new(), 80)
         part = writer.log.oldest_part()
         await writer.room(BODY_BYTES)

@@ -1,6 +1,6 @@
-"""A log in memory: for tests, and for programs that embed the engine and need nothing kept.
+"""A log in memory: for tests, and for programs that embed the engine and need no durability.
 
-What it calls durable survives `crash`, and nothing else does. So it can stand for a disk in tests.
+Only batches that it reported durable survive `crash`, so tests can use it in place of a disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Kept:
     """One frame's records."""
 
     seq: int
-    segment: int  # that the tail put it in: frames of one are given back together
+    segment: int  # the tail's segment; its frames are dropped together
     count: int
     records: bytes
 
@@ -48,15 +48,15 @@ class MemoryLog:
     ) -> None:
         """
         Args:
-            segment_bytes, align: as a LocalLog's; they shape places only.
-            cache_bytes: of batches kept in the tail besides.
+            segment_bytes, align: as for a LocalLog; they only decide which frames share a part.
+            cache_bytes: of durable batches that the tail keeps.
             database_id: 16 bytes.
         """
         self.tail = Tail(align, cache_bytes, segment_bytes // 2)
         self.disk_full = False
-        """May be set by a test: the engine then refuses what it would on a full disk."""
+        """A test may set it: the engine then acts as on a full disk."""
         self.reads_wait = False
-        """May be set by a test: `read_now` finds nothing then, as if the page cache were empty."""
+        """A test may set it: `read_now` then returns None, as with an empty page cache."""
         self._shape = (segment_bytes, align, cache_bytes)
         self._database_id = database_id
         self._epoch = 0
@@ -162,24 +162,24 @@ class MemoryLog:
             await self._settled.wait()
         self._state = "closed"
 
-    # --- what tests do ------------------------------------------------------------------------------------------------
+    # --- for tests ----------------------------------------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Let no batch become durable from now on: the next one stays under way."""
+        """Let no batch become durable from now on: the next one stays in flight."""
         self._held = True
 
     def release(self) -> None:
-        """Let the batch under way become durable at the loop's next turn, and those to come."""
+        """Let the batch in flight become durable at the loop's next turn, and later batches too."""
         self._held = False
         if self._under_way is not None:
             self._loop.call_soon(self._finish)
 
     def silence(self) -> None:
-        """As if another node spoke for the queue from now on."""
+        """Act as if another node answered for the queue from now on."""
         self._speaks = False
 
     def speak(self) -> None:
-        """As if this node spoke for the queue again."""
+        """Act as if this node answered for the queue again."""
         self._speaks = True
         self._loop.call_soon(self._on_durable, self.tail.durable_seq)
 
@@ -188,7 +188,7 @@ class MemoryLog:
         self._error = error
 
     def fail(self, error: BaseException) -> None:
-        """As if the device had failed under the batch under way, which is lost."""
+        """Act as if the device failed. The batch in flight is lost."""
         self._state = "failed"
         self._under_way = None
         self._settled.set()
@@ -197,9 +197,9 @@ class MemoryLog:
         self._on_failed(failure)
 
     def crash(self, *, keep_under_way: bool = False) -> MemoryLog:
-        """What the next process finds: all that is durable, and the batch under way or not, as a disk may have it.
+        """Make the log that the next process finds: all durable batches, and perhaps the one in flight.
 
-        This log is dead from then on: it calls nobody any more.
+        This log is dead from then on and makes no more calls.
         """
         segment_bytes, align, cache_bytes = self._shape
         after = MemoryLog(

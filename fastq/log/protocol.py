@@ -1,7 +1,7 @@
-"""The log: where records become durable. One protocol, several homes: local files, memory (cluster: etcd, later).
+"""The log makes records durable. One protocol, several implementations: local files, memory (cluster: etcd, later).
 
-The engine encodes records into `log.tail`; whenever the log is idle it hands over the next batch with `commit`, and the
-log says when it is durable. One batch is under way at a time: while it is written and synced, the next one fills.
+The engine encodes records into `log.tail`. When the log is idle, the engine passes it the next batch with `commit`; the
+log reports when the batch is durable. One batch is in flight at a time: while it is written and synced, the next fills.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ Replay = Callable[[memoryview, int], int]
 
 
 class Replayer(Protocol):
-    """Who is told what the log holds, while it is opened."""
+    """Receives the log's content while the log is opened."""
 
     def identify(self, database_id: bytes) -> None:
-        """Before all else: the 16 random bytes that were drawn when the log was made."""
+        """Receive the database id, 16 random bytes drawn when the log was made. Called first."""
 
     def replay(self, records: memoryview, frame: int) -> int:
-        """The records of one frame, by its sequence number; how many there were."""
+        """Apply the records of frame number `frame`. Returns how many records there were."""
 
     @property
     def oldest_frame(self) -> int:
-        """After the last frame: the first that had to be there."""
+        """The first frame that the records still need. Read after the last frame."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What opening a log found."""
+    """The result of opening a log."""
 
     database_id: bytes  # 16 bytes, drawn when the log was made
     epoch: int  # of this opening: 1 for a new log, higher at every later one
@@ -42,19 +42,19 @@ class Opened:
     records: int = 0
     bytes_read: int = 0
     bytes_cut: int = 0  # of a torn tail
-    fence: int = 0  # new leases have numbers above it: see `fastq.log.files.fence`
-    notes: list[str] = field(default_factory=list)  # one line for a person for each thing out of the ordinary
+    fence: int = 0  # new leases get higher numbers: see `fastq.log.files.fence`
+    notes: list[str] = field(default_factory=list)  # a line for the operator about each unusual finding
 
 
 class Part(NamedTuple):
-    """Frames that are given back together. No batch is added to them any more."""
+    """Frames that are dropped together. No batch is added to them any more."""
 
     first: int
-    next: int  # the one behind the last
+    next: int  # the frame after the last
 
 
 class Backup(Protocol):
-    """A tar archive of a log up to a frame, piece by piece; `fastq.log.files.tools.backup` says what is in it."""
+    """A tar archive of a log up to a frame, piece by piece. `fastq.log.files.tools.backup` describes its content."""
 
     def __aiter__(self) -> Backup: ...
 
@@ -66,19 +66,19 @@ class Backup(Protocol):
         """
 
     async def close(self) -> None:
-        """What it needs of the log may go. Called by itself at its end; whoever stops earlier calls it."""
+        """Release what the backup holds of the log. The backup calls this at its end; call it to stop earlier."""
 
 
 class Log(Protocol):
     """Durable, ordered batches of records."""
 
     tail: Tail
-    """Where the engine's core appends. A batch's sequence number is that of the frame that it becomes."""
+    """The engine's core appends here. A batch and the frame that it becomes have the same sequence number."""
 
     def open(self, replayer: Replayer) -> Opened:
-        """Lock and read the log, give every record to `replayer` in order, and make `tail` ready for the next one.
+        """Lock and read the log, pass every record to `replayer` in order, and make `tail` ready for the next record.
 
-        Blocking: called before the event loop runs.
+        Blocking: call it before the event loop runs.
 
         Raises:
             DirectoryLocked, LogDamaged, UnsupportedFormat, OSError.
@@ -88,73 +88,73 @@ class Log(Protocol):
         """Begin to take batches, on the running event loop.
 
         Args:
-            on_durable: called on the loop with the sequence number up to which every batch is on stable storage; with
-                the same one again when `may_answer` has become true.
-            on_failed: called once, on the loop, when a write or sync failed; `on_durable` is never called again.
+            on_durable: called on the loop with a sequence number when every batch up to it is on stable storage; and
+                with the same one again when `may_answer` becomes true.
+            on_failed: called once on the loop when a write or sync fails; `on_durable` is not called after that.
         """
 
     @property
     def idle(self) -> bool:
-        """Whether `commit` may be called: no batch is under way and nothing failed."""
+        """Whether `commit` may be called: no batch is in flight and nothing failed."""
 
     @property
     def disk_full(self) -> bool:
-        """Whether the next segment could not be made for want of space."""
+        """Whether there is no space for the next segment."""
 
     def may_answer(self) -> bool:
-        """Whether this node may speak for the queue now. While it may not, no answer leaves; reads go on.
+        """Whether this node may answer for the queue now. While it may not, no answer leaves; reads go on.
 
-        A log with one node always may.
+        Always true for a log with one node.
         """
 
     def commit(self, batch: Batch) -> None:
-        """Write and sync `batch`, the next in sequence. Returns at once; `idle` is false until it is durable."""
+        """Write and sync `batch`, the next in sequence. Returns at once; `idle` is false until the batch is durable."""
 
     def read(self, places: Sequence[RecordPlace]) -> Awaitable[list[bytes]]:
-        """The bytes of durable records that are no longer in the tail's cache, in the order asked for.
+        """Read durable records that are not in the tail's cache. Returns their bytes in the order of `places`.
 
         Raises:
-            FileNotFoundError: a frame was given back meanwhile, or never written. OSError: the device failed.
+            FileNotFoundError: a frame was dropped, or never written. OSError: the device failed.
         """
 
     def read_now(self, place: RecordPlace) -> bytes | None:
-        """One such record without waiting for a device; None if that cannot be done, and `read` is to be used."""
+        """Read one such record without waiting for a device. Returns None if it would wait: use `read` then."""
 
-    # --- giving back what is not needed -------------------------------------------------------------------------------
+    # --- dropping what is not needed ----------------------------------------------------------------------------------
 
     @property
     def used_bytes(self) -> int:
-        """What it takes where it is kept; room that was only made ready is not counted."""
+        """The space that its frames take; segments that are only prepared do not count."""
 
     @property
     def oldest_frame(self) -> int:
-        """The first that is there; without one, the next."""
+        """The first frame in the log; in an empty log the next one."""
 
     @property
     def parts(self) -> int:
-        """How many parts can be given back once nothing in them is needed. Batches go to none of them."""
+        """How many parts can be dropped once nothing in them is needed. No batch goes to them."""
 
     def oldest_part(self) -> Part:
-        """The first of these parts; there is one."""
+        """The oldest of these parts. Call it only if `parts` is not 0."""
 
     def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview]]:
-        """Each frame of the oldest part: its sequence number and its records.
+        """Iterate over the oldest part: each frame's sequence number and its records.
 
-        Read off the loop, a piece ahead. A view is good until the next one is asked for.
+        Frames are read off the loop, a piece ahead. A view is valid until the next one.
 
         Raises:
-            LogDamaged: they are not what was written. OSError: the device failed.
+            LogDamaged: a frame is not as it was written. OSError: the device failed.
         """
 
     def drop_before(self, frame: int) -> None:
-        """Give back every part before this frame. The record that says that they are not needed is durable."""
+        """Drop every part before this frame. The TRIM record must be durable first."""
 
     def backup(self) -> Backup:
-        """A copy of all that is durable now. No commit waits for it; what it needs stays until it was read.
+        """Begin a copy of everything that is durable now. No commit waits for it; its segments stay until it read them.
 
         Raises:
-            BackupRefused: another one is under way, or there is nothing to copy.
+            BackupRefused: another backup runs, or there is nothing to copy.
         """
 
     async def close(self) -> None:
-        """Wait for the batch under way, then give the lock back. A log that is closed takes nothing more."""
+        """Wait for the batch in flight, then release the lock. A closed log takes no more batches."""

@@ -91,7 +91,7 @@ class Audit:
         finally:
             _saying.reset(token)
         if not (said.is_said or said.nothing):
-            with self._engine.together(ENTRY_BYTES) as group:
+            with self._engine.group(ENTRY_BYTES) as group:
                 self.write(group, who, action, said.target, **details)
 
     def page(self, before: int, limit: int) -> tuple[list[Entry], int]:
@@ -121,7 +121,7 @@ class AuditedDocuments:
         if said is None or said.is_said:
             self._engine.put_document(kind, name, body, key_id)
             return
-        with self._engine.together(len(body) + ENTRY_BYTES) as group:
+        with self._engine.group(len(body) + ENTRY_BYTES) as group:
             group.put_document(kind, name, body, key_id)
             self._audit.write(group, said.who, said.action, name, **said.details)
             said.is_said = True

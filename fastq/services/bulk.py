@@ -110,7 +110,7 @@ class Bulk:
             result = replace(result, matched=result.matched + len(views))
             try:
                 if views and not dry_run:
-                    with self._engine.together(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as group:
+                    with self._engine.group(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as group:
                         result = replace(result, changed=result.changed + self._change(group, who, order, views))
                         entry = self._say(group, who, entry, order, result)
             except ApiError:

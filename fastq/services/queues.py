@@ -152,7 +152,7 @@ class Queues:
             raise TooMany("queues with settings", CONFIGURED_MAX)
         if settings != known:
             body = msgspec.json.encode(settings)
-            with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as group:
+            with self._engine.group(DOCUMENT_BYTES + ENTRY_BYTES) as group:
                 group.put_document(DocumentKind.QUEUE, name, body, who.key_id)
                 self._audit.write(group, who, action, name, settings=msgspec.to_builtins(settings))
             self._settings[name] = settings
@@ -171,7 +171,7 @@ class Queues:
         if unfinished := view.ready + view.waiting + view.running:
             raise QueueHasJobs(name, unfinished)
         if name in self._settings:
-            with self._engine.together(DOCUMENT_BYTES + ENTRY_BYTES) as group:
+            with self._engine.group(DOCUMENT_BYTES + ENTRY_BYTES) as group:
                 group.drop_document(DocumentKind.QUEUE, name, who.key_id)
                 self._audit.write(group, who, "queue.delete", name)
             del self._settings[name]

@@ -169,7 +169,7 @@ class Schedules:
         if known is not None and _are_equal(known.schedule, schedule):
             kept = known
         else:
-            with self._engine.together(len(schedule.job) + 2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
+            with self._engine.group(len(schedule.job) + 2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
                 schedule = msgspec.structs.replace(schedule, put_us=group.now_us)
                 body = msgspec.json.encode(schedule)
                 group.put_document(DocumentKind.SCHEDULE, name, body, who.key_id)
@@ -186,7 +186,7 @@ class Schedules:
     def delete(self, who: Principal, name: str) -> None:
         """Fire no more. The jobs that it has submitted stay. Raises ScheduleNotFound, DiskFull, Overloaded."""
         self._find(who, name)
-        with self._engine.together(2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
+        with self._engine.group(2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
             group.drop_document(DocumentKind.SCHEDULE, name, who.key_id)
             group.drop_document(DocumentKind.SCHEDULE_STATE, name, who.key_id)
             self._audit.write(group, who, "schedule.delete", name)
@@ -305,7 +305,7 @@ class Schedules:
         if self._engine.cleaner.is_behind:
             raise CleanerBehind("the log is being cleaned and does not keep up")
         room_bytes = len(schedule.job) + DOCUMENT_BYTES + ENTRY_BYTES
-        with self._engine.together(room_bytes, spare_segments=1) as group:
+        with self._engine.group(room_bytes, spare_segments=1) as group:
             command = self._read_job(bytes(schedule.job), group.now_us)
             job_id, _ = group.submit(command, schedule.owner_id, schedule.key_id)
             state = State(seen_us, group.now_us, job_id, kept.state.passed)
@@ -315,7 +315,7 @@ class Schedules:
         kept.state, kept.since_us = state, seen_us
 
     def _let_pass(self, name: str, kept: Kept, seen_us: int) -> None:
-        with self._engine.together(DOCUMENT_BYTES) as group:
+        with self._engine.group(DOCUMENT_BYTES) as group:
             state = msgspec.structs.replace(kept.state, seen_us=seen_us, passed=kept.state.passed + 1)
             _put_state(group, name, state)
         kept.state, kept.since_us = state, seen_us

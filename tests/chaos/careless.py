@@ -1,4 +1,4 @@
-"""A server whose cleaner takes nothing in an old segment for needed, for the harness to catch."""
+"""A faulty server for the harness to detect: its cleaner drops live records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server whose log is only in memory, for the harness to catch."""
+"""A faulty server for the harness to detect: its log is only in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that answers first and writes later, for the harness to catch."""
+"""A faulty server for the harness to detect: it answers before the log is durable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that keeps finished jobs for a tenth of the time that it was told, for the harness to catch."""
+"""A faulty server for the harness to detect: it keeps finished jobs for a tenth of the set time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that takes jobs and never gives one out, for the harness to catch."""
+"""A faulty server for the harness to detect: it takes jobs and never leases one."""
 
 from __future__ import annotations
 

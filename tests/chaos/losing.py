@@ -1,4 +1,4 @@
-"""A server that forgets one job at each start, for the harness to catch."""
+"""A faulty server for the harness to detect: it loses one job at each start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if __name__ == "__main__":
     async def start_and_lose(self: Engine, *arguments: Any) -> None:
         await start(self, *arguments)
         jobs, _ = self.views(Filter(), 0, 1000, 10_000)
-        with self.together(10_000) as group:
+        with self.group(10_000) as group:
             group.delete([job.job_id for job in jobs if job.state != "RUNNING"][:1])
         await self.durable()
 

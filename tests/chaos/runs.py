@@ -13,6 +13,6 @@ from fastq.chaos.verdict import Outcome
 
 
 async def ran(directory: Path, server: str = "fastq", **changes: Any) -> Outcome:
-    """`server`: the module to run as a server."""
+    """Do a short run. `server`: the module to run as a server."""
     plan = Plan(**{"jobs": 600, "workers": 8, "kills": 3, "serve": (sys.executable, "-m", server, "serve")} | changes)
     return await run(plan, OwnServer(plan, directory))

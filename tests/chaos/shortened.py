@@ -1,4 +1,4 @@
-"""A server before whose start the newest part of its log vanishes, as by a disk that lied, for the harness to catch."""
+"""A faulty server for the harness to detect: its log loses its newest part before each start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastq chaos` as people type it, on a server of its own and on one that they name."""
+"""The command `fastq chaos`, on its own server and on a given one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_zero_loss(tmp_path: Path) -> None:
     assert f"\n{ZERO_LOSS}\n" in done.stdout
     assert "submitted:  300\n" in done.stdout
     assert ZERO_LOSS in (tmp_path / "report.html").read_text()
-    assert not list(tmp_path.glob("fastq-chaos-*")), "its directory is gone"
+    assert not list(tmp_path.glob("fastq-chaos-*")), "its directory is removed"
 
 
 def test_a_loss(tmp_path: Path) -> None:
@@ -60,19 +60,19 @@ def test_a_loss(tmp_path: Path) -> None:
         (["--kill-interval", "soon"], "is not a duration"),
     ],
 )
-def test_what_cannot_be(arguments: list[str], why: str, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(arguments: list[str], why: str, tmp_path: Path) -> None:
     done = chaos(tmp_path, *arguments)
     assert done.returncode == 2
     assert why in done.stderr
     assert not (tmp_path / "report.html").exists()
 
 
-# --- a server that somebody else runs ---------------------------------------------------------------------------------
+# --- a target server --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def restarted(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
-    """A server's URL, and commands that kill it and start it again."""
+    """A server's URL, the command that kills it, and the command that starts it again."""
     port, pid = free_port(), tmp_path / "pid"
     key_file = tmp_path / "admin.key"
     key_file.write_text("admin_" + "k" * 32)
@@ -91,7 +91,7 @@ def restarted(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
         first.stdout.close()
 
 
-def test_a_named_server(restarted: tuple[str, str, str], tmp_path: Path) -> None:
+def test_a_target_server_is_killed_and_restarted_by_commands(restarted: tuple[str, str, str], tmp_path: Path) -> None:
     url, kill, start = restarted
     how = ("-kills", "2", "-kill-cmd", kill, "-restart-cmd", start)
     done = chaos(tmp_path, "-target", url, "-jobs", "300", "-workers", "4", *how, FASTQ_KEY="admin_" + "k" * 32)
@@ -99,7 +99,7 @@ def test_a_named_server(restarted: tuple[str, str, str], tmp_path: Path) -> None
     assert ZERO_LOSS in done.stdout
 
 
-def test_a_kill_that_kills_nothing_is_no_proof(tmp_path: Path) -> None:
+def test_a_kill_command_without_effect_fails_the_run(tmp_path: Path) -> None:
     with Served(tmp_path / "data") as server:
         target = ("--target", f"http://127.0.0.1:{server.port}", "--key", server.keys["admin"])
         done = chaos(tmp_path, *target, "--jobs", "100", "--workers", "4", "--kills", "1", "--kill-cmd", "true")

@@ -1,4 +1,4 @@
-"""The ledger by itself: each fault once, made by hand."""
+"""The ledger by itself: each kind of fault once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def job(state: str, attempts: int = 1, **fields: str) -> dict[str, object]:
     return {"state": state, "attempts": attempts, **fields}
 
 
-def test_an_honest_life(ledger: Ledger) -> None:
+def test_a_correct_run_has_no_fault(ledger: Ledger) -> None:
     ledger.books["a"].leases[1].closing = True
     ledger.failed("a", 1)
     ledger.judge("a", 200, job("RETRY"))
@@ -33,7 +33,7 @@ def test_an_honest_life(ledger: Ledger) -> None:
     assert not ledger.faults
 
 
-def test_a_lease_that_ran_out_may_be_followed_by_another(ledger: Ledger) -> None:
+def test_a_new_lease_after_an_expiry_is_no_fault(ledger: Ledger) -> None:
     ledger.leased("a", "p", 2, Lease(200, 300))
     ledger.judge_leases()
     assert not ledger.faults
@@ -44,7 +44,7 @@ def test_lost(ledger: Ledger) -> None:
     assert ledger.faults == {"lost": 1}
 
 
-def test_what_was_acked_may_go_when_it_is_old_enough() -> None:
+def test_retention_may_remove_acked_jobs() -> None:
     made = Ledger(retention_us=1000)
     for job_id in "abc":
         made.sending(job_id)
@@ -56,7 +56,7 @@ def test_what_was_acked_may_go_when_it_is_old_enough() -> None:
     made.judge("a", 404, {}, 1149)
     assert made.faults == {"lost": 1}, "too early"
     made.judge("a", 404, {}, 1150)
-    assert made.faults == {"lost": 1}, "its ack may have been in force since 150"
+    assert made.faults == {"lost": 1}, "it may have been ACKED since 150"
     made.judge("b", 404, {}, 5000)
     made.judge("c", 404, {}, 5000)
     assert made.faults == {"lost": 3}, "none of these was acked"
@@ -86,7 +86,7 @@ def test_a_lease_undone(ledger: Ledger) -> None:
     assert ledger.faults == {"undone": 1}
 
 
-def test_leased_again_after_its_ack(ledger: Ledger) -> None:
+def test_a_lease_after_the_ack_is_a_fault(ledger: Ledger) -> None:
     ledger.books["a"].leases[1].closing = True
     ledger.acked("a", 1, "r")
     ledger.leased("a", "p", 2, Lease(300, 400))
@@ -94,35 +94,35 @@ def test_leased_again_after_its_ack(ledger: Ledger) -> None:
     assert ledger.faults == {"undone": 1}
 
 
-def test_one_attempt_given_out_twice(ledger: Ledger) -> None:
+def test_one_attempt_leased_twice_is_a_fault(ledger: Ledger) -> None:
     ledger.leased("a", "p", 1, Lease(300, 400))
     assert ledger.faults == {"doubled": 1}
 
 
-def test_two_live_leases(ledger: Ledger) -> None:
+def test_two_live_leases_are_a_fault(ledger: Ledger) -> None:
     ledger.leased("a", "p", 2, Lease(199, 299))
     ledger.judge_leases()
     assert ledger.faults == {"doubled": 1}
 
 
-def test_one_submit_that_became_two(ledger: Ledger) -> None:
+def test_one_submit_with_two_jobs_is_a_fault(ledger: Ledger) -> None:
     ledger.leased("b", "p", 1, Lease(100, 200))
     assert ledger.faults == {"duplicated": 1}
 
 
-def test_a_payload_that_changed(ledger: Ledger) -> None:
+def test_a_changed_payload_is_a_fault(ledger: Ledger) -> None:
     ledger.sending("q")
     ledger.leased("a", "q", 2, Lease(300, 400))
     assert ledger.faults == {"wrong": 1}
 
 
-def test_a_payload_that_nobody_sent(ledger: Ledger) -> None:
+def test_an_unknown_payload_is_a_fault(ledger: Ledger) -> None:
     ledger.leased("b", "r", 1, Lease(300, 400))
     ledger.judge("b", 200, job("RUNNING"))
     assert ledger.faults == {"wrong": 1}
 
 
-def test_acked_by_two(ledger: Ledger) -> None:
+def test_two_acks_of_one_job_are_a_fault(ledger: Ledger) -> None:
     ledger.acked("a", 1, "r")
     ledger.acked("a", 2, "r")
     assert ledger.faults == {"undone": 1}

@@ -1,4 +1,4 @@
-"""ZERO LOSS is said only of a run that could have shown the contrary."""
+"""The verdict is ZERO LOSS only for a run that would have found a fault."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastq.chaos.verdict import FAILED, MEANINGS, ZERO_LOSS, Outcome
 
 @pytest.fixture
 def outcome() -> Outcome:
-    """One job, one kill, nothing wrong."""
+    """One job, one kill, no fault."""
     accounts = Accounts(Ledger())
     for event in (
         Sending(0, 1000), Submitted(0, "a", 1500), Leased("a", "0", 1, 100, 200), Acked("a", 1, False, 2000),
@@ -26,7 +26,7 @@ def outcome() -> Outcome:
         accounts.take(0, event)
     accounts.kills.append(Kill(1600, 1700, "one", "two", in_flight=1))
     plan = Plan(jobs=1, kills=1, kill_clients=True, cleaning=True)
-    accounts.ledger.counts["segments given back"] = 1
+    accounts.ledger.counts["segments freed"] = 1
     return Outcome(plan, accounts, Counter(ACKED=1), 1, 0, 1_000_000)
 
 
@@ -34,7 +34,7 @@ def failed(outcome: Outcome, why: str) -> bool:
     return any(why in problem for problem in outcome.problems) and outcome.text().endswith(FAILED)
 
 
-def test_nothing_wrong(outcome: Outcome) -> None:
+def test_a_run_without_faults_is_zero_loss(outcome: Outcome) -> None:
     assert outcome.problems == []
     assert outcome.text().endswith(ZERO_LOSS)
     assert "submitted:  1\nacked:      1\nlost:       0\nduplicated: 0\n" in outcome.text()
@@ -47,37 +47,37 @@ def test_every_fault_fails(outcome: Outcome, kind: str) -> None:
     assert "job 17" in outcome.text()
 
 
-def test_nothing_acked(outcome: Outcome) -> None:
+def test_a_run_without_acks_fails(outcome: Outcome) -> None:
     outcome.accounts.acked.clear()
     assert failed(outcome, "no work was done")
 
 
-def test_a_process_that_stayed(outcome: Outcome) -> None:
+def test_a_kill_that_left_the_process_running_fails(outcome: Outcome) -> None:
     outcome.accounts.kills[0].instance_after = "one"
     assert failed(outcome, "same process")
 
 
-def test_a_server_that_stayed_away(outcome: Outcome) -> None:
+def test_a_server_that_did_not_return_fails(outcome: Outcome) -> None:
     outcome.accounts.kills[0].instance_after = ""
     assert failed(outcome, "did not come back")
 
 
-def test_a_kill_that_hit_nothing(outcome: Outcome) -> None:
+def test_a_kill_with_no_request_in_flight_fails(outcome: Outcome) -> None:
     outcome.accounts.kills[0].in_flight = 0
     assert failed(outcome, "no request was in flight")
 
 
 @pytest.mark.parametrize(("changes", "why"), [({"kills": 2}, "only 1 of 2 kills"), ({"jobs": 2}, "only 1 of 2 jobs")])
-def test_less_than_was_asked_for(outcome: Outcome, changes: dict[str, int], why: str) -> None:
+def test_fewer_kills_or_jobs_than_planned_fail(outcome: Outcome, changes: dict[str, int], why: str) -> None:
     assert failed(replace(outcome, plan=replace(outcome.plan, **changes)), why)
 
 
-def test_no_client_killed(outcome: Outcome) -> None:
+def test_a_run_without_client_kills_fails(outcome: Outcome) -> None:
     assert failed(replace(outcome, client_kills=0), "no client was killed")
 
 
-def test_nothing_cleaned(outcome: Outcome) -> None:
-    outcome.accounts.ledger.counts["segments given back"] = 0
+def test_a_cleaning_run_that_freed_nothing_fails(outcome: Outcome) -> None:
+    outcome.accounts.ledger.counts["segments freed"] = 0
     assert failed(outcome, "nothing was cleaned")
 
 
@@ -85,7 +85,7 @@ def test_nothing_cleaned(outcome: Outcome) -> None:
 
 
 class Balanced(HTMLParser):
-    """All its text; raises AssertionError for a tag that is not closed."""
+    """Collects the text of a page. Raises AssertionError for a tag that is not closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,6 +129,6 @@ def test_the_report_says_what_is_wrong(outcome: Outcome) -> None:
     assert "<script>" in text, "as text"
 
 
-def test_a_report_of_nothing(outcome: Outcome) -> None:
+def test_a_report_without_acked_jobs(outcome: Outcome) -> None:
     empty = Outcome(outcome.plan, Accounts(Ledger()), Counter(), 0, 0, 0)
     assert "No job was acked." in read(empty)

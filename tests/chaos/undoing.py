@@ -1,4 +1,4 @@
-"""A server without a lane that answers every fortieth ack and does nothing, for the harness to catch."""
+"""A faulty server for the harness to detect: it answers every fortieth ack without doing it. It has no lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention and the cleaner: what is kept is kept, what is not goes, and the log stays within its bound."""
+"""Retention and the cleaner: live records stay, the others go, and the log keeps within its bound."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def small_log() -> MemoryLog:
 
 
 async def churn(r: Running, rng: random.Random, jobs: int, left: dict[str, tuple[str, bytes]]) -> None:
-    """Submit, lease and end jobs at random. `left`: what waits or runs, with its state and payload."""
+    """Submit, lease and end jobs at random. `left`: unfinished jobs by id, with state and payload."""
     for _ in range(jobs):
         await until(lambda: has_room(r))
         payload = b'"' + bytes(rng.choices(b"abc", k=rng.randrange(10, 3000))) + b'"'
@@ -62,7 +62,7 @@ async def test_the_log_stays_within_its_bound_and_nothing_is_lost() -> None:
             await churn(r, rng, 700, left)
 
             async def is_clean(r: Running = r) -> bool:
-                await r.submit(CLIENT, Submit(b"1", queue="ticks"))  # a batch: it is when looking happens
+                await r.submit(CLIENT, Submit(b"1", queue="ticks"))  # a commit wakes the cleaner
                 return r.log.used_bytes <= r.engine.cleaner.bound_bytes
 
             await until(is_clean)
@@ -86,8 +86,8 @@ async def test_the_log_stays_within_its_bound_and_nothing_is_lost() -> None:
 
 
 @pytest.mark.slow
-async def test_the_files_of_a_log_go_and_it_opens_again(tmp_path: Path) -> None:
-    """The same on disk: kills (no last words) between rounds, and the directory within its bound."""
+async def test_cleaning_deletes_segment_files_and_the_log_opens_again(tmp_path: Path) -> None:
+    """On disk: kill the log between rounds; the directory keeps within its bound."""
     rng, hand = random.Random(2), Hand()
     left: dict[str, tuple[str, bytes]] = {}
     for _ in range(4):
@@ -114,7 +114,7 @@ async def test_the_files_of_a_log_go_and_it_opens_again(tmp_path: Path) -> None:
             assert leased.payload == waiting.pop(leased.job_id)
 
 
-async def test_a_missing_first_segment_is_refused_after_cleaning_too(tmp_path: Path) -> None:
+async def test_a_missing_first_segment_is_refused_after_cleaning(tmp_path: Path) -> None:
     hand = Hand()
     async with running(LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=512), hand, SMALL) as r:
         await churn(r, random.Random(3), 500, {})
@@ -127,7 +127,7 @@ async def test_a_missing_first_segment_is_refused_after_cleaning_too(tmp_path: P
         running(LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=512), hand, SMALL).engine.open()
 
 
-async def test_finished_jobs_go_by_age_and_by_count() -> None:
+async def test_retention_removes_finished_jobs_by_age_and_by_count() -> None:
     hand = Hand()
     options = EngineOptions(lease_check_ms=10, retention_acked_ms=1000, retention_dead_ms=60_000, finished_jobs_max=5)
     async with running(hand=hand, options=options) as r:
@@ -159,7 +159,7 @@ async def test_finished_jobs_go_by_age_and_by_count() -> None:
         await until(only_dead_ones_are_left)
 
 
-async def test_documents_are_moved_and_their_old_versions_are_not() -> None:
+async def test_cleaning_moves_documents_without_their_old_versions() -> None:
     log, hand = small_log(), Hand()
     async with running(log, hand, SMALL) as r:
         for i in range(1000):
@@ -177,7 +177,7 @@ async def test_documents_are_moved_and_their_old_versions_are_not() -> None:
         )
 
 
-async def test_a_crash_between_the_record_and_the_deed_is_made_good() -> None:
+async def test_a_start_finishes_a_trim_that_a_crash_interrupted() -> None:
     hand = Hand()
 
     class Stuck(MemoryLog):
@@ -197,7 +197,7 @@ async def test_a_crash_between_the_record_and_the_deed_is_made_good() -> None:
         async def has_failed() -> bool:
             return bool(r.failures)
 
-        working = asyncio.create_task(work())  # it hangs when the log has failed: nobody is answered then
+        working = asyncio.create_task(work())  # it hangs once the log has failed: no answer leaves then
         await until(has_failed)
         working.cancel()
     after = log.crash()
@@ -206,8 +206,8 @@ async def test_a_crash_between_the_record_and_the_deed_is_made_good() -> None:
         assert after.oldest_frame >= r.core.oldest_frame > 1
 
 
-async def test_jobs_that_were_edited_move_as_they_are_now() -> None:
-    """Edited in the segment in which they were submitted, and in a later one."""
+async def test_cleaning_moves_edited_jobs_with_their_edits() -> None:
+    """Jobs are edited in the segment of their submit, and in a later one."""
     async with running(small_log(), Hand(), SMALL) as r:
         edited: dict[str, bytes] = {}
         for n in range(40):
@@ -229,8 +229,8 @@ async def test_jobs_that_were_edited_move_as_they_are_now() -> None:
             assert (await r.ask.job(CLIENT, job_id, with_payload=True)).payload == payload
 
 
-async def test_jobs_that_were_written_one_by_one_are_moved_together(tmp_path: Path) -> None:
-    """Each lies in a frame of its own, of at least the alignment: moved so again, the log would never be smaller."""
+async def test_cleaning_moves_jobs_of_small_frames_together(tmp_path: Path) -> None:
+    """A frame takes at least the alignment. Moved one a frame, the jobs would free nothing."""
     log = LocalLog(tmp_path, segment_bytes=SEGMENT_BYTES, align=4096, cache_bytes=0)
     options = EngineOptions(lease_check_ms=10, log_slack_bytes=4 * SEGMENT_BYTES)
     async with running(log, options=options) as r:
@@ -238,10 +238,10 @@ async def test_jobs_that_were_written_one_by_one_are_moved_together(tmp_path: Pa
             try:
                 await r.submit(CLIENT, Submit(b"1"))
             except ApiError:
-                await asyncio.sleep(0.001)  # the next segment is being made
+                await asyncio.sleep(0.001)  # the next segment is not ready yet
 
         async def is_clean() -> bool:
-            r.engine.cleaner.look()
+            r.engine.cleaner.wake_if_due()
             return bool(log.used_bytes <= r.engine.cleaner.bound_bytes)
 
         await until(is_clean)

@@ -1,4 +1,4 @@
-"""When an answer may leave: all that it shows is durable, and the log may still answer."""
+"""An answer may leave when every frame it shows is durable and the log may still answer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.engines import CLIENT, OTHER, WORKER, Running, is_pending, running
 
 
 async def leaving(r: Running) -> asyncio.Task[None]:
-    """An answer that is made now waits until it may leave."""
+    """Wait until an answer made now may leave."""
     task = asyncio.create_task(r.engine.commits.visible(r.engine.commits.shown_seq))
     await asyncio.sleep(0)
     return task
 
 
-async def test_commands_and_reads_answer_at_once_and_say_what_they_show() -> None:
+async def test_commands_and_reads_return_at_once_with_the_frame_they_show() -> None:
     async with running() as r:
         job_id = await r.submit(CLIENT, Submit(b'"a"'))
         before = r.engine.commits.shown_seq
@@ -40,7 +40,7 @@ async def test_commands_and_reads_answer_at_once_and_say_what_they_show() -> Non
         assert r.engine.commits.may_leave(r.engine.commits.shown_seq)
 
 
-async def test_what_nobody_waits_for_is_committed_too() -> None:
+async def test_records_are_committed_without_a_waiter() -> None:
     async with running() as r:
         r.engine.put_document(9, "name", b"body")
         seq = r.engine.commits.shown_seq
@@ -48,7 +48,7 @@ async def test_what_nobody_waits_for_is_committed_too() -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_log_that_may_not_answer_holds_what_is_durable() -> None:
+async def test_answers_stay_while_the_log_may_not_answer() -> None:
     async with running() as r:
         r.log.silence()
         held = [await leaving(r)]
@@ -58,7 +58,7 @@ async def test_a_log_that_may_not_answer_holds_what_is_durable() -> None:
         while r.log.tail.durable_seq < seq:  # noqa: ASYNC110 - nobody is told: that is what is tested
             await asyncio.sleep(0)
         assert not r.engine.commits.may_leave(seq)
-        await r.engine.durable()  # the process itself knows
+        await r.engine.durable()  # the process itself may go on
         for task in held:
             assert await is_pending(task)
         r.log.speak()
@@ -66,8 +66,8 @@ async def test_a_log_that_may_not_answer_holds_what_is_durable() -> None:
         assert r.engine.commits.may_leave(seq)
 
 
-async def test_nothing_leaves_after_a_failure() -> None:
-    """Not even what was durable before: nothing that could be said is certain any more."""
+async def test_no_answer_leaves_after_a_failure() -> None:
+    """Not even an answer that was durable before: after a failure nothing is certain."""
     async with running() as r:
         await r.submit(CLIENT, Submit(b"1"))
         r.engine.commits.fail(CoreFailed("a defect"))
@@ -77,7 +77,7 @@ async def test_nothing_leaves_after_a_failure() -> None:
         waiting.cancel()
 
 
-async def test_a_frame_under_way_when_the_engine_fails_releases_nobody() -> None:
+async def test_a_frame_in_flight_at_a_failure_releases_no_answer() -> None:
     async with running() as r:
         r.log.hold()
         r.engine.submit(CLIENT, Submit(b"1"))

@@ -1,4 +1,4 @@
-"""Many jobs that are due at one instant."""
+"""Many jobs become due at the same time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.engines import CLIENT, running, until
 SLICES = 20
 
 
-def test_jobs_due_at_once_become_leasable_in_slices_and_other_work_goes_between() -> None:
+def test_jobs_due_at_once_become_ready_in_slices_between_other_work() -> None:
     async def run() -> None:
         async with running() as r:
             due_us = r.hand.us + 60_000_000
             for _ in range(SLICES):
                 await r.submit_many(CLIENT, [Submit(b"1", run_at_us=due_us)] * SLICE)
             r.hand.us = due_us
-            r.engine.look()
+            r.engine.run_due()
             counts = r.core.counts()
             assert (r.core.queue("default").ready, counts["delayed"]) == (SLICE, (SLICES - 1) * SLICE)
             leased = await r.lease_one(Lease())

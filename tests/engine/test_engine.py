@@ -1,4 +1,4 @@
-"""The engine: what it answers when, over a log whose durability the test decides."""
+"""The engine over a log that is durable when the test says so."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.engines import CLIENT, OTHER, START_US, WORKER, Hand, Running, is_pen
 
 
 class FullDisk(MemoryLog):
-    """No segment is made beyond the first three."""
+    """A log with three segments and no room for more."""
 
     def _make_ready(self) -> None:
         if self._segment == 0:
@@ -34,12 +34,12 @@ class FullDisk(MemoryLog):
 
 
 async def fill(r: Running) -> None:
-    """Submit until that is refused."""
+    """Submit until the log is full."""
     while True:
         await r.submit(CLIENT, Submit(b'"' + b"x" * 100 + b'"'))
 
 
-def test_requests_that_come_together_share_a_batch() -> None:
+def test_requests_that_arrive_together_share_a_frame() -> None:
     async def run() -> None:
         async with running() as r:
             before = r.log.tail.durable_seq
@@ -49,7 +49,7 @@ def test_requests_that_come_together_share_a_batch() -> None:
             first = asyncio.ensure_future(r.submit(CLIENT, Submit(b"1")))
             assert await is_pending(first)
             rest = []
-            for _ in range(50):  # one by one, while the first batch is under way
+            for _ in range(50):  # one by one, while the first frame is in flight
                 rest.append(asyncio.ensure_future(r.submit(CLIENT, Submit(b"1"))))
                 assert await is_pending(rest[-1])
             r.log.release()
@@ -59,7 +59,7 @@ def test_requests_that_come_together_share_a_batch() -> None:
     asyncio.run(run())
 
 
-def test_a_whole_life_and_the_same_after_a_crash() -> None:
+def test_a_job_from_submit_to_ack_is_the_same_after_a_crash() -> None:
     async def run() -> None:
         hand = Hand()
         async with running(hand=hand) as r:
@@ -89,7 +89,7 @@ def test_a_whole_life_and_the_same_after_a_crash() -> None:
     asyncio.run(run())
 
 
-def test_a_batch_that_was_not_durable_is_gone_after_a_crash() -> None:
+def test_a_frame_that_was_not_durable_is_gone_after_a_crash() -> None:
     async def run(keep: bool) -> None:
         async with running() as r:
             job_id = await r.submit(CLIENT, Submit(b"1"))
@@ -106,7 +106,7 @@ def test_a_batch_that_was_not_durable_is_gone_after_a_crash() -> None:
         asyncio.run(run(keep))
 
 
-def test_leases_run_out_by_themselves() -> None:
+def test_the_timer_expires_leases() -> None:
     async def run() -> None:
         hand = Hand()
         async with running(hand=hand) as r:
@@ -123,7 +123,7 @@ def test_leases_run_out_by_themselves() -> None:
     asyncio.run(run())
 
 
-def test_delayed_jobs_become_due_by_themselves() -> None:
+def test_the_timer_makes_delayed_jobs_ready() -> None:
     async def run() -> None:
         hand = Hand()
         async with running(hand=hand) as r:
@@ -155,7 +155,7 @@ def test_the_retry_wait_is_drawn_below_a_bound_that_grows_to_its_cap() -> None:
     asyncio.run(run(0.0, [0, 0]))
 
 
-def test_owners_see_their_own_jobs_only() -> None:
+def test_owners_see_only_their_own_jobs() -> None:
     async def run(isolated: bool) -> None:
         async with running(options=EngineOptions(owner_isolation=isolated)) as r:
             job_id = await r.submit(CLIENT, Submit(b"1"))
@@ -220,7 +220,7 @@ def test_without_a_ready_segment_commands_are_refused_and_leave_no_trace() -> No
 
 
 def test_the_largest_batches_fit() -> None:
-    """10,000 jobs, leased, and acked at once with the longest key names there are."""
+    """Submit and lease 10,000 jobs, and ack them in one request, with the longest key names."""
 
     async def run() -> None:
         log = MemoryLog(segment_bytes=64 << 20)
@@ -240,7 +240,7 @@ def test_the_largest_batches_fit() -> None:
 
 
 def test_the_largest_batches_with_every_option_fit() -> None:
-    """10,000 jobs with the longest options there are, and 10,000 leases extended at once."""
+    """Submit 10,000 jobs with the longest options, and extend 10,000 leases in one request."""
 
     async def run() -> None:
         async with running(MemoryLog(segment_bytes=64 << 20)) as r:
@@ -272,7 +272,7 @@ def test_the_largest_batches_with_every_option_fit() -> None:
     asyncio.run(run())
 
 
-def test_what_will_never_fit_is_refused_for_good() -> None:
+def test_a_request_larger_than_a_record_is_refused() -> None:
     async def run() -> None:
         async with running(MemoryLog(segment_bytes=1 << 20)) as r:
             with pytest.raises(BodyTooLarge, match="at once"):
@@ -284,7 +284,7 @@ def test_what_will_never_fit_is_refused_for_good() -> None:
     asyncio.run(run())
 
 
-def test_a_server_that_drains_takes_acks_but_no_work() -> None:
+def test_a_draining_server_takes_acks_but_no_submits() -> None:
     async def run() -> None:
         async with running() as r:
             job_id = await r.submit(CLIENT, Submit(b"1"))
@@ -299,7 +299,7 @@ def test_a_server_that_drains_takes_acks_but_no_work() -> None:
     asyncio.run(run())
 
 
-def test_a_failed_sync_answers_nobody() -> None:
+def test_no_answer_leaves_after_a_failed_sync() -> None:
     async def run() -> None:
         async with running() as r:
             r.log.hold()
@@ -317,7 +317,7 @@ def test_a_failed_sync_answers_nobody() -> None:
 
 
 def test_a_record_that_cannot_be_applied_ends_the_process() -> None:
-    """Job numbers have 40 bits: a log that says they are used up makes the next submit's record impossible."""
+    """Job numbers have 40 bits: after the last one the next submit cannot be applied."""
 
     async def run() -> None:
         async with running() as r:

@@ -1,4 +1,4 @@
-"""Lease requests that wait: woken by the event, first come first served, and nothing lost on a closed connection."""
+"""Lease requests that wait: an event wakes them, first come first served, and a closed connection loses no job."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fastq.engine.results import LeasedJob
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, is_pending, running, until
 
-# The check interval is a minute: what a test sees in time, an event has brought.
+# The check interval is a minute: a request that is woken in time was woken by an event.
 EVENTS_ONLY = EngineOptions(lease_check_ms=60_000)
 
 
 class Slow(MemoryLog):
-    """It keeps nothing in memory, and reads when the test says so."""
+    """A log without a cache. Reads return when the test says so."""
 
     def __init__(self) -> None:
         super().__init__(cache_bytes=0)
@@ -51,7 +51,7 @@ def wait_for(r: Running, line: Line | None = None, **asked: object) -> asyncio.T
     return asyncio.create_task(r.ask.lease(WORKER, command, line))
 
 
-async def test_a_submit_wakes_who_came_first() -> None:
+async def test_a_submit_wakes_the_oldest_waiting_request() -> None:
     async with running(options=EVENTS_ONLY) as r:
         waiting = []
         for _ in range(5):
@@ -64,7 +64,7 @@ async def test_a_submit_wakes_who_came_first() -> None:
             assert not any(other.done() for other in waiting[i + 1 :])
 
 
-async def test_one_batch_of_jobs_wakes_as_many_as_there_are_jobs() -> None:
+async def test_a_batch_wakes_one_request_for_each_job() -> None:
     async with running(options=EVENTS_ONLY) as r:
         waiting = [wait_for(r) for _ in range(4)]
         assert await is_pending(waiting[0])
@@ -74,7 +74,7 @@ async def test_one_batch_of_jobs_wakes_as_many_as_there_are_jobs() -> None:
         assert await is_pending(waiting[3])
 
 
-async def test_who_waits_comes_before_who_asks_now() -> None:
+async def test_waiting_requests_come_before_new_ones() -> None:
     async with running(options=EVENTS_ONLY) as r:
         waiting = wait_for(r)
         assert await is_pending(waiting)
@@ -84,12 +84,12 @@ async def test_who_waits_comes_before_who_asks_now() -> None:
         assert (await waiting)[0].job_id == await submit
 
 
-async def test_each_waits_for_its_own_queues() -> None:
+async def test_a_request_waits_only_for_its_queues() -> None:
     async with running(options=EVENTS_ONLY) as r:
         mail = wait_for(r, queues=("mail",))
         both = wait_for(r, queues=("mail", "film"), limit=10)
         assert await is_pending(mail)
-        await r.submit(CLIENT, Submit(b"1"))  # of queue default: nobody waits for it
+        await r.submit(CLIENT, Submit(b"1"))  # of queue default: no request waits for it
         assert await is_pending(mail)
         assert await is_pending(both)
         film = await r.submit(CLIENT, Submit(b"2", queue="film"))
@@ -98,7 +98,7 @@ async def test_each_waits_for_its_own_queues() -> None:
         assert [leased.job_id for leased in await mail] == [sent]
 
 
-async def test_queues_in_strict_order_and_at_most_so_many() -> None:
+async def test_queues_are_served_in_order_up_to_the_limit() -> None:
     async with running(options=EVENTS_ONLY) as r:
         low = [await r.submit(CLIENT, Submit(b"1", queue="low", priority=9)) for _ in range(3)]
         high = [await r.submit(CLIENT, Submit(b"1", queue="high")) for _ in range(3)]
@@ -106,7 +106,7 @@ async def test_queues_in_strict_order_and_at_most_so_many() -> None:
         assert [lease.job_id for lease in leased] == [*high, *low[:2]]
 
 
-async def test_a_delayed_job_a_retry_and_an_expired_lease_wake_too() -> None:
+async def test_delayed_jobs_retries_and_expired_leases_wake_requests() -> None:
     hand = Hand()
     async with running(hand=hand, options=EngineOptions(lease_check_ms=10), jitter=1.0) as r:
         job_id = await r.submit(CLIENT, Submit(b"1", delay_ms=1000, max_retries=9))
@@ -119,7 +119,7 @@ async def test_a_delayed_job_a_retry_and_an_expired_lease_wake_too() -> None:
             assert await is_pending(task)
 
             async def is_granted(task: asyncio.Task[list[LeasedJob]] = task, before: int = leases()) -> bool:
-                if leases() == before:  # else the lease that is on its way would run out
+                if leases() == before:  # else the lease just granted would expire
                     hand.us += 10_000_000
                 return task.done()
 
@@ -165,7 +165,7 @@ async def test_a_closed_connection_ends_its_wait_and_gets_no_job() -> None:
         assert len(await next_one) == 1
 
 
-async def test_a_lease_whose_connection_closes_while_its_payload_is_read_is_given_back() -> None:
+async def test_a_connection_that_closes_while_payloads_are_read_returns_its_leases() -> None:
     async with running(Slow(), options=EVENTS_ONLY) as r:
         job_id = await r.submit(CLIENT, Submit(b"1"))
         line = Line()
@@ -177,17 +177,17 @@ async def test_a_lease_whose_connection_closes_while_its_payload_is_read_is_give
         assert (await r.ask.job(CLIENT, job_id)).state == "READY"
 
 
-async def test_a_lease_that_nobody_takes_is_given_back_at_once_with_its_attempt() -> None:
+async def test_an_undelivered_lease_is_taken_back_and_counts_no_attempt() -> None:
     async with running(options=EVENTS_ONLY) as r:
         first = await r.submit(CLIENT, Submit(b"1", max_retries=1))
         await r.submit(CLIENT, Submit(b"2"))
         r.engine.take_back([await r.lease_one(Lease(had_body=True))])
         assert (await r.ask.job(CLIENT, first)).state == "READY"
         leased = await r.lease_one(Lease(had_body=True))
-        assert (leased.job_id, leased.attempt) == (first, 1), "its place in the order is the old one"
+        assert (leased.job_id, leased.attempt) == (first, 1), "it keeps its place in the order"
 
 
-async def test_the_same_request_gets_the_same_leases_also_after_a_crash() -> None:
+async def test_a_repeated_request_id_gets_the_same_leases_also_after_a_crash() -> None:
     hand = Hand()
     async with running(hand=hand, options=EVENTS_ONLY) as r:
         for _ in range(4):
@@ -196,16 +196,16 @@ async def test_the_same_request_gets_the_same_leases_also_after_a_crash() -> Non
         leased = await r.ask.lease(WORKER, asked)
         assert await r.ask.lease(WORKER, asked) == leased
         await r.ask.ack(WORKER, Ack(leased[0].job_id, leased[0].token))
-        assert await r.ask.lease(WORKER, asked) == leased[1:], "what is acked is not given again"
+        assert await r.ask.lease(WORKER, asked) == leased[1:], "an acked job is not leased again"
         log = r.log.crash()
     async with running(log, hand, EVENTS_ONLY) as r:
         assert await r.ask.lease(WORKER, asked) == leased[1:]
         hand.us += 60_000_000
         later = await r.ask.lease(WORKER, asked)
-        assert len(later) == 2 and leased[1] not in later, "after a minute it is a new request"
+        assert len(later) == 2 and leased[1] not in later, "after a minute the request_id is new"
 
 
-async def test_the_same_request_while_it_waits_takes_its_place() -> None:
+async def test_a_repeated_request_id_replaces_the_waiting_request() -> None:
     async with running(options=EVENTS_ONLY) as r:
         first = wait_for(r, request_id="r1")
         assert await is_pending(first)
@@ -215,7 +215,7 @@ async def test_the_same_request_while_it_waits_takes_its_place() -> None:
         assert len(await second) == 1
 
 
-async def test_payloads_of_one_answer_are_bounded() -> None:
+async def test_the_payloads_of_one_lease_answer_are_bounded() -> None:
     async with running(options=EVENTS_ONLY) as r:
         payload = b'"' + b"x" * (1 << 20) + b'"'
         for _ in range(12):

@@ -1,4 +1,4 @@
-"""When workers were last heard of."""
+"""When each worker was last seen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import fastq.engine.workers
 from fastq.engine.workers import LastSeen
 
 
-def test_the_latest_first_and_the_least_recent_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_listed_latest_first_and_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastq.engine.workers, "WORKERS_KEPT", 3)
     seen = LastSeen()
     for us, worker_id in enumerate(["a", "b", "", "a", "c", "d"]):

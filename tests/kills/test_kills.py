@@ -46,6 +46,6 @@ async def test_a_server_that_is_killed_under_mixed_operations_keeps_its_word(tmp
 
 
 @pytest.mark.parametrize("mutant", ["hasty", "losing"])
-async def test_a_server_that_breaks_its_word_is_caught(mutant: str, tmp_path: Path) -> None:
+async def test_a_faulty_server_is_detected(mutant: str, tmp_path: Path) -> None:
     run = await Run(Plan(kills=6, actors=4, seed=3, serve=serve(f"tests.chaos.{mutant}")), tmp_path).whole()
     assert run.faults.counts, run.text()

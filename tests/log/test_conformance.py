@@ -135,7 +135,7 @@ class Endless(InMemory):
 
 
 @pytest.mark.parametrize("kind", [Forgetful, Hasty, Misplacing, Hoarding, Endless])
-async def test_the_suite_finds_a_log_that_breaks_its_word(kind: type[InMemory]) -> None:
+async def test_the_suite_detects_a_faulty_log(kind: type[InMemory]) -> None:
     found = []
     suite = LogSuite()
     suite.home = kind()

@@ -31,7 +31,7 @@ async def test_a_held_batch_is_durable_when_it_is_released() -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-async def test_a_crash_keeps_the_batch_under_way_or_not(keep: bool) -> None:
+async def test_a_crash_keeps_or_loses_the_batch_in_flight(keep: bool) -> None:
     log, writer = await started()
     await writer.write("durable", b"1")
     log.hold()
@@ -47,7 +47,7 @@ async def test_a_crash_keeps_the_batch_under_way_or_not(keep: bool) -> None:
     assert list(after.documents())[-1] == "new"
 
 
-async def test_a_dead_log_calls_nobody() -> None:
+async def test_a_crashed_log_makes_no_more_calls() -> None:
     log, writer = await started()
     seq = writer.append("a", b"1")
     writer.kick()
@@ -58,7 +58,7 @@ async def test_a_dead_log_calls_nobody() -> None:
     assert not log.idle
 
 
-async def test_a_failed_batch_is_told_once_and_the_log_stays_failed() -> None:
+async def test_a_failed_batch_is_reported_once_and_the_log_stays_failed() -> None:
     log, writer = await started()
     log.hold()
     writer.append("a", b"1")
@@ -69,7 +69,7 @@ async def test_a_failed_batch_is_told_once_and_the_log_stays_failed() -> None:
     await log.close()
 
 
-async def test_nothing_durable_at_a_place_is_an_error() -> None:
+async def test_reading_a_place_without_a_record_is_an_error() -> None:
     log = MemoryLog()
     writer = Writer(log).open()
     with pytest.raises(FileNotFoundError, match="frame 1 is not in the log"):

@@ -1,4 +1,4 @@
-"""What the log does without the GIL: checksums, frames, reading them back, and the thread that writes and syncs."""
+"""The log's work without the GIL: checksums, frames, scans, and the thread that writes and syncs."""
 
 from typing import Final, final
 
@@ -11,10 +11,10 @@ SEAL: Final[int]
 CLOSED: Final[int]
 
 def crc32c(data: Buffer, *, by_table: bool = False) -> int:
-    """CRC32C (Castagnoli) of bytes. `by_table` does without the CPU's instruction, to test what old CPUs do."""
+    """CRC32C (Castagnoli) of bytes. `by_table` avoids the CPU's instruction, to test the path of old CPUs."""
 
 def crc32c_by_instruction() -> bool:
-    """Whether this CPU computes checksums by its own instruction."""
+    """Whether this CPU has an instruction for checksums."""
 
 def fill_head(
     frame: Buffer,
@@ -29,7 +29,7 @@ def fill_head(
     prev_crc: int,
     flags: int = 0,
 ) -> int:
-    """Write the head of `frame` (writable bytes, `FRAME_HEAD_BYTES` and then the records); its head_crc."""
+    """Write the head of `frame` (writable bytes: `FRAME_HEAD_BYTES`, then the records). Returns its head_crc."""
 
 def scan_frames(
     data: Buffer,
@@ -47,33 +47,32 @@ def scan_frames(
     """Check the frames of a segment from offset `start` on, up to the first that is not sound.
 
     Args:
-        data: the whole segment file, from its first byte.
-        stop_seq: frames from this one on are not wanted; 0: all are.
-        listed: whether they are wanted as a list, which takes the GIL.
+        data: the whole segment file.
+        stop_seq: stop before this frame; 0: check all frames.
+        listed: whether to return the frames as a list, which takes the GIL.
     Returns:
         (frames, end, next_seq, prev_crc, proven_seq, why). A frame is (seq, offset, record_bytes, count, durable_seq).
-        `end` is the offset after the last frame with records; proven_seq the highest durable_seq met, 0 if none; `why`
-        is seal, closed, end, stop, or what is wrong with what lies at `end`: nothing, bad head, foreign, order,
-        bad records, format.
+        `end` is the offset after the last frame with records; proven_seq the highest durable_seq, 0 if none; `why` is
+        seal, closed, end, stop, or the fault at `end`: nothing, bad head, foreign, order, bad records, format.
     """
 
 def find_later_frame(
     data: Buffer, *, start: int, align: int, segment: int, epoch: int, salt: int, durable_min: int
 ) -> tuple[int, int, int] | None:
-    """The first sound head at or after offset `start` whose durable_seq is at least `durable_min`.
+    """Find the first sound head at or after offset `start` whose durable_seq is at least `durable_min`.
 
     Returns:
         (offset, seq, durable_seq), or None.
     """
 
 def used_bytes(data: Buffer, *, start: int) -> int:
-    """How many bytes from offset `start` on there are up to the last that is not zero."""
+    """The number of bytes from offset `start` up to the last one that is not zero."""
 
 def send_to_device(fd: int, offset: int, bytes: int) -> None:
-    """Return when the device was given what was written there. No promise: only a sync makes it durable.
+    """Write dirty pages of this range to the device, and wait for that. Only a sync makes them durable.
 
-    So that a sync has little left to do, and those of other files need not wait for it. Where the system has no such
-    call it does nothing.
+    A later sync then has little to do, and syncs of other files need not wait for it. Does nothing on systems without
+    this call.
 
     Raises:
         OSError: the device failed.
@@ -81,7 +80,7 @@ def send_to_device(fd: int, offset: int, bytes: int) -> None:
 
 @final
 class Flusher:
-    """The native thread that makes batches durable, one at a time. After a failure it writes nothing any more."""
+    """The native thread that makes batches durable, one at a time. It writes nothing after a failure."""
 
     def __init__(
         self, epoch: int, align: int, fd: int, segment: int, salt: int, end: int, seq: int, prev_crc: int
@@ -93,7 +92,7 @@ class Flusher:
             seq, prev_crc: the last frame's sequence number, and its head_crc (0: none in this epoch).
         """
     def fileno(self) -> int:
-        """An eventfd that is readable when the work given is done: then call `finish`."""
+        """An eventfd that becomes readable when the work is done: then call `finish`."""
     def commit(
         self,
         batch: Buffer,
@@ -115,21 +114,21 @@ class Flusher:
             fd: of the batch's segment file; `salt`: of its head.
         """
     def mark_closed(self) -> None:
-        """Write the frame that says the server stopped in good order. Then `finish`, as after `commit`."""
+        """Write the closing frame: the server stopped in order. Call `finish` after it, as after `commit`."""
     def finish(self) -> int:
-        """Take the outcome of the work that `fileno` announced.
+        """Take the result of the work that `fileno` announced.
 
         Returns:
             The sequence number up to which every frame is durable.
         Raises:
-            BlockingIOError: it is not done yet.
-            OSError: a write or a sync failed. It stays failed.
+            BlockingIOError: the work is not done yet.
+            OSError: a write or a sync failed. The flusher stays failed.
         """
     def stop(self) -> None:
-        """End the thread, after the work under way if there is any."""
+        """End the thread, after any work in progress."""
     @property
     def end(self) -> tuple[int, int]:
-        """(segment, offset) after the last frame. Not while a batch is under way."""
+        """(segment, offset) after the last frame. Do not call it while a batch is in flight."""
     @property
     def written_bytes(self) -> int: ...
     @property

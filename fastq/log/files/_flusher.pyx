@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""What the log does without the GIL: checksums, frames, reading them back, and the thread that writes and syncs.
+"""The log's work without the GIL: checksums, frames, scans, and the thread that writes and syncs.
 
 docs/log-format.md describes a frame. `fastq/log/files/segments.py` has the head of a segment.
 """
@@ -20,7 +20,7 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
     #if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-    #error "the log's numbers are little-endian: this machine needs byte swaps that are not written yet"
+    #error "the log is little-endian, and this machine is not: byte swaps are not implemented"
     #endif
 
     #define CRC32C_LANE 1024  /* bytes that each of three interleaved streams takes in one round */
@@ -75,7 +75,7 @@ cdef extern from *:
              ^ crc32c_skip[2][r >> 16 & 255] ^ crc32c_skip[3][r >> 24];
     }
 
-    /* The instruction takes three cycles and a new one may start in each: so three streams at once. */
+    /* The instruction takes three cycles and one can start in each cycle: compute three streams at once. */
     __attribute__((target("sse4.2")))
     static uint32_t crc32c_by_instruction(uint32_t r, const uint8_t *p, size_t n) {
         uint64_t a = r, b, c, x, y, z;
@@ -117,7 +117,7 @@ crc32c_prepare()
 
 
 def crc32c(data, *, bint by_table=False):
-    """CRC32C (Castagnoli) of bytes. `by_table` does without the CPU's instruction, to test what old CPUs do."""
+    """CRC32C (Castagnoli) of bytes. `by_table` avoids the CPU's instruction, to test the path of old CPUs."""
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     cdef uint32_t value
@@ -131,7 +131,7 @@ def crc32c(data, *, bint by_table=False):
 
 
 def crc32c_by_instruction():
-    """Whether this CPU computes checksums by its own instruction."""
+    """Whether this CPU has an instruction for checksums."""
     return bool(crc32c_fast)
 
 
@@ -142,8 +142,8 @@ cdef enum:
     FORMAT = 1
     HEAD_BYTES = 64
     HEAD_CRC_BYTES = 60     # what head_crc covers
-    FLAG_SEAL = 1           # the last frame of its segment: the next one goes on
-    FLAG_CLOSED = 2         # the server stopped in good order; no segment need follow
+    FLAG_SEAL = 1           # the last frame of its segment: the log goes on in the next one
+    FLAG_CLOSED = 2         # the server stopped in order; no segment need follow
     FLAGS_KNOWN = 3
 
 cdef struct Head:           # 64 bytes, little-endian, without padding
@@ -151,9 +151,9 @@ cdef struct Head:           # 64 bytes, little-endian, without padding
     uint16_t format
     uint16_t flags
     uint64_t seq
-    uint64_t durable_seq    # every frame up to this one was durable when this one was written
+    uint64_t durable_seq    # every frame up to this number was durable when this head was written
     uint64_t epoch
-    uint64_t salt           # the segment's: nobody outside can know it, so no payload can hold a valid head
+    uint64_t salt           # the segment's: clients cannot know it, so no payload can contain a valid head
     uint32_t segment
     uint32_t record_bytes
     uint32_t count
@@ -170,7 +170,7 @@ cdef inline uint64_t _padded(uint64_t record_bytes, uint64_t align) noexcept nog
 
 
 cdef void _close_head(Head* head, uint8_t* frame) noexcept nogil:
-    """Complete `head` over the records that follow it in `frame`, and put it there."""
+    """Complete `head` over the records that follow it in `frame`, and write it there."""
     head.magic = MAGIC
     head.format = FORMAT
     head.payload_crc = crc32c_of(frame + HEAD_BYTES, head.record_bytes)
@@ -180,7 +180,7 @@ cdef void _close_head(Head* head, uint8_t* frame) noexcept nogil:
 
 def fill_head(frame, *, uint64_t seq, uint64_t durable_seq, uint64_t epoch, uint64_t salt, uint32_t segment,
               uint32_t record_bytes, uint32_t count, uint32_t prev_crc, uint16_t flags=0):
-    """Write the head of `frame` (writable bytes, `FRAME_HEAD_BYTES` and then the records); its head_crc."""
+    """Write the head of `frame` (writable bytes: `FRAME_HEAD_BYTES`, then the records). Returns its head_crc."""
     cdef Head head
     cdef Py_buffer view
     memset(&head, 0, sizeof(Head))
@@ -199,17 +199,17 @@ def fill_head(frame, *, uint64_t seq, uint64_t durable_seq, uint64_t epoch, uint
 
 # --- reading frames back ----------------------------------------------------------------------------------------------
 
-cdef enum Stop:             # why a scan went no further
-    AT_END = 0              # of the segment
+cdef enum Stop:             # why a scan ended
+    AT_END = 0              # the end of the segment
     AT_STOP = 1             # the next segment holds the frames from here on
     AT_SEAL = 2
     AT_CLOSED = 3
     AT_NOTHING = 4          # no head: not even the magic
     AT_BAD_HEAD = 5
-    AT_FOREIGN = 6          # a sound head of another segment, epoch or salt: left over from before
+    AT_FOREIGN = 6          # a sound head of another segment, epoch or salt: left from an earlier use
     AT_ORDER = 7            # a sound head that does not follow from the one before
     AT_BAD_RECORDS = 8
-    AT_FORMAT = 9           # of a later version
+    AT_FORMAT = 9           # a head of a later version
 
 cdef struct Mark:           # one sound frame
     uint64_t seq
@@ -226,7 +226,7 @@ cdef struct Scan:
     uint64_t salt
     uint32_t segment
     uint64_t stop_seq       # 0: none
-    uint64_t end            # of the last sound frame; a seal is not counted
+    uint64_t end            # of the last sound frame; a seal does not count
     uint64_t next_seq
     uint32_t prev_crc
     uint64_t proven_seq     # highest durable_seq of a sound frame, seals included
@@ -237,7 +237,7 @@ cdef struct Scan:
 
 
 cdef Stop _look_at(const Scan* scan, uint64_t at, Head* head) noexcept nogil:
-    """Whether a head of this segment lies at offset `at`; AT_END stands for yes."""
+    """Whether a sound head of this segment lies at offset `at`: AT_END if so, else why not."""
     if at + HEAD_BYTES > scan.length:
         return AT_NOTHING
     memcpy(head, scan.bytes + at, HEAD_BYTES)
@@ -253,7 +253,7 @@ cdef Stop _look_at(const Scan* scan, uint64_t at, Head* head) noexcept nogil:
 
 
 cdef Stop _step(Scan* scan, Mark* mark) noexcept nogil:
-    """Take the frame at `scan.end`, or say why not."""
+    """Take the frame at `scan.end`. Returns AT_END, or why it cannot be taken."""
     cdef Head head
     cdef uint64_t bytes
     if scan.end >= scan.length:
@@ -267,7 +267,7 @@ cdef Stop _step(Scan* scan, Mark* mark) noexcept nogil:
             return AT_STOP if stop else AT_ORDER
         scan.proven_seq = max(scan.proven_seq, head.durable_seq)
         if head.flags & FLAG_CLOSED:
-            return AT_CLOSED  # nothing follows it: a later start may write a seal in its place
+            return AT_CLOSED  # nothing follows it: a later opening may write a seal in its place
         scan.prev_crc = head.head_crc
         return AT_SEAL
     if stop:
@@ -289,7 +289,7 @@ cdef Stop _step(Scan* scan, Mark* mark) noexcept nogil:
 
 
 cdef int _scan(Scan* scan) noexcept nogil:
-    """Take frames until there is one that cannot be taken. -1 without memory."""
+    """Take frames up to the first that cannot be taken. Returns -1 if memory runs out."""
     cdef uint64_t before
     cdef Mark* grown
     while True:
@@ -318,14 +318,13 @@ def scan_frames(data, *, uint64_t start, uint64_t align, uint32_t segment, uint6
     """Check the frames of a segment from offset `start` on, up to the first that is not sound.
 
     Args:
-        data: the whole segment file, from its first byte.
-        stop_seq: frames from this one on are not wanted; 0: all are.
-        listed: whether they are wanted as a list, which takes the GIL.
+        data: the whole segment file.
+        stop_seq: stop before this frame; 0: check all frames.
+        listed: whether to return the frames as a list, which takes the GIL.
     Returns:
         (frames, end, next_seq, prev_crc, proven_seq, why). A frame is (seq, offset, record_bytes, count, durable_seq).
-        `end` is the offset after the last frame with records; proven_seq the highest durable_seq met, 0 if none; `why`
-        is seal, closed, end, stop, or what is wrong with what lies at `end`: nothing, bad head, foreign, order,
-        bad records, format.
+        `end` is the offset after the last frame with records; proven_seq the highest durable_seq, 0 if none; `why` is
+        seal, closed, end, stop, or the fault at `end`: nothing, bad head, foreign, order, bad records, format.
     """
     cdef Scan scan
     cdef Py_buffer view
@@ -354,7 +353,7 @@ def scan_frames(data, *, uint64_t start, uint64_t align, uint32_t segment, uint6
 
 def find_later_frame(data, *, uint64_t start, uint64_t align, uint32_t segment, uint64_t epoch, uint64_t salt,
                      uint64_t durable_min):
-    """The first sound head at or after offset `start` whose durable_seq is at least `durable_min`.
+    """Find the first sound head at or after offset `start` whose durable_seq is at least `durable_min`.
 
     Returns:
         (offset, seq, durable_seq), or None.
@@ -379,7 +378,7 @@ def find_later_frame(data, *, uint64_t start, uint64_t align, uint32_t segment, 
 
 
 def used_bytes(data, *, uint64_t start):
-    """How many bytes from offset `start` on there are up to the last that is not zero."""
+    """The number of bytes from offset `start` up to the last one that is not zero."""
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     cdef const uint8_t* bytes = <const uint8_t*>view.buf
@@ -416,10 +415,10 @@ cdef extern from *:
 
 
 def send_to_device(int fd, int64_t offset, int64_t bytes):
-    """Return when the device was given what was written there. No promise: only a sync makes it durable.
+    """Write dirty pages of this range to the device, and wait for that. Only a sync makes them durable.
 
-    So that a sync has little left to do, and those of other files need not wait for it. Where the system has no such
-    call it does nothing.
+    A later sync then has little to do, and syncs of other files need not wait for it. Does nothing on systems without
+    this call.
 
     Raises:
         OSError: the device failed.
@@ -474,17 +473,17 @@ cdef extern from "<sys/eventfd.h>" nogil:
 cdef enum Work:
     WORK_NONE = 0
     WORK_COMMIT = 1
-    WORK_CLOSED = 2         # write the frame that says the server stopped in good order
+    WORK_CLOSED = 2         # write the closing frame
 
 cdef struct Shared:
-    pthread_mutex_t lock    # held to change the next two; all else belongs to the thread while work is not NONE
+    pthread_mutex_t lock    # held to change the next two; the thread owns everything else while work is not NONE
     pthread_cond_t wake
     int work
     int stopping
     int done_fd             # an eventfd: readable when the work is done
     int error               # errno of the first failure; nothing is written after it
     int failed_sync         # whether it was a sync
-    # where the log stands
+    # the end of the log
     uint64_t epoch
     uint64_t align
     int fd
@@ -501,13 +500,13 @@ cdef struct Shared:
     int next_fd
     uint64_t next_salt
     Head head
-    # what was done
+    # statistics
     uint64_t written_bytes
     uint64_t syncs
 
 
 cdef int _write_and_sync(Shared* s, int fd, const uint8_t* bytes, uint64_t length, uint64_t offset) noexcept nogil:
-    """Put bytes on stable storage. 0, or -1 with the error noted."""
+    """Write bytes and sync them. Returns 0, or -1 with the error in `s`."""
     cdef uint64_t done = 0
     cdef ssize_t n
     while done < length:
@@ -527,7 +526,7 @@ cdef int _write_and_sync(Shared* s, int fd, const uint8_t* bytes, uint64_t lengt
 
 
 cdef int _write_empty(Shared* s, uint16_t flags) noexcept nogil:
-    """Write a frame without records behind the last one."""
+    """Write a frame without records after the last one."""
     cdef Head head
     memset(&head, 0, sizeof(Head))
     memset(s.empty, 0, s.align)
@@ -556,7 +555,7 @@ cdef void _commit(Shared* s) noexcept nogil:
 
 
 cdef void* _run(void* argument) noexcept nogil:
-    """The thread's life. It never takes the GIL."""
+    """The thread's main function. It never takes the GIL."""
     cdef Shared* s = <Shared*>argument
     cdef int work
     while True:
@@ -581,7 +580,7 @@ cdef void* _run(void* argument) noexcept nogil:
 @cython.final
 @cython.auto_pickle(False)
 cdef class Flusher:
-    """The native thread that makes batches durable, one at a time. After a failure it writes nothing any more."""
+    """The native thread that makes batches durable, one at a time. It writes nothing after a failure."""
 
     cdef Shared* s
     cdef pthread_t thread
@@ -608,7 +607,7 @@ cdef class Flusher:
         s.end, s.seq, s.prev_crc = end, seq, prev_crc
         pthread_mutex_init(&s.lock, NULL)
         pthread_cond_init(&s.wake, NULL)
-        # Signals are the event loop's: SIGTERM must reach it, not interrupt a write here.
+        # The event loop handles signals: SIGTERM must not interrupt a write here.
         sigfillset(&all_signals)
         pthread_sigmask(SIG_SETMASK, &all_signals, &before)
         cdef int error = pthread_create(&self.thread, NULL, &_run, s)
@@ -627,17 +626,17 @@ cdef class Flusher:
             self.s = NULL
 
     def fileno(self):
-        """An eventfd that is readable when the work given is done: then call `finish`."""
+        """An eventfd that becomes readable when the work is done: then call `finish`."""
         return self.s.done_fd
 
     def commit(self, batch, *, int fd, uint64_t salt, uint32_t segment, uint64_t offset, uint64_t seq,
                uint64_t durable_seq, uint32_t record_bytes, uint32_t count):
         """Complete, write and sync the frame in `batch` (writable bytes that do not change until `finish`).
 
-        A batch of another segment than the one before is written after that one is sealed.
+        If the batch lies in a new segment, the one before is sealed first.
 
         Args:
-            fd: of the batch's segment file; `salt`: of its head.
+            fd, salt: of the batch's segment.
         """
         cdef Shared* s = self.s
         self._expect_idle()
@@ -654,24 +653,24 @@ cdef class Flusher:
         self._begin(WORK_COMMIT)
 
     def mark_closed(self):
-        """Write the frame that says the server stopped in good order. Then `finish`, as after `commit`."""
+        """Write the closing frame: the server stopped in order. Call `finish` after it, as after `commit`."""
         self._expect_idle()
         self._begin(WORK_CLOSED)
 
     def finish(self):
-        """Take the outcome of the work that `fileno` announced.
+        """Take the result of the work that `fileno` announced.
 
         Returns:
             The sequence number up to which every frame is durable.
         Raises:
-            BlockingIOError: it is not done yet.
-            OSError: a write or a sync failed. It stays failed.
+            BlockingIOError: the work is not done yet.
+            OSError: a write or a sync failed. The flusher stays failed.
         """
         cdef uint64_t ignored
         cdef Shared* s = self.s
         if eventfd_read(s.done_fd, &ignored) != 0:
-            raise BlockingIOError("the batch is still under way")
-        # The thread gave everything back when it set `work` under the lock.
+            raise BlockingIOError("the batch is still in flight")
+        # The thread gave up ownership when it set `work` under the lock.
         pthread_mutex_lock(&s.lock)
         pthread_mutex_unlock(&s.lock)
         self._release()
@@ -682,12 +681,12 @@ cdef class Flusher:
         return s.seq
 
     def stop(self):
-        """End the thread, after the work under way if there is any."""
+        """End the thread, after any work in progress."""
         self._stop()
 
     @property
     def end(self):
-        """(segment, offset) after the last frame. Not while a batch is under way."""
+        """(segment, offset) after the last frame. Do not call it while a batch is in flight."""
         self._expect_idle()
         return self.s.segment, self.s.end
 

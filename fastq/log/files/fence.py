@@ -1,8 +1,8 @@
-"""The fence of a database that went back to an earlier state: after a restore, or a repair that gave something up.
+"""The fence of a database that returned to an earlier state, by a restore or a repair that cut frames.
 
-Leases that were granted after that state are forgotten, and their workers may still hold the tokens. Tokens are made
-from the lease's number, so each lease from then on gets a number above the fence, which no forgotten lease has. The
-numbers that a log states need no fence to be replayed: it is of the directory, not of the log.
+The database has lost the leases that were granted after that state, but workers may still hold their tokens. A token
+contains the lease's number. Each new lease gets a number above the fence, and no lost lease has such a number. Replay
+does not use the fence: it belongs to the directory, not to the log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastq.log.files.segments import sync_directory, write_all
 
 FENCE_FILE = "fence"
 MAGIC = b"FASTQFEN"
-EPOCH_US = 1_577_836_800_000_000  # 2020: from here on the fence counts seconds; leases of one job are fewer
+EPOCH_US = 1_577_836_800_000_000  # 2020: the fence is the seconds since then; a job has fewer leases
 LEASE_NO_MAX = (1 << 31) - 1
 
 _FENCE = struct.Struct("<8sI")
@@ -25,15 +25,15 @@ _CRC = struct.Struct("<I")
 
 
 def fence_at(now_us: int) -> int:
-    """The lease number to go on from in a database that goes back at this time.
+    """The fence of a database that returns to an earlier state at this time.
 
-    Above what a job reaches that is leased less than once a second, also since an earlier time of going back.
+    It is above the lease number of any job that is leased less than once a second, also after an earlier return.
     """
     return min(max(0, now_us - EPOCH_US) // 1_000_000, LEASE_NO_MAX)
 
 
 def read_fence(directory: Path) -> int:
-    """New leases have numbers above it; 0 if the directory never went back. Raises LogDamaged, OSError."""
+    """The directory's fence; 0 if it never returned to an earlier state. Raises LogDamaged, OSError."""
     path = directory / FENCE_FILE
     try:
         data = path.read_bytes()
@@ -42,7 +42,7 @@ def read_fence(directory: Path) -> int:
     head, crc = data[: _FENCE.size], data[_FENCE.size :]
     if len(head) != _FENCE.size or not head.startswith(MAGIC) or crc != _CRC.pack(crc32c(head)):
         raise LogDamaged(
-            f"{path}: the file that keeps lease tokens from before a restore out is damaged: restore the backup "
+            f"{path}: the fence file, which excludes lease tokens older than a restore, is damaged: restore the backup "
             "again, or stop all workers for as long as their longest lease and remove the file"
         )
     fence: int = _FENCE.unpack(head)[1]
@@ -50,10 +50,10 @@ def read_fence(directory: Path) -> int:
 
 
 def write_fence(directory: Path, fence: int) -> None:
-    """Never lower than the one that is there. Durable when this returns. Raises OSError."""
+    """Raise the directory's fence to `fence`; it never gets lower. Durable when this returns. Raises OSError."""
     try:
         fence = max(fence, read_fence(directory))
-    except LogDamaged:  # whoever goes back by repairing gets a whole one
+    except LogDamaged:  # a repair writes a new one
         pass
     packed = _FENCE.pack(MAGIC, fence)
     draft = directory / f"{FENCE_FILE}.new"

@@ -1,6 +1,6 @@
-"""Where each frame of a log lies: for each segment its first frame, and 4 bytes a frame.
+"""Where each frame of a log lies: for each segment its first frame, and an offset of 4 bytes for each frame.
 
-Made by the scan at a start, added to at each commit; what a segment takes goes when the segment does.
+The scan at a start builds the index, and each commit adds to it. A dropped segment's entries go with the segment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Span(NamedTuple):
-    """Bytes of a segment file."""
+    """A range of bytes in a segment file."""
 
     segment: int
     offset: int
@@ -25,18 +25,18 @@ class Span(NamedTuple):
 
 
 class FrameIndex:
-    """Frames are added in the order of their numbers, without a gap, and forgotten from the oldest on."""
+    """Frames are added in order of their numbers without a gap, and removed from the oldest on."""
 
     def __init__(self) -> None:
-        self._segments: list[int] = []  # those with frames, ascending
-        self._firsts: list[int] = []  # the first frame of each
-        self._offsets: list[array[int]] = []  # of each, its frames' heads
+        self._segments: list[int] = []  # segments with frames, ascending
+        self._firsts: list[int] = []  # each segment's first frame
+        self._offsets: list[array[int]] = []  # each segment's offsets of its frames' heads
         self._segment = 0  # the last of them, and what is added to
         self._first = 1
         self._added = array("I")
 
     def add(self, frame: int, segment: int, offset: int) -> None:
-        """A frame's head lies at `offset` of `segment`, bytes."""
+        """Add a frame whose head lies at byte `offset` of `segment`."""
         if segment != self._segment:
             self._begin(frame, segment)
         assert frame == self._first + len(self._added), "no frame is left out"
@@ -52,32 +52,32 @@ class FrameIndex:
 
     @property
     def next_frame(self) -> int:
-        """The one behind the last."""
+        """The frame after the last."""
         return self._first + len(self._added)
 
     @property
     def first_frame(self) -> int:
-        """The oldest that is there; without one, the next."""
+        """The oldest frame in the index; in an empty one the next."""
         return self._firsts[0] if self._firsts else self.next_frame
 
     def segments_before(self, segment: int) -> int:
-        """How many have frames and come before this one."""
+        """How many segments with frames come before this one."""
         return bisect_left(self._segments, segment)
 
     def oldest(self) -> tuple[int, range]:
-        """The first segment with frames: its number, and the frames' numbers."""
+        """The oldest segment with frames: its number, and its frames' numbers."""
         first = self._firsts[0]
         return self._segments[0], range(first, first + len(self._offsets[0]))
 
     def segment_of(self, frame: int) -> int:
-        """Raises FileNotFoundError: it was given back, or never written."""
+        """The segment of a frame. Raises FileNotFoundError: the frame was dropped, or never written."""
         return self._segments[self._at(frame)]
 
     def span(self, place: RecordPlace) -> Span:
         """Where the record at a place lies now.
 
         Raises:
-            FileNotFoundError: its frame was given back, or never written.
+            FileNotFoundError: its frame was dropped, or never written.
         """
         frame = place.frame
         at = self._at(frame)
@@ -90,6 +90,6 @@ class FrameIndex:
         return bisect_right(self._firsts, frame) - 1
 
     def forget_before(self, segment: int) -> None:
-        """Segments before this one are no longer there."""
+        """Remove the segments before this one."""
         n = self.segments_before(segment)
         del self._segments[:n], self._firsts[:n], self._offsets[:n]

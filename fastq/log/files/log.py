@@ -36,7 +36,7 @@ READERS = 4  # threads that read records back
 
 
 class LocalLog:
-    """Segments in a directory of their own. See `fastq.log.protocol.Log`; docs/log-format.md says what they hold."""
+    """Segments in a directory of their own. See `fastq.log.protocol.Log`; docs/log-format.md describes the files."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class LocalLog:
     ) -> None:
         """
         Args:
-            segment_bytes: of new segments; a multiple of `align` from 16 KiB to 2 GiB.
-            align: bytes; frames begin and end at its multiples. A power of two from 512 to 65,536.
-            cache_bytes: of what was just written, kept in memory for reads.
-            zero_cleaned: overwrite segments that are not needed any more before they are deleted.
+            segment_bytes: size of new segments; a multiple of `align` from 16 KiB to 2 GiB.
+            align: bytes; frames begin and end at multiples of it. A power of two from 512 to 65,536.
+            cache_bytes: size of the cache of newly written batches.
+            zero_cleaned: overwrite segments with zeros before they are deleted.
         """
         if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % align:
             raise ValueError(f"segment_bytes must be a multiple of {align} from 16 KiB to 2 GiB, not {segment_bytes}")
@@ -62,18 +62,18 @@ class LocalLog:
         self._align = align
         self._zero_cleaned = zero_cleaned
         self._lock_fd = -1
-        self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of segments that can be written
+        self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of writable segments
         self._index = FrameIndex()
         self._spans = SpanReader(self._directory)
-        self._reading: dict[asyncio.Future[list[bytes]], int] = {}  # reads under way: the oldest segment of each
-        self._dropping = 0  # segments before it are to go
+        self._reading: dict[asyncio.Future[list[bytes]], int] = {}  # reads in flight: the oldest segment of each
+        self._dropping = 0  # segments before it are to be deleted
         self._begun: Begun | None = None
         self._unsealed: list[Ending] = []
-        self._opened_seq = self._durable_seq = 0  # the last frame when the log was opened, and now
-        self._segment = 0  # of the last batch
-        self._sizes: dict[int, int] = {}  # of the segments with frames, and of empty ones between them
+        self._opened_seq = self._durable_seq = 0  # the last durable frame at the opening, and now
+        self._segment = 0  # the last batch's segment
+        self._sizes: dict[int, int] = {}  # of segments with frames, and of empty ones between them
         self.used_bytes = 0  # in all
-        self._has_left = False  # segments that may be closed: a batch went to a later one
+        self._has_left = False  # a batch went to another segment: earlier files may be closed
         self._loop: asyncio.AbstractEventLoop
         self._flusher: Flusher | None = None
         self._ready: ReadySegments | None = None
@@ -106,7 +106,7 @@ class LocalLog:
             raise
 
     def _opened(self, found: Found, begun: Begun, replay: Replay) -> Opened:
-        """Replay what was written again, and point the tail behind it."""
+        """Replay the rewritten frames, and let the tail begin after them."""
         head = begun.head
         self._index = found.index
         for frame, offset in begun.rewritten:
@@ -149,7 +149,7 @@ class LocalLog:
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)
         self.idle = True
-        self._ready.look(None)
+        self._ready.start_due(None)
 
     def _made(self, head: SegmentHead, fd: int) -> None:
         self._files[head.number] = (fd, head.salt)
@@ -179,7 +179,7 @@ class LocalLog:
         )  # fmt: skip
 
     def _finished(self) -> None:
-        """The flusher has done what it was given."""
+        """Take the result of the flusher's work."""
         assert self._flusher is not None and self._ready is not None
         try:
             seq = self._flusher.finish()
@@ -198,10 +198,10 @@ class LocalLog:
         if seq > self._durable_seq and self._failed is None:
             self._durable_seq = seq
             self._on_durable(seq)
-        self._ready.look(self._durable_seq if self._durable_seq > self._opened_seq else None)
+        self._ready.start_due(self._durable_seq if self._durable_seq > self._opened_seq else None)
 
     def _fail(self, error: OSError) -> None:
-        """Nothing is written or answered from here on. A sync that failed may have lost what it was to keep."""
+        """Write and answer nothing from here on: a failed sync may have lost data."""
         failure = LogFailed(f"{self._directory}: {error.strerror}")
         failure.__cause__ = error
         self._busy = self.idle = False
@@ -226,7 +226,7 @@ class LocalLog:
         if self._reading.pop(reading) < self._dropping:
             self._drop()
 
-    # --- giving back what is not needed -------------------------------------------------------------------------------
+    # --- dropping what is not needed ----------------------------------------------------------------------------------
 
     @property
     def oldest_frame(self) -> int:
@@ -245,15 +245,15 @@ class LocalLog:
         segment, _ = self._index.oldest()
         assert part == self.oldest_part(), "only the oldest is read"
         path = segment_path(self._directory, segment)
-        # Behind the end of an earlier opening's segment lie copies, and it is shortened in the meantime.
+        # An earlier opening's segment may have copies behind its end, and may be shortened meanwhile.
         end = next((ending.offset for ending in self._unsealed if ending.head.number == segment), 0)
-        # Unmapped with its last reference: a scan goes on when whoever waits for it is cancelled.
+        # The map goes with its last reference: the scan goes on even if the task that waits for it is cancelled.
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ)
         head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
         if head.number != segment:
-            raise LogDamaged(f"{path}: this is segment {head.number} under another's name")
-        frames = [frame for frame in frames if frame[0] < part.next]  # those behind it are copies
+            raise LogDamaged(f"{path}: this is segment {head.number} under another name")
+        frames = [frame for frame in frames if frame[0] < part.next]  # later ones are copies
         if [seq for seq, _, _ in frames] != list(range(*part)):
             raise LogDamaged(f"{path}: frames {part.first} to {part.next - 1} are no longer there")
         for seq, offset, record_bytes in frames:
@@ -269,7 +269,7 @@ class LocalLog:
         self._drop()
 
     def _drop(self) -> None:
-        """Delete what is to go, but for what a read under way asked for: its records were moved since."""
+        """Delete segments that are due, except those that a read in flight needs."""
         assert self._ready is not None
         before = min([self._dropping, *self._reading.values()])
         self._spans.forget_before(before)
@@ -289,14 +289,14 @@ class LocalLog:
         return self._backup
 
     def _must_not_hold(self) -> str:
-        """Why a backup has to end: never is the disk full of what only it needs."""
+        """Why a backup must end: its segments must not keep a disk full. Empty: it may go on."""
         assert self._ready is not None
         return "the disk is full" if self.disk_full and self._ready.held_back else ""
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Raises LogFailed if the last batch, or the frame that says all is well, could not be written."""
+        """Close the log. Raises LogFailed if the last batch or the closing frame could not be written."""
         if self._closed:
             return
         self._closed, self.idle = True, False
@@ -319,7 +319,7 @@ class LocalLog:
             await self._settled
 
     def _release(self) -> None:
-        """Give everything back, the lock last."""
+        """Release all resources, the lock last."""
         self._readers.shutdown()
         if self._flusher is not None:
             self._loop.remove_reader(self._flusher.fileno())

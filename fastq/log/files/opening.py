@@ -1,6 +1,6 @@
-"""What an opening of the log writes before anything is served: a segment of its own, and what was not proven durable.
+"""An opening writes a new segment before the server answers: frames that are not proven durable are rewritten in it.
 
-A crash at any point leaves a log that the next opening reads as the same one.
+After a crash at any point, the next opening reads the same log.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from fastq.log.files.segments import (
     write_identity,
 )
 
-TORN_BYTES_KEPT = 16 << 20  # of a torn tail; a batch is smaller
+TORN_BYTES_KEPT = 16 << 20  # of a torn tail; more than a batch takes
 
 
 @dataclass(slots=True)
 class Begun:
-    """The segment that an opening writes to first."""
+    """The first segment that an opening writes."""
 
     head: SegmentHead
     fd: int
-    end: int  # of the frames in it
-    prev_crc: int  # head_crc of the last of them; 0: none
+    end: int  # offset after its frames
+    prev_crc: int  # head_crc of the last one; 0: none
     rewritten: list[tuple[Pending, int]] = field(default_factory=list)  # each frame and its offset here
     notes: list[str] = field(default_factory=list)
 
 
 def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw: Callable[[int], bytes]) -> Begun:
-    """Make the opening's first segment, with the frames in it that nothing proved durable.
+    """Make the opening's first segment, with the frames that are not proven durable.
 
     Args:
-        draw: so many random bytes.
+        draw: returns that many random bytes.
     Raises:
         OSError.
     """
@@ -58,7 +58,7 @@ def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw
         epoch=found.epoch + 1,
         number=found.last_segment + 1,
         align=align,
-        # Frames of a time with larger segments may need a file of their own size.
+        # Frames written under larger segments may need a larger file.
         file_bytes=segment_bytes + (frames_bytes if frames_bytes > segment_bytes // 4 else 0),
         first_seq=found.pending[0].seq if found.pending else found.next_seq,
         synced_seq=found.next_seq - 1,
@@ -69,11 +69,11 @@ def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw
     assert spare is not None
     fd = name_segment(spare, head, frames)
     if not found.has_identity:
-        # Only now: a directory that says it is a database has a segment, and the segment has no frame of ours yet.
+        # The identity comes last: a directory that names a database must have a segment.
         write_identity(directory, database_id)
     if found.pending:
         frames_were = f"{len(found.pending)} frames were" if len(found.pending) > 1 else "frame was"
-        notes.append(f"the last {frames_were} not known to be on stable storage and written again")
+        notes.append(f"the last {frames_were} not known to be on stable storage and were written again")
     return Begun(
         head, fd, head.first_offset + len(frames), prev_crc, list(zip(found.pending, offsets, strict=True)), notes
     )
@@ -84,7 +84,7 @@ def _padded(record_bytes: int, align: int) -> int:
 
 
 def _rewrite(pending: list[Pending], head: SegmentHead) -> tuple[bytes, int, list[int]]:
-    """The same frames for another segment: their bytes, the head_crc of the last, and the offset of each."""
+    """The same frames for a new segment. Returns their bytes, the head_crc of the last, and each offset."""
     frames, prev_crc, offsets = bytearray(), 0, []
     for frame in pending:
         new = bytearray(_padded(len(frame.records), head.align))
@@ -99,7 +99,7 @@ def _rewrite(pending: list[Pending], head: SegmentHead) -> tuple[bytes, int, lis
 
 
 def _keep_torn(directory: Path, found: Found) -> list[str]:
-    """Keep a copy of what lies behind the last sound frame, for whoever wants to look."""
+    """Keep a copy of the bytes after the last sound frame, for the operator. Returns notes."""
     if not found.torn:
         return []
     name = f"torn-{found.torn_segment:08d}-{found.torn_offset}-epoch-{found.epoch}"
@@ -122,7 +122,7 @@ def _keep_torn(directory: Path, found: Found) -> list[str]:
 
 
 def take_spare(directory: Path, size: int) -> Path | None:
-    """A spare of `size` bytes if there is one. Spares of other sizes are removed: no segment can be made of them."""
+    """A spare of `size` bytes, if there is one. Removes spares of other sizes: they cannot be used."""
     fitting = None
     for path in spare_paths(directory):
         if path.stat().st_size == size:
@@ -133,10 +133,10 @@ def take_spare(directory: Path, size: int) -> Path | None:
 
 
 def seal_and_shorten(directory: Path, ending: Ending, durable_seq: int) -> None:
-    """Give back the disk behind the last frame of a segment that a later one follows, and say in it that one does.
+    """Seal a segment that a later one follows, and free the disk behind its last frame.
 
     Args:
-        durable_seq: the last frame known durable; it lies in a later segment.
+        durable_seq: the last frame known to be durable; it lies in a later segment.
     Raises:
         OSError.
     """

@@ -1,4 +1,4 @@
-"""Reading single records back by where they lie in the files, with a bounded number of open ones."""
+"""Reads single records by their spans in the files, with a bounded number of open files."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from fastq.log.files.index import Span
 from fastq.log.files.segments import segment_path
 
 OPEN_FILES_MAX = 64
-GAP_BYTES_MAX = 16 << 10  # between records that one read takes together: cheaper than another read
-RUN_BYTES_MAX = 1 << 20  # of one read, if it is not for a single record
+GAP_BYTES_MAX = 16 << 10  # between records that one read covers: cheaper than another read
+RUN_BYTES_MAX = 1 << 20  # of one read of several records
 
 
 class SpanReader:
-    """Reads spans, from any thread. Files stay open until others were read more recently."""
+    """Reads spans, from any thread. The most recently read files stay open."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, int] = OrderedDict()  # segment -> descriptor, least recently used first
-        self._first = 0  # nothing is kept open of segments before it
+        self._first = 0  # segments before it are not kept open
         self._closed = False
 
     def read(self, span: Span) -> bytes:
-        """Blocking.
+        """Read a span. Blocking.
 
         Raises:
             OSError: the device failed, or the file ends before the span does (EIO).
@@ -48,19 +48,19 @@ class SpanReader:
             self._put(segment, fd)
 
     def read_now(self, span: Span) -> bytes | None:
-        """As `read`, but only from the page cache; None if it has not all of it, or the file system cannot say."""
+        """Read a span from the page cache. Returns None if part of it is not cached, or the file system cannot tell."""
         data = bytearray(span.bytes)
         fd = self._get(span.segment)
         try:
             found = os.preadv(fd, [data], span.offset, os.RWF_NOWAIT)
-        except OSError:  # EAGAIN, EOPNOTSUPP; what is wrong with the device, `read` says
+        except OSError:  # EAGAIN, EOPNOTSUPP; `read` reports a failing device
             return None
         finally:
             self._put(span.segment, fd)
         return bytes(data) if found == span.bytes else None
 
     def read_many(self, spans: Sequence[Span]) -> list[bytes]:
-        """As `read`, in the order asked for. Read in the order of the disk, neighbours together."""
+        """Read spans in the order of the disk, neighbours together. Returns them in the order of `spans`. Blocking."""
         records: dict[Span, bytes] = {}
         parts = list(runs(spans))
         if len(parts) > 1:
@@ -74,7 +74,7 @@ class SpanReader:
         return [records[span] for span in spans]
 
     def _announce(self, span: Span) -> None:
-        """Have the device fetch it while others are read."""
+        """Let the device fetch a span while others are read."""
         segment, offset, length = span
         fd = self._get(segment)
         try:
@@ -83,7 +83,7 @@ class SpanReader:
             self._put(segment, fd)
 
     def forget_before(self, segment: int) -> None:
-        """Close what is open of segments that are deleted: their space is not free before."""
+        """Close the files of deleted segments: an open file keeps its space."""
         with self._lock:
             self._first = max(self._first, segment)
             for number in [number for number in self._idle if number < segment]:
@@ -97,7 +97,7 @@ class SpanReader:
             self._idle.clear()
 
     def _get(self, segment: int) -> int:
-        """A descriptor that no other thread uses or closes until `_put`."""
+        """A descriptor of a segment, for this thread alone until `_put`."""
         with self._lock:
             fd = self._idle.pop(segment, None)
         return os.open(segment_path(self._directory, segment), os.O_RDONLY) if fd is None else fd
@@ -112,7 +112,7 @@ class SpanReader:
 
 
 def runs(spans: Sequence[Span]) -> Iterator[tuple[Span, list[Span]]]:
-    """The spans in the order of the disk, each once, in runs to be read at once: the run, and the spans in it."""
+    """Group spans into runs that one read covers, in the order of the disk, each span once. Yields (run, its spans)."""
     part: list[Span] = []
     segment = start = end = 0
     for span in sorted(set(spans)):

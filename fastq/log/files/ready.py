@@ -1,6 +1,6 @@
-"""Segments made ready before they are needed, and old ones shortened, on a thread of their own.
+"""Prepares segments before they are needed, and deletes and shortens old ones, on a thread of its own.
 
-Commits never wait for it. A full disk shows here first, while there still are segments to write to.
+Commits do not wait for this work. A full disk shows here first, while there are still segments to write to.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from fastq.log.files.segments import (
 if TYPE_CHECKING:
     from fastq._core import Tail
 
-RESERVE_SEGMENTS = 2  # for when the disk is full: one for what frees it (acks, deletes), one for the cleaner alone
-READY_SEGMENTS = RESERVE_SEGMENTS + 1  # kept beside the one that is being written
+RESERVE_SEGMENTS = 2  # for a full disk: one for acks and deletes, which free space, and one for the cleaner alone
+READY_SEGMENTS = RESERVE_SEGMENTS + 1  # beside the one that is being written
 RETRY_S = 1.0  # between attempts on a full disk
-FILL_PAUSE_S = 0.002  # between the steps of a fill while there is room: a commit or two go in between
+FILL_PAUSE_S = 0.002  # between the steps of a fill while there is room, for a commit or two
 
 
 class ReadySegments:
-    """Offers segments to the tail; one piece of work at a time. All methods belong to the event loop's thread."""
+    """Offers segments to the tail. Does one thing at a time. Call it from the event loop's thread only."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class ReadySegments:
     ) -> None:
         """
         Args:
-            first: the head of the opening's first segment; those to come are like it.
-            first_segment: the oldest there is.
+            first: the head of the opening's first segment; later segments get the same values.
+            first_segment: the oldest segment.
             unsealed: segments of earlier openings, to be shortened once this one has a durable frame.
             on_made: called with a segment's head and a descriptor, before the tail is offered it.
             on_failed: called once, with an error other than a full disk.
-            draw: so many random bytes.
+            draw: returns that many random bytes.
             zero_cleaned: overwrite segments before they are deleted.
         """
         self.disk_full = False
@@ -70,35 +70,35 @@ class ReadySegments:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
         self._durable_seq: int | None = None
         self._first = self._drop_before = first_segment
-        self._held: int | None = None  # a backup still reads this segment and those after it
+        self._held: int | None = None  # a backup still reads this segment and later ones
         self._zero_cleaned = zero_cleaned
-        self._has_cleaned = bool(cleaned_paths(directory))  # segments to overwrite: an earlier server did not end it
+        self._has_cleaned = bool(cleaned_paths(directory))  # an earlier server left segments to overwrite
         self._work: asyncio.Future[int | None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
 
-    def look(self, durable_seq: int | None) -> None:
-        """Begin what there is to do.
+    def start_due(self, durable_seq: int | None) -> None:
+        """Start the next piece of work, if there is any.
 
         Args:
-            durable_seq: the last durable frame of this opening; None if there is none yet.
+            durable_seq: the last durable frame of this opening; None: none yet.
         """
         self._durable_seq = durable_seq
         self._go_on()
 
     def drop_before(self, segment: int) -> None:
-        """Delete every segment before this one, when nothing else is under way."""
+        """Delete every segment before this one, after the work in progress."""
         self._drop_before = max(segment, self._drop_before)
         self._go_on()
 
     def hold(self, segment: int | None) -> None:
-        """Keep this segment and those after it, whatever `drop_before` says, until told otherwise. None: no more."""
+        """Keep this segment and later ones from `drop_before`, until the next call. None: keep none."""
         self._held = segment
         self._go_on()
 
     @property
     def held_back(self) -> int:
-        """How many segments are there only because they are held."""
+        """How many segments exist only because of `hold`."""
         return self._drop_before - max(self._first, self._may_drop_before())
 
     def _may_drop_before(self) -> int:
@@ -109,7 +109,7 @@ class ReadySegments:
             return
         is_short = self._tail.segments_offered < READY_SEGMENTS
         if self._unsealed and self._durable_seq is not None:
-            # Before anything is dropped: the oldest segment must show where the log begins, also if it holds no frame.
+            # Seal first, then drop: the oldest segment must show where the log begins, even without a frame.
             self._begin(self._shortened, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq)
         elif (drop_before := self._may_drop_before()) > self._first:
             first, self._first = self._first, drop_before
@@ -124,12 +124,12 @@ class ReadySegments:
             self._begin(partial(self._made, head), self._make, head)
 
     def _begin(self, then: Callable[[asyncio.Future[int | None]], None], do: Callable[..., Any], *about: Any) -> None:
-        """Have the thread do something."""
+        """Run `do` on the thread, then `then` on the loop."""
         self._work = self._loop.run_in_executor(self._thread, do, *about)
         self._work.add_done_callback(then)
 
     async def close(self) -> None:
-        """Break off what is under way."""
+        """Interrupt the work in progress."""
         self._stopping.set()
         if self._retry is not None:
             self._retry.cancel()
@@ -138,16 +138,16 @@ class ReadySegments:
         self._thread.shutdown()
 
     def _make(self, head: SegmentHead) -> int | None:
-        """On the thread: make a segment ready to be written. Its descriptor; None if the log is being closed."""
+        """On the thread: prepare a segment. Returns its descriptor; None if the log is being closed."""
         spare = take_spare(self._directory, head.file_bytes)
         spare = spare or fill_spare(self._directory, head.file_bytes, self._rest)
         return None if spare is None else name_segment(spare, head)
 
     def _rest(self) -> bool:
-        """On the thread, before each step of a fill: let commits have the device. Whether to break off.
+        """On the thread, before each step of a fill: pause for commits. Returns whether to interrupt the fill.
 
-        Not when a segment is needed soon: what waits then is all commits, for this. Nor while the reserve is not whole:
-        the disk may be full before it is.
+        It does not pause when a segment is needed soon, since all commits then wait for the fill; nor while the reserve
+        is incomplete, since the disk may become full first.
         """
         is_urgent = self._tail.segments_offered < RESERVE_SEGMENTS
         is_urgent = is_urgent or not self._tail.has_room(self._next.file_bytes // 2, 0)
@@ -160,7 +160,7 @@ class ReadySegments:
             self.disk_full = True
             if not self._stopping.is_set():
                 self._retry = self._loop.call_later(RETRY_S, self._try_now)
-                self._go_on()  # with what may free some
+                self._go_on()  # other work may free space
             return
         if error is not None:
             self._fail(error)
@@ -177,7 +177,7 @@ class ReadySegments:
         self._go_on()
 
     def _try_now(self) -> None:
-        """There may be room again."""
+        """Try again to prepare a segment: the disk may have room."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -194,7 +194,7 @@ class ReadySegments:
         self._work = None
         self._unsealed.pop(0)
         error = work.exception()
-        # Without space for it (a file system that copies on write) the next opening tries again.
+        # On a file system that copies on write this may need space; the next opening tries again.
         if error is None or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
             self._try_now()
         else:

@@ -1,6 +1,6 @@
-"""Reading a log at the start: what it holds, where it ends, and whether anything acknowledged is missing.
+"""Recovery reads a log at the start: its frames, its end, and whether acknowledged data is missing.
 
-Nothing is written here. docs/log-format.md has the rules; each refusal below names the one that was broken.
+It writes nothing. docs/log-format.md has the rules; each error below names the rule that is broken.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fastq.log.protocol import Replay
 
 _FIRST_FRAME = struct.Struct("<6xHQ36xI")  # of a frame's head: flags, seq and prev_crc
 
-# What `scan_frames` says of the place where sound frames end, for people.
+# `scan_frames`' reasons for the end of the sound frames, for messages.
 _WHY = {
     "end": "the file ends",
     "nothing": "there is no frame",
@@ -44,7 +44,7 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A frame that nothing proves to have been durable: it is written again before anything is served."""
+    """A frame that is not proven durable. The opening rewrites it before the server answers."""
 
     seq: int
     count: int
@@ -55,7 +55,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Where the frames of a segment end that another one follows, or will."""
+    """The end of the frames in a segment that a later one follows, or will follow."""
 
     head: SegmentHead
     offset: int
@@ -65,21 +65,21 @@ class Ending:
 
 @dataclass(slots=True)
 class Found:
-    """What a log holds. An empty directory has `database_id` None and the rest as it is here."""
+    """The content of a log. An empty directory has `database_id` None and the defaults."""
 
     database_id: bytes | None = None
     has_identity: bool = False
     epoch: int = 0  # the highest
     next_seq: int = 1
     first_segment: int = FIRST_SEGMENT
-    first_frame: int = 1  # that is there, or was to be the first there
-    last_segment: int = 0  # the last that stays
-    sizes: dict[int, int] = field(default_factory=dict)  # of segments with frames, once they are shortened
-    empty_segments: list[int] = field(default_factory=list)  # after it, to be made spares: in this order
+    first_frame: int = 1  # the oldest frame, or the number that it would have
+    last_segment: int = 0  # the last segment that stays
+    sizes: dict[int, int] = field(default_factory=dict)  # of segments with frames, after shortening
+    empty_segments: list[int] = field(default_factory=list)  # later ones, to be made spares in this order
     unsealed: list[Ending] = field(default_factory=list)  # to be sealed and shortened once a later one is in use
     pending: list[Pending] = field(default_factory=list)
-    index: FrameIndex = field(default_factory=FrameIndex)  # of the frames that were replayed
-    torn: bytes = b""  # what lies behind the last sound frame
+    index: FrameIndex = field(default_factory=FrameIndex)  # of the replayed frames
+    torn: bytes = b""  # the bytes after the last sound frame
     torn_offset: int = 0
     torn_segment: int = 0
     frames: int = 0
@@ -88,10 +88,10 @@ class Found:
 
 
 def read_log(directory: Path, replay: Replay, identify: Callable[[bytes], None] | None = None) -> Found:
-    """Read all of a log. Frames proven durable go to `replay` in order; those in `Found.pending` do not.
+    """Read a whole log. Frames proven durable go to `replay` in order; the others are in `Found.pending`.
 
     Args:
-        identify: told the database id, if there is one, before the first frame is replayed.
+        identify: called with the database id, if there is one, before the first frame is replayed.
     Raises:
         LogDamaged, UnsupportedFormat.
     """
@@ -106,10 +106,10 @@ class _Reader:
         self._found = Found()
         self._heads: dict[int, SegmentHead] = {}
         self._sizes: dict[int, int] = {}
-        self._proven_seq = 0  # every frame up to here was durable, as something sound says
+        self._proven_seq = 0  # a sound frame or head says that every frame up to here was durable
         self._prev_crc = 0
         self._reader = SegmentReader(directory)
-        self._loaded: tuple[int, memoryview] | None = None  # the segment that is in its memory
+        self._loaded: tuple[int, memoryview] | None = None  # the segment in memory
 
     def read(self) -> Found:
         found = self._found
@@ -165,11 +165,11 @@ class _Reader:
         if head.database_id != database_id:
             raise self._damaged(number, 0, "the segment belongs to another database")
         if head.number != number:
-            raise self._damaged(number, 0, f"this is segment {head.number} under another's name")
+            raise self._damaged(number, 0, f"this is segment {head.number} under another name")
         if number == FIRST_SEGMENT and head.first_seq != 1:
             raise self._damaged(number, 0, f"the log begins at frame {head.first_seq} instead of 1")
         if before is None:
-            if number != min(self._sizes):  # what went before the first one is for the records to say
+            if number != min(self._sizes):  # the records decide whether earlier segments are needed
                 raise self._damaged(number, 0, f"segment {number - 1} is missing")
         elif head.epoch < before.epoch:
             raise self._damaged(number, 0, f"epoch {head.epoch} comes after epoch {before.epoch}")
@@ -179,7 +179,7 @@ class _Reader:
     # --- frames -------------------------------------------------------------------------------------------------------
 
     def _load(self, number: int) -> memoryview:
-        """The whole of a segment file. Good until another one is asked for."""
+        """Read a segment file whole. The view is valid until the next one is loaded."""
         if self._loaded is not None and self._loaded[0] == number:
             return self._loaded[1]
         self._loaded = None
@@ -196,7 +196,7 @@ class _Reader:
         return view
 
     def _read_segment(self, number: int) -> bool:
-        """Take a segment's frames. Returns whether the log goes on in the next one."""
+        """Take a segment's frames. Returns whether the log goes on in the next segment."""
         found, head, after = self._found, self._heads[number], self._heads.get(number + 1)
         if head.first_seq:
             self._prev_crc = 0
@@ -231,17 +231,17 @@ class _Reader:
             if after is None:
                 raise self._damaged(number, end, f"the log goes on in segment {number + 1}, which is missing")
             return True
-        if self._goes_on_behind_empty_ones(number):
+        if self._goes_on_after_empty_segments(number):
             found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
             return True
         self._end(number, self._load(number), end, why, any_frames=bool(frames))
         return False
 
-    def _goes_on_behind_empty_ones(self, number: int) -> bool:
-        """Whether a later opening began with exactly the next frame, behind segments that hold none.
+    def _goes_on_after_empty_segments(self, number: int) -> bool:
+        """Whether a later opening began with exactly the next frame, after segments without frames.
 
-        A kill between a seal and the first frame behind it leaves an empty segment. The next opening keeps it, since
-        the seal announces it; but the seal may be in the page cache only, and the power can take it afterwards.
+        A kill between a seal and the first frame after it leaves an empty segment. The next opening keeps it, since
+        the seal announces it; but the seal may only be in the page cache, and a power failure may lose it.
         """
         next_seq = self._found.next_seq
         later = [n for n in self._heads if n > number and self._heads[n].first_seq]
@@ -251,7 +251,7 @@ class _Reader:
         return all(frame is None or frame[1] < next_seq for frame in first_frames)  # a seal repeats the last seq
 
     def _end(self, number: int, data: memoryview, end: int, why: str, *, any_frames: bool) -> None:
-        """The sound frames end in this segment: was it a crash that cut them off, or was something lost?"""
+        """The sound frames end in this segment. Decide whether a crash tore the tail, or data was lost."""
         found, head = self._found, self._heads[number]
         found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
         if found.next_seq <= self._proven_seq:
@@ -279,12 +279,12 @@ class _Reader:
         found.empty_segments = later_numbers[::-1]
 
     def _may_go(self, number: int) -> bool:
-        """Whether an empty segment can be taken away: not if a seal says that it exists, and not the first one."""
+        """Whether an empty segment can be removed: not the first one, and not one that a seal announces."""
         unsealed = {ending.head.number for ending in self._found.unsealed}
         return number - 1 in unsealed
 
     def _check_empty(self, number: int, end: int, why: str, tail: int) -> None:
-        """A segment that was made ready but not used when the log ended in segment `tail`."""
+        """Check a segment that was prepared but not used when the log ended in segment `tail`."""
         head = self._heads[number]
         if head.first_seq:
             raise self._damaged(tail, end, f"{_WHY[why]}, but segment {number} begins at {head.first_seq}")
@@ -302,7 +302,7 @@ class _Reader:
     # --- replay -------------------------------------------------------------------------------------------------------
 
     def _prove(self, seq: int) -> None:
-        """Something sound says that every frame up to `seq` was durable."""
+        """Note that every frame up to `seq` was durable, and replay those that waited for this."""
         self._proven_seq = max(self._proven_seq, seq)
         pending = self._found.pending
         while pending and pending[0].seq <= self._proven_seq:
@@ -323,25 +323,25 @@ class _Reader:
 
 
 def beginning(data: memoryview | mmap.mmap, head: SegmentHead) -> tuple[int, int]:
-    """The sequence number of a segment's first frame, and the head CRC that it names as the one before."""
+    """The sequence number of a segment's first frame, and its prev_crc."""
     if head.first_seq:
         return head.first_seq, 0
     return named_at(data, head.first_offset)
 
 
 def named_at(data: memoryview | mmap.mmap, offset: int) -> tuple[int, int]:
-    """What the frame at `offset` follows: the number that comes next there, and the head CRC of the one before."""
+    """The next sequence number at `offset`, and the prev_crc of the frame there."""
     flags, seq, prev_crc = _FIRST_FRAME.unpack_from(data, offset)
     return int(seq) + bool(flags), int(prev_crc)  # a seal, or a closing frame, repeats the last number
 
 
 def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[int, int, int]]]:
-    """Check a segment that is not written any more; each frame's number, and offset and length of its records.
+    """Check a segment that is complete. Returns its head, and (seq, offset, record_bytes) of each frame's records.
 
     Args:
-        data: from its first byte, perhaps only up to the end of its frames.
+        data: from its first byte on, at least up to the end of its frames.
     Raises:
-        LogDamaged: its frames do not end as those of such a segment do.
+        LogDamaged: its frames do not end as those of a complete segment.
     """
     head = unpack_head(data[:HEAD_BYTES], path)
     if len(data) <= head.first_offset:
@@ -359,10 +359,10 @@ def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[i
 def apply_frame(
     replay: Replay, records: memoryview, directory: Path, *, seq: int, count: int, number: int, offset: int
 ) -> None:
-    """Give a frame's records to `replay`, and name the place if they are not what they should be.
+    """Pass a frame's records to `replay`. Errors name the frame's place.
 
     Args:
-        number, offset: where it lies, for messages.
+        number, offset: the frame's segment and offset, for messages.
     Raises:
         LogDamaged, UnsupportedFormat.
     """
@@ -382,10 +382,10 @@ def _frame_damaged(directory: Path, seq: int, number: int, offset: int, what: st
 
 
 def check_oldest(directory: Path, found: Found, oldest_frame: int) -> None:
-    """Raises LogDamaged unless the log begins where its records say that it does.
+    """Raises LogDamaged if frames are missing that the records need.
 
     Args:
-        oldest_frame: the first that they need.
+        oldest_frame: the first frame that they need.
     """
     if found.first_frame > oldest_frame:
         path = segment_path(directory, found.first_segment)

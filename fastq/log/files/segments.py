@@ -1,6 +1,6 @@
 """The files of a log: their names, the head of a segment, the database's identity, the lock.
 
-Functions here do one thing to the disk each, in the order that docs/log-format.md gives reasons for.
+Each function makes one change on disk, in the order that docs/log-format.md explains.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEGMENT_MAGIC = b"FASTQSEG"
 IDENTITY_MAGIC = b"FASTQDBI"
 IDENTITY_FILE = "database"
 LOCK_FILE = "LOCK"
-FILL_STEP = bytes(256 << 10)  # zeros: a spare is filled in steps of this, which is what a commit may have to wait for
+FILL_STEP = bytes(256 << 10)  # a spare is filled in steps of these zeros; a commit may have to wait for one step
 
 # magic, format, align, database_id, epoch, number, reserved, bytes, first_seq, synced_seq, salt; then their CRC32C
 _HEAD = struct.Struct("<8sII16sQIIQQQQ")
@@ -41,21 +41,21 @@ class SegmentHead:
     """The first block of a segment file. Sequence numbers count frames."""
 
     database_id: bytes  # 16 bytes
-    epoch: int  # raised at every opening of the log
+    epoch: int  # rises at every opening of the log
     number: int
     align: int  # bytes; its frames begin and end at multiples of it
     file_bytes: int  # until a later opening shortens it
-    first_seq: int  # the first segment of an opening: frames from here on in earlier ones are copies. 0: it continues
-    synced_seq: int  # every frame up to here was durable when the file got its name, those in it included
+    first_seq: int  # of an opening's first segment: frames from here on in earlier ones are copies. 0: a later segment
+    synced_seq: int  # every frame up to here was durable when the file got its name, frames in it included
     salt: int  # 64 random bits, in each frame's head too
 
     @property
     def first_offset(self) -> int:
-        """Where frames begin."""
+        """The offset of the first frame."""
         return max(HEAD_BYTES, self.align)
 
     def pack(self) -> bytes:
-        """`HEAD_BYTES` bytes. All that is not zero is in the first 512, so that a device writes it whole or not."""
+        """The head as `HEAD_BYTES` bytes. The first 512 hold every value, so a device writes all of them or none."""
         packed = _HEAD.pack(
             SEGMENT_MAGIC, FORMAT, self.align, self.database_id, self.epoch, self.number, 0, self.file_bytes,
             self.first_seq, self.synced_seq, self.salt,
@@ -67,7 +67,7 @@ def unpack_head(data: bytes, path: Path) -> SegmentHead:
     """Read a segment's head from the first bytes of its file.
 
     Raises:
-        LogDamaged: it is not one. UnsupportedFormat: a later version wrote it.
+        LogDamaged: the bytes are no segment head. UnsupportedFormat: a later version wrote it.
     """
     if len(data) < _HEAD.size + _CRC.size or data[:8] != SEGMENT_MAGIC:
         raise LogDamaged(f"{path}: offset 0: not the head of a segment; see `fastq log check`")
@@ -92,7 +92,7 @@ def is_segment_name(name: str) -> bool:
 
 
 def segment_numbers(directory: Path) -> list[int]:
-    """The numbers of the segment files there, ascending."""
+    """The numbers of the segment files in a directory, ascending."""
     names = [_SEGMENT_NAME.fullmatch(entry.name) for entry in os.scandir(directory)]
     return sorted(int(name[1]) for name in names if name)
 
@@ -102,25 +102,25 @@ def spare_paths(directory: Path) -> list[Path]:
 
 
 def cleaned_paths(directory: Path) -> list[Path]:
-    """Segments that are to be overwritten and deleted."""
+    """Dropped segments that are still to be overwritten and deleted."""
     return sorted(directory / entry.name for entry in os.scandir(directory) if _CLEANED_NAME.fullmatch(entry.name))
 
 
 def new_spare_path(directory: Path) -> Path:
-    """A name that no spare has."""
+    """An unused name for a spare."""
     taken = {path.name for path in spare_paths(directory)}
     return next(directory / name for n in range(1, len(taken) + 2) if (name := f"spare-{n}") not in taken)
 
 
 class SegmentReader:
-    """Reads segment files whole, one at a time, into one piece of memory that is given back with this object."""
+    """Reads whole segment files, one at a time, into one buffer, which is freed with this object."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._buffer = _memory(1)
 
     def read(self, number: int, size: int | None = None) -> memoryview:
-        """The first `size` bytes of the file, or all of it; fewer if it is shorter. Good until the next call.
+        """Read the first `size` bytes of the file, or all of it; fewer if it is shorter. Valid until the next call.
 
         Raises:
             OSError.
@@ -137,12 +137,12 @@ class SegmentReader:
 
 
 def _memory(size: int) -> mmap.mmap:
-    """Given back to the system when nothing refers to it any more."""
+    """Anonymous memory. It returns to the system with its last reference."""
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def announce_segment(directory: Path, number: int) -> None:
-    """Have the device fetch a segment that is read next. Does nothing if it cannot: reading says why."""
+    """Let the device fetch a segment that is read next. Ignores errors: the read reports them."""
     try:
         with segment_path(directory, number).open("rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
@@ -151,7 +151,7 @@ def announce_segment(directory: Path, number: int) -> None:
 
 
 def read_head(directory: Path, number: int) -> SegmentHead:
-    """Raises LogDamaged, UnsupportedFormat, OSError."""
+    """Read a segment's head. Raises LogDamaged, UnsupportedFormat, OSError."""
     path = segment_path(directory, number)
     with path.open("rb", buffering=0) as file:
         return unpack_head(file.read(HEAD_BYTES), path)
@@ -161,7 +161,7 @@ def read_head(directory: Path, number: int) -> SegmentHead:
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """pwrite until everything is written."""
+    """Write all of `data` at `offset`, with as many pwrite calls as it takes."""
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)
@@ -171,7 +171,7 @@ def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> Non
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in it durable."""
+    """Make the names in a directory durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -180,14 +180,14 @@ def sync_directory(directory: Path) -> None:
 
 
 def fill_spare(directory: Path, size: int, break_off: Callable[[], bool] = lambda: False) -> Path | None:
-    """Make a file of `size` bytes whose blocks are written, so that no later write needs new ones.
+    """Make a file of `size` bytes with all its blocks written, so that no later write allocates blocks.
 
     Args:
-        break_off: called before each step, which it may put off.
+        break_off: called before each step; it may pause. If it returns True, the fill ends.
     Returns:
-        Its path; None if `break_off` said so meanwhile, and then nothing of it is left.
+        The spare's path; None if `break_off` ended the fill: then no file is left.
     Raises:
-        OSError: ENOSPC among others; then nothing of it is left either.
+        OSError: ENOSPC among others; then no file is left either.
     """
     space = os.statvfs(directory)
     if space.f_bavail * space.f_frsize < size:
@@ -207,7 +207,7 @@ def fill_spare(directory: Path, size: int, break_off: Callable[[], bool] = lambd
 
 
 def _fill(fd: int, size: int, break_off: Callable[[], bool]) -> bool:
-    """Make a file zeros from its beginning on, durably; whether it was not broken off."""
+    """Fill a file with zeros, durably. Returns False if `break_off` ended it."""
     for offset in range(0, size, len(FILL_STEP)):
         if break_off():
             return False
@@ -219,7 +219,7 @@ def _fill(fd: int, size: int, break_off: Callable[[], bool]) -> bool:
 
 
 def name_segment(spare: Path, head: SegmentHead, frames: bytes = b"") -> int:
-    """Turn a spare into the segment that `head` describes, beginning with `frames`. Durable when this returns.
+    """Turn a spare into the segment that `head` describes, with `frames` after the head. Durable when this returns.
 
     Returns:
         A descriptor open for reading and writing.
@@ -236,15 +236,15 @@ def name_segment(spare: Path, head: SegmentHead, frames: bytes = b"") -> int:
     except OSError as error:
         os.close(fd)
         if named:
-            # Whether the name is durable is not known and must not be tried again: no full disk to wait out.
+            # The name may or may not be durable, and a retry could not tell: report EIO, not a full disk.
             raise OSError(errno.EIO, f"the directory could not be synced: {error.strerror}") from error
-        spare.unlink()  # a sync of it may have failed, and another would say nothing about what that one lost
+        spare.unlink()  # its sync may have failed, and a second sync would not report the loss
         raise
     return fd
 
 
 def recycle_segment(directory: Path, number: int) -> None:
-    """Turn a segment that holds nothing into a spare."""
+    """Turn an empty segment into a spare."""
     os.rename(segment_path(directory, number), new_spare_path(directory))
     sync_directory(directory)
 
@@ -253,7 +253,7 @@ def drop_segments(directory: Path, first: int, before: int, *, keep_files: bool 
     """Delete segments, oldest first: a crash in between leaves the log whole from some segment on.
 
     Args:
-        keep_files: take their names only, for `erase_cleaned`.
+        keep_files: rename them only, for `erase_cleaned`.
     """
     for number in range(first, before):
         path = segment_path(directory, number)
@@ -265,7 +265,7 @@ def drop_segments(directory: Path, first: int, before: int, *, keep_files: bool 
 
 
 def erase_cleaned(directory: Path, break_off: Callable[[], bool]) -> None:
-    """Overwrite what `drop_segments` kept with zeros, and delete it. What is broken off is there to be begun again.
+    """Overwrite the files that `drop_segments` kept with zeros, and delete them. An interrupted file stays for later.
 
     Raises:
         OSError.
@@ -276,7 +276,7 @@ def erase_cleaned(directory: Path, break_off: Callable[[], bool]) -> None:
             if not _fill(fd, os.fstat(fd).st_size, break_off):
                 return
         except OSError as error:
-            # Zeros need space only where they go elsewhere (copy on write): they would overwrite nothing.
+            # Zeros need space only on a file system that copies on write; there they would overwrite nothing.
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
         finally:
@@ -289,7 +289,7 @@ def erase_cleaned(directory: Path, break_off: Callable[[], bool]) -> None:
 
 
 def read_identity(directory: Path) -> bytes | None:
-    """The database id that the directory belongs to; None if it has none.
+    """The id of the database in this directory; None if there is none.
 
     Raises:
         LogDamaged, UnsupportedFormat.
@@ -309,13 +309,13 @@ def read_identity(directory: Path) -> bytes | None:
 
 
 def pack_identity(database_id: bytes) -> bytes:
-    """What the file that names the database holds."""
+    """The content of the identity file."""
     packed = _IDENTITY.pack(IDENTITY_MAGIC, FORMAT, database_id)
     return packed + _CRC.pack(crc32c(packed))
 
 
 def write_identity(directory: Path, database_id: bytes) -> None:
-    """Say that the directory belongs to a database. Durable when this returns."""
+    """Write the identity file of a database. Durable when this returns."""
     draft = directory / f"{IDENTITY_FILE}.new"
     fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -328,7 +328,7 @@ def write_identity(directory: Path, database_id: bytes) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make it, with its parents, if it is not there. Durable when this returns."""
+    """Make a directory and its parents, if they do not exist. Durable when this returns."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in missing:
@@ -339,7 +339,7 @@ def lock_directory(directory: Path) -> int:
     """Keep every other server out of `directory` until the descriptor returned is closed.
 
     Raises:
-        DirectoryLocked: one is in.
+        DirectoryLocked: another process uses it.
     """
     fd = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -357,12 +357,12 @@ def lock_directory(directory: Path) -> int:
 
 
 def view_directory(directory: Path) -> int:
-    """Keep every server out of `directory` until the descriptor returned is closed; others may look at it too.
+    """Keep every server out of `directory` until the returned descriptor is closed. Other readers may share it.
 
-    Nothing is written. -1: no server has ever used it, so that there is nothing to lock.
+    Writes nothing. Returns -1 if no server ever used the directory: there is nothing to lock.
 
     Raises:
-        DirectoryLocked: a server is in. OSError.
+        DirectoryLocked: a server uses it. OSError.
     """
     try:
         fd = os.open(directory / LOCK_FILE, os.O_RDONLY)
@@ -378,7 +378,7 @@ def view_directory(directory: Path) -> int:
 
 
 def _who_locks(fd: int) -> str:
-    """Who keeps us from a lock, as far as it can be known."""
+    """Who holds the lock, if that is known, for a message."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

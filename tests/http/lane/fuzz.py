@@ -224,7 +224,7 @@ async def fuzz(seed: int, count: int) -> tuple[int, int]:
                 ahead_us = rng.randrange(1, 40_000_000)
                 for world in worlds:
                     world.hands.ahead_us += ahead_us
-                    world.engine.look()
+                    world.engine.run_due()
             if sent - compared >= COMPARED_EVERY:
                 compared = sent
                 hashes = [world.core.state_hash() for world in worlds]

@@ -34,7 +34,7 @@ def report(capsys: pytest.CaptureFixture[str], title: str, counts: Counter[str])
 
 
 @pytest.mark.parametrize("how", ["documents", "walk", "jobs"])
-def test_no_crash_loses_or_refuses_anything(
+def test_no_crash_state_is_lost_or_refused(
     how: str, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counts = Search(shim, memory_path, how).run(STATES, SEED)
@@ -67,7 +67,9 @@ def mutant(shim: Path, scratch: Path, how: str, change: str, told: Told, seed: i
 
 
 @pytest.mark.parametrize("change", ["no fdatasync", "answers early", "no fsync", "no directory sync"])
-def test_a_broken_log_is_caught(change: str, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_faulty_log_is_detected(
+    change: str, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     counts = mutant(shim, memory_path, "documents", change, Ledger())
     report(capsys, f"mutant: {change}", counts)
     assert counts["right"] < counts["states"]
@@ -76,7 +78,7 @@ def test_a_broken_log_is_caught(change: str, shim: Path, memory_path: Path, caps
 
 
 @pytest.mark.parametrize("change", [*MUTANTS, "no directory sync"])
-def test_a_broken_cleaner_is_caught(
+def test_a_faulty_cleaner_is_detected(
     change: str, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for seed in range(SEED, SEED + 4):  # how often a life cleans depends on the disk's speed too

@@ -51,7 +51,7 @@ def deleted_but_open(directory: Path) -> list[str]:
 # --- reads under way --------------------------------------------------------------------------------------------------
 
 
-async def test_what_a_read_asked_for_stays_until_it_was_read(tmp_path: Path) -> None:
+async def test_a_segment_stays_until_reads_in_flight_are_done(tmp_path: Path) -> None:
     """The cleaner moved the record and dropped its segment between the request and a reader thread's turn."""
     writer = await started(tmp_path)
     log = writer.log
@@ -74,7 +74,7 @@ async def test_what_a_read_asked_for_stays_until_it_was_read(tmp_path: Path) -> 
     await log.close()
 
 
-async def test_a_read_that_nobody_waits_for_any_more_keeps_nothing(tmp_path: Path) -> None:
+async def test_a_cancelled_read_releases_its_segment_and_descriptor(tmp_path: Path) -> None:
     """Neither its segment nor, when its thread comes to an end, the descriptor."""
     writer = await started(tmp_path)
     log = writer.log
@@ -91,7 +91,7 @@ async def test_a_read_that_nobody_waits_for_any_more_keeps_nothing(tmp_path: Pat
 # --- many places at once ----------------------------------------------------------------------------------------------
 
 
-def test_places_are_read_in_the_order_asked_for_whatever_their_order_on_disk(tmp_path: Path) -> None:
+def test_spans_are_returned_in_the_order_of_the_request(tmp_path: Path) -> None:
     rng = random.Random(1)
     files = {number: rng.randbytes(3 << 20) for number in (1, 2)}
     for number, content in files.items():
@@ -133,7 +133,7 @@ def blocks(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
-async def test_what_was_cleaned_is_overwritten(tmp_path: Path) -> None:
+async def test_cleaned_segments_are_overwritten(tmp_path: Path) -> None:
     writer = await started(tmp_path, zero_cleaned=True)
     held = [os.open(segment_path(tmp_path, number), os.O_RDONLY) for number in (1, 2, 3)]
     assert all(any(blocks(fd)) for fd in held)
@@ -150,7 +150,7 @@ async def test_what_was_cleaned_is_overwritten(tmp_path: Path) -> None:
     await writer.log.close()
 
 
-async def test_without_the_setting_it_lingers(tmp_path: Path) -> None:
+async def test_without_the_setting_cleaned_data_stays_on_the_disk(tmp_path: Path) -> None:
     """What docs/log-format.md warns of; and the proof that the test above looks at the right blocks."""
     writer = await started(tmp_path)
     fd = os.open(segment_path(tmp_path, 1), os.O_RDONLY)
@@ -162,7 +162,7 @@ async def test_without_the_setting_it_lingers(tmp_path: Path) -> None:
     await writer.log.close()
 
 
-async def test_what_an_earlier_server_did_not_overwrite_is(tmp_path: Path) -> None:
+async def test_segments_left_by_an_earlier_server_are_overwritten(tmp_path: Path) -> None:
     """It was killed between taking the name and the zeros; the setting may be off since."""
     await (await started(tmp_path)).log.close()
     (tmp_path / "cleaned-00000007").write_bytes(b"payload" * 10_000)

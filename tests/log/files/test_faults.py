@@ -42,7 +42,7 @@ SHAPE = {"segment_bytes": 16 << 10, "align": 512}
         ("unlink", "EIO", 1),
     ],
 )
-def test_a_failing_call_loses_nothing(
+def test_a_failing_call_loses_no_acknowledged_data(
     kind: str, error: str, step: int, shim: Path, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = lives_with(shim, memory_path, kind, error, step)
@@ -108,7 +108,7 @@ async def fill(writer: Writer) -> tuple[list[str], bool]:
     return names, early
 
 
-async def test_a_full_disk_is_seen_before_it_hurts_and_passes(small_disk: Path) -> None:
+async def test_a_full_disk_is_noticed_early_and_passes(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     os.posix_fallocate(fd := os.open(ballast, os.O_RDWR | os.O_CREAT), 0, 100 << 10)
     os.close(fd)

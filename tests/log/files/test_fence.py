@@ -86,7 +86,7 @@ def test_a_token_from_before_the_backup_still_works(memory_path: Path) -> None:
     asyncio.run(play())
 
 
-def test_a_backup_of_a_restored_database_is_fenced_anew_also_if_the_wall_clock_went_back(memory_path: Path) -> None:
+def test_a_backup_of_a_restored_database_gets_a_new_fence_also_after_a_clock_step(memory_path: Path) -> None:
     async def play() -> None:
         hand = Hand()
         await submit_to(memory_path / "data", hand)
@@ -102,7 +102,7 @@ def test_a_backup_of_a_restored_database_is_fenced_anew_also_if_the_wall_clock_w
     asyncio.run(play())
 
 
-def test_a_repair_fences_what_it_gives_up(memory_path: Path) -> None:
+def test_a_repair_invalidates_tokens_of_the_frames_it_gives_up(memory_path: Path) -> None:
     async def play() -> None:
         data, hand = memory_path / "data", Hand()
         await submit_to(data, hand)
@@ -117,11 +117,11 @@ def test_a_repair_fences_what_it_gives_up(memory_path: Path) -> None:
     asyncio.run(play())
 
 
-def test_a_damaged_fence_is_told_and_not_passed_over(memory_path: Path) -> None:
+def test_a_damaged_fence_is_refused(memory_path: Path) -> None:
     write_jobs(memory_path / "data", 3)
     write_fence(memory_path / "data", 1000)
     write_fence(memory_path / "data", 10)
     assert read_fence(memory_path / "data") == 1000, "it never goes back"
     flip(memory_path / "data" / FENCE_FILE, 9)
-    with pytest.raises(LogDamaged, match="fence: the file that keeps lease tokens"):
+    with pytest.raises(LogDamaged, match="the fence file"):
         running(log_of(memory_path / "data")).engine.open()

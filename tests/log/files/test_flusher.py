@@ -33,7 +33,7 @@ SALT, EPOCH, SEGMENT, ALIGN = 0x1122334455667788, 7, 3, 512
 
 
 @pytest.mark.parametrize("by_table", [False, True])
-def test_checksums_are_those_of_another_implementation(by_table: bool) -> None:
+def test_checksums_agree_with_another_implementation(by_table: bool) -> None:
     rng = random.Random(1)
     lane = 3 * 1024  # where the three streams begin and end
     sizes = [*range(130), *range(lane - 9, lane + 10), 2 * lane - 1, 2 * lane, 2 * lane + 7, 100_003]
@@ -89,7 +89,7 @@ def scan(data: bytes, *, next_seq: int = 1, prev_crc: int = 0, stop_seq: int = 0
     return [seq for seq, *_ in frames], end, why
 
 
-def test_a_frame_is_what_the_format_says() -> None:
+def test_a_frame_has_the_documented_format() -> None:
     made = frame(5, b"records", 99, durable_seq=3)
     read = read_frame(made, 0)
     assert read is not None
@@ -123,18 +123,18 @@ def test_frames_are_read_back_with_their_places() -> None:
         ("a frame longer than the file", lambda last: frame(4, b"x" * 900, head_crc(last))[:512], "order"),
     ],
 )  # fmt: skip
-def test_what_does_not_follow_is_not_taken(what: str, made: object, why: str) -> None:
+def test_a_scan_ends_before_a_frame_that_does_not_follow(what: str, made: object, why: str) -> None:
     assert callable(made)
     last = chain(3)[1024:]
     assert scan(chain(3) + made(last)) == ([1, 2, 3], 1536, why), what
 
 
-def test_frames_from_where_the_next_segment_begins_are_not_taken() -> None:
+def test_a_scan_ends_where_the_next_segment_begins() -> None:
     assert scan(chain(3), stop_seq=3) == ([1, 2], 1024, "stop")
     assert scan(chain(3), stop_seq=4) == ([1, 2, 3], 1536, "end")
 
 
-def test_a_later_frame_is_found_by_what_it_proves() -> None:
+def test_find_later_frame_finds_a_frame_by_its_durable_seq() -> None:
     data = bytes(512) + chain(4)
 
     def find(durable_min: int, salt: int = SALT) -> tuple[int, int, int] | None:
@@ -223,7 +223,7 @@ def test_a_batch_of_the_next_segment_seals_the_one_before(file: int, tmp_path: P
     assert (closed.flags, closed.seq, closed.prev_crc) == (CLOSED, 2, moved.head_crc)
 
 
-def test_the_batch_is_held_until_it_is_written(file: int) -> None:
+def test_the_batch_buffer_is_held_until_it_is_written(file: int) -> None:
     flush = flusher(file)
     batch = give(flush, 1, fd=file, offset=0)
     with pytest.raises(BufferError):
@@ -232,7 +232,7 @@ def test_the_batch_is_held_until_it_is_written(file: int) -> None:
     batch.extend(b"more")
 
 
-def test_an_error_stays_and_nothing_is_tried_again(file: int, tmp_path: Path) -> None:
+def test_an_error_stays_and_no_write_is_retried(file: int, tmp_path: Path) -> None:
     read_only = os.open(tmp_path / "file", os.O_RDONLY)
     flush = flusher(read_only)
     give(flush, 1, fd=read_only, offset=0)
@@ -254,7 +254,7 @@ def test_a_full_device_is_an_error() -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
-def test_misuse_is_our_own_bug(file: int) -> None:
+def test_misuse_is_an_assertion_error(file: int) -> None:
     flush = flusher(file)
     with pytest.raises(AssertionError, match="batch 2 after 0"):
         give(flush, 2, fd=file, offset=0)

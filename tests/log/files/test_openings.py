@@ -23,7 +23,7 @@ def killed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_openings_without_work_cost_no_disk(killed: Path) -> None:
+def test_openings_without_work_take_no_disk(killed: Path) -> None:
     read_back(killed)  # writes the last frame again
     read_back(killed)
     names = sorted(path.name for path in killed.iterdir())
@@ -32,7 +32,7 @@ def test_openings_without_work_cost_no_disk(killed: Path) -> None:
     assert sorted(path.name for path in killed.iterdir()) == names
 
 
-async def test_openings_with_little_work_cost_little_disk(tmp_path: Path) -> None:
+async def test_openings_with_little_work_take_little_disk(tmp_path: Path) -> None:
     for first in range(12):
         await write_log(tmp_path, [BODY], first=first)
     writer = await Writer(local(tmp_path)).open().start()
@@ -50,7 +50,7 @@ def test_alignment_and_segment_size_may_change_between_lives(tmp_path: Path) -> 
     assert list(read_back(tmp_path).documents()) == ["0", "1", "2", "3"]
 
 
-async def test_a_frame_larger_than_todays_segments_is_written_again_whole(tmp_path: Path) -> None:
+async def test_a_frame_larger_than_the_segment_size_is_rewritten(tmp_path: Path) -> None:
     (body,) = bodies_of([200_000])
     await write_log(tmp_path, [body], close=False, segment_bytes=1 << 20)
     writer = await Writer(local(tmp_path, segment_bytes=32 << 10)).open().start()
@@ -82,7 +82,7 @@ except DirectoryLocked as refusal:
 """
 
 
-async def test_a_second_server_is_kept_out_until_the_first_is_gone(tmp_path: Path) -> None:
+async def test_a_second_server_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     writer = await Writer(local(tmp_path)).open().start()
     with pytest.raises(DirectoryLocked, match=f"in use by process {os.getpid()}:"):
         local(tmp_path).open(writer.core.replay)

@@ -44,7 +44,7 @@ async def clean_all(r: Running) -> None:
     assert not r.failures
 
 
-async def test_links_in_a_frame_that_a_start_writes_again_hold(tmp_path: Path) -> None:
+async def test_links_in_a_rewritten_frame_stay_true(tmp_path: Path) -> None:
     """One frame with a job's submit and three replaces, the last of a killed server: two later starts both move it."""
     hand, job_id = Hand(), ""
     replacing = Submit(b'"p"', options=JobOptions(unique_key="one", replace=True))
@@ -88,7 +88,7 @@ async def test_a_link_is_the_place_of_the_record_before() -> None:
 
 
 @pytest.mark.parametrize("nowhere", [packed(1 << 40, 0, 60), packed(1, 0, 32), packed(1, 0, 8), packed(1, 9999, 8)])
-async def test_a_link_that_leads_nowhere_spoils_one_history_and_stops_nothing(
+async def test_a_broken_link_cuts_one_history_and_the_server_goes_on(
     nowhere: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As a defect of ours might write it: to no frame, to another record, into the middle of one, past the frame."""
@@ -116,7 +116,7 @@ async def test_a_link_that_leads_nowhere_spoils_one_history_and_stops_nothing(
         assert await events(r, job_id) == ["attempt"] * 2
 
 
-async def test_what_the_page_cache_has_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cached_pages_are_read_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(log_of(tmp_path / "log"), Hand(), KEPT) as r:
         job_id = await r.submit(CLIENT, Submit(b'"%s"' % (b"x" * 9000)))
         place = r.core.job(r.core.last_us, job_id).place

@@ -26,7 +26,7 @@ class Noted(threading.Event):
         return self.is_set()
 
 
-async def test_a_fill_rests_between_its_steps_unless_the_segment_is_needed(tmp_path: Path) -> None:
+async def test_a_fill_pauses_between_steps_unless_the_segment_is_needed(tmp_path: Path) -> None:
     tail, made, all_made = Tail(4096, 0, 64 << 10), [], asyncio.Event()
 
     def on_made(head: SegmentHead, fd: int) -> None:
@@ -41,14 +41,14 @@ async def test_a_fill_rests_between_its_steps_unless_the_segment_is_needed(tmp_p
     first = SegmentHead(b"d" * 16, 1, 1, 4096, SEGMENT_BYTES, 1, 0, 7)
     ready = ReadySegments(tmp_path, tail, first, 1, [], SEGMENT_BYTES, on_made, on_failed, os.urandom, False)
     noted = ready._stopping = Noted()
-    ready.look(None)  # the tail has no segment at all: what makes the reserve whole is urgent, the one after it is not
+    ready.start_due(None)  # the tail has no segment: filling the reserve is urgent, the segment after it is not
     await all_made.wait()
     await ready.close()
     assert noted.waits_s == [0] * 8 + [FILL_PAUSE_S] * 4
     assert made == [2, 3, 4]
 
 
-async def test_a_fill_that_rests_is_broken_off(tmp_path: Path) -> None:
+async def test_a_paused_fill_can_be_interrupted(tmp_path: Path) -> None:
     first = SegmentHead(b"d" * 16, 1, 1, 4096, SEGMENT_BYTES, 1, 0, 7)
 
     def never(*_: object) -> None:

@@ -76,7 +76,7 @@ async def test_a_log_goes_on_after_a_cut(killed: Path) -> None:
     assert list(read_back(killed).documents()) == ["0", "1", "2", "3", "new"]
 
 
-def test_later_frames_that_prove_nothing_are_a_torn_tail_too(killed: Path) -> None:
+def test_later_frames_without_proof_are_a_torn_tail(killed: Path) -> None:
     """Two frames were under way and the second arrived alone: its durable_seq lies below the first."""
     path = segment(killed, 1)
     head = read_segment(path)
@@ -91,7 +91,7 @@ def test_later_frames_that_prove_nothing_are_a_torn_tail_too(killed: Path) -> No
     assert list(read_back(killed).documents()) == ["0", "1", "2", "3"]
 
 
-def test_one_frame_that_was_just_durable_comes_through(tmp_path: Path) -> None:
+def test_a_single_frame_that_was_just_durable_is_recovered(tmp_path: Path) -> None:
     write(tmp_path, [], close=False)
     again = read_back(tmp_path)
     assert (again.opened.frames, again.opened.records) == (1, 1)
@@ -113,7 +113,7 @@ def test_a_torn_first_frame_of_a_segment_is_cut(long: Path) -> None:
 # --- what was not proven durable --------------------------------------------------------------------------------------
 
 
-def test_the_last_frame_is_written_again_and_its_place_is_what_it_was(killed: Path) -> None:
+def test_the_last_frame_is_rewritten_and_keeps_its_place(killed: Path) -> None:
     before = read_segment(segment(killed, 1)).frames
     again = read_back(killed)
     new = read_segment(segment(killed, 2))
@@ -123,14 +123,14 @@ def test_the_last_frame_is_written_again_and_its_place_is_what_it_was(killed: Pa
     assert "written again" in again.opened.notes[0]
 
 
-def test_after_an_orderly_stop_nothing_is_written_again(tmp_path: Path) -> None:
+def test_after_an_orderly_stop_nothing_is_rewritten(tmp_path: Path) -> None:
     write(tmp_path, [BODY] * 3)
     again = read_back(tmp_path)
     assert again.opened.notes == []
     assert not read_segment(segment(tmp_path, 2)).frames
 
 
-def test_what_was_written_again_is_not_so_twice(killed: Path) -> None:
+def test_a_rewritten_frame_is_not_rewritten_again(killed: Path) -> None:
     assert read_back(killed).opened.notes
     for _ in range(3):
         assert read_back(killed).opened.notes == []
@@ -168,7 +168,7 @@ def test_a_lost_seal_before_frames_is_refused(long: Path) -> None:
     assert "segment 2 holds frame" in refusal(long)
 
 
-def test_zeros_over_all_frames_of_the_last_segment_are_refused_if_a_later_one_knows(long: Path) -> None:
+def test_a_zeroed_segment_is_refused_if_a_later_one_proves_it(long: Path) -> None:
     read_back(long)
     shutil.copy(segment(long, 1), long / "kept")
     change(segment(long, 1), 4096, bytes(len(segment(long, 1).read_bytes()) - 4096))
@@ -191,7 +191,7 @@ def test_a_seal_without_the_segment_that_it_announces_is_refused(long: Path) -> 
     assert "goes on in segment 2, which is missing" in refusal(long)
 
 
-def test_a_segment_of_this_opening_cannot_vanish_once_the_one_before_was_shortened(tmp_path: Path) -> None:
+def test_a_segment_after_a_sealed_one_must_exist(tmp_path: Path) -> None:
     write(tmp_path, [BODY])
     write(tmp_path, [BODY] * 2, first=1, when_quiet=True)
     for number in range(2, 20):
@@ -203,7 +203,7 @@ def test_swapped_segments_are_refused(long: Path) -> None:
     os.rename(segment(long, 1), long / "aside")
     os.rename(segment(long, 2), segment(long, 1))
     os.rename(long / "aside", segment(long, 2))
-    assert "segment 2 under another's name" in refusal(long)
+    assert "segment 2 under another name" in refusal(long)
 
 
 def test_a_segment_of_another_database_is_refused(long: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -254,13 +254,13 @@ def test_a_damaged_head_is_refused(killed: Path) -> None:
     assert "the segment's head is damaged" in refusal(killed)
 
 
-def test_what_cannot_be_read_is_refused(killed: Path) -> None:
+def test_an_unreadable_segment_is_refused(killed: Path) -> None:
     segment(killed, 1).unlink()
     segment(killed, 1).mkdir()
     assert "cannot be read" in refusal(killed)
 
 
-def test_records_that_are_none_are_refused_with_their_place(killed: Path) -> None:
+def test_invalid_records_are_refused_with_their_place(killed: Path) -> None:
     path = segment(killed, 1)
     frame = read_segment(path).frames[1]
     whole = bytearray(path.read_bytes()[frame.offset : frame.offset + HEAD_BYTES + frame.record_bytes])
@@ -363,7 +363,7 @@ def killed_behind_a_seal(directory: Path) -> int:
 
 
 @pytest.mark.parametrize("when_quiet", [False, True])
-def test_a_seal_that_the_power_took_after_the_next_start_is_not_missed(tmp_path: Path, when_quiet: bool) -> None:
+def test_a_seal_lost_to_a_power_failure_after_the_next_start_is_not_needed(tmp_path: Path, when_quiet: bool) -> None:
     """Killed behind a seal, started again, and then the seal turns out never to have been on the disk."""
     end = killed_behind_a_seal(tmp_path)
     write(tmp_path, [BODY], close=False, first=3, when_quiet=when_quiet)
@@ -413,7 +413,7 @@ def test_a_lost_frame_before_a_later_opening_is_still_refused(tmp_path: Path) ->
     assert "segment 2 begins at" in refusal(tmp_path)
 
 
-async def test_a_scan_goes_on_when_whoever_waits_for_it_is_cancelled(
+async def test_a_scan_goes_on_when_its_waiting_task_is_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the server stops while the cleaner reads a segment."""

@@ -1,7 +1,7 @@
-"""A copy of a log up to one frame, as a tar archive: of a stopped log, or of one that goes on being written meanwhile.
+"""A backup copies a log up to one frame into a tar archive. The log may be stopped, or be written meanwhile.
 
-What a plain `tar x` makes of it is a data directory, of a server that stopped in good order right after that frame:
-its last segment is cut behind it and ends with the frame that says so. docs/log-format.md has the archive's layout.
+A plain `tar x` makes a data directory, as of a server that stopped right after that frame: the last segment is cut
+after it and ends with a closing frame. docs/log-format.md describes the archive.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fastq.log.files.segments import (
 )
 
 ARCHIVE_FORMAT = 1
-MANIFEST = "backup.json"  # the last file of an archive: without it the archive was not finished
+MANIFEST = "backup.json"  # the last file of an archive: without it the archive is incomplete
 SEGMENT_BYTES_MAX = 1 << 32
 PIECE_BYTES = 256 << 10
 COPY_BYTES = 1 << 20
@@ -52,7 +52,7 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an archive says of itself at its end."""
+    """The manifest: the last file of an archive, which describes it."""
 
     last_seq: int
     segments: tuple[Copied, ...]
@@ -74,14 +74,14 @@ def unpack_manifest(data: bytes) -> Manifest:
         segments = tuple(Copied(str(one["name"]), int(one["bytes"]), int(one["crc32c"])) for one in told["segments"])
         return Manifest(int(told["last_seq"]), segments)
     except (ValueError, KeyError, TypeError) as error:
-        raise BackupDamaged(f"what the backup says of itself cannot be read: {error!r}") from error
+        raise BackupDamaged(f"the backup's manifest cannot be read: {error!r}") from error
 
 
 class LogCopy:
-    """The segments of a log up to a frame, one at a time, each checked frame by frame as it is read. Blocking.
+    """Reads the segments of a log up to a frame, one at a time, and checks each frame. Blocking.
 
-    The log may be written meanwhile, and segments of earlier starts shortened; but none of those that were not read
-    yet, from `next_segment` on, may be taken away.
+    The log may be written meanwhile, and segments of earlier openings shortened; but segments from `next_segment` on
+    must not be deleted.
     """
 
     def __init__(self, directory: Path, first_segment: int, last_seq: int) -> None:
@@ -95,10 +95,10 @@ class LogCopy:
         self.database_id = self._heads[first_segment].database_id
 
     def read(self) -> memoryview:
-        """The next segment as it is to be kept; good until the next call.
+        """The next segment in the form to archive. Valid until the next call.
 
         Raises:
-            LogDamaged: it is not what it must be. OSError.
+            LogDamaged: a frame is missing or not sound. OSError.
         """
         number = self.next_segment
         data, head = self._reader.read(number), self._heads[number]
@@ -124,14 +124,14 @@ class LogCopy:
             kept[:HEAD_BYTES] = replace(head, file_bytes=len(kept)).pack()
             write_end(kept[end:], head, self._last_seq, last_crc, CLOSED)
         elif why != "seal" or proven_seq > self._last_seq:
-            # A later start was to seal it, or did and knew of later frames then. The next segment begins anew.
+            # It is unsealed, or its seal knows of later frames: write a new seal. The next segment is a new opening's.
             write_end(kept[end:], head, self._next_seq - 1, last_crc, SEAL)
         self.next_segment += 1
         return kept
 
 
 def write_end(block: memoryview, head: SegmentHead, last_seq: int, last_crc: int, flags: int) -> None:
-    """Make `block`, the `align` bytes behind the last frame of a segment, its seal, or the end of a closed log.
+    """Write the seal of a segment, or the closing frame of a log, into `block`: the `align` bytes after the last frame.
 
     Args:
         last_seq, last_crc: that frame's sequence number and head_crc.
@@ -144,7 +144,7 @@ def write_end(block: memoryview, head: SegmentHead, last_seq: int, last_crc: int
 
 
 def archive(copy: LogCopy, last_seq: int) -> Iterator[bytes]:
-    """The archive in pieces of at most PIECE_BYTES and a header. Blocking. Raises as `LogCopy.read`."""
+    """Yield the archive in pieces of at most PIECE_BYTES and a header. Blocking. Raises what `LogCopy.read` raises."""
     segments: list[Copied] = []
     yield from _member(IDENTITY_FILE, memoryview(pack_identity(copy.database_id)))
     while not copy.is_done:
@@ -180,8 +180,8 @@ class LiveBackup:
         """
         Args:
             start: makes the copy; blocking.
-            hold: keeps the segments from one on; None: no more.
-            must_end: why no segment can be kept any longer; empty as long as they can.
+            hold: keeps segments from this one on from deletion; None releases them.
+            must_end: why the backup must end now; an empty string: it may go on.
         """
         self.is_closed = False
         self._start, self._last_seq = start, last_seq
@@ -219,7 +219,7 @@ class LiveBackup:
     async def close(self) -> None:
         if not self.is_closed:
             self.is_closed = True
-            self._copy, self._pieces = None, iter(())  # with the memory of a segment
+            self._copy, self._pieces = None, iter(())  # frees the buffer of a segment
             self._hold(None)
 
 
@@ -227,13 +227,13 @@ class LiveBackup:
 
 
 def write_archive(pieces: Iterator[bytes], destination: Path) -> Manifest:
-    """Write an archive to a file that is not there yet, under its name only once it is whole, read back and durable.
+    """Write an archive to a new file. The file gets its name once it is complete, verified and durable.
 
     Raises:
         WouldOverwrite, BackupDamaged, OSError; what `pieces` raises.
     """
     if destination.exists():
-        raise WouldOverwrite(f"{destination} is there already: a backup is never written over")
+        raise WouldOverwrite(f"{destination} exists: a backup overwrites no file")
     partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
     fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -256,7 +256,7 @@ def write_archive(pieces: Iterator[bytes], destination: Path) -> Manifest:
 
 
 def verify(file: IO[bytes]) -> Manifest:
-    """Read an archive to its end. Raises BackupDamaged."""
+    """Read an archive to its end and check it. Raises BackupDamaged."""
     return unpack(file, lambda _name, _data: None)
 
 
@@ -265,9 +265,9 @@ def unpack(file: IO[bytes], keep: Callable[[str, memoryview], None]) -> Manifest
 
     Args:
         file: need not be seekable.
-        keep: gets each file's name, `database` or a segment's, and its bytes, good until it returns.
+        keep: gets each file's name, `database` or a segment's, and its bytes, valid until it returns.
     Raises:
-        BackupDamaged: it is none, is not whole, or has changed since it was written. What `keep` raises.
+        BackupDamaged: it is no backup, is incomplete, or has changed. What `keep` raises.
     """
     found: list[Copied] = []
     identified = False
@@ -275,19 +275,19 @@ def unpack(file: IO[bytes], keep: Callable[[str, memoryview], None]) -> Manifest
         with tarfile.open(fileobj=file, mode="r|") as tar:
             for entry in tar:
                 if not entry.isreg() or entry.size > SEGMENT_BYTES_MAX:
-                    raise BackupDamaged(f"the archive holds {entry.name!r}, which no backup has")
+                    raise BackupDamaged(f"the archive holds {entry.name!r}, which is no file of a backup")
                 data = _read_entry(tar, entry)
                 if entry.name == MANIFEST:
                     manifest = unpack_manifest(bytes(data))
                     if tuple(found) != manifest.segments or not identified:
-                        raise BackupDamaged("the backup's files are not those that it says it has")
+                        raise BackupDamaged("the backup's files differ from its manifest")
                     return manifest
                 if entry.name == IDENTITY_FILE and not identified and not found:
                     identified = True
                 elif identified and is_segment_name(entry.name):
                     found.append(Copied(entry.name, len(data), crc32c(data)))
                 else:
-                    raise BackupDamaged(f"the archive holds {entry.name!r} where no backup has it")
+                    raise BackupDamaged(f"the archive holds {entry.name!r} out of order")
                 keep(entry.name, data)
     except tarfile.TarError as error:
         raise BackupDamaged(f"this is no whole backup: {error}") from error

@@ -1,4 +1,4 @@
-"""What a start would say of a log, without starting: read, replayed and checked; nothing is written."""
+"""Check a log as a start would: read, replay and verify it. Writes nothing."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ SOUND, TORN, DAMAGED, UNKNOWN = "sound", "torn", "damaged", "unknown format"
 
 @dataclass(slots=True)
 class Losses:
-    """What the frames from some sequence on say: it would be lost without them."""
+    """What would be lost without the frames from some sequence number on."""
 
-    jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)  # job number -> what, in the order of the log
-    job_ids: dict[int, str] = field(default_factory=dict)  # of those that are submitted there, or shortly before
+    jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)  # job number -> its records, in the log's order
+    job_ids: dict[int, str] = field(default_factory=dict)  # of jobs submitted there, or shortly before
     documents: dict[tuple[int, str], None] = field(default_factory=dict)  # kind and name
-    oldest_frame: int = 0  # that a record there names
+    oldest_frame: int = 0  # as named by a record there
     frames: int = 0
     first_seq: int = 0
     last_seq: int = 0
     unreadable: list[GapSeen] = field(default_factory=list)
 
     def job_id(self, number: int, core: Core) -> str:
-        """Its id, or its number if nothing tells its id."""
+        """The job's id; its number if the id is not known."""
         return self.job_ids.get(number) or job_id_by_number(core, number) or f"number {number}"
 
 
 @dataclass(slots=True)
 class Report:
-    """What a check found. Sequence numbers count frames."""
+    """The result of a check. Sequence numbers count frames."""
 
     verdict: str  # SOUND, TORN, DAMAGED or UNKNOWN
-    message: str  # of the last two: what a start says; else empty
-    core: Core  # as far as it came
+    message: str  # the error of a start, if the verdict is one of the last two; else empty
+    core: Core  # the state up to the damage
     segments: int
     found: Found = field(default_factory=Found)
     damage: LogDamaged | None = None
-    losses: Losses | None = None  # what can still be read behind the damage
+    losses: Losses | None = None  # what can still be read after the damage
 
     @property
     def pending_frames(self) -> int:
-        """How many frames at the end nothing proves to have been durable: a start writes them again."""
+        """How many frames at the end are not proven durable: a start rewrites them."""
         return len(self.found.pending)
 
     def as_json(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Report:
 
 
 def read_whole(directory: Path, core: Core) -> Found:
-    """All that a start reads, in its order and with its refusals, into `core`.
+    """Read a log into `core`, with the same order and errors as a start.
 
     Raises:
         DirectoryFailed: there is no log. LogDamaged, UnsupportedFormat.
@@ -114,16 +114,15 @@ def read_whole(directory: Path, core: Core) -> Found:
 
 
 def empty_core() -> Core:
-    """One that is only read."""
+    """A core for reading only."""
     return Core(Tail(512, 0, 4096), CoreSettings())
 
 
 def check_log(directory: Path) -> Report:
-    """Read a log as a start would, and walk over every structure of what it says.
+    """Read a log as a start would, and verify every structure of the state.
 
     Raises:
-        DirectoryFailed: there is no log. AssertionError: the records were taken, and what came out contradicts itself:
-        a defect of ours.
+        DirectoryFailed: there is no log. AssertionError: the replayed state is inconsistent: a defect of fastq.
     """
     core, segments = empty_core(), len(segment_numbers(directory))
     try:
@@ -140,7 +139,7 @@ def check_log(directory: Path) -> Report:
 
 
 def first_head(directory: Path) -> SegmentHead | None:
-    """The head of the first segment whose head is sound."""
+    """The first sound segment head; None if there is none."""
     for number in segment_numbers(directory):
         try:
             return read_head(directory, number)
@@ -150,7 +149,7 @@ def first_head(directory: Path) -> SegmentHead | None:
 
 
 def losses_from(directory: Path, segment: int, seq: int) -> Losses:
-    """What the frames from `seq` on say, as far as they can be read. They begin in `segment`, or behind it."""
+    """What the frames from `seq` on contain, as far as they can be read. They begin in `segment` or a later one."""
     losses, head = Losses(), first_head(directory)
     if head is None:
         return losses
@@ -170,7 +169,7 @@ def losses_from(directory: Path, segment: int, seq: int) -> Losses:
 
 
 def single_records(described: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Those in groups too. A whole job counts as itself: what is in it was said before."""
+    """Yield each record, also those in groups. A whole job is one record: earlier records have its content."""
     for record in described:
         if record["type"] == "GROUP":
             yield from single_records(record["records"])
@@ -199,7 +198,7 @@ def _add(losses: Losses, described: list[dict[str, Any]]) -> None:
 
 
 def _what(record: dict[str, Any]) -> str:
-    """One record in a word or two, the same for all of its kind."""
+    """A record's kind in a word or two."""
     if record["type"] == "CLOSE":
         return f"the end of an attempt ({record.get('outcome', 'damaged')})"
     if record["type"] == "SUBMIT" and "edited" in record:

@@ -1,6 +1,6 @@
-"""What lies in the files of a log, sound or not: frame by frame, past whatever is damaged. Recovery is stricter.
+"""Dump the files of a log frame by frame, past any damage. Recovery is stricter.
 
-One segment is in memory at a time. Nothing here says whether the log is whole: see `fastq.log.files.tools.check`.
+One segment is in memory at a time. Whether the log is complete is for `fastq.log.files.tools.check`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SegmentSeen:
 
 @dataclass(frozen=True, slots=True)
 class FrameSeen:
-    """A sound frame. `records` is good until the next thing is asked for."""
+    """A sound frame. `records` is valid until the next item."""
 
     segment: int
     offset: int
@@ -36,12 +36,12 @@ class FrameSeen:
     durable_seq: int
     count: int
     records: memoryview
-    is_copy: bool  # a later start wrote it again in a segment of its own: this one does not count
+    is_copy: bool  # a later opening rewrote it in a segment of its own: replay ignores this one
 
 
 @dataclass(frozen=True, slots=True)
 class GapSeen:
-    """Bytes from `offset` to `end` that are no sound frame, though one follows or should."""
+    """Bytes from `offset` to `end` that are no sound frame, where one should be."""
 
     segment: int
     offset: int
@@ -51,7 +51,7 @@ class GapSeen:
 
 @dataclass(frozen=True, slots=True)
 class EndSeen:
-    """No frame follows in this segment. `why` as `scan_frames` says it; what lies behind is not zero so far."""
+    """The end of a segment's frames. `why` is a reason of `scan_frames`; bytes after it are not zero up to `end`."""
 
     segment: int
     offset: int
@@ -63,7 +63,7 @@ Seen = SegmentSeen | FrameSeen | GapSeen | EndSeen
 
 
 def walk(directory: Path, first_segment: int = 0) -> Iterator[Seen]:
-    """All that lies in the segments from `first_segment` on, in their order.
+    """Yield everything in the segments from `first_segment` on, in order.
 
     Raises:
         OSError.
@@ -83,7 +83,7 @@ def walk(directory: Path, first_segment: int = 0) -> Iterator[Seen]:
 
 
 def _first_seq(directory: Path, number: int) -> int:
-    """The frame that a start began segment `number` with; 0 if it continues, or cannot be read."""
+    """The `first_seq` of segment `number`; 0 if it continues an opening, or cannot be read."""
     try:
         return read_head(directory, number).first_seq
     except (LogDamaged, UnsupportedFormat):
@@ -91,7 +91,7 @@ def _first_seq(directory: Path, number: int) -> int:
 
 
 def _walk_segment(data: memoryview, number: int, head: SegmentHead, copies_from: int) -> Iterator[Seen]:
-    """The frames of one segment; what does not follow from what was before is a gap."""
+    """Yield the frames of one segment. Bytes that do not follow from the frame before are a gap."""
     at = head.first_offset
     while True:
         seq, prev_crc = named_at(data, at) if at + FRAME_HEAD_BYTES <= len(data) else (0, 0)
@@ -107,7 +107,7 @@ def _walk_segment(data: memoryview, number: int, head: SegmentHead, copies_from:
         if why in ("seal", "closed"):
             yield EndSeen(number, end, why, 0)
             return
-        # A sound head that does not follow from the one before is taken up at once, unless it was just tried.
+        # Continue at a sound head that does not follow from the one before, unless it was just tried.
         start = end if why == "order" and frames else end + head.align
         later = find_later_frame(
             data, start=start, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt, durable_min=0

@@ -1,7 +1,7 @@
-"""Making a directory startable again after damage: what lies before it stays, the rest is put aside, nothing deleted.
+"""Repair a damaged log so that a server starts on it: keep the frames before the damage, move the rest aside.
 
-A plan is proven before it is carried out: recovery itself reads what would be left. At each moment of carrying it out a
-server refuses the directory, until the last.
+A repair deletes nothing. Recovery reads the planned result before the repair begins. Until the last step of the repair
+a server refuses the directory.
 """
 
 from __future__ import annotations
@@ -35,42 +35,44 @@ from fastq.log.files.tools.check import COPY, ITSELF, Losses, empty_core, losses
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where the frames end that follow one from the other."""
+    """The end of the consecutive frames."""
 
     head: SegmentHead  # of the segment
-    offset: int  # in it: of the first byte behind them
+    offset: int  # in the segment, after the last frame
     next_seq: int
-    prev_crc: int  # head_crc of the last frame; 0 if this start has none
+    prev_crc: int  # head_crc of the last frame; 0 if this opening has none
     first_frame: int  # of the log
-    seals: tuple[tuple[SegmentHead, int], ...] = ()  # and offset: of earlier segments' that know of later frames
+    seals: tuple[
+        tuple[SegmentHead, int], ...
+    ] = ()  # (head, offset) of earlier segments' seals that know of later frames
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a repair would do."""
+    """The changes of a repair."""
 
     cut: Cut
-    changed: dict[int, bytes]  # segments, and what they hold from now on; the one that is cut is the last
-    given_up: list[int]  # segments behind it
-    core: Core  # what is left, replayed
+    changed: dict[int, bytes]  # segments and their new content; the last one is the one that is cut
+    given_up: list[int]  # later segments
+    core: Core  # the remaining state
     losses: Losses
 
     def lost(self) -> Iterator[tuple[str, list[str]]]:
-        """Each job that what is given up speaks of: its id, or number, and what is lost."""
+        """Yield each job with records in the frames given up: its id, or number, and what is lost."""
         for number, losses in self.losses.jobs.items():
             known = job_id_by_number(self.core, number) is not None
             words = [ITSELF if word == COPY and not known else word for word in losses if word != COPY or not known]
             if not known and ITSELF not in words:
-                words.append("and it is not in what is left")
+                words.append("and the remaining log does not have it")
             if words:
                 yield self.losses.job_id(number, self.core), words
 
 
 def plan(directory: Path, truncate_at: int) -> Plan:
-    """What giving up the frames from `truncate_at` on would do. Nothing is written to `directory`.
+    """Plan to give up the frames from `truncate_at` on. Writes nothing to `directory`.
 
     Raises:
-        RepairRefused: that is not where the damage begins, or nothing would be left. UnsupportedFormat, OSError,
+        RepairRefused: the damage begins elsewhere, or nothing would be left. UnsupportedFormat, OSError,
         DirectoryFailed.
     """
     try:
@@ -78,11 +80,11 @@ def plan(directory: Path, truncate_at: int) -> Plan:
     except LogDamaged:
         pass
     else:
-        raise RepairRefused(f"{directory}: the log is sound, a server starts on it: there is nothing to repair")
+        raise RepairRefused(f"{directory}: the log is sound and a server starts on it: there is nothing to repair")
     cut = _follow(directory, 0)
     try:
         core, tail = _replayed(directory, cut)
-    except LogDamaged as error:  # frames that are whole, with records that cannot be
+    except LogDamaged as error:  # sound frames with invalid records
         if not error.sound_seq or error.sound_seq + 1 >= cut.next_seq:
             raise RepairRefused(f"truncating does not help: {error}") from error
         cut = _follow(directory, error.sound_seq + 1)
@@ -103,14 +105,14 @@ def plan(directory: Path, truncate_at: int) -> Plan:
 
 
 def carry_out(directory: Path, repair: Plan, now_us: int) -> Path:
-    """Do it. The caller holds the directory's lock.
+    """Carry out a plan. The caller holds the directory's lock.
 
     Args:
-        now_us: the wall clock. Leases from here on are told apart from those that are given up.
+        now_us: the wall clock, for the fence: tokens of leases that are given up become invalid.
     Returns:
-        Where what was given up is now.
+        The directory with the files that were given up.
     Raises:
-        OSError: what was not done yet can be done by a repair once more.
+        OSError: a second repair does the rest.
     """
     write_fence(directory, fence_at(max(now_us, repair.core.last_us)))
     aside = _new_directory(directory, repair.cut.next_seq)
@@ -127,19 +129,19 @@ def carry_out(directory: Path, repair: Plan, now_us: int) -> Path:
         sync_directory(aside)
         os.rename(new, path)
         sync_directory(directory)
-    for given_up in repair.given_up:  # until the last is gone, the log has a gap or an end before its last frame
+    for given_up in repair.given_up:  # until the last one is moved, the log has a gap and no server starts
         path = segment_path(directory, given_up)
         os.rename(path, aside / path.name)
         sync_directory(aside)
         sync_directory(directory)
     core = empty_core()
     read_whole(directory, core)
-    assert core.state_hash() == repair.core.state_hash(), "what is left is what was planned"
+    assert core.state_hash() == repair.core.state_hash(), "the result is the plan's"
     return aside
 
 
 def _new_directory(directory: Path, seq: int) -> Path:
-    """For what is given up."""
+    """A new directory for the files that are given up."""
     name = f"given-up-{seq}"
     taken = {entry.name for entry in os.scandir(directory)}
     path = next(directory / free for n in range(1, len(taken) + 2) if (free := f"{name}-{n}") not in taken)
@@ -152,7 +154,7 @@ def _new_directory(directory: Path, seq: int) -> Path:
 
 
 def _usable_heads(directory: Path) -> list[SegmentHead]:
-    """Of the segments from the first on, as far as they follow one from the other."""
+    """The heads of consecutive segments from the first on."""
     heads: list[SegmentHead] = []
     for number in segment_numbers(directory):
         try:
@@ -169,10 +171,10 @@ def _usable_heads(directory: Path) -> list[SegmentHead]:
 
 
 def _follow(directory: Path, limit: int) -> Cut:
-    """Follow the frames as far as they are sound, or up to `limit`, which is not taken; 0: no limit.
+    """Follow the sound frames up to the first damage, or up to `limit` (exclusive; 0: no limit).
 
     Raises:
-        RepairRefused: not even the first is.
+        RepairRefused: not even the first frame is sound.
     """
     heads, reader = _usable_heads(directory), SegmentReader(directory)
     cut: Cut | None = None
@@ -201,7 +203,7 @@ def _follow(directory: Path, limit: int) -> Cut:
         if next_seq == limit or (why != "seal" and next_seq != anew):
             break
     if cut is None or cut.next_seq <= first_seq:
-        raise RepairRefused(f"{directory}: not one frame at the beginning is sound: restore a backup")
+        raise RepairRefused(f"{directory}: no frame at the beginning is sound: restore a backup")
     return cut
 
 
@@ -209,7 +211,7 @@ def _follow(directory: Path, limit: int) -> Cut:
 
 
 def _changed(directory: Path, cut: Cut, more: bytes) -> dict[int, bytes]:
-    """The segments that have to change. A later start's seal that knows of frames that are given up is made anew."""
+    """The segments to change. A seal that knows of frames that are given up is written anew."""
     changed = {}
     for head, offset in cut.seals:
         data = bytearray(SegmentReader(directory).read(head.number))
@@ -220,7 +222,7 @@ def _changed(directory: Path, cut: Cut, more: bytes) -> dict[int, bytes]:
 
 
 def _cut_segment(directory: Path, cut: Cut, more: bytes) -> bytes:
-    """The segment that is cut: its frames, one more or none, and the one that says that the log was closed here."""
+    """The content of the cut segment: its frames, `more` (a frame or nothing), and a closing frame."""
     align, last_seq, prev_crc = cut.head.align, cut.next_seq - 1, cut.prev_crc
     kept = bytes(SegmentReader(directory).read(cut.head.number)[: cut.offset]) + more
     if more:
@@ -232,7 +234,7 @@ def _cut_segment(directory: Path, cut: Cut, more: bytes) -> bytes:
 
 
 def _replayed(directory: Path, cut: Cut) -> tuple[Core, Tail]:
-    """What is left, replayed, and the tail that it appends to. Raises LogDamaged, UnsupportedFormat."""
+    """Replay the remaining frames. Returns the core and its tail. Raises LogDamaged, UnsupportedFormat."""
     tail = Tail(cut.head.align, 0, 1 << 20)
     core = Core(tail, CoreSettings())
     with _staged(directory, cut, _changed(directory, cut, b"")) as staging:
@@ -246,10 +248,10 @@ def _replayed(directory: Path, cut: Cut) -> tuple[Core, Tail]:
 
 
 def _trim_frame(directory: Path, cut: Cut, core: Core, tail: Tail, losses: Losses) -> bytes:
-    """If the record that let the first segments go is given up: a frame that says so again.
+    """A frame with a new TRIM record, if the TRIM for the missing first segments is given up; else nothing.
 
     Raises:
-        RepairRefused: nothing says that they were to go.
+        RepairRefused: no record allows those segments to be missing.
     """
     first, head = cut.first_frame, cut.head
     if core.oldest_frame >= first:
@@ -271,7 +273,7 @@ def _trim_frame(directory: Path, cut: Cut, core: Core, tail: Tail, losses: Losse
 
 @contextlib.contextmanager
 def _staged(directory: Path, cut: Cut, changed: dict[int, bytes]) -> Iterator[Path]:
-    """A directory elsewhere with what would be left: links to what does not change."""
+    """A temporary directory with the planned result: links to the unchanged segments, and the changed ones."""
     with tempfile.TemporaryDirectory(prefix="fastq-repair-") as name:
         staging = Path(name)
         (staging / IDENTITY_FILE).symlink_to((directory / IDENTITY_FILE).absolute())

@@ -1,7 +1,7 @@
-"""From a backup's archive to a data directory that a server starts on.
+"""Restore a backup's archive into a data directory.
 
-The directory gets the name of its database first, then the segments, the first one last: at each moment before the
-end a server refuses it, and after it everything is there.
+The identity file comes first, then the segments, the first segment last: until the last step a server refuses the
+directory.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fastq.log.files.segments import (
 from fastq.log.files.tools.backup import Manifest, unpack
 from fastq.log.files.tools.check import empty_core, read_whole
 
-STAGING = "restoring"  # a directory below the one that is restored
+STAGING = "restoring"  # a directory below the restored one
 
 
 def restore(file: IO[bytes], directory: Path, now_us: int) -> tuple[Manifest, Core]:
-    """Make `directory` the data directory that the backup is of; what is in it, replayed and checked.
+    """Restore a backup into `directory`. Returns the manifest and the restored state, replayed and checked.
 
     Args:
         file: the archive; need not be seekable.
-        now_us: the wall clock. Leases from here on are told apart from those that the backup knows nothing of.
+        now_us: the wall clock, for the fence: tokens of leases after the backup become invalid.
     Raises:
-        WouldOverwrite: there is something in `directory`. DirectoryLocked, BackupDamaged, OSError. Then the directory
-        is as it was; after a kill it holds `database`, STAGING and perhaps the fence, and no server starts on it.
+        WouldOverwrite: `directory` is not empty. DirectoryLocked, BackupDamaged, OSError. Then the directory is as it
+        was; after a kill it holds `database`, STAGING and perhaps the fence, and no server starts on it.
     """
     make_directory(directory)
     lock = lock_directory(directory)
@@ -44,7 +44,7 @@ def restore(file: IO[bytes], directory: Path, now_us: int) -> tuple[Manifest, Co
     try:
         there = sorted(entry.name for entry in os.scandir(directory) if entry.name != LOCK_FILE)
         if there:
-            raise WouldOverwrite(f"{directory} is not empty: there is {there[0]!r}")
+            raise WouldOverwrite(f"{directory} is not empty: it holds {there[0]!r}")
         try:
             manifest, core = _fill(file, directory, staging)
             write_fence(directory, fence_at(max(now_us, core.last_us)))
@@ -65,12 +65,12 @@ def restore(file: IO[bytes], directory: Path, now_us: int) -> tuple[Manifest, Co
 
 
 def _fill(file: IO[bytes], directory: Path, staging: Path) -> tuple[Manifest, Core]:
-    """Everything that the archive holds, in the staging directory, durable and replayed."""
+    """Unpack the archive into the staging directory, durably, and replay it."""
     staging.mkdir(mode=0o700)
 
     def keep(name: str, data: memoryview) -> None:
         _write(staging / name, data)
-        if name == IDENTITY_FILE:  # from here on no server takes the directory for a new one
+        if name == IDENTITY_FILE:  # from here on no server takes the directory for an empty one
             _write(directory / name, data)
             sync_directory(directory)
 

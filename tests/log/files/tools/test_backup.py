@@ -87,7 +87,7 @@ def test_a_restored_directory_is_what_was_backed_up(log: Path) -> None:
     assert done.exit_code == 0 and state_of(log.with_name("piped")) == before
 
 
-def test_tar_alone_makes_a_data_directory_of_it(log: Path) -> None:
+def test_plain_tar_unpacks_a_data_directory(log: Path) -> None:
     target = log.with_name("by-tar")
     target.mkdir()
     subprocess.run(["tar", "-x", "-C", target], input=offline(log), check=True)
@@ -124,17 +124,17 @@ def test_a_damaged_log_is_not_backed_up(log: Path) -> None:
     assert not list(log.parent.glob("backup.tar*"))
 
 
-def test_what_is_there_is_never_written_over(log: Path, tmp_path: Path) -> None:
+def test_backup_and_restore_overwrite_nothing(log: Path, tmp_path: Path) -> None:
     tar = log.with_name("backup.tar")
     tar.write_bytes(b"mine")
     assert CliRunner().invoke(main, ["backup", "--offline", str(log), str(tar)]).exit_code == 73
     assert tar.read_bytes() == b"mine"
     data = offline(log)
-    with pytest.raises(WouldOverwrite, match="is not empty: there is 'database'"):
+    with pytest.raises(WouldOverwrite, match="is not empty: it holds 'database'"):
         restore(io.BytesIO(data), log, START_US)
     (tmp_path / "some").mkdir()
     (tmp_path / "some" / "file").write_text("mine")
-    with pytest.raises(WouldOverwrite, match="there is 'file'"):
+    with pytest.raises(WouldOverwrite, match="it holds 'file'"):
         restore(io.BytesIO(data), tmp_path / "some", START_US)
     (tmp_path / "locked").mkdir()
     lock = lock_directory(tmp_path / "locked")
@@ -144,7 +144,7 @@ def test_what_is_there_is_never_written_over(log: Path, tmp_path: Path) -> None:
     restore(io.BytesIO(data), tmp_path / "locked", START_US)
 
 
-def test_nothing_secret_is_in_it_but_the_log(log: Path) -> None:
+def test_a_backup_holds_no_secret_beside_the_log(log: Path) -> None:
     (log / "admin.key").write_text("admin_secret-canary")
     (log / "torn-00000001-4096-epoch-1").write_text("torn-canary")
     data = offline(log)
@@ -208,7 +208,7 @@ def rebuilt(data: bytes, change: dict[str, bytes | None], extra: list[tuple[tarf
     return out.getvalue()
 
 
-def test_what_no_backup_holds_is_refused(small: tuple[bytes, int, Path]) -> None:
+def test_an_archive_with_other_files_is_refused(small: tuple[bytes, int, Path]) -> None:
     data, _, target = small
     link = tarfile.TarInfo("segment-00000009")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -276,7 +276,7 @@ def die_at(call: int) -> None:
         counted(name)
 
 
-def test_a_file_appears_only_when_it_is_whole(small: tuple[bytes, int, Path], tmp_path: Path) -> None:
+def test_a_backup_file_appears_only_when_it_is_complete(small: tuple[bytes, int, Path], tmp_path: Path) -> None:
     data = small[0]
 
     def breaks() -> object:
@@ -358,7 +358,7 @@ async def test_a_backup_is_the_state_of_the_moment_it_began(served: Running, mem
     await until(is_gone)
 
 
-async def test_at_the_very_beginning_of_a_life(memory_path: Path) -> None:
+async def test_a_backup_right_after_a_start(memory_path: Path) -> None:
     """While what earlier lives left is sealed and shortened."""
     await asyncio.to_thread(write_jobs, memory_path / "log", 30, lives=4, killed=True)
     for trial in range(5):
@@ -369,7 +369,7 @@ async def test_at_the_very_beginning_of_a_life(memory_path: Path) -> None:
             assert await restored(data, memory_path / f"restored-{trial}") == state
 
 
-async def test_commits_do_not_wait_for_it(served: Running, memory_path: Path) -> None:
+async def test_commits_do_not_wait_for_a_backup(served: Running, memory_path: Path) -> None:
     """A backup that nobody reads on with holds nobody up."""
     await all_durable(served)
     state, backup = served.core.state_hash(), served.engine.backup()
@@ -380,7 +380,7 @@ async def test_commits_do_not_wait_for_it(served: Running, memory_path: Path) ->
     assert await restored(first + b"".join(rest), memory_path / "restored") == state
 
 
-async def test_one_at_a_time_and_an_abandoned_one_lets_go(served: Running) -> None:
+async def test_one_backup_at_a_time_and_an_abandoned_one_releases_its_segments(served: Running) -> None:
     await churn(served, 40)
     backup = served.engine.backup()
     await anext(backup)
@@ -401,7 +401,7 @@ async def test_one_at_a_time_and_an_abandoned_one_lets_go(served: Running) -> No
     assert not copies, "the memory of a segment goes back"
 
 
-async def test_it_ends_when_the_disk_is_full_of_what_it_keeps(served: Running) -> None:
+async def test_a_backup_ends_when_its_segments_fill_the_disk(served: Running) -> None:
     await churn(served, 40)
     backup = served.engine.backup()
     await anext(backup)
@@ -417,7 +417,7 @@ async def test_it_ends_when_the_disk_is_full_of_what_it_keeps(served: Running) -
     served.log._ready.disk_full = False
 
 
-async def test_damage_that_it_meets_ends_it(served: Running) -> None:
+async def test_a_backup_ends_at_damage(served: Running) -> None:
     log = served.log
     assert isinstance(log, LocalLog)
     path = segment_files(log._directory)[0]

@@ -70,7 +70,7 @@ def test_a_sound_log(log: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_verdict_is_a_starts(log: Path) -> None:
+def test_check_and_start_agree(log: Path) -> None:
     """Bits flipped, ranges zeroed, files cut, at random: check and start agree on each."""
     rng, counts = random.Random(4), Counter[str]()
     used = [path for path in segment_files(log) if read_segment(path).frames]
@@ -110,7 +110,7 @@ def test_a_torn_tail(memory_path: Path) -> None:
     assert starts(memory_path) == TORN
 
 
-def test_damage_is_told_with_what_lies_behind_it(log: Path) -> None:
+def test_damage_is_reported_with_the_losses_after_it(log: Path) -> None:
     path = segment_files(log)[1]
     frames = read_segment(path).with_records
     broken = frames[1]
@@ -135,12 +135,12 @@ def test_a_missing_and_a_swapped_segment(log: Path) -> None:
     second.write_bytes(third.read_bytes())
     third.write_bytes(kept)
     done = run_check(log)
-    assert done.exit_code == 65 and f"{second}: offset 0: this is segment 3 under another's name" in done.stdout
+    assert done.exit_code == 65 and f"{second}: offset 0: this is segment 3 under another name" in done.stdout
     first.unlink()
     assert run_check(log).exit_code == 65
 
 
-def test_a_later_version_is_told_apart(log: Path) -> None:
+def test_a_later_version_is_reported_as_unknown(log: Path) -> None:
     path = segment_files(log)[0]
     head = bytearray(path.read_bytes()[: SEGMENT.size])
     head[8] = 3
@@ -150,14 +150,14 @@ def test_a_later_version_is_told_apart(log: Path) -> None:
     assert done.exit_code == 65 and done.stdout.startswith("unknown format: ")
 
 
-def test_where_there_is_no_log(tmp_path: Path) -> None:
+def test_a_directory_without_a_log_is_refused(tmp_path: Path) -> None:
     for command in ("check", "dump"):
         assert CliRunner().invoke(main, ["log", command, str(tmp_path)]).exit_code == 74
         assert CliRunner().invoke(main, ["log", command, str(tmp_path / "absent")]).exit_code == 2
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_keeps_it_out_and_it_keeps_a_server_out(log: Path) -> None:
+def test_a_check_and_a_server_exclude_each_other(log: Path) -> None:
     server = lock_directory(log)
     for command in ("check", "dump"):
         done = CliRunner().invoke(main, ["log", command, str(log)])
@@ -172,7 +172,7 @@ def test_a_server_keeps_it_out_and_it_keeps_a_server_out(log: Path) -> None:
     os.close(lock_directory(log))
 
 
-def test_the_view_is_held_while_it_reads(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_holds_its_lock_while_it_reads(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
 
     def spy(directory: Path) -> object:
@@ -188,7 +188,7 @@ def test_the_view_is_held_while_it_reads(log: Path, monkeypatch: pytest.MonkeyPa
     assert held == [True]
 
 
-def test_a_contradiction_is_found(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inconsistent_state_is_reported(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The walk over the core's structures is done."""
     monkeypatch.setattr("fastq.log.files.tools.check.empty_core", Contrary)
     with pytest.raises(AssertionError, match="contradiction"):

@@ -77,7 +77,7 @@ OUTCOME_WORDS = {"EXPIRED": "lease_expired", "DISCARD": "discarded", "SNOOZE": "
 
 
 @pytest.mark.parametrize("name", enum("Outcome"))
-def test_every_outcome_has_a_word(name: str) -> None:
+def test_every_outcome_has_a_name(name: str) -> None:
     close = struct.pack("<QIHBBq", 1, 1, 1, enum("Outcome")[name], 4, 0)
     (described,) = describe_records(record(RECORD_TYPES["CLOSE"], close), DATABASE_ID)
     word = name.removeprefix("OUTCOME_")
@@ -85,13 +85,13 @@ def test_every_outcome_has_a_word(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", enum("Change"))
-def test_every_change_has_a_word(name: str) -> None:
+def test_every_change_has_a_name(name: str) -> None:
     change = struct.pack("<QBBHq", 1, enum("Change")[name], 2, 1, 0)
     (described,) = describe_records(record(RECORD_TYPES["CHANGE"], change), DATABASE_ID)
     assert described["what"] == name.removeprefix("CHANGE_").lower()
 
 
-def test_what_is_not_known_is_said_to_be() -> None:
+def test_unknown_records_are_shown_as_unknown() -> None:
     unknown_type, unknown_flag, cut, damaged = (
         record(200, b"abc"), record(RECORD_TYPES["FORGET"], bytes(16), flags=1 << 15),
         record(RECORD_TYPES["LEASE"], b"abc"), b"\3\1\0\0\xff\0\0\0",
@@ -101,7 +101,7 @@ def test_what_is_not_known_is_said_to_be() -> None:
     assert described[3] == {"type": "damaged", "bytes": 8}
 
 
-def test_no_bytes_make_it_read_too_far() -> None:
+def test_a_dump_never_reads_past_a_record() -> None:
     """Every prefix of every type, all flags set, in memory of exactly that size."""
     for kind in RECORD_TYPES.values():
         for flags in (0, 1, 0xFFFF, *(1 << i for i in range(16))):
@@ -137,7 +137,7 @@ def test_moved_jobs_and_trims_are_shown(tmp_path: Path) -> None:
     assert moved["records"][0]["job_id"] and moved["state"]
 
 
-def test_only_some_frames(log: Path) -> None:
+def test_a_dump_of_some_frames(log: Path) -> None:
     def shown(seqs: str) -> list[int]:
         return [line["seq"] for line in lines_of(log, "--seq", seqs) if line["type"] == "frame"]
 
@@ -150,7 +150,7 @@ def test_only_some_frames(log: Path) -> None:
         assert done.exit_code == 2 and "'--seq'" in done.output
 
 
-def test_only_one_job(tmp_path: Path) -> None:
+def test_a_dump_of_one_job(tmp_path: Path) -> None:
     ids = write_jobs(tmp_path, 40)
     dump = flat([line for line in lines_of(tmp_path) if "seq" in line])
     job = next(each["job"] for each in dump if each.get("job_id") == ids[3])
@@ -164,7 +164,7 @@ def test_only_one_job(tmp_path: Path) -> None:
     assert job_number("nonsense", DATABASE_ID) == 0
 
 
-def test_bodies_only_when_asked_for(log: Path) -> None:
+def test_bodies_are_shown_only_on_request(log: Path) -> None:
     for options in ([], ["--json"]):
         quiet = CliRunner().invoke(main, ["log", "dump", str(log), *options]).stdout
         assert "canary" not in quiet
@@ -190,7 +190,7 @@ def test_neither_the_database_id_nor_a_salt_is_shown(log: Path) -> None:
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_dump_goes_on_behind_damage(log: Path) -> None:
+def test_a_dump_goes_on_after_damage(log: Path) -> None:
     path = segment_files(log)[1]
     frames = read_segment(path).with_records
     broken = frames[2]
@@ -224,7 +224,7 @@ def test_a_segment_without_a_sound_head_is_one_gap(log: Path) -> None:
     assert any(isinstance(each, FrameSeen) and each.segment > 2 for each in seen)
 
 
-def test_a_torn_end_is_told(tmp_path: Path) -> None:
+def test_a_torn_tail_is_shown(tmp_path: Path) -> None:
     write_jobs(tmp_path, 5, lives=1, killed=True)
     path = next(path for path in reversed(segment_files(tmp_path)) if read_segment(path).frames)
     last = read_segment(path).frames[-1]
@@ -234,7 +234,7 @@ def test_a_torn_end_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_any_damage_can_be_walked(log: Path) -> None:
+def test_a_dump_walks_past_any_damage(log: Path) -> None:
     """No byte that is wrong makes it raise, loop, or show what was not written."""
     path = segment_files(log)[0]
     written = {frame.seq: frame.records for one in segment_files(log) for frame in read_segment(one).with_records}

@@ -62,7 +62,7 @@ def frames_of(directory: Path) -> list[tuple[Path, Frame]]:
     return [(path, frame) for path in segment_files(directory) for frame in read_segment(path).with_records]
 
 
-def test_any_damaged_frame(log: tuple[Path, list[str]]) -> None:
+def test_a_repair_cuts_at_any_damaged_frame(log: tuple[Path, list[str]]) -> None:
     """All that was before it is there, and nothing else; the rest is put aside."""
     directory, ids = log
     damaged = 0
@@ -95,7 +95,7 @@ def test_any_damaged_frame(log: tuple[Path, list[str]]) -> None:
     assert damaged > 5
 
 
-def test_what_is_lost_is_told(memory_path: Path) -> None:
+def test_a_repair_lists_the_losses(memory_path: Path) -> None:
     ids = write_jobs(memory_path / "log", 30, lives=1)
     sound = copy_of(memory_path / "log", "sound")
     path, frame = frames_of(memory_path / "log")[-12]
@@ -105,7 +105,11 @@ def test_what_is_lost_is_told(memory_path: Path) -> None:
     core, everything = replayed(sound, frame.seq), replayed(sound, 1 << 62)
     gone = everything.counts()["jobs"] - core.counts()["jobs"]
     assert gone > 0
-    lost = {job_id for job_id, what in jobs.items() if "the job itself" in what or "not in what is left" in what}
+    lost = {
+        job_id
+        for job_id, what in jobs.items()
+        if "the job itself" in what or "the remaining log does not have it" in what
+    }
     assert set(ids) >= lost and gone - 2 <= len(lost) <= gone
     assert any("the end of an attempt (ok)" in what for what in jobs.values())
     assert any("its lease" in what for what in jobs.values())
@@ -140,7 +144,7 @@ def test_a_missing_or_swapped_segment_or_a_damaged_head(log: tuple[Path, list[st
         asyncio.run(goes_on(where, ids, core))
 
 
-def test_records_that_contradict_each_other(memory_path: Path) -> None:
+def test_a_repair_cuts_before_inconsistent_records(memory_path: Path) -> None:
     """Whole frames whose records cannot be: the cut is before them."""
     from fastq.log.files._flusher import fill_head
 
@@ -167,7 +171,7 @@ def test_records_that_contradict_each_other(memory_path: Path) -> None:
     read_whole(memory_path, empty_core())
 
 
-def test_damage_before_the_record_that_let_segments_go(memory_path: Path) -> None:
+def test_a_repair_writes_a_lost_trim_again(memory_path: Path) -> None:
     """The first segments were cleaned away, and the record that says so is given up: it is written again."""
     ids = write_jobs(memory_path / "log", 60, lives=2, clean=True)
     first = segment_files(memory_path / "log")[0]
@@ -183,7 +187,7 @@ def test_damage_before_the_record_that_let_segments_go(memory_path: Path) -> Non
     asyncio.run(goes_on(memory_path / "log", ids, core))
 
 
-def test_nonsense_is_refused(log: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_invalid_repairs_are_refused(log: tuple[Path, list[str]], tmp_path: Path) -> None:
     directory, _ = log
     last = frames_of(directory)[-1][1].seq
     for seq in (1, 5, last, last + 1, last + 100):
@@ -210,17 +214,17 @@ def test_a_log_without_its_beginning_is_not_repaired(log: tuple[Path, list[str]]
     kept = first.read_bytes()
     frames = read_segment(first).with_records
     flip(first, frames[0].offset + 20)
-    assert "not one frame at the beginning is sound" in run_repair(directory, 1).stderr
+    assert "no frame at the beginning is sound" in run_repair(directory, 1).stderr
     first.write_bytes(kept)
     flip(first, 30)
-    assert "not one frame at the beginning is sound" in run_repair(directory, 1).stderr
+    assert "no frame at the beginning is sound" in run_repair(directory, 1).stderr
     first.unlink()
     done = run_repair(directory, frames_of(directory)[-1][1].seq + 1)
     missing = f"frames 1 to {frames[-1].seq} are missing: restore a backup"
     assert done.exit_code == 65 and missing in done.stderr
 
 
-def test_a_repair_that_is_killed(log: tuple[Path, list[str]]) -> None:
+def test_a_killed_repair_can_be_repeated(log: tuple[Path, list[str]]) -> None:
     """After each change of a name: a server refuses, or the repair is done; and nothing is lost from the disk."""
     directory, _ = log
     path, frame = frames_of(directory)[9]
