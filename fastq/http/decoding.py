@@ -11,8 +11,9 @@ from typing import Any, NoReturn, TypeVar
 import falcon.asgi
 import msgspec
 
-from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding, shown
+from fastq.errors import InvalidRequest, shown
 from fastq.http._scan import scan
+from fastq.http.errors import BodyTooLarge, UnsupportedEncoding
 
 DEPTH_MAX = 64  # the body's own object is the first level
 BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
@@ -28,13 +29,13 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
     """
     coding = req.get_header("Content-Encoding")
     if coding is not None and coding.strip().lower() != "identity":
-        raise UnsupportedEncoding("Content-Encoding must be identity")
+        raise UnsupportedEncoding
     announced = req.content_length
     if announced is not None and announced > bytes_max:
-        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
+        raise BodyTooLarge(bytes_max)
     body: bytes = await req.stream.read(bytes_max + 1)
     if len(body) > bytes_max:
-        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
+        raise BodyTooLarge(bytes_max)
     return body
 
 
@@ -46,7 +47,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            raise InvalidRequest(f"invalid JSON: no UTF-8 at byte {error.start}") from None
+            raise InvalidRequest(f"invalid JSON: not UTF-8 at byte {error.start}") from None
     found = scan(body, depth_max)
     if found == "depth":
         raise InvalidRequest(f"invalid JSON: nested deeper than {depth_max} levels")

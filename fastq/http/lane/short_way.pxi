@@ -63,7 +63,7 @@ cdef class ShortWay:
         if self.spare == NULL:
             raise MemoryError
         self.when_durable, self.next_turn = self.send_due, self.end_turn
-        self.no_jobs = error_body(Refused("no jobs available", NoJobsAvailable()))
+        self.no_jobs = error_body(NoJobsAvailable())
 
     def __dealloc__(self):
         free(self.jobs)
