@@ -24,7 +24,7 @@ _log = logging.getLogger("fastq.http")
 
 
 class BadHttp(ApiError):
-    """What comes on a connection is not HTTP as it is taken here. It is answered, then the connection is closed."""
+    """The bytes of a connection are not HTTP that is accepted here. The answer closes the connection."""
 
     code = "bad_http"
 
@@ -83,11 +83,11 @@ class NoJobsAvailable(ApiError):
     code = "no_jobs"
 
     def __init__(self) -> None:
-        super().__init__("no jobs available: no jobs available")  # the original's words, to the letter
+        super().__init__("no jobs available: no jobs available")  # the original API's words
 
 
 class Wrapped(ApiError):
-    """An error after the words that the original puts before it: `failed to ack job: job not found: j1`.
+    """An error behind the words of the original API: `failed to ack job: job not found: j1`.
 
     Args:
         status: instead of the cause's.
@@ -158,7 +158,7 @@ def status_of(error: ApiError) -> int:
 
 
 def headers_of(error: ApiError) -> dict[str, str]:
-    """Beside those that every answer has."""
+    """The headers that only this error's answer has."""
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
@@ -180,7 +180,7 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def members_of(error: ApiError) -> dict[str, str]:
-    """Of the JSON object that tells it."""
+    """The members of the answer's JSON object."""
     return {"error": str(error), "code": error.code, **error.fields()}
 
 

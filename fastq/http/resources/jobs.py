@@ -177,7 +177,7 @@ def _before(cursor: str, database_id: bytes) -> int:
                 return before
         except (ValueError, OverflowError):
             pass
-    raise InvalidRequest("cursor must be one that a page of this server had")
+    raise InvalidRequest("cursor must be one that this server returned with a page")
 
 
 def cursor_of(before: int, database_id: bytes) -> str:
