@@ -511,7 +511,9 @@ cdef class ShortWay:
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
-        text = acks_answered([(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals])
+        text = acks_answered(
+            [(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals]
+        )
         n = PyBytes_GET_SIZE(text)
         start = answers.room(self.head_bytes_max + n)
         p = self.put_head(start, self.found, n)

@@ -179,7 +179,8 @@ async def test_a_revocation_while_redis_goes_away_holds(valkey: Valkey, kept: Ke
         kept.syncs.clear()
         revoking = asyncio.create_task(one.store.revoke(one.key_ids["known"], ADMIN))
         async with asyncio.timeout(PATIENCE_S):
-            while (DocumentKind.REVOKED_KEY, one.key_ids["known"]) not in kept.kept:  # noqa: ASYNC110 - nothing tells of it
+            revoked = (DocumentKind.REVOKED_KEY, one.key_ids["known"])
+            while revoked not in kept.kept:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.001)
         await asyncio.to_thread(valkey.stop)
         kept.syncs.set()
