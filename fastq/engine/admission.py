@@ -29,7 +29,7 @@ class Admission:
         """Check that jobs whose records take `record_bytes` may be stored.
 
         Raises:
-            Draining, CleanerBehind, BodyTooLarge, DiskFull, Overloaded.
+            Draining, CleanerBehind, CommandTooLarge, DiskFull, Overloaded.
         """
         self.need_serving()
         if self._cleaner.is_behind:
