@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastq.errors import BodyTooLarge, CoreFailed, DiskFull, Overloaded
+from fastq.errors import CommandTooLarge, CoreFailed, DiskFull, Overloaded
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
@@ -86,20 +86,17 @@ class Commits:
         Args:
             spare_segments: ready segments that must stay unused while the disk is full, beside the cleaner's.
         Raises:
-            BodyTooLarge: it will never fit. DiskFull, Overloaded.
+            CommandTooLarge: it will never fit. DiskFull, Overloaded.
         """
         if record_bytes > self._tail.record_bytes_max > 0:
-            at_most = self._tail.record_bytes_max
-            raise BodyTooLarge(
-                f"the request takes up to {record_bytes} bytes in the log, above {at_most}: send less at once"
-            )
+            raise CommandTooLarge(record_bytes, self._tail.record_bytes_max)
         left = spare_segments + (0 if is_cleaner else CLEANER_SEGMENTS) if self._log.disk_full else 0
         if not self._tail.has_room(record_bytes, left):
             if self._log.disk_full:
-                raise DiskFull("no space left in the data directory")
-            raise Overloaded("the log's next segment is not ready yet")
+                raise DiskFull
+            raise Overloaded("the log's next segment is not ready yet: try again")
         if self._tail.unsynced_bytes > self.unsynced_bytes_max:
-            raise Overloaded(f"more than {self.unsynced_bytes_max} bytes wait to be synced")
+            raise Overloaded(f"more than {self.unsynced_bytes_max} bytes wait to be synced: try again")
 
     # --- when an answer may leave -------------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ cdef class ShortWay:
         if self.spare == NULL:
             raise MemoryError
         self.when_durable, self.next_turn = self.send_due, self.end_turn
-        self.no_jobs = error_body(Refused("no jobs available", NoJobsAvailable()))
+        self.no_jobs = error_body(NoJobsAvailable())
 
     def __dealloc__(self):
         free(self.jobs)
@@ -510,7 +510,9 @@ cdef class ShortWay:
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
-        text = acks_answered([(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals])
+        text = acks_answered(
+            [(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals]
+        )
         n = PyBytes_GET_SIZE(text)
         start = answers.room(self.head_bytes_max + n)
         p = self.put_head(start, self.found, n)

@@ -280,7 +280,7 @@ class LocalLog:
     def backup(self) -> LiveBackup:
         assert self._ready is not None
         if self._backup is not None and not self._backup.is_closed:
-            raise BackupRefused("a backup is under way: one at a time")
+            raise BackupRefused("another backup is running: try again when it has ended")
         ready, last_seq, first = self._ready, self._durable_seq, min(self._sizes)
         ready.hold(first)
         self._backup = LiveBackup(
