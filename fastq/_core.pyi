@@ -61,8 +61,10 @@ ATTEMPT_OUTCOMES: tuple[str, ...]
 """How attempts end, as it is shown."""
 EVENTS: tuple[str, ...]
 """Of a job's history."""
+RECORD_NAMES: dict[int, str]
+"""By type, which is a record's first byte."""
 CLOSE: int
-"""The type, a record's first byte, of those that end an attempt."""
+"""The type of those that end an attempt."""
 
 ATTEMPTS_KEPT: int
 EVENTS_KEPT: int

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from fastq._core import (
     ATTEMPTS_KEPT,
+    RECORD_NAMES,
     Core,
     CoreSettings,
     Filter,
@@ -37,27 +38,6 @@ from tests.log.files.work import OPTIONS, QUEUES, RETENTION_US, jobs_log
 
 T = TypeVar("T")
 JOBS_MAX = 100_000  # more than a life leaves
-RECORD_NAMES = dict(
-    enumerate(
-        [
-            "TRIM",
-            "RESUME",
-            "SUBMIT",
-            "LEASE",
-            "CLOSE",
-            "DOCUMENT",
-            "EXTEND",
-            "GROUP",
-            "JOB",
-            "FORGET",
-            "CHANGE",
-            "PROGRESS",
-            "REMEMBER",
-            "FORGET_KEYS",
-        ],
-        start=1,
-    )
-)
 
 
 class Accounts:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.log.files.accounts import RECORD_NAMES, Accounts
+from fastq._core import RECORD_NAMES
+from tests.log.files.accounts import Accounts
 from tests.log.files.crashes import LIVES, Enumerator, Ledger, Search, Told, figures, trace_lives
 from tests.log.files.disk import DATASYNC, DIRSYNC, SYNC
 from tests.log.files.oracle import Oracle
