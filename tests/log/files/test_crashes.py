@@ -58,6 +58,10 @@ def test_the_oracle_does_not_mix_up_lives() -> None:
     assert oracle.saved(1) is None, "what held after the frame that is gone"
 
 
+def test_a_crash_before_there_is_a_database_is_judged(tmp_path: Path) -> None:
+    Accounts().go_on(tmp_path)
+
+
 def mutant(shim: Path, scratch: Path, how: str, change: str, told: Told, seed: int = SEED) -> Counter[str]:
     """Judge a run of a broken log."""
     without: dict[str, set[int]] = {"no fdatasync": {DATASYNC}, "no fsync": {SYNC}, "no directory sync": {DIRSYNC}}
