@@ -61,8 +61,10 @@ ATTEMPT_OUTCOMES: tuple[str, ...]
 """How attempts end, as it is shown."""
 EVENTS: tuple[str, ...]
 """Of a job's history."""
+RECORD_NAMES: dict[int, str]
+"""By type, which is a record's first byte."""
 CLOSE: int
-"""The type, a record's first byte, of those that end an attempt."""
+"""The type of those that end an attempt."""
 
 ATTEMPTS_KEPT: int
 EVENTS_KEPT: int
@@ -631,6 +633,8 @@ class Core:
         """When the rate limit of a queue lets the next lease go; 0 if it has none or lets it go now."""
 
     # what may go
+    def has_old(self, now_us: int, acked_ms: int, dead_ms: int, count_max: int, bytes_max: int) -> bool:
+        """Whether `forget` or `forget_keys` may have something to do."""
     def forget(self, now_us: int, state: str, kept_ms: int, count_max: int, bytes_max: int, limit: int) -> int:
         """Remove up to `limit` jobs of a terminal state, oldest first, that are too old or too many; how many.
 
@@ -692,9 +696,6 @@ class Core:
         """Idempotency keys that this process dropped before their time, since there were too many."""
     watching: bool
     """Whether `take_touched` is to know where jobs become ready."""
-    @property
-    def finished_jobs(self) -> int:
-        """Jobs that came to their end and are not forgotten."""
 
     def take_touched(self) -> set[str]:
         """The queues in which jobs became ready, or that were no longer held back, since the last call."""

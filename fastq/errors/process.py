@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastq.errors.kinds import FastqError, StartError
+from fastq.errors.roots import FastqError, StartError
 
 # --- at the start -----------------------------------------------------------------------------------------------------
 
@@ -29,9 +29,9 @@ class LogDamaged(StartError):
     """Acknowledged data is damaged or missing. The message names the file, the offset and the sequences.
 
     Args:
-        segment: where it is; 0 if it is no segment that is damaged.
-        sound_seq: frames up to this one can be read, in their order. None: it is not known.
-        durable_seq: frames up to this one are known to have been durable.
+        segment: the damaged one; 0 if the damage is not in a segment.
+        sound_seq: all frames up to this one can be read; None: unknown.
+        durable_seq: all frames up to this one were durable.
     """
 
     exit_code = 65
@@ -44,19 +44,19 @@ class LogDamaged(StartError):
 
 
 class BackupDamaged(StartError):
-    """An archive is no backup, was not finished, or is not what was written. The message says which."""
+    """An archive is not a backup, is incomplete, or has changed since it was written. The message says which."""
 
     exit_code = 65
 
 
 class RepairRefused(StartError):
-    """There is nothing to repair, or not in this way. The message says what would be."""
+    """There is nothing to repair, or not with these options. The message says what to do."""
 
     exit_code = 65
 
 
 class WouldOverwrite(StartError):
-    """A command would write over what is there."""
+    """A command would overwrite files."""
 
     exit_code = 73
 
@@ -77,16 +77,16 @@ class ClockBehindLog(StartError):
 
 
 class LogFailed(FastqError):
-    """A write or a sync failed. The process answers nobody any more and ends with this exit code."""
+    """A write or a sync failed. The process stops answering and ends with this exit code."""
 
     exit_code = 70
 
 
 class CoreFailed(FastqError):
-    """A record was appended that cannot be applied: a bug of ours, or no memory. The process ends as above."""
+    """An appended record cannot be applied: a bug of ours, or no memory. The process ends as for LogFailed."""
 
     exit_code = 70
 
 
 class RecordTooLarge(FastqError):
-    """A record does not fit into one segment: a limit of ours is wrong."""
+    """A record does not fit into a segment: a limit of ours is wrong."""

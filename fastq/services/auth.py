@@ -14,7 +14,7 @@ from fastq.services.keys import KeyRecord, KeyStore
 
 SCHEME = "Bearer "
 CACHED_MAX = 10_000  # keys; a full cache is cleared
-FAILURES_AT_ONCE, FAILURES_PER_S = 20, 1  # of one address; further failures are answered 429
+FAILURES_AT_ONCE, FAILURES_PER_S = 20, 1  # of one address; above it TooManyFailures
 ADDRESSES_MAX = 50_000  # with recent failures; above it the oldest are dropped
 IPV6_PREFIX = 64  # one customer has a whole prefix
 

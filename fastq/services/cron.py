@@ -48,7 +48,7 @@ class Cron:
         except CronSimError as error:
             raise InvalidRequest(f"cron is invalid: {str(error).lower()}") from None
         except StopIteration:
-            raise InvalidRequest("cron is never due") from None
+            raise InvalidRequest("cron is never due: no day of the next 50 years matches it") from None
 
     def after(self, us: int) -> int | None:
         """Return the first instant after `us`, in Unix microseconds, None without one in 50 years."""

@@ -66,7 +66,7 @@ class QueueSettings(msgspec.Struct, frozen=True):
         fair: groups take turns; otherwise the first job of all groups is leased.
         concurrency, group_concurrency: running jobs of the queue, and of each group.
         lease_ms: the lease time if neither the request nor the job has one.
-        max_depth: unfinished jobs; above it a submit is refused.
+        max_depth: unfinished jobs; above it submits are refused.
     """
 
     paused: bool = False

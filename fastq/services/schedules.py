@@ -304,7 +304,7 @@ class Schedules:
         """Write the job and the schedule's state as one record. Raises the errors of a submit; then nothing changed."""
         schedule = kept.schedule
         if self._engine.cleaner.is_behind:
-            raise CleanerBehind("the log's cleaner does not keep up; try again later")
+            raise CleanerBehind
         record_bytes = len(schedule.job) + DOCUMENT_BYTES + ENTRY_BYTES
         with self._engine.group(record_bytes, spare_segments=1) as group:
             command = self._read_job(bytes(schedule.job), group.now_us)

@@ -42,7 +42,7 @@ PATHS = {"submit": ("client", "/jobs"), "ack": ("worker", "/jobs/x/ack"), "lease
         ("submit", {"backoff": {"base_ms": 0, "factor": 2, "cap_ms": 1}}, "backoff.base_ms must be >= 1"),
         ("submit", {"backoff": {"base_ms": 1, "factor": 0.5, "cap_ms": 1}}, "backoff.factor must be >= 1"),
         ("submit", {"backoff": {"cap": 1}}, "unknown field: backoff.cap"),
-        ("submit", {"traceparent": "00-x"}, "traceparent must be a W3C Trace Context of 55 characters"),
+        ("submit", {"traceparent": "00-x"}, "traceparent must be a W3C Trace Context value of 55 characters"),
         ("submit", {"group": "a b"}, "group must be 1 to 64 characters of A-Z a-z 0-9 . _ -"),
         ("submit", {"unique_key": ""}, "unique_key must be 1 to 200 bytes"),
         ("submit", {"idempotency_key": "ü" * 101}, "idempotency_key must be 1 to 200 bytes"),
