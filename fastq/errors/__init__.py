@@ -1,7 +1,7 @@
-"""Every error that fastq raises on purpose, grouped by when it occurs: a module for each time, all to be had here.
+"""Every error that fastq raises on purpose, in modules by the time when it occurs. Import them from here.
 
 An `ApiError` is an answer: its `status` and `code` go to the client together with its message. A `StartError` ends the
-start with its `exit_code`. Nothing else in the project defines an exception.
+start with its `exit_code`. No other module of the server defines exceptions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of a server that has too much to do, or too little room. Nothing was changed."""
+"""Errors of a server with too much work or too little room. The request changed nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastq.errors.kinds import ApiError
 
 
 class Overloaded(ApiError):
-    """More is unsynced than may be, or the next segment is not ready yet. Nothing was changed."""
+    """Too many bytes wait to be synced, or the next segment is not ready yet. Nothing was changed."""
 
     status = 503
     code = "overloaded"
@@ -16,7 +16,7 @@ class Overloaded(ApiError):
 
 
 class CleanerBehind(ApiError):
-    """The log takes more of the disk than it may, and cleaning does not keep up. Nothing was changed."""
+    """The log takes more disk than it may, and cleaning does not keep up. Nothing was changed."""
 
     status = 429
     code = "cleaner_behind"
@@ -26,7 +26,7 @@ class CleanerBehind(ApiError):
 
 
 class IdempotencyFull(ApiError):
-    """As many idempotency keys are remembered as may be, and the oldest is too young to go. Nothing was changed."""
+    """The limit of remembered idempotency keys is reached, and the oldest is too young to drop. Nothing was changed."""
 
     status = 429
     code = "idempotency_full"
@@ -52,7 +52,7 @@ class QueueFull(ApiError):
 
 
 class OwnerFull(ApiError):
-    """An owner has as many unfinished jobs as is allowed. Nothing was changed."""
+    """An owner has as many unfinished jobs as it may. Nothing was changed."""
 
     status = 429
     code = "owner_full"
@@ -75,7 +75,7 @@ class Draining(ApiError):
 
 
 class DiskFull(ApiError):
-    """No segment can be made ready: what is left of the disk is for acks. Nothing was changed."""
+    """The disk has no room for another segment; the remaining room is for acks. Nothing was changed."""
 
     status = 507
     code = "disk_full"

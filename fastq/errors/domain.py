@@ -1,4 +1,4 @@
-"""Errors of what a request asks for."""
+"""Errors of the operation that a request asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastq.errors.kinds import ApiError, shown
 
 
 class JobNotFound(ApiError):
-    """No such job, or one of another owner: the two are answered with the same bytes."""
+    """No such job, or another owner's job: both get the same answer."""
 
     status = 404
     code = "job_not_found"
@@ -27,7 +27,7 @@ class NoJobsAvailable(ApiError):
 
 
 class NotAckable(ApiError):
-    """An ack without a token met a job that is not running."""
+    """An ack without a token names a job that is not running."""
 
     status = 400
     code = "not_running"
@@ -41,7 +41,7 @@ class NotAckable(ApiError):
 
 
 class LeaseLost(ApiError):
-    """The token is not the current lease's, and no closing that it made can be repeated."""
+    """The token is not the current lease's, and the ack is no repetition of an earlier one."""
 
     status = 409
     code = "lease_lost"
@@ -55,7 +55,7 @@ class LeaseLost(ApiError):
 
 
 class JobRunning(ApiError):
-    """What was asked for cannot be done to a job while a worker has it."""
+    """The operation is not allowed on a running job."""
 
     status = 409
     code = "job_running"
@@ -68,7 +68,7 @@ class JobRunning(ApiError):
 
 
 class JobFinished(ApiError):
-    """What was asked for cannot be done to a job in a terminal state."""
+    """The operation is not allowed on a job in a terminal state."""
 
     status = 409
     code = "job_finished"
@@ -110,7 +110,7 @@ class JobDuplicate(ApiError):
 
 
 class IdempotencyMismatch(ApiError):
-    """An idempotency key came again with another request."""
+    """An idempotency key was used before with another request."""
 
     status = 422
     code = "idempotency_mismatch"
@@ -120,7 +120,7 @@ class IdempotencyMismatch(ApiError):
 
 
 class Refused(ApiError):
-    """What was refused, in the words of the original: what failed, a colon, and why."""
+    """A refusal in the original service's form: what failed, a colon, and why."""
 
     def __init__(self, what: str, cause: ApiError, status: int | None = None) -> None:
         super().__init__(f"{what}: {cause}")
@@ -178,7 +178,7 @@ class QueueNotFound(ApiError):
 
 
 class QueueHasJobs(ApiError):
-    """A queue's settings cannot go while jobs of it are not finished."""
+    """A queue with unfinished jobs keeps its settings."""
 
     status = 409
     code = "queue_has_jobs"
@@ -206,7 +206,7 @@ class NameTaken(ApiError):
 
 
 class TooMany(ApiError):
-    """As many are there as the server keeps. Nothing was changed."""
+    """The server keeps no more of these. Nothing was changed."""
 
     status = 409
     code = "too_many"
@@ -219,7 +219,7 @@ class TooMany(ApiError):
 
 
 class BackupRefused(ApiError):
-    """Another backup is under way, or this server's log is not in files."""
+    """Another backup is in progress, or this server's log is not in files."""
 
     status = 409
     code = "backup_refused"

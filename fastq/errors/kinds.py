@@ -1,4 +1,4 @@
-"""What kinds of errors there are, and what their messages share."""
+"""The kinds of errors, and helpers of their messages."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ ECHO_MAX = 200  # characters of a caller's text that a message repeats
 
 
 def shown(text: str) -> str:
-    """A caller's text as it may stand in a message: not without end."""
+    """A caller's text for a message, cut at ECHO_MAX characters."""
     return text if len(text) <= ECHO_MAX else text[:ECHO_MAX] + "…"
 
 
 class FastqError(Exception):
-    """The root of all of them."""
+    """The base of all errors."""
 
 
 class ApiError(FastqError):
-    """An answer other than success. `code` is a stable word that programs may test; the message is for people."""
+    """An answer other than success. `code` is stable and for programs; the message is for people."""
 
     status = 500
     code = "internal"
@@ -36,5 +36,5 @@ class StartError(FastqError):
 
 
 def whole_seconds(wait_us: int) -> str:
-    """For a Retry-After header."""
+    """A wait as whole seconds, at least 1, for a Retry-After header."""
     return str(max(1, -(-wait_us // 1_000_000)))

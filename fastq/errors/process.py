@@ -26,11 +26,11 @@ class DirectoryFailed(StartError):
 
 
 class LogDamaged(StartError):
-    """Acknowledged data is damaged or missing. The message names the file, the offset and the sequences.
+    """Acknowledged data is damaged or missing. The message names the file, the offset and the sequence numbers.
 
     Args:
-        segment: where it is; 0 if it is no segment that is damaged.
-        sound_seq: frames up to this one can be read, in their order. None: it is not known.
+        segment: the damaged segment; 0 if no segment is damaged.
+        sound_seq: frames up to this one can be read in order; None: not known.
         durable_seq: frames up to this one are known to have been durable.
     """
 
@@ -44,25 +44,25 @@ class LogDamaged(StartError):
 
 
 class BackupDamaged(StartError):
-    """An archive is no backup, was not finished, or is not what was written. The message says which."""
+    """An archive is no backup, is incomplete, or has changed. The message says which."""
 
     exit_code = 65
 
 
 class RepairRefused(StartError):
-    """There is nothing to repair, or not in this way. The message says what would be."""
+    """There is nothing to repair, or this repair does not help. The message says what would."""
 
     exit_code = 65
 
 
 class WouldOverwrite(StartError):
-    """A command would write over what is there."""
+    """A command would overwrite existing files."""
 
     exit_code = 73
 
 
 class UnsupportedFormat(StartError):
-    """The log was written by a later version. The message names the version that is needed."""
+    """A later version of fastq wrote the log. The message names the version that is needed."""
 
     exit_code = 65
 
@@ -77,16 +77,16 @@ class ClockBehindLog(StartError):
 
 
 class LogFailed(FastqError):
-    """A write or a sync failed. The process answers nobody any more and ends with this exit code."""
+    """A write or a sync failed. No answer leaves any more, and the process ends with this exit code."""
 
     exit_code = 70
 
 
 class CoreFailed(FastqError):
-    """A record was appended that cannot be applied: a bug of ours, or no memory. The process ends as above."""
+    """An appended record cannot be applied: a defect of fastq, or memory ran out. The process ends."""
 
     exit_code = 70
 
 
 class RecordTooLarge(FastqError):
-    """A record does not fit into one segment: a limit of ours is wrong."""
+    """A record does not fit into one segment: a defect of fastq."""

@@ -1,4 +1,4 @@
-"""Errors of a request, whatever it asks for: how it is written, and who sends it."""
+"""Errors of any request: its form, and its caller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastq.errors.kinds import ApiError, whole_seconds
 
 
 class InvalidRequest(ApiError):
-    """The body, path or query is not what the endpoint takes. The message names the field and its limit."""
+    """The body, path or query is invalid. The message names the field and its limit."""
 
     status = 400
     code = "invalid_request"
@@ -42,7 +42,7 @@ class MethodNotAllowed(ApiError):
 
 
 class ConnectionRefused(ApiError):
-    """What comes on a connection is not HTTP as it is taken here. This is answered, then the connection is closed."""
+    """The bytes on a connection are not valid HTTP, or a form that is not accepted. The connection closes after it."""
 
     code = "bad_http"
 
@@ -78,7 +78,7 @@ class QueueForbidden(ApiError):
 
 
 class WorkersOnly(ApiError):
-    """A client key asked for a job to work on while owners are isolated. The next job may be another owner's."""
+    """A client key asked for a lease while owners are isolated. The next job may be another owner's."""
 
     status = 403
     code = "workers_only"
@@ -88,7 +88,7 @@ class WorkersOnly(ApiError):
 
 
 class TooManyFailures(ApiError):
-    """Too many requests from this address came with a wrong key. Keys that are in use go on working from there."""
+    """Too many requests from this address had an invalid key. Keys that are in use still work from there."""
 
     status = 429
     code = "too_many_failures"
@@ -116,7 +116,7 @@ class RateLimited(ApiError):
 
 
 class KeyStoreUnavailable(ApiError):
-    """The key store does not answer, or is not the one that it was. Nothing was changed. `detail` is for our log."""
+    """The key store does not answer, or was replaced. Nothing was changed. `detail` is for the server's log."""
 
     status = 503
     code = "key_store_unavailable"
