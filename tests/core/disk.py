@@ -116,7 +116,7 @@ class Disk:
     # --- the cleaner ------------------------------------------------------------------------------------------------
 
     def clean(self, now_us: int, stop_after: str) -> bool:
-        """Move the live records of the oldest segment, log the TRIM, drop the segment; or only the first of these steps.
+        """Move the live records of the oldest segment, log the TRIM, drop the segment; or only the first steps.
 
         Everything must be synced. Returns False if there is only one segment.
         """
