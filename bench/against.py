@@ -76,11 +76,36 @@ async def lease_and_ack(clients: list[Client], n: int) -> int:
     return n
 
 
+async def submit_with_keys(clients: list[Client], n: int) -> int:
+    for number in range(n):
+        body = b'{"payload":"%s","idempotency_key":"key-%d","tags":["bench"],"group":"g%d"}' % (
+            b"x" * 100,
+            number,
+            number % 8,
+        )
+        await posted(clients[0], "/jobs", body, 1)
+    return n
+
+
+async def extend(clients: list[Client], n: int) -> int:
+    status, leased = await clients[0].call("/jobs/lease", {"worker_id": "bench"})
+    if status != 200:
+        raise click.ClickException(f"POST /jobs/lease: {status} {leased}")
+    leases = [{"job_id": leased["job_id"], "lease_token": leased["lease_token"]}]
+    for _ in range(n):
+        status, answer = await clients[0].call("/workers/heartbeat", {"worker_id": "bench", "leases": leases})
+        if status != 200:
+            raise click.ClickException(f"POST /workers/heartbeat: {status} {answer}")
+    return n
+
+
 SCENARIOS = (
     Scenario("submit, one connection", submit_alone),
     Scenario(f"submit, {CONNECTIONS} connections", submit_together, CONNECTIONS),
     Scenario(f"submit in batches of {BATCH}, a job", submit_batches),
     Scenario("lease and ack, one connection", lease_and_ack),
+    Scenario("submit with key, group and tag, one connection", submit_with_keys),
+    Scenario("heartbeat of one lease, one connection", extend),
 )
 
 

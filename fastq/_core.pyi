@@ -61,8 +61,10 @@ ATTEMPT_OUTCOMES: tuple[str, ...]
 """How attempts end, as it is shown."""
 EVENTS: tuple[str, ...]
 """Of a job's history."""
+RECORD_NAMES: dict[int, str]
+"""By type, which is a record's first byte."""
 CLOSE: int
-"""The type, a record's first byte, of those that end an attempt."""
+"""The type of those that end an attempt."""
 
 ATTEMPTS_KEPT: int
 EVENTS_KEPT: int
@@ -631,6 +633,8 @@ class Core:
         """When the rate limit of a queue allows the next lease; 0: now, or it has no rate limit."""
 
     # retention and cleaning
+    def has_old(self, now_us: int, acked_ms: int, dead_ms: int, count_max: int, bytes_max: int) -> bool:
+        """Whether `forget` or `forget_keys` may have work."""
     def forget(self, now_us: int, state: str, kept_ms: int, count_max: int, bytes_max: int, limit: int) -> int:
         """Remove up to `limit` jobs of a terminal state that are too old or too many, oldest first. Returns how many.
 
@@ -692,9 +696,6 @@ class Core:
         """Idempotency keys that this process dropped before their window was over, to make room."""
     watching: bool
     """Whether to collect queues for `take_touched`."""
-    @property
-    def finished_jobs(self) -> int:
-        """The number of finished jobs that are not removed."""
 
     def take_touched(self) -> set[str]:
         """Queues whose jobs became ready, or whose limits allow a lease again, since the last call."""

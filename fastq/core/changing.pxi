@@ -210,13 +210,43 @@ cdef int forget_finished(Core core, int64_t now_us, int state, int64_t kept_ms, 
     return len(seqs)
 
 
+cdef bint has_old_jobs(Core core, int64_t now_us, int64_t acked_ms, int64_t dead_ms, uint64_t count_max,
+                       uint64_t bytes_max) noexcept:
+    """Whether `forget_finished` may have work."""
+    cdef int state
+    cdef uint32_t i
+    for state in range(TERMINAL, STATE_COUNT):
+        if core.counts_by_state[state] == 0:
+            continue
+        if core.counts_by_state[state] > count_max or core.live_bytes > bytes_max:
+            return True
+        for i in range(core.queue_count):
+            if has_old_in(core, &core.all_queues[i], now_us, state, dead_ms if state == DEAD else acked_ms):
+                return True
+    return False
+
+
+cdef inline int64_t kept_from_us(Queue* queue, int64_t now_us, int state, int64_t kept_ms) noexcept:
+    """Jobs that ended before this time are too old, by the queue's retention or the server's."""
+    cdef int64_t own_ms = queue.retention_dead_ms if state == DEAD else queue.retention_acked_ms
+    return now_us - (own_ms if own_ms >= 0 else kept_ms) * 1000
+
+
+cdef inline bint has_old_in(Core core, Queue* queue, int64_t now_us, int state, int64_t kept_ms) noexcept:
+    cdef Finished* list = &queue.finished[state]
+    if list.count == 0:
+        return False
+    if queue.finished_max >= 0 and list.count > <uint64_t>queue.finished_max:
+        return True
+    return finished_us(&core.t, list.oldest) < kept_from_us(queue, now_us, state, kept_ms)
+
+
 cdef int collect_old(Core core, uint32_t index, int64_t now_us, int state, int64_t kept_ms, int limit,
                     list seqs) except -1:
     """Remove finished jobs of one queue that are older or more than it keeps."""
     cdef Queue* queue = &core.all_queues[index]
     cdef Finished* list = &queue.finished[state]
-    cdef int64_t own_ms = queue.retention_dead_ms if state == DEAD else queue.retention_acked_ms
-    cdef int64_t before_us = now_us - (own_ms if own_ms >= 0 else kept_ms) * 1000
+    cdef int64_t before_us = kept_from_us(queue, now_us, state, kept_ms)
     cdef uint64_t over = 0, n = 0
     cdef uint32_t slot = list.oldest
     if queue.finished_max >= 0 and list.count > <uint64_t>queue.finished_max:

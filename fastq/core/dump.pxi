@@ -3,7 +3,7 @@
 # A new record type needs its name in RECORD_NAMES and its fields in `describe_fields`; so does a new outcome, and a new
 # flag with a field. A test compares this file with the enums of the .pxd files.
 
-cdef dict RECORD_NAMES = {
+RECORD_NAMES = {
     TRIM: "TRIM", RESUME: "RESUME", SUBMIT: "SUBMIT", LEASE: "LEASE", CLOSE: "CLOSE", DOCUMENT: "DOCUMENT",
     EXTEND: "EXTEND", GROUP: "GROUP", JOB: "JOB", FORGET: "FORGET", CHANGE: "CHANGE", PROGRESS: "PROGRESS",
     REMEMBER: "REMEMBER", FORGET_KEYS: "FORGET_KEYS",

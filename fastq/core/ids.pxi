@@ -14,11 +14,25 @@ cdef enum:
 cdef const char* HEX = "0123456789abcdef"
 
 
-cdef inline char* put_hex(char* p, uint64_t value, int digits) noexcept nogil:
+cdef char[512] HEX_PAIRS    # of each byte, its two digits
+
+
+cdef int fill_hex_pairs() noexcept nogil:
     cdef int i
-    for i in range(digits):
-        p[i] = HEX[(value >> (4 * (digits - 1 - i))) & 15]
-    return p + digits
+    for i in range(256):
+        HEX_PAIRS[2 * i], HEX_PAIRS[2 * i + 1] = HEX[i >> 4], HEX[i & 15]
+    return 0
+
+fill_hex_pairs()
+
+
+cdef inline char* put_hex(char* p, uint64_t value, int digits) noexcept nogil:
+    """`digits` is even."""
+    while digits:
+        digits -= 2
+        memcpy(p, HEX_PAIRS + 2 * (value >> (4 * digits) & 255), 2)
+        p += 2
+    return p
 
 
 cdef inline bint get_hex(const char* p, int digits, uint64_t* value) noexcept nogil:

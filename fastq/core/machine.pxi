@@ -244,6 +244,12 @@ cdef class Core:
 
     # --- retention and cleaning ---------------------------------------------------------------------------------------
 
+    def has_old(self, int64_t now_us, int64_t acked_ms, int64_t dead_ms, uint64_t count_max, uint64_t bytes_max):
+        cdef uint32_t key = self.oldest_key
+        if key != NONE and remembered_at(&self.t, key).used_us + self.settings.idempotency_us <= now_us:
+            return True
+        return has_old_jobs(self, now_us, acked_ms, dead_ms, count_max, bytes_max)
+
     def forget(self, int64_t now_us, str state, int64_t kept_ms, uint64_t count_max, uint64_t bytes_max, int limit):
         return forget_finished(self, now_us, STATE_NAMES.index(state), kept_ms, count_max, bytes_max, limit)
 
@@ -304,11 +310,6 @@ cdef class Core:
     @property
     def idempotency_keys(self):
         return self.t.remembered.live
-
-    @property
-    def finished_jobs(self):
-        return self.counts_by_state[ACKED] + self.counts_by_state[DEAD] + self.counts_by_state[EXPIRED] \
-            + self.counts_by_state[CANCELLED]
 
     def take_touched(self):
         touched, self.touched = self.touched, set()

@@ -23,17 +23,17 @@ class Admission:
     def need_serving(self) -> None:
         """Raises Draining."""
         if self.draining:
-            raise Draining("the server is stopping")
+            raise Draining
 
     def need_job_room(self, record_bytes: int) -> None:
         """Check that jobs whose records take `record_bytes` may be stored.
 
         Raises:
-            Draining, CleanerBehind, BodyTooLarge, DiskFull, Overloaded.
+            Draining, CleanerBehind, CommandTooLarge, DiskFull, Overloaded.
         """
         self.need_serving()
         if self._cleaner.is_behind:
-            raise CleanerBehind("the log is being cleaned and does not keep up: submit more slowly")
+            raise CleanerBehind
         self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, spare_segments=1)
 
     async def cleaner_caught_up(self) -> None:

@@ -40,6 +40,7 @@ class Cleaner:
         self._slack_bytes = slack_bytes
         self._wanted = asyncio.Event()
         self._progress_waiters: set[asyncio.Future[None]] = set()
+        self.is_behind = False  # the log exceeds its bound so far that new work should wait
         self.moved_bytes = 0
         self.freed_parts = 0
 
@@ -48,15 +49,11 @@ class Cleaner:
         """How much disk the log may take before it is cleaned."""
         return 2 * self._core.live_bytes + self._slack_bytes
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether the log exceeds its bound so far that new work should wait."""
-        bound = self.bound_bytes
-        return self._log.used_bytes > bound + bound // LAG_BYTES_SHARE
-
     def wake_if_due(self) -> None:
         """Wake the task if cleaning is due. Called before every commit, so it is cheap."""
-        if self._is_due():
+        over_bytes = self._log.used_bytes - 2 * self._core.live_bytes - self._slack_bytes
+        self.is_behind = over_bytes > 0 and over_bytes > self.bound_bytes // LAG_BYTES_SHARE
+        if (over_bytes > 0 or self._log.disk_full) and self._is_due():
             self._wanted.set()
 
     async def progress(self, timeout_s: float) -> None:
@@ -99,6 +96,7 @@ class Cleaner:
         await self._commits.durable()
         self._log.drop_before(part.next)
         self.freed_parts += 1
+        self.wake_if_due()  # it may be behind no more
         for freed in self._progress_waiters:
             _finish(freed)
 

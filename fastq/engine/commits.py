@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastq.errors import BodyTooLarge, CoreFailed, DiskFull, Overloaded
+from fastq.errors import CommandTooLarge, CoreFailed, DiskFull, Overloaded
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Commits:
         self._until_durable: Waiting = deque()
         self._until_visible: Waiting = deque()
         self._kick_due = False
+        self._is_late = False  # a kick came while the log was not idle
         self.is_closing = False  # `before_commit` runs: records appended now go with the frame that is closing
         self._loop: asyncio.AbstractEventLoop
         self.change = Change(self)
@@ -85,20 +86,17 @@ class Commits:
         Args:
             spare_segments: ready segments that must stay unused while the disk is full, beside the cleaner's.
         Raises:
-            BodyTooLarge: it will never fit. DiskFull, Overloaded.
+            CommandTooLarge: it will never fit. DiskFull, Overloaded.
         """
         if record_bytes > self._tail.record_bytes_max > 0:
-            at_most = self._tail.record_bytes_max
-            raise BodyTooLarge(
-                f"the request takes up to {record_bytes} bytes in the log, above {at_most}: send less at once"
-            )
+            raise CommandTooLarge(record_bytes, self._tail.record_bytes_max)
         left = spare_segments + (0 if is_cleaner else CLEANER_SEGMENTS) if self._log.disk_full else 0
         if not self._tail.has_room(record_bytes, left):
             if self._log.disk_full:
-                raise DiskFull("no space left in the data directory")
-            raise Overloaded("the log's next segment is not ready yet")
+                raise DiskFull
+            raise Overloaded("the log's next segment is not ready yet: try again")
         if self._tail.unsynced_bytes > self.unsynced_bytes_max:
-            raise Overloaded(f"more than {self.unsynced_bytes_max} bytes wait to be synced")
+            raise Overloaded(f"more than {self.unsynced_bytes_max} bytes wait to be synced: try again")
 
     # --- when an answer may leave -------------------------------------------------------------------------------------
 
@@ -144,7 +142,8 @@ class Commits:
     def call_at(self, seq: int, callback: Callable[[], object]) -> None:
         """Call `callback` when an answer that shows frames up to `seq` may leave."""
         self._until_visible.append((seq, callback))
-        self.kick_soon()
+        if not self._kick_due:
+            self.kick_soon()
 
     async def records(self, places: Sequence[RecordPlace]) -> list[bytes]:
         """The records at `places`, in order, from memory or read from the log."""
@@ -171,22 +170,29 @@ class Commits:
         self._kick_due = False
         if self.failed is not None:
             return
+        self._is_late = not self._log.idle
+        if self._is_late:
+            return  # all that comes together while a frame is being synced is looked at once: see `_durable`
         self.is_closing = True
         try:
             self._before_commit()
+        except CoreFailed as error:
+            self.fail(error)
+            raise
         finally:
             self.is_closing = False
-        if self._log.idle and (batch := self._tail.take()) is not None:
+        if (batch := self._tail.take()) is not None:
             self._log.commit(batch)
 
     def _durable(self, seq: int) -> None:
         """Commit the next frame first, then wake the waiters of this one."""
         self._tail.durable(seq)
-        if self._tail.appended_seq > seq:
+        if self._is_late or self._tail.appended_seq > seq:
             self._kick()
         if self.failed is None:
-            _call(self._until_durable, seq)
-            if self._log.may_answer():
+            if self._until_durable:
+                _call(self._until_durable, seq)
+            if self._until_visible and self._log.may_answer():
                 _call(self._until_visible, seq)
 
 

@@ -142,7 +142,7 @@ class Engine:
     # --- before a commit, and on a tick -------------------------------------------------------------------------------
 
     def _before_commit(self) -> None:
-        """Let each part append its records to the frame that closes now."""
+        """Let each part append its records to the frame that closes now. No property is read here: they are slow."""
         self._leases.waiters.serve()
         self._retention.forget(self._clock.now_us())
         self.cleaner.wake_if_due()
@@ -159,15 +159,18 @@ class Engine:
         if more_due:
             self._timer.set(now_us, now_us)
         else:  # without room, expiry is tried again after the check interval
-            self._timer.set(self.due_us if has_room else self._timer.latest_us(now_us), now_us)
+            self._timer.set(self._due_us() if has_room else self._timer.latest_us(now_us), now_us)
 
     @property
     def due_us(self) -> int:
         """When the next lease, job or rate limit is due, Unix microseconds."""
-        return min(self._expiry.next_due_us, self._leases.waiters.next_due_us)
+        return self._due_us()
+
+    def _due_us(self) -> int:
+        return min(self._core.next_due_us(), self._leases.waiters.next_due_us)
 
     def _watch_timer(self) -> None:
-        self._timer.set_earlier(self.due_us, self.now_us)
+        self._timer.set_earlier(self._due_us(), self.now_us)
 
     def run_due(self) -> None:
         """Do what is due now. Call it after moving a simulated clock: the loop's timers do not notice that."""

@@ -21,10 +21,6 @@ class Expiry:
         """
         self._core, self._tail, self._commits, self._jitter = core, tail, commits, jitter
 
-    @property
-    def next_due_us(self) -> int:
-        return self._core.next_due_us()
-
     def admit_due(self, now_us: int) -> bool:
         """Make delayed jobs ready that are due, a slice of them. Returns whether more may be due."""
         return self._core.advance(now_us, SLICE) == SLICE

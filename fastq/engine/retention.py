@@ -15,30 +15,27 @@ class Retention:
 
     def __init__(self, core: _core.Core, tail: _core.Tail, commits: Commits, options: EngineOptions) -> None:
         self._core, self._tail, self._commits = core, tail, commits
-        acked_ms, dead_ms = options.retention_acked_ms, options.retention_dead_ms
-        self._kept_ms = [(state, dead_ms if state == "DEAD" else acked_ms) for state in sorted(FINISHED)]
+        self._acked_ms, self._dead_ms = options.retention_acked_ms, options.retention_dead_ms
+        self._states = sorted(FINISHED)
         self._count_max, self._bytes_max = options.finished_jobs_max, options.finished_bytes_max
 
     def forget(self, now_us: int) -> None:
-        """Remove jobs and keys that are due, a slice of them."""
-        self._forget_keys(now_us)
-        if self._core.finished_jobs:
-            self._forget_finished(now_us)
+        """Remove jobs and keys that are due, a slice of them. Mostly there are none, which the core says at once."""
+        if self._core.has_old(now_us, self._acked_ms, self._dead_ms, self._count_max, self._bytes_max):
+            more_keys = self._forget_keys(now_us)
+            if self._forget_finished(now_us) or more_keys:
+                self._commits.kick_soon()
 
-    def _forget_keys(self, now_us: int) -> None:
-        if not self._tail.has_room(ROOM_BYTES_SMALL, 0):
-            return
-        with self._commits.change:
-            gone = self._core.forget_keys(now_us, SLICE)
-        if gone == SLICE:
-            self._commits.kick_soon()  # there may be more
+    def _forget_keys(self, now_us: int) -> bool:
+        """Whether there may be more."""
+        return self._tail.has_room(ROOM_BYTES_SMALL, 0) and self._core.forget_keys(now_us, SLICE) == SLICE
 
-    def _forget_finished(self, now_us: int) -> None:
+    def _forget_finished(self, now_us: int) -> bool:
+        """Whether there may be more."""
         gone = 0
-        with self._commits.change:
-            for state, kept_ms in self._kept_ms:
-                if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
-                    return
-                gone += self._core.forget(now_us, state, kept_ms, self._count_max, self._bytes_max, SLICE)
-        if gone >= SLICE:
-            self._commits.kick_soon()  # there may be more
+        for state in self._states:
+            if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
+                return False
+            kept_ms = self._dead_ms if state == "DEAD" else self._acked_ms
+            gone += self._core.forget(now_us, state, kept_ms, self._count_max, self._bytes_max, SLICE)
+        return gone >= SLICE

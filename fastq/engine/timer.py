@@ -12,7 +12,7 @@ class Timer:
     def __init__(self, tick: Callable[[], None], check_ms: int) -> None:
         self._tick, self._check_us = tick, check_ms * 1000
         self._handle: asyncio.TimerHandle | None = None
-        self._due_us = 0
+        self._due_us = 0  # 0: it is not set
 
     def latest_us(self, now_us: int) -> int:
         """The latest time that the timer may be set for, Unix microseconds."""
@@ -27,10 +27,11 @@ class Timer:
 
     def set_earlier(self, due_us: int, now_us: Callable[[], int]) -> None:
         """Call `tick` at `due_us` if the timer is set for a later time."""
-        if self._handle is not None and due_us < self._due_us:
+        if due_us < self._due_us:
             self.set(due_us, now_us())
 
     def stop(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+            self._due_us = 0

@@ -80,5 +80,5 @@ class Transactions:
             except JobNotFound:  # the core refuses it, or repeats an earlier answer
                 owners.add(who.owner_id)
         if len(owners) > 1:
-            raise InvalidRequest("ops: beside a submit, the jobs that are acked must have one owner")
+            raise InvalidRequest("ops: the acked jobs must have one owner when there is also a submit")
         return owners.pop()

@@ -92,6 +92,7 @@ class LeaseWaiters:
         self._list = WaitList()
         self._touched: set[str] = set()  # queues with ready jobs that no waiting request was offered yet
         self._rate_due: dict[str, int] = {}  # when the rate limit of a waited-for queue allows the next lease
+        self.next_due_us = NEVER_US  # the first of these, Unix microseconds
 
     @property
     def count(self) -> int:
@@ -149,20 +150,17 @@ class LeaseWaiters:
         """End all waits without a lease: the server stops."""
         self._list.end_all()
 
-    @property
-    def next_due_us(self) -> int:
-        """When the first rate limit allows its next lease, Unix microseconds."""
-        return min(self._rate_due.values(), default=NEVER_US)
-
     def offer_by_rate(self, now_us: int) -> None:
         """Offer jobs of the queues whose rate limit allows a lease by now, with the next `serve`."""
         for queue in [queue for queue, due_us in self._rate_due.items() if due_us <= now_us]:
             del self._rate_due[queue]
             self._touched.add(queue)
+        self.next_due_us = min(self._rate_due.values(), default=NEVER_US)
 
     def _note_rate(self, queue: str) -> None:
         if due_us := self._core.rate_due_us(queue):
             self._rate_due[queue] = due_us
+            self.next_due_us = min(self._rate_due.values())
 
 
 class EndWaiters:

@@ -1,7 +1,7 @@
-"""Every error that fastq raises on purpose, in modules by the time when it occurs. Import them from here.
+"""Every error that fastq raises on purpose, grouped by what it is about; import them from here.
 
-An `ApiError` is an answer: its `status` and `code` go to the client together with its message. A `StartError` ends the
-start with its `exit_code`. No other module of the server defines exceptions.
+An `ApiError` refuses a command: its message and `code` are the answer. A `StartError` ends the start with its
+`exit_code`. The errors that only HTTP raises, and the status of each error, are in `fastq/http/errors.py`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,13 @@ from fastq.errors.domain import (
     KeyNotFound,
     LeaseLost,
     NameTaken,
-    NoJobsAvailable,
     NotAckable,
     NotDead,
     NotKeyOwner,
     QueueHasJobs,
     QueueNotFound,
-    Refused,
     ScheduleNotFound,
     TooMany,
-)
-from fastq.errors.kinds import (
-    ApiError,
-    FastqError,
-    StartError,
-    shown,
 )
 from fastq.errors.process import (
     BackupDamaged,
@@ -57,30 +49,26 @@ from fastq.errors.process import (
     WouldOverwrite,
 )
 from fastq.errors.request import (
-    BodyTooLarge,
-    ConnectionRefused,
+    CommandTooLarge,
     Forbidden,
     InvalidRequest,
     KeyStoreUnavailable,
-    MethodNotAllowed,
-    PathNotFound,
     QueueForbidden,
     RateLimited,
     TooManyFailures,
     Unauthenticated,
-    UnsupportedEncoding,
     WorkersOnly,
 )
+from fastq.errors.roots import ApiError, FastqError, StartError, shown
 
 __all__ = [
     "ApiError",
     "BackupDamaged",
     "BackupRefused",
     "BadSetting",
-    "BodyTooLarge",
     "CleanerBehind",
     "ClockBehindLog",
-    "ConnectionRefused",
+    "CommandTooLarge",
     "CoreFailed",
     "DirectoryFailed",
     "DirectoryLocked",
@@ -101,29 +89,24 @@ __all__ = [
     "LeaseLost",
     "LogDamaged",
     "LogFailed",
-    "MethodNotAllowed",
     "NameTaken",
-    "NoJobsAvailable",
     "NotAckable",
     "NotDead",
     "NotKeyOwner",
     "Overloaded",
     "OwnerFull",
-    "PathNotFound",
     "QueueForbidden",
     "QueueFull",
     "QueueHasJobs",
     "QueueNotFound",
     "RateLimited",
     "RecordTooLarge",
-    "Refused",
     "RepairRefused",
     "ScheduleNotFound",
     "StartError",
     "TooMany",
     "TooManyFailures",
     "Unauthenticated",
-    "UnsupportedEncoding",
     "UnsupportedFormat",
     "WorkersOnly",
     "WouldOverwrite",

@@ -1,81 +1,71 @@
-"""Errors of a server with too much work or too little room. The request changed nothing."""
+"""Errors of a server that has too much to do, or too little room."""
 
 from __future__ import annotations
 
-from fastq.errors.kinds import ApiError
+from fastq.errors.roots import ApiError
 
 
 class Overloaded(ApiError):
-    """Too many bytes wait to be synced, or the next segment is not ready yet. Nothing was changed."""
+    """Too much waits to be synced, the next segment is not ready, or connections take what there is for them."""
 
-    status = 503
     code = "overloaded"
-
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "1"}
+    retry_after_s = 1
 
 
 class CleanerBehind(ApiError):
-    """The log takes more disk than it may, and cleaning does not keep up. Nothing was changed."""
+    """The log takes more of the disk than it may, and the cleaner does not keep up."""
 
-    status = 429
     code = "cleaner_behind"
+    retry_after_s = 2
 
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "2"}
+    def __init__(self) -> None:
+        super().__init__("the log is being cleaned and does not keep up: submit more slowly")
 
 
 class IdempotencyFull(ApiError):
-    """The limit of remembered idempotency keys is reached, and the oldest is too young to drop. Nothing was changed."""
+    """The maximum of idempotency keys is remembered, and the oldest is too young to be forgotten."""
 
-    status = 429
     code = "idempotency_full"
+    retry_after_s = 10
 
     def __init__(self) -> None:
-        super().__init__("idempotency_key: too many are remembered; submit more slowly, or without")
-
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "10"}
+        super().__init__("idempotency_key: no more can be remembered now; submit more slowly, or without one")
 
 
 class QueueFull(ApiError):
-    """A queue has as many unfinished jobs as its max_depth allows. Nothing was changed."""
+    """A queue has its maximum of unfinished jobs."""
 
-    status = 429
     code = "queue_full"
+    retry_after_s = 5
 
     def __init__(self, queue: str, depth_max: int) -> None:
-        super().__init__(f"queue: '{queue}' may have at most {depth_max} unfinished jobs")
-
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "5"}
+        super().__init__(f"queue: '{queue}' may have at most {depth_max} unfinished jobs; submit again when some ended")
 
 
 class OwnerFull(ApiError):
-    """An owner has as many unfinished jobs as it may. Nothing was changed."""
+    """An owner has its maximum of unfinished jobs."""
 
-    status = 429
     code = "owner_full"
+    retry_after_s = 5
 
     def __init__(self, depth_max: int) -> None:
-        super().__init__(f"an owner may have at most {depth_max} unfinished jobs")
-
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "5"}
+        super().__init__(f"an owner may have at most {depth_max} unfinished jobs; submit again when some ended")
 
 
 class Draining(ApiError):
-    """The server is stopping and takes no more work. Nothing was changed."""
+    """The server is stopping and takes no more work."""
 
-    status = 503
     code = "draining"
+    retry_after_s = 5
 
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "5"}
+    def __init__(self) -> None:
+        super().__init__("the server is stopping: try again when it is back")
 
 
 class DiskFull(ApiError):
-    """The disk has no room for another segment; the remaining room is for acks. Nothing was changed."""
+    """No segment can be made ready. The room that is left is for acks."""
 
-    status = 507
     code = "disk_full"
+
+    def __init__(self) -> None:
+        super().__init__("no space left in the data directory: free some on the server's disk")

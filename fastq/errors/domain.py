@@ -1,108 +1,84 @@
-"""Errors of the operation that a request asks for."""
+"""Errors of what a command asks for."""
 
 from __future__ import annotations
 
-from fastq.errors.kinds import ApiError, shown
+from fastq.errors.roots import ApiError, shown
 
-# --- while a job changes ----------------------------------------------------------------------------------------------
+# --- jobs -------------------------------------------------------------------------------------------------------------
 
 
 class JobNotFound(ApiError):
-    """No such job, or another owner's job: both get the same answer."""
+    """No such job, or one of another owner: the messages are the same."""
 
-    status = 404
     code = "job_not_found"
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job not found: {shown(job_id)}")
-        self.job_id = job_id
 
 
-class NoJobsAvailable(ApiError):
-    status = 404
-    code = "no_jobs"
+class StateError(ApiError):
+    """The job's state does not allow the command. `state` is its name."""
 
-    def __init__(self) -> None:
-        super().__init__("no jobs available")
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+    def fields(self) -> dict[str, str]:
+        return {"state": self.state}
 
 
-class NotAckable(ApiError):
-    """An ack without a token names a job that is not running."""
+class NotAckable(StateError):
+    """An ack without a token met a job that is not running."""
 
-    status = 400
     code = "not_running"
 
     def __init__(self, state: str) -> None:
-        super().__init__(f"job cannot be acked in state: {state}")
-        self.state = state
-
-    def fields(self) -> dict[str, str]:
-        return {"state": self.state}
+        super().__init__(f"job cannot be acked in state: {state}", state)
 
 
-class LeaseLost(ApiError):
-    """The token is not the current lease's, and the ack is no repetition of an earlier one."""
+class LeaseLost(StateError):
+    """The token is not the current lease's, and this is no repetition of the ack that ended its lease."""
 
-    status = 409
     code = "lease_lost"
 
     def __init__(self, state: str) -> None:
-        super().__init__(f"lease lost: the job is in state: {state}")
-        self.state = state
-
-    def fields(self) -> dict[str, str]:
-        return {"state": self.state}
+        super().__init__(f"lease lost: the token is not the current lease's, the job is in state: {state}", state)
 
 
-class JobRunning(ApiError):
-    """The operation is not allowed on a running job."""
+class JobRunning(StateError):
+    """The command is not for a job that a worker has."""
 
-    status = 409
     code = "job_running"
 
     def __init__(self) -> None:
-        super().__init__("the job is running")
-
-    def fields(self) -> dict[str, str]:
-        return {"state": "RUNNING"}
+        super().__init__("the job is running: wait for its end, or cancel it first", "RUNNING")
 
 
-class JobFinished(ApiError):
-    """The operation is not allowed on a job in a terminal state."""
+class JobFinished(StateError):
+    """The command is not for a job in a terminal state."""
 
-    status = 409
     code = "job_finished"
 
     def __init__(self, state: str) -> None:
-        super().__init__(f"the job is finished: {state}")
-        self.state = state
-
-    def fields(self) -> dict[str, str]:
-        return {"state": self.state}
+        super().__init__(f"the job is finished, in state: {state}", state)
 
 
-class NotDead(ApiError):
+class NotDead(StateError):
     """Only a dead letter can be redriven."""
 
-    status = 409
     code = "not_dead"
 
     def __init__(self, state: str) -> None:
-        super().__init__(f"only a DEAD job can be redriven, this one is {state}")
-        self.state = state
-
-    def fields(self) -> dict[str, str]:
-        return {"state": self.state}
+        super().__init__(f"only a DEAD job can be redriven: this one is in state: {state}", state)
 
 
 class JobDuplicate(ApiError):
-    """Another unfinished job has the unique key that this one would take again."""
+    """Another unfinished job has the unique key that this job would take again."""
 
-    status = 409
     code = "duplicate"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"another unfinished job has its unique key: {job_id}")
+        super().__init__(f"another unfinished job has this job's unique key: {job_id}")
         self.job_id = job_id
 
     def fields(self) -> dict[str, str]:
@@ -110,36 +86,18 @@ class JobDuplicate(ApiError):
 
 
 class IdempotencyMismatch(ApiError):
-    """An idempotency key was used before with another request."""
+    """An idempotency key came again with another request."""
 
-    status = 422
     code = "idempotency_mismatch"
 
     def __init__(self) -> None:
-        super().__init__("idempotency_key: was used with another request before")
+        super().__init__("idempotency_key: another request had it before; use a new one")
 
 
-class Refused(ApiError):
-    """A refusal in the original service's form: what failed, a colon, and why."""
-
-    def __init__(self, what: str, cause: ApiError, status: int | None = None) -> None:
-        super().__init__(f"{what}: {cause}")
-        self.status = cause.status if status is None else status
-        self.code = cause.code
-        self._cause = cause
-
-    def fields(self) -> dict[str, str]:
-        return self._cause.fields()
-
-    def headers(self) -> dict[str, str]:
-        return self._cause.headers()
-
-
-# --- while a key changes ----------------------------------------------------------------------------------------------
+# --- keys -------------------------------------------------------------------------------------------------------------
 
 
 class KeyNotFound(ApiError):
-    status = 404
     code = "key_not_found"
 
     def __init__(self) -> None:
@@ -147,7 +105,6 @@ class KeyNotFound(ApiError):
 
 
 class NotKeyOwner(ApiError):
-    status = 403
     code = "not_owner"
 
     def __init__(self) -> None:
@@ -157,20 +114,18 @@ class NotKeyOwner(ApiError):
 class KeyIsRevoked(ApiError):
     """A revoked key gets no new secret."""
 
-    status = 409
     code = "key_revoked"
 
     def __init__(self) -> None:
         super().__init__("the key is revoked: make a new one")
 
 
-# --- while a queue or a schedule changes ------------------------------------------------------------------------------
+# --- queues and schedules ---------------------------------------------------------------------------------------------
 
 
 class QueueNotFound(ApiError):
-    """A queue without jobs and without settings."""
+    """The queue has neither jobs nor settings."""
 
-    status = 404
     code = "queue_not_found"
 
     def __init__(self, name: str) -> None:
@@ -178,19 +133,17 @@ class QueueNotFound(ApiError):
 
 
 class QueueHasJobs(ApiError):
-    """A queue with unfinished jobs keeps its settings."""
+    """A queue's settings stay while it has unfinished jobs."""
 
-    status = 409
     code = "queue_has_jobs"
 
     def __init__(self, name: str, unfinished: int) -> None:
-        super().__init__(f"queue {name} has {unfinished} unfinished jobs")
+        super().__init__(f"queue {name} has {unfinished} unfinished jobs: purge it first")
 
 
 class ScheduleNotFound(ApiError):
     """No such schedule, or one of another owner."""
 
-    status = 404
     code = "schedule_not_found"
 
     def __init__(self, name: str) -> None:
@@ -198,28 +151,25 @@ class ScheduleNotFound(ApiError):
 
 
 class NameTaken(ApiError):
-    status = 409
     code = "name_taken"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"another owner has a schedule of this name: {name}")
+        super().__init__(f"another owner has a schedule of this name, choose another: {name}")
 
 
 class TooMany(ApiError):
-    """The server keeps no more of these. Nothing was changed."""
+    """The server keeps no more of these."""
 
-    status = 409
     code = "too_many"
 
     def __init__(self, what: str, count_max: int) -> None:
-        super().__init__(f"there may be at most {count_max} {what}")
+        super().__init__(f"there may be at most {count_max} {what}: delete some first")
 
 
-# --- a backup ---------------------------------------------------------------------------------------------------------
+# --- backups ----------------------------------------------------------------------------------------------------------
 
 
 class BackupRefused(ApiError):
-    """Another backup is in progress, or this server's log is not in files."""
+    """Another backup is running, or this server's log is not in files."""
 
-    status = 409
     code = "backup_refused"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastq.errors.kinds import FastqError, StartError
+from fastq.errors.roots import FastqError, StartError
 
 # --- at the start -----------------------------------------------------------------------------------------------------
 
@@ -26,12 +26,12 @@ class DirectoryFailed(StartError):
 
 
 class LogDamaged(StartError):
-    """Acknowledged data is damaged or missing. The message names the file, the offset and the sequence numbers.
+    """Acknowledged data is damaged or missing. The message names the file, the offset and the sequences.
 
     Args:
-        segment: the damaged segment; 0 if no segment is damaged.
-        sound_seq: frames up to this one can be read in order; None: not known.
-        durable_seq: frames up to this one are known to have been durable.
+        segment: the damaged one; 0 if the damage is not in a segment.
+        sound_seq: all frames up to this one can be read; None: unknown.
+        durable_seq: all frames up to this one were durable.
     """
 
     exit_code = 65
@@ -44,25 +44,25 @@ class LogDamaged(StartError):
 
 
 class BackupDamaged(StartError):
-    """An archive is no backup, is incomplete, or has changed. The message says which."""
+    """An archive is not a backup, is incomplete, or has changed since it was written. The message says which."""
 
     exit_code = 65
 
 
 class RepairRefused(StartError):
-    """There is nothing to repair, or this repair does not help. The message says what would."""
+    """There is nothing to repair, or not with these options. The message says what to do."""
 
     exit_code = 65
 
 
 class WouldOverwrite(StartError):
-    """A command would overwrite existing files."""
+    """A command would overwrite files."""
 
     exit_code = 73
 
 
 class UnsupportedFormat(StartError):
-    """A later version of fastq wrote the log. The message names the version that is needed."""
+    """The log was written by a later version. The message names the version that is needed."""
 
     exit_code = 65
 
@@ -77,16 +77,16 @@ class ClockBehindLog(StartError):
 
 
 class LogFailed(FastqError):
-    """A write or a sync failed. No answer leaves any more, and the process ends with this exit code."""
+    """A write or a sync failed. The process stops answering and ends with this exit code."""
 
     exit_code = 70
 
 
 class CoreFailed(FastqError):
-    """An appended record cannot be applied: a defect of fastq, or memory ran out. The process ends."""
+    """An appended record cannot be applied: a bug of ours, or no memory. The process ends as for LogFailed."""
 
     exit_code = 70
 
 
 class RecordTooLarge(FastqError):
-    """A record does not fit into one segment: a defect of fastq."""
+    """A record does not fit into a segment: a limit of ours is wrong."""

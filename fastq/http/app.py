@@ -14,9 +14,9 @@ from falcon.asgi import Request, Response
 from fastq._core import Core
 from fastq.engine import Engine
 from fastq.engine.commits import Commits
-from fastq.errors import ApiError, InvalidRequest, MethodNotAllowed
+from fastq.errors import ApiError, InvalidRequest
 from fastq.http.connection.memory import Room
-from fastq.http.errors import on_api_error, on_defect, on_falcon_error
+from fastq.http.errors import MethodNotAllowed, on_api_error, on_defect, on_falcon_error
 from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
 from fastq.http.output_commit import OutputCommit

@@ -10,9 +10,11 @@ from typing import Any, NoReturn, TypeVar
 
 import falcon.asgi
 import msgspec
+from msgspec import inspect
 
-from fastq.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding, shown
+from fastq.errors import InvalidRequest, shown
 from fastq.http._scan import scan
+from fastq.http.errors import BodyTooLarge, UnsupportedEncoding
 
 DEPTH_MAX = 64  # the body's own object is the first level
 BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
@@ -28,13 +30,13 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
     """
     coding = req.get_header("Content-Encoding")
     if coding is not None and coding.strip().lower() != "identity":
-        raise UnsupportedEncoding("Content-Encoding must be identity")
+        raise UnsupportedEncoding
     announced = req.content_length
     if announced is not None and announced > bytes_max:
-        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
+        raise BodyTooLarge(bytes_max)
     body: bytes = await req.stream.read(bytes_max + 1)
     if len(body) > bytes_max:
-        raise BodyTooLarge(f"the body must be at most {bytes_max} bytes")
+        raise BodyTooLarge(bytes_max)
     return body
 
 
@@ -46,7 +48,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            raise InvalidRequest(f"invalid JSON: no UTF-8 at byte {error.start}") from None
+            raise InvalidRequest(f"invalid JSON: not UTF-8 at byte {error.start}") from None
     found = scan(body, depth_max)
     if found == "depth":
         raise InvalidRequest(f"invalid JSON: nested deeper than {depth_max} levels")
@@ -55,7 +57,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        _say_what_is_wrong(str(error))
+        _say_what_is_wrong(str(error), decoder.type)
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"invalid JSON: {_lower_first(str(error))}") from None
 
@@ -89,8 +91,8 @@ _CHOICE = re.compile(rf"Invalid enum value '(.*)'{_PATH}", re.DOTALL)
 _KIND = {"int": "an integer", "str": "a string", "array": "an array", "object": "an object", "bool": "true or false"}
 
 
-def _say_what_is_wrong(text: str) -> NoReturn:
-    """Raise InvalidRequest in our words for what msgspec says."""
+def _say_what_is_wrong(text: str, body: type[msgspec.Struct]) -> NoReturn:
+    """Raise InvalidRequest in our words for what msgspec says of a `body`."""
     if match := _UNKNOWN.fullmatch(text):
         raise InvalidRequest(f"unknown field: {_path(match[2], shown(match[1]))}")
     if match := _MISSING.fullmatch(text):
@@ -102,7 +104,7 @@ def _say_what_is_wrong(text: str) -> NoReturn:
             raise InvalidRequest(f"{field} is required")
         raise InvalidRequest(f"{field} must be {of_length or ''}{relation} {limit.removesuffix('.0')}")
     if match := _CHOICE.fullmatch(text):
-        raise InvalidRequest(f"{match[2]} may not be {shown(match[1])}")
+        raise InvalidRequest(not_a_choice(body, match[2], match[1]))
     if match := _TYPE.fullmatch(text):
         expected, got, field = match.groups()
         if field is None:
@@ -112,6 +114,28 @@ def _say_what_is_wrong(text: str) -> NoReturn:
             raise InvalidRequest(f"{field} is required")
         raise InvalidRequest(f"invalid JSON: {field} must be {_KIND.get(kind, kind)}")
     raise InvalidRequest(f"invalid JSON: {_lower_first(text)}")
+
+
+def not_a_choice(struct: type[msgspec.Struct], path: str, given: str) -> str:
+    """The message about the field at `path`, `a.b`, which takes only some texts: it lists them."""
+    found: list[inspect.Type] = [inspect.type_info(struct)]
+    for name in path.replace("[...]", "").split("."):
+        fields = [field for one in found if isinstance(one, inspect.StructType) for field in one.fields]
+        found = [one for field in fields if field.encode_name == name for one in _alternatives(field.type)]
+    allowed = [str(value) for one in found if isinstance(one, inspect.LiteralType) for value in one.values]
+    listed = [", ".join(allowed[:-1]), allowed[-1]] if len(allowed) > 1 else allowed
+    return f"{path} must be {' or '.join(listed)}, not {shown(given)}"
+
+
+def _alternatives(type_: inspect.Type) -> list[inspect.Type]:
+    """A field's type without its description; an array's members; each type of a union."""
+    if isinstance(type_, inspect.Metadata):
+        return _alternatives(type_.type)
+    if isinstance(type_, inspect.ListType | inspect.VarTupleType):
+        return _alternatives(type_.item_type)
+    if isinstance(type_, inspect.UnionType):
+        return [one for member in type_.types for one in _alternatives(member)]
+    return [type_]
 
 
 def _path(parent: str | None, field: str) -> str:

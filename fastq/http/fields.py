@@ -110,7 +110,7 @@ def printable(text: str, field: str, bytes_max: int = KEY_BYTES_MAX) -> str:
     if not 1 <= len(text.encode()) <= bytes_max:
         raise InvalidRequest(f"{field} must be 1 to {bytes_max} bytes")
     if not text.isprintable():
-        raise InvalidRequest(f"{field} must not have characters that cannot be printed")
+        raise InvalidRequest(f"{field} must have printable characters only")
     return text
 
 

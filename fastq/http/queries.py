@@ -9,11 +9,13 @@ import msgspec
 from falcon.asgi import Request
 
 from fastq.errors import InvalidRequest, shown
+from fastq.http.decoding import not_a_choice
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _LIMIT = re.compile(r"Expected `\w+` (of length )?([<>]=) (-?\d+) - at `\$\.(\w+)`")
+_CHOICE = re.compile(r"Invalid enum value '(.*)' - at `\$\.(\w+)`", re.DOTALL)
 _FIELD = re.compile(r" - at `\$\.(\w+)`$")
 
 
@@ -28,6 +30,8 @@ def read_query(req: Request, fields: type[T]) -> T:
     if match := _LIMIT.fullmatch(text):
         of_length, relation, limit, field = match.groups()
         raise InvalidRequest(f"{field} must be {of_length or ''}{relation} {limit}")
+    if match := _CHOICE.fullmatch(text):
+        raise InvalidRequest(not_a_choice(fields, match[2], match[1]))
     if match := _FIELD.search(text):
         kind = "an integer" if "`int" in text else "given once, as text"
         raise InvalidRequest(f"{match[1]} must be {kind}")

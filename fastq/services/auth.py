@@ -14,7 +14,7 @@ from fastq.services.keys import KeyRecord, KeyStore
 
 SCHEME = "Bearer "
 CACHED_MAX = 10_000  # keys known without asking the store; past it all are forgotten and asked for again
-FAILURES_AT_ONCE, FAILURES_PER_S = 20, 1  # of one address, before its failures are answered 429
+FAILURES_AT_ONCE, FAILURES_PER_S = 20, 1  # of one address, before more are refused as TooManyFailures
 ADDRESSES_MAX = 50_000  # that failed lately; past it those forgotten first are those that failed first
 IPV6_PREFIX = 64  # what one customer is given: within it addresses cost nothing
 

@@ -48,7 +48,7 @@ class Cron:
         except CronSimError as error:
             raise InvalidRequest(f"cron cannot be read: {str(error).lower()}") from None
         except StopIteration:
-            raise InvalidRequest("cron is never due") from None
+            raise InvalidRequest("cron is never due: no day of the next 50 years matches it") from None
 
     def after(self, us: int) -> int | None:
         """The first instant after this one, both Unix microseconds; None if there is none for 50 years."""
@@ -98,7 +98,7 @@ def _zone(name: str) -> ZoneInfo:
             return ZoneInfo(name)
         except (ValueError, OSError, KeyError):  # no name of a file, a directory, no such zone
             pass
-    raise InvalidRequest("timezone must be the name of an IANA time zone, as Europe/Vienna or UTC")
+    raise InvalidRequest("timezone must be the name of an IANA time zone, such as Europe/Vienna or UTC")
 
 
 def _offset(wall: datetime, zone: ZoneInfo) -> timedelta:

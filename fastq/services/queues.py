@@ -63,7 +63,7 @@ class QueueSettings(msgspec.Struct, frozen=True):
         fair: groups take turns, instead of the best job of all going first.
         concurrency, group_concurrency: jobs that run at once, of the queue and of each group.
         lease_ms: of leases for which neither the request nor the job says how long.
-        max_depth: unfinished jobs; past it submits get 429.
+        max_depth: unfinished jobs; past it submits are refused.
     """
 
     paused: bool = False

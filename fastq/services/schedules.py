@@ -303,7 +303,7 @@ class Schedules:
         """One record: the job, and that the schedule has come so far. Raises what a submit raises: nothing changed."""
         schedule = kept.schedule
         if self._engine.cleaner.is_behind:
-            raise CleanerBehind("the log is being cleaned and does not keep up")
+            raise CleanerBehind
         room_bytes = len(schedule.job) + DOCUMENT_BYTES + ENTRY_BYTES
         with self._engine.group(room_bytes, spare_segments=1) as group:
             command = self._read_job(bytes(schedule.job), group.now_us)

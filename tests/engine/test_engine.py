@@ -11,7 +11,7 @@ import pytest
 from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, JobOptions, Lease, Submit
 from fastq.errors import (
-    BodyTooLarge,
+    CommandTooLarge,
     CoreFailed,
     DiskFull,
     Draining,
@@ -275,9 +275,9 @@ def test_the_largest_batches_with_every_option_fit() -> None:
 def test_a_request_larger_than_a_record_is_refused() -> None:
     async def run() -> None:
         async with running(MemoryLog(segment_bytes=1 << 20)) as r:
-            with pytest.raises(BodyTooLarge, match="at once"):
+            with pytest.raises(CommandTooLarge, match="at once"):
                 await r.submit_many(CLIENT, [Submit(b"1")] * 5000)
-            with pytest.raises(BodyTooLarge, match="at once"):
+            with pytest.raises(CommandTooLarge, match="at once"):
                 await r.ask.ack_many(WORKER, [Ack("nope")] * 5000)
             assert r.core.counts()["jobs"] == 0
 

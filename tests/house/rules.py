@@ -38,7 +38,12 @@ CLOCK_CALLS = {
 }  # fmt: skip
 CLOCK_IN_CYTHON = re.compile(r"\b(clock_gettime|gettimeofday|libc\.time|posix\.time|time_ns|monotonic|time\(NULL)\b")
 
-ERROR_HOMES = ("fastq/errors/", "fastq/client/errors.py", "fastq/cli/errors.py")  # of server, clients, commands
+ERROR_HOMES = (
+    "fastq/errors/", "fastq/http/errors.py",  # of the server; of HTTP alone
+    "fastq/client/errors.py", "fastq/cli/errors.py",  # of clients; of commands
+)  # fmt: skip
+
+STATUS_IN_CYTHON = re.compile(r"\b(status|status_code|headers)\b")
 
 NOTICE_HOME = "fastq/cli/notices.py"
 
@@ -63,6 +68,7 @@ WAITS_FOR_THE_LOG = {
 
 # What is higher up may import what is lower, never the other way; leaves import only leaves.
 LAYERS = [*(name for row in layer_rows() for name in row), "_core"]
+BELOW_HTTP = ("fastq/errors/", "fastq/core/", *(f"fastq/{name}/" for name in LAYERS[LAYERS.index("http") + 1 :]))
 LEAVES = {"_clock", *(name.removeprefix("fastq.") for name in contracts()["leaves"]["source_modules"])}
 IMPURE = re.compile(
     r"^\s*(?:from|c?import)\s+(asyncio|datetime|libc\.time|os|posix|random|secrets|socket|threading|time)\b"
@@ -202,6 +208,20 @@ def errors_have_a_home(path: str, text: str) -> Iterator[str]:
                     yield f"{path}:{node.lineno}: {node.name} is an exception: they are defined in fastq/errors"
 
 
+def statuses_have_a_home(path: str, text: str) -> Iterator[str]:
+    """An error below HTTP does not know how it is answered."""
+    if not path.startswith(BELOW_HTTP):
+        return
+    why = "an answer's status and headers are HTTP's: fastq/http/errors.py has them"
+    if suffix_of(path) in CYTHON_SUFFIXES:
+        yield from by_text(path, text, STATUS_IN_CYTHON, f": {why}")
+    elif suffix_of(path) == ".py":
+        for node in ast.walk(parsed(text)):
+            names = {getattr(node, field, None) for field in ("id", "attr", "arg", "name")}
+            if names & {"status", "status_code", "headers"}:
+                yield f"{path}:{getattr(node, 'lineno', 0)}: {why}"
+
+
 def notices_have_a_home(path: str, text: str) -> Iterator[str]:
     """A line on standard error overtakes the output that was printed before it, unless that is flushed first."""
     if suffix_of(path) != ".py" or not path.startswith("fastq/cli/") or path == NOTICE_HOME:
@@ -283,6 +303,6 @@ def cython_imports_go_down(path: str, text: str) -> Iterator[str]:
 
 RULES: list[Rule] = [
     file_fits, lines_fit, functions_fit, name_says_something, finished, stands_alone, never_sleeps,
-    errors_have_a_home, durability_has_homes, notices_have_a_home, clock_has_a_home, chance_has_homes,
-    cython_imports_go_down,
+    errors_have_a_home, statuses_have_a_home, durability_has_homes, notices_have_a_home, clock_has_a_home,
+    chance_has_homes, cython_imports_go_down,
 ]  # fmt: skip

@@ -37,7 +37,7 @@ REASONS = (
     "a surrogate escape without its other half",
     "must be an RFC 3339 time",
     "nested deeper than",
-    "cursor must be one that a page of this server had",
+    "cursor must be one that this server returned with a page",
     "one of payload, priority, delay_ms, run_at and queue is required",
     "idempotency_key must be what the header",
     "backoff.cap_ms must be >= backoff.base_ms",

@@ -131,9 +131,9 @@ NOT_JSON = {
     b'{"payload":"a\x00b"}': "JSON is malformed",
     b'{"payload":"a\nb"}': "JSON is malformed",
     b'{"payload":"\\x41"}': "JSON is malformed",
-    b'{"payload":"\xff"}': "no UTF-8 at byte 12",
-    b'{"payload":"\xed\xa0\x80"}': "no UTF-8 at byte 12",  # a surrogate as bytes
-    b'{"payload":"\xc0\xaf"}': "no UTF-8 at byte 12",  # an overlong slash
+    b'{"payload":"\xff"}': "not UTF-8 at byte 12",
+    b'{"payload":"\xed\xa0\x80"}': "not UTF-8 at byte 12",  # a surrogate as bytes
+    b'{"payload":"\xc0\xaf"}': "not UTF-8 at byte 12",  # an overlong slash
     b"\xef\xbb\xbf{}": "JSON is malformed",  # a byte order mark
     b'{"payload":"\\ud800"}': "a surrogate escape",
     b'{"payload":"\\udc00 x"}': "a surrogate escape",

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from fastq.errors import DiskFull, Overloaded
+from fastq import errors
+from fastq.errors import ApiError, DiskFull, Overloaded
+from fastq.http.errors import STATUSES, MethodNotAllowed, Wrapped, headers_of, status_of
 from tests.http.test_table import refused
 from tests.http.wire import request_bytes
 from tests.http.world import World
@@ -117,6 +119,60 @@ async def test_no_answer_repeats_a_key(world: World) -> None:
         assert not any(secret.encode() in said for secret in world.secrets.values()), (method, path)
 
 
+# --- which status, which headers --------------------------------------------------------------------------------------
+
+
+def concrete(kind: type[ApiError]) -> set[type[ApiError]]:
+    """All kinds of it that have a code."""
+    own = {kind} if hasattr(kind, "code") else set()
+    return own.union(*(concrete(one) for one in kind.__subclasses__()))
+
+
+def test_every_error_has_a_status() -> None:
+    assert STATUSES.keys() == concrete(ApiError)
+
+
+async def test_every_status_is_documented_and_no_other(world: World) -> None:
+    document = (await world.call(None, "GET", "/openapi.json")).json
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    told = {int(status) for operation in operations for status in operation["responses"]}
+    assert {status for status in told if status >= 400} == {*STATUSES.values(), 500}
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (errors.RateLimited(2, 1), {"Retry-After": "1"}),
+        (errors.RateLimited(2, 1_000_001), {"Retry-After": "2"}),
+        (errors.TooManyFailures(2_000_000), {"Retry-After": "2"}),
+        (errors.CleanerBehind(), {"Retry-After": "2"}),
+        (errors.IdempotencyFull(), {"Retry-After": "10"}),
+        (errors.QueueFull("q", 1), {"Retry-After": "5"}),
+        (errors.OwnerFull(1), {"Retry-After": "5"}),
+        (errors.Draining(), {"Retry-After": "5"}),
+        (errors.KeyStoreUnavailable("why"), {"Retry-After": "2"}),
+        (errors.Overloaded("why"), {"Retry-After": "1"}),
+        (Wrapped("failed", errors.Overloaded("why")), {"Retry-After": "1"}),
+        (errors.Unauthenticated("why"), {"WWW-Authenticate": "Bearer"}),
+        (MethodNotAllowed(["GET", "PUT"]), {"Allow": "GET, PUT"}),
+        (errors.DiskFull(), {}),
+        (errors.JobNotFound("j"), {}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, ApiError) else "",
+)
+def test_headers(error: ApiError, headers: dict[str, str]) -> None:
+    assert headers_of(error) == headers
+    assert ("Retry-After" in headers) == (status_of(error) in (429, 503))
+
+
+def test_what_was_wrapped_keeps_its_code_and_its_fields() -> None:
+    lost = errors.LeaseLost("ACKED")
+    wrapped = Wrapped("failed to ack job", lost)
+    assert str(wrapped) == f"failed to ack job: {lost}"
+    assert (status_of(wrapped), wrapped.code, wrapped.fields()) == (409, "lease_lost", {"state": "ACKED"})
+    assert status_of(Wrapped("failed to ack job", errors.JobNotFound("j"), status=400)) == 400
+
+
 # --- too much ---------------------------------------------------------------------------------------------------------
 
 
@@ -136,9 +192,9 @@ async def test_overloaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_disk_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.engine, "submit", Raises(DiskFull("no space left in the data directory")))
+    monkeypatch.setattr(world.engine, "submit", Raises(DiskFull()))
     reply = await world.call("client", "POST", "/jobs", {"payload": "p"})
-    refused(reply, 507, "no space left in the data directory", "disk_full")
+    refused(reply, 507, "no space left in the data directory: free some on the server's disk", "disk_full")
 
 
 # --- nothing is said before it is durable -----------------------------------------------------------------------------

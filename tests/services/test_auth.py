@@ -75,7 +75,6 @@ async def refusal(authenticator: Authenticator, header: str | None) -> str:
     assert authenticator.look(header or "") is None
     with pytest.raises(Unauthenticated) as caught:
         await authenticator.principal(header)
-    assert caught.value.status == 401
     assert SECRET not in str(caught.value)
     return str(caught.value)
 
@@ -217,7 +216,7 @@ async def test_a_rate_limit(authenticator: Authenticator, store: Store, hands: H
         authenticator.charge(known)
     with pytest.raises(RateLimited, match="this key may make 2 requests a second") as caught:
         await authenticator.principal(HEADER)
-    assert caught.value.headers() == {"Retry-After": "1"}
+    assert caught.value.retry_after_s == 1
     hands.us += SECOND_US // 2
     await authenticator.principal(HEADER)
     assert len(store.touched) == 3
@@ -243,7 +242,7 @@ async def test_failures_are_throttled_by_address(authenticator: Authenticator, s
     await fail(authenticator, "192.0.2.1", auth.FAILURES_AT_ONCE)
     with pytest.raises(TooManyFailures) as caught:
         await authenticator.principal("Bearer client_wrong", "192.0.2.1")
-    assert (caught.value.status, caught.value.headers()) == (429, {"Retry-After": "1"})
+    assert caught.value.retry_after_s == 1
     await fail(authenticator, "192.0.2.2")
     hands.us += SECOND_US // auth.FAILURES_PER_S
     await fail(authenticator, "192.0.2.1")

@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Collection
 
 from fastq.errors import BadSetting, Overloaded
-from fastq.http.errors import error_body
+from fastq.http.errors import error_body, headers_of, status_of
 from fastq.http.reply import JSON
 
 logger = logging.getLogger("fastq.http")
@@ -71,10 +71,10 @@ class Door:
         self._told: set[str] = set()  # in the last minute
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        error = Overloaded(f"{connections_max} connections are open: as many as there may be")
-        headers = {"Content-Type": JSON, "Connection": "close", **error.headers()}
+        error = Overloaded(f"the maximum of {connections_max} connections are open: try again")
+        headers = {"Content-Type": JSON, "Connection": "close", **headers_of(error)}
         body = error_body(error)
-        lines = [f"HTTP/1.1 {error.status} Service Unavailable", f"Content-Length: {len(body)}"]
+        lines = [f"HTTP/1.1 {status_of(error)} Service Unavailable", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._refusal = "\r\n".join([*lines, "", ""]).encode() + body
 

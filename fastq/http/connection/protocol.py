@@ -20,10 +20,10 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from fastq.errors import ApiError, ConnectionRefused, Overloaded
+from fastq.errors import ApiError, Overloaded
+from fastq.http import errors
 from fastq.http.connection import limits
 from fastq.http.connection.flow import AnswersTo, Flow, Line
-from fastq.http.errors import error_body
 from fastq.http.reply import JSON
 from fastq.http.scope import CONNECTION
 
@@ -134,7 +134,7 @@ class Protocol(HttpToolsProtocol):
             return False
         self.pipeline.clear()
         self._unparsed = b""
-        self._refuse(Overloaded("too much of other requests is coming in"))
+        self._refuse(Overloaded("other requests take all the memory for incomplete ones: try again"))
         return True
 
     def _forget(self) -> None:
@@ -174,7 +174,7 @@ class Protocol(HttpToolsProtocol):
             try:
                 size = self._piece_bytes(data, at, end)
                 self._feed(data if size == end else data[at : at + size])
-            except ConnectionRefused as refusal:
+            except errors.BadHttp as refusal:
                 self._refuse(refusal)
                 return
             at += size
@@ -182,12 +182,12 @@ class Protocol(HttpToolsProtocol):
         self._hold()
 
     def _piece_bytes(self, data: bytes, at: int, end: int) -> int:
-        """How much of data[at:end] the parser gets next. Raises ConnectionRefused if the head is at its limit."""
+        """How much of data[at:end] the parser gets next. Raises BadHttp if the head is at its limit."""
         if self._in_body:
             return min(end - at, limits.CHUNK_PIECE_BYTES if self._chunked else max(1, self._body_left))
         room = limits.HEAD_BYTES_MAX - self._head_bytes
         if room == 0:
-            raise ConnectionRefused(431, f"the request's head must be at most {limits.HEAD_BYTES_MAX} bytes")
+            raise errors.HeadTooLarge(f"the request's head must be at most {limits.HEAD_BYTES_MAX} bytes")
         before = self._last_three
         split = (before + data[at : at + 3]).find(_HEAD_END)
         if split >= 0:
@@ -198,7 +198,7 @@ class Protocol(HttpToolsProtocol):
         return min(head_end - at, room)
 
     def _feed(self, piece: bytes) -> None:
-        """Give a piece to the parser. Raises ConnectionRefused for what is wrong with it."""
+        """Give a piece to the parser. Raises BadHttp for what is wrong with it."""
         was_in_body = self._in_body
         if not was_in_body:
             self._head_bytes += len(piece)
@@ -207,10 +207,10 @@ class Protocol(HttpToolsProtocol):
         self._give(piece)
         if was_in_body and self._chunked and not self._moved and len(piece) == limits.CHUNK_PIECE_BYTES:
             limit = limits.CHUNK_EXTENSION_BYTES_MAX
-            raise ConnectionRefused(400, f"a chunk extension or trailer must be at most {limit} bytes")
+            raise errors.BadHttp(f"a chunk extension or trailer must be at most {limit} bytes")
 
     def _give(self, piece: bytes) -> None:
-        """Have the parser take a piece. Raises ConnectionRefused."""
+        """Have the parser take a piece. Raises BadHttp."""
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
@@ -218,18 +218,18 @@ class Protocol(HttpToolsProtocol):
             if rest := piece[offer.args[0] :]:
                 self._feed(rest)
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, ConnectionRefused):
+            if isinstance(error.__context__, errors.BadHttp):
                 raise error.__context__ from None
-            raise ConnectionRefused(400, "the request is not valid HTTP") from None
+            raise errors.BadHttp("the request is not valid HTTP") from None
 
     def _ignore_offer(self) -> None:
         """No other protocol is spoken here. The parser stops at a head that offers one: a new one gets it without.
 
-        Raises ConnectionRefused.
+        Raises BadHttp.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
-            raise ConnectionRefused(400, "the request is not valid HTTP")
+            raise errors.BadHttp("the request is not valid HTTP")
         lines = [method + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
@@ -247,20 +247,20 @@ class Protocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if len(self.url) > limits.URL_BYTES_MAX:
-            raise ConnectionRefused(414, f"the URL must be at most {limits.URL_BYTES_MAX} bytes")
+            raise errors.UrlTooLong(f"the URL must be at most {limits.URL_BYTES_MAX} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._moved = True
         self._header_count += 1
         if self._header_count > limits.HEADERS_MAX:
-            raise ConnectionRefused(431, f"there must be at most {limits.HEADERS_MAX} headers")
+            raise errors.HeadTooLarge(f"there must be at most {limits.HEADERS_MAX} headers")
         if not self._in_body:  # trailers are read and forgotten
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise ConnectionRefused(505, "the HTTP version must be 1.1 or 1.0")
+            raise errors.VersionNotSupported
         hosts, lengths, codings = [], [], []
         for name, value in self.headers:
             if name == b"host":
@@ -270,9 +270,9 @@ class Protocol(HttpToolsProtocol):
             elif name == b"transfer-encoding":
                 codings.append(value.lower())
         if len(hosts) > 1 or (not hosts and version == "1.1") or (hosts and not limits.is_host(hosts[0])):
-            raise ConnectionRefused(400, "there must be exactly one valid Host header")
+            raise errors.BadHttp("there must be exactly one valid Host header")
         if codings and (codings != [b"chunked"] or lengths or version == "1.0"):
-            raise ConnectionRefused(400, "Transfer-Encoding must be chunked, alone, and without Content-Length")
+            raise errors.BadHttp("Transfer-Encoding must be chunked, alone, and without Content-Length")
         if self.parser.should_upgrade():
             return  # `_ignore_offer` comes next
         super().on_headers_complete()
@@ -383,7 +383,7 @@ class Protocol(HttpToolsProtocol):
             self._send_refusal()
 
     def _answer(self, refusal: ApiError) -> bytes:
-        body = error_body(refusal)
+        body = errors.error_body(refusal)
         request_id = self.config.app.request_ids.choose(None)  # type: ignore[union-attr]
         headers = [
             *self.server_state.default_headers,
@@ -391,9 +391,13 @@ class Protocol(HttpToolsProtocol):
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", request_id.encode()),
             (b"connection", b"close"),
-            *((name.lower().encode(), value.encode()) for name, value in refusal.headers().items()),
+            *((name.lower().encode(), value.encode()) for name, value in errors.headers_of(refusal).items()),
         ]
-        lines = [STATUS_LINE[refusal.status], *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n"]
+        lines = [
+            STATUS_LINE[errors.status_of(refusal)],
+            *(name + b": " + value + b"\r\n" for name, value in headers),
+            b"\r\n",
+        ]
         return b"".join(lines) + body
 
     def _send_refusal(self) -> None:
@@ -441,4 +445,4 @@ class Protocol(HttpToolsProtocol):
         elif what == "silence":
             self.transport.close()
         else:
-            self._refuse(ConnectionRefused(408, f"the request's {what} must come within {seconds:.0f} s"))
+            self._refuse(errors.TooSlow(f"the request's {what} must come within {seconds:.0f} s"))

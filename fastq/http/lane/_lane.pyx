@@ -23,9 +23,9 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
 from fastq._clock cimport Clock
 from fastq._core cimport (
-    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Ack, Core, Leased, Name, PlainJob,
-    SubmitFields, Tail, ack_of, ack_plain, appended_seq, has_room, lease_plain, leased_bytes, plain_bytes, put_leased,
-    record_in_memory, remember_bytes, submit_plain, submit_plain_many, was_leased,
+    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Ack, Core, Leased, Name,
+    PlainJob, SubmitFields, Tail, ack_of, ack_plain, appended_seq, has_room, lease_plain, leased_bytes, plain_bytes,
+    put_leased, record_in_memory, remember_bytes, submit_plain, submit_plain_many, was_leased,
 )
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE
@@ -33,10 +33,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE
 from fastq.engine import commands as _commands
 from fastq.engine import commits as _commits
 from fastq.services import queues as _queues
-from fastq.errors import ApiError, CoreFailed, NoJobsAvailable, Refused
+from fastq.errors import ApiError, CoreFailed
 from fastq.http import fields as _fields
 from fastq.http.connection import limits as _limits
-from fastq.http.errors import error_body
+from fastq.http.errors import NoJobsAvailable, error_body
 from fastq.http.reply import JSON as _JSON
 from fastq.http.lane.granted import Granted
 from fastq.http.scope import GRANTED as _GRANTED

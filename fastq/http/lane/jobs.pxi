@@ -37,10 +37,22 @@ cdef struct JobText:        # a job's members as they stand in the request, JSON
     Span given[FIELDS]
 
 
-cdef int field_of(Span name) noexcept nogil:
+cdef Py_ssize_t[FIELDS] FIELD_BYTES     # of the names
+
+
+cdef int measure_fields() noexcept nogil:
     cdef int field
     for field in range(FIELDS):
-        if is_text(name, FIELD_NAMES[field], strlen(FIELD_NAMES[field])):
+        FIELD_BYTES[field] = strlen(FIELD_NAMES[field])
+    return 0
+
+measure_fields()
+
+
+cdef inline int field_of(Span name) noexcept nogil:
+    cdef int field
+    for field in range(FIELDS):
+        if name.end - name.at == FIELD_BYTES[field] and is_text(name, FIELD_NAMES[field], FIELD_BYTES[field]):
             return field
     return FIELDS
 
@@ -353,7 +365,7 @@ cdef char* put_canonical(char* p, JobText* text, PlainJob* job) noexcept nogil:
             continue
         p[0], p[1] = before, c'"'
         before = c','
-        n = strlen(FIELD_NAMES[field])
+        n = FIELD_BYTES[field]
         memcpy(p + 2, FIELD_NAMES[field], n)
         p += n + 2
         p[0], p[1] = c'"', c':'

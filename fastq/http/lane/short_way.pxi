@@ -63,7 +63,7 @@ cdef class ShortWay:
         if self.spare == NULL:
             raise MemoryError
         self.when_durable, self.next_turn = self.send_due, self.end_turn
-        self.no_jobs = error_body(Refused("no jobs available", NoJobsAvailable()))
+        self.no_jobs = error_body(NoJobsAvailable())
 
     def __dealloc__(self):
         free(self.jobs)
@@ -209,15 +209,13 @@ cdef class ShortWay:
 
     # --- new jobs -----------------------------------------------------------------------------------------------------
 
-    cdef PlainJob new_job(self) noexcept:
-        """What holds of a job that does not say otherwise."""
-        cdef PlainJob job
-        memset(&job, 0, sizeof(PlainJob))
+    cdef inline void begin_job(self, PlainJob* job) noexcept:
+        """Write what holds of a job that does not say otherwise."""
+        memset(job, 0, sizeof(PlainJob))
         job.fields.max_retries = <uint16_t>self.max_retries
-        return job
 
     cdef bint submit(self, Answers answers, Head head, HeadValues* values, Span body, int64_t now_us) except *:
-        cdef PlainJob job = self.new_job()
+        cdef PlainJob job
         cdef JobText text
         cdef char* spare = self.spare
         cdef Text end = read_job_text(body.at, body.end, &text)
@@ -226,6 +224,7 @@ cdef class ShortWay:
         cdef char* start
         cdef char* p
         cdef int how
+        self.begin_job(&job)
         if end == NULL or past_space(end, body.end) != body.end or not read_job(&text, now_us, &job, &spare):
             return False
         if values.trace.at != NULL and job.fields.trace.n == 0:
@@ -313,7 +312,7 @@ cdef class ShortWay:
             if count == self.jobs_capacity:
                 self.grow_jobs()
             job = &self.jobs[count]
-            job[0] = self.new_job()
+            self.begin_job(job)
             at = read_job_text(at, body.end, &text)
             found = behind_one_of_batch(&at, body.end)
             if found == NOT_PLAIN or not read_job(&text, now_us, job, &spare):
@@ -511,7 +510,9 @@ cdef class ShortWay:
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
-        text = acks_answered([(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals])
+        text = acks_answered(
+            [(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals]
+        )
         n = PyBytes_GET_SIZE(text)
         start = answers.room(self.head_bytes_max + n)
         p = self.put_head(start, self.found, n)

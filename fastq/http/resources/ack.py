@@ -19,8 +19,9 @@ from fastq.engine.commands import (
     RESULT_BYTES_MAX,
     Ack,
 )
-from fastq.errors import ApiError, InvalidRequest, JobNotFound, LeaseLost, NotAckable, Refused
+from fastq.errors import ApiError, InvalidRequest, JobNotFound, LeaseLost, NotAckable
 from fastq.http.decoding import decode, members, read_body
+from fastq.http.errors import Wrapped, members_of
 from fastq.http.fields import BODY_BYTES_MAX, Delay, Token, at_most, printable, readable_numbers
 from fastq.http.reply import JSON, encode
 from fastq.http.routes import CHANGES, LOST, Answer, Route
@@ -148,12 +149,12 @@ def acks_answered(job_ids: Sequence[str], refusals: Sequence[ApiError | None]) -
 
 
 def refusal_of(job_id: str, refusal: ApiError) -> dict[str, Any]:
-    return {"job_id": job_id, "error": str(refusal), "code": refusal.code, **refusal.fields()}
+    return {"job_id": job_id, **members_of(refusal)}
 
 
-def ack_refused(error: ApiError) -> Refused:
+def ack_refused(error: ApiError) -> Wrapped:
     """In the original's words; it has no 404 here."""
-    return Refused("failed to ack job", error, status=400 if isinstance(error, JobNotFound) else None)
+    return Wrapped("failed to ack job", error, status=400 if isinstance(error, JobNotFound) else None)
 
 
 class Acks:

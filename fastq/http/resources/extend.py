@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from fastq.engine import Engine
 from fastq.engine.commands import LEASES_EXTENDED_MAX, WORKER_ID_BYTES_MAX
-from fastq.errors import ApiError, Refused
+from fastq.errors import ApiError
 from fastq.http.decoding import decode, read_body
 from fastq.http.fields import SMALL_BODY_BYTES_MAX, LeaseMs, Time, Token, WorkerId, printable
 from fastq.http.reply import JSON, encode, time_of
@@ -112,7 +112,7 @@ class Extensions:
         leases = [(job_id, fields.lease_token)]
         (extended,) = self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
         if isinstance(extended, ApiError):
-            raise Refused("failed to extend lease", extended)
+            raise extended
         resp.content_type = JSON
         resp.data = lease_extended(job_id, extended)
 

@@ -22,7 +22,8 @@ from fastq.engine.commands import (
     Find,
 )
 from fastq.engine.results import JobsPage, JobStatus, Why
-from fastq.errors import InvalidRequest, JobNotFound, Refused
+from fastq.errors import InvalidRequest, JobNotFound
+from fastq.http.errors import Wrapped
 from fastq.http.fields import Outcome, QueueName, State, Time, at_most, printable, queue_name, time_us
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
@@ -176,7 +177,7 @@ def _before(cursor: str, database_id: bytes) -> int:
                 return before
         except (ValueError, OverflowError):
             pass
-    raise InvalidRequest("cursor must be one that a page of this server had")
+    raise InvalidRequest("cursor must be one that this server returned with a page")
 
 
 def cursor_of(before: int, database_id: bytes) -> str:
@@ -269,7 +270,7 @@ class Jobs:
             else:
                 job = await self._engine.job(who, job_id, with_payload=with_payload)
         except JobNotFound as error:
-            raise Refused("job not found", error) from None
+            raise Wrapped("job not found", error) from None
         resp.content_type = JSON
         resp.data = job_shown(job)
 

@@ -22,9 +22,8 @@ from fastq.engine.commands import (
     Lease,
 )
 from fastq.engine.results import LeasedJob
-from fastq.errors import NoJobsAvailable, Refused
 from fastq.http.decoding import decode, read_body
-from fastq.http.errors import Failure
+from fastq.http.errors import Failure, NoJobsAvailable
 from fastq.http.fields import SMALL_BODY_BYTES_MAX, LeaseMs, QueueName, Time, WorkerId, at_most, queue_name
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import CHANGES, Answer, Route
@@ -164,7 +163,7 @@ class Leases:
         else:
             leased = await self._engine.lease(req.context.principal, command, connection)
         if not leased and not many:
-            raise Refused("no jobs available", NoJobsAvailable())
+            raise NoJobsAvailable
         resp.context.undo = partial(self._engine.take_back, leased)
         resp.content_type = JSON
         if many:

@@ -44,9 +44,9 @@ class Status:
 
     def _obstacle(self) -> ApiError | None:
         if self._engine.draining:
-            return Draining("the server is stopping")
+            return Draining()
         if self._engine.disk_full:
-            return DiskFull("no space left in the data directory")
+            return DiskFull()
         return None
 
     async def openapi(self, _req: Request, resp: Response) -> None:

@@ -149,7 +149,7 @@ def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | 
     if fields.traceparent is not None:
         traceparent = fields.traceparent
         if not _TRACEPARENT.fullmatch(traceparent):
-            raise InvalidRequest("traceparent must be as W3C Trace Context has it, 55 characters")
+            raise InvalidRequest("traceparent must be a W3C Trace Context value of 55 characters")
     if fields.expires_at is not None and fields.expires_ms is not None:
         raise InvalidRequest("expires_at must be left out when expires_ms is given")
     if fields.on_duplicate not in (None, "keep", "replace"):

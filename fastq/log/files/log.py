@@ -72,13 +72,15 @@ class LocalLog:
         self._opened_seq = self._durable_seq = 0  # the last durable frame at the opening, and now
         self._segment = 0  # the last batch's segment
         self._sizes: dict[int, int] = {}  # of segments with frames, and of empty ones between them
-        self._used_bytes = 0  # in all
+        self.used_bytes = 0  # in all
+        self._has_left = False  # a batch went to another segment: earlier files may be closed
         self._loop: asyncio.AbstractEventLoop
         self._flusher: Flusher | None = None
         self._ready: ReadySegments | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="fastq-read")
         self._backup: LiveBackup | None = None  # the last one
         self._settled: asyncio.Future[None] | None = None  # what `close` waits for
+        self.idle = False
         self._busy = False
         self._closed = False
         self._failed: BaseException | None = None
@@ -117,7 +119,7 @@ class LocalLog:
             found.records += frame.count
         self._begun, self._unsealed, self._segment = begun, found.unsealed, head.number
         self._sizes = {**found.sizes, head.number: head.file_bytes}
-        self._used_bytes = sum(self._sizes.values())
+        self.used_bytes = sum(self._sizes.values())
         self._opened_seq = self._durable_seq = found.next_seq - 1
         self.tail.resume(found.next_seq)
         self.tail.offer_segment(head.number, begun.end, head.file_bytes)
@@ -146,16 +148,13 @@ class LocalLog:
             self._segment_bytes, self._made, self._fail, secrets.token_bytes, self._zero_cleaned,
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)
+        self.idle = True
         self._ready.start_due(None)
 
     def _made(self, head: SegmentHead, fd: int) -> None:
         self._files[head.number] = (fd, head.salt)
 
     # --- commits ------------------------------------------------------------------------------------------------------
-
-    @property
-    def idle(self) -> bool:
-        return self._flusher is not None and not (self._busy or self._closed or self._failed)
 
     @property
     def disk_full(self) -> bool:
@@ -169,10 +168,11 @@ class LocalLog:
         if batch.segment != self._segment:
             self._segment = batch.segment
             self._sizes[batch.segment] = self._segment_bytes
-            self._used_bytes += self._segment_bytes
+            self.used_bytes += self._segment_bytes
+            self._has_left = True
         self._index.add(batch.seq, batch.segment, batch.offset)
         fd, salt = self._files[batch.segment]
-        self._busy = True
+        self._busy, self.idle = True, False
         self._flusher.commit(
             batch, fd=fd, salt=salt, segment=batch.segment, offset=batch.offset, seq=batch.seq,
             durable_seq=batch.durable_seq, record_bytes=batch.record_bytes, count=batch.count,
@@ -188,9 +188,10 @@ class LocalLog:
         except OSError as error:
             self._fail(error)
             return
-        self._busy = False
-        while (number := min(self._files)) < self._segment:
+        self._busy, self.idle = False, not self._closed and self._failed is None
+        while self._has_left and (number := min(self._files)) < self._segment:
             os.close(self._files.pop(number)[0])
+        self._has_left = False
         if self._settled is not None:
             self._settled.set_result(None)
             self._settled = None
@@ -203,7 +204,7 @@ class LocalLog:
         """Write and answer nothing from here on: a failed sync may have lost data."""
         failure = LogFailed(f"{self._directory}: {error.strerror}")
         failure.__cause__ = error
-        self._busy = False
+        self._busy = self.idle = False
         if self._settled is not None:
             self._settled.set_exception(failure)
             self._settled = None
@@ -226,10 +227,6 @@ class LocalLog:
             self._drop()
 
     # --- dropping what is not needed ----------------------------------------------------------------------------------
-
-    @property
-    def used_bytes(self) -> int:
-        return self._used_bytes
 
     @property
     def oldest_frame(self) -> int:
@@ -267,7 +264,7 @@ class LocalLog:
         segment = self._index.segment_of(frame)
         self._index.forget_before(segment)
         for number in [number for number in self._sizes if number < segment]:
-            self._used_bytes -= self._sizes.pop(number)
+            self.used_bytes -= self._sizes.pop(number)
         self._dropping = segment
         self._drop()
 
@@ -283,7 +280,7 @@ class LocalLog:
     def backup(self) -> LiveBackup:
         assert self._ready is not None
         if self._backup is not None and not self._backup.is_closed:
-            raise BackupRefused("a backup is under way: one at a time")
+            raise BackupRefused("another backup is running: try again when it has ended")
         ready, last_seq, first = self._ready, self._durable_seq, min(self._sizes)
         ready.hold(first)
         self._backup = LiveBackup(
@@ -302,7 +299,7 @@ class LocalLog:
         """Close the log. Raises LogFailed if the last batch or the closing frame could not be written."""
         if self._closed:
             return
-        self._closed = True
+        self._closed, self.idle = True, False
         try:
             if self._flusher is not None and self._failed is None:
                 await self._settle()

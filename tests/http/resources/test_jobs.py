@@ -63,7 +63,7 @@ async def test_waiting_ends_with_the_time_with_a_delete_and_with_a_cancel(world:
     [
         ("wait_ms=60001", "wait_ms must be <= 60000"),
         ("wait_ms=x", "wait_ms must be an integer"),
-        ("include=result", "include"),
+        ("include=result", "include must be payload, not result"),
         ("colour=red", "unknown parameter: colour"),
     ],
 )
@@ -171,14 +171,14 @@ async def test_a_search_looks_at_so_many_bytes_at_once(world: World, monkeypatch
     [
         ("limit=0", "limit must be >= 1"),
         ("limit=1001", "limit must be <= 1000"),
-        ("state=LOST", "state"),
+        ("state=LOST", "state must be ACKED, CANCELLED, DEAD, EXPIRED, READY, RETRY, RUNNING or SCHEDULED, not LOST"),
         ("queue=a%20b", "queue must be 1 to 64 characters"),
         ("tag=" + "t" * 65, "tag must be 1 to 64 bytes"),
         ("q=" + "x" * 201, "q must be at most 200 bytes"),
         ("since=yesterday", "since must be an RFC 3339 time"),
-        ("cursor=nonsense", "cursor must be one that a page of this server had"),
-        ("cursor=" + "A" * 65, "cursor must be one that a page of this server had"),
-        ("cursor=%C3%BC", "cursor must be one that a page of this server had"),
+        ("cursor=nonsense", "cursor must be one that this server returned with a page"),
+        ("cursor=" + "A" * 65, "cursor must be one that this server returned with a page"),
+        ("cursor=%C3%BC", "cursor must be one that this server returned with a page"),
         ("offset=3", "unknown parameter: offset"),
     ],
 )

@@ -112,7 +112,7 @@ async def test_a_rate_limit(world: World) -> None:
     statuses = [(await world.call("n", "GET", "/keys")).status for _ in range(2)]
     reply = await world.call("n", "POST", "/jobs", {"payload": 1})
     assert statuses == [200, 200]
-    assert reply.json == {"error": "this key may make 2 requests a second", "code": "rate_limited"}
+    assert reply.json == {"error": "this key may make 2 requests a second: send fewer", "code": "rate_limited"}
     assert (reply.status, reply.headers["retry-after"]) == (429, "1")
     world.hands.ahead_us += 1_000_000
     assert (await world.call("n", "POST", "/jobs", {"payload": 1})).status == 201

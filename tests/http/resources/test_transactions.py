@@ -84,4 +84,4 @@ async def test_children_of_two_owners(world: World) -> None:
     both = [await world.lease({}), await world.lease({})]
     ops = [*map(op_ack, both), {"submit": {"payload": 1}}]
     reply = await post(world, "/transactions", {"ops": ops})
-    assert (reply.status, reply.error) == (400, "ops: beside a submit, the jobs that are acked must have one owner")
+    assert (reply.status, reply.error) == (400, "ops: the acked jobs must have one owner when there is also a submit")

@@ -157,7 +157,7 @@ async def test_who_may_change(keys: RedisKeyStore) -> None:
 
 async def test_a_revocation_that_the_log_refuses_did_not_happen(keys: RedisKeyStore, kept: Kept) -> None:
     secret, record = await keys.create("n", "o", "client", NOW_US)
-    kept.refuses = DiskFull("no space")
+    kept.refuses = DiskFull()
     with pytest.raises(DiskFull):
         await keys.revoke(secret, ADMIN)
     assert await keys.find(secret) == record

@@ -384,7 +384,7 @@ async def test_one_backup_at_a_time_and_an_abandoned_one_releases_its_segments(s
     await churn(served, 40)
     backup = served.engine.backup()
     await anext(backup)
-    with pytest.raises(BackupRefused, match="under way"):
+    with pytest.raises(BackupRefused, match="another backup is running"):
         served.engine.backup()
     await churn(served, 200)
     assert served.log._ready.held_back > 0
