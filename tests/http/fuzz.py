@@ -1,4 +1,4 @@
-"""schemathesis against a real server: what openapi.json allows and forbids is sent, every answer is held against it.
+"""schemathesis against a real server: requests that openapi.json allows or forbids; each answer must match it.
 
     python -m tests.http.fuzz [--examples N] [--seed N]        (`./dev fuzz`)
 
@@ -25,7 +25,7 @@ OWN_KEY_ID = "FUZZ_OWN_KEY_ID"
 WAIT_MS = 20  # no request waits longer: schemathesis gives up after 10 s
 LONG_EXAMPLES = 500  # for each operation
 
-# What no schema says, by the words of the refusal.
+# Rules that no schema can express, by the words of their errors.
 REASONS = (
     "must be in the future",
     "must be left out",
@@ -78,7 +78,7 @@ def before_call(_context: HookContext, case: Case, _arguments: dict[str, Any]) -
 
 @schemathesis.check
 def refused_for_a_reason(_context: CheckContext, response: Response, case: Case) -> bool | None:
-    """What the document allows is refused only for what no schema can say."""
+    """A request that the document allows is refused only by a rule that no schema can express."""
     if case.meta is None or case.meta.generation.mode != GenerationMode.POSITIVE or response.status_code != 400:
         return None
     message = response.json()["error"]

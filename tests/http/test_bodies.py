@@ -107,7 +107,7 @@ async def test_a_long_unknown_field_is_not_repeated_whole(world: World) -> None:
 
 
 @pytest.mark.parametrize("route", ["submit", "lease", "ack"])
-async def test_null_is_as_if_left_out(world: World, route: str) -> None:
+async def test_null_is_the_same_as_left_out(world: World, route: str) -> None:
     names = [name for at, name in [*INTEGERS, *STRINGS] if at == route and name != "worker_id"]
     assert (await post(world, route, REST[route] | dict.fromkeys(names))).status in (200, 201)
 
@@ -154,7 +154,7 @@ async def test_not_json(world: World, body: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{oops", b"[]", b" ", b'{"result":}'])
-async def test_an_ack_that_is_no_json_acks_nothing(world: World, body: bytes) -> None:
+async def test_an_ack_that_is_not_json_changes_nothing(world: World, body: bytes) -> None:
     job_id = await world.submit()
     await world.lease()
     reply = await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
@@ -245,7 +245,7 @@ async def test_lease_token_length(world: World) -> None:
     assert (reply.status, reply.error) == (400, "lease_token must be of length <= 200")
 
 
-async def test_the_beginning_of_a_long_error_is_kept(world: World) -> None:
+async def test_a_long_error_is_cut(world: World) -> None:
     text = "é" * ERROR_BYTES_KEPT + "!"
     job_id = await world.submit(max_retries=1)
     await world.lease()
@@ -280,7 +280,7 @@ NO_TIMES = [
 
 
 @pytest.mark.parametrize("text", NO_TIMES)
-async def test_run_at_that_is_no_time(world: World, text: str) -> None:
+async def test_run_at_that_is_not_a_time(world: World, text: str) -> None:
     reply = await post(world, "submit", JOB | {"run_at": text})
     assert (reply.status, reply.error) == (400, "run_at must be an RFC 3339 time")
 

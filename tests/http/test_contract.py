@@ -132,7 +132,7 @@ async def test_the_originals_exchanges_in_order() -> None:
     await play_all(None)
 
 
-async def test_the_same_with_keys_in_redis(tmp_path: Path) -> None:
+async def test_the_originals_exchanges_with_keys_in_redis(tmp_path: Path) -> None:
     with Valkey(tmp_path / "valkey") as valkey:
         await play_all(valkey.url)
 

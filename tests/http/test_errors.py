@@ -1,4 +1,4 @@
-"""What every answer has: an id. What a defect of ours says, and to whom. What is never said."""
+"""Every answer has an id. A defect is logged, and no answer shows its details."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = "a-secret-that-nobody-may-see"
 
 
 @pytest.mark.parametrize("offered", ["a", "0f-A_b.9", "x" * 128])
-async def test_a_sane_request_id_comes_back(world: World, offered: str) -> None:
+async def test_a_well_formed_request_id_is_used(world: World, offered: str) -> None:
     for who, path in (
         ("client", "/keys"),
         (None, "/keys"),
@@ -231,9 +231,7 @@ async def test_no_answer_comes_before_its_change_is_durable(world: World) -> Non
     assert [(await task).status for task in waiting] == [201, 200, 200, 200, 404, 400, 201, 200, 200, 401]
 
 
-async def test_a_cleaner_that_is_behind_is_waited_for_and_then_named(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_submit_waits_for_the_cleaner_then_names_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastq.engine.admission.LAG_WAIT_S", 0.01)
     is_behind = property(lambda _cleaner: True, lambda _cleaner, _value: None)
     monkeypatch.setattr("fastq.engine.cleaner.Cleaner.is_behind", is_behind, raising=False)

@@ -30,7 +30,7 @@ async def test_it_has_every_route_and_no_other(world: World, document: dict[str,
     assert document["openapi"].startswith("3.1")
 
 
-async def test_it_says_who_may(world: World, document: dict[str, Any]) -> None:
+async def test_it_says_which_scope_each_route_needs(world: World, document: dict[str, Any]) -> None:
     for route in world.app.route_table:
         operation = document["paths"][route.path][route.method.lower()]
         statuses = set(operation["responses"])
@@ -176,7 +176,7 @@ async def test_it_states_every_limit(document: dict[str, Any]) -> None:
     assert schemas["CreateKeyBody"]["required"] == ["name", "owner_id", "type"]
 
 
-async def test_it_says_which_bodies_may_be_left_out(document: dict[str, Any]) -> None:
+async def test_it_says_which_bodies_are_optional(document: dict[str, Any]) -> None:
     required = {
         path: item["post"]["requestBody"]["required"]
         for path, item in document["paths"].items()
@@ -203,7 +203,7 @@ async def test_it_says_which_bodies_may_be_left_out(document: dict[str, Any]) ->
         assert document["paths"][path]["put"]["requestBody"]["required"] is True
 
 
-async def test_examples_are_taken(world: World) -> None:
+async def test_examples_are_accepted(world: World) -> None:
     """Each example of a body does what its route is for."""
     examples = [(route, route.example) for route in world.app.route_table if route.example is not None]
     assert {route.path for route, _ in examples} >= {"/queues/{queue}", "/schedules/{schedule}", "/jobs/cancel"}
@@ -212,7 +212,7 @@ async def test_examples_are_taken(world: World) -> None:
         assert reply.status in (200, 201), (route.path, reply.body)
 
 
-async def test_parameters_of_queries_are_there(document: dict[str, Any]) -> None:
+async def test_query_parameters_are_in_the_document(document: dict[str, Any]) -> None:
     parameters = {item["name"]: item for item in document["paths"]["/queues"]["get"]["parameters"]}
     assert parameters["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000}
     assert parameters["cursor"]["in"] == "query"

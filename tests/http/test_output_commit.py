@@ -1,4 +1,4 @@
-"""No answer leaves before all that it may show is durable, whatever the route: one that is new is covered by itself."""
+"""No answer of any route leaves before everything that it shows is durable. The tests cover new routes too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def name_of(route: Route) -> str:
 
 
 async def request_for(world: World, route: Route) -> bytes:
-    """A request for which the route does as much as it can without knowing what it is for."""
+    """A request that the route accepts as far as possible."""
     path = route.path
     for field in route.path_fields:
         value = await world.submit() if field == "job_id" else NAMES[field]
@@ -36,7 +36,7 @@ async def request_for(world: World, route: Route) -> bytes:
 
 
 async def answered_while_held(world: World, wire: Wire, request: bytes) -> bool:
-    """Whether a request is answered though a change before it is not durable; it is answered when it is."""
+    """Whether a request is answered before an earlier change is durable. It is answered afterwards."""
     world.log.hold()
     world.engine.put_document(9, "before", b"it")
     commits = world.engine.commits
@@ -69,11 +69,11 @@ async def leaks(world: World) -> set[str]:
     return found
 
 
-async def test_every_route_waits_but_those_that_ask_for_no_key(world: World) -> None:
+async def test_every_route_waits_except_open_ones(world: World) -> None:
     assert await leaks(world) == {name_of(route) for route in world.app.route_table if route.scope == OPEN}
 
 
-async def test_that_test_sees_a_route_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_route_that_does_not_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(*_arguments: Any) -> None: ...
 
     monkeypatch.setattr(OutputCommit, "process_response", nothing)
@@ -92,7 +92,7 @@ async def test_refusals_before_any_route_wait_too(world: World, who: str | None,
     assert not await answered_while_held(world, await world.connect(), request_bytes(method, path, headers, None))
 
 
-async def test_a_node_that_may_not_speak_holds_also_what_is_durable(world: World) -> None:
+async def test_a_node_that_does_not_lead_holds_durable_answers(world: World) -> None:
     await world.submit()
     await world.lease({})
     world.log.silence()
@@ -117,7 +117,7 @@ async def test_a_node_that_may_not_speak_holds_also_what_is_durable(world: World
     assert [(await reply).status for reply in replies] == [201, 404, 200]
 
 
-async def test_an_answer_that_nobody_waits_for_any_more_is_taken_back() -> None:
+async def test_a_lease_is_taken_back_if_its_request_is_cancelled() -> None:
     """Its task is cancelled, as an embedded caller does that gave up."""
     async with engine_running() as r:
         r.log.hold()
@@ -135,7 +135,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_taken_back() -> None:
         assert undone == ["it"]
 
 
-async def test_each_piece_of_a_streamed_answer_waits_for_what_it_shows() -> None:
+async def test_each_piece_of_a_streamed_answer_waits_until_it_is_durable() -> None:
     async with engine_running() as r:
 
         async def told() -> AsyncIterator[bytes]:

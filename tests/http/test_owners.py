@@ -1,4 +1,4 @@
-"""Two owners and every route that takes an id: what is another's is as if it were not there."""
+"""Two owners and every route with an id: another owner's object is answered as an absent one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def job_routes_with_an_id(world: World) -> set[tuple[str, str]]:
     return {(route.method, route.path) for route in world.app.route_table if route.path_fields}
 
 
-async def test_every_route_with_an_id_is_looked_at_here(world: World) -> None:
+async def test_every_route_with_an_id_has_a_case(world: World) -> None:
     assert await job_routes_with_an_id(world) == {
         ("DELETE", "/keys/{key}"),
         ("POST", "/admin/keys/{key_id}/rotate"),  # for admins only, who see everything
@@ -104,7 +104,7 @@ async def test_another_owners_job_answers_as_an_absent_one(world: World, state: 
 
 
 @pytest.mark.parametrize("body", [None, {}, {"max": 2}, {"wait_ms": 50}])
-async def test_a_client_key_gets_nobodys_jobs_to_work_on(world: World, body: dict[str, Any] | None) -> None:
+async def test_a_client_key_leases_no_jobs_of_others(world: World, body: dict[str, Any] | None) -> None:
     """The next job may be another owner's: leasing is for worker keys, whatever scopes a client key has."""
     job_id = await world.submit()
     for who in ("client", "stranger"):

@@ -38,7 +38,7 @@ async def submit_keyed(world: World, key: str, payload: Any = "work") -> tuple[i
     return reply.status, reply.json["job_id"]
 
 
-async def test_a_key_is_remembered_for_its_window_over_restarts() -> None:
+async def test_an_idempotency_key_survives_restarts_for_its_window() -> None:
     window_ms = 24 * 3_600_000
     async with running(idempotency_ms=window_ms) as world:
         _, first = await submit_keyed(world, "first")

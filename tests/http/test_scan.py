@@ -1,4 +1,4 @@
-"""What is looked for in a JSON text before it is decoded: depth, surrogates, numbers that nobody reads."""
+"""Checks of a JSON text before it is decoded: depth, surrogates, numbers outside of a double."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_number_in_a_payload_is_kept_as_it_is(world: World, number: str)
 
 @pytest.mark.parametrize("number", DOES_NOT_FIT)
 @pytest.mark.parametrize("around", ["NUMBER", "[1,NUMBER]", '{"a\\"":"\\\\","n":{"m":NUMBER}}'])
-async def test_a_number_that_no_library_reads_is_refused(world: World, number: str, around: str) -> None:
+async def test_a_number_outside_of_a_double_is_refused(world: World, number: str, around: str) -> None:
     text = around.replace("NUMBER", number).encode()
     reply = await world.call("client", "POST", "/jobs", b'{"payload":' + text + b"}")
     assert (reply.status, reply.error) == (400, f"payload: {NUMBER_LIMIT}")
@@ -103,5 +103,5 @@ def test_numbers_agree_with_a_parser(value: Any, planted: str | None) -> None:
 
 
 @given(st.binary(max_size=60) | st.text('"\\1e9-+.').map(str.encode))
-def test_numbers_of_what_is_no_json(data: bytes) -> None:
+def test_numbers_in_a_text_that_is_not_json(data: bytes) -> None:
     assert numbers_fit(data, 400) in (True, False)

@@ -131,7 +131,7 @@ async def test_lease_length(world: World) -> None:
     assert 3_600 <= until_s - now_us / 1e6 < 3_630
 
 
-async def test_lease_of_nothing(world: World) -> None:
+async def test_a_lease_without_a_ready_job(world: World) -> None:
     reply = await world.call("worker", "POST", "/jobs/lease")
     refused(reply, 404, "no jobs available: no jobs available", "no_jobs")
 
@@ -224,7 +224,7 @@ async def test_ack_of_a_job_that_does_not_run(world: World) -> None:
     assert reply.json["state"] == "READY"
 
 
-async def test_ack_again_with_the_token_is_answered_as_it_was(world: World) -> None:
+async def test_a_repeated_ack_with_the_token_gets_the_same_answer(world: World) -> None:
     job_id = await world.submit()
     body = {"lease_token": (await world.lease())["lease_token"], "result": "r"}
     for _ in range(2):
@@ -295,12 +295,12 @@ async def test_show_an_absent_job(world: World, job_id: str) -> None:
     assert acked.error.startswith("failed to ack job: job not found: ")
 
 
-async def test_show_says_the_id_that_was_asked_for(world: World) -> None:
+async def test_the_error_names_the_id(world: World) -> None:
     reply = await world.call("client", "GET", "/jobs/nonexistent-job-id")
     refused(reply, 404, "job not found: job not found: nonexistent-job-id", "job_not_found")
 
 
-async def test_show_after_the_lease_ran_out() -> None:
+async def test_show_after_the_lease_expired() -> None:
     async with running(lease_check_ms=10) as world:
         job_id = await world.submit(max_retries=1)
         await world.lease()

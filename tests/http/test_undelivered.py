@@ -1,4 +1,4 @@
-"""A lease whose connection is gone when it is due goes back, whichever way the request took."""
+"""A lease whose connection is closed before its answer is taken back, on both ways."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def _until_state(world: World, job_id: str, state: str) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_lease_goes_back_if_its_connection_is_gone_before_it_is_durable(world: World) -> None:
+async def test_a_lease_is_taken_back_if_its_connection_closes_before_it_is_durable(world: World) -> None:
     await world.call("worker", "POST", "/jobs/lease", {})  # from here on the key is known
     job_id = await world.submit()
     others = len(world.server.server_state.connections)
@@ -35,7 +35,7 @@ async def test_a_lease_goes_back_if_its_connection_is_gone_before_it_is_durable(
     assert (await world.lease({}))["attempt"] == 1
 
 
-async def test_a_lease_that_waited_goes_back_too(world: World) -> None:
+async def test_a_lease_after_a_wait_is_taken_back_too(world: World) -> None:
     await world.call("worker", "POST", "/jobs/lease", {})
     wire = await world.connect()
     await wire.send(request_bytes("POST", "/jobs/lease", (world.bearer("worker"),), b'{"wait_ms":60000}'))

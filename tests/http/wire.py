@@ -1,4 +1,4 @@
-"""Bytes to and from a server, for tests: nothing is corrected or completed on the way."""
+"""Bytes to and from a server, for tests: nothing is corrected or completed."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ async def refusal(authenticator: Authenticator, header: str | None) -> str:
     return str(caught.value)
 
 
-async def test_who_it_is(authenticator: Authenticator) -> None:
+async def test_the_principal_of_a_key(authenticator: Authenticator) -> None:
     principal = await authenticator.principal(f"Bearer {SECRET}")
     assert principal == RECORD.principal()
     assert principal.scopes == {"jobs:read"}
@@ -105,7 +105,7 @@ async def test_an_unknown_key(authenticator: Authenticator, secret: str) -> None
     assert await refusal(authenticator, f"Bearer {secret}") == "Invalid API key"
 
 
-async def test_a_known_key_is_not_asked_for_again(authenticator: Authenticator, store: Store) -> None:
+async def test_a_cached_key_is_not_looked_up_again(authenticator: Authenticator, store: Store) -> None:
     header = f"Bearer {SECRET}"
     assert authenticator.look(header) is None
     first = await authenticator.principal(header)
@@ -119,20 +119,20 @@ async def test_a_known_key_is_not_asked_for_again(authenticator: Authenticator, 
     assert store.touched == [42, 42, 42, 42]  # looking is no use of it
 
 
-async def test_unknown_keys_are_asked_for_every_time(authenticator: Authenticator, store: Store) -> None:
+async def test_unknown_keys_are_looked_up_each_time(authenticator: Authenticator, store: Store) -> None:
     await refusal(authenticator, "Bearer client_unknown")
     await refusal(authenticator, "Bearer client_unknown")
     assert store.asked == 2
     assert store.touched == []
 
 
-async def test_a_revocation_holds_from_the_next_request_on(authenticator: Authenticator, store: Store) -> None:
+async def test_a_revocation_takes_effect_with_the_next_request(authenticator: Authenticator, store: Store) -> None:
     await authenticator.principal(f"Bearer {SECRET}")
     store.revoke()
     assert await refusal(authenticator, f"Bearer {SECRET}") == "API key has been revoked"
 
 
-async def test_a_revocation_during_a_lookup_is_not_forgotten(authenticator: Authenticator, store: Store) -> None:
+async def test_a_revocation_during_a_lookup_takes_effect(authenticator: Authenticator, store: Store) -> None:
     """What the store said before the revocation may still answer that one request, and no later one."""
     store.answers.clear()
     early = asyncio.create_task(authenticator.principal(f"Bearer {SECRET}"))
@@ -143,7 +143,7 @@ async def test_a_revocation_during_a_lookup_is_not_forgotten(authenticator: Auth
     assert await refusal(authenticator, f"Bearer {SECRET}") == "API key has been revoked"
 
 
-async def test_what_is_known_is_bounded(
+async def test_the_cache_is_bounded(
     authenticator: Authenticator, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "CACHED_MAX", 10)
@@ -153,7 +153,7 @@ async def test_what_is_known_is_bounded(
     assert store.asked == 25
 
 
-async def test_secrets_are_not_held(authenticator: Authenticator) -> None:
+async def test_the_cache_has_no_secrets(authenticator: Authenticator) -> None:
     await authenticator.principal(f"Bearer {SECRET}")
     assert SECRET not in repr(vars(authenticator))
 
@@ -165,7 +165,7 @@ SECOND_US = 1_000_000
 
 
 @pytest.mark.parametrize("key_ids", [("client_id",), None])
-async def test_a_change_is_asked_for(
+async def test_a_changed_key_is_looked_up_again(
     authenticator: Authenticator, store: Store, key_ids: Collection[str] | None
 ) -> None:
     await authenticator.principal(HEADER)
@@ -174,7 +174,7 @@ async def test_a_change_is_asked_for(
     assert (await authenticator.principal(HEADER)).queues == {"mail"}
 
 
-async def test_another_keys_change_costs_nothing(authenticator: Authenticator, store: Store) -> None:
+async def test_a_change_of_another_key_keeps_the_cached_one(authenticator: Authenticator, store: Store) -> None:
     await authenticator.principal(HEADER)
     store.changed(("client_another",))
     assert authenticator.look(HEADER) is not None
@@ -190,7 +190,7 @@ async def test_expiry(authenticator: Authenticator, store: Store, hands: Hands) 
     assert await refusal(authenticator, HEADER) == "API key has expired"
 
 
-async def test_nothing_is_known_longer_than_the_store_vouches_for_it(
+async def test_no_key_is_cached_longer_than_the_store_is_trusted(
     authenticator: Authenticator, store: Store, hands: Hands
 ) -> None:
     store.trusted_until_us = 100
@@ -222,7 +222,7 @@ async def test_a_rate_limit(authenticator: Authenticator, store: Store, hands: H
     assert len(store.touched) == 3
 
 
-async def test_a_rate_limit_outlives_what_is_known(authenticator: Authenticator, store: Store) -> None:
+async def test_a_bucket_outlives_the_cached_key(authenticator: Authenticator, store: Store) -> None:
     store.grant(rate_limit=1)
     await authenticator.principal(HEADER)
     store.changed(None)
@@ -250,12 +250,12 @@ async def test_failures_are_throttled_by_address(authenticator: Authenticator, s
         await authenticator.principal("Bearer client_wrong", "192.0.2.1")
 
 
-async def test_a_good_key_gets_in_from_an_address_that_failed(authenticator: Authenticator, store: Store) -> None:
+async def test_a_cached_key_works_from_an_address_with_failures(authenticator: Authenticator, store: Store) -> None:
     await fail(authenticator, "192.0.2.1", auth.FAILURES_AT_ONCE)
     assert await authenticator.principal(HEADER, "192.0.2.1") == RECORD.principal()
 
 
-async def test_a_flood_of_wrong_keys_does_not_reach_a_store_elsewhere(
+async def test_a_flood_of_wrong_keys_does_not_reach_redis(
     authenticator: Authenticator, store: Store, hands: Hands
 ) -> None:
     """There a good key that is not known yet waits for its turn; one that is known does not."""
@@ -274,7 +274,7 @@ async def test_a_flood_of_wrong_keys_does_not_reach_a_store_elsewhere(
     await authenticator.principal(f"Bearer {SECRET}2", "192.0.2.1")
 
 
-async def test_no_key_at_all_is_no_failed_login(authenticator: Authenticator) -> None:
+async def test_a_request_without_a_key_is_not_a_failure(authenticator: Authenticator) -> None:
     for _ in range(2 * auth.FAILURES_AT_ONCE):
         with pytest.raises(Unauthenticated):
             await authenticator.principal(None, "192.0.2.1")
@@ -293,7 +293,7 @@ async def test_one_customers_ipv6_addresses_count_together(authenticator: Authen
         await authenticator.principal("Bearer client_wrong", "192.0.2.9")
 
 
-async def test_what_is_remembered_of_failures_is_bounded(
+async def test_the_table_of_failures_is_bounded(
     authenticator: Authenticator, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "ADDRESSES_MAX", 10)

@@ -74,7 +74,7 @@ def test_times(cron: str, zone: str, start: str, times: list[str]) -> None:
     assert next_times(cron, zone, start, len(times)) == times
 
 
-def test_between_the_two_showings_of_an_hour() -> None:
+def test_between_the_two_occurrences_of_an_hour() -> None:
     """01:40, the first time and the second: what is due at 01:50 is due once, in the first."""
     first = at("2026-11-01T01:40", NEW_YORK)
     second = first + 3_600_000_000
@@ -86,7 +86,7 @@ def test_between_the_two_showings_of_an_hour() -> None:
     assert next(cron.until(first)) == at("2026-10-31T01:50", NEW_YORK)
 
 
-def test_a_part_of_a_second_counts() -> None:
+def test_fractions_of_a_second() -> None:
     cron, due = Cron("0 12 * * *", "UTC"), at("2026-01-01T12:00", "UTC")
     assert cron.after(due - 1) == due
     assert cron.after(due) == due + 86_400_000_000
@@ -179,7 +179,7 @@ def test_refused(cron: str, zone: str, message: str) -> None:
     st.lists(st.text("0123456789*/,-#LW JANMO٣²", max_size=8), min_size=5, max_size=5).map(" ".join),
     st.text(max_size=20),
 )
-def test_anything_else_is_refused_in_our_words(cron: str, zone: str) -> None:
+def test_an_invalid_expression_is_an_invalid_request(cron: str, zone: str) -> None:
     for given_zone in ("UTC", zone):
         message = ""
         try:

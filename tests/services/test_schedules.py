@@ -1,4 +1,4 @@
-"""Schedules: when they fire, whatever happens in between; in a loop whose time the test moves."""
+"""Schedules: when they fire, in a loop whose time the test moves."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_skipped_times_fire_right_after_the_gap() -> None:
 
 
 @in_hand
-async def test_one_job_for_a_doubled_hour() -> None:
+async def test_one_job_for_a_repeated_hour() -> None:
     async with running() as world:
         await world.until(at("2026-10-24T20:00"))
         await world.put(cron="30 2 * * *", timezone="Europe/Vienna", overlap="allow")
@@ -110,7 +110,7 @@ async def test_one_job_for_a_doubled_hour() -> None:
 
 
 @in_hand
-async def test_the_record_of_a_fire_is_one() -> None:
+async def test_a_fire_is_one_record() -> None:
     async with running() as world:
         await world.put()
         frames = len(world.log._frames)
@@ -119,7 +119,7 @@ async def test_the_record_of_a_fire_is_one() -> None:
 
 
 @in_hand
-async def test_overlap_skip_lets_the_time_pass_and_does_not_make_up_for_it() -> None:
+async def test_overlap_skip_skips_the_time_and_does_not_catch_up() -> None:
     async with running() as world:
         await world.put()
         await world.until(at("2026-01-05T01:00"))
@@ -170,7 +170,7 @@ async def test_run_now_does_not_move_the_schedule() -> None:
 
 
 @in_hand
-async def test_the_same_again_changes_nothing() -> None:
+async def test_an_equal_put_changes_nothing() -> None:
     async with running() as world:
         await world.put()
         await world.until(at("2026-01-05T00:40"))
@@ -182,7 +182,7 @@ async def test_the_same_again_changes_nothing() -> None:
 
 
 @in_hand
-async def test_another_one_counts_from_now() -> None:
+async def test_a_changed_schedule_fires_from_now_on() -> None:
     async with running() as world:
         await world.put(cron="0 * * * *", overlap="allow")
         await world.until(at("2026-01-05T01:00"))
@@ -199,7 +199,7 @@ async def test_another_one_counts_from_now() -> None:
 
 
 @in_hand
-async def test_deleted_ones_fire_no_more() -> None:
+async def test_a_deleted_schedule_does_not_fire() -> None:
     async with running() as world:
         await world.put()
         world.schedules.delete(ANN, "s")
@@ -261,7 +261,7 @@ def test_refused_before_anything_changes(monkeypatch: pytest.MonkeyPatch) -> Non
     run()
 
 
-def test_a_zone_that_is_gone_after_an_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_zone_that_an_upgrade_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The start goes on, the schedule says what is the matter, the others fire."""
 
     @in_hand

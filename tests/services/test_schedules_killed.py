@@ -25,7 +25,7 @@ def fire_until_it_dies(server: Served, key: str, fired: list[str], enough: threa
                 enough.set()
 
 
-def test_kill_9_while_it_fires(tmp_path: Path) -> None:
+def test_kill_9_during_a_fire(tmp_path: Path) -> None:
     """Every fire that was answered is there, each job once, and the last one is the one that the schedule names."""
     fired: list[str] = []
     with Served(tmp_path / "data") as server:

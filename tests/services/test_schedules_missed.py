@@ -1,4 +1,4 @@
-"""Schedules across restarts, stops, clocks that jump, and crashes at any moment: each time fires as it should, once."""
+"""Schedules across restarts, stops, clock jumps and crashes: each time fires once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_restart_across_missed_times(fields: dict[str, Any], down_until: str, 
 
 
 @in_hand
-async def test_all_that_was_missed_with_the_overlap_skipped() -> None:
+async def test_catch_up_all_with_overlap_skip() -> None:
     """What the API refuses to combine: one job, and no more until it is done."""
     async with running() as world:
         await world.put(catch_up="all")
@@ -57,7 +57,7 @@ async def test_all_that_was_missed_with_the_overlap_skipped() -> None:
 
 
 @in_hand
-async def test_a_clock_that_jumps_while_it_runs() -> None:
+async def test_the_clock_jumps() -> None:
     """Time itself does not jump: the wall clock is approached by a tenth of what passes, and the timer is not late."""
     async with running(wall_ahead_us=DAY_US) as world:
         await world.put(cron="0 12 * * *")
@@ -92,7 +92,7 @@ async def test_a_stopped_process_and_a_clock_set_back() -> None:
 
 
 @in_hand
-async def test_one_timer_for_all_and_nothing_between() -> None:
+async def test_all_schedules_share_one_timer() -> None:
     async with running() as world:
         world.engine._timer.stop()  # the engine's own
         for n in range(300):
@@ -128,7 +128,7 @@ async def test_a_crash_before_the_record_and_after_it() -> None:
 
 
 @in_hand
-async def test_a_crash_at_every_batch_of_catching_up() -> None:
+async def test_a_crash_at_every_batch_of_a_catch_up() -> None:
     """Seven missed times that take several batches: however many of these were durable, each time fires once."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, HandLoop)

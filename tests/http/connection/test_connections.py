@@ -1,4 +1,4 @@
-"""A connection's life: slow clients, pipelining, clients that vanish, a server that stops. Over raw sockets."""
+"""Connections: slow clients, pipelining, clients that disconnect, a server that stops. Over raw sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.http.world import World
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 30", "Transfer-Encoding: chunked"])
-async def test_half_a_body_is_no_request(world: World, framing: str) -> None:
+async def test_an_incomplete_body_changes_nothing(world: World, framing: str) -> None:
     """Though what has come would be a whole JSON text."""
     wire = await world.connect()
     text = b'{"payload":"p"}'
@@ -33,7 +33,7 @@ async def test_half_a_body_is_no_request(world: World, framing: str) -> None:
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
-async def test_silence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_without_a_request_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEAD_S_MAX", 0.02)
     wire = await world.connect()
     assert await wire.closed()
@@ -57,7 +57,7 @@ async def test_slow_head(world: World, monkeypatch: pytest.MonkeyPatch, before: 
     await refused(wire, 408, "the request's head must arrive within 0 s")
 
 
-async def test_a_head_does_not_win_time_by_dripping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_head_does_not_extend_its_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEAD_S_MAX", 0.1)
     wire = await world.connect()
     await wire.send(b"GET /health HTTP/1.1\r\n")
@@ -74,7 +74,7 @@ async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.core.counts()["jobs"] == 0
 
 
-async def test_a_body_that_is_late_for_an_answer_already_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_arrives_after_the_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BODY_S_MAX", 0.05)
     wire = await world.connect()
     await wire.send(b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
@@ -83,7 +83,7 @@ async def test_a_body_that_is_late_for_an_answer_already_given(world: World, mon
 
 
 @pytest.mark.parametrize("cut", [30, -5], ids=["in its head", "in its body"])
-async def test_idle_time_does_not_run_while_a_request_comes(world: World, cut: int) -> None:
+async def test_the_idle_timer_does_not_run_while_a_request_arrives(world: World, cut: int) -> None:
     """Neither while its head comes, nor while its body does though it is answered already."""
     world.server.config.timeout_keep_alive = 0.05  # type: ignore[assignment]
     wire = await world.connect()
@@ -100,7 +100,7 @@ async def test_idle_time_does_not_run_while_a_request_comes(world: World, cut: i
     assert await wire.closed()
 
 
-async def test_time_does_not_run_while_we_do_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_deadline_waits_while_the_server_does_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head half in, and the rest not read because answers are due before."""
     monkeypatch.setattr(limits, "HEAD_S_MAX", 0.02)
     world.log.hold()
@@ -124,7 +124,7 @@ async def test_an_idle_connection_is_kept(world: World, monkeypatch: pytest.Monk
     assert (await wire.reply()).status == 200
 
 
-async def test_a_client_that_does_not_read_is_let_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_read_is_disconnected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNREAD_S_MAX", 0.05)
     job_id = await world.submit()
     await world.lease()
@@ -172,7 +172,7 @@ async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("bodies", "status"), [(False, 200), (True, 400)])
-async def test_a_flood_of_pipelined_requests_waits_its_turn(world: World, bodies: bool, status: int) -> None:
+async def test_pipelined_requests_above_the_limit_wait(world: World, bodies: bool, status: int) -> None:
     """While one answer is held back, no more than PIPELINED_MAX requests behind it are taken in.
 
     A request that asks for its body has reading resumed; not so while there is something read that waits.
@@ -214,7 +214,7 @@ async def test_a_refusal_waits_for_the_answers_before_it(world: World, bad: byte
     await refused(wire, 400, MALFORMED)
 
 
-async def test_shutdown_answers_what_is_under_way(world: World) -> None:
+async def test_shutdown_answers_running_requests(world: World) -> None:
     world.log.hold()
     wire = await world.connect()
     idle = await world.connect()
@@ -231,7 +231,7 @@ async def test_shutdown_answers_what_is_under_way(world: World) -> None:
     assert await wire.closed()
 
 
-async def test_a_client_that_vanishes_takes_nothing_with_it(world: World) -> None:
+async def test_a_client_that_disconnects_leaves_no_work(world: World) -> None:
     world.log.hold()
     for _ in range(20):
         wire = await world.connect()

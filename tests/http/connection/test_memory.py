@@ -1,4 +1,4 @@
-"""What connections may hold in memory over all: requests that do not end, requests behind others, unread answers."""
+"""The memory limit of all connections: incomplete requests, pipelined requests, unread answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Holder:
         return self.releases
 
 
-def test_whoever_holds_for_longest_releases() -> None:
+def test_the_oldest_holder_frees_its_memory() -> None:
     memory, holders = MemoryLimit(100), [Holder() for _ in range(4)]
     for holder in holders:
         memory.hold(holder, 30)
@@ -42,14 +42,14 @@ def test_whoever_holds_for_longest_releases() -> None:
     assert ([holder.asked for holder in holders], memory.held_bytes) == ([1, 1, 0, 0], 100)
 
 
-def test_who_cannot_let_go_is_passed_over() -> None:
+def test_a_holder_that_cannot_free_memory_is_skipped() -> None:
     memory, under_way, waiting = MemoryLimit(100), Holder(releases=False), Holder()
     memory.hold(under_way, 90)
     memory.hold(waiting, 30)
     assert (under_way.asked, waiting.asked, memory.held_bytes) == (1, 1, 90)
 
 
-def test_who_was_empty_is_the_newest() -> None:
+def test_a_holder_that_was_empty_is_the_newest() -> None:
     memory, first, second = MemoryLimit(100), Holder(), Holder()
     memory.hold(first, 50)
     memory.hold(second, 50)
@@ -58,7 +58,7 @@ def test_who_was_empty_is_the_newest() -> None:
     assert (first.asked, second.asked, memory.held_bytes) == (0, 1, 51)
 
 
-def test_to_hold_less_asks_nobody() -> None:
+def test_holding_less_frees_nothing() -> None:
     memory, holder = MemoryLimit(100), Holder(releases=False)
     memory.hold(holder, 150)
     memory.hold(holder, 120)
@@ -90,7 +90,7 @@ async def overloaded(wire: Wire) -> None:
     assert await wire.closed()
 
 
-async def test_the_oldest_unfinished_body_makes_room(world: World) -> None:
+async def test_the_oldest_incomplete_body_is_dropped(world: World) -> None:
     memory = world.app.requests
     memory.bytes_max = 100_000
     wires = [await world.connect() for _ in range(5)]
@@ -109,7 +109,7 @@ async def test_the_oldest_unfinished_body_makes_room(world: World) -> None:
     assert world.core.counts()["jobs"] == 1
 
 
-async def test_a_request_under_way_is_never_given_up(world: World) -> None:
+async def test_a_running_request_is_never_dropped(world: World) -> None:
     """Its body has come whole; the log has it already."""
     memory = world.app.requests
     memory.bytes_max = 100_000
@@ -128,7 +128,7 @@ async def test_a_request_under_way_is_never_given_up(world: World) -> None:
     assert memory.held_bytes == 0
 
 
-async def test_requests_behind_one_under_way_are_given_up(world: World) -> None:
+async def test_requests_after_a_running_one_are_dropped(world: World) -> None:
     """The one under way is answered, and the refusal follows."""
     memory = world.app.requests
     memory.bytes_max = 2 * PIPELINED_MAX * PIPELINED_BYTES
@@ -147,7 +147,7 @@ async def test_requests_behind_one_under_way_are_given_up(world: World) -> None:
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 99", "Transfer-Encoding: chunked"])
-async def test_nothing_stays_counted(world: World, framing: str) -> None:
+async def test_all_memory_is_released(world: World, framing: str) -> None:
     """After answers early and late, refusals, aborts, floods."""
     memory = world.app.requests
     for data in (
@@ -178,7 +178,7 @@ async def large_job(world: World) -> bytes:
     return request_bytes("GET", f"/jobs/{job_id}", (world.bearer("client"),))
 
 
-async def test_whoever_left_answers_unread_for_longest_is_let_go(world: World) -> None:
+async def test_the_oldest_unread_answers_close_their_connection(world: World) -> None:
     ask = await large_job(world)
     memory = world.app.answers
     memory.bytes_max = 1_000_000
@@ -193,7 +193,7 @@ async def test_whoever_left_answers_unread_for_longest_is_let_go(world: World) -
         assert len(await idle[0].rest()) < 20_000_000
 
 
-async def test_the_next_request_is_not_begun_while_answers_are_unread(world: World) -> None:
+async def test_the_next_request_does_not_start_while_answers_are_unread(world: World) -> None:
     ask = await large_job(world)
     await world.hang_up()
     await until(lambda: not world.server.server_state.connections)
@@ -215,7 +215,7 @@ def resident_bytes(pid: int) -> int:
     return int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) << 10
 
 
-def test_bodies_that_never_end_take_no_more_memory_than_there_is_room(tmp_path: Path) -> None:
+def test_endless_bodies_stay_within_the_memory_limit(tmp_path: Path) -> None:
     """400 connections, each with all but the last byte of 1.1 MB: 440 MB were they all kept."""
     body_bytes = 1_100_000
     with Served(tmp_path / "data") as server, contextlib.ExitStack() as stack:

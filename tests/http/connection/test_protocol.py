@@ -1,4 +1,4 @@
-"""HTTP as it comes: limits and malformed requests. Over raw sockets."""
+"""HTTP: limits and malformed requests. Over raw sockets."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_huge_head(world: World, line: bytes) -> None:
     assert await wire.closed()
 
 
-async def test_head_without_end_is_not_gathered(world: World) -> None:
+async def test_an_endless_head_is_not_collected(world: World) -> None:
     wire = await world.connect()
     await wire.send(b"GET /health HTTP/1.1\r\nX: ")
     await wire.send(b"a" * HEAD_BYTES_MAX)
@@ -97,7 +97,7 @@ async def test_url_size(world: World) -> None:
     await refused(wire, 414, f"the URL must be at most {URL_BYTES_MAX} bytes")
 
 
-async def test_url_without_end(world: World) -> None:
+async def test_an_endless_url(world: World) -> None:
     wire = await world.connect()
     await wire.send(b"GET /" + b"x" * URL_BYTES_MAX)
     await refused(wire, 414, f"the URL must be at most {URL_BYTES_MAX} bytes")
@@ -199,7 +199,7 @@ async def test_http_1_0_is_answered_and_closed(world: World) -> None:
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c"])
 @pytest.mark.parametrize("framing", ["Content-Length: 15", "Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("cut", [0, 30, -20, -3])
-async def test_an_offer_of_another_protocol_is_ignored(world: World, upgrade: str, framing: str, cut: int) -> None:
+async def test_an_upgrade_is_ignored(world: World, upgrade: str, framing: str, cut: int) -> None:
     """None is spoken here. The request is served, and so is the next one."""
     body = b'{"payload":"p"}'
     if "chunked" in framing:
@@ -215,14 +215,14 @@ async def test_an_offer_of_another_protocol_is_ignored(world: World, upgrade: st
     assert world.core.counts()["jobs"] == 1
 
 
-async def test_an_offer_does_not_keep_a_connection_that_is_to_close(world: World) -> None:
+async def test_an_upgrade_does_not_keep_a_connection_open(world: World) -> None:
     wire = await world.connect()
     await wire.send(with_header(b"Connection: upgrade, close\r\nUpgrade: h2c") + HEALTH)
     assert (await wire.reply()).headers["connection"] == "close"
     assert await wire.closed()
 
 
-async def test_an_offer_counts_its_headers_once(world: World) -> None:
+async def test_the_headers_of_an_upgrade_are_counted_once(world: World) -> None:
     wire = await world.connect()
     lines = [b"H%d: v" % number for number in range(HEADERS_MAX - 3)]
     await wire.send(with_header(b"\r\n".join([b"Connection: upgrade", b"Upgrade: h2c", *lines])))
@@ -290,7 +290,7 @@ async def test_chunk_extension_after_a_head_whose_end_is_split(world: World) -> 
         await refused(wire, 400, f"a chunk extension or trailer must be at most {CHUNK_EXTENSION_BYTES_MAX} bytes")
 
 
-async def test_trailers_are_forgotten(world: World) -> None:
+async def test_trailers_are_ignored(world: World) -> None:
     wire = await world.connect()
     body = b'f\r\n{"payload":"p"}\r\n0\r\nContent-Encoding: gzip\r\n\r\n'
     await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=body))
@@ -317,7 +317,7 @@ async def test_bad_chunks(world: World, body: bytes) -> None:
     assert world.core.counts()["jobs"] == 0
 
 
-async def test_a_chunked_body_past_the_limit(world: World) -> None:
+async def test_a_chunked_body_above_the_limit_is_refused(world: World) -> None:
     wire = await world.connect()
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     await wire.send(post_jobs(world, "Transfer-Encoding: chunked", body=chunk * 20))
@@ -326,7 +326,7 @@ async def test_a_chunked_body_past_the_limit(world: World) -> None:
     assert (await wire.reply()).body == b"OK", "the rest of the body is passed over"
 
 
-async def test_a_body_without_end_is_not_read_for_ever(world: World) -> None:
+async def test_an_endless_body_closes_the_connection(world: World) -> None:
     wire = await world.connect()
     await wire.send(post_jobs(world, f"Content-Length: {10**12}", body=b"{"))
     assert (await wire.reply()).status == 413
@@ -335,7 +335,7 @@ async def test_a_body_without_end_is_not_read_for_ever(world: World) -> None:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("who", ["client", None])
-async def test_an_early_answer_reaches_a_client_that_sends_on(world: World, version: str, who: str | None) -> None:
+async def test_an_early_answer_reaches_a_client_that_still_sends(world: World, version: str, who: str | None) -> None:
     """Refused before its body has come, on a connection that ends with the answer: it is not reset under it."""
     wire = await world.connect()
     lines = [f"POST /jobs HTTP/{version}", "Host: x", "Connection: close", "Content-Length: 6000000"]

@@ -10,6 +10,6 @@ REQUESTS = 1500
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_both_ways_say_and_do_the_same(seed: int) -> None:
+async def test_both_ways_have_the_same_answers_and_jobs(seed: int) -> None:
     sent, taken = await fuzz(seed, REQUESTS)
     assert taken > sent / 5

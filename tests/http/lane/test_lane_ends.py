@@ -1,4 +1,4 @@
-"""The lane where connections end badly: clients that do not read, that are gone, and a server that stops."""
+"""The lane with clients that do not read or disconnect, and a server that stops."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def with_unread_leases(world: World, then: bytes) -> tuple[Wire, Lane]:
     return wire, lane
 
 
-async def test_no_answer_is_lost_behind_unread_ones(world: World) -> None:
+async def test_no_answer_after_unread_ones_is_lost(world: World) -> None:
     cold = [HEALTH, request_bytes("GET", "/jobs?limit=1", (world.bearer("client"),)), HEALTH]
     wire, _ = await with_unread_leases(world, b"".join(cold))
     for _ in range(7):
@@ -110,7 +110,7 @@ async def test_no_answer_is_lost_behind_unread_ones(world: World) -> None:
     assert bodies[1].startswith(b'{"jobs":')
 
 
-async def test_no_hot_request_is_begun_while_answers_are_unread(world: World) -> None:
+async def test_no_short_way_request_starts_while_answers_are_unread(world: World) -> None:
     wire, lane = await with_unread_leases(world, b"")
     jobs = world.core.counts()["jobs"]
     await wire.send(submit_of(world) * 3)
@@ -119,7 +119,7 @@ async def test_no_hot_request_is_begun_while_answers_are_unread(world: World) ->
     assert [(await wire.reply()).status for _ in range(10)] == [200] * 7 + [201] * 3
 
 
-async def test_answers_that_wait_to_be_read_are_counted(world: World) -> None:
+async def test_unread_answers_are_counted(world: World) -> None:
     _, lane = await with_unread_leases(world, b"")
     await until(lambda: world.app.answers.held_bytes)
     in_transport = lane.transport.get_write_buffer_size()
@@ -130,7 +130,7 @@ async def test_answers_that_wait_to_be_read_are_counted(world: World) -> None:
 
 
 @pytest.mark.parametrize("end", ["reset", "closing"])
-async def test_a_lease_goes_back_if_nobody_is_there_when_it_is_durable(world: World, end: str) -> None:
+async def test_a_lease_is_taken_back_if_the_client_is_gone_when_it_is_durable(world: World, end: str) -> None:
     """The server learns it from the send itself, before the loop says so."""
     job_id = await world.submit()
     before = set(world.server.server_state.connections)
@@ -151,7 +151,9 @@ async def test_a_lease_goes_back_if_nobody_is_there_when_it_is_durable(world: Wo
     assert (await world.lease({}))["attempt"] == 1
 
 
-async def test_silence_is_over_with_the_first_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_request_ends_the_timer_of_a_silent_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "HEAD_S_MAX", 0.1)
     wire = await world.connect()
     await wire.send(submit_of(world))
@@ -183,7 +185,7 @@ async def test_a_payload_in_the_page_cache_takes_the_short_way(cold: World) -> N
 
 
 @pytest.mark.parametrize("body", [{}, {"max": 5}])
-async def test_a_payload_that_must_be_read_is_read_once(cold: World, body: dict[str, int]) -> None:
+async def test_a_payload_on_the_disk_is_read_once(cold: World, body: dict[str, int]) -> None:
     job_id = await cold.submit({"n": 1}, group="g")
     cold.log.reads_wait = True
     wire = await cold.connect()
@@ -199,7 +201,7 @@ async def test_a_payload_that_must_be_read_is_read_once(cold: World, body: dict[
     assert shown["attempts"] == 1
 
 
-async def test_a_lease_goes_back_if_its_connection_ends_before_it_is_read(cold: World) -> None:
+async def test_a_lease_is_taken_back_if_its_connection_closes_before_its_payload_is_read(cold: World) -> None:
     job_id = await cold.submit()
     cold.log.reads_wait = True
     before = set(cold.server.server_state.connections)
@@ -217,7 +219,7 @@ async def test_a_lease_goes_back_if_its_connection_ends_before_it_is_read(cold: 
     assert (await cold.lease({}))["attempt"] == 1
 
 
-async def test_a_lease_goes_back_if_its_key_ended_before_it_was_read(cold: World) -> None:
+async def test_a_lease_is_taken_back_if_its_key_expires_before_its_payload_is_read(cold: World) -> None:
     await cold.make_key("brief", "worker", grants=Grants(expires_us=cold.engine.now_us() + 10_000_000))
     job_id = await cold.submit()
     before = set(cold.server.server_state.connections)
@@ -246,7 +248,7 @@ def shut_down(world: World) -> None:
         connection.shutdown()
 
 
-async def test_a_stop_closes_behind_a_request_that_waits_for_hot_ones(world: World) -> None:
+async def test_a_stop_answers_a_request_that_waits_for_the_short_way(world: World) -> None:
     before = set(world.server.server_state.connections)
     wire = await world.connect()
     lane = await newest(world, before)
@@ -259,7 +261,7 @@ async def test_a_stop_closes_behind_a_request_that_waits_for_hot_ones(world: Wor
     assert await wire.closed()
 
 
-async def test_what_is_done_at_a_stop_is_answered(world: World) -> None:
+async def test_a_stop_answers_changes_that_were_made(world: World) -> None:
     jobs = world.core.counts()["jobs"]
     before = set(world.server.server_state.connections)
     wire = await world.connect()
@@ -277,7 +279,7 @@ async def test_what_is_done_at_a_stop_is_answered(world: World) -> None:
 
 
 @pytest.mark.parametrize("chunk", [b"zz\r\n", b"1;" + b"x" * 900 + b"\r\na\r\n"])
-async def test_a_bad_chunk_behind_an_answer_of_the_short_way_is_refused(world: World, chunk: bytes) -> None:
+async def test_a_bad_chunk_after_an_answer_of_the_short_way_is_refused(world: World, chunk: bytes) -> None:
     name, value = world.bearer("client")
     head = f"POST /jobs HTTP/1.1\r\nHost: test\r\n{name}: {value}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     await world.submit(1)

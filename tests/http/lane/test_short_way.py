@@ -1,4 +1,4 @@
-"""The short way of plain submits, leases and acks says and does what the way through Falcon says and does."""
+"""The short way of plain submits, leases and acks has the same answers and effects as Falcon."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ async def test_leases(world: World, fields: dict[str, Any], body: bytes) -> None
         assert (await world.call("client", "DELETE", f"/jobs/{job_id}")).status == 200
 
 
-async def test_an_empty_lease_is_the_same(world: World) -> None:
+async def test_an_empty_lease_has_the_same_answer_both_ways(world: World) -> None:
     wire = await world.connect()
     for body in (b"", b"{}", b'{"max":5}'):
         await warm(wire, world, "worker", "/jobs/lease", body)
@@ -255,7 +255,7 @@ async def submit_short(wire: Wire, world: World, who: str) -> Reply:
     return await ask(wire, world, who, "/jobs", b'{"payload":1}')
 
 
-async def test_a_revocation_holds_from_the_next_request_on(world: World) -> None:
+async def test_a_revocation_takes_effect_with_the_next_request(world: World) -> None:
     wire = await world.connect()
     await warm(wire, world, "stranger", "/jobs", b'{"payload":1}')
     before = taken(world)
@@ -340,7 +340,7 @@ async def test_answers_come_in_the_order_of_their_requests(world: World, seed: i
     assert taken(world) > 20
 
 
-async def test_what_does_not_fit_into_the_pipeline_waits(world: World) -> None:
+async def test_requests_above_the_pipelines_limit_wait(world: World) -> None:
     wire = await world.connect()
     await warm(wire, world, "client", "/jobs", b'{"payload":1}')
     world.log.hold()
@@ -378,7 +378,7 @@ async def test_the_requests_of_the_sdk_take_the_short_way(world: World) -> None:
     assert taken(world) == before + 4
 
 
-async def test_a_key_used_one_way_is_known_the_other_way(world: World) -> None:
+async def test_an_idempotency_key_works_on_both_ways(world: World) -> None:
     wire = await world.connect()
     body = b'{"backoff":{"factor":3},"tags":[ "a","b c" ],"payload": {"n" : 1.50},"delay_ms":0,"lease_ms":5000}'
     for first, second in (((), (LONG_WAY,)), ((LONG_WAY,), ())):

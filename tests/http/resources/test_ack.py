@@ -78,7 +78,7 @@ async def test_all_outcomes_in_one_batch(world: World) -> None:
     assert states == ["ACKED", "RETRY", "DEAD", "SCHEDULED", "READY"]
 
 
-async def test_a_poison_job_is_put_aside() -> None:
+async def test_a_job_that_expires_too_often_is_dead() -> None:
     async with running(poison_expiries=2, lease_check_ms=10) as world:
         job_id = await world.submit(max_retries=100, backoff={"base_ms": 1, "factor": 1, "cap_ms": 1})
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Who did what: what is said of each change, in one record with it; paging; the bound."""
+"""The audit log: an entry in one record with each change, pages, the limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def entries(world: World, query: str = "") -> list[dict[str, Any]]:
     return found
 
 
-async def test_what_is_said(world: World) -> None:
+async def test_entries(world: World) -> None:
     schedule = {"cron": "0 3 * * *", "job": {"payload": "secret text"}}
     await world.call("admin", "PUT", "/queues/mail", {"concurrency": 3})
     await world.call("admin", "POST", "/queues/mail/pause")
@@ -65,7 +65,7 @@ async def test_keys(world: World) -> None:
     assert made["key"].encode() not in (await world.call("admin", "GET", "/admin/audit")).body
 
 
-async def test_a_change_and_what_is_said_of_it_are_one_record(world: World) -> None:
+async def test_a_change_and_its_audit_entry_are_one_record(world: World) -> None:
     frames = len(world.log._frames)
     await world.call("admin", "PUT", "/queues/mail", {"concurrency": 3})
     await world.call("admin", "PUT", "/schedules/s", {"cron": "0 3 * * *", "job": {"payload": 1}})
@@ -75,7 +75,7 @@ async def test_a_change_and_what_is_said_of_it_are_one_record(world: World) -> N
     assert len(await entries(world)) == 4
 
 
-async def test_what_changes_nothing_is_not_said(world: World) -> None:
+async def test_a_change_without_effect_has_no_entry(world: World) -> None:
     for _ in range(2):
         await world.call("admin", "PUT", "/queues/mail", {"concurrency": 3})
     await world.call("admin", "PUT", "/queues/mail", {"concurrency": 0})
@@ -100,7 +100,7 @@ async def test_paging(world: World) -> None:
         assert (await world.call("admin", "GET", f"/admin/audit?{query}")).error.startswith(message)
 
 
-async def test_only_the_last_are_kept_also_over_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_the_last_entries_are_kept_even_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastq.services.audit, "ENTRIES_KEPT", 5)
     async with running() as world:
         for n in range(1, 9):

@@ -1,4 +1,4 @@
-"""Many jobs at once: which fit, what is counted, whose they are, and what happens between the slices."""
+"""Bulk changes: filters, counts, owners, and other work between the slices."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_redrive_and_delete(world: World) -> None:
     assert (await world.call("client", "GET", f"/jobs/{dead[2]}")).status == 404
 
 
-async def test_a_redrive_whose_unique_key_is_taken_is_left_out(world: World) -> None:
+async def test_a_bulk_redrive_skips_a_job_whose_unique_key_is_taken(world: World) -> None:
     first = await submit(world, unique_key="k")
     leased = await world.lease({})
     body = {"lease_token": leased["lease_token"], "result_error": "boom"}
@@ -97,7 +97,7 @@ async def test_a_redrive_whose_unique_key_is_taken_is_left_out(world: World) -> 
         ({"since": "2999-01-01T00:00:00Z"}, []),
     ],
 )
-async def test_which_fit(world: World, chosen: dict[str, Any], fits: list[int]) -> None:
+async def test_filters_match(world: World, chosen: dict[str, Any], fits: list[int]) -> None:
     jobs = [
         await submit(world, b'{"find":"needle"}', "a"),
         await submit(world, b'"hay"', "a", group="g"),
@@ -145,7 +145,7 @@ async def test_bad_filters_are_named(world: World, body: Any, message: str) -> N
         assert reply.error.startswith(message), reply.error
 
 
-async def test_slices_let_other_work_go_on_and_a_job_that_moved_on_is_left(world: World) -> None:
+async def test_other_work_goes_on_between_slices_and_jobs_with_a_new_state_stay(world: World) -> None:
     """3,000 jobs in slices; what comes meanwhile is not looked at, what was leased meanwhile is not deleted."""
     for _ in range(3):
         await world.call("client", "POST", "/jobs/batch", {"jobs": [{"payload": n} for n in range(1000)]})
@@ -166,9 +166,7 @@ async def test_slices_let_other_work_go_on_and_a_job_that_moved_on_is_left(world
     world.core.check()
 
 
-async def test_a_stop_and_a_full_disk_say_that_not_all_was_looked_at(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stop_and_a_full_disk_make_a_result_incomplete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         await world.call("client", "POST", "/jobs/batch", {"jobs": [{"payload": n} for n in range(1000)]})
     log_caught_up = world.engine.log_caught_up
@@ -195,7 +193,7 @@ async def test_a_stop_and_a_full_disk_say_that_not_all_was_looked_at(
     assert (reply.status, reply.json["code"]) == (507, "disk_full")
 
 
-async def test_the_same_after_a_crash() -> None:
+async def test_a_bulk_change_survives_a_crash() -> None:
     async with running() as world:
         dead = await fail(world)
         cancelled, deleted = await world.submit(), await world.submit(queue="x")

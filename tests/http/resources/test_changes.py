@@ -1,4 +1,4 @@
-"""What is done to one job from outside, over a real socket."""
+"""Changes of one job, over a real socket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def dead_job(world: World, **fields: Any) -> str:
     return job_id
 
 
-async def test_a_job_that_waits_is_cancelled_at_once(world: World) -> None:
+async def test_a_waiting_job_is_cancelled_at_once(world: World) -> None:
     job_id = await world.submit()
     reply = await change(world, "POST", job_id, "/cancel")
     assert (reply.status, reply.json) == (200, {"job_id": job_id, "state": "CANCELLED"})
@@ -36,7 +36,7 @@ async def test_a_job_that_waits_is_cancelled_at_once(world: World) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "state"), [("ok", "ACKED"), ("error", "CANCELLED"), ("release", "CANCELLED")])
-async def test_a_worker_is_told_and_how_it_ends_counts(world: World, outcome: str, state: str) -> None:
+async def test_a_worker_sees_cancel_requested_and_its_outcome_counts(world: World, outcome: str, state: str) -> None:
     job_id = await world.submit()
     leased = await world.lease({})
     assert (await change(world, "POST", job_id, "/cancel", {})).json["state"] == "RUNNING"
@@ -109,7 +109,7 @@ async def test_a_dead_letter_is_edited_and_redriven(world: World) -> None:
         ({"tags": ["x"]}, "unknown field: tags"),
     ],
 )
-async def test_an_edit_that_cannot_be(world: World, body: Any, message: str) -> None:
+async def test_an_impossible_edit_is_refused(world: World, body: Any, message: str) -> None:
     reply = await change(world, "PATCH", await world.submit(), "", body)
     assert (reply.status, reply.error) == (400, message)
 

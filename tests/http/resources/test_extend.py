@@ -38,7 +38,7 @@ async def test_extend(world: World) -> None:
     await call(world, "worker", "/jobs/nope/extend", {"lease_token": token}, 404)
 
 
-async def test_a_heartbeat_extends_what_is_held_and_says_what_is_not(world: World) -> None:
+async def test_a_heartbeat_extends_held_leases_and_reports_lost_ones(world: World) -> None:
     held, lost, cancelled = [await leased_job(world) for _ in range(3)]
     await ack(world, lost)
     await world.call("client", "POST", f"/jobs/{cancelled['job_id']}/cancel")

@@ -1,4 +1,4 @@
-"""What happened to a job, over a real socket."""
+"""The history of a job, over a real socket."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.http.resources.requests import get
 from tests.http.world import World
 
 
-async def test_attempts_and_history_are_kept_up_to_their_bounds(world: World) -> None:
+async def test_attempts_and_history_are_bounded(world: World) -> None:
     job_id = await world.submit(max_retries=1000)
     for n in range(60):
         leased = await world.lease({"worker_id": f"w{n}"})

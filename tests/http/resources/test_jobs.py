@@ -1,4 +1,4 @@
-"""Look at jobs, over a real socket."""
+"""Read jobs, over a real socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def ids(world: World, query: str, who: str = "client") -> list[str]:
     return [job["job_id"] for job in (await get(world, f"/jobs?{query}", who))["jobs"]]
 
 
-async def test_the_payload_is_shown_if_asked_for(world: World) -> None:
+async def test_the_payload_is_shown_on_request(world: World) -> None:
     job_id = await world.submit({"n": [1, 2]})
     assert "payload" not in await world.show(job_id)
     assert (await get(world, f"/jobs/{job_id}?include=payload"))["payload"] == {"n": [1, 2]}
@@ -45,7 +45,7 @@ async def test_waiting_for_a_result(world: World) -> None:
     assert (await get(world, f"/jobs/{job_id}?wait_ms=60000"))["state"] == "ACKED", "at once: it is finished"
 
 
-async def test_waiting_ends_with_the_time_with_a_delete_and_with_a_cancel(world: World) -> None:
+async def test_a_wait_ends_with_its_time_a_delete_or_a_cancel(world: World) -> None:
     job_id = await world.submit()
     assert (await get(world, f"/jobs/{job_id}?wait_ms=20"))["state"] == "READY"
     task = await waiting_for(world, job_id)
@@ -155,7 +155,7 @@ async def test_pages_have_every_job_once_while_others_come_and_go(world: World, 
     assert seen == [job_id for job_id in reversed(kept) if job_id != kept[10]]
 
 
-async def test_a_search_looks_at_so_many_bytes_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_search_examines_a_limited_number_of_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reads, "SEARCHED_BYTES_MAX", 3_000)
     wanted = []
     for n in range(20):
@@ -208,7 +208,7 @@ async def test_what_is_listed_is_durable(world: World) -> None:
     assert len((await listing).json["jobs"]) == 1
 
 
-async def test_worker_keys_of_some_queues_see_no_others() -> None:
+async def test_a_worker_key_bound_to_queues_sees_no_others() -> None:
     async with running() as world:
         mail, film = await world.submit(queue="mail"), await world.submit(queue="film")
         await world.make_key("bound", "worker", grants=Grants(queues=frozenset({"mail"})))

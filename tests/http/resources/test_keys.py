@@ -1,4 +1,4 @@
-"""What a key may do beyond its type: made with limits, held to them, given new secrets."""
+"""Keys with scopes, queues, rate limits and expiry; rotation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def made(world: World, body: dict[str, Any]) -> dict[str, Any]:
     return key
 
 
-async def test_what_was_asked_for_is_shown(world: World) -> None:
+async def test_the_options_of_a_key_are_shown(world: World) -> None:
     limits = {"scopes": ["jobs:lease"], "queues": ["b", "a", "b"], "rate_limit": 5, "expires_at": FAR}
     key = await made(world, WORKER | limits)
     expected = limits | {"queues": ["a", "b"]}
@@ -63,7 +63,7 @@ async def test_a_wrong_limit_is_refused(world: World, body: dict[str, Any], mess
 
 
 @pytest.mark.parametrize("owner", ["o", "prod-team", "ann@example.org", "Jürgen & Söhne", "a b", "團隊"])
-async def test_owners_that_there_are(world: World, owner: str) -> None:
+async def test_valid_owner_ids(world: World, owner: str) -> None:
     assert (await made(world, CLIENT | {"owner_id": owner}))["owner_id"] == owner
 
 
@@ -97,7 +97,7 @@ async def test_a_worker_bound_to_queues(world: World) -> None:
 # --- an end, and how often --------------------------------------------------------------------------------------------
 
 
-async def test_a_key_ends(world: World) -> None:
+async def test_a_key_expires(world: World) -> None:
     now = datetime.fromtimestamp(world.engine.now_us() / 1e6, UTC)
     await made(world, CLIENT | {"expires_at": (now + timedelta(hours=1)).isoformat()})
     assert (await world.call("n", "GET", "/keys")).status == 200

@@ -65,7 +65,7 @@ async def test_a_lease_by_weight_waits(world: World) -> None:
     assert (await wire.reply()).json["job_id"] == job_id
 
 
-async def test_who_waits_is_woken_when_nothing_is_in_the_way_any_more() -> None:
+async def test_a_waiting_lease_is_woken_when_a_limit_ends() -> None:
     """By a resumed queue, by a lease that ends under a limit, and by a rate limit's next token."""
     async with running(lease_check_ms=60_000) as world:
 

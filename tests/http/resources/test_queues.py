@@ -168,7 +168,7 @@ async def test_a_depth_limit(world: World) -> None:
     await world.submit(queue="small")
 
 
-async def test_limits_of_what_runs(world: World) -> None:
+async def test_limits_of_running_jobs(world: World) -> None:
     await put(world, "work", concurrency=3, group_concurrency=2)
     for group in "aaab":
         await world.ask.submit(CLIENT, Submit(b"1", queue="work", options=JobOptions(group=group)))
@@ -208,7 +208,7 @@ async def test_lease_length_and_backoff_of_a_queue(world: World) -> None:
 # --- purge and delete -------------------------------------------------------------------------------------------------
 
 
-async def test_purge_removes_what_waits_and_nothing_else(world: World) -> None:
+async def test_a_purge_deletes_only_waiting_jobs(world: World) -> None:
     running_id = await world.submit(queue="q", priority=9)
     acked_id = await world.submit(queue="q", priority=8)
     other_id = await world.submit(queue="other")
@@ -248,7 +248,7 @@ async def test_other_work_goes_on_during_a_purge(world: World) -> None:
 # --- a restart --------------------------------------------------------------------------------------------------------
 
 
-async def test_settings_hold_after_a_restart() -> None:
+async def test_settings_survive_a_restart() -> None:
     async with running() as world:
         await put(world, "mail", **ALL)
         await world.call("admin", "POST", "/queues/default/pause")
@@ -265,7 +265,7 @@ async def test_settings_hold_after_a_restart() -> None:
         assert (await world.call("worker", "POST", "/jobs/lease", {"max": 1})).json == {"jobs": []}
 
 
-async def test_a_change_that_was_not_durable_is_not_answered(world: World) -> None:
+async def test_a_change_that_is_not_durable_is_not_answered(world: World) -> None:
     world.log.hold()
     wire = await world.connect()
     await wire.send(request_bytes("PUT", "/queues/mail", (world.bearer("admin"),), b'{"paused":true}'))
@@ -277,5 +277,5 @@ async def test_a_change_that_was_not_durable_is_not_answered(world: World) -> No
     assert (await wire.reply()).status == 200
 
 
-def test_the_defaults_are_no_limits() -> None:
+def test_the_defaults_have_no_limits() -> None:
     assert all(value in (None, False) for value in (getattr(DEFAULT, name) for name in DEFAULT.__struct_fields__))

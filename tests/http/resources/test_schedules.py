@@ -117,7 +117,7 @@ async def test_bad_fields_are_named(world: World, fields: dict[str, Any], messag
     assert world.engine.documents(DocumentKind.SCHEDULE) == {}
 
 
-async def test_what_is_missing_is_named(world: World) -> None:
+async def test_a_missing_field_is_named(world: World) -> None:
     for name in ("cron", "job"):
         body = {key: value for key, value in NIGHTLY.items() if key != name}
         assert (await world.call("admin", "PUT", "/schedules/bad", body)).error == f"{name} is required"
@@ -136,7 +136,7 @@ async def test_a_put_is_answered_when_it_is_durable(world: World) -> None:
     assert (await wire.reply()).status == 200
 
 
-async def test_schedules_are_there_after_a_restart() -> None:
+async def test_schedules_survive_a_restart() -> None:
     async with running() as world:
         shown = await put(world)
         await world.call("admin", "POST", "/schedules/nightly/run")

@@ -12,7 +12,7 @@ from tests.http.world import World, running
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-async def test_a_batch_through_its_life(world: World) -> None:
+async def test_a_batch_is_submitted_leased_and_acked(world: World) -> None:
     jobs = [{"payload": {"n": n}, "queue": "mail", "priority": n % 2} for n in range(5)]
     ids = (await call(world, "client", "/jobs/batch", {"jobs": jobs}, 201))["job_ids"]
     leased = (await call(world, "worker", "/jobs/lease", {"queues": ["none", "mail"], "max": 10}, 200))["jobs"]
@@ -55,7 +55,7 @@ async def test_bad_input_is_named(world: World, path: str, body: Any, message: s
     assert (reply.status, reply.error) == (400, message)
 
 
-async def test_options_come_back_with_the_lease_and_when_looked_at(world: World) -> None:
+async def test_options_are_in_the_lease_and_in_the_job(world: World) -> None:
     fields: dict[str, Any] = {"queue": "mail", "group": "ann", "tags": ["a", "b", "a"], "traceparent": TRACE}
     fields["lease_ms"] = 5000
     job_id = await world.submit(**fields, expires_ms=60_000)
@@ -71,13 +71,13 @@ async def test_options_come_back_with_the_lease_and_when_looked_at(world: World)
     assert until_us is not None and 0 < until_us - now_us <= 5_000_000
 
 
-async def test_a_plain_job_is_answered_with_nothing_more(world: World) -> None:
+async def test_the_lease_of_a_plain_job_has_no_optional_members(world: World) -> None:
     await world.submit()
     leased = await world.lease({})
     assert not {"group", "tags", "traceparent"} & leased.keys()
 
 
-async def test_the_header_traceparent_is_kept_if_it_is_one(world: World) -> None:
+async def test_a_well_formed_header_traceparent_is_kept(world: World) -> None:
     for header, kept in ((TRACE, TRACE), ("nonsense", None)):
         reply = await world.call("client", "POST", "/jobs", {"payload": 1}, (("traceparent", header),))
         assert reply.status == 201
@@ -96,7 +96,7 @@ async def test_backoff_of_a_job(world: World) -> None:
         world.hands.ahead_us += 300_000_000
 
 
-async def test_a_job_that_nobody_leased_in_time_expires(world: World) -> None:
+async def test_a_job_that_is_not_leased_in_time_expires(world: World) -> None:
     for field in ({"expires_ms": 1000}, {"expires_at": "2020-01-01T00:00:00Z"}):
         job_id = await world.submit(**field)
         world.hands.ahead_us += 1_000_001
@@ -109,7 +109,7 @@ async def test_a_job_that_nobody_leased_in_time_expires(world: World) -> None:
         ]
 
 
-async def test_an_idempotency_key_answers_as_before(world: World) -> None:
+async def test_a_repeated_idempotency_key_gets_the_first_answer(world: World) -> None:
     first = await submit(world, {"payload": {"n": 1}, "priority": 2}, "k1")
     assert first.status == 201
     again = await submit(world, b'{"priority": 2,  "payload":{"n":1}}', "k1")
@@ -124,7 +124,7 @@ async def test_an_idempotency_key_answers_as_before(world: World) -> None:
     assert (gone.status, gone.json) == (200, first.json)
 
 
-async def test_an_idempotency_key_is_forgotten_after_its_time() -> None:
+async def test_an_idempotency_key_expires() -> None:
     async with running(idempotency_ms=60_000) as world:
         first = await submit(world, {"payload": 1}, "k")
         world.hands.ahead_us += 60_000_000
@@ -143,20 +143,20 @@ async def test_too_many_young_idempotency_keys() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
-async def test_a_bad_idempotency_key(world: World, key: str) -> None:
+async def test_an_invalid_idempotency_key_is_refused(world: World, key: str) -> None:
     reply = await world.call("client", "POST", "/jobs", {"payload": 1}, (("Idempotency-Key", key),))
     assert reply.status == 400
     assert reply.error.startswith("Idempotency-Key must")
 
 
-async def test_a_key_in_the_header_and_another_in_the_body(world: World) -> None:
+async def test_header_and_body_with_different_idempotency_keys(world: World) -> None:
     reply = await submit(world, {"payload": 1, "idempotency_key": "a"}, "b")
     assert (reply.status, reply.error) == (
         400, "idempotency_key must be the same as the header Idempotency-Key, or left out",
     )  # fmt: skip
 
 
-async def test_a_batch_with_keys(world: World) -> None:
+async def test_jobs_of_a_batch_have_idempotency_keys(world: World) -> None:
     jobs = [{"payload": n, "idempotency_key": f"k{n}"} for n in range(3)]
     first = await submit(world, {"jobs": jobs}, path="/jobs/batch")
     assert first.status == 201 and "duplicates" not in first.json
@@ -171,7 +171,7 @@ async def test_a_batch_with_keys(world: World) -> None:
     assert world.core.counts()["jobs"] == 4
 
 
-async def test_a_whole_batch_with_one_key(world: World) -> None:
+async def test_a_batch_with_one_idempotency_key(world: World) -> None:
     body = {"jobs": [{"payload": n} for n in range(3)]}
     first = await submit(world, body, "whole", path="/jobs/batch")
     again = await submit(world, body, "whole", path="/jobs/batch")
@@ -208,7 +208,7 @@ async def test_replace_changes_the_job_that_waits(world: World) -> None:
     assert [event["what"] for event in events] == ["replaced", "submitted"]
 
 
-async def test_an_owner_may_have_so_many_unfinished_jobs() -> None:
+async def test_the_limit_of_an_owners_unfinished_jobs() -> None:
     async with running(owner_depth_max=2) as world:
         for _ in range(2):
             await world.submit()

@@ -50,7 +50,7 @@ async def test_a_transaction_happens_as_a_whole(world: World) -> None:
         assert (await world.call("stranger", "GET", f"/jobs/{child['job_id']}")).status == 404
 
 
-async def test_a_transaction_that_may_not_happen_leaves_no_trace(world: World) -> None:
+async def test_a_refused_transaction_changes_nothing(world: World) -> None:
     parent = await leased_job(world)
     before = world.core.state_hash()
     ops = [op_ack(parent), {"submit": {"payload": 1}}, {"extend": {"job_id": "nope", "lease_token": "x"}}]
@@ -59,7 +59,7 @@ async def test_a_transaction_that_may_not_happen_leaves_no_trace(world: World) -
     assert world.core.state_hash() == before
 
 
-async def test_a_transaction_again(world: World) -> None:
+async def test_a_repeated_transaction(world: World) -> None:
     parent = await leased_job(world)
     body = {"ops": [op_ack(parent), {"submit": {"payload": 1}}]}
     first = await post(world, "/transactions", body, key="t1")
@@ -78,7 +78,7 @@ async def test_a_submit_alone_needs_its_scope(world: World) -> None:
     assert (await post(world, "/transactions", {"ops": [{"submit": {"payload": 1}}]}, who="admin")).status == 200
 
 
-async def test_children_of_two_owners(world: World) -> None:
+async def test_a_transaction_with_jobs_of_two_owners_submits_nothing(world: World) -> None:
     await world.submit(who="client")
     await world.submit(who="stranger")
     both = [await world.lease({}), await world.lease({})]

@@ -1,4 +1,4 @@
-"""Who holds what, and when each was last heard of."""
+"""Workers: their leases, and when each was last seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def workers(world: World, who: str = "client") -> dict[str, Any]:
     return shown
 
 
-async def test_who_holds_what(world: World) -> None:
+async def test_workers_and_their_leases(world: World) -> None:
     assert await workers(world) == {"workers": [], "complete": True}
     jobs = [await world.submit(queue=queue) for queue in ("a", "b", "default")]
     first = await world.lease({"queues": ["a"], "worker_id": "w2"})

@@ -46,7 +46,7 @@ async def test_no_two_keys_are_alike(keys: LogKeyStore) -> None:
     assert len({secret for secret, _ in made}) == len({record.key_id for _, record in made}) == 500
 
 
-async def test_the_secret_is_kept_nowhere(kept: Kept, keys: LogKeyStore) -> None:
+async def test_no_document_has_the_secret(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 1)
     body = kept.kept[DocumentKind.API_KEY, record.key_id]
     tail = secret.removeprefix("client_")
@@ -57,7 +57,7 @@ async def test_the_secret_is_kept_nowhere(kept: Kept, keys: LogKeyStore) -> None
     }  # fmt: skip
 
 
-async def test_another_start_knows_them(kept: Kept, keys: LogKeyStore) -> None:
+async def test_keys_survive_a_restart(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "worker", 1)
     gone, _ = await keys.create("n", "o", "client", 2)
     revoked = await keys.revoke(gone, ADMIN)
@@ -81,7 +81,7 @@ async def test_unknown_secrets(keys: LogKeyStore, secret: str) -> None:
     assert await keys.find(secret) is None
 
 
-async def test_a_key_id_is_no_secret(keys: LogKeyStore) -> None:
+async def test_a_key_id_is_not_a_secret(keys: LogKeyStore) -> None:
     _, record = await keys.create("n", "o", "client", 1)
     assert await keys.find(record.key_id) is None
 
@@ -120,7 +120,7 @@ async def test_who_may_revoke(keys: LogKeyStore) -> None:
         await keys.revoke(secret, OTHER)
 
 
-async def test_a_refused_revocation_did_not_happen(kept: Kept, keys: LogKeyStore) -> None:
+async def test_a_refused_revocation_changes_nothing(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 1)
     kept.refuses = DiskFull()
     with pytest.raises(DiskFull):
@@ -128,14 +128,14 @@ async def test_a_refused_revocation_did_not_happen(kept: Kept, keys: LogKeyStore
     assert await keys.find(secret) == record
 
 
-async def test_a_refused_creation_did_not_happen(kept: Kept, keys: LogKeyStore) -> None:
+async def test_a_refused_creation_changes_nothing(kept: Kept, keys: LogKeyStore) -> None:
     kept.refuses = DiskFull()
     with pytest.raises(DiskFull):
         await keys.create("n", "o", "client", 1)
     assert len(keys) == 0
 
 
-async def test_a_revocation_is_in_force_when_its_call_returns(keys: LogKeyStore) -> None:
+async def test_a_revocation_takes_effect_when_its_call_returns(keys: LogKeyStore) -> None:
     secret, _ = await keys.create("n", "o", "client", 1)
     told: list[Collection[str] | None] = []
     keys.watch(told.append)
@@ -145,7 +145,7 @@ async def test_a_revocation_is_in_force_when_its_call_returns(keys: LogKeyStore)
     assert await keys.list(None) == [revoked]
 
 
-async def test_the_last_use_is_shown_at_once_and_written_seldom(kept: Kept, keys: LogKeyStore) -> None:
+async def test_the_last_use_is_shown_at_once_and_written_rarely(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 0)
     await keys.create("idle", "o", "client", 0)
     keys.touch(record, MINUTE_US)
@@ -204,7 +204,7 @@ async def test_rotation(kept: Kept, keys: LogKeyStore) -> None:
         assert (await store.find(second)).expires_us == kept.time_us + 10_000  # type: ignore[union-attr]
 
 
-async def test_rotation_does_not_lengthen_a_keys_life(keys: LogKeyStore) -> None:
+async def test_rotation_does_not_change_a_keys_expiry(keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 1, grants=Grants(expires_us=2))
     await keys.rotate(record.key_id, ADMIN, overlap_ms=10)
     assert (await keys.find(secret)).expires_us == 2  # type: ignore[union-attr]
@@ -221,7 +221,7 @@ async def test_who_may_rotate(keys: LogKeyStore) -> None:
         await keys.rotate(record.key_id, ADMIN, 0)
 
 
-async def test_a_refused_rotation_did_not_happen(kept: Kept, keys: LogKeyStore) -> None:
+async def test_a_refused_rotation_changes_nothing(kept: Kept, keys: LogKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", 1)
     kept.refuses = DiskFull()
     with pytest.raises(DiskFull):
@@ -237,7 +237,7 @@ async def test_a_revocation_ends_both_secrets(keys: LogKeyStore) -> None:
         assert (await keys.find(secret)).revoked_us is not None  # type: ignore[union-attr]
 
 
-async def test_a_directory_whose_keys_are_elsewhere_is_used(kept: Kept, keys: LogKeyStore) -> None:
+async def test_a_data_directory_with_keys_in_redis_is_not_new(kept: Kept, keys: LogKeyStore) -> None:
     assert keys.is_unused
     kept.kept[DocumentKind.KEY_STORE, "redis"] = b"id"
     assert not keys.is_unused

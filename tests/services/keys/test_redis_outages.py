@@ -1,4 +1,4 @@
-"""Redis stopped, frozen, wiped, put back to an older copy: who gets in and who does not. The table of docs/keys.md."""
+"""Redis stopped, frozen, wiped or restored from an older copy: which keys work. The table of docs/keys.md."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def replace_by_another(valkey: Valkey) -> None:
 
 @pytest.mark.parametrize("looked", [False, True], ids=["at once", "after the next look"])
 @pytest.mark.parametrize("trouble", [stop, freeze, wipe, replace_by_another])
-async def test_trouble(valkey: Valkey, kept: Kept, trouble: Callable[[Valkey], None], looked: bool) -> None:
+async def test_an_outage(valkey: Valkey, kept: Kept, trouble: Callable[[Valkey], None], looked: bool) -> None:
     """Keys in use work for the grace period, nobody else gets in, nothing changes; after it nobody does."""
     async with door(valkey, kept) as one:
         await with_keys(one)
@@ -114,7 +114,7 @@ async def test_trouble(valkey: Valkey, kept: Kept, trouble: Callable[[Valkey], N
 
 
 @pytest.mark.parametrize("trouble", [stop, freeze])
-async def test_afterwards_all_is_as_before(valkey: Valkey, kept: Kept, trouble: Callable[[Valkey], None]) -> None:
+async def test_all_keys_work_after_an_outage(valkey: Valkey, kept: Kept, trouble: Callable[[Valkey], None]) -> None:
     async with door(valkey, kept) as one:
         await with_keys(one)
         trouble(valkey)
@@ -128,7 +128,7 @@ async def test_afterwards_all_is_as_before(valkey: Valkey, kept: Kept, trouble: 
         assert await one.who() == {"known": IN, "unseen": IN, "revoked": REVOKED, "wrong": UNKNOWN}
 
 
-async def test_put_back_to_an_older_copy(valkey: Valkey, kept: Kept, tmp_path: Path) -> None:
+async def test_a_store_restored_from_an_older_copy(valkey: Valkey, kept: Kept, tmp_path: Path) -> None:
     """A key that was revoked since stays revoked, one that was made since is gone."""
     async with door(valkey, kept) as one:
         for name in ("known", "unseen", "revoked"):
@@ -150,7 +150,7 @@ async def test_put_back_to_an_older_copy(valkey: Valkey, kept: Kept, tmp_path: P
         assert await after_a_restart.who() == expected
 
 
-async def test_put_back_while_no_server_looked(valkey: Valkey, kept: Kept, tmp_path: Path) -> None:
+async def test_a_store_restored_between_two_checks(valkey: Valkey, kept: Kept, tmp_path: Path) -> None:
     async with door(valkey, kept) as one:
         await one.make("revoked")
         valkey.copy_to(tmp_path / "copy")
@@ -161,7 +161,7 @@ async def test_put_back_while_no_server_looked(valkey: Valkey, kept: Kept, tmp_p
         assert await two.tries("revoked") == REVOKED
 
 
-async def test_put_back_without_a_restart(valkey: Valkey, kept: Kept) -> None:
+async def test_a_store_restored_without_a_restart(valkey: Valkey, kept: Kept) -> None:
     """Nothing shows that Redis went back in time: whoever asks with a revoked key has it revoked there again."""
     async with door(valkey, kept) as one:
         await with_keys(one)
@@ -172,7 +172,7 @@ async def test_put_back_without_a_restart(valkey: Valkey, kept: Kept) -> None:
         assert valkey.do("HGET", f"api_key:{one.key_ids['revoked']}", "revoked_at") != ""
 
 
-async def test_a_revocation_while_redis_goes_away_holds(valkey: Valkey, kept: Kept) -> None:
+async def test_a_revocation_takes_effect_while_redis_stops(valkey: Valkey, kept: Kept) -> None:
     """The log has it, so the answer is a success; Redis is told when it is back."""
     async with door(valkey, kept) as one:
         await with_keys(one)
@@ -193,7 +193,7 @@ async def test_a_revocation_while_redis_goes_away_holds(valkey: Valkey, kept: Ke
         assert valkey.do("SISMEMBER", "keys:active", one.key_ids["known"]) == 0
 
 
-async def test_a_wiped_store_is_taken_on_only_when_asked_to(valkey: Valkey, kept: Kept) -> None:
+async def test_an_emptied_store_is_claimed_only_on_request(valkey: Valkey, kept: Kept) -> None:
     async with door(valkey, kept) as one:
         await with_keys(one)
     valkey.wipe()
@@ -209,7 +209,7 @@ async def test_a_wiped_store_is_taken_on_only_when_asked_to(valkey: Valkey, kept
         assert await three.tries("n") == IN
 
 
-async def test_the_server_looks_by_itself(valkey: Valkey, kept: Kept) -> None:
+async def test_the_server_checks_redis_by_itself(valkey: Valkey, kept: Kept) -> None:
     """A key revoked at another server is out within a second, without a request."""
     async with door(valkey, kept) as one, door(valkey, Kept()) as other:
         await with_keys(one)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 LIMITED = QUICK | {"REDIS_OUTAGE_GRACE": "24h"}
 
 
-def test_first_keys_are_made_once_whatever_becomes_of_redis(tmp_path: Path, valkey: Valkey) -> None:
+def test_first_keys_are_created_once_even_if_redis_fails(tmp_path: Path, valkey: Valkey) -> None:
     with Served(tmp_path / "data", REDIS_URL=valkey.url, **LIMITED) as server:
         client, worker, admin = (server.keys[kind] for kind in ("client", "worker", "admin"))
         server.submit(client)

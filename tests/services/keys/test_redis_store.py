@@ -59,7 +59,7 @@ async def test_a_new_key(valkey: Valkey, keys: RedisKeyStore, key_type: str) -> 
         assert valkey.do("SISMEMBER", name, record.key_id) == 1
 
 
-async def test_the_secret_is_kept_nowhere(valkey: Valkey, keys: RedisKeyStore, kept: Kept) -> None:
+async def test_no_document_has_the_secret(valkey: Valkey, keys: RedisKeyStore, kept: Kept) -> None:
     secret, record = await keys.create("n", "o", "client", NOW_US)
     await keys.find(secret)
     rotated, _ = await keys.rotate(record.key_id, ADMIN, 1000)
@@ -79,7 +79,7 @@ async def test_grants(keys: RedisKeyStore) -> None:
     assert await keys.list("o") == [record]
 
 
-async def test_a_key_id_is_no_secret(keys: RedisKeyStore) -> None:
+async def test_a_key_id_is_not_a_secret(keys: RedisKeyStore) -> None:
     _, record = await keys.create("n", "o", "client", NOW_US)
     assert await keys.find(record.key_id) is None
 
@@ -105,7 +105,7 @@ async def test_lists(keys: RedisKeyStore, valkey: Valkey) -> None:
     assert await keys.list("nobody") == []
 
 
-async def test_the_last_use_is_shown_at_once_and_written_seldom(valkey: Valkey, keys: RedisKeyStore) -> None:
+async def test_the_last_use_is_shown_at_once_and_written_rarely(valkey: Valkey, keys: RedisKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", NOW_US)
     found = await keys.find(secret)
     assert found is not None
@@ -155,7 +155,7 @@ async def test_who_may_change(keys: RedisKeyStore) -> None:
     assert await keys.find(secret) == record
 
 
-async def test_a_revocation_that_the_log_refuses_did_not_happen(keys: RedisKeyStore, kept: Kept) -> None:
+async def test_a_revocation_that_the_log_refuses_changes_nothing(keys: RedisKeyStore, kept: Kept) -> None:
     secret, record = await keys.create("n", "o", "client", NOW_US)
     kept.refuses = DiskFull()
     with pytest.raises(DiskFull):
@@ -163,7 +163,7 @@ async def test_a_revocation_that_the_log_refuses_did_not_happen(keys: RedisKeySt
     assert await keys.find(secret) == record
 
 
-async def test_a_revocation_is_in_the_log_before_redis_hears_of_it(
+async def test_a_revocation_is_in_the_log_before_it_is_in_redis(
     valkey: Valkey, keys: RedisKeyStore, kept: Kept
 ) -> None:
     secret, record = await keys.create("n", "o", "client", NOW_US)
@@ -178,7 +178,7 @@ async def test_a_revocation_is_in_the_log_before_redis_hears_of_it(
     assert valkey.do("SISMEMBER", "keys:active", record.key_id) == 0
 
 
-async def test_another_server_sees_a_revocation_at_its_next_look(valkey: Valkey, keys: RedisKeyStore) -> None:
+async def test_another_server_sees_a_revocation_at_its_next_check(valkey: Valkey, keys: RedisKeyStore) -> None:
     """Also one by an original server, which only knows the sets."""
     secret, record = await keys.create("n", "o", "client", NOW_US)
     other = await opened(valkey, Kept())
@@ -212,7 +212,7 @@ async def test_rotation(valkey: Valkey, keys: RedisKeyStore, kept: Kept) -> None
     assert valkey.do("EXISTS", f"api_key_digest:{digest_of(first)}") == 0
 
 
-async def test_another_server_forgets_what_it_knew_of_a_rotated_key(valkey: Valkey, keys: RedisKeyStore) -> None:
+async def test_another_server_drops_a_rotated_key(valkey: Valkey, keys: RedisKeyStore) -> None:
     secret, record = await keys.create("n", "o", "client", NOW_US)
     other = await opened(valkey, Kept())
     await other.find(secret)
@@ -265,14 +265,14 @@ async def test_the_originals_keys_are_revoked(
     assert ORIGINALS not in repr(kept.kept), "the log gets no secret"
 
 
-async def test_what_the_original_revoked_is_revoked(valkey: Valkey, keys: RedisKeyStore) -> None:
+async def test_a_key_that_the_original_revoked_is_revoked(valkey: Valkey, keys: RedisKeyStore) -> None:
     valkey.put_original(ORIGINALS, "ops", ["jobs:lease"], revoked_at="1700000001")
     found = await keys.find(ORIGINALS)
     assert found is not None
     assert found.revoked_us == 1_700_000_001_000_000
 
 
-async def test_by_a_rotation_the_originals_key_becomes_one_of_ours(valkey: Valkey, keys: RedisKeyStore) -> None:
+async def test_a_rotation_makes_an_original_key_one_of_fastqs(valkey: Valkey, keys: RedisKeyStore) -> None:
     valkey.put_original(ORIGINALS, "ops", ["jobs:lease"])
     found = await keys.find(ORIGINALS)
     assert found is not None
@@ -291,7 +291,7 @@ async def test_by_a_rotation_the_originals_key_becomes_one_of_ours(valkey: Valke
         {"key": "worker_" + "p" * 32}, {"digest": "0" * 64},
     ],
 )  # fmt: skip
-async def test_a_hash_that_is_no_key_lets_nobody_in(
+async def test_a_malformed_hash_authenticates_nobody(
     valkey: Valkey, keys: RedisKeyStore, fields: dict[str, str]
 ) -> None:
     valkey.put_original(ORIGINALS, "ops", ["jobs:lease"])
@@ -302,7 +302,7 @@ async def test_a_hash_that_is_no_key_lets_nobody_in(
 # --- which store it is ------------------------------------------------------------------------------------------------
 
 
-async def test_a_first_start_is_one_without_keys_anywhere(valkey: Valkey, kept: Kept) -> None:
+async def test_a_first_start_has_no_keys_in_the_store_or_the_log(valkey: Valkey, kept: Kept) -> None:
     async def is_unused(documents: Kept) -> bool:
         async with opened_keys(valkey.url, 1000, documents) as store:
             return store.is_unused
@@ -324,7 +324,7 @@ async def test_a_first_start_needs_redis(valkey: Valkey, kept: Kept) -> None:
         await opened(valkey, kept)
 
 
-async def test_a_later_start_does_not(valkey: Valkey, kept: Kept) -> None:
+async def test_a_later_start_works_without_redis(valkey: Valkey, kept: Kept) -> None:
     store = await opened(valkey, kept)
     secret, record = await store.create("n", "o", "client", NOW_US)
     await store.close()
