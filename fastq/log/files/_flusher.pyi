@@ -31,6 +31,44 @@ def fill_head(
 ) -> int:
     """Write the head of `frame` (writable bytes: `FRAME_HEAD_BYTES`, then the records). Returns its head_crc."""
 
+@final
+class ScannedFrame:
+    """A sound frame."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def offset(self) -> int:
+        """In the segment, of its head."""
+    @property
+    def record_bytes(self) -> int: ...
+    @property
+    def count(self) -> int:
+        """Of its records."""
+    @property
+    def durable_seq(self) -> int: ...
+
+@final
+class Scanned:
+    """The sound frames of a segment, and what follows them."""
+
+    @property
+    def frames(self) -> list[ScannedFrame]:
+        """Those with records; empty if no list was wanted."""
+    @property
+    def end(self) -> int:
+        """The offset after the last frame with records."""
+    @property
+    def next_seq(self) -> int: ...
+    @property
+    def prev_crc(self) -> int: ...
+    @property
+    def proven_seq(self) -> int:
+        """The highest durable_seq; 0 if there is none."""
+    @property
+    def why(self) -> str:
+        """seal, closed, end, stop, or the fault at `end`: nothing, bad head, foreign, order, bad records, format."""
+
 def scan_frames(
     data: Buffer,
     *,
@@ -43,17 +81,13 @@ def scan_frames(
     prev_crc: int,
     stop_seq: int = 0,
     listed: bool = True,
-) -> tuple[list[tuple[int, int, int, int, int]], int, int, int, int, str]:
+) -> Scanned:
     """Check the frames of a segment from offset `start` on, up to the first that is not sound.
 
     Args:
         data: the whole segment file.
         stop_seq: stop before this frame; 0: check all frames.
         listed: whether to return the frames as a list, which takes the GIL.
-    Returns:
-        (frames, end, next_seq, prev_crc, proven_seq, why). A frame is (seq, offset, record_bytes, count, durable_seq).
-        `end` is the offset after the last frame with records; proven_seq the highest durable_seq, 0 if none; `why` is
-        seal, closed, end, stop, or the fault at `end`: nothing, bad head, foreign, order, bad records, format.
     """
 
 def find_later_frame(

@@ -313,6 +313,28 @@ cdef dict _WORDS = {
 }
 
 
+@cython.final
+@cython.freelist(64)
+cdef class ScannedFrame:
+    cdef readonly uint64_t seq, durable_seq
+    cdef readonly uint32_t offset, record_bytes, count
+
+
+@cython.final
+cdef class Scanned:
+    cdef readonly list frames
+    cdef readonly uint64_t end, next_seq, proven_seq
+    cdef readonly uint32_t prev_crc
+    cdef readonly str why
+
+
+cdef ScannedFrame scanned_frame(Mark* mark):
+    cdef ScannedFrame frame = ScannedFrame.__new__(ScannedFrame)
+    frame.seq, frame.offset, frame.durable_seq = mark.seq, mark.offset, mark.durable_seq
+    frame.record_bytes, frame.count = mark.record_bytes, mark.count
+    return frame
+
+
 def scan_frames(data, *, uint64_t start, uint64_t align, uint32_t segment, uint64_t epoch, uint64_t salt,
                 uint64_t next_seq, uint32_t prev_crc, uint64_t stop_seq=0, bint listed=True):
     """Check the frames of a segment from offset `start` on, up to the first that is not sound.
@@ -321,12 +343,9 @@ def scan_frames(data, *, uint64_t start, uint64_t align, uint32_t segment, uint6
         data: the whole segment file.
         stop_seq: stop before this frame; 0: check all frames.
         listed: whether to return the frames as a list, which takes the GIL.
-    Returns:
-        (frames, end, next_seq, prev_crc, proven_seq, why). A frame is (seq, offset, record_bytes, count, durable_seq).
-        `end` is the offset after the last frame with records; proven_seq the highest durable_seq, 0 if none; `why` is
-        seal, closed, end, stop, or the fault at `end`: nothing, bad head, foreign, order, bad records, format.
     """
     cdef Scan scan
+    cdef Scanned scanned = Scanned.__new__(Scanned)
     cdef Py_buffer view
     cdef uint64_t i
     cdef int failed
@@ -341,14 +360,12 @@ def scan_frames(data, *, uint64_t start, uint64_t align, uint32_t segment, uint6
     try:
         if failed:
             raise MemoryError
-        frames = [
-            (scan.marks[i].seq, scan.marks[i].offset, scan.marks[i].record_bytes, scan.marks[i].count,
-             scan.marks[i].durable_seq)
-            for i in range(scan.marks_held if listed else 0)
-        ]
+        scanned.frames = [scanned_frame(&scan.marks[i]) for i in range(scan.marks_held if listed else 0)]
     finally:
         free(scan.marks)
-    return frames, scan.end, scan.next_seq, scan.prev_crc, scan.proven_seq, _WORDS[scan.why]
+    scanned.end, scanned.next_seq, scanned.proven_seq = scan.end, scan.next_seq, scan.proven_seq
+    scanned.prev_crc, scanned.why = scan.prev_crc, _WORDS[scan.why]
+    return scanned
 
 
 def find_later_frame(data, *, uint64_t start, uint64_t align, uint32_t segment, uint64_t epoch, uint64_t salt,

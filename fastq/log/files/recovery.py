@@ -205,17 +205,19 @@ class _Reader:
         if number == found.first_segment:
             found.next_seq, self._prev_crc = beginning(data, head)
             found.first_frame = found.next_seq
-        frames, end, found.next_seq, self._prev_crc, proven_seq, why = scan_frames(
+        scanned = scan_frames(
             data, start=head.first_offset, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
             next_seq=found.next_seq, prev_crc=self._prev_crc, stop_seq=stop_seq,
         )  # fmt: skip
+        end, why = scanned.end, scanned.why
+        found.next_seq, self._prev_crc = scanned.next_seq, scanned.prev_crc
         found.last_segment = number
         found.sizes[number] = min(self._sizes[number], end + head.align)
         found.bytes_read += end
-        self._prove(max(proven_seq, head.synced_seq))
-        for seq, offset, record_bytes, count, _ in frames:
-            start = offset + FRAME_HEAD_BYTES
-            self._take(seq, count, data[start : start + record_bytes], number, offset)
+        self._prove(max(scanned.proven_seq, head.synced_seq))
+        for frame in scanned.frames:
+            start = frame.offset + FRAME_HEAD_BYTES
+            self._take(frame.seq, frame.count, data[start : start + frame.record_bytes], number, frame.offset)
         if why == "format":
             raise UnsupportedFormat(
                 f"{segment_path(self._directory, number)}: offset {end}: a frame of a later log format; start the "
@@ -234,7 +236,7 @@ class _Reader:
         if self._goes_on_after_empty_segments(number):
             found.unsealed.append(Ending(head, end, found.next_seq - 1, self._prev_crc))
             return True
-        self._end(number, self._load(number), end, why, any_frames=bool(frames))
+        self._end(number, self._load(number), end, why, any_frames=bool(scanned.frames))
         return False
 
     def _goes_on_after_empty_segments(self, number: int) -> bool:
@@ -347,13 +349,13 @@ def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[i
     if len(data) <= head.first_offset:
         return head, []
     next_seq, prev_crc = beginning(data, head)
-    frames, end, _, _, _, why = scan_frames(
+    scanned = scan_frames(
         data, start=head.first_offset, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
         next_seq=next_seq, prev_crc=prev_crc,
     )  # fmt: skip
-    if why not in ("seal", "closed", "end", "nothing"):
-        raise LogDamaged(f"{path}: offset {end}: {_WHY.get(why, why)}")
-    return head, [(seq, offset + FRAME_HEAD_BYTES, record_bytes) for seq, offset, record_bytes, _, _ in frames]
+    if scanned.why not in ("seal", "closed", "end", "nothing"):
+        raise LogDamaged(f"{path}: offset {scanned.end}: {_WHY.get(scanned.why, scanned.why)}")
+    return head, [(frame.seq, frame.offset + FRAME_HEAD_BYTES, frame.record_bytes) for frame in scanned.frames]
 
 
 def apply_frame(

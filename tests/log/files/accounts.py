@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from fastq._core import (
     ATTEMPTS_KEPT,
+    RECORD_NAMES,
     Core,
     CoreSettings,
     Filter,
@@ -37,27 +38,6 @@ from tests.log.files.work import OPTIONS, QUEUES, RETENTION_US, jobs_log
 
 T = TypeVar("T")
 JOBS_MAX = 100_000  # more than a life leaves
-RECORD_NAMES = dict(
-    enumerate(
-        [
-            "TRIM",
-            "RESUME",
-            "SUBMIT",
-            "LEASE",
-            "CLOSE",
-            "DOCUMENT",
-            "EXTEND",
-            "GROUP",
-            "JOB",
-            "FORGET",
-            "CHANGE",
-            "PROGRESS",
-            "REMEMBER",
-            "FORGET_KEYS",
-        ],
-        start=1,
-    )
-)
 
 
 class Accounts:
@@ -172,7 +152,8 @@ async def _work_off(directory: Path, before: Core) -> str:
     options = replace(OPTIONS, retention_acked_ms=365 * 86_400_000)
     engine, core = assemble(jobs_log(directory), options, lambda: 0.5)
     engine.open()
-    assert core.state_hash() == before.state_hash(), "opening for good found something else than reading did"
+    if before.database_id:  # else the crash came before there was one, which keys the hash
+        assert core.state_hash() == before.state_hash(), "opening for good found something else than reading did"
     hand = Hand()
     hand.us = core.last_us
     failures: list[BaseException] = []

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from zlib import crc32
 
-from fastq._core import Core, RecordPlace
+from fastq._core import RECORD_NAMES, Core, RecordPlace
 from fastq.log.files.index import FrameIndex
 from fastq.log.files.log import LocalLog
 from fastq.log.files.places import SpanReader
@@ -18,7 +18,7 @@ from fastq.log.files.segments import segment_numbers, segment_path
 from tests.core.agreement import agree_on, agree_on_history
 from tests.core.disk import Disk
 from tests.core.model import Server
-from tests.log.files.accounts import RECORD_NAMES, recovered, types_of
+from tests.log.files.accounts import recovered, types_of
 from tests.log.files.walk import FiledWorld, Saved, save
 
 MODELS_KEPT = 8

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.log.files.accounts import RECORD_NAMES, Accounts
+from fastq._core import RECORD_NAMES
+from tests.log.files.accounts import Accounts
 from tests.log.files.crashes import LIVES, Enumerator, Ledger, Search, Told, figures, trace_lives
 from tests.log.files.disk import DATASYNC, DIRSYNC, SYNC
 from tests.log.files.oracle import Oracle
@@ -55,6 +56,10 @@ def test_the_oracle_does_not_mix_up_lives() -> None:
     assert oracle.saved(1) is not None
     oracle.note(b"B" + seq)
     assert oracle.saved(1) is None, "what held after the frame that is gone"
+
+
+def test_a_crash_before_there_is_a_database_is_judged(tmp_path: Path) -> None:
+    Accounts().go_on(tmp_path)
 
 
 def mutant(shim: Path, scratch: Path, how: str, change: str, told: Told, seed: int = SEED) -> Counter[str]:

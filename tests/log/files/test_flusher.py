@@ -82,11 +82,11 @@ def chain(count: int) -> bytes:
 
 
 def scan(data: bytes, *, next_seq: int = 1, prev_crc: int = 0, stop_seq: int = 0) -> tuple[list[int], int, str]:
-    frames, end, _, _, _, why = scan_frames(
+    scanned = scan_frames(
         data, start=0, align=ALIGN, segment=SEGMENT, epoch=EPOCH, salt=SALT, next_seq=next_seq, prev_crc=prev_crc,
         stop_seq=stop_seq,
     )  # fmt: skip
-    return [seq for seq, *_ in frames], end, why
+    return [frame.seq for frame in scanned.frames], scanned.end, scanned.why
 
 
 def test_a_frame_has_the_documented_format() -> None:
@@ -98,12 +98,16 @@ def test_a_frame_has_the_documented_format() -> None:
 
 
 def test_frames_are_read_back_with_their_places() -> None:
-    frames, end, next_seq, prev_crc, proven_seq, why = scan_frames(
+    scanned = scan_frames(
         chain(3) + bytes(512), start=0, align=ALIGN, segment=SEGMENT, epoch=EPOCH, salt=SALT, next_seq=1, prev_crc=0
     )
-    assert frames == [(1, 0, 1, 1, 0), (2, 512, 2, 2, 1), (3, 1024, 3, 3, 2)]
-    assert (end, next_seq, proven_seq, why) == (1536, 4, 2, "nothing")
-    assert prev_crc == head_crc(chain(3)[1024:])
+    assert [(one.seq, one.offset, one.record_bytes, one.count, one.durable_seq) for one in scanned.frames] == [
+        (1, 0, 1, 1, 0),
+        (2, 512, 2, 2, 1),
+        (3, 1024, 3, 3, 2),
+    ]
+    assert (scanned.end, scanned.next_seq, scanned.proven_seq, scanned.why) == (1536, 4, 2, "nothing")
+    assert scanned.prev_crc == head_crc(chain(3)[1024:])
 
 
 @pytest.mark.parametrize(
@@ -199,10 +203,10 @@ def test_batches_are_written_in_a_chain(file: int) -> None:
     assert flush.end == (1, offset)
     assert (flush.syncs, flush.written_bytes) == (5, offset)
     flush.stop()
-    frames, end, *_ = scan_frames(
+    scanned = scan_frames(
         os.pread(file, 1 << 20, 0), start=0, align=ALIGN, segment=1, epoch=EPOCH, salt=SALT, next_seq=1, prev_crc=0
     )
-    assert ([seq for seq, *_ in frames], end) == ([1, 2, 3, 4, 5], offset)
+    assert ([frame.seq for frame in scanned.frames], scanned.end) == ([1, 2, 3, 4, 5], offset)
 
 
 def test_a_batch_of_the_next_segment_seals_the_one_before(file: int, tmp_path: Path) -> None:

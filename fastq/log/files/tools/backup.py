@@ -110,10 +110,12 @@ class LogCopy:
         stop_seq = self._last_seq + 1
         if begins_anew:
             stop_seq = min(stop_seq, self._heads[begins_anew].first_seq)
-        _, end, self._next_seq, self._prev_crc, proven_seq, why = scan_frames(
+        scanned = scan_frames(
             data, start=head.first_offset, align=head.align, segment=number, epoch=head.epoch, salt=head.salt,
             next_seq=self._next_seq, prev_crc=self._prev_crc, stop_seq=stop_seq, listed=False,
         )  # fmt: skip
+        end, why = scanned.end, scanned.why
+        self._next_seq, self._prev_crc = scanned.next_seq, scanned.prev_crc
         self.is_done = self._next_seq > self._last_seq
         if not self.is_done and why != "seal" and self._next_seq != stop_seq:
             path = segment_path(self._directory, number)
@@ -123,7 +125,7 @@ class LogCopy:
         if self.is_done:
             kept[:HEAD_BYTES] = replace(head, file_bytes=len(kept)).pack()
             write_end(kept[end:], head, self._last_seq, last_crc, CLOSED)
-        elif why != "seal" or proven_seq > self._last_seq:
+        elif why != "seal" or scanned.proven_seq > self._last_seq:
             # It is unsealed, or its seal knows of later frames: write a new seal. The next segment is a new opening's.
             write_end(kept[end:], head, self._next_seq - 1, last_crc, SEAL)
         self.next_segment += 1

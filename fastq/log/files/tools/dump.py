@@ -95,20 +95,21 @@ def _walk_segment(data: memoryview, number: int, head: SegmentHead, copies_from:
     at = head.first_offset
     while True:
         seq, prev_crc = named_at(data, at) if at + FRAME_HEAD_BYTES <= len(data) else (0, 0)
-        frames, end, _, _, _, why = scan_frames(
+        scanned = scan_frames(
             data, start=at, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
             next_seq=seq, prev_crc=prev_crc,
         )  # fmt: skip
-        for frame_seq, offset, record_bytes, count, durable_seq in frames:
-            start = offset + FRAME_HEAD_BYTES
-            records = data[start : start + record_bytes]
-            is_copy = 0 < copies_from <= frame_seq
-            yield FrameSeen(number, offset, frame_seq, durable_seq, count, records, is_copy)
+        for frame in scanned.frames:
+            start = frame.offset + FRAME_HEAD_BYTES
+            records = data[start : start + frame.record_bytes]
+            is_copy = 0 < copies_from <= frame.seq
+            yield FrameSeen(number, frame.offset, frame.seq, frame.durable_seq, frame.count, records, is_copy)
+        end, why = scanned.end, scanned.why
         if why in ("seal", "closed"):
             yield EndSeen(number, end, why, 0)
             return
         # Continue at a sound head that does not follow from the one before, unless it was just tried.
-        start = end if why == "order" and frames else end + head.align
+        start = end if why == "order" and scanned.frames else end + head.align
         later = find_later_frame(
             data, start=start, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt, durable_min=0
         )

@@ -189,17 +189,18 @@ def _follow(directory: Path, limit: int) -> Cut:
             first_seq = next_seq
         anew = next((later.first_seq for later in heads[i + 1 :] if later.first_seq), 0)
         stop_seq = min(seq for seq in (anew, limit, 1 << 63) if seq)
-        _, end, next_seq, prev_crc, proven_seq, why = scan_frames(
+        scanned = scan_frames(
             data, start=head.first_offset, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
             next_seq=next_seq, prev_crc=prev_crc, stop_seq=stop_seq, listed=False,
         )  # fmt: skip
+        end, next_seq, prev_crc, why = scanned.end, scanned.next_seq, scanned.prev_crc, scanned.why
         if why == "format":
             raise UnsupportedFormat(f"{segment_path(directory, head.number)}: offset {end}: a later log format")
         last_crc = named_at(data, end)[1] if why == "seal" else prev_crc
         known_later = tuple((sealed, at) for sealed, at, seq in seals if seq >= next_seq)
         cut = Cut(head, end, next_seq, last_crc, first_seq, known_later)
         if why == "seal":
-            seals.append((head, end, proven_seq))
+            seals.append((head, end, scanned.proven_seq))
         if next_seq == limit or (why != "seal" and next_seq != anew):
             break
     if cut is None or cut.next_seq <= first_seq:
