@@ -349,7 +349,7 @@ cdef bint read_plain_ack(Span body, PlainAck* ack) noexcept nogil:
 
 
 cdef Text read_hold(Text at, Text end, PlainHold* hold) noexcept nogil:
-    """Read which lease is to last longer, and how long, in a text that is UTF-8. Where it ends; NULL if it is not plain."""
+    """Read a lease that is to last longer, in a text that is UTF-8. Where it ends; NULL if it is not plain."""
     cdef Span name, value
     cdef int this
     cdef bint last = False
