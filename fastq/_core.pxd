@@ -1,8 +1,8 @@
 # cython: language_level=3
-"""The data of the core, by subject, and what other extension modules may call. A reader starts with these files.
+"""The core's data, by subject, and the functions for other extension modules. Start reading with these files.
 
-A field marked [log] is stated by records and comes back by replay. [memory] fields are derived from the others or from
-the process's own life, and are left out of the state hash. All times are Unix microseconds of the engine's clock.
+Records set the fields marked [log], and replay restores them. Fields marked [memory] are derived from others or belong
+to the process; the state hash leaves them out. All times are Unix microseconds of the engine's clock.
 """
 
 cimport cython

@@ -1,7 +1,7 @@
 """The pure core: the tail of the log in memory, and the state machine over its records.
 
-No clock, randomness, file or socket in it: times (Unix microseconds), jitter and secrets come in as arguments. One
-thread uses it, the event loop's; only the bytes of a taken `Batch` may be read by another.
+It uses no clock, randomness, file or socket: times (Unix microseconds), jitter and secrets are arguments. Call it from
+the event loop's thread only; another thread may read the bytes of a taken `Batch`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,43 +13,43 @@ from fastq.errors import ApiError
 
 @final
 class RecordPlace:
-    """Where one record is, for ever: whatever file its frame lies in, and however often that is written again."""
+    """Where one record is. A place stays true whatever file its frame lies in, and however often it is rewritten."""
 
     def __init__(self, frame: int, offset: int, bytes: int) -> None: ...
     @property
     def frame(self) -> int:
-        """The sequence number of the frame that holds it."""
+        """The sequence number of the record's frame."""
     @property
     def offset(self) -> int:
-        """In the frame's records, bytes."""
+        """The record's offset in the frame's records, bytes."""
     @property
     def bytes(self) -> int:
-        """Its length, with the head."""
+        """The record's length, head included."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 Jitter = Callable[[], float]
-"""Draws from [0, 1): the share of the retry wait's upper bound that is waited."""
+"""Draws from [0, 1); a retry waits this share of its upper bound."""
 
 Submitted = tuple[str, int]
 """(job_id, one of CREATED, DUPLICATE, REPLACED, REPEATED)"""
 
 CREATED: int
 DUPLICATE: int
-"""Nothing was stored: an unfinished job with that unique key is there."""
+"""Nothing was stored: an unfinished job has that unique key."""
 REPLACED: int
-"""The unfinished job with that unique key has the new payload, priority and run_at."""
+"""The unfinished job with that unique key got the new payload, priority and run_at."""
 REPEATED: int
-"""Nothing was stored: the same submit, by its idempotency key, was answered with this job before."""
+"""Nothing was stored: an earlier submit with the same idempotency key was answered with this job."""
 
 FRAME_HEAD_BYTES: int
 FRAME_RECORD_BYTES_MAX: int
-"""What the records of one frame may take: places have no more bits."""
+"""The most bytes that the records of one frame may take: a place's offset has 26 bits."""
 RECORD_VERSION: int
 SUBMIT_RECORD_BYTES: int
 CLOSE_RECORD_BYTES: int
 SMALL_RECORD_BYTES: int
-"""Enough for a SUBMIT record, a CLOSE record, any record about one job: beside payload, result and error text."""
+"""Upper bounds of a SUBMIT record, a CLOSE record, and any record about one job, without payload, result and error."""
 
 STATES: tuple[str, ...]
 """Of a job, as they are shown."""
@@ -69,13 +69,13 @@ CLOSE: int
 ATTEMPTS_KEPT: int
 EVENTS_KEPT: int
 HISTORY_BYTES_MAX: int
-"""Of a job's history: attempts, attempts and changes together, bytes of their records. Whoever walks it stops there."""
+"""The bounds of a job's history: attempts, events (attempts and changes), and bytes of their records."""
 
 @final
 class Batch:
-    """One group commit: the frame of all records that were appended while the one before was being synced.
+    """One group commit: the frame of all records that were appended while the one before was synced.
 
-    Its bytes (buffer protocol, writable) are `FRAME_HEAD_BYTES` for the log to fill in, `record_bytes` of records, and
+    Its bytes (buffer protocol, writable) are `FRAME_HEAD_BYTES` that the log fills in, `record_bytes` of records, and
     zeros up to a multiple of the tail's align. They do not move or change from `take` until `Tail.durable`.
     """
 
@@ -85,7 +85,7 @@ class Batch:
     def segment(self) -> int: ...
     @property
     def offset(self) -> int:
-        """Of the frame in its segment, bytes."""
+        """The frame's offset in its segment, bytes."""
     @property
     def record_bytes(self) -> int: ...
     @property
@@ -93,61 +93,61 @@ class Batch:
         """Head, records and padding: a multiple of align."""
     @property
     def count(self) -> int:
-        """How many records it holds."""
+        """The number of records."""
     @property
     def durable_seq(self) -> int:
-        """The highest sequence that was durable when the batch was taken."""
+        """The last durable frame when the batch was taken."""
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Tail:
-    """The open end of the log: the batch that fills, those under way, and a bounded cache of those before.
+    """The open end of the log: the batch that fills, batches in flight, and a bounded cache of durable batches.
 
-    `offer_segment` must have named a segment with room before a record is appended. The last `align` bytes of a segment
-    are never given to a batch: they are for the frame that seals it.
+    Offer a segment with room (`offer_segment`) before appending a record. The last `align` bytes of a segment are
+    reserved for its seal.
     """
 
     def __init__(self, align: int, cache_bytes: int, batch_bytes_max: int) -> None:
         """
         Args:
-            align: bytes; frames start and end at its multiples. 512 to 65,536, a power of two.
-            cache_bytes: of durable batches kept in memory for `cached`.
+            align: bytes; frames begin and end at multiples of it. A power of two from 512 to 65,536.
+            cache_bytes: durable batches that stay in memory for `cached`.
             batch_bytes_max: a batch is closed before it grows past this, unless one record alone is larger. At most
                 FRAME_RECORD_BYTES_MAX.
         """
     def resume(self, next_seq: int) -> None:
-        """The sequence number of the first batch to come. Once, before the first append."""
+        """Set the sequence number of the next batch. Call it once, before the first append."""
     def offer_segment(self, number: int, first_offset: int, bytes: int) -> None:
-        """Add a segment that is ready to be written: numbers go up by one; frames start at `first_offset`."""
+        """Add a prepared segment: numbers rise by one; frames begin at `first_offset`."""
     def take(self) -> Batch | None:
-        """Close the oldest batch that is not taken and hand it over, or None if there are no records."""
+        """Close the oldest batch that is not taken, and return it; None if there are no records."""
     def durable(self, seq: int) -> None:
-        """Every batch up to `seq` is on stable storage."""
+        """Note that every batch up to `seq` is on stable storage."""
     def cached(self, place: RecordPlace) -> bytes | None:
         """The bytes at `place`, if they are still in memory."""
     def has_room(self, record_bytes: int, segments_left: int) -> bool:
-        """Whether records of so many bytes in all fit with `segments_left` offered segments untouched after it."""
+        """Whether records of `record_bytes` in all fit and leave `segments_left` offered segments unused."""
     @property
     def appended_seq(self) -> int:
-        """The batch that holds the last record appended: what an answer about the present state waits for."""
+        """The batch of the last appended record. An answer about the present state waits for it."""
     @property
     def durable_seq(self) -> int: ...
     @property
     def unsynced_bytes(self) -> int:
-        """Of records appended and not yet durable."""
+        """Bytes of records that are appended and not durable yet."""
     @property
     def record_bytes_max(self) -> int:
-        """The largest record that a whole segment takes, as far as one is ready, and a frame."""
+        """The size of the largest record that fits a frame and a segment; 0 before a segment is offered."""
     @property
     def segments_offered(self) -> int:
-        """Segments that are ready and not yet begun."""
+        """The number of prepared segments that are unused."""
     @property
     def memory_bytes(self) -> int:
-        """Allocated for batches and the cache."""
+        """Memory allocated for batches and the cache."""
 
 @final
 class SubmitOptions:
-    """What only some jobs have. Immutable; texts are checked by whoever makes it."""
+    """Options that only some jobs have. Immutable. The caller checks the texts."""
 
     def __init__(
         self,
@@ -166,16 +166,16 @@ class SubmitOptions:
         """
         Args:
             group: within the queue; empty for its default group.
-            lease_ms: of its leases, if the request does not say; 0: the queue's, or the server's.
+            lease_ms: length of its leases, unless the lease request sets one; 0: the queue's, or the server's.
             backoff: base_ms, factor, cap_ms; None: the queue's, or the server's.
-            expires_us: when the job, if it waits then, becomes EXPIRED; 0 for never.
-            unique_key: scope (owner, queue, key): at most one unfinished job.
-            replace: what a duplicate does: replace payload, priority and run_at of a job that is not running.
+            expires_us: when the job becomes EXPIRED if it still waits; 0: never.
+            unique_key: at most one unfinished job in the scope (owner, queue, key).
+            replace: a duplicate replaces payload, priority and run_at of the job, unless that runs.
             idempotency_key: scope (owner, key); remembered with `body_digest` (64 bits of a hash of the request).
         """
     @property
     def record_bytes(self) -> int:
-        """What records about the job take at most because of these, beside SUBMIT_RECORD_BYTES and the payload."""
+        """An upper bound of what the options add to the job's records, beside SUBMIT_RECORD_BYTES and the payload."""
 
 @final
 class NewJob:
@@ -198,7 +198,7 @@ class NewJob:
 
 @final
 class Ack:
-    """The end of an attempt, as its worker says it. Immutable."""
+    """The end of an attempt, from its worker. Immutable."""
 
     def __init__(
         self,
@@ -213,11 +213,11 @@ class Ack:
     ) -> None:
         """
         Args:
-            token: None: the original's client, which has none.
+            token: None: a client of the original service, which gets no token.
             outcome: one of ACK_OUTCOMES.
             result: JSON text.
-            error: what is longer than the core keeps is cut.
-            wait_ms: of a snooze its delay; of an error the wait that the worker asks for, or -1 for the backoff times
+            error: cut at ERROR_BYTES_MAX.
+            wait_ms: a snooze's delay; for an error the wait that the worker asks for, or -1 for the backoff times
                 jitter.
         """
     @property
@@ -225,17 +225,17 @@ class Ack:
 
 @final
 class Extend:
-    """More time for a lease. Immutable."""
+    """A new deadline for a lease. Immutable."""
 
     def __init__(self, job_id: str, token: str, lease_ms: int = 0) -> None:
         """
         Args:
-            lease_ms: from now on; 0: as long as it was granted.
+            lease_ms: from now on; 0: as long as it was granted for.
         """
 
 @final
 class Filter:
-    """Which jobs a page has: those that fit every member that is given. Immutable."""
+    """A filter of jobs: a job matches if every field that is set matches. Immutable."""
 
     def __init__(
         self,
@@ -251,12 +251,12 @@ class Filter:
         """
         Args:
             group: empty is the default group; None: any.
-            queues: of no others than these; None: of all.
+            queues: only jobs of these queues; None: of all.
         """
 
 @final
 class CoreSettings:
-    """What the server decides where neither job nor queue does. Immutable. A replay is the same under any."""
+    """The server's settings, for jobs and queues without their own. Immutable. Replay does not depend on them."""
 
     def __init__(
         self,
@@ -271,12 +271,12 @@ class CoreSettings:
     ) -> None:
         """
         Args:
-            grace_ms: what a lease has left at least after a restart, if it was as long.
+            grace_ms: after a restart a lease lasts at least this long, up to its own length.
             backoff: base_ms, factor, cap_ms.
-            poison_expiries: so many leases of a job that ran out in a row make it DEAD; 0: never.
-            idempotency_us: how long a key is remembered; an hour.
-            idempotency_keys_max: past it the oldest are forgotten.
-            owner_depth_max: of one owner's unfinished jobs; 0: any number.
+            poison_expiries: this many expired leases in a row make a job DEAD; 0: never.
+            idempotency_us: how long an idempotency key is remembered; by default an hour.
+            idempotency_keys_max: with more keys than this the oldest are forgotten.
+            owner_depth_max: unfinished jobs of one owner; 0: no limit.
         """
     @property
     def lease_ms(self) -> int: ...
@@ -305,16 +305,16 @@ class QueueSettings:
     ) -> None:
         """
         Args:
-            fair: groups take turns, instead of the one whose head is first.
-            rate_n, rate_per_ms: so many leases in so many milliseconds; the bucket is empty at a start.
+            fair: groups take turns; else the group with the first job in order is served.
+            rate_n, rate_per_ms: `rate_n` leases in `rate_per_ms` milliseconds; the bucket is empty at a start.
             retention_acked_ms: of ACKED, CANCELLED and EXPIRED jobs; -1: the server's.
-            finished_max: of each terminal state; -1: the server's.
-            max_depth: of unfinished jobs.
+            finished_max: finished jobs of each terminal state; -1: the server's.
+            max_depth: unfinished jobs.
         """
 
 @final
 class Leased:
-    """One lease, as it was granted."""
+    """One lease when it was granted."""
 
     @property
     def job_id(self) -> str: ...
@@ -336,11 +336,11 @@ class Leased:
     def group(self) -> str: ...
     @property
     def place(self) -> RecordPlace:
-        """Of the job's SUBMIT record: see `submit_facts`."""
+        """The place of the job's SUBMIT record: see `submit_facts`."""
 
 @final
 class JobView:
-    """One job as it is now."""
+    """The present state of a job."""
 
     @property
     def job_id(self) -> str: ...
@@ -359,7 +359,7 @@ class JobView:
     def run_at_us(self) -> int: ...
     @property
     def expires_us(self) -> int:
-        """0 for never."""
+        """0: never."""
     @property
     def queue(self) -> str: ...
     @property
@@ -370,42 +370,42 @@ class JobView:
     def tags(self) -> tuple[str, ...]: ...
     @property
     def worker_id(self) -> str:
-        """Of the present lease; empty while the job does not run, or if the worker did not say."""
+        """The worker of the present lease; empty if the job does not run, or the worker gave no id."""
     @property
     def lease_no(self) -> int:
-        """How often it was leased."""
+        """The number of its leases so far."""
     @property
     def leased_us(self) -> int:
-        """When the last lease began; 0 if there was none."""
+        """When the last lease began; 0: never leased."""
     @property
     def lease_until_us(self) -> int | None:
-        """Of the last lease; None if there was none."""
+        """The last lease's deadline; None: never leased."""
     @property
     def ended_us(self) -> int:
-        """When the last attempt, or the job, ended; 0 if none has."""
+        """When the last attempt, or the job, ended; 0: neither has."""
     @property
     def outcome(self) -> str:
-        """Of the last attempt: see `Attempt`; empty if none has ended."""
+        """The last attempt's outcome: see `Event.outcome`; empty if none has ended."""
     @property
     def cancel_requested(self) -> bool: ...
     @property
     def progress(self) -> tuple[int, str, int] | None:
-        """(percent, note, when) as the present or last attempt last said."""
+        """(percent, note, time) of the last progress report."""
     @property
     def place(self) -> RecordPlace:
-        """Of the job's SUBMIT record."""
+        """The place of the job's SUBMIT record."""
     @property
     def close_place(self) -> RecordPlace | None:
-        """Of the record that ended the last attempt: see `close_result`. None if no attempt ended."""
+        """The place of the last CLOSE record: see `close_result`. None if no attempt has ended."""
     @property
     def history_place(self) -> RecordPlace | None:
-        """Of the newest record of the job's history: see `history_of`. None if it was never more than submitted."""
+        """The place of the newest record of the job's history: see `history_of`. None if it has none."""
 
 @final
 class LiveJob:
-    """A job that replay would not know without the records it was found in.
+    """A job that replay would lose without the frame in which it was found.
 
-    They hold its SUBMIT record, unless the job was edited: then that may be in a later segment.
+    The frame holds its SUBMIT record, unless the job was edited: then the record may be in a later frame.
     """
 
     @property
@@ -421,7 +421,7 @@ class LiveJob:
 
 @final
 class LiveDocument:
-    """A document that was found where it was last put."""
+    """A document, found in the record that holds its present body."""
 
     @property
     def kind(self) -> int: ...
@@ -434,15 +434,15 @@ class LiveDocument:
 
 @final
 class LiveKey:
-    """An idempotency key that is still remembered, found where its answer was last written."""
+    """A remembered idempotency key, found in the record that holds its answer."""
 
     @property
     def record_bytes(self) -> int:
-        """What moving it appends."""
+        """The bytes that moving it appends."""
 
 @final
 class QueueView:
-    """One queue as it is now."""
+    """The present state of a queue."""
 
     @property
     def name(self) -> str: ...
@@ -451,47 +451,47 @@ class QueueView:
         """Jobs that are due, RETRY included."""
     @property
     def waiting(self) -> int:
-        """Jobs whose run_at lies ahead."""
+        """Jobs whose run_at is in the future."""
     @property
     def running(self) -> int: ...
     @property
     def finished(self) -> dict[str, int]:
-        """By terminal state."""
+        """The number of finished jobs by terminal state."""
     @property
     def groups(self) -> int: ...
     @property
     def oldest_ready_us(self) -> int:
-        """run_at of the job that is next in it, as far as order by priority shows; 0 if there is none."""
+        """run_at of the next job in order, which is the oldest only among its priority; 0 if none is ready."""
 
 @final
 class Core:
-    """The state machine. Methods that change state first append records to `tail`, then apply them.
+    """The state machine. Methods that change state append records to `tail`, then apply them.
 
-    An error is raised before anything is appended: a refused command leaves no trace. `DiskFull` and `Overloaded` are
-    the engine's to raise, before it calls; here a tail without room is our own bug and an AssertionError.
+    A refused command raises before it appends anything, so it leaves no trace. The engine checks the room first and
+    raises `DiskFull` or `Overloaded`; here a tail without room is a defect and an AssertionError.
     """
 
     def __init__(self, tail: Tail, settings: CoreSettings) -> None: ...
 
-    # at every start: `identify`, then `replay` of all there is, then `resume` and `configure_queue`
+    # at every start: `identify`, then `replay` of every frame, then `resume` and `configure_queue`
     def identify(self, database_id: bytes) -> None:
-        """16 random bytes, drawn when the log was made. Job ids and lease tokens are made from them."""
+        """Set the database id, 16 random bytes drawn when the log was made. Ids and tokens are derived from it."""
 
     def fence(self, lease_no: int) -> None:
-        """Leases from now on have numbers above it."""
+        """Give all new leases numbers above `lease_no`."""
 
     def configure_queue(self, now_us: int, name: str, settings: QueueSettings | None) -> None:
-        """How a queue is served from now on; None: as one that nobody configured. Logs nothing."""
+        """Apply settings to a queue from now on; None restores the defaults. Logs nothing."""
     def resume(self, now_us: int, epoch: int) -> None:
-        """The server serves again: running leases get until now + min(their length, grace_ms), if that is later."""
+        """Log that the server serves again. Running leases last until now + min(their length, grace_ms) at least."""
     def replay(self, records: Buffer, frame: int) -> int:
-        """Apply the records of one frame, by its sequence number.
+        """Apply the records of frame number `frame`.
 
         Returns:
-            How many there were.
+            The number of records.
         Raises:
-            UnsupportedFormat: a type, version or field of a later version.
-            LogDamaged: bytes that are no records, though the frame's CRC holds.
+            UnsupportedFormat: a record has a type, version or field of a later version.
+            LogDamaged: the bytes are no valid records, though the frame's CRC is right.
         """
 
     # jobs
@@ -502,7 +502,7 @@ class Core:
             IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
         """
     def submit_many(self, now_us: int, jobs: list[NewJob], *, owner_id: str, key_id: str) -> list[Submitted]:
-        """Store jobs as one record: all of them or none. Raises as `submit`."""
+        """Store jobs as one record: all of them or none. Raises what `submit` raises."""
     def lease(
         self,
         now_us: int,
@@ -521,33 +521,33 @@ class Core:
         Payloads add up to `bytes_max` at most, unless the first alone is larger.
 
         Args:
-            queues: a list: all of the first queue's before any of the next; a dict: by weight.
+            queues: a list: all jobs of the first queue before any of the next; a dict: by weight.
             lease_ms: 0: the job's, else the queue's, else the server's.
         """
     def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[Leased]:
-        """Those leases of an earlier request of this id, within a minute, that are still held."""
+        """The leases of a request with this id in the last minute that are still held."""
     def ack(self, now_us: int, ack: Ack, *, key_id: str) -> bool:
         """End an attempt.
 
         Returns:
-            Whether anything changed: False for a repeated ack that is answered as it was.
+            Whether anything changed: False for a repeated ack, which gets the same answer again.
         Raises:
             JobNotFound, NotAckable (no token, job not running), LeaseLost (any other token).
         """
     def ack_many(self, now_us: int, acks: list[Ack], *, key_id: str) -> list[ApiError | None]:
-        """End attempts: those that may end as one record. For each None, or why it was refused."""
+        """End attempts, those that may end in one record. Returns None or the error for each, in order."""
     def extend(self, now_us: int, job_id: str, token: str, lease_ms: int) -> int:
-        """Let a lease last until now + `lease_ms`, if that is later than it does; the deadline.
+        """Move a lease's deadline to now + `lease_ms`, if that is later. Returns the deadline.
 
         Raises:
             JobNotFound, LeaseLost.
         """
     def extend_many(self, now_us: int, extends: list[Extend]) -> list[tuple[int, bool] | ApiError]:
-        """Extend leases as one record: for each (deadline, cancel_requested), or why not."""
+        """Extend leases in one record. Returns (deadline, cancel_requested) or the error for each, in order."""
     def report(self, now_us: int, job_id: str, token: str, percent: int, note: str) -> None:
-        """How far an attempt has come. Raises JobNotFound, LeaseLost."""
+        """Store an attempt's progress. Raises JobNotFound, LeaseLost."""
     def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
-        """Take a lease back that reached nobody, the attempt too. False if it is no longer the present one."""
+        """Take back a lease that was not delivered; the attempt does not count. False: it is not the present lease."""
     def transact(
         self,
         now_us: int,
@@ -562,21 +562,21 @@ class Core:
     ) -> tuple[list[int], list[Submitted], bool]:
         """Ack, extend and submit as one record: all or nothing.
 
-        A repeated ack is a refusal here. A job may be named once.
+        A repeated ack is refused here. A job may be named once.
 
         Returns:
-            The deadlines, the jobs, and whether it is the answer to an earlier transaction with that key.
+            The deadlines, the jobs, and whether this repeats the answer to an earlier transaction with that key.
         Raises:
-            What the first operation that may not happen is refused with.
+            The error of the first operation that is refused.
         """
     def cancel(self, now_us: int, job_id: str, *, force: bool, key_id: str) -> str:
-        """End a job that is wanted no more; its state then: CANCELLED, or RUNNING if its worker is to be told.
+        """Cancel a job. Returns its new state: CANCELLED; or RUNNING if it runs, unless `force`.
 
         Raises:
             JobNotFound, JobFinished.
         """
     def redrive(self, now_us: int, job_id: str, *, key_id: str) -> None:
-        """Let a DEAD job run again at once, its attempts counted from 0. Raises JobNotFound, NotDead, JobDuplicate."""
+        """Make a DEAD job ready again, its attempts counted from 0. Raises JobNotFound, NotDead, JobDuplicate."""
     def edit(
         self,
         now_us: int,
@@ -590,92 +590,92 @@ class Core:
         run_at_us: int | None = None,
         queue: str | None = None,
     ) -> bool:
-        """Change a job that does not run and is not finished, or is DEAD. `submit`: its record, as read at `place`.
+        """Change a job that waits or is DEAD. `submit`: its SUBMIT record, read at `place`.
 
         Returns:
-            False if its record is at another place by now: read again.
+            False if the record has moved since: read it again.
         Raises:
             JobNotFound, JobRunning, JobFinished, JobDuplicate (its unique key is taken in the other queue), QueueFull.
         """
     def delete(self, now_us: int, job_ids: list[str]) -> None:
-        """Remove jobs. Raises JobNotFound, JobRunning for the first that cannot be, and then removes none."""
+        """Remove jobs, all or none. Raises JobNotFound, JobRunning for the first that cannot be removed."""
     def job(self, now_us: int, job_id: str) -> JobView:
-        """Raises JobNotFound."""
+        """The present state of a job. Raises JobNotFound."""
 
-    # looking
+    # reads
     def page(self, now_us: int, filter: Filter, before: int, limit: int, examine_max: int) -> tuple[list[JobView], int]:
-        """Jobs that fit, the newest first, that were submitted before the one with number `before` (0: all).
+        """Jobs that match, newest first, with numbers below `before` (0: all).
 
         Args:
-            examine_max: how many jobs it looks at, at most.
+            examine_max: how many jobs to examine at most.
         Returns:
-            The jobs, and `before` for the next page: 0 if there is none.
+            The jobs, and `before` for the next page; 0: this is the last page.
         """
     def running(self, limit: int) -> list[JobView]:
-        """Jobs that run, in no particular order, at most `limit`."""
+        """Running jobs, at most `limit`, in no particular order."""
     def position(self, job_id: str, count_max: int) -> int:
         """How many ready jobs of its queue and group come before a ready job, counted up to `count_max`."""
     def queues(self) -> list[str]:
-        """Those that have jobs or settings."""
+        """The names of queues that have jobs or settings."""
     def queue(self, name: str) -> QueueView: ...
     def blocked_by(self, now_us: int, name: str, group: str) -> str:
-        """Why nothing of this group is leased now though jobs are ready: `paused`, `rate_limit`, `concurrency`,
-        `group_concurrency`; empty if nothing is in the way."""
+        """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
+        `group_concurrency`; empty: none."""
 
     # time
     def expire(self, now_us: int, jitter: Jitter, limit: int) -> int:
-        """Close up to `limit` leases whose deadline has passed, and end waiting jobs that have expired; how many."""
+        """End up to `limit` leases past their deadline, and waiting jobs that have expired. Returns how many."""
     def advance(self, now_us: int, limit: int) -> int:
-        """Let up to `limit` delayed jobs that are due join their ready heaps; how many did. Logs nothing."""
+        """Move up to `limit` delayed jobs that are due to their ready heaps. Returns how many. Logs nothing."""
     def next_due_us(self) -> int:
-        """When `expire` or `advance` will next have something to do; a time past every limit if never."""
+        """When `expire` or `advance` will next have work; a time above every limit if never."""
     def rate_due_us(self, name: str) -> int:
-        """When the rate limit of a queue lets the next lease go; 0 if it has none or lets it go now."""
+        """When the rate limit of a queue allows the next lease; 0: now, or it has no rate limit."""
 
-    # what may go
+    # retention and cleaning
     def has_old(self, now_us: int, acked_ms: int, dead_ms: int, count_max: int, bytes_max: int) -> bool:
-        """Whether `forget` or `forget_keys` may have something to do."""
+        """Whether `forget` or `forget_keys` may have work."""
     def forget(self, now_us: int, state: str, kept_ms: int, count_max: int, bytes_max: int, limit: int) -> int:
-        """Remove up to `limit` jobs of a terminal state, oldest first, that are too old or too many; how many.
+        """Remove up to `limit` jobs of a terminal state that are too old or too many, oldest first. Returns how many.
 
-        A queue's own settings come before `kept_ms` and `count_max`.
+        A queue's own settings replace `kept_ms` and `count_max`.
         """
     def forget_keys(self, now_us: int, limit: int) -> int:
-        """Forget idempotency keys whose window is over: `limit` of them, and those used at the same time.
+        """Forget idempotency keys whose window is over: up to `limit`, and those used at the same time as the last.
 
         Returns:
-            How many, at most `limit`: if it is as many, there may be more.
+            How many, at most `limit`; `limit`: there may be more.
         """
     def trim(self, now_us: int, oldest_frame: int) -> None:
-        """Say that nothing before this frame is needed any more: everything live in it was moved."""
+        """Log that no frame before this one is needed: their live records were moved."""
     def live_records(self, records: Buffer, frame: int) -> list[LiveJob | LiveDocument | LiveKey]:
-        """What replay still needs of the records of one frame, by its sequence number."""
+        """The jobs, documents and keys that replay would lose without these records of frame number `frame`."""
     def move_job(self, live: LiveJob, submit: bytes, lease: bytes | None, history: list[bytes]) -> bool:
-        """Write a whole job to the tail, with its records as they are. False: these are no longer its places.
+        """Append a whole job to the tail, with its records. False: its places have changed since.
 
         Args:
-            history: what `history_of` has found, newest first; in it, or else behind it, the record at close_place.
+            history: the records from `history_of`, newest first; the record at close_place is among them or the last.
         """
     def move_document(self, now_us: int, live: LiveDocument) -> bool:
-        """Write a document to the tail again. False: it has changed since."""
+        """Append a document to the tail again. False: it has changed since."""
     def move_key(self, now_us: int, live: LiveKey) -> bool:
-        """Write an idempotency key to the tail again. False: it is forgotten, or was moved."""
+        """Append an idempotency key to the tail again. False: it was forgotten or moved."""
 
     # documents: small named values that live in the log beside the jobs (keys, queue settings, schedules, audit)
     def put_document(self, now_us: int, kind: int, name: str, body: bytes, key_id: str = "") -> None: ...
     def drop_document(self, now_us: int, kind: int, name: str, key_id: str = "") -> None: ...
     def documents(self, kind: int) -> dict[str, bytes]: ...
     def begin_group(self, bytes_max: int) -> None:
-        """What is appended until `end_group` becomes one record: all of it happens, or nothing.
+        """Begin a group: records appended until `end_group` become one record.
 
-        Only for commands that take no group of their own: submit, put_document, drop_document, cancel, redrive, edit.
+        Only these commands may be in a group: submit, put_document, drop_document, cancel, redrive, edit, delete.
         """
     def end_group(self) -> None: ...
 
-    # what is there
+    # counts and state
     @property
     def last_us(self) -> int:
-        """The latest time that any record since the last start states; 0 for an empty log."""
+        """The latest time in a record since the last start; 0 for an empty log."""
     @property
     def database_id(self) -> bytes:
         """Empty before `identify`."""
@@ -684,38 +684,38 @@ class Core:
         """The first frame that replay needs."""
     @property
     def broken_links(self) -> int:
-        """Records of a job's history, met in replay, whose link does not lead to the one before: our own bug."""
+        """Records of histories in the replay whose link does not lead to the record before: a defect of fastq."""
     @property
     def live_bytes(self) -> int:
-        """Of the records of jobs that replay needs."""
+        """Bytes of the records that replay needs."""
     @property
     def idempotency_keys(self) -> int:
-        """How many are remembered."""
+        """The number of remembered idempotency keys."""
     @property
     def dropped_early(self) -> int:
-        """Idempotency keys that this process dropped before their time, since there were too many."""
+        """Idempotency keys that this process dropped before their window was over, to make room."""
     watching: bool
-    """Whether `take_touched` is to know where jobs become ready."""
+    """Whether to collect queues for `take_touched`."""
 
     def take_touched(self) -> set[str]:
-        """The queues in which jobs became ready, or that were no longer held back, since the last call."""
+        """Queues whose jobs became ready, or whose limits allow a lease again, since the last call."""
     def watch_end(self, job_id: str) -> None:
-        """Have `take_ended` know when this job becomes terminal or is removed. Raises JobNotFound."""
+        """Report this job in `take_ended` when it finishes or is removed. Raises JobNotFound."""
     def unwatch_end(self, job_id: str) -> None: ...
     def take_ended(self) -> list[str]:
-        """Watched jobs that ended since the last call; they are watched no more."""
+        """Watched jobs that ended since the last call. They are no longer watched."""
     def counts(self) -> dict[str, int]:
-        """Jobs by state as stored (READY includes the scheduled ones); `delayed` and `jobs` beside them."""
+        """The number of jobs by stored state (READY includes scheduled jobs), and of `delayed` and all `jobs`."""
     def skipped(self) -> int:
-        """Records met in replay whose job is not known."""
+        """The number of records that the replay skipped because their job does not exist."""
     def state_hash(self) -> int:
-        """64 bits over all that records state, in no particular order and without places."""
+        """A 64-bit hash over the [log] state, independent of order and places."""
     def check(self) -> None:
-        """Walk every structure and assert that they agree. Slow: for tests and `log check`."""
+        """Assert that all structures are consistent. Slow: for tests and `log check`."""
 
 @final
 class SubmitFacts:
-    """A SUBMIT record, read."""
+    """The fields of a SUBMIT record that memory does not hold."""
 
     @property
     def payload(self) -> bytes: ...
@@ -740,10 +740,10 @@ def submit_payload(record: bytes, job_id: str) -> bytes:
     """
 
 def submit_facts(record: bytes, job_id: str) -> SubmitFacts:
-    """All of a SUBMIT record that memory does not hold. Raises LogDamaged as above."""
+    """Read a SUBMIT record. Raises LogDamaged as `submit_payload`."""
 
 def close_result(record: bytes, job_id: str) -> tuple[bytes | None, str]:
-    """Result (JSON text) and error text in a CLOSE record. Raises LogDamaged as above."""
+    """The result (JSON text) and error text in a CLOSE record. Raises LogDamaged as `submit_payload`."""
 
 @final
 class Event:
@@ -756,11 +756,11 @@ class Event:
     def at_us(self) -> int: ...
     @property
     def key_id(self) -> str:
-        """Of who did it; empty for the server itself."""
+        """The key of the request; empty: the server did it."""
     # of an attempt
     @property
     def number(self) -> int:
-        """Of the lease."""
+        """The lease's number."""
     @property
     def leased_us(self) -> int: ...
     @property
@@ -774,29 +774,29 @@ class Event:
     def error_code(self) -> str: ...
 
 def history_of(record: bytes) -> tuple[list[bytes], RecordPlace | None]:
-    """The history records in a record at a history place, newest first, and the place of what came before.
+    """The history records in the record at a history place, newest first, and the place of the one before them.
 
-    A CLOSE or CHANGE record is one itself; a JOB record holds those of a job that the cleaner moved. Raises LogDamaged
+    A CLOSE or CHANGE record is a history record itself; a JOB record contains those of a moved job. Raises LogDamaged
     for any other.
     """
 
 def read_event(record: bytes) -> Event:
-    """A CLOSE or CHANGE record. Raises LogDamaged for any other."""
+    """Read a CLOSE or CHANGE record. Raises LogDamaged for any other."""
 
-# what the log holds, for people
+# records for people
 
 def describe_records(records: Buffer, database_id: bytes, *, bodies: bool = False) -> list[dict[str, Any]]:
-    """What the records of one frame state, in order: `type`, `bytes`, and each field under its name.
+    """Describe the records of one frame, in order: `type`, `bytes`, and each field under its name.
 
-    Those that others hold together are in `records` of theirs. What cannot be told has `unknown` or `damaged` instead
-    of the rest. Fields are `job` (its number in the log), `job_id` where it is submitted, times as `…_us`.
+    The records within a group are in its `records`. A record that cannot be read has `unknown` or `damaged` instead of
+    fields. Fields are `job` (the job's number), `job_id` in a SUBMIT, times as `…_us`.
 
     Args:
-        bodies: payloads, results, error texts and documents too, as text; without it only how long they are.
+        bodies: whether to include payloads, results, error texts and documents as text; else only their lengths.
     """
 
 def job_number(job_id: str, database_id: bytes) -> int:
-    """The number in the log of the job with that id; 0 if it is no id of this database."""
+    """The job number in an id; 0 if it is no id of this database."""
 
 def job_id_by_number(core: Core, number: int) -> str | None:
-    """The id of the job with that number, if it is there."""
+    """The id of the job with that number; None if it does not exist."""

@@ -1,5 +1,5 @@
 # cython: language_level=3
-# The pure core. Its data is in _core.pxd, its surface in _core.pyi; the parts by subject are in core/.
+# The pure core. Its data is in _core.pxd, its Python interface in _core.pyi, its code by subject in core/.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer

@@ -1,7 +1,7 @@
-# Applying: records change the state, live as in replay. Nothing else does.
+# Applying: records change the state, in live work and in replay. Nothing else changes it.
 
 cdef int apply_each(Core core, const char* p, const char* end, uint64_t frame, uint32_t offset) except -1:
-    """Apply the records that lie one after the other from p, at offset in the frame, to end; how many there were."""
+    """Apply consecutive records from p, at offset in the frame, up to end. Returns how many there were."""
     cdef int count = 0
     cdef uint32_t n
     cdef Place place
@@ -67,13 +67,13 @@ cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -
     return 0
 
 
-cdef inline void saw(Core core, int64_t at_us) noexcept:
+cdef inline void note_time(Core core, int64_t at_us) noexcept:
     if at_us > core.last_us:
         core.last_us = at_us
 
 
-cdef uint32_t known(Core core, uint64_t seq) noexcept:
-    """The slot of a record's job; records of jobs that are gone are counted and passed over."""
+cdef uint32_t known_slot(Core core, uint64_t seq) noexcept:
+    """The slot of a record's job, or NONE. Records of jobs that do not exist are counted and skipped."""
     cdef uint32_t slot = index_find(&core.t, seq)
     if slot == NONE:
         core.skipped_count += 1
@@ -87,9 +87,9 @@ cdef int apply_trim(Core core, Reader* r, Place* place) except -1:
     cdef uint64_t oldest_frame = get_int(r, 8), next_seq = get_int(r, 8), epoch = get_int(r, 8)
     if r.short:
         return 0
-    if oldest_frame > place_frame(place):  # what lies before it is deleted: a wrong number must not be believed
+    if oldest_frame > place_frame(place):  # earlier frames are deleted: do not trust a wrong number
         raise LogDamaged(f"the record at {place_text(place)} says that no frame before {oldest_frame} is needed")
-    saw(core, at_us)
+    note_time(core, at_us)
     core.oldest_frame = oldest_frame
     core.next_seq = max(core.next_seq, next_seq)
     core.epoch = max(core.epoch, epoch)
@@ -104,7 +104,7 @@ cdef int apply_resume(Core core, Reader* r) except -1:
     cdef Run* run
     if r.short:
         return 0
-    core.last_us = at_us  # earlier than before if the operator accepts a clock that was set back
+    core.last_us = at_us  # it may go back if the operator accepts a clock that was set back
     core.epoch = epoch
     core.next_seq = max(core.next_seq, next_seq)
     for i in range(core.leased.count):
@@ -114,15 +114,15 @@ cdef int apply_resume(Core core, Reader* r) except -1:
     return 0
 
 
-# --- a job comes ------------------------------------------------------------------------------------------------------
+# --- submit -----------------------------------------------------------------------------------------------------------
 
 cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint whole,
                       bint states_key=True) except -1:
-    """A new job, or with SUBMIT_EDITED what one is like from now on.
+    """Create a job; or with SUBMIT_EDITED set a job's new values.
 
     Args:
-        whole: from a JOB record, which says the rest.
-        states_key: its idempotency key, if it has one, is remembered.
+        whole: the record is in a JOB record, which sets the rest.
+        states_key: remember its idempotency key, if it has one.
     """
     cdef SubmitFields f
     cdef uint64_t seq = get_int(r, 8)
@@ -159,7 +159,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
         scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
         remember(core, f.created_us, key, f.body_digest, seq, f.created_us, place_frame(place), None)
     core.next_seq = max(core.next_seq, seq + 1)
-    saw(core, f.created_us)
+    note_time(core, f.created_us)
     return 0
 
 
@@ -170,7 +170,7 @@ cdef int join_group(Core core, Job* job, SubmitFields* f) except -1:
 
 
 cdef int set_extra(Core core, Job* job, SubmitFields* f) except -1:
-    """What only some jobs have."""
+    """Set the Extra of a job."""
     cdef Extra* extra
     cdef bytes queue
     if not (f.expires_us or f.unique_key.n or f.tags_bytes or f.lease_ms or f.backoff_base_ms):
@@ -201,7 +201,7 @@ cdef int drop_extra(Core core, Job* job) except -1:
 
 
 cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) except -1:
-    cdef uint32_t slot = known(core, seq), group
+    cdef uint32_t slot = known_slot(core, seq), group
     cdef Job* job
     cdef Run* run
     if slot == NONE:
@@ -232,11 +232,11 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
     return wait(core, slot, core.last_us)
 
 
-# --- it is leased, it runs --------------------------------------------------------------------------------------------
+# --- lease and extend -------------------------------------------------------------------------------------------------
 
 cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except -1:
     cdef LeaseFields f
-    cdef uint32_t slot = known(core, get_int(r, 8))
+    cdef uint32_t slot = known_slot(core, get_int(r, 8))
     cdef Job* job
     cdef Run* run
     read_lease(r, flags, &f)
@@ -260,23 +260,23 @@ cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except 
     set_state(core, job, RUNNING)
     core.live_bytes += kept_bytes(&core.t, job)
     heap_push(&core.t, &core.leased, slot)
-    occupy(core, job.group)
+    count_running(core, job.group)
     if core.progress:
         core.progress.pop(job.seq, None)
     if flags & LEASE_REQUEST_ID:
         remember_request(core, f.at_us, name_bytes(f.key_id), name_bytes(f.request_id), job.seq, f.lease_no)
-    saw(core, f.at_us)
+    note_time(core, f.at_us)
     return 0
 
 
-cdef inline int occupy(Core core, uint32_t group) except -1:
+cdef inline int count_running(Core core, uint32_t group) except -1:
     """One more job of a group runs."""
     core.groups[group].running += 1
     return settle_group(core, group) if queue_at(core, group).group_concurrency else 0
 
 
-cdef inline int vacate(Core core, uint32_t group) except -1:
-    """One job of a group no longer runs: the group, or its queue, may be held back no more."""
+cdef inline int uncount_running(Core core, uint32_t group) except -1:
+    """One job of a group no longer runs: the group or its queue may be eligible again."""
     core.groups[group].running -= 1
     if core.watching and queue_at(core, group).ready:
         core.touched.add(queue_name(core, core.groups[group].queue))
@@ -284,7 +284,7 @@ cdef inline int vacate(Core core, uint32_t group) except -1:
 
 
 cdef int apply_extend(Core core, Reader* r) except -1:
-    cdef uint32_t slot = known(core, get_int(r, 8)), lease_no = <uint32_t>get_int(r, 4)
+    cdef uint32_t slot = known_slot(core, get_int(r, 8)), lease_no = <uint32_t>get_int(r, 4)
     cdef int64_t at_us = <int64_t>get_int(r, 8), until_us = <int64_t>get_int(r, 8)
     cdef Job* job
     if r.short or slot == NONE:
@@ -293,12 +293,12 @@ cdef int apply_extend(Core core, Reader* r) except -1:
     heap_remove(&core.t, &core.leased, slot)
     run_at(&core.t, job.run).lease_until_us = until_us
     heap_push(&core.t, &core.leased, slot)
-    saw(core, at_us)
+    note_time(core, at_us)
     return 0
 
 
 cdef Job* running_job(Core core, uint32_t slot, uint32_t lease_no) except NULL:
-    """The job, which a record says runs under this lease."""
+    """The job of a record that names its present lease. Raises LogDamaged if it runs under no such lease."""
     cdef Job* job = job_at(&core.t, slot)
     if job.state != RUNNING or run_at(&core.t, job.run).lease_no != lease_no:
         raise LogDamaged(f"the log goes on with lease {lease_no} of job {job.seq}, which is {STATE_NAMES[job.state]}")
@@ -306,22 +306,22 @@ cdef Job* running_job(Core core, uint32_t slot, uint32_t lease_no) except NULL:
 
 
 cdef int apply_progress(Core core, Reader* r) except -1:
-    cdef uint32_t slot = known(core, get_int(r, 8)), lease_no = <uint32_t>get_int(r, 4)
+    cdef uint32_t slot = known_slot(core, get_int(r, 8)), lease_no = <uint32_t>get_int(r, 4)
     cdef int64_t at_us = <int64_t>get_int(r, 8)
     cdef int percent = <int>get_int(r, 1)
     if r.short or slot == NONE:
         return 0
     running_job(core, slot, lease_no)
     core.progress[job_at(&core.t, slot).seq] = (percent, r.p[:r.end - r.p].decode(), at_us)
-    saw(core, at_us)
+    note_time(core, at_us)
     return 0
 
 
-# --- an attempt ends --------------------------------------------------------------------------------------------------
+# --- close ------------------------------------------------------------------------------------------------------------
 
 cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except -1:
     cdef CloseFields f
-    cdef uint32_t slot = known(core, get_int(r, 8))
+    cdef uint32_t slot = known_slot(core, get_int(r, 8))
     cdef Job* job
     cdef Run* run
     read_close(r, flags, &f)
@@ -340,7 +340,7 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
         drop_name(core, run.worker)
         run.worker = NONE
     set_state(core, job, f.state)
-    if f.outcome != OUTCOME_UNDELIVERED:  # which was no attempt: what the one before left stays
+    if f.outcome != OUTCOME_UNDELIVERED:  # an undelivered lease is no attempt: the result of the one before stays
         run.ended_us = f.at_us
         run.outcome = f.outcome
         run.place = place[0]
@@ -351,7 +351,7 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
         remember_closing(
             core, run, f.outcome, close_digest(core.key, f.outcome, f.error, f.error_bytes, r.p, r.end - r.p)
         )
-    vacate(core, job.group)
+    uncount_running(core, job.group)
     if f.state >= TERMINAL:
         run.ended_us = f.at_us
         finish(core, slot)
@@ -359,12 +359,12 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
         if flags & CLOSE_RUN_AT:
             job.run_at_us = f.run_at_us
         wait(core, slot, f.at_us)
-    saw(core, f.at_us)
+    note_time(core, f.at_us)
     return 0
 
 
 cdef inline void add_to_history(Core core, Run* run, Place* place, Place* previous) noexcept:
-    """previous: where the record says that the one before it is."""
+    """Add a record to the job's history. previous: the place of the one before, as the record has it."""
     if not same_place(previous, &run.history):
         core.broken_links += 1
     run.history = place[0]
@@ -372,7 +372,7 @@ cdef inline void add_to_history(Core core, Run* run, Place* place, Place* previo
 
 
 cdef inline void end_row(Job* job, Run* run, CloseFields* f) noexcept:
-    """Count leases that ran out in a row, and mark a job of which an attempt has failed."""
+    """Count expired leases in a row, and mark a job after a failed attempt."""
     if f.outcome != OUTCOME_EXPIRED and f.outcome != OUTCOME_POISONED:
         run.expiries = 0
     elif run.expiries < 255:
@@ -382,7 +382,7 @@ cdef inline void end_row(Job* job, Run* run, CloseFields* f) noexcept:
 
 
 cdef int finish(Core core, uint32_t slot) except -1:
-    """A job has come to a terminal state."""
+    """Finish a job that has reached a terminal state."""
     cdef Job* job = job_at(&core.t, slot)
     job.flags &= ~JOB_CANCEL
     release_unique(core, slot)
@@ -398,11 +398,11 @@ cdef inline void add_finished(Core core, uint32_t slot) noexcept:
     finished_add(&core.t, &queue_at(core, job.group).finished[job.state], slot)
 
 
-# --- a change from outside --------------------------------------------------------------------------------------------
+# --- change -----------------------------------------------------------------------------------------------------------
 
 cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except -1:
     cdef ChangeFields f
-    cdef uint32_t slot = known(core, get_int(r, 8))
+    cdef uint32_t slot = known_slot(core, get_int(r, 8))
     cdef Job* job
     cdef Run* run
     read_change(r, flags, &f)
@@ -428,12 +428,12 @@ cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except
         finish(core, slot)
     elif f.what == CHANGE_REDRIVEN:
         redrive(core, slot, &f)
-    saw(core, f.at_us)
+    note_time(core, f.at_us)
     return 0
 
 
 cdef bint change_fits(Job* job, ChangeFields* f) noexcept:
-    """Whether a job in its present state can be changed so."""
+    """Whether this change is valid in the job's present state."""
     if f.what == CANCEL_REQUESTED:
         return job.state == RUNNING and f.state == RUNNING
     if f.what == CHANGE_CANCELLED or f.what == CHANGE_EXPIRED:
@@ -446,7 +446,7 @@ cdef bint change_fits(Job* job, ChangeFields* f) noexcept:
 
 
 cdef int redrive(Core core, uint32_t slot, ChangeFields* f) except -1:
-    """A dead letter begins anew; its history and the number of its leases stay."""
+    """Redrive a dead letter. It keeps its history and its lease number."""
     cdef Job* job = job_at(&core.t, slot)
     job.attempts = f.attempts
     job.run_at_us = f.run_at_us
@@ -460,20 +460,20 @@ cdef int redrive(Core core, uint32_t slot, ChangeFields* f) except -1:
     return wait(core, slot, f.at_us)
 
 
-# --- a job goes -------------------------------------------------------------------------------------------------------
+# --- forget -----------------------------------------------------------------------------------------------------------
 
 cdef int apply_forget(Core core, Reader* r) except -1:
     cdef uint32_t slot
-    saw(core, <int64_t>get_int(r, 8))
+    note_time(core, <int64_t>get_int(r, 8))
     while r.p < r.end and not r.short:
-        slot = known(core, get_int(r, 8))
+        slot = known_slot(core, get_int(r, 8))
         if slot != NONE:
             forget_job(core, slot)
     return 0
 
 
 cdef int forget_job(Core core, uint32_t slot) except -1:
-    """Free all that memory has of a job."""
+    """Free all memory of a job."""
     cdef Job* job = job_at(&core.t, slot)
     cdef uint32_t closing, next, group = job.group
     cdef Run* run
@@ -507,7 +507,7 @@ cdef int forget_job(Core core, uint32_t slot) except -1:
 
 
 cdef int leave_place(Core core, uint32_t slot) except -1:
-    """Take a job that does not run out of the heaps it waits in, or of its list of finished ones."""
+    """Remove a job that does not run from its heaps, or from its list of finished jobs."""
     cdef Job* job = job_at(&core.t, slot)
     if job.state >= TERMINAL:
         finished_drop(&core.t, &queue_at(core, job.group).finished[job.state], slot)
@@ -524,7 +524,7 @@ cdef int apply_document(Core core, Reader* r, uint16_t flags, Place* place) exce
         get_name(r)
     if r.short:
         return 0
-    saw(core, at_us)
+    note_time(core, at_us)
     if flags & DOCUMENT_DROPPED:
         core.documents_by_kind.get(kind, {}).pop(name.decode(), None)
     else:
@@ -537,7 +537,7 @@ cdef int apply_document(Core core, Reader* r, uint16_t flags, Place* place) exce
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 cdef inline void set_state(Core core, Job* job, uint8_t state) noexcept:
-    """Count it there, and among its queue's and its owner's."""
+    """Set a job's state, and count it in its queue and for its owner."""
     cdef Queue* queue = queue_at(core, job.group)
     cdef bint was_unfinished = 0 < job.state < TERMINAL
     if job.state:
@@ -554,7 +554,7 @@ cdef inline void set_state(Core core, Job* job, uint8_t state) noexcept:
 
 
 cdef Run* run_of(Core core, Job* job) except NULL:
-    """The job's run, made if it has none yet."""
+    """The job's run; makes one if it has none."""
     cdef Run* run
     if job.run == NONE:
         job.run = pool_take(&core.t.runs)
@@ -565,11 +565,11 @@ cdef Run* run_of(Core core, Job* job) except NULL:
 
 cdef int remember_request(Core core, int64_t at_us, bytes key, bytes request, uint64_t seq,
                           uint32_t lease_no) except -1:
-    """So that the same request is answered with the same leases while they last."""
+    """Remember the leases of a request: a repeated request gets the same leases while they last."""
     cdef tuple asked = (key, request)
     found = core.requests.get(asked)
     if found is not None and found[0] > at_us:
-        return 0  # this is an older request's lease, which the cleaner has moved
+        return 0  # an older request's lease, which the cleaner has moved
     if found is not None and found[0] < at_us:
         for older in found[1]:
             del core.request_of[older]
@@ -582,7 +582,7 @@ cdef int remember_request(Core core, int64_t at_us, bytes key, bytes request, ui
 
 
 cdef int forget_request(Core core, uint64_t seq) except -1:
-    """A lease has ended: no request is answered with it any more."""
+    """Forget a lease that has ended: no repeated request gets it."""
     asked = core.request_of.pop(seq, None)
     if asked is not None:
         leases = core.requests[asked][1]
@@ -593,7 +593,7 @@ cdef int forget_request(Core core, uint64_t seq) except -1:
 
 
 cdef int remember_closing(Core core, Run* run, uint8_t outcome, uint64_t digest) except -1:
-    """Put it in front of the job's chain, and cut the chain at CLOSINGS_KEPT."""
+    """Prepend a Closing to the job's chain, and cut the chain at CLOSINGS_KEPT."""
     cdef uint32_t i = pool_take(&core.t.closings), next
     cdef int kept = 1
     cdef Closing* closing = closing_at(&core.t, i)

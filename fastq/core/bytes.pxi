@@ -32,7 +32,7 @@ cdef inline char* put_double(char* p, double value) noexcept nogil:
 
 
 cdef inline char* put_bytes(char* p, const char* data, size_t n) noexcept nogil:
-    if n:  # without text there may be no pointer either, and memcpy may not be given none
+    if n:  # an empty text may have a NULL pointer, which memcpy must not get
         memcpy(p, data, n)
     return p + n
 
@@ -45,7 +45,7 @@ cdef inline char* put_name(char* p, bytes name):
 
 
 cdef inline const char* get_bytes(Reader* r, size_t n) noexcept nogil:
-    """A pointer to the next n bytes, or NULL if there are fewer."""
+    """A pointer to the next n bytes; NULL if fewer are left."""
     cdef const char* p = r.p
     if <size_t>(r.end - p) < n:
         r.short = True

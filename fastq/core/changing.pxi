@@ -1,4 +1,4 @@
-# Deciding, continued: changes from outside, transactions, what may go, documents, and how queues are configured.
+# Deciding, continued: changes of a job, transactions, retention, documents, and queue settings.
 
 # --- one job ----------------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, byt
     f.seq = job.seq
     f.priority = job.priority if priority is None else priority
     f.run_at_us = job.run_at_us if run_at_us is None else max(now_us, <int64_t>run_at_us)
-    f.idempotency_key = no_name()  # what was answered to it stays remembered, from the record before
+    f.idempotency_key = no_name()  # the earlier record keeps its answer
     if job.flags & JOB_NO_EXPIRY:
         f.expires_us = 0
     if queue is not None and queue != queue_name(core, core.groups[job.group].queue):
@@ -89,7 +89,7 @@ cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, byt
     n = submit_bytes(&f, submit_flags(&f)) + <uint32_t>len(payload)
     ours = begin_own_group(core, n + SMALL_RECORD_BYTES)
     try:
-        append_change(core, slot, now_us, CHANGE_EDITED, job.state, name_in(key))  # first: it says when
+        append_change(core, slot, now_us, CHANGE_EDITED, job.state, name_in(key))  # first: it sets the time
         append_submit(core, &f, payload, SUBMIT_EDITED)
     finally:
         if ours:
@@ -98,7 +98,7 @@ cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, byt
 
 
 cdef int check_move(Core core, Job* job, SubmitFields* f, str queue, bytes name) except -1:
-    """Refuse to move a job that is not finished to a queue where its key is taken or that is full."""
+    """Check that an unfinished job may move to a queue. Raises JobDuplicate, QueueFull."""
     cdef uint32_t holder
     if job.state >= TERMINAL:
         return 0
@@ -130,7 +130,7 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
         if i != NONE:
             if remembered_at(&core.t, i).seq or remembered_at(&core.t, i).body_digest != body_digest:
                 raise IdempotencyMismatch()
-            return told_before(core, core.answers[hash[0], hash[1]])
+            return repeated_answer(core, core.answers[hash[0], hash[1]])
         keys[hash[0], hash[1]] = None
     for ack in acks:
         check_held(core, now_us, ack.job_id, ack.token)
@@ -147,14 +147,14 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
         for job in jobs:
             answers.append(submit_one(core, now_us, job, owner, key))
         if idempotency_key:
-            append_remember(core, now_us, hash, body_digest, to_tell_again(core, untils, answers), True)
+            append_remember(core, now_us, hash, body_digest, answer_to_remember(core, untils, answers), True)
     finally:
         core.tail.end_group()
     return untils, answers, False
 
 
 cdef int check_held(Core core, int64_t now_us, str job_id, str token) except -1:
-    """Refuse what an ack or extend with this token would be refused for; a repeated ack too."""
+    """Check that the token is the present lease's. Raises NotAckable, LeaseLost, also for a repeated ack."""
     cdef Job* job = job_at(&core.t, slot_of(core, job_id))
     if token is None and job.state != RUNNING:
         raise NotAckable(state_name(core, job, now_us))
@@ -163,25 +163,25 @@ cdef int check_held(Core core, int64_t now_us, str job_id, str token) except -1:
     return 0
 
 
-cdef list to_tell_again(Core core, list untils, list answers):
-    """What a transaction was answered, as it is remembered: (seq, value, how) of each."""
-    cdef list told = [(0, until_us, EXTENDED) for until_us in untils]
+cdef list answer_to_remember(Core core, list untils, list answers):
+    """A transaction's answer in the form that is remembered: (seq, value, how) of each operation."""
+    cdef list remembered = [(0, until_us, EXTENDED) for until_us in untils]
     cdef int64_t created_us = 0
     for job_id, how in answers:
         seq = id_seq(job_id, core.tag, &created_us)
-        told.append((seq, created_us, how))
-    return told
+        remembered.append((seq, created_us, how))
+    return remembered
 
 
-cdef tuple told_before(Core core, list told):
+cdef tuple repeated_answer(Core core, list remembered):
     return (
-        [value for _, value, how in told if how == EXTENDED],
-        [(id_text(value, seq, core.tag), how) for seq, value, how in told if how != EXTENDED],
+        [value for _, value, how in remembered if how == EXTENDED],
+        [(id_text(value, seq, core.tag), how) for seq, value, how in remembered if how != EXTENDED],
         True,
     )
 
 
-# --- what may go ------------------------------------------------------------------------------------------------------
+# --- retention --------------------------------------------------------------------------------------------------------
 
 cdef int append_forget(Core core, int64_t now_us, list seqs) except -1:
     cdef Place place
@@ -202,9 +202,9 @@ cdef int forget_finished(Core core, int64_t now_us, int state, int64_t kept_ms, 
         return 0
     for i in range(core.queue_count):
         if core.queue_names[i] is not None and len(seqs) < limit:
-            gather_old(core, i, now_us, state, kept_ms, limit, seqs)
+            collect_old(core, i, now_us, state, kept_ms, limit, seqs)
     if not seqs and (core.counts_by_state[state] > count_max or core.live_bytes > bytes_max):
-        gather_over(core, state, count_max, bytes_max, limit, seqs)
+        collect_surplus(core, state, count_max, bytes_max, limit, seqs)
     if seqs:
         append_forget(core, now_us, seqs)
     return len(seqs)
@@ -212,7 +212,7 @@ cdef int forget_finished(Core core, int64_t now_us, int state, int64_t kept_ms, 
 
 cdef bint has_old_jobs(Core core, int64_t now_us, int64_t acked_ms, int64_t dead_ms, uint64_t count_max,
                        uint64_t bytes_max) noexcept:
-    """Whether `forget_finished` may have something to do."""
+    """Whether `forget_finished` may have work."""
     cdef int state
     cdef uint32_t i
     for state in range(TERMINAL, STATE_COUNT):
@@ -227,7 +227,7 @@ cdef bint has_old_jobs(Core core, int64_t now_us, int64_t acked_ms, int64_t dead
 
 
 cdef inline int64_t kept_from_us(Queue* queue, int64_t now_us, int state, int64_t kept_ms) noexcept:
-    """What ended before is too old for its queue, or for the server."""
+    """Jobs that ended before this time are too old, by the queue's retention or the server's."""
     cdef int64_t own_ms = queue.retention_dead_ms if state == DEAD else queue.retention_acked_ms
     return now_us - (own_ms if own_ms >= 0 else kept_ms) * 1000
 
@@ -241,9 +241,9 @@ cdef inline bint has_old_in(Core core, Queue* queue, int64_t now_us, int state, 
     return finished_us(&core.t, list.oldest) < kept_from_us(queue, now_us, state, kept_ms)
 
 
-cdef int gather_old(Core core, uint32_t index, int64_t now_us, int state, int64_t kept_ms, int limit,
+cdef int collect_old(Core core, uint32_t index, int64_t now_us, int state, int64_t kept_ms, int limit,
                     list seqs) except -1:
-    """Those of one queue that are past its time, or more than it keeps."""
+    """Remove finished jobs of one queue that are older or more than it keeps."""
     cdef Queue* queue = &core.all_queues[index]
     cdef Finished* list = &queue.finished[state]
     cdef int64_t before_us = kept_from_us(queue, now_us, state, kept_ms)
@@ -258,8 +258,8 @@ cdef int gather_old(Core core, uint32_t index, int64_t now_us, int state, int64_
     return 0
 
 
-cdef int gather_over(Core core, int state, uint64_t count_max, uint64_t bytes_max, int limit, list seqs) except -1:
-    """The oldest of all queues that have no bound of their own, while there are too many or they take too much."""
+cdef int collect_surplus(Core core, int state, uint64_t count_max, uint64_t bytes_max, int limit, list seqs) except -1:
+    """Remove the oldest jobs of all queues without own bounds, while they are too many or take too many bytes."""
     cdef uint64_t count = 0, size = 0
     cdef uint32_t i, slot
     cdef list heads = []
@@ -331,7 +331,7 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
         queue.rate_per_us = settings.rate_per_ms * 1000
         queue.credit = 0
         queue.credit_us = now_us
-    resettle(core, index)
+    settle_groups(core, index)
     if core.watching and queue.ready:
         core.touched.add(queue_name(core, index))
     return drop_queue(core, index)

@@ -1,7 +1,7 @@
-# What a caller hands to the core, checked and complete. Immutable.
+# The core's commands, checked and complete. Immutable.
 
 @cython.final
-cdef class SubmitOptions:       # what only some jobs have; empty and 0: not given
+cdef class SubmitOptions:       # options that only some jobs have; empty or 0: not set
     cdef bytes group, unique_key, trace, idempotency_key
     cdef bytes tags             # with zero bytes between them
     cdef bint replace
@@ -35,13 +35,13 @@ cdef class Ack:                 # the end of an attempt
 
 
 @cython.final
-cdef class Extend:              # more time for a lease
+cdef class Extend:              # a new deadline for a lease
     cdef str job_id, token
     cdef int64_t lease_ms       # 0: as long as it was granted
 
 
 @cython.final
-cdef class Filter:              # which jobs a page has: those that fit every member
+cdef class Filter:              # the jobs of a page: those that match every field
     cdef str state, queue, tag  # empty: any
     cdef str group, owner_id    # None: any
     cdef object queues          # a frozenset: no others; None: any

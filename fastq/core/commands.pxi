@@ -1,4 +1,4 @@
-# What a caller hands to the core: see commands.pxd.
+# The core's commands: see commands.pxd.
 
 cdef dict OUTCOMES = {      # what a worker may say
     "ok": OUTCOME_OK, "error": OUTCOME_ERROR, "discard": OUTCOME_DISCARD, "snooze": OUTCOME_SNOOZE,
@@ -25,7 +25,7 @@ cdef class SubmitOptions:
         assert len(self.tags) <= 4096
         self.record_bytes = 64 + len(self.group) + len(self.unique_key) + len(self.tags) + len(self.trace)
         self.record_bytes += len(self.idempotency_key) + 64  # a REMEMBER
-        if unique_key and replace:  # then it may be a REPLACED job's record with what that one has, and a CHANGE
+        if unique_key and replace:  # it may become a replaced job's record with that job's options, and a CHANGE
             self.record_bytes += 2 * SMALL_RECORD_BYTES + 4096
 
 
@@ -52,7 +52,7 @@ cdef class Ack:
 
 
 cdef Ack ack_of(str job_id, str token, bytes result):
-    """An attempt that ended well."""
+    """An ack with outcome ok."""
     cdef Ack ack = Ack.__new__(Ack)
     ack.job_id, ack.token, ack.result = job_id, token, result
     ack.outcome = OUTCOME_OK
@@ -77,7 +77,7 @@ cdef class Filter:
 
 
 cdef uint32_t jobs_bytes_max(list jobs) except? 0:
-    """What the records of new jobs take at most."""
+    """An upper bound of the bytes that the records of new jobs take."""
     cdef uint64_t n = 0
     cdef NewJob job
     for job in jobs:
@@ -88,7 +88,7 @@ cdef uint32_t jobs_bytes_max(list jobs) except? 0:
 
 
 cdef uint32_t acks_bytes_max(list acks) except? 0:
-    """What the CLOSE records of acks take at most."""
+    """An upper bound of the bytes that the CLOSE records of acks take."""
     cdef uint64_t n = 0
     cdef Ack ack
     for ack in acks:

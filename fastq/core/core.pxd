@@ -1,4 +1,4 @@
-# The state machine's data. Its methods are in machine.pxi; applying.pxi alone changes what is [log].
+# The state machine's data. Its methods are in machine.pxi; only applying.pxi changes [log] fields.
 
 @cython.final
 cdef class Core:
@@ -8,32 +8,32 @@ cdef class Core:
     cdef Heap delayed, leased, expiring
     cdef Queue* all_queues
     cdef uint32_t queue_count
-    cdef list queues_free           # indexes of queues that are not there
+    cdef list queues_free           # unused indexes
     cdef list queue_names           # index -> str
     cdef dict queue_index           # bytes -> index
     cdef Group* groups
     cdef uint32_t group_count, group_capacity
     cdef list groups_free
     cdef dict group_index           # (queue index, name) -> index; default groups are in their queues
-    cdef object idle_groups         # indexes of groups without jobs whose turn may not be over
-    cdef dict shares                # a set of weighted queues -> Shares, least recently used first
+    cdef object idle_groups         # indexes of empty groups whose turn may not be over
+    cdef dict shares                # a set of weighted queues -> its Shares, least recently used first
     cdef list names                 # index -> bytes, of queues, groups, owners, workers and tags; None where free
-    cdef NameUse* name_uses         # index -> who uses it
+    cdef NameUse* name_uses         # index -> its uses
     cdef uint32_t name_capacity
     cdef list names_free
     cdef dict name_index            # bytes -> index
-    cdef uint32_t last_owner, last_queue    # of the last job that came: an index of names and one of queues, or NONE
+    cdef uint32_t last_owner, last_queue    # of the last new job: an index of names and one of queues, or NONE
     cdef dict documents_by_kind     # kind -> {name: (body, its RecordPlace)}
-    cdef dict requests              # (key_id, request_id) -> (leased at, {seq: lease_no}), while those leases last
+    cdef dict requests              # (key_id, request_id) -> (lease time, {seq: lease_no}), while those leases last
     cdef dict request_of            # seq -> (key_id, request_id)
-    cdef dict progress              # seq -> (percent, note, at)
-    cdef dict blocks                # number of a block of seqs -> how many of its jobs are there
-    cdef uint64_t block, block_jobs # one of them, kept out of the dict: see listing.pxi
+    cdef dict progress              # seq -> (percent, note, time)
+    cdef dict blocks                # number of a block of seqs -> the number of its jobs
+    cdef uint64_t block, block_jobs # the current block, kept out of the dict: see listing.pxi
     cdef uint32_t oldest_key, newest_key, last_key  # of the list of remembered idempotency keys
-    cdef dict answers               # key -> what a transaction was answered
+    cdef dict answers               # key -> a transaction's answer
     cdef object touched             # names of queues in which jobs became ready, while `watching`
     cdef public bint watching
-    cdef list ended                 # ids of watched jobs that came to their end
+    cdef list ended                 # ids of watched jobs that finished
     cdef uint64_t counts_by_state[STATE_COUNT]
     cdef uint64_t next_seq, epoch, skipped_count
     cdef readonly uint64_t live_bytes
@@ -43,5 +43,5 @@ cdef class Core:
     cdef readonly bytes database_id
     cdef SipKey key
     cdef uint64_t tag
-    cdef uint32_t lease_fence       # numbers of new leases are above it
+    cdef uint32_t lease_fence       # new leases have higher numbers
     cdef uint32_t depth_limits      # how many limits on unfinished jobs are set: of queues, and of owners

@@ -1,7 +1,7 @@
-# Deciding: from a command and the present state to records. What is refused is refused before anything is appended.
+# Deciding: a command and the present state give records. A refused command raises before it appends a record.
 
 cdef int commit(Core core, char* record, uint32_t n, Place* place) except -1:
-    """Apply a record that was just appended. It can not be taken back, so what fails here ends the process."""
+    """Apply a record that was just appended. It cannot be removed, so a failure here ends the process."""
     try:
         return apply(core, record, n, place)
     except BaseException as failure:
@@ -9,7 +9,7 @@ cdef int commit(Core core, char* record, uint32_t n, Place* place) except -1:
 
 
 cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
-    """Begin a group unless one is open already: whether it is ours to end."""
+    """Begin a group unless one is open. Returns whether the caller must end it."""
     if core.tail.group_start:
         return False
     core.tail.begin_group(bytes_max)
@@ -19,14 +19,15 @@ cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
 # --- submit -----------------------------------------------------------------------------------------------------------
 
 cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys) except -1:
-    """Refuse jobs whose keys were used with another request, or that are too many. Last, make room for their keys.
+    """Check new jobs' keys and limits, then make room for their keys.
 
-    `keys`: that of the transaction the jobs are in, which none of them may have too.
+    `keys`: the transaction's own key, which no job may have.
+    Raises IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
     """
     cdef SubmitOptions options
     cdef uint64_t key[2]
     cdef uint64_t fresh = 0
-    cdef int64_t repeated_us = NEVER_US   # when the oldest key was used that is answered as before
+    cdef int64_t repeated_us = NEVER_US   # first use of the oldest key that gets its earlier answer
     cdef uint32_t i
     cdef dict depths = {}
     cdef set uniques = set()
@@ -65,7 +66,7 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
 
 
 cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) except -1:
-    """Refuse so many new jobs, by queue and in all, if they pass a limit."""
+    """Check the number of new jobs, by queue and for the owner. Raises QueueFull, OwnerFull."""
     cdef Queue* queue
     for name, count in depths.items():
         index = core.queue_index.get((<str>name).encode())
@@ -86,7 +87,7 @@ cdef inline uint64_t unfinished_in(Queue* queue) noexcept:
 
 
 cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes key):
-    """Store a job, unless its keys say that it is there; `check_new` comes first."""
+    """Store a job, unless its keys name an existing one. Call `check_new` first."""
     cdef SubmitFields f
     cdef bytes queue_bytes
     memset(&f, 0, sizeof(SubmitFields))
@@ -126,7 +127,7 @@ cdef int set_options(SubmitFields* f, SubmitOptions options) except -1:
 
 
 cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
-    """The answer to a submit whose idempotency or unique key is taken; None if neither is."""
+    """The answer to a submit whose idempotency or unique key is taken; None: both are free."""
     cdef uint64_t key[2]
     cdef Remembered* entry
     cdef Job* job
@@ -163,7 +164,7 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
 
 cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new, SubmitOptions options,
                      bytes payload) except -1:
-    """Give a waiting job another payload, priority and time; what else it has stays."""
+    """Replace a waiting job's payload, priority and run_at; its other values stay."""
     cdef Job* job = job_at(&core.t, slot)
     cdef Extra* extra = extra_at(&core.t, job.extra)
     cdef SubmitFields f = new[0]
@@ -184,7 +185,7 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
         tags = core.names[extra.tags]
         f.tags = <const char*>tags
         f.tags_bytes = <uint16_t>len(tags)
-    append_change(core, slot, now_us, CHANGE_REPLACED, job.state, new.key_id)  # first: it says when
+    append_change(core, slot, now_us, CHANGE_REPLACED, job.state, new.key_id)  # first: it sets the time
     return append_submit(core, &f, payload, SUBMIT_EDITED)
 
 
@@ -214,8 +215,8 @@ cdef list lease_jobs(Core core, int64_t now_us, queues, int limit, int64_t lease
     assert len(key) <= 255 and len(worker) <= 255 and len(request) <= 255 and len(queues) <= QUEUES_ASKED_MAX
     if core.expiring.count:
         expire_waiting(core, now_us, ADVANCE_AT_LEASE)
-    let_in(core, now_us, ADVANCE_AT_LEASE)
-    available = min(<uint32_t>limit, ask(core, queues, shares, now_us, &asked))
+    admit_due(core, now_us, ADVANCE_AT_LEASE)
+    available = min(<uint32_t>limit, find_asked(core, queues, shares, now_us, &asked))
     if available == 0:
         return leased
     if available > 1:
@@ -248,7 +249,7 @@ cdef inline bint has_expired(Core core, uint32_t slot, int64_t now_us) noexcept:
 
 
 cdef int64_t lease_ms_of(Core core, Job* job) noexcept:
-    """What a lease lasts if the request does not say: what the job, its queue or the server does."""
+    """The length of a lease that the request does not set: the job's, its queue's or the server's."""
     if job.extra != NONE and extra_at(&core.t, job.extra).lease_ms:
         return extra_at(&core.t, job.extra).lease_ms
     return queue_at(core, job.group).lease_ms or core.settings.lease_ms
@@ -302,7 +303,7 @@ cdef list leased_before(Core core, int64_t now_us, bytes key, bytes request):
     return leased
 
 
-# --- the end of an attempt --------------------------------------------------------------------------------------------
+# --- ack --------------------------------------------------------------------------------------------------------------
 
 cdef bint holds(Core core, Job* job, str token) except *:
     """Whether the token is the present lease's."""
@@ -312,7 +313,7 @@ cdef bint holds(Core core, Job* job, str token) except *:
 
 cdef bint end_attempt(Core core, int64_t now_us, str job_id, str token, uint8_t outcome, bytes error, bytes result,
                       bytes code, bytes key, int64_t wait_ms, double jitter) except *:
-    """End an attempt as its worker says. False: that was said before, and is answered the same."""
+    """End an attempt with its worker's outcome. False: the ack repeats an earlier one."""
     cdef uint32_t slot = slot_of(core, job_id), lease_no
     cdef Job* job = job_at(&core.t, slot)
     assert len(key) <= 64
@@ -337,7 +338,7 @@ cdef bint append_ack(Core core, int64_t now_us, Ack ack, bytes key) except *:
 
 
 cdef bint is_repetition(Core core, Run* run, uint32_t lease_no, uint8_t outcome, bytes error, bytes result) except *:
-    """Whether the client that closed this attempt says the same once more."""
+    """Whether this ack repeats the one that closed the attempt."""
     cdef uint32_t i = run.closing
     cdef Closing* closing
     cdef bytes body = b"" if result is None else result
@@ -351,13 +352,13 @@ cdef bint is_repetition(Core core, Run* run, uint32_t lease_no, uint8_t outcome,
     return False
 
 
-cdef inline bint is_given_back(uint8_t outcome) noexcept:
+cdef inline bint is_uncounted(uint8_t outcome) noexcept:
     """Whether an outcome does not count against max_retries."""
     return outcome == OUTCOME_UNDELIVERED or outcome == OUTCOME_SNOOZE or outcome == OUTCOME_RELEASE
 
 
 cdef uint8_t state_after(Job* job, uint8_t outcome) noexcept:
-    """Where a running job goes when its attempt ends so."""
+    """The state of a running job after its attempt ends with this outcome."""
     if outcome == OUTCOME_OK:
         return ACKED
     if outcome == OUTCOME_DISCARD:
@@ -366,7 +367,7 @@ cdef uint8_t state_after(Job* job, uint8_t outcome) noexcept:
         return CANCELLED
     if outcome == OUTCOME_POISONED:
         return DEAD
-    if is_given_back(outcome):
+    if is_uncounted(outcome):
         return RETRY if job.flags & JOB_FAILED else READY
     return RETRY if job.attempts < job.max_retries else DEAD
 
@@ -397,7 +398,7 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     cdef Place place
     cdef char* p
     cdef char* record
-    cdef uint16_t attempts = job.attempts - is_given_back(outcome)
+    cdef uint16_t attempts = job.attempts - is_uncounted(outcome)
     if outcome <= OUTCOME_ERROR or OUTCOME_DISCARD <= outcome <= OUTCOME_RELEASE:
         flags |= CLOSE_BY_CLIENT
     if state <= RETRY and (outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED or outcome == OUTCOME_SNOOZE):
@@ -447,7 +448,7 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     return commit(core, record, n, &place)
 
 
-# --- while it runs ----------------------------------------------------------------------------------------------------
+# --- extend and report ------------------------------------------------------------------------------------------------
 
 cdef int64_t append_extend(Core core, int64_t now_us, str job_id, str token, int64_t lease_ms) except? -1:
     cdef uint32_t slot = slot_of(core, job_id), n = RECORD_HEAD_BYTES + 28
@@ -509,7 +510,7 @@ cdef int expire_leases(Core core, int64_t now_us, jitter, int limit) except -1:
 
 
 cdef int expire_waiting(Core core, int64_t now_us, int limit) except -1:
-    """Make up to limit waiting jobs EXPIRED whose time is over."""
+    """Make up to limit waiting jobs EXPIRED that are past expires_at."""
     cdef int n = 0
     cdef uint32_t slot
     while n < limit and core.expiring.count:
@@ -521,7 +522,7 @@ cdef int expire_waiting(Core core, int64_t now_us, int limit) except -1:
     return n
 
 
-cdef int let_in(Core core, int64_t now_us, int limit) except -1:
+cdef int admit_due(Core core, int64_t now_us, int limit) except -1:
     """Move up to limit delayed jobs that are due to their ready heaps."""
     cdef int n = 0
     cdef uint32_t slot

@@ -1,7 +1,7 @@
-# Records as a person reads them: what `fastq log dump` shows and `repair` lists. Nothing changes here.
+# Descriptions of records, for `fastq log dump` and `repair`. Nothing here changes state.
 #
-# A new record type needs its name in RECORD_NAMES and its fields in `describe_fields`; a new outcome or flag with a
-# field its line there. A test holds this file to the enums of the .pxd files.
+# A new record type needs its name in RECORD_NAMES and its fields in `describe_fields`; so does a new outcome, and a new
+# flag with a field. A test compares this file with the enums of the .pxd files.
 
 RECORD_NAMES = {
     TRIM: "TRIM", RESUME: "RESUME", SUBMIT: "SUBMIT", LEASE: "LEASE", CLOSE: "CLOSE", DOCUMENT: "DOCUMENT",
@@ -32,7 +32,7 @@ def job_id_by_number(Core core, uint64_t number):
 
 
 cdef uint64_t database_tag(bytes database_id) except? 0:
-    """What `Core.identify` makes of it: the bits of it that ids show."""
+    """The database's tag in job ids, as `Core.identify` derives it."""
     cdef uint64_t tag
     assert len(database_id) == 16
     memcpy(&tag, <const char*>database_id, 8)
@@ -254,7 +254,7 @@ cdef int describe_change(Reader* r, uint16_t flags, dict d) except -1:
 
 
 cdef int describe_job(Reader* r, uint16_t flags, dict d) except -1:
-    """The facts of a whole job; the reader goes to the first of the records in it."""
+    """Describe a JOB record's own fields, and move the reader to the first record in it."""
     cdef Reader facts = r[0]
     cdef uint8_t state
     skip_job_facts(r, flags)
@@ -271,7 +271,7 @@ cdef int describe_job(Reader* r, uint16_t flags, dict d) except -1:
 
 
 cdef int describe_body(Reader* r, str name, bint bodies, dict d) except -1:
-    """What is left: its length, and itself if it is asked for."""
+    """Describe the body: its length, and its text if `bodies` is set."""
     d[name + "_bytes"] = r.end - r.p
     if bodies:
         d[name] = shown_text(r.p[:r.end - r.p])

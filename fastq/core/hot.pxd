@@ -1,4 +1,4 @@
-# What other extension modules call without making objects of what a request says: see hot.pxi.
+# The functions for other extension modules that make no Python objects of a request: see hot.pxi.
 
 @cython.final
 cdef class Leased:
@@ -17,13 +17,13 @@ cdef class Leased:
 cdef enum:
     HOT_ID_CHARS = 36
 
-    ELSEWHERE = -2          # nothing was done: `Core` has a method that does it, or says why not
+    ELSEWHERE = -2          # nothing was done: call the method of `Core`, which does it or raises
 
-cdef struct PlainJob:       # a new job as a request says it; its texts are the request's
-    SubmitFields fields     # but for seq, created_us, owner and key_id; run_at_us 0: at once
+cdef struct PlainJob:       # a new job; its texts point into the request
+    SubmitFields fields     # without seq, created_us, owner and key_id; run_at_us 0: at once
     const char* payload     # JSON
     uint32_t payload_bytes
-    bint replace            # the job that has its unique key
+    bint replace            # replace the job that has its unique key
 
 cdef bint has_room(Tail tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *
 cdef uint64_t appended_seq(Tail tail) noexcept

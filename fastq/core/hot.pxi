@@ -1,8 +1,8 @@
-# The C surface: what fastq/http/lane/_lane.pyx calls without making objects of what a request says. Each does what the
-# method of Core with the same name does, for the plain case only; hot.pxd declares them.
+# The C interface for fastq/http/lane/_lane.pyx, which makes no Python objects of a request. Each function does the same
+# as the method of Core with its name, for the plain case only. hot.pxd declares them.
 
 cdef bint has_room(Tail tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *:
-    """Whether a record so long can be appended now, on a disk that is not full."""
+    """Whether a record of this length can be appended now, on a disk that is not full."""
     return tail.unsynced_bytes <= unsynced_bytes_max and tail.has_room(record_bytes, 0)
 
 
@@ -12,8 +12,8 @@ cdef uint64_t appended_seq(Tail tail) noexcept:
 
 
 cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except -1:
-    """Store a job and write its id, HOT_ID_CHARS long: CREATED. Or that of the job that its keys stand for: REPEATED,
-    DUPLICATE. Or ELSEWHERE.
+    """Store a job and write its id, HOT_ID_CHARS long: returns CREATED. If its keys name an existing job, write that
+    id: returns REPEATED or DUPLICATE. Else returns ELSEWHERE.
     """
     cdef int how
     if core.depth_limits:
@@ -30,7 +30,7 @@ cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, byt
 
 
 cdef int found_plain(Core core, int64_t now_us, PlainJob* new, char* job_id) except -1:
-    """What a new job's keys stand for, and its id; CREATED if they are free."""
+    """REPEATED or DUPLICATE and the id, if a new job's keys name an existing job; CREATED if they are free."""
     cdef SubmitFields* f = &new.fields
     cdef Name queue = f.queue
     cdef uint64_t key[2]
@@ -68,11 +68,12 @@ cdef int store_plain(Core core, int64_t now_us, PlainJob* new, bytes key_id, cha
 
 cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id, Name key,
                            uint64_t body_digest, char* job_ids) except -1:
-    """Store jobs together, and write their ids as JSON strings with commas between them, HOT_ID_CHARS + 3 for each:
-    CREATED. ELSEWHERE if any of their keys, or that of the whole, is in use.
+    """Store jobs together, and write their ids as JSON strings with commas between them, HOT_ID_CHARS + 3 for each.
 
     Args:
-        key: idempotency key of the whole; empty: it has none.
+        key: idempotency key of the whole batch; empty: none.
+    Returns:
+        CREATED; or ELSEWHERE if any of the keys is in use.
     """
     cdef uint64_t bytes_max = 0
     cdef uint64_t hash[2]
@@ -109,22 +110,22 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
 
 
 cdef uint64_t remember_bytes(int count) noexcept nogil:
-    """What a REMEMBER record of so many jobs takes."""
+    """The length of a REMEMBER record of that many jobs."""
     return RECORD_HEAD_BYTES + 32 + 17 * <uint64_t>count
 
 
 cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil:
-    """What a job's SUBMIT record takes at most."""
+    """An upper bound of the length of a job's SUBMIT record."""
     cdef SubmitFields* f = &new.fields
     return (SUBMIT_RECORD_BYTES + new.payload_bytes + f.group.n + f.unique_key.n + f.idempotency_key.n + f.trace.n
             + f.tags_bytes)
 
 
 cdef int free_keys(Core core, int64_t now_us, PlainJob* new, int count, uint64_t* whole) except -2:
-    """How many idempotency keys these jobs have. -1: one is in use or there twice, or they cannot be remembered.
+    """How many idempotency keys these jobs have. -1: one is in use or given twice, or they cannot be remembered.
 
     Args:
-        whole: hash of the key of all of them together, or NULL.
+        whole: hash of the batch's own key, or NULL.
     """
     cdef char job_id[HOT_ID_CHARS]
     cdef set seen = set()
@@ -166,29 +167,29 @@ cdef list lease_plain(Core core, int64_t now_us, object queues, int limit, int64
 
 
 cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) except *:
-    """Whether leases are still held that a request with this id got."""
+    """Whether leases of a request with this id are still held."""
     return (key_id, request) in core.requests and bool(leased_before(core, now_us, key_id, request))
 
 
 cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
-    """End an attempt well. Raises JobNotFound, NotAckable, LeaseLost."""
+    """Ack an attempt with outcome ok. Raises JobNotFound, NotAckable, LeaseLost."""
     end_attempt(core, now_us, job_id, token, OUTCOME_OK, b"", result, b"", key_id, -1, 0)
     return True
 
 
 cdef const char* record_in_memory(Core core, Leased lease) noexcept:
-    """The SUBMIT record of a leased job, until the next append; NULL if it has to be read."""
+    """The SUBMIT record of a leased job, valid until the next append; NULL if it must be read from the log."""
     return core.tail.find(&lease.place.place)
 
 
 cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept:
-    """What `put_leased` writes at most."""
+    """An upper bound of the bytes that `put_leased` writes."""
     cdef Py_ssize_t record_bytes = place_bytes(&lease.place.place)
     return LEASED_TEXT_BYTES + (2 * record_bytes if payload_as_string else record_bytes)
 
 
 cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1:
-    """Write a lease as the JSON object that answers say it with; how long that is. 0: the record is not the job's.
+    """Write a lease as the JSON object of an answer. Returns its length; 0: the record is not the job's.
 
     Args:
         record: the job's SUBMIT record.
@@ -229,7 +230,7 @@ cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_str
 # --- text -------------------------------------------------------------------------------------------------------------
 
 cdef enum:
-    LEASED_TEXT_BYTES = 1536    # of a lease, beside its record: names, tags that are escaped, and the rest
+    LEASED_TEXT_BYTES = 1536    # of a lease's JSON without its payload: names, escaped tags, and the rest
 
 
 cdef char* put_text_of(char* p, str ascii) except NULL:
@@ -239,7 +240,7 @@ cdef char* put_text_of(char* p, str ascii) except NULL:
 
 
 cdef char* put_string(char* p, const char* text, Py_ssize_t n) noexcept nogil:
-    """Write a text that is UTF-8 as a JSON string."""
+    """Write UTF-8 text as a JSON string."""
     cdef Py_ssize_t i
     p[0] = c'"'
     p += 1
@@ -266,7 +267,7 @@ cdef char* put_escaped(char* p, char control) noexcept nogil:
 
 
 cdef char* put_tags(char* p, const char* tags, Py_ssize_t n) noexcept nogil:
-    """Tags with zero bytes between them, as a JSON array."""
+    """Write tags, given with zero bytes between them, as a JSON array."""
     cdef const char* end = tags + n
     cdef const char* next_tag
     p[0] = c'['
@@ -314,7 +315,7 @@ cdef char* put_padded(char* p, uint64_t value, int digits) noexcept nogil:
 
 
 cdef char* put_time(char* p, int64_t unix_us) noexcept nogil:
-    """RFC 3339 in UTC, to the microsecond unless that is 0. The date as in days_from_civil, backward (H. Hinnant)."""
+    """Write a time as RFC 3339 in UTC, with microseconds unless they are 0. The date: civil_from_days (H. Hinnant)."""
     cdef int64_t second = unix_us // 1_000_000, us = unix_us % 1_000_000
     cdef int64_t day = second // 86400 + 719468, rest = second % 86400
     cdef int64_t era = day // 146097, of_era = day % 146097

@@ -1,7 +1,7 @@
 # Job ids and lease tokens as text.
 #
 # An id is a UUID, version 7: 48 bits of milliseconds, 12 bits of the microseconds within, 40 bits of the job's sequence
-# number and 22 bits that tell one database from another. So ids sort by creation, and an id names its index entry.
+# number and 22 bits that differ between databases. So ids sort by creation, and an id names its index entry.
 # A token is the lease's number and a MAC over job and number under a key made from the
 # database id, of which ids show 22 bits and nothing shows more.
 
@@ -36,7 +36,7 @@ cdef inline char* put_hex(char* p, uint64_t value, int digits) noexcept nogil:
 
 
 cdef inline bint get_hex(const char* p, int digits, uint64_t* value) noexcept nogil:
-    """Lower case only: an id has one spelling."""
+    """Read a number of hex digits, in lower case only: an id has one spelling."""
     cdef int i
     cdef uint64_t v = 0
     for i in range(digits):
@@ -106,7 +106,7 @@ cdef str token_text(SipKey key, uint64_t seq, uint32_t lease_no):
 
 
 cdef uint32_t token_lease_no(SipKey key, uint64_t seq, str text):
-    """The number of the lease that a token stands for; 0 if it is none of this job's."""
+    """The lease number in a token; 0 if it is no token of this job."""
     cdef Py_ssize_t n
     cdef const char* p
     cdef uint64_t lease_no, mac

@@ -1,12 +1,12 @@
 # Unique keys and idempotency keys. Memory has a keyed hash of 128 bits for each, never the text.
 
 cdef enum:
-    REMEMBER_LEAST_US = 60_000_000  # no idempotency key younger than that is dropped to make room
+    REMEMBER_LEAST_US = 60_000_000  # younger idempotency keys are not dropped to make room
     SCOPED_BYTES_MAX = 768
 
 
 cdef int scoped_hash(Core core, Name owner, Name queue, Name key, uint64_t* hash) except -1:
-    """The hash of a key within its scope. The names' lengths are part of it, so no two scopes run together."""
+    """The hash of a key within its scope. It includes the names' lengths, so that scopes stay distinct."""
     cdef char data[SCOPED_BYTES_MAX]
     cdef SipKey other
     cdef char* p = put_text(put_text(put_text(data, owner), queue), key)
@@ -34,7 +34,7 @@ cdef uint32_t unique_holder(Core core, Name owner, Name queue, Name key) except?
 
 
 cdef int hold_unique(Core core, uint32_t slot) except -1:
-    """A job that is not finished takes its unique key, if it has one."""
+    """Enter the unique key of an unfinished job, if it has one. Raises LogDamaged if the key is taken."""
     cdef Job* job = job_at(&core.t, slot)
     if job.extra == NONE or extra_at(&core.t, job.extra).unique[1] == 0:
         return 0
@@ -49,7 +49,7 @@ cdef void release_unique(Core core, uint32_t slot) noexcept:
         index_drop(&core.t, BY_UNIQUE, slot)
 
 
-# --- idempotency keys: what was answered ------------------------------------------------------------------------------
+# --- idempotency keys and their answers -------------------------------------------------------------------------------
 
 cdef uint32_t remembered_key(Core core, int64_t now_us, uint64_t* key) noexcept:
     """The slot of a key whose answer still counts, or NONE."""
@@ -61,9 +61,9 @@ cdef uint32_t remembered_key(Core core, int64_t now_us, uint64_t* key) noexcept:
 
 cdef int remember(Core core, int64_t used_us, uint64_t* key, uint64_t body_digest, uint64_t seq, int64_t created_us,
                   uint64_t frame, object answer) except -1:
-    """Keep the answer to a key that was used at used_us.
+    """Remember the answer to a key that was used at used_us.
 
-    A key that is there already only learns that another record states it: the cleaner has moved it.
+    If the key is already remembered, only note the new record that contains it: the cleaner has moved it.
     """
     cdef uint32_t i = index_find_key(&core.t, BY_KEY, key)
     cdef Remembered* entry
@@ -90,7 +90,7 @@ cdef int remember(Core core, int64_t used_us, uint64_t* key, uint64_t body_diges
 
 
 cdef void list_key(Core core, uint32_t i) noexcept:
-    """Put it in the list by time: last, but for keys that come back with a replay of what the cleaner moved."""
+    """Insert a key into the list by time: at the end, except for moved keys in a replay."""
     cdef int64_t used_us = remembered_at(&core.t, i).used_us
     cdef uint32_t older = core.newest_key, newer = NONE
     if older != NONE and remembered_at(&core.t, older).used_us > used_us:
@@ -134,7 +134,7 @@ cdef int forget_key(Core core, uint32_t i) except -1:
 
 
 cdef bint keys_are_full(Core core, int64_t now_us, uint64_t more, int64_t repeated_us) noexcept:
-    """Whether so many more keys would drop one that is too young to go, or one used at repeated_us or later."""
+    """Whether more keys would drop one that is too young, or one used at repeated_us or later."""
     cdef uint64_t over, count = core.t.remembered.live + more
     cdef uint32_t i = core.oldest_key
     while i != NONE and count > core.settings.idempotency_keys_max:
@@ -156,7 +156,7 @@ cdef bint keys_are_full(Core core, int64_t now_us, uint64_t more, int64_t repeat
 
 
 cdef int make_room_for_keys(Core core, int64_t now_us, uint64_t more) except -1:
-    """Forget the oldest keys if there would be too many; `keys_are_full` comes first."""
+    """Forget the oldest keys to make room for more. Call `keys_are_full` first."""
     cdef uint64_t count = core.t.remembered.live + more
     cdef uint32_t i = core.oldest_key
     cdef int64_t through_us = 0
@@ -172,7 +172,7 @@ cdef int make_room_for_keys(Core core, int64_t now_us, uint64_t more) except -1:
 
 
 cdef uint32_t forget_old_keys(Core core, int64_t now_us, uint32_t limit) except? 0:
-    """Forget keys whose window is over, up to limit and those used at the same time; how many were looked at."""
+    """Forget keys whose window is over, up to limit and those used at the same time. Returns how many were examined."""
     cdef uint32_t n = 0, i = core.oldest_key
     cdef int64_t through_us = 0
     while i != NONE and n < limit and remembered_at(&core.t, i).used_us + core.settings.idempotency_us <= now_us:
@@ -196,7 +196,7 @@ cdef int apply_forget_keys(Core core, Reader* r) except -1:
     cdef int64_t at_us = <int64_t>get_int(r, 8), through_us = <int64_t>get_int(r, 8)
     if r.short:
         return 0
-    saw(core, at_us)
+    note_time(core, at_us)
     while core.oldest_key != NONE and remembered_at(&core.t, core.oldest_key).used_us <= through_us:
         forget_key(core, core.oldest_key)
     return 0
@@ -227,7 +227,7 @@ cdef int apply_remember(Core core, Reader* r, uint16_t flags, Place* place) exce
         answer.append((get_int(r, 8), <int64_t>get_int(r, 8), get_int(r, 1)))
     if r.short or not (answer or flags & REMEMBER_TRANSACTION):
         raise LogDamaged(f"the record at {place_text(place)} remembers nothing")
-    saw(core, at_us)
+    note_time(core, at_us)
     if flags & REMEMBER_TRANSACTION:
         return remember(core, at_us, key, body_digest, 0, 0, place_frame(place), answer)
     return remember(core, at_us, key, body_digest, answer[0][0], answer[0][1], place_frame(place), None)

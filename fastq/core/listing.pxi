@@ -1,11 +1,11 @@
-# Looking through many jobs: pages in order of submission, where a job stands, and what holds it back.
+# Lists of jobs: pages in order of submission, a job's position, and the limit that holds it back.
 #
-# Jobs are found by number, from the newest down. Numbers whose jobs are gone cost nothing by the block: how many jobs
-# of each 4,096 numbers are there is known.
+# A page goes through job numbers from the newest down. It skips blocks of 4,096 numbers without jobs: each block's jobs
+# are counted.
 
 cdef enum:
     BLOCK_BITS = 12
-    BLOCKS_TRIED_MAX = 100_000      # a page ends there, also without any job
+    BLOCKS_TRIED_MAX = 100_000      # a page ends after these, even if it is empty
 
 
 cdef inline int count_in_block(Core core, uint64_t seq) except -1:
@@ -29,7 +29,7 @@ cdef inline int uncount_in_block(Core core, uint64_t seq) except -1:
 
 
 cdef int load_block(Core core, uint64_t block) except -1:
-    """Keep the count of this block at hand, and that of the one before in the dict."""
+    """Make this the current block, and store the count of the one before in the dict."""
     if core.block_jobs:
         core.blocks[core.block] = core.block_jobs
     core.block = block
@@ -42,7 +42,7 @@ cdef inline uint64_t jobs_in_block(Core core, uint64_t block) except? 0:
 
 
 cdef tuple find_page(Core core, int64_t now_us, uint64_t before, int limit, int examine_max, Filter filter):
-    """Jobs that fit the filter, the newest first, and where the next page begins; 0 at the end."""
+    """Jobs that match the filter, newest first, and where the next page begins; 0: the end."""
     cdef list found = []
     cdef uint64_t seq, block, left = 0
     cdef uint32_t slot
@@ -92,7 +92,7 @@ cdef bint fits(Core core, int64_t now_us, uint32_t slot, Filter filter) except *
 
 
 cdef int position_of(Core core, uint32_t slot, uint32_t count_max) except -1:
-    """How many ready jobs of its group come before a ready job: those nodes of the heap that do, from its root down."""
+    """How many ready jobs of its group come before a ready job. Counts heap nodes that do, from the root down."""
     cdef Heap* heap = &core.groups[job_at(&core.t, slot).group].ready
     cdef list open = [0]
     cdef uint32_t pos, child, n = 0
@@ -101,7 +101,7 @@ cdef int position_of(Core core, uint32_t slot, uint32_t count_max) except -1:
     while open and n < count_max:
         pos = open.pop()
         if pos >= heap.count or not before(&core.t, IN_READY, heap.slots[pos], slot):
-            continue  # and so none below it
+            continue  # nor does any node below it
         n += 1
         for child in range(pos * 4 + 1, pos * 4 + 5):
             open.append(child)

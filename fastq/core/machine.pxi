@@ -1,9 +1,9 @@
-# The state machine's data and surface. A command is decided against the present state and becomes a record
-# (deciding.pxi, changing.pxi); applying a record (applying.pxi) is the only thing that changes it, live as in replay.
+# The state machine's methods. Deciding turns a command and the present state into records (deciding.pxi, changing.pxi).
+# Applying a record (applying.pxi) is the only thing that changes state, in live work and in replay.
 
 cdef enum:
-    ADVANCE_AT_LEASE = 64           # delayed and expiring jobs that a lease looks at first; a timer does the bulk
-    REQUEST_US = 60_000_000         # how long a request_id is answered with the leases it got
+    ADVANCE_AT_LEASE = 64           # due jobs that a lease moves first; the timer moves most of them
+    REQUEST_US = 60_000_000         # how long a repeated request_id gets the same leases
 
 cdef int64_t NEVER_US = <int64_t>1 << 62
 
@@ -189,7 +189,7 @@ cdef class Core:
         if seqs:
             append_forget(self, now_us, seqs)
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- reads --------------------------------------------------------------------------------------------------------
 
     def job(self, int64_t now_us, str job_id):
         return job_view(self, now_us, slot_of(self, job_id))
@@ -220,7 +220,7 @@ cdef class Core:
         return n + expire_waiting(self, now_us, limit - n)
 
     def advance(self, int64_t now_us, int limit):
-        return let_in(self, now_us, limit)
+        return admit_due(self, now_us, limit)
 
     def next_due_us(self):
         cdef int64_t due_us = NEVER_US
@@ -242,7 +242,7 @@ cdef class Core:
             return 0
         return queue.credit_us + (queue.rate_per_us - queue.credit + queue.rate_n - 1) // queue.rate_n
 
-    # --- what may go --------------------------------------------------------------------------------------------------
+    # --- retention and cleaning ---------------------------------------------------------------------------------------
 
     def has_old(self, int64_t now_us, int64_t acked_ms, int64_t dead_ms, uint64_t count_max, uint64_t bytes_max):
         cdef uint32_t key = self.oldest_key
@@ -305,7 +305,7 @@ cdef class Core:
     def end_group(self):
         self.tail.end_group()
 
-    # --- what is there ------------------------------------------------------------------------------------------------
+    # --- counts and state ---------------------------------------------------------------------------------------------
 
     @property
     def idempotency_keys(self):
@@ -326,7 +326,7 @@ cdef class Core:
         try:
             job_at(&self.t, slot_of(self, job_id)).flags &= ~JOB_WATCHED
         except JobNotFound:
-            pass  # it ended by being removed
+            pass  # the job was removed
 
     def take_ended(self):
         ended, self.ended = self.ended, []

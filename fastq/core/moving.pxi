@@ -1,4 +1,4 @@
-# What the cleaner needs: which records of a stretch of the log are still needed, and whole jobs as one record.
+# For the cleaner: find the live records of a frame, and write whole jobs as one record.
 
 cdef enum:
     RUN_FACTS_BYTES = 36    # of a JOB record's facts about its run, without the closings
@@ -6,7 +6,7 @@ cdef enum:
 
 @cython.final
 cdef class LiveJob:
-    """A job that replay would not know without the records it was found in."""
+    """A job that replay would lose without the frame in which it was found."""
     cdef readonly uint64_t seq
     cdef readonly RecordPlace place             # of its SUBMIT record
     cdef readonly RecordPlace close_place       # of its last CLOSE record, or None
@@ -24,7 +24,7 @@ cdef class LiveDocument:
 
 @cython.final
 cdef class LiveKey:
-    """An idempotency key that is still remembered, by a record that was found."""
+    """A remembered idempotency key, found in the record that contains it."""
     cdef uint64_t key[2]
     cdef uint64_t frame
     cdef readonly uint32_t record_bytes # of the record that states it
@@ -33,7 +33,7 @@ cdef class LiveKey:
 # --- finding ----------------------------------------------------------------------------------------------------------
 
 cdef int find_live(Core core, const char* p, const char* end, uint64_t frame, uint32_t offset, list found) except -1:
-    """Append to found what replay still needs of the records from p, at offset in the frame, to end."""
+    """Append to found the live records from p, at offset in the frame, up to end."""
     cdef uint32_t n
     cdef uint8_t type
     cdef uint16_t flags
@@ -65,7 +65,7 @@ cdef int find_live(Core core, const char* p, const char* end, uint64_t frame, ui
 
 
 cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint64_t frame, uint32_t offset, list found) except -1:
-    """The job, if this is its SUBMIT record or was before an edit; else the key that only this record may state."""
+    """The job, if this is its SUBMIT record, or was before an edit; else the idempotency key in this record."""
     cdef uint64_t seq = get_int(r, 8)
     cdef uint64_t key[2]
     cdef uint32_t slot = index_find(&core.t, seq)
@@ -87,10 +87,10 @@ cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint64_t frame, uin
 
 
 cdef inline uint32_t anchor_at(uint64_t frame) noexcept nogil:
-    """What `Run.anchor` keeps of a frame: never 0, the same for the same frame.
+    """A frame's value for `Run.anchor`: never 0.
 
-    32 bits are enough. That two frames have the same is seen only if both hold a SUBMIT record of one job, which are
-    then 2^32 frames apart; and a job that was taken for live by mistake is moved once more than it had to be.
+    32 bits are enough. Two frames with the same value matter only if both have a SUBMIT record of one job, 2^32 frames
+    apart; then the job is moved once more than necessary.
     """
     return <uint32_t>frame or 1
 
@@ -151,7 +151,7 @@ def history_of(bytes record):
     cdef Place previous
     cdef list found = []
     if n == 0 or not (p[0] == CLOSE or p[0] == CHANGE or p[0] == JOB):
-        raise LogDamaged("the record of a job's history is none")
+        raise LogDamaged("the record of a job's history is of another type")
     r = reader_of(p, n, &flags)
     if p[0] == JOB:
         skip_job_facts(&r, flags)
@@ -178,7 +178,7 @@ def history_of(bytes record):
 # --- moving -----------------------------------------------------------------------------------------------------------
 
 cdef bint move_key(Core core, int64_t now_us, LiveKey live) except *:
-    """State an answer that is still remembered once more, as of the time when it was given."""
+    """Append a remembered answer again, with the time of its first use."""
     cdef uint32_t i = index_find_key(&core.t, BY_KEY, live.key)
     cdef Remembered* entry
     if i == NONE:
@@ -198,7 +198,7 @@ cdef bint move_key(Core core, int64_t now_us, LiveKey live) except *:
 
 
 cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list history) except *:
-    """Write a job as it is now, with the records that it needs as they were. False if they are no longer the ones."""
+    """Append a JOB record: the job's present state, and its records unchanged. False if its places have changed."""
     cdef uint32_t slot = index_find(&core.t, live.seq), n
     cdef uint16_t flags = 0
     cdef Job* job
@@ -248,14 +248,14 @@ cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list hi
 
 
 cdef bint states_key(Core core, bytes submit) except *:
-    """Whether the idempotency key in a job's SUBMIT record is remembered by it."""
+    """Whether the idempotency key in a job's SUBMIT record is remembered with this job."""
     cdef uint16_t flags
     cdef Reader r = reader_of(<const char*>submit, <uint32_t>len(submit), &flags)
     return key_of_submit(core, &r, flags) != NONE
 
 
 cdef uint32_t key_of_submit(Core core, Reader* r, uint16_t flags) except? NONE:
-    """The slot of the idempotency key that a SUBMIT record states, if it is remembered as that says; else NONE."""
+    """The slot of a SUBMIT record's idempotency key, if that key is remembered with this job; else NONE."""
     cdef SubmitFields f
     cdef uint64_t seq = get_int(r, 8)
     cdef uint64_t key[2]
@@ -291,10 +291,10 @@ cdef char* put_run_facts(Core core, char* p, Run* run) noexcept:
     return p
 
 
-# --- applying what was moved ------------------------------------------------------------------------------------------
+# --- applying moved records -------------------------------------------------------------------------------------------
 
 cdef void skip_job_facts(Reader* r, uint16_t flags) noexcept nogil:
-    """Go to the first of the records in a JOB record."""
+    """Move the reader to the first record in a JOB record."""
     get_bytes(r, 20)
     if flags & JOB_RUN:
         get_bytes(r, 35)
@@ -305,7 +305,7 @@ cdef void skip_job_facts(Reader* r, uint16_t flags) noexcept nogil:
 
 
 cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1:
-    """A job that is known only changes its places; another one is made whole."""
+    """Apply a JOB record. An existing job only gets its new places; any other job is created whole."""
     cdef const char* begin = r.p - RECORD_HEAD_BYTES
     cdef Reader facts = r[0], inner_reader
     cdef uint64_t seq = get_int(&facts, 8)
@@ -316,7 +316,7 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
     cdef Place inner
     skip_job_facts(r, flags)
     if r.short or record_bytes(r.p, r.end) == 0 or r.p[0] != SUBMIT:
-        raise LogDamaged(f"the record of the whole job {seq} is none")
+        raise LogDamaged(f"the record of the whole job {seq} is invalid")
     next_inner(begin, r, place, &inner)
     inner_reader = inner_record(begin, place, &inner, &submit_flags)
     if is_new:
@@ -347,7 +347,7 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
 
 cdef int relearn_places(Core core, Job* job, const char* begin, Reader* r, Place* place, Place* inner,
                         uint16_t flags) except -1:
-    """Where the records of a job are that come after its SUBMIT record in a JOB record."""
+    """Set the places of the records after the SUBMIT record in a JOB record."""
     cdef Run* run = run_at(&core.t, job.run)
     cdef bint closed = False
     if flags & JOB_LEASE:
@@ -367,7 +367,7 @@ cdef int relearn_places(Core core, Job* job, const char* begin, Reader* r, Place
 
 
 cdef int relearn_key(Core core, Reader* r, uint16_t flags, uint64_t frame) except -1:
-    """The idempotency key in a SUBMIT record that was moved is stated there now."""
+    """Note that a moved SUBMIT record contains its idempotency key."""
     cdef uint32_t i = key_of_submit(core, r, flags)
     if i != NONE:
         remembered_at(&core.t, i).frame = frame
@@ -375,7 +375,7 @@ cdef int relearn_key(Core core, Reader* r, uint16_t flags, uint64_t frame) excep
 
 
 cdef int next_inner(const char* begin, Reader* r, Place* place, Place* inner) except -1:
-    """The place of the next record inside a JOB record, which the reader passes over."""
+    """The place of the next record in a JOB record. The reader moves past it."""
     cdef uint32_t n = record_bytes(r.p, r.end)
     if n == 0:
         raise LogDamaged(f"the record of a whole job at {place_text(place)} is cut short")
@@ -385,16 +385,16 @@ cdef int next_inner(const char* begin, Reader* r, Place* place, Place* inner) ex
 
 
 cdef inline Reader inner_record(const char* begin, Place* place, Place* inner, uint16_t* flags) noexcept nogil:
-    """A reader past the head of the record at inner, in the JOB record at place, which begins at begin."""
+    """A reader after the head of the record at inner, within the JOB record at place, which starts at begin."""
     return reader_of(begin + (place_offset(inner) - place_offset(place)), place_bytes(inner), flags)
 
 
 cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) except -1:
-    """Give a job that was just submitted again the state that the JOB record states."""
+    """Give a job that was just created from a JOB record the rest of its state."""
     cdef Job* job = job_at(&core.t, slot)
     cdef uint8_t state = <uint8_t>get_int(facts, 1)
     if state < READY or state >= STATE_COUNT or (state != READY and not flags & JOB_RUN):
-        raise LogDamaged(f"job {job.seq} is in no state")
+        raise LogDamaged(f"job {job.seq} has no valid state")
     stop_waiting(core, slot)
     job.attempts = <uint16_t>get_int(facts, 2)
     job.run_at_us = <int64_t>get_int(facts, 8)
@@ -412,7 +412,7 @@ cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) 
         return 0
     hold_unique(core, slot)
     if state == RUNNING:
-        occupy(core, job.group)
+        count_running(core, job.group)
         return heap_push(&core.t, &core.leased, slot)
     return wait(core, slot, job.created_us)
 

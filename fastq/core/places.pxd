@@ -1,5 +1,5 @@
 # Where one record is: the sequence number of its frame, its offset in the frame's records, and its length. A place is
-# known while the frame fills, and stays true whatever file the frame lies in. Records hold places as these 12 bytes,
+# known while the frame fills, and stays true in whatever file the frame lies. Records contain places as 12 bytes,
 # little-endian: from the lowest bit on, 26 bits of length, 26 of offset, 44 of the frame.
 
 cdef packed struct Place:   # 12 bytes; all zeros: none
@@ -8,8 +8,8 @@ cdef packed struct Place:   # 12 bytes; all zeros: none
 
 cdef enum:
     PLACE_BITS = 26         # of a length, and of an offset
-    FRAME_RECORD_BYTES_MAX = 0x3ffffff  # what the records of a frame may take: 64 MiB - 1. A batch submit of 8 MiB is
-                            #   one record and takes less than half of it
+    FRAME_RECORD_BYTES_MAX = 0x3ffffff  # the records of a frame: 64 MiB - 1. A batch submit of 8 MiB is one record of
+                            #   less than half of that
     FRAME_BITS = 44         # 46 years of 12,000 frames a second
 
 
@@ -29,7 +29,7 @@ cdef inline uint32_t place_offset(const Place* place) noexcept nogil:
 
 
 cdef inline uint32_t place_bytes(const Place* place) noexcept nogil:
-    """0: there is no place."""
+    """The frame of a place; 0: no place."""
     return <uint32_t>place.low & FRAME_RECORD_BYTES_MAX
 
 

@@ -5,7 +5,7 @@
 cdef class RecordPlace:
     def __init__(self, uint64_t frame, uint32_t offset, uint32_t bytes):
         if frame >> FRAME_BITS or offset > FRAME_RECORD_BYTES_MAX or not 0 < bytes <= FRAME_RECORD_BYTES_MAX:
-            raise ValueError(f"no record can be in frame {frame} at {offset} with {bytes} bytes")
+            raise ValueError(f"not a place: frame {frame}, offset {offset}, {bytes} bytes")
         self.place = new_place(frame, offset, bytes)
 
     @property

@@ -1,4 +1,4 @@
-# What tests and `check` hold the core to: a hash over all that records state, and a walk over every structure.
+# Consistency checks for tests and `log check`: a hash over the [log] state, and assertions over every structure.
 
 
 cdef uint64_t hash_state(Core core) except? 0:
@@ -30,7 +30,7 @@ cdef uint64_t hash_text(Core core, str text):
 
 
 cdef tuple job_facts(Core core, Job* job):
-    """All that records state about a job."""
+    """Hash a job's [log] fields."""
     cdef Run* run
     cdef Extra* extra
     cdef Closing* closing

@@ -13,7 +13,7 @@ cdef struct Heap:           # of job slots; four children a node
     uint32_t capacity
     uint8_t kind
 
-cdef struct Group:          # of a queue; there while it has jobs, or a turn that is not over
+cdef struct Group:          # of a queue; exists while it has jobs, or a turn that is not over
     Heap ready
     uint64_t turn           # [memory] of a fair queue: lower goes first
     uint32_t queue
@@ -24,8 +24,8 @@ cdef struct Group:          # of a queue; there while it has jobs, or a turn tha
     uint32_t next           # of the list of its queue's groups; NONE at the ends
     uint32_t previous
 
-cdef struct Finished:       # jobs of one queue and terminal state, in the order in which they came to it
-    uint32_t oldest         # slots; NONE if there are none
+cdef struct Finished:       # jobs of one queue and terminal state, in the order of their ends
+    uint32_t oldest         # slots; NONE: empty
     uint32_t newest
     uint32_t last_added     # where the search for the next one's place begins
     uint64_t count
@@ -36,7 +36,7 @@ cdef enum:
     TERMINAL = 4            # states from here on
 
 cdef struct Queue:          # there while it has jobs or settings
-    uint32_t* groups        # heap of eligible groups: the one to be served next is first
+    uint32_t* groups        # heap of eligible groups: the next to serve is first
     uint32_t group_count    # in that heap
     uint32_t group_capacity
     uint32_t default_group  # index of the group of jobs without one; NONE if there is none

@@ -1,17 +1,17 @@
-# Names, queues and their groups, and who is next: the one scheduler.
+# The scheduler: names, queues and their groups, and which job is leased next.
 
 cdef enum:
     QUEUES_ASKED_MAX = 64
     WEIGHTS_KEPT = 1000             # sets of weighted queues whose shares are remembered
 
 cdef bytes DEFAULT_QUEUE = b"default"
-cdef uint64_t STRIDE = <uint64_t>1 << 32    # so long that the rest of a division by a weight is too little to be seen
+cdef uint64_t STRIDE = <uint64_t>1 << 32    # so large that the rounding of a division by a weight does not matter
 
 
 # --- names: texts that many jobs share --------------------------------------------------------------------------------
 
 cdef uint32_t name_of(Core core, bytes name) except NONE:
-    """The index of a name, which has one more user now: see `drop_name`."""
+    """The index of a name, with one more use: see `drop_name`."""
     cdef NameUse* uses
     cdef uint32_t at
     index = core.name_index.get(name)
@@ -37,7 +37,7 @@ cdef uint32_t name_of(Core core, bytes name) except NONE:
 
 
 cdef uint32_t owner_of(Core core, Name owner) except NONE:
-    """As `name_of`. Jobs come in runs of one owner: the last one is looked at before the dict."""
+    """As `name_of`, for an owner. Jobs come in runs of one owner: the last one is tried before the dict."""
     if core.last_owner == NONE or not is_text(core.names[core.last_owner], owner):
         core.last_owner = name_of(core, name_bytes(owner))
         return core.last_owner
@@ -76,7 +76,7 @@ cdef str queue_name(Core core, uint32_t queue):
 
 
 cdef uint32_t job_queue_of(Core core, Name name) except NONE:
-    """The index of a new job's queue, which is made if it is not there. The last one is looked at before the dict."""
+    """The index of a new job's queue, which is made if it does not exist. The last one is tried before the dict."""
     if name.n == 0:
         name = name_in(DEFAULT_QUEUE)
     if core.last_queue == NONE or not is_text(core.names[core.all_queues[core.last_queue].name], name):
@@ -85,7 +85,7 @@ cdef uint32_t job_queue_of(Core core, Name name) except NONE:
 
 
 cdef uint32_t queue_of(Core core, bytes name) except NONE:
-    """The index of a queue, which is made if it is not there."""
+    """The index of a queue, which is made if it does not exist."""
     cdef Queue* queues
     cdef uint32_t at
     cdef int i
@@ -116,7 +116,7 @@ cdef uint32_t queue_of(Core core, bytes name) except NONE:
 
 
 cdef int drop_queue(Core core, uint32_t index) except -1:
-    """Forget a queue that has no groups, unless somebody has configured it."""
+    """Drop a queue without groups, unless it has settings."""
     cdef Queue* queue = &core.all_queues[index]
     if queue.all_groups or queue.configured:
         return 0
@@ -132,7 +132,7 @@ cdef int drop_queue(Core core, uint32_t index) except -1:
 
 
 cdef uint32_t group_of(Core core, uint32_t queue, bytes name) except NONE:
-    """The index of a queue's group, which is made if it is not there. No name: the default group."""
+    """The index of a queue's group, which is made if it does not exist. No name: the default group."""
     cdef Group* groups
     cdef uint32_t at
     if not name:
@@ -188,7 +188,7 @@ cdef void unlink_group(Core core, Queue* queue, uint32_t index) noexcept:
 
 
 cdef int leave_group(Core core, uint32_t index) except -1:
-    """One job of a group is there no more. A group that is empty goes when its turn is over: see `drop_idle`."""
+    """Count one job of a group less. An empty group is dropped when its turn is over: see `drop_idle`."""
     cdef Group* group = &core.groups[index]
     group.jobs -= 1
     if group.jobs:
@@ -216,7 +216,7 @@ cdef int drop_group(Core core, uint32_t index) except -1:
 
 
 cdef int drop_idle(Core core) except -1:
-    """Forget empty groups that would gain nothing by it: those whose turn is over. A few at a time."""
+    """Drop empty groups whose turn is over, a few at a time. Dropped earlier, a group could gain a turn."""
     cdef uint32_t index, tries = min(len(core.idle_groups), 16)
     cdef Group* group
     for _ in range(tries):
@@ -282,7 +282,7 @@ cdef inline bint is_eligible(Queue* queue, Group* group) noexcept:
 
 
 cdef int settle_group(Core core, uint32_t index) except -1:
-    """Put a group where it belongs after its head, its turn or what it runs has changed: among the eligible, or not."""
+    """Add, move or remove a group in the heap of eligible groups, after its head, turn or load has changed."""
     cdef Group* group = &core.groups[index]
     cdef Queue* queue = &core.all_queues[group.queue]
     cdef uint32_t pos = group.pos
@@ -318,7 +318,7 @@ cdef void drop_eligible(Core core, Queue* queue, uint32_t index) noexcept:
     queue.group_count -= 1
     last = queue.groups[queue.group_count]
     if queue.group_count == 0:
-        queue.turn = queue.last_turn  # nobody waits: whoever comes is level with the others
+        queue.turn = queue.last_turn  # no group waits: the next one starts level with the others
     if last == index:
         return
     if pos and group_before(core, queue, last, queue.groups[(pos - 1) // 4]):
@@ -327,8 +327,8 @@ cdef void drop_eligible(Core core, Queue* queue, uint32_t index) noexcept:
         group_down(core, queue, pos, last)
 
 
-cdef int resettle(Core core, uint32_t index) except -1:
-    """Build a queue's heap of groups anew, after its settings have changed."""
+cdef int settle_groups(Core core, uint32_t index) except -1:
+    """Rebuild a queue's heap of groups after its settings have changed."""
     cdef Queue* queue = &core.all_queues[index]
     cdef uint32_t i = queue.first_group
     queue.group_count = 0
@@ -344,7 +344,7 @@ cdef int resettle(Core core, uint32_t index) except -1:
     return 0
 
 
-# --- jobs that wait ---------------------------------------------------------------------------------------------------
+# --- waiting jobs -----------------------------------------------------------------------------------------------------
 
 cdef int wait(Core core, uint32_t slot, int64_t now_us) except -1:
     """Put a job that is not leased where it waits: for its time, or for a worker."""
@@ -363,7 +363,7 @@ cdef int make_ready(Core core, uint32_t slot) except -1:
     heap_push(&core.t, &group.ready, slot)
     queue.ready += 1
     if group.ready.count == 1 and group.turn < queue.turn:
-        group.turn = queue.turn  # nothing is gained by having been idle
+        group.turn = queue.turn  # an idle group gains no turns
     if core.watching:
         core.touched.add(queue_name(core, group.queue))
     if queue.group_count == 1 and group.pos == 0:
@@ -372,7 +372,7 @@ cdef int make_ready(Core core, uint32_t slot) except -1:
 
 
 cdef int stop_waiting(Core core, uint32_t slot) except -1:
-    """Take a job out of where `wait` has put it."""
+    """Remove a job from the heap in which `wait` put it."""
     cdef Job* job = job_at(&core.t, slot)
     cdef Group* group
     if job.extra != NONE and extra_at(&core.t, job.extra).expiry_pos != NONE:
@@ -387,7 +387,7 @@ cdef int stop_waiting(Core core, uint32_t slot) except -1:
     return 0
 
 
-# --- who is next ------------------------------------------------------------------------------------------------------
+# --- the next job -----------------------------------------------------------------------------------------------------
 
 cdef void refill(Queue* queue, int64_t now_us) noexcept:
     """Bring a rate limit's credit up to now."""
@@ -397,7 +397,7 @@ cdef void refill(Queue* queue, int64_t now_us) noexcept:
 
 
 cdef inline bint can_lease(Queue* queue, int64_t now_us) noexcept:
-    """Whether a queue may give a job now."""
+    """Whether a job of this queue may be leased now."""
     if queue.group_count == 0:
         return False
     if not queue.configured:
@@ -406,7 +406,7 @@ cdef inline bint can_lease(Queue* queue, int64_t now_us) noexcept:
 
 
 cdef bint is_free(Queue* queue, int64_t now_us) noexcept:
-    """Whether none of the queue's own limits is in the way."""
+    """Whether the queue's own limits allow a lease."""
     if queue.paused or (queue.concurrency and queue.counts[RUNNING] >= queue.concurrency):
         return False
     if queue.rate_n:
@@ -416,11 +416,11 @@ cdef bint is_free(Queue* queue, int64_t now_us) noexcept:
 
 
 cdef int charge(Queue* queue, Group* group) noexcept:
-    """A job of this group is about to be leased: its turn is over, and a token is spent."""
+    """Account for a lease of this group's next job: end its turn, and spend rate credit."""
     if queue.rate_n:
         queue.credit -= queue.rate_per_us
     if queue.fair:
-        queue.turn = max(queue.turn, group.turn)  # that of a group that was held back may be long over
+        queue.turn = max(queue.turn, group.turn)  # the turn of a group that was held back may be long over
         queue.last_turn += 1
         group.turn = queue.last_turn
     return 0
@@ -429,7 +429,7 @@ cdef int charge(Queue* queue, Group* group) noexcept:
 @cython.final
 @cython.internal
 cdef class Shares:
-    """How far each queue of a weighted set has come: the lowest goes next."""
+    """How far each queue of a weighted set has come: the queue with the lowest value is next."""
     cdef tuple names
     cdef uint64_t passes[QUEUES_ASKED_MAX]
     cdef uint64_t strides[QUEUES_ASKED_MAX]
@@ -437,7 +437,7 @@ cdef class Shares:
 
 
 cdef Shares shares_of(Core core, dict weights):
-    """The state of a weighted set; that of the least recently used goes when there are too many."""
+    """The state of a weighted set. Drops the least recently used set if there are too many."""
     cdef Shares shares
     cdef tuple key = tuple(sorted(weights.items()))
     cdef int i
@@ -457,15 +457,15 @@ cdef Shares shares_of(Core core, dict weights):
     return shares
 
 
-cdef struct Asked:          # the queues of one lease request; those that are not there left out
+cdef struct Asked:          # the queues of one lease request that exist
     uint32_t count
     uint32_t queues[QUEUES_ASKED_MAX]
     uint32_t share[QUEUES_ASKED_MAX]    # by weight: the queue's place in its Shares
-    uint32_t first          # in strict order: those before it can give nothing for the rest of the request
+    uint32_t first          # in strict order: queues before it have no more jobs for this request
 
 
 cdef uint32_t choose(Core core, Asked* asked, Shares shares, int64_t now_us) noexcept:
-    """Which of the queues asked for gives the next job: its place among them; NONE if none can."""
+    """Choose the queue of the next job. Returns its index in the request; NONE if no job may be leased."""
     cdef uint32_t i, best = NONE
     cdef uint64_t at, best_at = 0
     if shares is None:
@@ -488,8 +488,8 @@ cdef inline void share_served(Shares shares, uint32_t i) noexcept:
     shares.passes[i] = shares.now + shares.strides[i]
 
 
-cdef uint32_t ask(Core core, queues, Shares shares, int64_t now_us, Asked* asked) except NONE:
-    """Look up the queues of a request; how many jobs are due in those that can give any."""
+cdef uint32_t find_asked(Core core, queues, Shares shares, int64_t now_us, Asked* asked) except NONE:
+    """Look up the queues of a request. Returns how many jobs are due in queues that allow a lease."""
     cdef uint32_t ready = 0, at, i = 0
     cdef Queue* queue
     asked.count = asked.first = 0

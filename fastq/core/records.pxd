@@ -1,18 +1,18 @@
-# The types of records, and what each one says.
-# All little-endian and without padding. A record is a head, a fixed part, optional fields in the order of their flags
-# (a name is one length byte and its bytes), and what is left up to `bytes` is its body. docs/log-format.md has it all.
+# The types of records, and their fields.
+# All values are little-endian, without padding. A record is a head, a fixed part, optional fields in the order of their
+# flags (a name is one length byte and its bytes), and a body up to `bytes`. docs/log-format.md has every detail.
 
 cdef enum RecordType:
-    TRIM = 1                # at i64, oldest_frame u64, next_seq u64, epoch u64: what lies before is not needed
-    RESUME = 2              # at i64, epoch u64, next_seq u64, grace_ms u32: leases get so much, up to their length
+    TRIM = 1                # at i64, oldest_frame u64, next_seq u64, epoch u64: earlier frames are not needed
+    RESUME = 2              # at i64, epoch u64, next_seq u64, grace_ms u32: leases last that long, up to their length
     SUBMIT = 3              # seq u64, created i64, max_retries u16, optional fields, body: the payload's JSON text
     LEASE = 4               # seq u64, lease_no u32, attempts u16, at i64, until i64, optional fields
     CLOSE = 5               # seq u64, lease_no u32, attempts u16, outcome u8, state u8, at i64, optional; body: result
-    DOCUMENT = 6            # at i64, kind u8, name; body: what is kept under (kind, name). With DROPPED: nothing
+    DOCUMENT = 6            # at i64, kind u8, name; body: the document. With DROPPED: none
     EXTEND = 7              # seq u64, lease_no u32, at i64, until i64
-    GROUP = 8               # body: records that hold together, one after the other
+    GROUP = 8               # body: records that all happen or none, one after the other
     JOB = 9                 # a whole job, written by the cleaner: see JobRecordFlag
-    FORGET = 10             # at i64; body: the seqs (u64) of jobs that are there no more
+    FORGET = 10             # at i64; body: the seqs (u64) of removed jobs
     CHANGE = 11             # seq u64, what u8, state u8, attempts u16, at i64, optional fields
     PROGRESS = 12           # seq u64, lease_no u32, at i64, percent u8; body: a note, UTF-8
     REMEMBER = 13           # at i64, key 2 x u64, body_digest u64; body: (seq u64, value i64, how u8) of each answer.
@@ -22,26 +22,26 @@ cdef enum RecordType:
 
 cdef enum:
     RECORD_VERSION = 1
-    SUBMIT_RECORD_BYTES = 640  # more than a SUBMIT record has beside the payload and what options take
-    CLOSE_RECORD_BYTES = 480   # more than any CLOSE record has beside result and error text
-    SMALL_RECORD_BYTES = 1200  # enough for any other record about one job
-    ERROR_BYTES_MAX = 2048     # of an error's text, what is kept
+    SUBMIT_RECORD_BYTES = 640  # an upper bound of a SUBMIT record without payload and options
+    CLOSE_RECORD_BYTES = 480   # an upper bound of a CLOSE record without result and error text
+    SMALL_RECORD_BYTES = 1200  # an upper bound of any other record about one job
+    ERROR_BYTES_MAX = 2048     # of an error's text; the rest is cut
     RECORD_HEAD_BYTES = 8   # type u8, version u8, flags u16, bytes u32 (head included)
     FRAME_HEAD_BYTES = 64   # in front of each batch; the log fills it in
 
-cdef enum How:             # a submit was answered; in REMEMBER records too
+cdef enum How:             # how a submit was answered; also in REMEMBER records
     CREATED = 0
     DUPLICATE = 1
     REPLACED = 2
     REPEATED = 3
-    EXTENDED = 4            # only there: it was an extend
+    EXTENDED = 4            # only in REMEMBER: an extend
 
 cdef enum SubmitFlag:
     SUBMIT_RUN_AT = 1       # i64
     SUBMIT_PRIORITY = 2     # i32
     SUBMIT_QUEUE = 4        # name; left out: `default`
     SUBMIT_OWNER = 8        # name
-    SUBMIT_KEY_ID = 16      # name: the key that asked
+    SUBMIT_KEY_ID = 16      # name: the key of the request
     SUBMIT_GROUP = 32       # name
     SUBMIT_UNIQUE_KEY = 64  # name
     SUBMIT_IDEMPOTENCY_KEY = 128  # name, u64: digest of the request
@@ -50,7 +50,7 @@ cdef enum SubmitFlag:
     SUBMIT_EXPIRES = 1024   # i64
     SUBMIT_BACKOFF = 2048   # base u32, factor f64, cap u32, milliseconds
     SUBMIT_TAGS = 4096      # u16 length, the tags with zero bytes between them
-    SUBMIT_EDITED = 8192    # no field: the job is there; this is what it is like from now on
+    SUBMIT_EDITED = 8192    # no field: the job exists; these are its values from now on
     SUBMIT_KNOWN = 16383
 
 cdef enum LeaseFlag:
@@ -61,12 +61,12 @@ cdef enum LeaseFlag:
     LEASE_KNOWN = 15
 
 cdef enum CloseFlag:
-    CLOSE_RUN_AT = 1        # i64: the job runs again, not before
+    CLOSE_RUN_AT = 1        # i64: the job runs again, not before this time
     CLOSE_ERROR = 2         # u16 length, text
-    CLOSE_BY_CLIENT = 4     # no field: a client closed it and may repeat itself
+    CLOSE_BY_CLIENT = 4     # no field: a client closed it and may repeat the ack
     CLOSE_KEY_ID = 8        # name
     CLOSE_RESULT = 16       # no field: the body is a result
-    CLOSE_LEASED = 32       # i64, name: when the attempt began and which worker had it; not of UNDELIVERED
+    CLOSE_LEASED = 32       # i64, name: the attempt's begin and worker; not with UNDELIVERED
     CLOSE_PREVIOUS = 64     # 12 bytes: the Place of the record before it in the job's history
     CLOSE_ERROR_CODE = 128  # name
     CLOSE_KNOWN = 255
@@ -77,19 +77,19 @@ cdef enum ChangeFlag:
     CHANGE_PREVIOUS = 4     # as in CLOSE
     CHANGE_KNOWN = 7
 
-# JOB: seq u64, state u8, attempts u16, run_at i64, flags u8 (JobFlags), [run], [progress], the SUBMIT record as it was,
-# [the LEASE record], the records of its history, newest first, and last the newest CLOSE record if it is not among them
+# JOB: seq u64, state u8, attempts u16, run_at i64, flags u8 (JobFlags), [run], [progress], its SUBMIT record unchanged,
+# [its LEASE record], the records of its history, newest first, and last the newest CLOSE record unless it is among them
 cdef enum JobRecordFlag:
     JOB_RUN = 1             # lease_no u32, lease_ms u32, leased i64, until i64, ended i64, legacy u8, outcome u8,
                             #   expiries u8, closings u8, and for each, newest first: lease_no u32, outcome u8,
                             #   digest u64
-    JOB_LEASE = 2           # the last LEASE record is there
+    JOB_LEASE = 2           # the last LEASE record is included
     JOB_PROGRESS = 4        # at i64, percent u8, note as a name
     JOB_KEY = 8                 # no field: the idempotency key of its SUBMIT record is remembered
     JOB_KNOWN = 15
 
 cdef enum RememberFlag:
-    REMEMBER_TRANSACTION = 1    # no field: the answer is a transaction's, else one job
+    REMEMBER_TRANSACTION = 1    # no field: a transaction's answer; else one job's
     REMEMBER_KNOWN = 1
 
 cdef enum DocumentFlag:
@@ -102,7 +102,7 @@ cdef struct SipKey:
     uint64_t k1
 
 
-cdef struct Reader:         # over the bytes of one record; `short` once it was asked for more than there is
+cdef struct Reader:         # over the bytes of one record; `short` is set by a read past its end
     const char* p
     const char* end
     bint short

@@ -1,4 +1,4 @@
-# The fields of records: read and written here, for replay and for live work alike; docs/log-format.md describes them.
+# Reads and writes the fields of records, for live work and replay. docs/log-format.md describes them.
 
 # --- names and places -------------------------------------------------------------------------------------------------
 
@@ -43,7 +43,7 @@ cdef inline char* put_place(char* p, Place* place) noexcept nogil:
 # --- SUBMIT -----------------------------------------------------------------------------------------------------------
 
 cdef void read_submit(Reader* r, uint16_t flags, SubmitFields* f) noexcept nogil:
-    """All fields after the seq; what is left in the reader is the payload."""
+    """Read all fields after the seq. The rest of the reader is the payload."""
     memset(f, 0, sizeof(SubmitFields))
     f.created_us = <int64_t>get_int(r, 8)
     f.max_retries = <uint16_t>get_int(r, 2)
@@ -84,7 +84,7 @@ cdef void read_submit_options(Reader* r, uint16_t flags, SubmitFields* f) noexce
 
 
 cdef uint16_t submit_flags(SubmitFields* f) noexcept nogil:
-    """Which optional fields a record with these facts has."""
+    """The flags of a record with these fields."""
     cdef uint16_t flags = SUBMIT_OWNER | SUBMIT_KEY_ID
     if f.run_at_us != f.created_us:
         flags |= SUBMIT_RUN_AT
@@ -112,7 +112,7 @@ cdef uint16_t submit_flags(SubmitFields* f) noexcept nogil:
 
 
 cdef uint32_t submit_bytes(SubmitFields* f, uint16_t flags) noexcept nogil:
-    """How long that record is without its payload."""
+    """The length of that record without its payload."""
     cdef uint32_t n = RECORD_HEAD_BYTES + 18 + 2 + f.owner.n + f.key_id.n
     if flags & SUBMIT_RUN_AT:
         n += 8
@@ -171,7 +171,7 @@ cdef char* put_submit(char* p, SubmitFields* f, uint16_t flags, uint32_t n) noex
     return p
 
 
-# --- the others -------------------------------------------------------------------------------------------------------
+# --- other records ----------------------------------------------------------------------------------------------------
 
 cdef void read_lease(Reader* r, uint16_t flags, LeaseFields* f) noexcept nogil:
     memset(f, 0, sizeof(LeaseFields))
@@ -188,7 +188,7 @@ cdef void read_lease(Reader* r, uint16_t flags, LeaseFields* f) noexcept nogil:
 
 
 cdef void read_close(Reader* r, uint16_t flags, CloseFields* f) noexcept nogil:
-    """All fields after the seq; what is left in the reader is the result."""
+    """Read all fields after the seq. The rest of the reader is the result."""
     memset(f, 0, sizeof(CloseFields))
     f.lease_no = <uint32_t>get_int(r, 4)
     f.attempts = <uint16_t>get_int(r, 2)
@@ -212,7 +212,7 @@ cdef void read_close(Reader* r, uint16_t flags, CloseFields* f) noexcept nogil:
 
 
 cdef void read_change(Reader* r, uint16_t flags, ChangeFields* f) noexcept nogil:
-    """All fields after the seq."""
+    """Read all fields after the seq."""
     memset(f, 0, sizeof(ChangeFields))
     f.what = <uint8_t>get_int(r, 1)
     f.state = <uint8_t>get_int(r, 1)
@@ -259,7 +259,7 @@ cdef inline uint32_t record_bytes(const char* p, const char* end) noexcept nogil
 
 
 cdef inline Reader reader_of(const char* record, uint32_t n, uint16_t* flags) noexcept nogil:
-    """A reader past the head of a record of n bytes."""
+    """A reader after the head of a record of n bytes."""
     cdef Reader r
     memcpy(flags, record + 2, 2)
     r.p = record + RECORD_HEAD_BYTES
@@ -270,7 +270,7 @@ cdef inline Reader reader_of(const char* record, uint32_t n, uint16_t* flags) no
 
 cdef inline uint64_t close_digest(SipKey key, uint8_t outcome, const char* error, size_t error_bytes,
                                   const char* result, size_t result_bytes) noexcept nogil:
-    """What must be the same for an ack to be a repetition. No result and an empty one are: JSON is never empty."""
+    """The digest that a repeated ack shares. No result equals an empty one: JSON is never empty."""
     cdef char data[17]
     put_u8(put_u64(put_u64(data, siphash(key, error, error_bytes)), siphash(key, result, result_bytes)), outcome)
     return siphash(key, data, 17)

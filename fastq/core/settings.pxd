@@ -1,4 +1,4 @@
-# What operators decide. Only deciding looks at it: what a record does is the same under any settings.
+# The operators' settings. Only deciding reads them: a record has the same effect under any settings.
 
 @cython.final
 cdef class CoreSettings:

@@ -1,4 +1,4 @@
-# What operators decide: of the server once, of each queue at any time.
+# The operators' settings: of the server, fixed at its start, and of each queue, changed at any time.
 
 @cython.final
 cdef class CoreSettings:

@@ -1,14 +1,14 @@
-# Where jobs live: pools of fixed structs, and the index from id to slot.
+# The tables of jobs: pools of fixed structs, and the indexes to their slots.
 
 cdef enum:
     POOL_CHUNK_ITEMS = 4096
-    SHARDS = 1024           # of the index: each grows by itself, so that no growth is a pause
+    SHARDS = 1024           # of an index: each grows by itself, so that growing takes no long pause
 
 
 cdef struct Pool:           # of structs of one size; an item is named by its slot and never moves
     char** chunks
     uint32_t chunk_count
-    uint32_t used           # slots ever given out
+    uint32_t used           # slots ever used
     uint32_t free_head      # first free slot, the others linked through their first four bytes; NONE
     uint32_t live
     uint32_t item_bytes

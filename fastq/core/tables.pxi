@@ -1,4 +1,4 @@
-# Where jobs live: pools of fixed structs, the index from id to slot, and the heaps that put slots in order.
+# The tables of jobs: pools of fixed structs, the indexes to their slots, and the heaps that order slots.
 
 cdef inline void* pool_at(Pool* pool, uint32_t slot) noexcept nogil:
     return pool.chunks[slot // POOL_CHUNK_ITEMS] + <size_t>(slot % POOL_CHUNK_ITEMS) * pool.item_bytes
@@ -18,7 +18,7 @@ cdef void pool_clear(Pool* pool) noexcept:
 
 
 cdef uint32_t pool_take(Pool* pool) except NONE:
-    """A slot with all its bytes zero."""
+    """A new slot, all bytes zero."""
     cdef uint32_t slot = pool.free_head
     cdef char** chunks
     if slot != NONE:
@@ -123,7 +123,7 @@ cdef uint32_t index_find(Tables* t, uint64_t seq) noexcept nogil:
 
 
 cdef uint32_t index_find_key(Tables* t, int kind, uint64_t* key) noexcept nogil:
-    """The slot of what has that 128-bit key, of jobs (BY_UNIQUE) or of what is remembered (BY_KEY), or NONE."""
+    """The slot with that 128-bit key, of jobs (BY_UNIQUE) or of remembered keys (BY_KEY), or NONE."""
     cdef Shard* shard = shard_of(t, kind, key[0])
     cdef uint32_t mask, i
     cdef uint64_t* found
@@ -171,7 +171,7 @@ cdef int index_add(Tables* t, int kind, uint32_t slot) except -1:
 
 
 cdef void index_drop(Tables* t, int kind, uint32_t slot) noexcept nogil:
-    """Take a slot out, and move up what its absence would hide."""
+    """Remove a slot, and move up later entries that the gap would hide."""
     cdef uint64_t hash = slot_hash(t, kind, slot)
     cdef Shard* shard = shard_of(t, kind, hash)
     cdef uint32_t mask = shard.capacity - 1, hole, i, home
@@ -184,7 +184,7 @@ cdef void index_drop(Tables* t, int kind, uint32_t slot) noexcept nogil:
         if shard.slots[i] == NONE:
             break
         home = <uint32_t>(slot_hash(t, kind, shard.slots[i]) >> 22) & mask
-        if ((i - home) & mask) >= ((i - hole) & mask):  # its way from home passes the hole
+        if ((i - home) & mask) >= ((i - hole) & mask):  # the gap lies between its home and its place
             shard.slots[hole] = shard.slots[i]
             hole = i
     shard.slots[hole] = NONE
@@ -194,7 +194,7 @@ cdef void index_drop(Tables* t, int kind, uint32_t slot) noexcept nogil:
 # --- heaps ------------------------------------------------------------------------------------------------------------
 
 cdef inline bint before(Tables* t, uint8_t kind, uint32_t a, uint32_t b) noexcept nogil:
-    """Whether the job in slot a comes out of a heap of this kind before the one in b. Never true both ways."""
+    """Whether the job in slot a comes before the one in b in a heap of this kind. A strict order."""
     cdef Job* x = job_at(t, a)
     cdef Job* y = job_at(t, b)
     cdef int64_t u, v
@@ -224,7 +224,7 @@ cdef inline void heap_set(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) no
 
 
 cdef void heap_up(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept nogil:
-    """Put slot at pos or above it, where it belongs."""
+    """Place slot at pos or above it, in heap order."""
     cdef uint32_t parent
     while pos:
         parent = (pos - 1) // 4
@@ -236,7 +236,7 @@ cdef void heap_up(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept n
 
 
 cdef void heap_down(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept nogil:
-    """Put slot at pos or below it, where it belongs."""
+    """Place slot at pos or below it, in heap order."""
     cdef uint32_t child, last, best
     while True:
         child = pos * 4 + 1
@@ -290,7 +290,7 @@ cdef void heap_remove(Tables* t, Heap* heap, uint32_t slot) noexcept nogil:
 
 
 cdef void heap_rebuild(Tables* t, Heap* heap) noexcept nogil:
-    """Put a heap in order whose keys have all changed: n steps, not n log n."""
+    """Reorder a heap after all its keys have changed: n steps, not n log n."""
     cdef uint32_t pos
     if heap.count < 2:
         return
@@ -303,7 +303,7 @@ cdef void heap_rebuild(Tables* t, Heap* heap) noexcept nogil:
 # --- finished jobs, oldest first: a list through the runs -------------------------------------------------------------
 
 cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
-    """The records of a job that replay needs."""
+    """The bytes of a job's records that replay needs."""
     cdef uint64_t n = place_bytes(&job.place)
     cdef Run* run
     if job.run != NONE:
@@ -315,9 +315,9 @@ cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
 
 
 cdef void finished_add(Tables* t, Finished* list, uint32_t slot) noexcept nogil:
-    """Put a job where its end belongs: last, but for jobs that come back with a replay of what the cleaner moved.
+    """Insert a job into its list by the time of its end: last, except for moved jobs in a replay.
 
-    Those come in runs of neighbours, so the search begins where the last one went.
+    Moved jobs come in runs of neighbours, so the search begins where the last one was inserted.
     """
     cdef Run* run = run_at(t, job_at(t, slot).run)
     cdef uint32_t older = list.newest, newer = NONE

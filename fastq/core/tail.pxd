@@ -6,10 +6,10 @@ cdef enum:
     CHUNKS_SPARE_MAX = 4    # empty chunks kept for the next batches
 
 
-cdef struct Chunk:          # a piece of memory that holds whole batches one after the other
+cdef struct Chunk:          # memory for whole batches, one after the other
     char* data
     size_t capacity
-    uint32_t extents        # batches in it, the open one not counted
+    uint32_t extents        # batches in it, without the open one
 
 
 cdef struct Extent:         # a closed batch
@@ -39,23 +39,23 @@ cdef class Tail:
     cdef size_t cache_bytes_max, batch_bytes_max, chunk_bytes_total, cached_bytes
     cdef readonly uint64_t unsynced_bytes, durable_seq
     cdef uint64_t next_seq          # of the open batch, or of the next one
-    # the segment that is being filled, and those that come after it: (number, first_offset, bytes)
+    # the segment that fills, and the offered ones: (number, first_offset, bytes)
     cdef uint32_t segment
-    cdef uint64_t write_offset      # where the next frame begins
-    cdef uint64_t segment_end       # frames end before it: the last `align` bytes are the seal's
+    cdef uint64_t write_offset      # the next frame's offset
+    cdef uint64_t segment_end       # frames end before it: the last `align` bytes are for the seal
     cdef object offered
     # the open batch
     cdef Chunk* chunk
-    cdef size_t chunk_used          # bytes of the chunk in front of the open batch
+    cdef size_t chunk_used          # bytes of the chunk before the open batch
     cdef uint32_t open_bytes        # head and records
-    cdef uint32_t open_count        # 0: there is none
-    cdef uint32_t group_start       # of the open group's record in the open batch; 0: there is none
-    cdef uint32_t group_end         # how far it may grow
+    cdef uint32_t open_count        # records; 0: no batch is open
+    cdef uint32_t group_start       # offset of the open group's record in the open batch; 0: no group is open
+    cdef uint32_t group_end         # its bound
     # closed batches, oldest first: a ring
     cdef Extent* extents
     cdef uint32_t ring_capacity, ring_first, ring_count
     cdef uint32_t durable_count     # how many of them are durable: the cache
-    cdef uint32_t taken_count       # how many of them were taken, the durable ones included
+    cdef uint32_t taken_count       # how many of them were taken, durable ones included
     cdef Chunk* spare[CHUNKS_SPARE_MAX]
     cdef int spare_count
 

@@ -1,4 +1,4 @@
-# The tail of the log in memory: batches are encoded where they will be written from, and stay for a while as a cache.
+# The tail of the log in memory: batches are encoded where they are written from, and then stay as a bounded cache.
 
 cdef Chunk* chunk_new(size_t capacity) except NULL:
     cdef Chunk* chunk = <Chunk*>malloc(sizeof(Chunk))
@@ -81,7 +81,7 @@ cdef class Tail:
         for i in range(<uint32_t>self.spare_count):
             chunk_free(self.spare[i])
 
-    # --- what the log does --------------------------------------------------------------------------------------------
+    # --- for the log --------------------------------------------------------------------------------------------------
 
     def resume(self, uint64_t next_seq):
         assert self.ring_count == 0 and self.open_count == 0, "resume comes before the first append"
@@ -130,7 +130,7 @@ cdef class Tail:
         return None if found == NULL else PyBytes_FromStringAndSize(found, place_bytes(&place.place))
 
     cdef const char* find(self, const Place* place) noexcept:
-        """The bytes at a place as long as they are in memory: until the next append at the least. Else NULL."""
+        """The bytes at a place, valid at least until the next append; NULL if they are not in memory."""
         cdef uint64_t frame = place_frame(place)
         cdef uint32_t offset = place_offset(place)
         cdef Extent* extent
@@ -164,10 +164,10 @@ cdef class Tail:
     def memory_bytes(self):
         return self.chunk_bytes_total + self.ring_capacity * sizeof(Extent)
 
-    # --- what the core does -------------------------------------------------------------------------------------------
+    # --- for the core -------------------------------------------------------------------------------------------------
 
     cdef char* reserve(self, uint32_t n, Place* place) except NULL:
-        """Room for one record of n bytes at the end of the open batch, and the place where the log will have it."""
+        """Reserve n bytes for a record at the end of the open batch, and set its place."""
         cdef char* p
         if self.group_start:
             return self.reserve_in_group(n, place)
@@ -199,7 +199,7 @@ cdef class Tail:
         return p
 
     cdef int begin_group(self, uint32_t bytes_max) except -1:
-        """The records that are reserved from here on become one, of at most bytes_max in all."""
+        """Begin a group: records reserved from here on become one record of at most bytes_max."""
         cdef Place place
         assert self.group_start == 0, "groups do not nest"
         self.reserve(RECORD_HEAD_BYTES + bytes_max, &place)
@@ -210,7 +210,7 @@ cdef class Tail:
         return 0
 
     cdef void end_group(self) noexcept:
-        """Complete the group's own record; without a record in it there is none."""
+        """Complete the group's record. An empty group leaves no record."""
         cdef uint32_t n = self.open_bytes - self.group_start
         if n > RECORD_HEAD_BYTES:
             put_head(self.chunk.data + self.chunk_used + self.group_start, GROUP, 0, n)
@@ -241,7 +241,7 @@ cdef class Tail:
         return 0
 
     cdef int ensure(self, uint32_t n) except -1:
-        """Make the open batch's chunk hold n more bytes and its padding; else move the batch to a chunk that does."""
+        """Make room for n more bytes and padding in the chunk; if it is too small, move the open batch to another."""
         cdef size_t needed = self.aligned(self.open_bytes + n)
         cdef Chunk* chunk = self.chunk
         cdef Chunk* other

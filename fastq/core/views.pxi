@@ -1,4 +1,4 @@
-# What the core hands out: plain values, made when they are asked for.
+# The core's answers: plain values, made on request.
 
 cdef tuple STATE_NAMES = ("", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED")
 cdef tuple OUTCOME_NAMES = (
@@ -185,7 +185,7 @@ cdef class Event:
 
 
 cdef Reader open_record(bytes record, uint8_t type, uint64_t seq, uint16_t* flags) except *:
-    """A reader past the head and the seq of a record that must be of this type and job."""
+    """A reader after the head and seq of a record, which must be of this type and job."""
     cdef Reader r
     cdef uint8_t found
     r.p = <const char*>record
@@ -200,7 +200,7 @@ cdef Reader open_record(bytes record, uint8_t type, uint64_t seq, uint16_t* flag
 
 
 cdef uint64_t seq_of(str job_id):
-    """The sequence number in an id that the core itself has given out."""
+    """The sequence number in an id of this core."""
     return (int(job_id[19:23] + job_id[24:], 16) >> TAG_BITS) & ((<uint64_t>1 << SEQ_BITS) - 1)
 
 
@@ -253,7 +253,7 @@ def read_event(bytes record):
     cdef CloseFields close
     cdef ChangeFields change
     if n == 0 or n != <uint32_t>len(record) or record[0] not in (CLOSE, CHANGE):
-        raise LogDamaged("a record of a job's history is none")
+        raise LogDamaged("a record of a job's history is of another type")
     r = reader_of(<const char*>record, n, &flags)
     get_int(&r, 8)
     event.worker_id = event.outcome = event.error = event.error_code = ""

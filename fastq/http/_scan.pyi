@@ -1,9 +1,9 @@
-"""What the decoder does not look at in a JSON text: nesting, lone surrogate escapes, the size of numbers."""
+"""Checks of a JSON text that the decoder does not make: nesting, lone surrogate escapes, the size of numbers."""
 
 from typing_extensions import Buffer
 
 def scan(text: Buffer, depth_max: int) -> str:
-    """Look for nesting past `depth_max` and for surrogate escapes without their other half.
+    """Look for nesting deeper than `depth_max` and for lone surrogate escapes.
 
     Returns:
         "" if there is neither, else "depth" or "surrogate": whichever comes first.

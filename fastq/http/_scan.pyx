@@ -1,8 +1,7 @@
-"""What the decoder does not look at in a JSON text: nesting, lone surrogate escapes, the size of numbers.
+"""Checks of a JSON text that the decoder does not make: nesting, lone surrogate escapes, the size of numbers.
 
-The decoder takes a payload as a span without reading it closely, and it recurses once for each level. So both are
-checked here first, at memory speed. Whether the text is JSON at all is the decoder's business: what is no JSON may
-pass here.
+The decoder skips over a payload without reading it closely, and it recurses at each level. So this module checks both
+first, at memory speed. The decoder checks whether the text is JSON. A text that is not JSON may pass these checks.
 """
 
 from libc.math cimport isfinite
@@ -16,7 +15,7 @@ cdef enum:
 
 cdef enum:
     NUMBER_MAX = 400
-    DIGITS_SAFE = 300  # so many without an exponent are less than 10 ** 300
+    DIGITS_SAFE = 300  # a number of fewer digits without an exponent is below 10 ** 300
 
 
 include "escapes.pxi"
@@ -40,7 +39,7 @@ cdef int scan_text(const unsigned char *at, const unsigned char *end, int depth_
                     if not 0xDC00 <= unit <= 0xDFFF:
                         return LONE_SURROGATE
                     at += 10
-                at += 1  # the escaped character: it may be a quote or a backslash
+                at += 1  # the escaped character, which may be a quote or a backslash
         elif c == c'"':
             in_string = True
         elif c == c'[' or c == c'{':
@@ -54,7 +53,7 @@ cdef int scan_text(const unsigned char *at, const unsigned char *end, int depth_
 
 
 def scan(const unsigned char[::1] text not None, int depth_max):
-    """Look for nesting past `depth_max` and for surrogate escapes without their other half.
+    """Look for nesting deeper than `depth_max` and for lone surrogate escapes.
 
     Returns:
         "" if there is neither, else "depth" or "surrogate": whichever comes first.
@@ -76,7 +75,7 @@ cdef bint is_of_number(unsigned char c) noexcept nogil:
 
 
 cdef bint number_fits(const unsigned char *at, Py_ssize_t length, Py_ssize_t length_max) noexcept nogil:
-    """Whether a double holds it, perhaps not exactly."""
+    """Whether the number is in the range of a double."""
     cdef char copy[NUMBER_MAX + 1]
     if length > length_max:
         return False
@@ -88,7 +87,7 @@ cdef bint number_fits(const unsigned char *at, Py_ssize_t length, Py_ssize_t len
 
 
 cdef const unsigned char *string_end(const unsigned char *at, const unsigned char *end) noexcept nogil:
-    """The quote that ends the string which begins at `at`, behind its first quote; `end` if there is none."""
+    """Return the closing quote of the string whose first quote is before `at`, `end` if there is none."""
     cdef const unsigned char *quote = at
     cdef const unsigned char *before
     while True:

@@ -1,4 +1,4 @@
-"""The API as an ASGI application: the route table, and what holds for every route of it."""
+"""The API as an ASGI application: the route table behind authentication, scopes and output commit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastq._core import Core
 from fastq.engine import Engine
 from fastq.engine.commits import Commits
 from fastq.errors import ApiError, InvalidRequest
-from fastq.http.connection.memory import Room
+from fastq.http.connection.memory import MemoryLimit
 from fastq.http.errors import MethodNotAllowed, on_api_error, on_defect, on_falcon_error
 from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
@@ -52,12 +52,10 @@ _METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """What the API needs beside the engine.
+    """The parts that the API needs beside the engine.
 
     Args:
-        keys: where the key routes make, list and revoke.
-        queues, schedules, audit: what they say.
-        instance: begins every request id that is made here; drawn anew at each start, so that ids are not repeated.
+        instance: the start of each request id that the server makes. It differs at each start, so that ids are unique.
     """
 
     keys: KeyStore
@@ -67,8 +65,8 @@ class HttpOptions:
     instance: str = "local"
 
 
-class Gate:
-    """Before a route: an id for the request, and who makes it. After it: the id in the answer, a line in the log."""
+class Authentication:
+    """Middleware. Before a route: the request's id and its principal. After it: the id's header, and the access log."""
 
     def __init__(self, auth: Authenticator, ids: RequestIds, open_paths: frozenset[str]) -> None:
         self._auth = auth
@@ -88,7 +86,7 @@ class Gate:
 
 
 class Path:
-    """All methods of one path, as Falcon looks for them: `on_get` and so on. Those without a route are refused."""
+    """All methods of one path under Falcon's names, `on_get` and so on. A method without a route is refused."""
 
     def __init__(self, routes: list[Route]) -> None:
         self.allowed = sorted(route.method for route in routes)
@@ -102,9 +100,9 @@ class Path:
 
 
 def _guarded(route: Route) -> Callable[..., Awaitable[None]]:
-    """The route's responder behind its scope."""
+    """Return the route's responder with a check of its scope before it."""
     scope, responder = route.scope, route.responder
-    assert scope is not None, "check_routes comes first"
+    assert scope is not None, "check_routes refuses a route without a scope"
     if scope == OPEN:
         return responder
 
@@ -116,22 +114,19 @@ def _guarded(route: Route) -> Callable[..., Awaitable[None]]:
 
 
 class Api(falcon.asgi.App[Request, Response]):
-    """The application. `route_table` is what it answers to, `request_ids` what it names requests by.
-
-    `requests` and `answers` count what all connections together hold of both.
-    """
+    """The application. `requests` and `answers` count the memory that all connections together use for either."""
 
     def __init__(
         self, routes: list[Route], auth: Authenticator, request_ids: RequestIds, short_way: ShortWay, commits: Commits
     ) -> None:
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
-        super().__init__(middleware=[OutputCommit(commits, open_paths), Gate(auth, request_ids, open_paths)])
-        self.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
+        super().__init__(middleware=[OutputCommit(commits, open_paths), Authentication(auth, request_ids, open_paths)])
+        self.resp_options.default_media_type = None  # type: ignore[assignment]  # empty answers have none
         self.route_table = routes
         self.request_ids = request_ids
         self.short_way = short_way
-        self.requests, self.answers = Room(), Room()
+        self.requests, self.answers = MemoryLimit(), MemoryLimit()
         self.auth = auth
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
         for template, path in paths.items():
@@ -143,7 +138,7 @@ class Api(falcon.asgi.App[Request, Response]):
     async def __call__(  # type: ignore[override]  # as Falcon's own does
         self, scope: dict[str, Any], receive: Any, send: Any
     ) -> None:
-        """Falcon takes a lost connection for the end of the body. Here it is an error: half a body is no request."""
+        """Serve a request. A connection that is lost within the body is an error; Falcon sees the end of the body."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
@@ -161,12 +156,12 @@ class Api(falcon.asgi.App[Request, Response]):
 
 
 def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOptions) -> Api:
-    """The API over an engine that has started.
+    """Make the API of a started engine.
 
     Args:
-        core: the engine's, for the lane.
+        core: the engine's core, for the lane.
     Raises:
-        StartError: a route does not declare who may call it.
+        StartError: check_routes refuses the table.
     """
     status = Status(engine)
     bulk = Bulk(engine, options.audit)

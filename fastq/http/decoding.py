@@ -1,6 +1,6 @@
-"""Reading what a request says: its body with a limit, JSON into structs, and what is wrong with either in our words.
+"""Request bodies: read up to a limit, decoded from JSON into structs.
 
-A message names the field, a nested one as `a.b`, and, if a limit was passed, the limit. Times are RFC 3339.
+An error's message names the field, a nested one as `a.b`, and the limit that the value breaks.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from fastq.http._scan import scan
 from fastq.http.errors import BodyTooLarge, UnsupportedEncoding
 
 DEPTH_MAX = 64  # the body's own object is the first level
-BATCH_DEPTH_MAX = DEPTH_MAX + 2  # a batch's own object and array stand around each of its members
+BATCH_DEPTH_MAX = DEPTH_MAX + 2  # each member is inside the batch's object and array
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
-    """The whole body, read as a stream and no further than one piece past `bytes_max`.
+    """Read the whole body. Stop reading when it exceeds `bytes_max`.
 
     Raises:
-        UnsupportedEncoding, BodyTooLarge. A body that ends early is refused where it comes in.
+        UnsupportedEncoding: the body is compressed.
+        BodyTooLarge: the body exceeds `bytes_max`.
+        InvalidRequest: the connection ended before the body did.
     """
     coding = req.get_header("Content-Encoding")
     if coding is not None and coding.strip().lower() != "identity":
@@ -41,7 +43,11 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T], depth_max: int = DEPTH_MAX) -> T:
-    """The body as a struct. Raises InvalidRequest with a message that says what is wrong where."""
+    """Decode the body into the decoder's struct.
+
+    Raises:
+        InvalidRequest: the message names the field.
+    """
     if not body:
         raise InvalidRequest("invalid JSON: the body is empty")
     if not body.isascii():
@@ -66,7 +72,16 @@ def members(
     body: bytes, decoder: msgspec.json.Decoder[T], raw: msgspec.json.Decoder[Any], name: str,
     member: msgspec.json.Decoder[Any], depth_max: int = BATCH_DEPTH_MAX,
 ) -> T:  # fmt: skip
-    """A batch. If it cannot be decoded as a whole, its members are, one by one, to say which it is."""
+    """Decode a batch. If that fails, decode its members one by one to find the bad one.
+
+    Args:
+        decoder: decodes the batch.
+        raw: decodes the batch and leaves its members as raw JSON.
+        name: the array of members.
+        member: decodes one member.
+    Raises:
+        InvalidRequest: the message names the member by its index.
+    """
     try:
         return decode(body, decoder, depth_max)
     except InvalidRequest as whole:
@@ -92,7 +107,7 @@ _KIND = {"int": "an integer", "str": "a string", "array": "an array", "object": 
 
 
 def _say_what_is_wrong(text: str, body: type[msgspec.Struct]) -> NoReturn:
-    """Raise InvalidRequest in our words for what msgspec says of a `body`."""
+    """Raise InvalidRequest with the text of a msgspec error about a `body` in the API's words."""
     if match := _UNKNOWN.fullmatch(text):
         raise InvalidRequest(f"unknown field: {_path(match[2], shown(match[1]))}")
     if match := _MISSING.fullmatch(text):
@@ -117,7 +132,7 @@ def _say_what_is_wrong(text: str, body: type[msgspec.Struct]) -> NoReturn:
 
 
 def not_a_choice(struct: type[msgspec.Struct], path: str, given: str) -> str:
-    """The message about the field at `path`, `a.b`, which takes only some texts: it lists them."""
+    """Return the message about a field that must be one of some texts. It lists them. `path` is `a.b`."""
     found: list[inspect.Type] = [inspect.type_info(struct)]
     for name in path.replace("[...]", "").split("."):
         fields = [field for one in found if isinstance(one, inspect.StructType) for field in one.fields]
@@ -128,7 +143,7 @@ def not_a_choice(struct: type[msgspec.Struct], path: str, given: str) -> str:
 
 
 def _alternatives(type_: inspect.Type) -> list[inspect.Type]:
-    """A field's type without its description; an array's members; each type of a union."""
+    """Return a field's types: without its description, of an array the members' type, of a union each type."""
     if isinstance(type_, inspect.Metadata):
         return _alternatives(type_.type)
     if isinstance(type_, inspect.ListType | inspect.VarTupleType):

@@ -1,6 +1,6 @@
-"""From an error to an answer: its status, its headers, and `{"error": "<message>", "code": "<word>"}`.
+"""Errors as answers: the status, the headers, and `{"error": "<message>", "code": "<word>"}` of each error.
 
-Below this package no error knows HTTP. Those that only HTTP raises are defined here.
+Errors of other packages know nothing of HTTP. Errors that only HTTP raises are defined here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _log = logging.getLogger("fastq.http")
 
 
 class BadHttp(ApiError):
-    """The bytes of a connection are not HTTP that is accepted here. The answer closes the connection."""
+    """The bytes of a connection are not valid HTTP, or exceed a limit. The connection is closed after the answer."""
 
     code = "bad_http"
 
@@ -38,7 +38,7 @@ class UrlTooLong(BadHttp):
 
 
 class HeadTooLarge(BadHttp):
-    """There are too many headers, or they are too large."""
+    """The headers are too many or too large."""
 
 
 class VersionNotSupported(BadHttp):
@@ -87,10 +87,10 @@ class NoJobsAvailable(ApiError):
 
 
 class Wrapped(ApiError):
-    """An error behind the words of the original API: `failed to ack job: job not found: j1`.
+    """An error after the words of the original API: `failed to ack job: job not found: j1`.
 
     Args:
-        status: instead of the cause's.
+        status: replaces the cause's.
     """
 
     def __init__(self, words: str, cause: ApiError, status: int | None = None) -> None:
@@ -104,7 +104,7 @@ class Wrapped(ApiError):
         return self._cause.fields()
 
 
-# --- what each is answered with ---------------------------------------------------------------------------------------
+# --- their answers ----------------------------------------------------------------------------------------------------
 
 STATUSES: dict[type[ApiError], int] = {
     BadHttp: 400,
@@ -158,7 +158,7 @@ def status_of(error: ApiError) -> int:
 
 
 def headers_of(error: ApiError) -> dict[str, str]:
-    """The headers that only this error's answer has."""
+    """Return the headers that only this error's answer has."""
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
@@ -170,7 +170,7 @@ def headers_of(error: ApiError) -> dict[str, str]:
 
 
 class Failure(msgspec.Struct, forbid_unknown_fields=True):
-    """`code` is a stable word for programs, `error` a message for people."""
+    """An error. `code` is a stable word for programs, `error` a message for people."""
 
     error: str
     code: str
@@ -180,7 +180,7 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def members_of(error: ApiError) -> dict[str, str]:
-    """The members of the answer's JSON object."""
+    """Return the members of the answer's JSON object."""
     return {"error": str(error), "code": error.code, **error.fields()}
 
 
@@ -208,10 +208,10 @@ async def on_api_error(_req: Any, resp: falcon.asgi.Response, error: ApiError, _
 
 
 def on_falcon_error(allowed_methods: dict[str, list[str]]) -> Any:
-    """The handler for what Falcon raises by itself.
+    """Make the handler of Falcon's own errors.
 
     Args:
-        allowed_methods: by path template.
+        allowed_methods: the methods of each path template.
     """
 
     async def handle(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, _: Any) -> None:
@@ -226,7 +226,10 @@ def on_falcon_error(allowed_methods: dict[str, list[str]]) -> Any:
 
 
 async def on_defect(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: Any) -> None:
-    """A defect of ours: the client gets the request's id, the log the rest; not the path, which may hold a key."""
+    """Answer a defect of the server with the request's id. The log has the traceback.
+
+    The log names the route's template: a path may hold a key.
+    """
     request_id = req.context.request_id
     _log.error(
         "%s %s failed", req.method, req.uri_template or "(no route)", exc_info=error, extra={"request_id": request_id}

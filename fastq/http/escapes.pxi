@@ -10,7 +10,7 @@ cdef inline int hex_value(unsigned char c) noexcept nogil:
 
 
 cdef int code_unit(const unsigned char *at, const unsigned char *end) noexcept nogil:
-    """The value of `\\uXXXX` at `at`; -1 if that is not what stands there."""
+    """Return the value of the escape `\\uXXXX` at `at`, -1 if there is none."""
     cdef int value = 0, digit, i
     if end - at < 6 or at[0] != c'\\' or at[1] != c'u':
         return -1

@@ -1,4 +1,4 @@
-"""Fields that several bodies have: their types with the limits, and the checks that a type cannot say."""
+"""Fields that several requests have: their types and limits, and the checks that a type cannot express."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from fastq.errors import InvalidRequest
 from fastq.http._scan import numbers_fit
 from fastq.services.queues import Backoff
 
-ROOM_BYTES = 64 << 10  # for the JSON around a payload or a result
-BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + ROOM_BYTES
-SMALL_BODY_BYTES_MAX = ROOM_BYTES  # of requests that carry neither payload nor result
+SMALL_BODY_BYTES_MAX = 64 << 10  # the body of a request without a payload or a result
+BODY_BYTES_MAX = PAYLOAD_BYTES_MAX + SMALL_BODY_BYTES_MAX
 DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
 NUMBER_CHARACTERS_MAX = 400
 QUEUE_PATTERN = "[A-Za-z0-9._-]{1,64}"
@@ -59,31 +58,39 @@ _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d+))
 _TRACEPARENT = re.compile(TRACEPARENT_PATTERN, re.ASCII)
 
 
-def text_of(bytes_max: int, more: str = "") -> Meta:
-    """The schema of a text that is no empty one and has at most so many bytes."""
+def text_of(bytes_max: int) -> Meta:
+    """Return the schema of a text of 1 to `bytes_max` bytes."""
     return Meta(
-        description=f"At most {bytes_max} bytes of UTF-8, nothing that cannot be printed.{more}",
+        description=f"At most {bytes_max} bytes of UTF-8, printable characters only.",
         extra_json_schema={"minLength": 1, "maxLength": bytes_max},
     )
 
 
 class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True):
-    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
+    """After attempt n a job waits a random time of at most base_ms * factor ** (n - 1), limited to cap_ms."""
 
 
 def queue_name(name: str, field: str) -> str:
+    """Return `name` if it is the name of a queue or group. Raises InvalidRequest otherwise."""
     if not _QUEUE.fullmatch(name):
         raise InvalidRequest(f"{field} must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
     return name
 
 
 def at_most(field: str, length_bytes: int, bytes_max: int) -> None:
+    """Raise InvalidRequest if `length_bytes` exceeds `bytes_max`."""
     if length_bytes > bytes_max:
         raise InvalidRequest(f"{field} must be at most {bytes_max} bytes")
 
 
 def time_us(text: str, field: str) -> int:
-    """An RFC 3339 time as Unix microseconds, what is finer cut off; at least 0. Raises InvalidRequest."""
+    """Parse an RFC 3339 time. Digits after the microseconds are cut off.
+
+    Returns:
+        Unix microseconds, 0 for a time before 1970.
+    Raises:
+        InvalidRequest: `text` is not an RFC 3339 time.
+    """
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise InvalidRequest(f"{field} must be an RFC 3339 time")
@@ -98,7 +105,7 @@ def time_us(text: str, field: str) -> int:
 
 
 def ahead_us(text: str, field: str, now_us: int) -> int:
-    """A time that is at most 10 years ahead, Unix microseconds. Raises InvalidRequest."""
+    """Parse a time that is at most 10 years after `now_us`. Unix microseconds. Raises InvalidRequest."""
     at_us = time_us(text, field)
     if at_us > now_us + RUN_AT_AHEAD_US_MAX:
         raise InvalidRequest(f"{field} must be at most 10 years ahead")
@@ -106,7 +113,7 @@ def ahead_us(text: str, field: str, now_us: int) -> int:
 
 
 def printable(text: str, field: str, bytes_max: int = KEY_BYTES_MAX) -> str:
-    """A text of 1 to `bytes_max` bytes that can be printed. Raises InvalidRequest."""
+    """Return `text` if it has 1 to `bytes_max` bytes of printable characters. Raises InvalidRequest otherwise."""
     if not 1 <= len(text.encode()) <= bytes_max:
         raise InvalidRequest(f"{field} must be 1 to {bytes_max} bytes")
     if not text.isprintable():
@@ -115,6 +122,7 @@ def printable(text: str, field: str, bytes_max: int = KEY_BYTES_MAX) -> str:
 
 
 def payload_of(raw: msgspec.Raw) -> bytes:
+    """Return the payload's JSON text. Raises InvalidRequest for null, the empty string and a large payload."""
     payload = bytes(raw)
     if payload in (b"null", b'""'):
         raise InvalidRequest("payload is required")
@@ -124,26 +132,26 @@ def payload_of(raw: msgspec.Raw) -> bytes:
 
 
 def readable_numbers(field: str, text: bytes) -> None:
-    """Numbers are the caller's and kept as they are, but for those at which the reader's JSON library would fail."""
+    """Raise InvalidRequest if `text` has a number that a JSON library may not parse. All others stay as they are."""
     if not numbers_fit(text, NUMBER_CHARACTERS_MAX):
         raise InvalidRequest(
-            f"{field}: a number in it must be at most {NUMBER_CHARACTERS_MAX} characters and within ±1.8e308"
+            f"{field}: each number must have at most {NUMBER_CHARACTERS_MAX} characters and be within ±1.8e308"
         )
 
 
 def backoff_of(fields: BackoffBody) -> tuple[int, float, int]:
-    """Raises InvalidRequest."""
+    """Return (base_ms, factor, cap_ms). Raises InvalidRequest."""
     if fields.cap_ms < fields.base_ms:
         raise InvalidRequest("backoff.cap_ms must be >= backoff.base_ms")
     return fields.base_ms, fields.factor, fields.cap_ms
 
 
 def traceparent_of(header: str | None) -> str:
-    """The header if it is well-formed; else it is passed over, as its standard says."""
+    """Return the header if it is well-formed, else an empty string, as W3C Trace Context asks."""
     return header if header is not None and _TRACEPARENT.fullmatch(header) else ""
 
 
 def idempotency_key_of(req: Request) -> str:
-    """The header's; empty if there is none. Raises InvalidRequest."""
+    """Return the request's idempotency key, an empty string without the header. Raises InvalidRequest."""
     key = req.get_header("Idempotency-Key")
     return "" if key is None else printable(key, "Idempotency-Key")

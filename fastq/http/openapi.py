@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the route table and from the structs that bodies are decoded into."""
+"""The OpenAPI document, made from the route table and the structs of its bodies and answers."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from fastq.http.routes import ADMIN, OPEN, Answer, Route
 
 _REF = "#/components/schemas/{name}"
 _INTRODUCTION = """\
-Jobs are submitted, leased and acked. An answer that says something changed comes after the change is on stable storage.
-Times are RFC 3339 in UTC. Integers are written without a fraction
-or an exponent. Unknown members of a body are refused. The last of two members with the same name counts."""
+Clients submit jobs, workers lease and ack them. A success is answered after the change is on stable storage.
+Times are RFC 3339 in UTC. Integers have no fraction and no exponent.
+A body with an unknown member is refused. Of two members with the same name the last one counts."""
 
-# What every route that asks for a key may answer, whatever it does.
+# Answers of every route with a scope.
 _KEYED = (
-    Answer(401, "no key, or one that is unknown or revoked", Failure),
-    Answer(403, "the key may not do this", Failure),
-    Answer(429, "the key made more requests a second than it may, or too many came without a valid key", Failure),
-    Answer(503, "the key store does not answer, and the key was not in use lately", Failure),
+    Answer(401, "the key is missing, unknown, expired or revoked", Failure),
+    Answer(403, "the key does not have the scope that the route needs", Failure),
+    Answer(429, "the key exceeds its rate limit, or too many requests came without a valid key", Failure),
+    Answer(503, "the key store does not answer, and the key is not cached", Failure),
 )
 _ANY = (
-    Answer(400, "the request cannot be read", Failure),
-    Answer(405, "what a method that the path does not have is answered with; Allow names those that it has", Failure),
-    Answer(408, "the request's head or body did not come in time; the connection is closed", Failure),
+    Answer(400, "the request is malformed", Failure),
+    Answer(405, "the path does not have the method; Allow names those that it has", Failure),
+    Answer(408, "the request's head or body did not arrive in time; the connection is closed", Failure),
     Answer(414, "the URL is too long; the connection is closed", Failure),
-    Answer(431, "there are too many headers, or they are too large; the connection is closed", Failure),
-    Answer(500, "a defect of the server; `request_id` is in its log", Failure),
-    Answer(503, "overloaded: nothing was changed; Retry-After says when to try again", Failure),
+    Answer(431, "the headers are too many or too large; the connection is closed", Failure),
+    Answer(500, "a defect of the server; its log names `request_id`", Failure),
+    Answer(503, "the server is overloaded; nothing was changed; retry after Retry-After seconds", Failure),
     Answer(505, "the HTTP version is neither 1.1 nor 1.0; the connection is closed", Failure),
 )
 
 _REQUEST_ID = {
-    "description": "The request's id: the caller's if it is sane, else made here.",
+    "description": "The request's id: the caller's if it is well-formed, else the server's.",
     "schema": {"type": "string"},
 }
 
 
 HEADERS = {
     "Idempotency-Key": {
-        "description": "The same request with the same key is answered as before. In the body: `idempotency_key`.",
+        "description": "A repeated request with the same key gets the first answer. In the body: `idempotency_key`.",
         "schema": {"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX},
     },
     "traceparent": {
-        "description": "W3C Trace Context; kept with the job and given to its worker. In the body: `traceparent`.",
+        "description": "W3C Trace Context, stored with the job and given to its worker. In the body: `traceparent`.",
         "schema": {"type": "string"},
     },
 }
 
 
 def document(routes: list[Route]) -> bytes:
-    """The whole document as JSON."""
+    """Return the document as JSON."""
     schemas = _schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -75,7 +75,7 @@ def document(routes: list[Route]) -> bytes:
 
 
 class _Schemas:
-    """The JSON schemas of types; those that have a name are gathered in `components`."""
+    """The JSON schemas of types. `components` has the schemas of structs, by name."""
 
     def __init__(self, types: list[Any]) -> None:
         found, self.components = msgspec.json.schema_components(types, ref_template=_REF)
@@ -123,7 +123,7 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    """Of the path, the query and the headers."""
+    """Return the parameters in the path, the query and the headers."""
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in route.path_fields

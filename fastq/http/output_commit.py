@@ -1,7 +1,7 @@
-"""Output commit: an answer leaves when everything that it may show is durable, and not before.
+"""Output commit: an answer leaves when everything that it shows is durable.
 
-It is the only place of the way through Falcon that waits for the log: responders, services and key stores do not. The
-hot lane does the same with marks in its text of answers.
+This middleware is the only code behind Falcon that waits for the log. Responders, services and key stores do not wait.
+The lane does the same with the marks in its buffer of answers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from fastq.http.scope import CONNECTION
 
 
 class OutputCommit:
-    """Middleware: refusals and errors wait too, since they may show a change that is not durable.
+    """Middleware that holds each answer back until it is durable.
 
-    Routes that ask for no key show nothing of the log and do not wait: a server whose disk hangs is alive. A responder
-    whose answer is a promise (a lease) leaves in `resp.context.undo` what takes it back if nobody is there to get it.
+    Errors wait too: they may show a change that is not durable. Open routes show nothing of the log and do not wait, so
+    /health answers while the disk hangs. A responder that leases sets `resp.context.undo`, a function that gives the
+    leases back. The middleware calls it if the client is gone.
     """
 
     def __init__(self, commits: Commits, open_paths: frozenset[str]) -> None:
@@ -41,14 +42,14 @@ class OutputCommit:
             if connection is not None and connection.is_closed:
                 undo()
         if resp.stream is not None:
-            assert isinstance(resp.stream, AsyncIterator), "an answer is streamed piece by piece"
+            assert isinstance(resp.stream, AsyncIterator), "a streamed answer is an async iterator"
             resp.stream = Pieces(self._commits, resp.stream)
         if resp.sse is not None:
             resp.sse = Pieces(self._commits, resp.sse)
 
 
 class Pieces:
-    """A streamed answer: each piece waits for what it may show."""
+    """A streamed answer. Each piece leaves when what it shows is durable."""
 
     def __init__(self, commits: Commits, pieces: AsyncIterator[Any]) -> None:
         self._commits, self._pieces = commits, pieces
@@ -62,6 +63,6 @@ class Pieces:
         return piece
 
     async def close(self) -> None:
-        """Falcon calls it, whatever happened."""
+        """Close the stream. Falcon calls it after each answer, sent or not."""
         if (close := getattr(self._pieces, "close", None)) is not None:
             await close()

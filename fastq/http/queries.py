@@ -1,4 +1,4 @@
-"""What stands behind the question mark of a URL: checked and decoded as bodies are."""
+"""Query parameters: checked and decoded into a struct, as bodies are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _FIELD = re.compile(r" - at `\$\.(\w+)`$")
 
 
 def read_query(req: Request, fields: type[T]) -> T:
-    """The parameters as a struct that forbids unknown fields. Raises InvalidRequest, which names the parameter."""
+    """Decode the parameters into `fields`, a struct that forbids unknown ones.
+
+    Raises:
+        InvalidRequest: the message names the parameter.
+    """
     try:
         return msgspec.convert(dict(req.params), fields, strict=False)
     except msgspec.ValidationError as error:
@@ -35,4 +39,4 @@ def read_query(req: Request, fields: type[T]) -> T:
     if match := _FIELD.search(text):
         kind = "an integer" if "`int" in text else "given once, as text"
         raise InvalidRequest(f"{match[1]} must be {kind}")
-    raise InvalidRequest(f"the parameters cannot be read: {text}")
+    raise InvalidRequest(f"invalid parameters: {text}")

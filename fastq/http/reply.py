@@ -1,4 +1,4 @@
-"""Writing an answer: JSON bodies, and times as RFC 3339 in UTC with `Z`, to the microsecond."""
+"""Answers: JSON bodies, and times in RFC 3339, UTC with `Z`, to the microsecond."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 JSON = "application/json"
-_EPOCH = datetime(1970, 1, 1)  # without a zone: orjson is told that it is UTC
+_EPOCH = datetime(1970, 1, 1)  # naive: _AS_UTC tells orjson that it is UTC
 _AS_UTC = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 

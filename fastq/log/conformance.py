@@ -1,4 +1,4 @@
-"""What every log does, whatever it is kept in: a suite that each implementation's tests run.
+"""The conformance suite of logs: the tests of each implementation run it.
 
 A test class inherits `LogSuite` and sets `home`; pytest, or whatever runs coroutines, calls the methods `test_…`.
 Documents stand for jobs: the suite needs a core to make records, and no engine.
@@ -18,7 +18,7 @@ from fastq.log.protocol import Log, Opened
 if TYPE_CHECKING:
     from fastq._core import Batch
 
-KIND = 9  # of the documents
+KIND = 9  # of the suite's documents
 BODY_BYTES = 3_000
 
 
@@ -26,23 +26,23 @@ class Home(Protocol):
     """One kind of log, for the suite. Its parts take 64 KiB, and its tail caches nothing."""
 
     def new(self) -> Log:
-        """A log that holds nothing."""
+        """Make an empty log."""
 
     def again(self, log: Log) -> Log:
-        """What the next process finds of a log that was closed."""
+        """Open the closed log again, as the next process does."""
 
     async def killed(self, log: Log) -> Log:
-        """What the next process finds if this one is killed now. No batch is under way."""
+        """Open the log again, as after a kill of this process. No batch is in flight."""
 
     def break_commits(self, log: Log) -> None:
-        """The next commit fails, as on a device that is gone."""
+        """Make the next commit fail, as on a lost device."""
 
     def break_reads(self, log: Log) -> None:
-        """Reads fail, as on a device with a bad sector."""
+        """Make reads fail, as on a device with a bad sector."""
 
 
 class Writer:
-    """Between a log and a core what the engine is: appends documents, and knows which are durable."""
+    """Connects a log and a core, as the engine does: appends documents, and knows which are durable."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -68,26 +68,26 @@ class Writer:
         return self.core.replay(records, frame)
 
     async def start(self) -> Writer:
-        """As the engine does: with a record that says the server is back."""
+        """Start as the engine does, with a RESUME record."""
         self.log.start(self._durable, self._failed)
         self.core.resume(1, self.opened.epoch)
         await self.settled()
         return self
 
     def append(self, name: str, body: bytes) -> int:
-        """Put a document into the open batch; the batch's sequence number."""
+        """Append a document. Returns its batch's sequence number."""
         self.core.put_document(2, KIND, name, body)
         return self.log.tail.appended_seq
 
     async def room(self, record_bytes: int) -> None:
-        """Wait until so much can be appended."""
+        """Wait until `record_bytes` can be appended."""
         while not self.log.tail.has_room(record_bytes + 256, 0):
             if self.failure is not None:
                 raise self.failure
             await asyncio.sleep(0)
 
     async def write(self, name: str, body: bytes) -> int:
-        """Append a document and return, with its sequence number, when it is durable."""
+        """Append a document and wait until it is durable. Returns its sequence number."""
         await self.room(len(body))
         seq = self.append(name, body)
         await self.settled()
@@ -124,12 +124,12 @@ class Writer:
 
 
 def bodies_of(sizes: list[int]) -> list[bytes]:
-    """Bodies of the given sizes, each unlike the others."""
+    """Bodies of the given sizes, all different."""
     return [shake_128(b"%d" % number).digest(size) for number, size in enumerate(sizes)]
 
 
 async def fails_with(kind: type[BaseException], work: Awaitable[object]) -> BaseException:
-    """The error that `work` ends with; it must be of that kind."""
+    """Await `work`, which must raise an error of this kind. Returns the error."""
     try:
         await work
     except kind as error:
@@ -138,7 +138,7 @@ async def fails_with(kind: type[BaseException], work: Awaitable[object]) -> Base
 
 
 async def written(log: Log, documents: int) -> Writer:
-    """A log with so many documents, each in a frame of its own."""
+    """Write documents to a log, each in a frame of its own."""
     writer = await Writer(log).open().start()
     for number, body in enumerate(bodies_of([BODY_BYTES] * documents)):
         await writer.write(str(number), body)
@@ -236,7 +236,7 @@ class LogSuite:
         assert not writer.log.idle
         writer.append("late", b"x")
         self._refuses_a_batch(writer)
-        await writer.log.close()  # again: nothing
+        await writer.log.close()  # a second close does nothing
 
     def _refuses_a_batch(self, writer: Writer) -> None:
         batch = writer.log.tail.take()
@@ -280,7 +280,7 @@ class LogSuite:
         await fails_with(LogFailed, writer.settled())
         assert writer.failure is not None
         assert not writer.log.idle
-        assert writer.log.tail.durable_seq == seq, "what failed is durable to nobody"
+        assert writer.log.tail.durable_seq == seq, "a failed batch is not reported durable"
         writer.append("late", b"3")
         writer.kick()
         await asyncio.sleep(0)
@@ -354,7 +354,7 @@ class LogSuite:
     async def _read(self, log: Log, place: RecordPlace) -> list[bytes]:
         return await log.read([place])
 
-    # --- giving back --------------------------------------------------------------------------------------------------
+    # --- dropping -----------------------------------------------------------------------------------------------------
 
     async def test_parts_are_all_frames_outside_of_the_open_segment(self) -> None:
         writer = await written(self.home.new(), 80)
@@ -379,7 +379,7 @@ class LogSuite:
         await log.close()
 
     async def _trim(self, writer: Writer, oldest_frame: int) -> None:
-        """As the cleaner does: the record first, and when that is durable the deed."""
+        """Trim as the cleaner does: drop the parts when the TRIM record is durable."""
         await writer.room(BODY_BYTES)
         writer.core.trim(3, oldest_frame)
         await writer.settled()
@@ -395,7 +395,7 @@ class LogSuite:
         names = [str(number) for number in range(80)]
         kept = [name for name in names if name in again.documents()]
         assert kept and kept == names[-len(kept) :]
-        # A close may come before the room is given back: then the next opening still finds those frames.
+        # A close may come before the files are deleted: then the next opening still finds those frames.
         assert again.core.oldest_frame == part.next
         assert again.log.oldest_frame == again.places[0][0].frame in (part.first, part.next)
         await again.log.close()

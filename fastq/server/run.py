@@ -25,7 +25,7 @@ from fastq import __version__
 from fastq.clock import Clock, start_us, wall_us
 from fastq.engine import Engine, EngineOptions
 from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, StartError
-from fastq.http.connection.accept import Door, connections_max, raise_file_limit
+from fastq.http.connection.accept import Acceptor, connections_max, raise_file_limit
 from fastq.http.lane._lane import Lane
 from fastq.log.files.log import LocalLog
 from fastq.log.protocol import Opened
@@ -156,9 +156,9 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets=[])
         state, config = self.server_state, self.config
         for listener in sockets or []:
-            door = Door(listener, connections_max(), state.connections, self._protocol, config.ssl)
-            door.open(config.backlog)
-            self.servers.append(door)  # type: ignore[arg-type]  # uvicorn calls close and wait_closed
+            acceptor = Acceptor(listener, connections_max(), state.connections, self._protocol, config.ssl)
+            acceptor.open(config.backlog)
+            self.servers.append(acceptor)  # type: ignore[arg-type]  # uvicorn calls close and wait_closed
         self._on_listening()
 
     def _protocol(self) -> asyncio.Protocol:

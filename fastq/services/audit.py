@@ -1,4 +1,4 @@
-"""Who did what with keys, queues, schedules and many jobs at once: the last 10,000 of it, in the log."""
+"""The audit log: the last 10,000 changes of keys, queues, schedules and many jobs, stored in the job log."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fastq.engine.commands import Principal
 from fastq.engine.documents import DocumentKind, Group
 
 ENTRIES_KEPT = 10_000
-ENTRY_BYTES = 4096  # what the log needs for one; details are small by what they are made of
+ENTRY_BYTES = 4096  # the largest record of an entry: the limits of requests bound its details
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Its document is JSON. A later version may add members that have defaults.
+    """An entry. Its document is JSON. A later version may add members with defaults.
 
     Args:
-        number: counts all that were ever written, from 1.
+        number: counts all entries, from 1.
         at_us: Unix microseconds.
-        action: `queue.put` and the like: what kind of thing, a dot, what was done to it.
-        target: the name or id of what was changed; empty for many jobs.
+        action: the kind of object, a dot and the verb, such as `queue.put`.
+        target: the name or id of the changed object; empty for many jobs.
         details: JSON values.
     """
 
@@ -41,22 +41,22 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass
-class Saying:
-    """What is to be said of a change that somebody else makes: see `Audit.saying`."""
+class Audited:
+    """The entry of a change that a key store makes: see `Audit.of_change`."""
 
     who: Principal
     action: str
     details: dict[str, Any]
     target: str = ""
-    nothing: bool = False  # nothing has changed
-    is_said: bool = False
+    is_unchanged: bool = False  # no entry is written
+    is_written: bool = False
 
 
-_saying: ContextVar[Saying | None] = ContextVar("saying", default=None)
+_audited: ContextVar[Audited | None] = ContextVar("audited", default=None)
 
 
 class Audit:
-    """Entry n is the document named n modulo ENTRIES_KEPT: a new one takes the oldest's place, none is dropped."""
+    """The audit log. Entry n is the document named n modulo ENTRIES_KEPT, so a new entry replaces the oldest one."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -65,7 +65,7 @@ class Audit:
         self._last = next(reversed(self._entries), 0)
 
     def write(self, group: Group, who: Principal, action: str, target: str = "", **details: Any) -> int:
-        """Say it in the record that the change is in, which has ENTRY_BYTES for it; the entry's number."""
+        """Write an entry into the change's record, which reserves ENTRY_BYTES for it. Return the entry's number."""
         self._last += 1
         self._put(group, Entry(self._last, group.now_us, who.key_id, who.owner_id, action, target, details))
         if len(self._entries) > ENTRIES_KEPT:
@@ -73,29 +73,33 @@ class Audit:
         return self._last
 
     def amend(self, group: Group, number: int, **details: Any) -> None:
-        """Say more in an entry, if it is still there."""
+        """Add details to an entry, if it still exists."""
         entry = self._entries.get(number)
         if entry is not None:
             self._put(group, msgspec.structs.replace(entry, details=entry.details | details))
 
     @contextmanager
-    def saying(self, who: Principal, action: str, **details: Any) -> Iterator[Saying]:
-        """Say it of what is changed within: in the record of the first document that `AuditedDocuments` is given.
+    def of_change(self, who: Principal, action: str, **details: Any) -> Iterator[Audited]:
+        """Audit a change that is made within the context.
 
-        If there was none, since what changed is kept elsewhere, it is said afterwards, by itself.
+        The entry is written into the record of the first document that `AuditedDocuments` puts. Without a document, as
+        in Redis, the entry is written by itself after the change.
         """
-        said = Saying(who, action, details)
-        token = _saying.set(said)
+        audited = Audited(who, action, details)
+        token = _audited.set(audited)
         try:
-            yield said
+            yield audited
         finally:
-            _saying.reset(token)
-        if not (said.is_said or said.nothing):
+            _audited.reset(token)
+        if not (audited.is_written or audited.is_unchanged):
             with self._engine.group(ENTRY_BYTES) as group:
-                self.write(group, who, action, said.target, **details)
+                self.write(group, who, action, audited.target, **details)
 
     def page(self, before: int, limit: int) -> tuple[list[Entry], int]:
-        """The newest entries below number `before` (0: all), at most `limit`; and `before` of the next page, or 0."""
+        """Return at most `limit` entries below number `before`, the newest first, and the next page's `before`.
+
+        `before` 0 starts at the newest entry. The next page's is 0 if there are no more.
+        """
         numbers = (number for number in reversed(self._entries) if not before or number < before)
         found = [self._entries[number] for number in islice(numbers, limit)]
         more = bool(found) and found[-1].number > next(iter(self._entries))
@@ -108,7 +112,7 @@ class Audit:
 
 
 class AuditedDocuments:
-    """The engine's documents for those who know nothing of the audit: keys."""
+    """The engine's documents for key stores, which know nothing of the audit log."""
 
     def __init__(self, engine: Engine, audit: Audit) -> None:
         self._engine, self._audit = engine, audit
@@ -116,12 +120,12 @@ class AuditedDocuments:
         self.now_us = engine.now_us
 
     def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
-        """See `engine.documents.Documents.put`."""
-        said = _saying.get()
-        if said is None or said.is_said:
+        """Put a document: see `engine.documents.Documents.put`. Write the entry of `Audit.of_change` with it."""
+        audited = _audited.get()
+        if audited is None or audited.is_written:
             self._engine.put_document(kind, name, body, key_id)
             return
         with self._engine.group(len(body) + ENTRY_BYTES) as group:
             group.put_document(kind, name, body, key_id)
-            self._audit.write(group, said.who, said.action, name, **said.details)
-            said.is_said = True
+            self._audit.write(group, audited.who, audited.action, name, **audited.details)
+            audited.is_written = True

@@ -1,4 +1,4 @@
-"""From the Authorization header to who asks; and how often somebody may ask."""
+"""Authentication: from the Authorization header to a principal, with rate limits for keys and failures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fastq.services.buckets import TokenBucket
 from fastq.services.keys import KeyRecord, KeyStore
 
 SCHEME = "Bearer "
-CACHED_MAX = 10_000  # keys known without asking the store; past it all are forgotten and asked for again
-FAILURES_AT_ONCE, FAILURES_PER_S = 20, 1  # of one address, before more are refused as TooManyFailures
-ADDRESSES_MAX = 50_000  # that failed lately; past it those forgotten first are those that failed first
-IPV6_PREFIX = 64  # what one customer is given: within it addresses cost nothing
+CACHED_MAX = 10_000  # keys; a full cache is cleared
+FAILURES_AT_ONCE, FAILURES_PER_S = 20, 1  # of one address; above it TooManyFailures
+ADDRESSES_MAX = 50_000  # with recent failures; above it the oldest are dropped
+IPV6_PREFIX = 64  # one customer has a whole prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,34 +27,34 @@ class Known:
 
 
 class Authenticator:
-    """Knows the keys that were used lately: one digest and one dict lookup a request.
+    """Authenticates requests, with a cache of recently used keys: a request takes one digest and one dict lookup.
 
-    What is known of a key is forgotten when it changes, so a revocation holds from the next request on.
+    A change of a key removes it from the cache, so a revocation takes effect with the next request.
     """
 
     def __init__(self, store: KeyStore, now_us: Callable[[], int]) -> None:
         self._store = store
         self._now_us = now_us
         self._known: dict[bytes, Known] = {}
-        self._buckets: dict[str, tuple[int, TokenBucket]] = {}  # key_id -> its limit, and what is left of it
-        self.generation = 0  # of what is known: another one, and any of it may have changed
+        self._buckets: dict[str, tuple[int, TokenBucket]] = {}  # key_id -> (its rate limit, its bucket)
+        self.generation = 0  # changes when a cached key may have changed
         self._failures = Failures()
         store.watch(self.forget)
 
     async def principal(self, authorization: str | None, address: str = "") -> Principal:
-        """Who makes a request with this header.
+        """Return the principal of a request with this header.
 
         Args:
-            address: of the client, as far as it is to be believed; empty: not known, then failures are not counted.
+            address: the client's trusted address, empty if unknown. Failures of an unknown address are not counted.
         Raises:
-            Unauthenticated: no header, another scheme (its word is case-sensitive), an unknown key, one that is revoked
-            or at its end; TooManyFailures; RateLimited; KeyStoreUnavailable.
+            Unauthenticated: no header, another scheme (case-sensitive), or an unknown, revoked or expired key.
+            TooManyFailures, RateLimited, KeyStoreUnavailable.
         """
         secret, now_us = _secret(authorization), self._now_us()
         digest = _digest(secret)
         known = self._fresh(digest, now_us)
         if known is None:
-            if self._store.asks_elsewhere:  # no flood of wrong keys gets further than this
+            if self._store.asks_elsewhere:  # so that a flood of wrong keys does not reach the store
                 self._failures.check(address, now_us)
             try:
                 known = await self._ask(secret, digest, now_us)
@@ -65,29 +65,29 @@ class Authenticator:
         return known.principal
 
     def look(self, authorization: str) -> Known | None:
-        """What is known of a key without waiting; None if only `principal` can tell, whatever it then says."""
+        """Return a key from the cache, None if it is not there."""
         if not authorization.startswith(SCHEME):
             return None
         return self._fresh(_digest(authorization[len(SCHEME) :]), self._now_us())
 
     def charge(self, known: Known) -> None:
-        """Its key makes a request. Raises RateLimited."""
+        """Count a request of the key. Raises RateLimited."""
         now_us = self._now_us()
         if known.bucket is not None and (wait_us := known.bucket.take(now_us)):
             raise RateLimited(known.record.rate_limit or 0, wait_us)
         self._store.touch(known.record, now_us)
 
     def touch(self, known: Known) -> None:
-        """Its key makes requests that are charged elsewhere."""
+        """Record the use of a key. The caller charges its bucket."""
         self._store.touch(known.record, self._now_us())
 
     def until_us(self, known: Known) -> int:
-        """How long what is known of a key can be good, if nothing changes."""
+        """Return when the cached key becomes invalid unless it changes before. Unix microseconds."""
         expires_us, trusted_us = known.record.expires_us, self._store.trusted_until_us
         return trusted_us if expires_us is None else min(expires_us, trusted_us)
 
     def forget(self, key_ids: Collection[str] | None) -> None:
-        """What is known of these keys; None: of all."""
+        """Remove these keys from the cache; None: all keys."""
         self.generation += 1
         if key_ids is None:
             self._known.clear()
@@ -96,7 +96,7 @@ class Authenticator:
             del self._known[digest]
 
     def _fresh(self, digest: bytes, now_us: int) -> Known | None:
-        """What is known of a key, if it is still good."""
+        """Return a key from the cache if it is still valid."""
         known = self._known.get(digest)
         if known is None or now_us >= self._store.trusted_until_us:
             return None
@@ -113,14 +113,14 @@ class Authenticator:
         if record.expires_us is not None and record.expires_us <= now_us:
             raise Unauthenticated("API key has expired")
         known = Known(record, record.principal(), self._bucket(record))
-        if generation == self.generation:  # else it may have been revoked since the store looked
+        if generation == self.generation:  # else the key may have been revoked since the store read it
             if len(self._known) >= CACHED_MAX:
                 self._known.clear()
             self._known[digest] = known
         return known
 
     def _bucket(self, record: KeyRecord) -> TokenBucket | None:
-        """Of the key, not of what is known about it: forgetting that gives nobody a full one."""
+        """Return the key's bucket. It outlives the cached key, so that a cleared cache refills no bucket."""
         if record.rate_limit is None:
             return None
         limit, bucket = self._buckets.get(record.key_id, (0, None))
@@ -133,32 +133,32 @@ class Authenticator:
 
 
 class Failures:
-    """Failed logins by address. Only failures are counted, and only those of keys not known are held back."""
+    """Failed authentications by address. They limit only requests with keys that are not cached."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, TokenBucket] = {}
 
     def check(self, address: str, now_us: int) -> None:
-        """Raises TooManyFailures if the address has failed too often."""
+        """Raise TooManyFailures if the address has too many failures."""
         bucket = self._buckets.get(_network(address))
         if bucket is not None and (wait_us := bucket.wait_us(now_us)):
             raise TooManyFailures(wait_us)
 
     def count(self, address: str, now_us: int) -> None:
-        """One more. Raises TooManyFailures if that is too many."""
+        """Count a failure. Raises TooManyFailures above the limit."""
         if not address:
             return
         network = _network(address)
         bucket = self._buckets.get(network)
         if bucket is None:
             if len(self._buckets) >= ADDRESSES_MAX:
-                self._make_room(now_us)
+                self._drop_some(now_us)
             bucket = self._buckets[network] = TokenBucket(FAILURES_PER_S, FAILURES_AT_ONCE)
         if wait_us := bucket.take(now_us):
             raise TooManyFailures(wait_us)
 
-    def _make_room(self, now_us: int) -> None:
-        """Those that have not failed for a while go; if all have, the tenth that came first."""
+    def _drop_some(self, now_us: int) -> None:
+        """Drop the addresses without recent failures; if there are none, the oldest tenth."""
         for network in [network for network, bucket in self._buckets.items() if bucket.is_full(now_us)]:
             del self._buckets[network]
         if len(self._buckets) >= ADDRESSES_MAX:
@@ -167,7 +167,7 @@ class Failures:
 
 
 def _network(address: str) -> str:
-    """What failures are counted by."""
+    """Return the network that an address's failures are counted for."""
     if ":" not in address:
         return address
     try:

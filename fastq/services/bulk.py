@@ -1,4 +1,4 @@
-"""Many jobs changed at once, by filter: in slices, between which other work goes on. Not atomic; it says how many."""
+"""Changes of all jobs that match a filter. They are made in slices, with other work between them, and not atomic."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from fastq._core import JobView
 
 SLICE_JOBS = 1_000  # changed in one record
-EXAMINED_MAX = 10_000  # jobs looked at before other work gets its turn
-READ_BYTES_MAX = 8 << 20  # of records that are in memory at once to be searched
-WAITING = frozenset({"READY", "SCHEDULED", "RETRY"})  # what a purge removes
+EXAMINED_MAX = 10_000  # jobs before the loop does other work
+READ_BYTES_MAX = 8 << 20  # of records in memory during a search
+WAITING = frozenset({"READY", "SCHEDULED", "RETRY"})  # the states that a purge deletes
 ACTIONS = ("cancel", "redrive", "delete")
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which jobs: those that fit everything that is given.
+    """A filter. A job matches if it matches every member.
 
     Args:
-        states: as shown; empty for any.
-        group: empty for the queues' default groups; None for any.
+        states: empty for any.
+        group: empty for the queues' default groups, None for any.
         text: a part of the payload's JSON text.
-        since_us: submitted then or later, Unix microseconds.
-        ids: of no others than these.
+        since_us: the earliest time of the submit, Unix microseconds.
+        ids: only these jobs.
     """
 
     states: frozenset[str] = frozenset()
@@ -45,8 +45,8 @@ class Filter:
     since_us: int = 0
     ids: tuple[str, ...] | None = None
 
-    def fits(self, view: JobView) -> bool:
-        """All but the text."""
+    def matches(self, view: JobView) -> bool:
+        """Whether the job matches every member except the text."""
         return (
             (not self.states or view.state in self.states)
             and (not self.queue or view.queue == self.queue)
@@ -58,21 +58,22 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Do one of ACTIONS to the chosen jobs.
+    """One of ACTIONS for the chosen jobs.
 
     Args:
-        said_as, target, details: what the audit calls it, if not `jobs.<action>`; a name; the filter as JSON values.
+        audited_as, target, details: of the audit entry: its action if not `jobs.<action>`, its target, the filter as
+            JSON values.
     """
 
     action: str
     chosen: Filter
-    said_as: str = ""
+    audited_as: str = ""
     target: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
     def applies(self, view: JobView) -> bool:
-        """Whether the job fits, and the action would change it."""
-        if not self.chosen.fits(view):
+        """Whether the job matches and the action changes it."""
+        if not self.chosen.matches(view):
             return False
         if self.action == "cancel":
             return view.state not in FINISHED and not view.cancel_requested
@@ -81,9 +82,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How many jobs fitted and could be changed when they were looked at, and how many were.
+    """The number of jobs that match and allow the change, and of those that were changed.
 
-    `complete` False: the server was stopped, or had no room, before all were looked at.
+    `complete` is False if the server stopped, or the log was full, before all jobs were examined.
     """
 
     matched: int = 0
@@ -92,19 +93,21 @@ class Result:
 
 
 class Bulk:
+    """Changes jobs in slices. All methods run in the event loop's thread."""
+
     def __init__(self, engine: Engine, audit: Audit) -> None:
         self._engine, self._audit = engine, audit
-        fitting = (engine.record_bytes_max // 2 - ENTRY_BYTES) // _core.SMALL_RECORD_BYTES
-        self._slice_jobs = max(1, min(SLICE_JOBS, fitting))
+        jobs_max = (engine.record_bytes_max // 2 - ENTRY_BYTES) // _core.SMALL_RECORD_BYTES
+        self._slice_jobs = max(1, min(SLICE_JOBS, jobs_max))
 
     async def run(self, who: Principal, order: Order, *, dry_run: bool = False) -> Result:
-        """Change the jobs that fit and were submitted before it began: its owner's only, unless an admin asks.
+        """Change the matching jobs that were submitted before the call. A caller that is no admin changes its owner's.
 
         Raises:
             DiskFull, Overloaded: nothing was changed.
         """
         result = Result()
-        entry = 0  # its number in the audit, once something has changed
+        entry = 0  # the number of the audit entry, 0 before the first change
         async for views in self._slices(who, order.chosen):
             views = [view for view in views if order.applies(view)]
             result = replace(result, matched=result.matched + len(views))
@@ -112,7 +115,7 @@ class Bulk:
                 if views and not dry_run:
                     with self._engine.group(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as group:
                         result = replace(result, changed=result.changed + self._change(group, who, order, views))
-                        entry = self._say(group, who, entry, order, result)
+                        entry = self._write_audit(group, who, entry, order, result)
             except ApiError:
                 if not result.changed:
                     raise
@@ -123,10 +126,10 @@ class Bulk:
             await asyncio.sleep(0)
         return result
 
-    # --- which --------------------------------------------------------------------------------------------------------
+    # --- finding jobs -------------------------------------------------------------------------------------------------
 
     async def _slices(self, who: Principal, chosen: Filter) -> AsyncIterator[list[JobView]]:
-        """Jobs that may fit, the newest first, some at a time; perhaps none. Their payload does."""
+        """Yield slices of jobs whose payload matches, the newest first. A slice may be empty."""
         owner_id = None if who.is_admin else who.owner_id
         if chosen.ids is not None:
             ids = list(dict.fromkeys(chosen.ids))
@@ -153,7 +156,7 @@ class Bulk:
                 continue
 
     async def _with_text(self, views: list[JobView], text: bytes) -> list[JobView]:
-        """Those whose payload has `text` in it."""
+        """Return the jobs whose payload has `text`."""
         if not text:
             return views
         found: list[JobView] = []
@@ -166,10 +169,10 @@ class Bulk:
             ]
         return found
 
-    # --- what ---------------------------------------------------------------------------------------------------------
+    # --- changing jobs ------------------------------------------------------------------------------------------------
 
     def _change(self, group: Group, who: Principal, order: Order, views: list[JobView]) -> int:
-        """How many were changed: some may have moved on since they were looked at."""
+        """Change the jobs. Return how many: some may have another state by now."""
         ids = [view.job_id for view in self._named(view.job_id for view in views) if order.applies(view)]
         if order.action == "delete":
             group.delete(ids)
@@ -186,18 +189,18 @@ class Bulk:
                 continue
         return changed
 
-    def _say(self, group: Group, who: Principal, entry: int, order: Order, result: Result) -> int:
-        """In the record of a slice what was done so far; the number of the audit's entry, 0 while there is none."""
+    def _write_audit(self, group: Group, who: Principal, entry: int, order: Order, result: Result) -> int:
+        """Write or amend the audit entry in the slice's record. Return its number, 0 before the first change."""
         details = {**order.details, "matched": result.matched, "changed": result.changed}
         if entry:
             self._audit.amend(group, entry, **details)
         elif result.changed:
-            return self._audit.write(group, who, order.said_as or f"jobs.{order.action}", order.target, **details)
+            return self._audit.write(group, who, order.audited_as or f"jobs.{order.action}", order.target, **details)
         return entry
 
 
 def _pieces(views: list[JobView]) -> Iterator[list[JobView]]:
-    """In order, with records of READ_BYTES_MAX at most, or of one job."""
+    """Split the views, in order, into pieces of at most READ_BYTES_MAX of records, or of one job."""
     piece: list[JobView] = []
     piece_bytes = 0
     for view in views:

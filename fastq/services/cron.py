@@ -1,11 +1,11 @@
-"""When a cron expression is due, in a zone: the instants of it, forward and backward.
+"""Cron expressions in a time zone: the instants at which one is due, forward and backward.
 
-The expression names times of the zone's wall clock. A time that the clock skips is due at the first instant after the
-gap; one that it shows twice is due the first time only. So two times in one gap are due at one instant, and a schedule
-for every few minutes is silent while the clock shows an hour again; in UTC, which has no such days, nothing differs.
+An expression has times of the zone's wall clock. A time that the clock skips is due at the first instant after the gap.
+A time that the clock shows twice is due the first time only. So two times in one gap are due at one instant, and a
+schedule for every few minutes is silent while the clock repeats an hour. UTC has neither gaps nor repeated hours.
 
-cronsim reads the expression and finds the wall clock's times; it is not given the zone, since what it does about gaps
-and repeated hours depends on how the expression is written.
+cronsim parses the expression and finds the wall clock's times. It does not get the zone: its handling of gaps and
+repeated hours depends on the form of the expression.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _SECOND_US = 1_000_000
 class Cron:
     """An expression of five fields (minute, hour, day of month, month, day of week) in an IANA zone. Immutable.
 
-    If both days are given, either may match; with a star in front of one of them both must. Names (MON, JAN), `L` (the
-    last day), `LW`, `5L` and `1#2` are understood. Seconds are not: a schedule is due once a minute at most.
+    With both days given, one of them must match; if one starts with a star, both must. Names (MON, JAN), `L` (the last
+    day), `LW`, `5L` and `1#2` are allowed. Seconds are not: a schedule is due at most once a minute.
     """
 
     def __init__(self, expression: str, zone: str) -> None:
         """
         Raises:
-            InvalidRequest: names `cron` or `timezone`; also for an expression that no day of 50 years matches.
+            InvalidRequest: `cron` or `timezone` is invalid, or the expression matches no day of 50 years.
         """
         if len(expression) > CRON_CHARACTERS_MAX:
             raise InvalidRequest(f"cron must be at most {CRON_CHARACTERS_MAX} characters")
@@ -46,24 +46,24 @@ class Cron:
         try:
             next(CronSim(expression, datetime(2000, 1, 1)))
         except CronSimError as error:
-            raise InvalidRequest(f"cron cannot be read: {str(error).lower()}") from None
+            raise InvalidRequest(f"cron is invalid: {str(error).lower()}") from None
         except StopIteration:
             raise InvalidRequest("cron is never due: no day of the next 50 years matches it") from None
 
     def after(self, us: int) -> int | None:
-        """The first instant after this one, both Unix microseconds; None if there is none for 50 years."""
+        """Return the first instant after `us`, in Unix microseconds, None without one in 50 years."""
         wall = _utc(us).astimezone(self._zone).replace(tzinfo=None)
         for due in CronSim(self._expression, wall):
             due_us = self._instant_us(due)
-            if due_us > us:  # not if the clock shows `wall` for the second time: these were due before
+            if due_us > us:  # an earlier one was due when the clock showed `wall` the first time
                 return due_us
         return None
 
     def until(self, us: int) -> Iterator[int]:
-        """The instants up to this one, the latest first; each once."""
+        """Yield the instants up to `us`, the latest first, each once."""
         now = _utc(us).astimezone(self._zone)
         wall = now.replace(tzinfo=None, fold=0)
-        if now.fold:  # all that the clock shows twice was due already
+        if now.fold:  # every repeated time was due before
             wall += _offset(wall, self._zone) - _offset(wall.replace(fold=1), self._zone)
         last_us = us + 1
         for due in CronSim(self._expression, wall + timedelta(seconds=1), reverse=True):
@@ -73,15 +73,17 @@ class Cron:
                 yield due_us
 
     def _instant_us(self, wall: datetime) -> int:
-        """When the zone's clock first shows this time or, if it skips it, has skipped it."""
+        """Return the instant at which the zone's clock first shows `wall`, or the end of the gap that skips it."""
         before = wall - _offset(wall, self._zone)
         if before.replace(tzinfo=UTC).astimezone(self._zone).replace(tzinfo=None, fold=0) == wall:
             return _us(before)
-        after = wall - _offset(wall.replace(fold=1), self._zone)  # in a gap the later offset leads to before it
+        after = wall - _offset(
+            wall.replace(fold=1), self._zone
+        )  # in a gap the later offset gives an instant before the gap
         return self._gap_end_us(_us(after), _us(before))
 
     def _gap_end_us(self, early_us: int, late_us: int) -> int:
-        """The first second in (early, late] with late's offset."""
+        """Return the first second in (early, late] with the offset of `late`."""
         offset = _utc(late_us).astimezone(self._zone).utcoffset()
         while late_us - early_us > _SECOND_US:
             middle_us = (early_us + late_us) // (2 * _SECOND_US) * _SECOND_US
@@ -96,7 +98,7 @@ def _zone(name: str) -> ZoneInfo:
     if 0 < len(name) <= ZONE_CHARACTERS_MAX:
         try:
             return ZoneInfo(name)
-        except (ValueError, OSError, KeyError):  # no name of a file, a directory, no such zone
+        except (ValueError, OSError, KeyError):  # not a file name, a directory, an unknown zone
             pass
     raise InvalidRequest("timezone must be the name of an IANA time zone, such as Europe/Vienna or UTC")
 

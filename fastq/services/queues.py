@@ -1,4 +1,4 @@
-"""Queues: how each is served, kept in the log beside its jobs."""
+"""Queues: their settings, stored in the log."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ KeptMs = Annotated[int, Meta(ge=0, le=10 * YEAR_MS)]
 
 
 class RateLimit(msgspec.Struct, frozen=True):
-    """At most `n` leases in `per_ms` milliseconds, evenly: a bucket of n tokens, empty at a start."""
+    """At most `n` leases in `per_ms` milliseconds, spread evenly.
+
+    It is a bucket of n tokens, empty when the server starts.
+    """
 
     n: Annotated[int, Meta(ge=1, le=RATE_MAX)]
     per_ms: Annotated[int, Meta(ge=1, le=DAY_MS)]
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """After attempt n a job waits a random time up to base_ms * factor ** (n - 1), and never longer than cap_ms."""
+    """After attempt n a job waits a random time of at most base_ms * factor ** (n - 1), limited to cap_ms."""
 
     base_ms: Annotated[int, Meta(ge=1, le=BACKOFF_BASE_MS_MAX)] = 1_000
     factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
@@ -43,9 +46,9 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long finished jobs are kept, and how many of each state; left out: as the server's settings say.
+    """How long finished jobs are kept, and how many of each state. The defaults are the server's settings.
 
-    `acked_ms` is for CANCELLED and EXPIRED jobs too.
+    `acked_ms` also applies to CANCELLED and EXPIRED jobs.
     """
 
     acked_ms: KeptMs | None = None
@@ -54,16 +57,16 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class QueueSettings(msgspec.Struct, frozen=True):
-    """How a queue is served; what is left out is without limit, or as the server's settings say.
+    """The settings of a queue. A member that is None means no limit, or the server's setting.
 
-    A queue's document is its JSON, under the queue's name. A later version may add members that have defaults.
+    They are stored as JSON in a document under the queue's name. A later version may add members with defaults.
 
     Args:
-        paused: nothing is leased.
-        fair: groups take turns, instead of the best job of all going first.
-        concurrency, group_concurrency: jobs that run at once, of the queue and of each group.
-        lease_ms: of leases for which neither the request nor the job says how long.
-        max_depth: unfinished jobs; past it submits are refused.
+        paused: no job is leased.
+        fair: groups take turns; otherwise the first job of all groups is leased.
+        concurrency, group_concurrency: running jobs of the queue, and of each group.
+        lease_ms: the lease time if neither the request nor the job has one.
+        max_depth: unfinished jobs; above it submits are refused.
     """
 
     paused: bool = False
@@ -99,10 +102,10 @@ Shown = tuple[QueueView, QueueSettings]
 
 
 class Queues:
-    """The settings of all queues. All methods belong to the event loop's thread."""
+    """The settings of all queues. All methods run in the event loop's thread."""
 
     def __init__(self, engine: Engine, audit: Audit) -> None:
-        """Reads what is in the log; `configure` makes it so."""
+        """Read the settings in the log. `configure` applies them."""
         self._engine, self._audit = engine, audit
         self._settings = {
             name: msgspec.json.decode(body, type=QueueSettings)
@@ -110,37 +113,38 @@ class Queues:
         }
 
     def configure(self, now_us: int) -> None:
-        """Have the core serve queues as the log says: at a start, before anything is leased or forgotten."""
+        """Give the settings to the core: at a start, before a job is leased or removed."""
         for name, settings in self._settings.items():
             self._engine.configure_queue(name, settings.for_core(), now_us)
 
     def list(self, after: str, limit: int, only: frozenset[str] | None = None) -> tuple[list[Shown], str]:
-        """Queues with jobs or settings, by name, behind `after`, at most `limit`; and `after` of the next page, or "".
+        """Return at most `limit` queues with jobs or settings, by name, and the next page's `after`, "" without one.
 
         Args:
-            only: of no others than these; None: of all.
+            after: the last name of the previous page.
+            only: the names of the queues to list; None: all.
         """
         names = [name for name in self._engine.queue_names() if name > after and (only is None or name in only)]
         shown = [self._shown(name) for name in names[:limit]]
         return shown, names[limit - 1] if len(names) > limit else ""
 
     def show(self, name: str) -> Shown:
-        """Raises QueueNotFound."""
+        """Return a queue. Raises QueueNotFound."""
         if not self._exists(name):
             raise QueueNotFound(name)
         return self._shown(name)
 
     def put(self, who: Principal, name: str, settings: QueueSettings) -> Shown:
-        """Serve a queue like this from now on. Raises TooMany, DiskFull, Overloaded."""
+        """Set a queue's settings. Raises TooMany, DiskFull, Overloaded."""
         return self._put(who, name, settings, "queue.put")
 
     def pause(self, who: Principal, name: str) -> Shown:
-        """Lease nothing of it from now on; what runs goes on. Raises as `put`."""
+        """Lease none of the queue's jobs; running jobs go on. Raises TooMany, DiskFull, Overloaded."""
         settings = msgspec.structs.replace(self._settings.get(name, DEFAULT), paused=True)
         return self._put(who, name, settings, "queue.pause")
 
     def resume(self, who: Principal, name: str) -> Shown:
-        """Raises QueueNotFound, DiskFull, Overloaded."""
+        """Lease the queue's jobs again. Raises QueueNotFound, DiskFull, Overloaded."""
         if name not in self._settings:
             return self.show(name)
         settings = msgspec.structs.replace(self._settings[name], paused=False)
@@ -160,7 +164,7 @@ class Queues:
         return self._shown(name)
 
     def delete(self, who: Principal, name: str) -> None:
-        """Forget the settings of a queue that has nothing to do.
+        """Delete the settings of a queue without unfinished jobs.
 
         Raises:
             QueueNotFound, QueueHasJobs, DiskFull, Overloaded.

@@ -1,7 +1,7 @@
-"""Schedules: a cron expression, a zone and a job that is submitted whenever it is due.
+"""Schedules: a cron expression, a time zone, and a job that is submitted whenever the expression is due.
 
-A fire is one record of the log: the job, and how far the schedule has come. So each time fires once, whatever crashes.
-One timer stands for all schedules: it is set for the earliest of them.
+A fire is one record of the log: the job and the schedule's new state. So a crash never repeats or skips a fire. All
+schedules share one timer, set for the earliest of them.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from fastq.services.cron import Cron
 logger = logging.getLogger("fastq.schedules")
 
 SCHEDULES_MAX = 10_000
-JOB_BYTES_MAX = 64 << 20  # of the jobs of all schedules: they are kept in memory
-CATCH_UP_MAX = 1_000  # times that one schedule makes up for
+JOB_BYTES_MAX = 64 << 20  # of the jobs of all schedules, which are in memory
+CATCH_UP_MAX = 1_000  # missed times of one schedule
 CATCH_UP_DEFAULT = 100
-MISSED_US = 60_000_000  # a time that could not fire for so long was missed; a restart within it is none
-RETRY_US = 5_000_000  # after a fire was refused: a full queue, a full disk
-FIRES_MAX = 100  # schedules that fire before other work gets its turn
-DOCUMENT_BYTES = 4096  # of a schedule beside its job, and of its state
-CLOCK_PULL = 1.1  # time runs at most so much faster than the timer: see fastq.clock
-NEAR_US = 1_000_000  # closer than this that does not matter
+MISSED_US = 60_000_000  # a time that is late by this much was missed; a quick restart misses none
+RETRY_US = 5_000_000  # after a refused fire: a full queue, a full disk
+FIRES_MAX = 100  # schedules before the loop does other work
+DOCUMENT_BYTES = 4096  # of a schedule without its job, and of its state
+CLOCK_PULL = 1.1  # the clock runs at most this much faster than the timer: see fastq.clock
+NEAR_US = 1_000_000  # below it the difference does not matter
 
 
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Its document is JSON under its name. A later version may add members that have defaults.
+    """A schedule. Its document is JSON under its name. A later version may add members with defaults.
 
     Args:
-        job: as POST /jobs takes it, as it was given.
-        owner_id, key_id: whose jobs they are, and which key put it.
-        put_us: when it was put like this: earlier times do not count.
-        catch_up: what happens to times that were missed: `skip`, `one` (for all of them), `all` (each of the last
-            `catch_up_max`).
-        overlap: what happens while the last job is not finished: `skip` lets the time pass, `allow` fires all the same.
+        job: the unchanged JSON of a job for POST /jobs.
+        owner_id, key_id: the owner of the jobs, and the key that put the schedule.
+        put_us: when it was put; it does not fire for earlier times.
+        catch_up: what happens to missed times: `skip`, `one` (one job for all of them), `all` (a job for each of the
+            last `catch_up_max`).
+        overlap: what happens while the last job is unfinished: `skip` skips the time, `allow` submits another job.
     """
 
     cron: str
@@ -61,12 +61,12 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far a schedule has come; JSON under its name.
+    """The state of a schedule; JSON under its name.
 
     Args:
-        seen_us: times up to this one have fired or were let pass.
-        fired_us: when it last submitted a job, which is job_id; 0 and empty if it never did.
-        passed: times that were let pass, since the last job was not finished.
+        seen_us: times up to this one have fired or were skipped.
+        fired_us, job_id: the last submit and its job; 0 and empty before the first one.
+        passed: the number of skipped times.
     """
 
     seen_us: int = 0
@@ -77,13 +77,13 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass
 class Kept:
-    """A schedule with what is made from it.
+    """A schedule in memory.
 
     Args:
-        cron: None if this version, with the zones that there are now, cannot read it; `refusal` says why.
-        since_us: times up to this one are done with.
+        cron: None if this version or its time zones cannot parse it; `refusal` has the error.
+        since_us: times up to this one have fired or were skipped.
         due_us: None if it is never due again.
-        refusal: why its last try did not succeed.
+        refusal: the error of the last fire, empty if it succeeded.
     """
 
     schedule: Schedule
@@ -99,13 +99,13 @@ class Kept:
 
 
 ReadJob = Callable[[bytes, int], Submit]
-"""(the JSON text of a job as POST /jobs takes it, now in Unix microseconds)"""
+"""Decodes a job: (the JSON text of a body for POST /jobs, now in Unix microseconds)."""
 
 
 def times_to_fire(schedule: Schedule, cron: Cron, since_us: int, now_us: int) -> tuple[list[int], int]:
-    """What to do about the times after `since_us` up to now: which of them fire, in their order, and the latest of all.
+    """Return the times after `since_us` up to now that fire, in order, and the latest due time, `since_us` without one.
 
-    If there are none: nothing, and `since_us`. Times that are late by less than MISSED_US were not missed.
+    Times that are late by less than MISSED_US are not missed.
     """
     due = takewhile(lambda due_us: due_us > since_us, cron.until(now_us))
     latest = list(islice(due, schedule.catch_up_max if schedule.catch_up == "all" else 1))
@@ -117,24 +117,24 @@ def times_to_fire(schedule: Schedule, cron: Cron, since_us: int, now_us: int) ->
 
 
 class Schedules:
-    """All schedules, and the timer that fires them. All methods belong to the event loop's thread."""
+    """All schedules, and the timer that fires them. All methods run in the event loop's thread."""
 
     def __init__(self, engine: Engine, audit: Audit, read_job: ReadJob) -> None:
-        """Reads what is in the log; nothing fires before `start`."""
+        """Read the schedules in the log. None fires before `start`."""
         self._engine, self._audit, self._read_job = engine, audit, read_job
         states = engine.documents(DocumentKind.SCHEDULE_STATE)
         self._kept: dict[str, Kept] = {}
         for name, body in engine.documents(DocumentKind.SCHEDULE).items():
             state = msgspec.json.decode(states[name], type=State) if name in states else State()
             self._kept[name] = _kept(name, msgspec.json.decode(body, type=Schedule), state)
-        self._due: list[tuple[int, str]] = []  # a heap; what does not agree with `due_us` is out of date
+        self._due: list[tuple[int, str]] = []  # a heap; an entry that differs from `due_us` is stale
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- start and stop -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Fire from now on, and first what is due already."""
+        """Start firing, first the schedules that are due."""
         self._loop = asyncio.get_running_loop()
         now_us = self._engine.now_us()
         for kept in self._kept.values():
@@ -150,12 +150,13 @@ class Schedules:
     # --- changes ------------------------------------------------------------------------------------------------------
 
     def put(self, who: Principal, name: str, schedule: Schedule) -> Kept:
-        """Keep a schedule in place of what was there. The same again changes nothing: it goes on as it was.
+        """Set a schedule. An equal one changes nothing.
 
         Args:
-            schedule: of `who`; its put_us does not count.
+            schedule: its owner is that of `who`; its put_us is ignored.
         Raises:
-            InvalidRequest, NameTaken (another owner's), TooMany, DiskFull, Overloaded.
+            InvalidRequest, TooMany, DiskFull, Overloaded.
+            NameTaken: another owner has a schedule of this name.
         """
         cron = Cron(schedule.cron, schedule.timezone)
         known = self._kept.get(name)
@@ -184,7 +185,7 @@ class Schedules:
         return kept
 
     def delete(self, who: Principal, name: str) -> None:
-        """Fire no more. The jobs that it has submitted stay. Raises ScheduleNotFound, DiskFull, Overloaded."""
+        """Delete a schedule. Its jobs stay. Raises ScheduleNotFound, DiskFull, Overloaded."""
         self._find(who, name)
         with self._engine.group(2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
             group.drop_document(DocumentKind.SCHEDULE, name, who.key_id)
@@ -193,25 +194,25 @@ class Schedules:
         del self._kept[name]
 
     def run(self, who: Principal, name: str) -> str:
-        """Submit its job now, whatever the time and also while the last one is not finished; the job's id.
+        """Submit the schedule's job now, even if the last one is unfinished. Return the job's id.
 
         Raises:
-            ScheduleNotFound, and what a submit raises.
+            ScheduleNotFound, and the errors of a submit.
         """
         kept = self._find(who, name)
         self._submit(name, kept, kept.since_us, by=who)
         return kept.state.job_id
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- reads --------------------------------------------------------------------------------------------------------
 
     def list(self, who: Principal, after: str, limit: int) -> tuple[list[tuple[str, Kept]], str]:
-        """Those that `who` may see, by name, behind `after`, at most `limit`; and `after` of the next page, or ""."""
+        """Return at most `limit` schedules that `who` may see, by name, and the next page's `after`, "" without one."""
         names = sorted(name for name, kept in self._kept.items() if name > after and _may_see(who, kept.schedule))
         found = [(name, self._kept[name]) for name in names[:limit]]
         return found, names[limit - 1] if len(names) > limit else ""
 
     def show(self, who: Principal, name: str) -> Kept:
-        """Raises ScheduleNotFound."""
+        """Return a schedule. Raises ScheduleNotFound."""
         return self._find(who, name)
 
     def _find(self, who: Principal, name: str) -> Kept:
@@ -220,22 +221,22 @@ class Schedules:
             raise ScheduleNotFound(name)
         return kept
 
-    # --- time ---------------------------------------------------------------------------------------------------------
+    # --- firing -------------------------------------------------------------------------------------------------------
 
     @property
     def due_us(self) -> int | None:
-        """When one may fire next."""
+        """When a schedule may fire next, Unix microseconds."""
         return self._due[0][0] if self._due else None
 
     def look(self) -> None:
-        """Fire at once what is due: for whoever moves the clock by hand, of which the loop's timers know nothing."""
+        """Fire the schedules that are due. Tests call it after they move the clock, which the loop's timer ignores."""
         self._tick()
 
     def _set_due(self, name: str, kept: Kept, due_us: int | None) -> None:
         kept.due_us = due_us
         if due_us is not None:
             heappush(self._due, (due_us, name))
-        if len(self._due) > 2 * len(self._kept) + FIRES_MAX:  # most of them are out of date
+        if len(self._due) > 2 * len(self._kept) + FIRES_MAX:  # most entries are stale
             self._order()
         self._arm()
 
@@ -244,9 +245,9 @@ class Schedules:
         heapify(self._due)
 
     def _arm(self) -> None:
-        """Set the timer for the earliest.
+        """Set the timer for the earliest schedule.
 
-        A far one is approached: the clock may run faster than the timer, and must not be met late.
+        The clock may run faster than the timer, so the timer for a later time ends early and is set again.
         """
         self.stop()
         self._timer = None
@@ -272,21 +273,21 @@ class Schedules:
             self._arm()
 
     def _fire(self, name: str, kept: Kept, cron: Cron, now_us: int) -> None:
-        """Submit what is due by now; `refusal` says why that did not happen."""
+        """Fire the times that are due. `refusal` has the error, if there is one."""
         times, seen_us = times_to_fire(kept.schedule, cron, kept.since_us, now_us)
         refusal = ""
         try:
             for time_us in times:
                 if kept.schedule.overlap == "skip" and self._is_unfinished(kept.state.job_id):
-                    self._let_pass(name, kept, seen_us)
+                    self._skip(name, kept, seen_us)
                     break
                 self._submit(name, kept, time_us)
             if not times and seen_us > kept.since_us:
-                self._let_pass(name, kept, seen_us)
+                self._skip(name, kept, seen_us)
         except ApiError as error:
             refusal = str(error)
             if refusal != kept.refusal:
-                logger.warning("schedule %s did not fire, it is tried again: %s", name, refusal)
+                logger.warning("schedule %s did not fire and is tried again: %s", name, refusal)
         kept.refusal = refusal
 
     def _is_unfinished(self, job_id: str) -> bool:
@@ -300,12 +301,12 @@ class Schedules:
     # --- records ------------------------------------------------------------------------------------------------------
 
     def _submit(self, name: str, kept: Kept, seen_us: int, by: Principal | None = None) -> None:
-        """One record: the job, and that the schedule has come so far. Raises what a submit raises: nothing changed."""
+        """Write the job and the schedule's state as one record. Raises the errors of a submit; then nothing changed."""
         schedule = kept.schedule
         if self._engine.cleaner.is_behind:
             raise CleanerBehind
-        room_bytes = len(schedule.job) + DOCUMENT_BYTES + ENTRY_BYTES
-        with self._engine.group(room_bytes, spare_segments=1) as group:
+        record_bytes = len(schedule.job) + DOCUMENT_BYTES + ENTRY_BYTES
+        with self._engine.group(record_bytes, spare_segments=1) as group:
             command = self._read_job(bytes(schedule.job), group.now_us)
             job_id, _ = group.submit(command, schedule.owner_id, schedule.key_id)
             state = State(seen_us, group.now_us, job_id, kept.state.passed)
@@ -314,7 +315,7 @@ class Schedules:
                 self._audit.write(group, by, "schedule.run", name, job_id=job_id)
         kept.state, kept.since_us = state, seen_us
 
-    def _let_pass(self, name: str, kept: Kept, seen_us: int) -> None:
+    def _skip(self, name: str, kept: Kept, seen_us: int) -> None:
         with self._engine.group(DOCUMENT_BYTES) as group:
             state = msgspec.structs.replace(kept.state, seen_us=seen_us, passed=kept.state.passed + 1)
             _put_state(group, name, state)
@@ -326,7 +327,7 @@ def _put_state(group: Group, name: str, state: State) -> None:
 
 
 def _kept(name: str, schedule: Schedule, state: State) -> Kept:
-    """A schedule as the log has it. What put it could read it; a zone may be gone since."""
+    """Make a schedule from its documents. Its time zone may have been removed since it was put."""
     since_us = max(schedule.put_us, state.seen_us)
     try:
         return Kept(schedule, Cron(schedule.cron, schedule.timezone), state, since_us)
@@ -340,5 +341,5 @@ def _may_see(who: Principal, schedule: Schedule) -> bool:
 
 
 def _are_equal(one: Schedule, other: Schedule) -> bool:
-    """Whether they do the same for the same owner, whichever of the owner's keys put them when."""
+    """Whether two schedules are equal except for the key and the time of the put."""
     return msgspec.structs.replace(one, put_us=0, key_id="") == msgspec.structs.replace(other, put_us=0, key_id="")

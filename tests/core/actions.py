@@ -1,4 +1,4 @@
-"""What may happen to a queue, and how often: one step of a random history."""
+"""The actions of a random walk on queues, with their weights. Each is one step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Draw(Protocol):
-    """Where choices come from: a generator, or Hypothesis, which shrinks them."""
+    """The source of choices: a generator, or Hypothesis, which shrinks them."""
 
     def pick(self, choices: Sequence[T]) -> T: ...
 
@@ -71,7 +71,7 @@ SERVERS = [
 
 
 def token_of(draw: Draw, job: Job) -> str | None:
-    """Mostly the right one."""
+    """A token for the job, mostly the right one."""
     right = [job.token] * 12 if job.token else []
     return draw.pick([None, FORGED_TOKEN, "", "x", *job.tokens[-6:], *right])
 
@@ -81,7 +81,7 @@ def text_token_of(draw: Draw, job: Job) -> str:
 
 
 def some_job(world: World, draw: Draw, fits: Callable[[Job], bool] = lambda job: True) -> Job | None:
-    """One that fits if any does, else any."""
+    """A job that fits, if there is one; else any job."""
     jobs = list(world.model.jobs.values())
     return draw.pick([job for job in jobs if fits(job)] or jobs) if jobs else None
 
@@ -156,7 +156,7 @@ def ack(world: World, draw: Draw) -> None:
 
 
 def ack_again(world: World, draw: Draw) -> None:
-    """What was said before, or almost."""
+    """Repeat an earlier ack, sometimes with a small change."""
     words = {"ok": "ok", "error": "error", "discarded": "discard", "snoozed": "snooze", "released": "release"}
     if (job := some_job(world, draw, lambda job: bool(job.closings))) and job.closings:
         token, outcome, error, result = draw.pick(job.closings)
@@ -240,7 +240,7 @@ def delete(world: World, draw: Draw) -> None:
 
 
 def change_by_filter(world: World, draw: Draw) -> None:
-    """A slice of a change by filter: one record."""
+    """A slice of a bulk change: one record."""
     jobs = [job for _ in range(draw.pick([0, 1, 3])) if (job := some_job(world, draw))]
     change = draw.pick([world.cancel, world.redrive])
     world.in_group([lambda job=job: change(job.job_id) for job in jobs])  # type: ignore[misc]
@@ -337,7 +337,7 @@ COMMANDS: list[tuple[int, Action]] = [
     (2, lambda world, draw: world.forget_keys(draw.pick([1, 2, 1000]))),
     (1, lambda world, draw: world.stranger(draw.pick(STRANGERS))),
 ]
-"""What clients, operators and the timer do; with their weights."""
+"""The actions of clients, operators and the timer, with their weights."""
 
 ACTIONS: list[tuple[int, Action]] = [
     *COMMANDS,
@@ -346,4 +346,4 @@ ACTIONS: list[tuple[int, Action]] = [
     (1, lambda world, draw: world.crash(draw.pick(SERVERS))),
     (1, lambda world, draw: world.restart(draw.pick(SERVERS))),
 ]
-"""The same, and what happens to the log."""
+"""These actions, and those on the log."""

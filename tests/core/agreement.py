@@ -1,4 +1,4 @@
-"""What always holds between the core and the model: all that either shows of a job, a queue or a page is the same."""
+"""The invariant of core and model: both show the same of every job, queue and page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.core.world import World
 
 
 def agree(world: World, step: int) -> None:
-    """Everything; the histories of a seventh of the jobs, by turns."""
+    """Compare everything; histories only of a seventh of the jobs, in turn."""
     world.offer()
     world.core.check()
     jobs = world.model.jobs
@@ -115,7 +115,7 @@ def agree_on_positions(world: World, count_max: int) -> None:
 
 
 def agree_on_the_timer(world: World) -> None:
-    """The timer is never told a later time than the model knows of."""
+    """The core's next deadline is not later than the model's."""
     world.core.advance(world.now_us, 1_000_000)
     expected = world.model.next_due_us(world.now_us)
     assert world.core.next_due_us() == (1 << 62 if expected is None else expected)

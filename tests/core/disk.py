@@ -1,4 +1,4 @@
-"""A core over a log in memory: what was synced, what a crash leaves, what the cleaner does."""
+"""A core over a log in memory, with syncs, crashes and a cleaner."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Disk:
         self.core: Core
 
     def open(self, now_us: int, epoch: int, settings: CoreSettings) -> None:
-        """A new core over what is durable, as a start does it."""
+        """Make a new core from the durable frames, as a start does."""
         self.tail = Tail(512, 4096, self.batch_bytes_max)
         self.core = self.replayed(self.tail, settings)
         self.tail.resume(self.seq + 1)
@@ -75,7 +75,7 @@ class Disk:
         assert self.tail.unsynced_bytes == 0 and self.tail.durable_seq == self.tail.appended_seq
 
     def record(self, place: RecordPlace) -> bytes:
-        """From the cache, else from the durable frames; if both have it they agree."""
+        """The record at a place, from the cache or the durable frames. If both have it, they agree."""
         on_disk = None
         for frame in self.frames:
             if frame.seq == place.frame:
@@ -86,7 +86,7 @@ class Disk:
         return cached if cached is not None else on_disk  # type: ignore[return-value]
 
     def history(self, place: RecordPlace | None) -> list[bytes]:
-        """The records of a job's history, the newest first, as far as they are kept."""
+        """The kept records of a job's history, newest first."""
         kept: list[bytes] = []
         attempts = 0
         while place is not None:
@@ -102,7 +102,7 @@ class Disk:
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def oldest_part(self) -> tuple[list[Frame], int] | None:
-        """The frames of the first segment that is needed, and the first frame behind it; None: there is only one."""
+        """The frames of the oldest needed segment, and the first frame after it; None: there is only one segment."""
         frames = [frame for frame in self.frames if frame.seq >= self.core.oldest_frame]
         if not frames or frames[0].segment == frames[-1].segment:
             return None
@@ -116,9 +116,9 @@ class Disk:
     # --- the cleaner ------------------------------------------------------------------------------------------------
 
     def clean(self, now_us: int, stop_after: str) -> bool:
-        """Move what is live out of the oldest segment, say that it is not needed, throw it away; or part of that.
+        """Move the live records of the oldest segment, log the TRIM, drop the segment; or only the first steps.
 
-        Everything must be synced. False: there is only one segment.
+        Everything must be synced. Returns False if there is only one segment.
         """
         if (part := self.oldest_part()) is None:
             return False
@@ -130,7 +130,7 @@ class Disk:
                     self.offer()
                     moved += self.move(now_us, live)
                     assert not self.move(now_us, live), "moved twice"
-                assert moved, "what is live is not moved"
+                assert moved, "a live record is not moved"
         for frame in frames:
             assert self.core.live_records(frame.records, frame.seq) == []
         if stop_after == "move":

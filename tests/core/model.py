@@ -1,6 +1,6 @@
-"""The rules of the queue in plain Python, slow and obvious: the oracle that the core is held against.
+"""The rules of the queue in plain Python, slow and obvious: the oracle for the core.
 
-One method a command. Ids and tokens, which only the core can make, come in as arguments.
+One method a command. Ids and tokens are arguments, because only the core can make them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Model:
         self.keys = Keys(server.idempotency_us, server.idempotency_keys_max)
         self.order = Order(self.jobs)
         self.watched: set[str] = set()
-        self.ended: set[str] = set()  # of the watched ones
+        self.ended: set[str] = set()  # watched jobs that ended
 
     def copy(self) -> Self:
         other = type(self)(self.server)
@@ -63,7 +63,7 @@ class Model:
         return other
 
     def restart(self, now_us: int, server: Server) -> None:
-        """Running leases get a while; whatever no record states is gone; queues are configured anew after this."""
+        """Extend running leases by the grace, and drop [memory] state. The caller configures the queues again."""
         self.server = server
         self.keys.restart(server.idempotency_us, server.idempotency_keys_max)
         for job in self.jobs.values():
@@ -103,7 +103,7 @@ class Model:
         return holders[0] if holders else None
 
     def check_new(self, now_us: int, jobs: list[New], owner_id: str, of_transaction: str = "") -> None:
-        """Refuse jobs that may not be stored. The key of the transaction that holds them counts too."""
+        """Raise Refused if the jobs may not be stored. The transaction's own key counts too."""
         said: list[tuple[str, int | None]] = [(of_transaction, None)] if of_transaction else []
         repeated = []
         uniques: set[tuple[str, str]] = set()
@@ -188,7 +188,7 @@ class Model:
         bytes_max: int = 1 << 40,
         size_of: Callable[[Job], int] = lambda job: 0,
     ) -> list[Job]:
-        """The jobs, in order; their tokens are the caller's to set."""
+        """Lease jobs and return them in order. The caller sets their tokens."""
         self.expire_waiting(now_us, 64)
         self.advance(now_us)
         leased: list[Job] = []
@@ -211,7 +211,7 @@ class Model:
         return leased
 
     def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[str | None]:
-        """Tokens of those leases of the request that are still held."""
+        """The tokens of the request's leases that are still held."""
         return [
             job.token
             for job in self.jobs.values()
@@ -426,7 +426,7 @@ class Model:
         return len(late)
 
     def next_due_us(self, now_us: int) -> int | None:
-        """The next deadline, delayed job's time or waiting job's end, whatever comes first."""
+        """The earliest of all lease deadlines, run_at of delayed jobs, and expires_at of waiting jobs."""
         times = [job.lease_until_us or 0 for job in self.jobs.values() if job.state == "RUNNING"]
         times += [job.run_at_us for job in self.jobs.values() if job.waits and job.run_at_us > now_us]
         times += [job.spec.expires_us for job in self.jobs.values() if job.waits and job.spec.expires_us]
@@ -434,7 +434,7 @@ class Model:
 
 
 def refusal_of(command: Callable[..., object], *args: Any) -> str:
-    """Why a command is refused; empty if it is not."""
+    """The name of the error that refuses a command; empty if it is allowed."""
     try:
         command(*args)
     except Refused as refusal:

@@ -1,4 +1,4 @@
-"""What the model knows of a job, and the rules that need no more than the job."""
+"""The model's jobs, and the rules that concern one job only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTCOMES = {
     "snooze": "snoozed",
     "release": "released",
 }
-"""What a client says, and what the history says of it."""
+"""An ack's outcome -> the outcome in the history."""
 
 
 class Refused(Exception):
@@ -37,7 +37,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class New:
-    """A job as it is submitted; the fields are those of `NewJob` and `SubmitOptions`."""
+    """A job to submit; the fields are those of `NewJob` and `SubmitOptions`."""
 
     payload: bytes = b"1"
     max_retries: int = 3
@@ -58,7 +58,7 @@ class New:
 
 @dataclass(frozen=True)
 class Ack:
-    """The end of an attempt as a client says it; the fields are those of the core's `Ack`."""
+    """The end of an attempt; the fields are those of the core's `Ack`."""
 
     job_id: str
     token: str | None
@@ -94,12 +94,12 @@ class Job:
     job_id: str
     number: int
     owner_id: str
-    key_id: str  # of who submitted it, or replaced it
+    key_id: str  # of the submit, or of the last replace
     created_us: int
     run_at_us: int
-    spec: New  # what it is like; edit and replace change it
+    spec: New  # its values; edit and replace change them
     state: str = "READY"
-    due: bool = False  # it is among those that wait for a worker, not for their time
+    due: bool = False  # it waits for a worker, not for its time
     attempts: int = 0
     failed: bool = False  # an attempt has failed since it was submitted or redriven
     cancel_requested: bool = False
@@ -115,7 +115,7 @@ class Job:
     request: tuple[str, str] = ("", "")  # key_id and request_id of the last lease
     # their ends
     closings: tuple[tuple[str | None, str, str, bytes], ...] = ()  # token, outcome, error, result; newest last
-    expiries: int = 0  # leases that ran out, in a row
+    expiries: int = 0  # expired leases in a row
     ended_us: int = 0
     outcome: str = ""
     result: bytes | None = None
@@ -140,7 +140,7 @@ class Job:
         return self.state in TERMINAL
 
     def order(self) -> tuple[int, int, int, int]:
-        """Who is leased first, among the jobs of one group."""
+        """The sort key of leases within one group."""
         return (-self.spec.priority, self.run_at_us, self.created_us, self.number)
 
     def shown_state(self, now_us: int) -> str:
@@ -150,7 +150,7 @@ class Job:
         self.history = (Event(what, at_us, key_id, **facts), *self.history)
 
     def shown_history(self) -> list[Event]:
-        """The newest, until there are too many attempts or too many of all."""
+        """The newest events, up to the bounds of attempts and of events."""
         shown: list[Event] = []
         for event in self.history[:EVENTS_SHOWN]:
             if event.what == "attempt" and sum(one.what == "attempt" for one in shown) == ATTEMPTS_SHOWN:
@@ -160,12 +160,12 @@ class Job:
 
 
 def number_of(job_id: str) -> int:
-    """The number of a job, which its id holds: 40 bits above the last 22."""
+    """The job number in an id: 40 bits above the last 22."""
     return uuid.UUID(job_id).int >> 22 & (1 << 40) - 1
 
 
 def state_after(job: Job, outcome: str) -> str:
-    """Where a running job goes when its attempt ends so."""
+    """The state of a running job after its attempt ends with this outcome."""
     if outcome == "ok":
         return "ACKED"
     if outcome == "discarded":
@@ -180,7 +180,7 @@ def state_after(job: Job, outcome: str) -> str:
 
 
 def backoff_us(backoff: Backoff, attempts: int, jitter: float) -> int:
-    """How long a job waits after the last of so many attempts failed."""
+    """How long a job waits after its attempt number `attempts` failed."""
     base_ms, factor, cap_ms = backoff
     try:
         bound_ms = min(float(cap_ms), base_ms * float(factor) ** (attempts - 1))

@@ -1,4 +1,4 @@
-"""Idempotency keys and what was answered to them."""
+"""The model's idempotency keys and their answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ KEPT_AT_LEAST_US = 60_000_000
 class Remembered:
     used_us: int
     body_digest: int
-    answer: Any  # a job's id, or all that a transaction was answered
+    answer: Any  # a job's id, or a transaction's whole answer
     of_transaction: bool
 
 
 class Keys:
-    """What is remembered is one thing, what still counts another: that depends on the window of the day."""
+    """Remembered keys. A key counts only within the present window, which a restart may change."""
 
     def __init__(self, window_us: int, keys_max: int) -> None:
         self.window_us = window_us
@@ -40,7 +40,7 @@ class Keys:
         return self.entries[owner_id, key] if (owner_id, key) in self.known(now_us) else None
 
     def are_full(self, now_us: int, more: int, repeated: list[Remembered]) -> bool:
-        """Whether so many more would drive out one that is too young to go, or that is asked for just now."""
+        """Whether more keys would drop one that is too young, or one that this request repeats."""
         known = [self.entries[key] for key in self.known(now_us)]
         over = len(known) + more - self.keys_max
         going = known[: max(0, over)]

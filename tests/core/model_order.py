@@ -1,4 +1,4 @@
-"""Who is next: queues, their groups, limits, turns and shares. Everything is found by looking at all jobs."""
+"""The model's scheduler: queues, groups, limits, turns and shares. It searches all jobs each time."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Order:
         self.jobs = jobs
         self.settings: dict[str, Settings] = {}
         self.turn: dict[tuple[str, str], int] = {}  # of (queue, group)
-        self.now_turn: dict[str, int] = {}  # of a queue: the latest that was served
-        self.last_turn: dict[str, int] = {}  # of a queue: the highest that was given out
-        self.credit: dict[str, tuple[int, int]] = {}  # of a queue: how much there was, and when
+        self.now_turn: dict[str, int] = {}  # of a queue: the turn that was served last
+        self.last_turn: dict[str, int] = {}  # of a queue: the highest turn so far
+        self.credit: dict[str, tuple[int, int]] = {}  # of a queue: the credit, and its time
         self.shares: dict[frozenset[tuple[str, int]], Shares] = {}  # least recently used first
 
     def copy(self, jobs: dict[str, Job]) -> Order:
@@ -53,7 +53,7 @@ class Order:
         return other
 
     def restart(self) -> None:
-        """What no record states is gone."""
+        """Drop [memory] state."""
         for job in self.jobs.values():
             job.due = False
         self.__init__(self.jobs)  # type: ignore[misc]
@@ -74,7 +74,7 @@ class Order:
     # --- jobs come and go -------------------------------------------------------------------------------------------
 
     def join(self, job: Job) -> None:
-        """Its time has come."""
+        """Add a job that is due."""
         if not self.ready(job.queue, job.group):
             at = (job.queue, job.group)
             self.turn[at] = max(self.turn.get(at, 0), self.now_turn.get(job.queue, 0))
@@ -85,7 +85,7 @@ class Order:
         self.level(job.queue)
 
     def serve(self, now_us: int, job: Job) -> None:
-        """It is leased: its group's turn is over. The job itself is still among the ready ones."""
+        """Account for a lease of this job: its group's turn is over. The job is still among the ready jobs."""
         queue = job.queue
         if self.of(queue).rate_n:
             self.credit[queue] = (self.credit_at(now_us, queue) - self.of(queue).rate_per_ms * 1000, now_us)
@@ -94,11 +94,11 @@ class Order:
             self.last_turn[queue] = self.turn[queue, job.group] = self.last_turn.get(queue, 0) + 1
 
     def level(self, queue: str) -> None:
-        """When no group can be served, whoever comes next is level with the others."""
+        """If no group can be served, the next group starts level with the others."""
         if not self.heads(queue):
             self.now_turn[queue] = self.last_turn.get(queue, 0)
 
-    # --- who is next ------------------------------------------------------------------------------------------------
+    # --- the next job -----------------------------------------------------------------------------------------------
 
     def ready(self, queue: str, group: str | None = None) -> list[Job]:
         return sorted(
@@ -112,7 +112,7 @@ class Order:
         )
 
     def heads(self, queue: str) -> dict[str, Job]:
-        """The first job of each group that its own limit does not hold back."""
+        """The first job of each group whose own limit allows a lease."""
         heads: dict[str, Job] = {}
         for job in self.ready(queue):
             heads.setdefault(job.group, job)
@@ -120,7 +120,7 @@ class Order:
         return {group: job for group, job in heads.items() if not limit or self.running(queue, group) < limit}
 
     def head(self, queue: str) -> Job | None:
-        """The job that this queue gives next, if its limits let it."""
+        """The queue's next job, if its limits allow a lease."""
         heads = self.heads(queue).values()
         if self.of(queue).fair:
             return min(heads, key=lambda job: (self.turn[queue, job.group], job.order()), default=None)
@@ -132,7 +132,7 @@ class Order:
         return min(rate_per_us * rate_n, credit + (now_us - at_us) * rate_n)
 
     def rate_due_us(self, now_us: int, queue: str) -> int:
-        """When there is a token; 0 for now."""
+        """When the rate limit allows the next lease; 0: now."""
         rate_n, rate_per_us = self.of(queue).rate_n, self.of(queue).rate_per_ms * 1000
         if rate_n == 0 or self.credit_at(now_us, queue) >= rate_per_us:
             return 0
@@ -152,7 +152,7 @@ class Order:
         return ""
 
     def gives(self, now_us: int, queue: str) -> Job | None:
-        """The job that this queue gives now."""
+        """The job of this queue that may be leased now."""
         head = self.head(queue)
         return None if head is None or self.blocked_by(now_us, queue, head.group) else head
 

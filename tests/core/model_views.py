@@ -1,4 +1,4 @@
-"""What the model says when it is looked at, and what it lets go."""
+"""The model's reads, and its retention."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Filter:
 
 
 def page(model: Model, now_us: int, before: int, limit: int, examine_max: int, wanted: Filter) -> tuple[list[str], int]:
-    """Ids of jobs that fit, the newest first, and where the next page begins."""
+    """Ids of jobs that match, newest first, and where the next page begins."""
     found: list[str] = []
     newest_first = sorted(model.jobs.values(), key=lambda job: -job.number)
     for looked_at, job in enumerate(job for job in newest_first if before == 0 or job.number < before):
@@ -47,13 +47,13 @@ def page(model: Model, now_us: int, before: int, limit: int, examine_max: int, w
 
 
 def position(model: Model, job_id: str, count_max: int) -> int:
-    """How many come before a job that is ready."""
+    """How many ready jobs of its group come before a ready job."""
     job = model.jobs[job_id]
     return min(count_max, model.order.ready(job.queue, job.group).index(job)) if job.due else 0
 
 
 def queue(model: Model, name: str) -> dict[str, object]:
-    """The fields of `QueueView`, but for groups."""
+    """The fields of `QueueView`, without groups."""
     jobs = [job for job in model.jobs.values() if job.queue == name]
     head = model.order.head(name)
     return {
@@ -67,7 +67,7 @@ def queue(model: Model, name: str) -> dict[str, object]:
 
 
 def forget(model: Model, now_us: int, state: str, kept_ms: int, count_max: int, gone: set[str]) -> None:
-    """Remove what the core removed, if it was right to: the oldest; of those that ended together, any."""
+    """Remove the jobs that the core removed. Assert that they are the oldest; of jobs with equal ends any may go."""
     rest: list[Job] = []
     expected: list[int] = []
     for name in {job.queue for job in model.jobs.values()}:

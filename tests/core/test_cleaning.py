@@ -1,4 +1,4 @@
-"""What the cleaner moves is still there when the segments it came from are gone: jobs, histories, answers to keys."""
+"""Moved jobs, histories and idempotency keys survive the segments that they came from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.core.world import World
 
 
 def next_segment(world: World) -> None:
-    """Fill the present one with what nobody needs."""
+    """Fill the present segment with records that are not needed."""
     world.sync()
     segment = world.frames[-1].segment if world.frames else 1
     while not world.frames or world.frames[-1].segment == segment:
@@ -24,7 +24,7 @@ def next_segment(world: World) -> None:
 
 
 def clean_all(world: World) -> None:
-    """Until nothing is left in the segments that were there, and a start that knows no others."""
+    """Clean until all present segments are dropped, then restart."""
     next_segment(world)
     newest = world.frames[-1].seq
     while world.core.oldest_frame < newest:
@@ -74,7 +74,7 @@ def test_the_answers_to_keys_outlive_their_jobs_and_segments() -> None:
         assert world.transact([], [], [], "t1", 2) == (*answer[:2], True)
 
 
-def test_a_key_that_runs_out_while_the_cleaner_looks_does_not_keep_it_going() -> None:
+def test_a_key_that_expires_during_cleaning_does_not_delay_it() -> None:
     world = World(Server(idempotency_us=1_000_000))
     ((job_id, _),) = world.submit([New(idempotency_key="k1")])
     world.delete([job_id])
@@ -97,7 +97,7 @@ def test_a_history_keeps_its_last_attempts_through_any_number_of_moves() -> None
     assert [event.error for event in events] == [f"error {n}" for n in range(59, 59 - ATTEMPTS_SHOWN, -1)]
 
 
-def test_a_history_keeps_its_last_events_and_the_result_stays_behind_them() -> None:
+def test_a_history_keeps_its_last_events_and_the_result() -> None:
     world = World()
     ((job_id, _),) = world.submit([New()])
     (token,) = world.lease(["default"])
@@ -112,8 +112,8 @@ def test_a_history_keeps_its_last_events_and_the_result_stays_behind_them() -> N
     clean_all(world)
 
 
-def test_a_history_of_long_errors_stays_under_its_bytes() -> None:
-    """Twenty errors of 2 KiB fit, whatever else there is; what does not is the oldest."""
+def test_a_history_of_long_errors_stays_within_its_bytes() -> None:
+    """Twenty errors of 2 KiB fit; the oldest events are dropped."""
     world = World()
     ((job_id, _),) = world.submit([New(max_retries=1000)])
     for n in range(40):
@@ -144,4 +144,4 @@ def test_progress_and_cancel_requests_are_moved_with_their_jobs() -> None:
     clean_all(world)
     world.expire(repeat(0.5))
     agree(world, 0)
-    assert world.extend_many([(job_id, token)], 0)[0][1] is True, "its worker is still to be told"
+    assert world.extend_many([(job_id, token)], 0)[0][1] is True, "its worker still learns of the request"

@@ -1,6 +1,6 @@
-"""What users of other queues complain about most, one test each: here it does not happen.
+"""Frequent complaints about other queues, one test each.
 
-Each is done to the core and the model alike; what is asserted is what the user would see.
+Each test runs on the core and the model, and asserts what the user sees.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def test_a_worker_killed_while_running_gives_its_job_to_another_after_the_lease(
     assert [(event.worker_id, event.outcome) for event in job.history] == [("w2", "ok"), ("w1", "lease_expired")]
 
 
-def test_a_worker_killed_together_with_the_server_still_has_its_job_for_a_while() -> None:
+def test_a_lease_survives_a_kill_of_worker_and_server_until_its_deadline() -> None:
     world = World()
     job_id = submit(world)
     _, token = lease(world, 10_000)
@@ -77,13 +77,13 @@ def test_a_late_ack_after_expiry_is_refused_and_changes_nothing() -> None:
     assert world.ack(Ack(job_id, late)) == "LeaseLost"
     pass_and_expire(world, 2 * SECOND_US)
     _, token = lease(world)
-    assert world.ack(Ack(job_id, late)) == "LeaseLost", "the second worker's lease is not the first one's to end"
+    assert world.ack(Ack(job_id, late)) == "LeaseLost", "the first worker must not end the second one's lease"
     assert state(world, job_id) == "RUNNING"
     assert world.ack(Ack(job_id, token, result=b'"second"')) is True
     assert world.ack(Ack(job_id, late, result=b'"first"')) == "LeaseLost"
 
 
-def test_a_late_ack_before_the_expiry_was_noted_still_counts() -> None:
+def test_a_late_ack_before_the_expiry_is_logged_still_counts() -> None:
     world = World()
     job_id = submit(world)
     _, token = lease(world, 1_000)
@@ -98,7 +98,7 @@ def test_a_double_ack_ends_one_attempt() -> None:
     assert world.ack(Ack(job_id, token, "error", error="boom", wait_ms=0)) is True
     assert world.ack(Ack(job_id, token, "error", error="boom", wait_ms=0)) is False
     assert world.core.job(world.now_us, job_id).attempts == 1
-    assert world.ack(Ack(job_id, token)) == "LeaseLost", "it ended as an error, not so"
+    assert world.ack(Ack(job_id, token)) == "LeaseLost", "it ended with an error, not with this outcome"
     assert world.ack_many([Ack(job_id, token, "error", error="boom")] * 3) == ["", "", ""]
     _, token = lease(world)
     assert world.ack_many([Ack(job_id, token)] * 2) == ["", ""]
@@ -106,7 +106,7 @@ def test_a_double_ack_ends_one_attempt() -> None:
     agree(world, 0)
 
 
-def test_a_double_ack_is_known_for_four_attempts() -> None:
+def test_a_repeated_ack_is_recognized_for_four_attempts() -> None:
     world = World()
     job_id = submit(world, max_retries=100)
     said = []
@@ -121,8 +121,8 @@ def test_a_double_ack_is_known_for_four_attempts() -> None:
 
 
 @pytest.mark.parametrize("crash", [False, True])
-def test_a_lost_reply_retried_is_answered_as_it_was(crash: bool) -> None:
-    """Of a submit, of a batch, of a lease, of an ack, of a transaction: also when the server died in between."""
+def test_a_repeated_request_gets_the_same_answer(crash: bool) -> None:
+    """Repeat a submit, a batch, a lease, an ack and a transaction, also after a crash."""
     world = World()
 
     def lost() -> None:
@@ -193,7 +193,7 @@ def test_clock_set_back_an_hour_while_running_neither_ends_nor_keeps_a_lease() -
         pass_and_expire(world, now_us - before_us)
         before_us = now_us
     assert 30 * SECOND_US <= passed_us <= 34 * SECOND_US, (
-        "a lease lasts as long as it was given, and at most a tenth more"
+        "a lease lasts as long as it was granted for, and at most a tenth more"
     )
 
 
@@ -209,7 +209,7 @@ def test_clock_set_back_an_hour_before_a_restart_loses_no_time() -> None:
 
 
 def test_clock_set_back_and_accepted_goes_on_from_the_wall() -> None:
-    """What was remembered, leased or due before stays so, and time is what the wall says from then on."""
+    """Keys, leases and due jobs stay as they were, and time follows the wall clock from then on."""
     world = World()
     job_id = submit(world, max_retries=1)
     _, token = lease(world, 30_000)
@@ -265,7 +265,7 @@ def test_unique_key_while_a_failed_job_waits_for_its_retry_is_still_held() -> No
     assert world.submit([New(unique_key="u")]) == [(job_id, DUPLICATE)]
 
 
-def test_a_paused_queue_gives_nothing_and_says_why_and_goes_on_where_it_was() -> None:
+def test_a_paused_queue_leases_nothing_says_why_and_resumes() -> None:
     world = World()
     jobs = [submit(world, priority=priority) for priority in (0, 2, 1)]
     held, token = lease(world)

@@ -39,7 +39,7 @@ def test_ids_sort_by_creation() -> None:
     assert ids == sorted(ids) and len(set(ids)) == 3000
 
 
-def test_every_other_spelling_is_no_job() -> None:
+def test_any_other_spelling_of_an_id_is_refused() -> None:
     core = new_core()
     job_id = submit(core, NOW_US)
     assert core.job(NOW_US, job_id).job_id == job_id

@@ -14,7 +14,7 @@ MINUTE_US = 60_000_000
 
 
 def submit_at(world: World, now_us: int, key: str) -> Any:
-    """What became of a submit at exactly that time: the clock of the world moves by one before it takes a key."""
+    """Submit at exactly that time; the world's clock moves by one microsecond before a key. Returns the answer."""
     world.time_passes(now_us - world.now_us - 1)
     answer = world.submit([New(idempotency_key=key)])
     assert world.now_us == now_us
@@ -58,19 +58,19 @@ def test_the_same_key_of_another_owner_is_another_key() -> None:
     assert world.submit([New(idempotency_key="k", body_digest=9)], "o2")[0][1] == CREATED
 
 
-def test_keys_that_run_out_leave_memory_and_do_not_come_back_with_a_replay() -> None:
+def test_expired_keys_leave_memory_and_stay_forgotten_after_a_replay() -> None:
     world = World(Server(idempotency_us=1_000_000))
     for _ in range(5):
         world.submit([New(idempotency_key=key) for key in "abc"])
         world.time_passes(2_000_000)
     assert world.core.idempotency_keys == 3
     world.forget_keys(2)
-    assert world.core.idempotency_keys == 0, "all that were used at one time go together"
+    assert world.core.idempotency_keys == 0, "keys used at the same time are forgotten together"
     world.restart(Server(idempotency_us=1_000_000_000))
     assert world.core.idempotency_keys == 0
 
 
-def test_a_batch_does_not_drive_out_a_key_that_it_repeats() -> None:
+def test_a_batch_does_not_drop_a_key_that_it_repeats() -> None:
     world = World(Server(idempotency_keys_max=2))
     ((old, _),) = world.submit([New(idempotency_key="old")])
     world.submit([New(idempotency_key="newer")])
@@ -79,7 +79,7 @@ def test_a_batch_does_not_drive_out_a_key_that_it_repeats() -> None:
     assert world.submit([New(idempotency_key="old")]) == [(old, REPEATED)]
 
 
-def test_a_longer_window_after_a_restart_brings_back_what_was_not_forgotten_yet() -> None:
+def test_a_longer_window_after_a_restart_restores_keys_not_yet_forgotten() -> None:
     world = World(Server(idempotency_us=1_000_000))
     ((job_id, _),) = world.submit([New(idempotency_key="k")])
     world.time_passes(2_000_000)

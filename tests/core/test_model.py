@@ -1,4 +1,4 @@
-"""The core against the model: random commands, with crashes and restarts among them, must leave both in one state.
+"""The core against the model: after random commands, crashes and restarts both must be in the same state.
 
 Each walk is 400 steps long: FASTQ_MODEL_WALKS=2500 makes a million.
 """
@@ -70,7 +70,7 @@ test_core_against_model = CoreAgainstModel.TestCase
 
 
 def walk(seed: int) -> None:
-    """One long history with weights that take jobs through whole lives, which Hypothesis rarely finds."""
+    """One long walk with weights that take jobs from submit to removal, which Hypothesis rarely finds."""
     rng = random.Random(seed)
     draw = RandomDraw(rng)
     world = World(draw.pick(SERVERS))

@@ -1,4 +1,4 @@
-"""What is let go when finished jobs take too much of the log; by age and number the model says it."""
+"""Retention by bytes. The model covers retention by age and number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEPT_MS = 1 << 40
 
 
 def finished(world: World, payload_bytes: int, queue: str) -> str:
-    """A job that has just ended, as large as it says."""
+    """Finish a job with a payload of that size. Returns its id."""
     world.time_passes(1)
     ((job_id, _),) = world.submit([New(payload=b'"%s"' % (b"x" * payload_bytes), queue=queue)])
     (token,) = world.lease([queue])
@@ -21,7 +21,7 @@ def finished(world: World, payload_bytes: int, queue: str) -> str:
 
 
 def forget(world: World, bytes_max: int, limit: int = 100) -> list[str]:
-    """The ids that went, in order of submission."""
+    """Run retention. Returns the ids of the removed jobs in order of submission."""
     world.core.forget(world.now_us, "ACKED", KEPT_MS, 1_000_000, bytes_max, limit)
     gone = [job_id for job_id in world.model.jobs if not world.exists(job_id)]
     for job_id in gone:
@@ -31,13 +31,13 @@ def forget(world: World, bytes_max: int, limit: int = 100) -> list[str]:
 
 
 def record_bytes(world: World, job_id: str) -> int:
-    """What replay needs of a finished job."""
+    """The bytes of a finished job's records that replay needs."""
     view = world.core.job(world.now_us, job_id)
     assert view.close_place is not None
     return view.place.bytes + view.close_place.bytes
 
 
-def test_the_oldest_of_all_queues_go_until_the_rest_fits() -> None:
+def test_the_oldest_jobs_of_all_queues_are_removed_until_the_rest_fits() -> None:
     world = World()
     jobs = [finished(world, 500 * (1 + k % 3), "abc"[k % 3]) for k in range(9)]
     sizes = [record_bytes(world, job_id) for job_id in jobs]
@@ -48,7 +48,7 @@ def test_the_oldest_of_all_queues_go_until_the_rest_fits() -> None:
     assert forget(world, 0) == jobs[6:]
 
 
-def test_a_queue_with_a_number_of_its_own_is_left_alone_by_the_servers_bytes() -> None:
+def test_a_queue_with_its_own_finished_max_ignores_the_servers_bytes() -> None:
     world = World()
     world.configure_queue("a", Settings(finished_max=2))
     own = [finished(world, 2_000, "a") for _ in range(3)]
@@ -59,7 +59,7 @@ def test_a_queue_with_a_number_of_its_own_is_left_alone_by_the_servers_bytes() -
     assert forget(world, 0) == []
 
 
-def test_what_is_counted_stays_right_through_moves_and_restarts() -> None:
+def test_the_byte_counts_stay_right_after_moves_and_restarts() -> None:
     world = World()
     jobs = [finished(world, 1_000, "a") for _ in range(4)]
     world.sync()

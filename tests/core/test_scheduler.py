@@ -1,7 +1,7 @@
-"""The proof of the scheduler: order, fairness, limits and shares on loads far larger than the model can follow.
+"""The scheduler's order, fairness, limits and shares, on loads too large for the model.
 
-The oracle here knows nothing of turns, heaps or parked groups. It keeps a sorted list of what waits in each group and
-says of each lease whether it may be: who was allowed, who has waited through how many leases of others.
+The oracle here uses no turns, heaps or parked groups. It keeps a sorted list of each group's waiting jobs, and checks
+each lease: whether the limits allow it, and how many leases of others each group has waited through.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Key = tuple[int, int, int, str]
 
 
 class Groups:
-    """What waits and runs in each group of one queue, and who was allowed when."""
+    """The waiting and running jobs of each group of one queue, and since when each group may be served."""
 
     def __init__(self, group_concurrency: int, fair: bool) -> None:
         self.group_concurrency = group_concurrency
@@ -50,7 +50,7 @@ class Groups:
         return bool(self.waiting[group]) and self.running[group] < (self.group_concurrency or 1 << 40)
 
     def change(self, group: str, change: Callable[[], object]) -> None:
-        """Do something to a group, and see what that makes of its turn to wait."""
+        """Change a group, and update since when it may be served."""
         if group in self.since:
             del self.heads[bisect.bisect_left(self.heads, (self.waiting[group][0], group))]
         change()
@@ -67,9 +67,9 @@ class Groups:
         self.change(group, lambda: self.running.subtract([group]))
 
     def take(self, leased: Leased) -> Key:
-        """Assert that this lease may be, and note it."""
+        """Assert that this lease is allowed, and note it."""
         group = leased.group
-        assert group in self.since, "a group is served that has nothing, or as much as it may have"
+        assert group in self.since, "a group is served that has no ready job or has reached its limit"
         key = self.waiting[group][0]
         assert key[3] == leased.job_id, "not the first of its group"
         if self.fair:
@@ -88,7 +88,7 @@ class Groups:
         return key
 
     def assert_fair(self, group: str) -> None:
-        """None that has waited longer may have waited through two leases of the one that is served now."""
+        """Assert that no group that waited longer has waited through two leases of the group served now."""
         earlier = self.served[group]
         if earlier:
             overtaken = [other for other, since in self.since.items() if other != group and since < earlier[-1]]
@@ -148,7 +148,7 @@ class Load(Disk):
         self.credit_us = self.now_us
 
     def room(self) -> int:
-        """How many leases the queue's own limits let go."""
+        """How many leases the queue's own limits allow."""
         room = int(self.settings.get("concurrency", 0)) or 1_000_000
         room -= len(self.held)
         if self.settings.get("rate_n"):
@@ -162,9 +162,9 @@ class Load(Disk):
             key = self.groups.take(leased)
             self.held.append((leased.job_id, leased.token, leased.group, key))
             self.credit -= int(self.settings.get("rate_per_ms", 0)) * 1000
-        assert len(granted) <= room, "more than the queue's limits let go"
+        assert len(granted) <= room, "more than the queue's limits allow"
         if len(granted) < min(limit, room):
-            assert not self.groups.heads, "a job is kept back that nothing keeps back"
+            assert not self.groups.heads, "a job is held back though no limit is reached"
 
     def ack(self) -> None:
         at = self.rng.randrange(len(self.held))
@@ -209,13 +209,13 @@ def test_a_thousand_groups_with_skewed_loads(name: str) -> None:
     assert len(load.groups.served) > GROUPS // 2, "hardly a group was served"
 
 
-# --- small enough to be held against the model lease by lease ---------------------------------------------------------
+# --- small loads, compared with the model lease by lease --------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
-def test_every_lease_is_the_models(seed: int) -> None:
-    """Queues that change how they are served, few groups that are often empty or held back."""
+def test_every_lease_agrees_with_the_model(seed: int) -> None:
+    """Queues whose settings change, with few groups that are often empty or held back."""
     rng = random.Random(seed)
     draw = RandomDraw(rng)
     world = World(Server(lease_ms=20_000))
@@ -241,7 +241,7 @@ def test_every_lease_is_the_models(seed: int) -> None:
 
 
 class Weighted:
-    """Queues that always have jobs, and what each was given."""
+    """Queues that always have jobs, and the leases of each."""
 
     def __init__(self, names: str) -> None:
         self.disk = Disk(64 << 20, 1 << 20)
@@ -276,7 +276,7 @@ def test_two_queues_get_their_shares_within_one_lease(weights: dict[str, int]) -
             assert abs(weighted.given[name] - ideal) <= 1, f"{name} has {weighted.given[name]} of {leases}"
 
 
-def test_of_many_queues_no_two_are_further_apart_than_one_lease() -> None:
+def test_weighted_queues_stay_within_one_lease_of_each_other() -> None:
     rng = random.Random(5)
     weights = {name: rng.choice([1, 2, 3, 5, 8, 100]) for name in "abcdefghij"}
     weighted = Weighted("abcdefghij")
@@ -288,7 +288,7 @@ def test_of_many_queues_no_two_are_further_apart_than_one_lease() -> None:
             assert abs(apart) <= max(weights[one], weights[other])
 
 
-def test_a_queue_that_was_empty_gains_nothing_by_it() -> None:
+def test_a_queue_gains_no_share_while_it_is_empty() -> None:
     weighted = Weighted("ab")
     weights = {"a": 1, "b": 1}
     weighted.fill("a", 500)
@@ -299,7 +299,7 @@ def test_a_queue_that_was_empty_gains_nothing_by_it() -> None:
     assert abs(weighted.given["a"] - weighted.given["b"]) <= 1
 
 
-def test_sets_of_weights_do_not_disturb_each_other_and_the_oldest_goes() -> None:
+def test_sets_of_weights_are_independent_and_the_oldest_is_dropped() -> None:
     weighted = Weighted("ab")
     weighted.fill("ab", SHARES_KEPT + 50)
     assert weighted.lease({"a": 1, "b": 1}) == ["a"]
@@ -324,7 +324,7 @@ def test_a_list_is_strict_order() -> None:
 
 
 @pytest.mark.parametrize(("rate_n", "rate_per_ms"), [(1, 1_000), (7, 1_000), (1_000, 60_000), (3, 7)])
-def test_no_stretch_of_time_gives_more_than_the_rate_and_one_burst(rate_n: int, rate_per_ms: int) -> None:
+def test_no_interval_exceeds_the_rate_and_one_burst(rate_n: int, rate_per_ms: int) -> None:
     rng = random.Random(rate_n)
     load = Load({"rate_n": rate_n, "rate_per_ms": rate_per_ms}, seed=3)
     for _ in range(5 * rate_n):

@@ -1,4 +1,4 @@
-"""The tail alone: where batches lie, what stays in memory, and when there is room."""
+"""The tail alone: where batches lie, which stay in memory, and when there is room."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def take_all(tail: Tail) -> list[Batch]:
     return batches
 
 
-def test_batches_lie_one_behind_the_other() -> None:
+def test_batches_are_adjacent() -> None:
     tail = Tail(512, 1 << 20, 4096)
     core = core_on(tail)
     tail.offer_segment(1, 4096, 32 * 1024)
@@ -99,8 +99,8 @@ def test_the_cache_holds_what_was_written_last() -> None:
     assert tail.cached(RecordPlace(500, 990, 11)) is None, "the frame ends before it does"
 
 
-def test_room_is_what_reserve_finds() -> None:
-    """Whenever `has_room` says yes the append succeeds; at random sizes around the edges."""
+def test_has_room_agrees_with_append() -> None:
+    """If `has_room` is true the append succeeds, at random sizes around the limits."""
     rng = random.Random(11)
     for _ in range(300):
         tail = Tail(512, 0, 4096)
@@ -116,7 +116,7 @@ def test_room_is_what_reserve_finds() -> None:
                 tail.take()
 
 
-def test_room_that_leaves_segments_alone() -> None:
+def test_has_room_keeps_spare_segments() -> None:
     tail = Tail(512, 0, 4096)
     core = core_on(tail)
     tail.offer_segment(1, 4096, 16 * 1024)
@@ -140,7 +140,7 @@ def test_a_record_larger_than_a_segment_changes_nothing() -> None:
     assert [batch.count for batch in take_all(tail)] == [1, 1]
 
 
-def test_a_frame_takes_no_more_than_a_place_can_say() -> None:
+def test_a_frame_is_bounded_by_the_bits_of_a_place() -> None:
     tail = Tail(4096, 0, 4096)
     core = core_on(tail)
     for number in (1, 2):
@@ -158,7 +158,7 @@ def test_a_frame_takes_no_more_than_a_place_can_say() -> None:
         Tail(4096, 0, FRAME_RECORD_BYTES_MAX + 1)
 
 
-def test_a_place_says_each_number_up_to_its_last_bit() -> None:
+def test_a_place_holds_each_number_up_to_its_last_bit() -> None:
     edges = (1, 2**13 - 1, 2**26 - 1)
     for frame in (0, 1, 2**12 - 1, 2**12, 2**44 - 1):
         for offset in (0, *edges):
@@ -168,7 +168,7 @@ def test_a_place_says_each_number_up_to_its_last_bit() -> None:
     same, other = RecordPlace(7, 8, 9), RecordPlace(7, 9, 8)
     assert same == RecordPlace(7, 8, 9) and same != other and hash(same) == hash(RecordPlace(7, 8, 9))
     for outside in ((2**44, 0, 1), (0, 2**26, 1), (0, 0, 2**26), (0, 0, 0)):
-        with pytest.raises(ValueError, match="no record can be"):
+        with pytest.raises(ValueError, match="not a place"):
             RecordPlace(*outside)
 
 

@@ -1,4 +1,4 @@
-"""The core and the model side by side: each action is done to both, and what they answer must be the same."""
+"""The core and the model side by side: each action runs on both, and their answers must be the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.core.model_jobs import Ack, Job, New, Refused
 from tests.core.model_order import Settings
 
 START_US = 1_700_000_000_000_000
-OTHER_SETTINGS = CoreSettings(  # as far from any that are served as they can be
+OTHER_SETTINGS = CoreSettings(  # as different as possible from those in use
     lease_ms=1,
     grace_ms=1,
     backoff=(1, 1.0, 1),
@@ -41,7 +41,7 @@ PLAIN = ("payload", "max_retries", "priority", "run_at_us", "queue")
 
 
 def core_job(new: New) -> NewJob:
-    """A job as the core takes it."""
+    """A job in the core's form."""
     options = {name: value for name, value in asdict(new).items() if value != getattr(New(), name)}
     plain: dict[str, Any] = {name: getattr(new, name) for name in PLAIN}
     options = {name: value for name, value in options.items() if name not in plain}
@@ -53,7 +53,7 @@ def core_ack(ack: Ack) -> _core.Ack:
 
 
 def outcome_of(command: Callable[[], Any]) -> Any:
-    """What a command answers, or the name of its refusal."""
+    """A command's answer, or the name of the error that refuses it."""
     try:
         return command()
     except errors.ApiError as refusal:
@@ -87,7 +87,7 @@ class World(Disk):
         self.core.take_touched()
 
     def both(self, of_core: Callable[[], Any], of_model: Callable[[Any], Any]) -> Any:
-        """Do something to both; the model is told what the core answered, to learn ids from it. The answer of both."""
+        """Run a command on both. The model gets the core's answer, for its ids. Returns the answer of both."""
         before = self.tail.appended_seq, self.tail.unsynced_bytes, self.core.state_hash()
         open_before = self.open_queues()
         answer = outcome_of(of_core)
@@ -96,7 +96,7 @@ class World(Disk):
             after = self.tail.appended_seq, self.tail.unsynced_bytes, self.core.state_hash()
             assert before == after, "a refused command left a trace"
         touched = self.core.take_touched()
-        assert self.open_queues() - open_before <= touched, "nobody is told that a queue has jobs to give"
+        assert self.open_queues() - open_before <= touched, "a queue with ready jobs is not among the touched ones"
         assert set(self.core.take_ended()) == self.model.ended
         self.model.ended.clear()
         return answer
@@ -126,8 +126,8 @@ class World(Disk):
     # --- submit, lease ----------------------------------------------------------------------------------------------
 
     def submit(self, jobs: list[New], owner_id: str = "o1", key_id: str = "k1") -> Any:
-        """One is submitted alone, several as one record."""
-        self.now_us += any(new.idempotency_key for new in jobs)  # so that keys have an age of their own
+        """Submit one job alone, or several as one record."""
+        self.now_us += any(new.idempotency_key for new in jobs)  # so that no two keys have the same age
         before = self.tail.appended_seq, self.tail.unsynced_bytes
 
         def of_core() -> Any:
@@ -154,7 +154,7 @@ class World(Disk):
         request_id: str = "",
         bytes_max: int = 1 << 40,
     ) -> list[str]:
-        """Tokens of what was leased."""
+        """Lease jobs. Returns their tokens."""
         held = self.core.leased_before(self.now_us, "k2", request_id)
         expected_held = self.model.leased_before(self.now_us, "k2", request_id) if request_id else []
         assert sorted(lease.token for lease in held) == sorted(token or "" for token in expected_held)
@@ -175,7 +175,7 @@ class World(Disk):
         expected = self.model.lease(self.now_us, queues, limit, lease_ms, **asked, size_of=size_of)
         assert [lease.job_id for lease in granted] == [job.job_id for job in expected]
         for lease, job in zip(granted, expected, strict=True):
-            assert lease.token not in job.tokens, "a token was given out twice"
+            assert lease.token not in job.tokens, "a token was granted twice"
             job.token, job.tokens = lease.token, (*job.tokens, lease.token)
             assert (lease.attempt, lease.lease_until_us) == (job.attempts, job.lease_until_us)
             assert (lease.priority, lease.max_retries) == (job.spec.priority, job.spec.max_retries)
@@ -297,7 +297,7 @@ class World(Disk):
         self.model.watched.discard(job_id)
 
     def stranger(self, job_id: str) -> None:
-        """An id that is none of ours."""
+        """Try an id of another database."""
         assert outcome_of(lambda: self.core.job(self.now_us, job_id)) == "JobNotFound"
         refused = [
             self.ack(Ack(job_id, None)),
@@ -311,7 +311,7 @@ class World(Disk):
     # --- expiry, retention, documents -------------------------------------------------------------------------------
 
     def expire(self, draws: Iterator[float], limit: int = 1_000_000) -> None:
-        """Both draw the same jitter, and as often."""
+        """Expire on both, with the same draws of jitter."""
         drawn: list[float] = []
 
         def draw() -> float:
@@ -325,7 +325,7 @@ class World(Disk):
             return self.model.expire(self.now_us, lambda: left.pop(0), limit)
 
         self.both(lambda: self.core.expire(self.now_us, draw, limit), of_model)
-        assert left == [], "jitter was drawn for nothing"
+        assert left == [], "one drew jitter more often than the other"
 
     def forget(self, state: str, kept_ms: int, count_max: int, limit: int = 1_000_000) -> None:
         n = 0
@@ -365,7 +365,7 @@ class World(Disk):
         self.clean(self.now_us, stop_after)
 
     def crash(self, server: Server | None = None) -> None:
-        """What was not synced is gone; what was is there. The next start may have other settings."""
+        """Lose what was not synced, and start again, perhaps with other settings."""
         self.model = self.durable_model.copy()
         self.start(server or self.server)
 
@@ -373,16 +373,16 @@ class World(Disk):
         self.sync()
         for settings in (CoreSettings(**asdict(server or self.server)), OTHER_SETTINGS):
             replayed = self.replayed(Tail(512, 0, 4096), settings)
-            assert replayed.state_hash() == self.core.state_hash(), "a replay does not give what live work gave"
+            assert replayed.state_hash() == self.core.state_hash(), "a replay gives another state than live work"
             replayed.check()
         self.start(server or self.server)
 
 
 def ids_in(answer: Any) -> list[str]:
-    """The ids in an answer to a submit; of nobody if it was refused."""
+    """The ids in an answer to a submit; none if it was refused."""
     return [str(uuid.uuid4()) for _ in range(10)] if isinstance(answer, str) else [job_id for job_id, _ in answer]
 
 
 def names_of(answers: list[Any]) -> list[Any]:
-    """Answers, and names in the place of refusals; empty for None."""
+    """The answers, with names in place of errors; an empty name for None."""
     return ["" if one is None else type(one).__name__ if isinstance(one, Exception) else one for one in answers]

@@ -1,4 +1,4 @@
-"""Thousands of connections that do nothing, and a server without a file descriptor left: it goes on and loses nothing.
+"""Thousands of idle connections, and a server without free file descriptors: it goes on and loses nothing.
 
 FASTQ_IDLE_CONNECTIONS=10000 is the long form.
 """
@@ -24,7 +24,7 @@ from fastq.log.files.ready import READY_SEGMENTS
 from tests import served
 from tests.served import END_S, Served, run_to_its_end
 
-pytestmark = pytest.mark.alone  # processor time, and as many connections as may be open
+pytestmark = pytest.mark.alone  # it measures processor time, and opens as many connections as allowed
 
 IDLE = int(os.environ.get("FASTQ_IDLE_CONNECTIONS", "1000"))
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -37,7 +37,7 @@ def connect(server: Served) -> socket.socket:
 
 
 def is_answered(connection: socket.socket) -> bool:
-    """Whether the server says that all is well; false also for one that closes the connection."""
+    """Whether the server answers 200; False also if it closes the connection."""
     connection.sendall(HEALTH)
     reply = piece = connection.recv(4096)
     while piece and not reply.endswith(b"OK"):
@@ -47,7 +47,7 @@ def is_answered(connection: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def idle(server: Served, count: int) -> Iterator[list[socket.socket]]:
-    """Connections that had one answer and are kept."""
+    """Open connections that had one answer each."""
     with contextlib.ExitStack() as stack:
         connections = []
         for _ in range(count):
@@ -57,7 +57,7 @@ def idle(server: Served, count: int) -> Iterator[list[socket.socket]]:
 
 
 class Client:
-    """One connection that is kept, for a `with`."""
+    """One keep-alive connection, for a `with`."""
 
     def __init__(self, server: Served) -> None:
         self._keys = server.keys
@@ -91,7 +91,7 @@ def cpu_s(server: Served) -> float:
 
 
 def spins(server: Served) -> bool:
-    """Whether it works though nothing comes."""
+    """Whether the server takes processor time without requests."""
     before = cpu_s(server)
     select.select([], [], [], 0.5)
     return cpu_s(server) - before > 0.25
@@ -99,7 +99,7 @@ def spins(server: Served) -> bool:
 
 @pytest.fixture
 def few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A server that may open as few files as it starts with."""
+    """A server with the smallest limit of open files that it accepts."""
     monkeypatch.setattr(served, "SERVE", ("prlimit", f"--nofile={OPEN_FILES_MIN}", *served.SERVE))
     with Served(tmp_path / "data", **SETTINGS) as server:
         yield server
@@ -130,14 +130,14 @@ def test_connections_leave_the_log_its_descriptors(few_files: Served) -> None:
         status, body = client.call("worker", "/jobs/lease", {"max": 10})
         assert status == 200 and len(body["jobs"]) == 10
         assert all(is_answered(connection) for connection in connections)
-    assert server.stderr.count("no more are let in") == 1, "said once, not for each"
+    assert server.stderr.count("new ones are refused") == 1, "said once, not for each"
     server.kill()
     server.start()
     assert all(server.call(key, "GET", f"/jobs/{job_id}")[0] == 200 for job_id in ids)
 
 
 def wait_until_at_rest(server: Served) -> None:
-    """Until all segments that the log wants are made, and it has opened nothing for a while."""
+    """Wait until all ready segments are made, and the server has opened no file for a while."""
     looks = 0
     for _ in range(3000):
         if looks == 20:
@@ -149,8 +149,8 @@ def wait_until_at_rest(server: Served) -> None:
     raise AssertionError("segments are not made")
 
 
-def test_no_descriptor_for_a_connection(few_files: Served) -> None:
-    """As when the whole system has none left: who comes waits, who is there goes on."""
+def test_connections_wait_while_no_descriptor_is_free(few_files: Served) -> None:
+    """As when the system has no descriptors left: new connections wait, open ones go on."""
     server = few_files
     with Client(server) as client, contextlib.ExitStack() as stack:
         assert client.call("client", "/jobs", {"payload": "x"})[0] == 201
@@ -163,18 +163,18 @@ def test_no_descriptor_for_a_connection(few_files: Served) -> None:
         assert not select.select([waiting], [], [], 0)[0]
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (OPEN_FILES_MIN, OPEN_FILES_MIN))
         assert waiting.recv(4096).startswith(b"HTTP/1.1 200 ")
-    assert "no connection can be accepted: Too many open files" in server.stderr
+    assert "cannot accept connections: Too many open files" in server.stderr
 
 
-def test_a_limit_that_is_too_low_is_told_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_refuses_a_limit_of_open_files_that_is_too_low(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served, "SERVE", ("prlimit", f"--nofile={OPEN_FILES_MIN - 1}", *served.SERVE))
     ended = run_to_its_end(tmp_path / "data")
     assert ended.returncode == 78
-    assert ended.stderr == "fastq: ulimit -n: 255 open files are too few; allowed: 256 and more\n"
+    assert ended.stderr == "fastq: ulimit -n: 255 open files are too few; allow 256 or more\n"
 
 
-def test_idle_connections_cost_nothing_but_memory(tmp_path: Path) -> None:
-    """A good client meanwhile, and each of them afterwards."""
+def test_idle_connections_take_only_memory(tmp_path: Path) -> None:
+    """A client is served meanwhile, and each idle connection afterwards."""
     with Served(tmp_path / "data", **SETTINGS) as server, contextlib.ExitStack() as stack:
         client = stack.enter_context(Client(server))
         client.submit()

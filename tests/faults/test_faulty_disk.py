@@ -1,4 +1,4 @@
-"""A whole server on a disk that fails: nobody is told what did not happen, and what was told stays.
+"""A whole server on a failing disk: it answers only for durable work, and answered work stays.
 
 FASTQ_FAULT_STEP=1 fails every write of a server's life (the default fails every third, and every sync).
 """
@@ -31,7 +31,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Faulty(Served):
-    """A server whose disk fails while `fail(what)` is in force."""
+    """A server whose disk fails between `fail(what)` and `heal(what)`."""
 
     def __init__(self, directory: Path, library: Path, **settings: str) -> None:
         self._prefix = directory.with_name("fault")
@@ -98,7 +98,7 @@ def test_a_full_disk_refuses_submits_and_takes_acks(tmp_path: Path, library: Pat
         assert server.call(client, "GET", f"/jobs/{lease['job_id']}")[1]["state"] == "ACKED"
 
 
-def test_short_writes_are_gone_on_with(tmp_path: Path, library: Path) -> None:
+def test_short_writes_are_continued(tmp_path: Path, library: Path) -> None:
     with Faulty(tmp_path / "data", library) as server:
         client, worker = server.keys["client"], server.keys["worker"]
         server.fail("short")
@@ -112,8 +112,8 @@ def test_short_writes_are_gone_on_with(tmp_path: Path, library: Path) -> None:
 
 
 @pytest.mark.parametrize(("call", "step"), [("SYNC", 1), ("WRITE", STEP)])
-def test_every_call_that_fails(tmp_path: Path, library: Path, call: str, step: int) -> None:
-    """The first sync or write of a server's life fails, then a later one, until none does: nothing told is lost."""
+def test_every_failing_call_loses_no_acknowledged_job(tmp_path: Path, library: Path, call: str, step: int) -> None:
+    """Fail the first sync or write of a life, then a later one, until none fails: no acknowledged job is lost."""
     for number in range(1, 200, step):
         directory = tmp_path / str(number) / "data"
         directory.parent.mkdir()
@@ -132,7 +132,7 @@ def test_every_call_that_fails(tmp_path: Path, library: Path, call: str, step: i
 
 
 def _live(server: Faulty) -> tuple[list[str], int]:
-    """A short life: the jobs that were acknowledged in it, and how it ended."""
+    """A short life. Returns the jobs that were acknowledged, and the exit code."""
     told: list[str] = []
     try:
         with server:

@@ -1,4 +1,4 @@
-"""A server whose disk is really full: what is refused, what goes on, and that it comes back by itself."""
+"""A server on a full disk: submits are refused, acks go on, and it recovers by itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISK_BYTES = 10 * SEGMENT_BYTES + (1 << 20)
 PAYLOAD = "p" * 100_000
 RESULT = "r" * 2000
 BATCH = 10
-START_S = 0.9  # less than what is waited before another attempt on a full disk
+START_S = 0.9  # less than the wait between two attempts on a full disk
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def served(disk: Path, **settings: str) -> Served:
 
 
 class Client:
-    """What clients and workers do, by batches."""
+    """A client and worker, in batches."""
 
     def __init__(self, server: Served) -> None:
         self.server = server
@@ -72,7 +72,7 @@ class Client:
         return leased
 
     def lease_when_there_is_room(self) -> list[Any]:
-        """A start shortens the last life's segment, and makes one of what that gives back."""
+        """Lease after a start: it shortens the last segment, and makes a new one of the freed space."""
         until = time.monotonic() + START_S
         while True:
             status, body = self.server.call(self._worker, "POST", "/jobs/lease", {"max": 1})
@@ -97,16 +97,14 @@ class Client:
 
 
 def empty_segments(disk: Path) -> int:
-    """How many hold no frame: those in reserve."""
+    """How many segments hold no frame: the reserve."""
     return sum(not any(path.read_bytes()[4096:]) for path in (disk / "data").glob("segment-*"))
 
 
 @pytest.mark.parametrize("slack", ["1MiB", "256MiB"])
 @pytest.mark.parametrize("zero", ["false", "true"])
-def test_submits_are_refused_the_rest_goes_on_and_the_cleaner_makes_room(
-    small_disk: Path, slack: str, zero: str
-) -> None:
-    """Also with more slack than the disk has: there is none when it is full."""
+def test_a_full_disk_refuses_submits_until_the_cleaner_frees_room(small_disk: Path, slack: str, zero: str) -> None:
+    """Also with more slack than the disk has: a full disk has none."""
     with served(small_disk, WAL_SLACK_BYTES=slack, WAL_ZERO_CLEANED=zero) as server:
         client = Client(server)
         status, body = client.submit_until_refused()

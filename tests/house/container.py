@@ -1,9 +1,9 @@
-"""The Dockerfile without a container engine: its steps in chroots, its image run as it says, and a crash of it.
+"""Build and run the Dockerfile without a container engine: its steps in chroots, then its image, and kill it.
 
     python -m tests.house.container DIRECTORY        (as root; `./dev container`)
 
-The base image is stood in for by Debian's own python3 (debootstrap). The image then runs with a read-only root, as the
-user that the Dockerfile names, without capabilities; a job is submitted, the server killed with -9 and started again.
+Debian's python3 (debootstrap) replaces the base image. The image runs with a read-only root, as the user that the
+Dockerfile names, without capabilities; a job is submitted, the server killed with -9 and started again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 @dataclass
 class Image:
-    """A stage: a file system and what the Dockerfile says about how it runs."""
+    """A stage: a file system, and the Dockerfile's settings to run it."""
 
     root: Path
     env: dict[str, str] = field(default_factory=lambda: {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"})
@@ -66,14 +66,14 @@ class Image:
 
 
 def _ignored(directory: str, names: list[str]) -> set[str]:
-    """What .dockerignore keeps out. Of a stage's own files nothing."""
+    """The files that .dockerignore excludes; none of a stage's own files."""
     if not directory.startswith(f"{ROOT}/fastq"):
         return set()
     return {name for name in names if name == "__pycache__" or name.endswith((".so", ".c"))}
 
 
 def base_image(directory: Path) -> Path:
-    """Debian with a python where the official image has one; made once."""
+    """Debian with a python at the official image's path; made once."""
     base = directory / "base"
     if not (base / "usr/local/bin/python").is_symlink():
         subprocess.run(
@@ -136,7 +136,7 @@ class Container:
         self.lines: list[str] = []
 
     def _command(self, argv: list[str]) -> list[str]:
-        """With the user go all capabilities."""
+        """The command as the image's user, without capabilities."""
         as_user = ["chroot", f"--userspec={self._image.user}", str(self._image.root), "env", "-i", *self._env, *argv]
         script = f"{self._mounts} && exec {shlex.join(as_user)}"
         return ["unshare", "--mount", "--pid", "--fork", "/bin/sh", "-c", script]
@@ -152,13 +152,13 @@ class Container:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill with -9, as `docker kill`. What starts it waits for the container's first process, and ends with it."""
+        """Kill with -9, as `docker kill`. The starter waits for the container's first process, and ends with it."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         os.kill(int(children), signal.SIGKILL)
         self._process.wait()
 
     def also(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
-        """Another command in such a container."""
+        """Run another command in such a container."""
         return subprocess.run(self._command(argv), capture_output=True, text=True, check=False)
 
 

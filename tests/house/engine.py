@@ -1,9 +1,9 @@
-"""The image and the compose files with a real container engine: built, started, killed with -9 and started again.
+"""Build the image and run the compose files with a real container engine; kill them with -9 and start them again.
 
     python -m tests.house.engine DIRECTORY        (as root, on Debian; `./dev container --engine`)
 
-Starts dockerd on a data directory below DIRECTORY if no engine runs. Where no registry can be reached, images made of
-Debian's packages stand in for those that the Dockerfile and the compose file name.
+Starts dockerd on a data directory below DIRECTORY if no engine runs. If no registry can be reached, images of Debian's
+packages replace those that the Dockerfile and the compose file name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STARTED = "  curl "  # the last line that a server prints at its start
 CLIENT = ["--name", "c", "--owner", "o", "--type", "client"]
 REDIS_IMAGE = "redis:7.4-alpine"
 
-# As the images behave that they stand in for: a `python`, and a Redis that listens to the network.
+# They behave as the images that they replace: a `python`, and a Redis that listens on the network.
 BASE_STAND_IN = "fastq-trial-debian"
 PYTHON_STAND_IN = f"""
 FROM {BASE_STAND_IN}
@@ -47,7 +47,7 @@ ENTRYPOINT ["/entry"]
 
 
 def run(*argv: str, text: str | None = None) -> str:
-    """Standard output. Raises CalledProcessError; what went wrong is on standard error."""
+    """Run a command and return its standard output. Raises CalledProcessError; errors go to standard error."""
     done = subprocess.run(argv, cwd=ROOT, input=text, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 
@@ -61,7 +61,7 @@ def engine_runs() -> bool:
 
 
 def lacking_packages() -> list[str]:
-    """What must be installed to start an engine."""
+    """The packages that are missing to start an engine."""
     return [package for program, package in NEEDED.items() if shutil.which(program) is None]
 
 
@@ -70,7 +70,7 @@ def lacking_packages() -> list[str]:
 
 @contextlib.contextmanager
 def engine(directory: Path) -> Iterator[None]:
-    """The one that runs, or one of our own for as long as this lasts."""
+    """Use the running engine, or start one for this context."""
     if engine_runs():
         yield
         return
@@ -101,7 +101,7 @@ def engine(directory: Path) -> Iterator[None]:
 
 
 def base_names() -> list[str]:
-    """What the Dockerfile and the compose file take from a registry."""
+    """The images that the Dockerfile and the compose file take from a registry."""
     text = (ROOT / "Dockerfile").read_text()
     return [*dict.fromkeys(rest.split()[0] for word, rest in instructions(text) if word == "FROM"), REDIS_IMAGE]
 
@@ -137,7 +137,7 @@ def build() -> None:
     run("docker", "build", "--quiet", "--network", "host", "--tag", PROJECT, *passed, ".")
 
 
-# --- what compose makes of it -----------------------------------------------------------------------------------------
+# --- compose ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -162,7 +162,7 @@ class Composed:
         return run(*program, "--ansi", "never", "-p", PROJECT, *files, *arguments)
 
     def up(self) -> None:
-        """Until the server has printed all that it says at a start."""
+        """Start, and wait until the server has printed its last start line."""
         self("up", "-d", "--no-build")
         self.starts += 1
         left = self.starts
@@ -180,7 +180,7 @@ class Composed:
         return self("ps", "-q", "queue").strip()
 
     def inside(self, *argv: str) -> str:
-        """A command in the server's container."""
+        """Run a command in the server's container."""
         return self("exec", "-T", "queue", *argv)
 
     def fastq(self, key: str, *arguments: str) -> str:
@@ -193,7 +193,7 @@ class Composed:
 
 
 def survives(file: str, directory: Path) -> None:
-    """Keys and jobs are there after a kill of every service."""
+    """Check that keys and jobs survive a kill of every service."""
     compose = Composed(file, directory)
     try:
         compose.up()

@@ -1,4 +1,4 @@
-"""The order of the layers, as pyproject.toml has it for import-linter: nowhere else is it written down."""
+"""The order of the layers, read from import-linter's contracts in pyproject.toml, its only place."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def contracts() -> dict[str, dict[str, Any]]:
 
 
 def layer_rows() -> list[list[str]]:
-    """The highest first; those of one row know nothing of each other. The core, below all, is not Python."""
+    """The layers, highest first. Layers in one row do not import each other. The core, below all, is not Python."""
     return [row.split(" | ") for row in contracts()["layers"]["layers"]]
 
 
 def picture() -> str:
-    """The order as a person reads it."""
+    """The order for people."""
     rows = [row for row in layer_rows() if row != ["__main__"]]
     return " → ".join(", ".join(row) for row in [*rows, ["core"]])

@@ -1,7 +1,7 @@
-"""The house rules: each takes a file's path and text and yields what is wrong with it, one line for a person each.
+"""The house rules. Each takes a file's path and text and yields a line for each violation.
 
-Paths count from the checkout's root. A rule looks at the syntax tree where there is one, so that a string or a comment
-that speaks of something is not taken for doing it; Cython files are judged by their text.
+Paths are relative to the checkout's root. A rule reads the syntax tree of Python files, so that strings and comments do
+not count; it searches the text of Cython files.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}
 RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\(|\bimport (random|secrets)\b")
 
-# Where the process itself must know that a frame is durable: it is about to tell somebody else than an HTTP client.
+# Places where the process itself must know that a frame is durable, because it informs others than HTTP clients.
 WAITS_FOR_THE_LOG = {
     "durable": (
         "fastq/engine/", "fastq/server/run.py", "fastq/testing.py", "fastq/services/audit.py",
@@ -66,7 +66,7 @@ WAITS_FOR_THE_LOG = {
     "log_caught_up": ("fastq/engine/", "fastq/services/bulk.py"),  # work in slices, no faster than the disk
 }  # fmt: skip
 
-# What is higher up may import what is lower, never the other way; leaves import only leaves.
+# A layer may import lower layers only; leaves import only leaves.
 LAYERS = [*(name for row in layer_rows() for name in row), "_core"]
 BELOW_HTTP = ("fastq/errors/", "fastq/core/", *(f"fastq/{name}/" for name in LAYERS[LAYERS.index("http") + 1 :]))
 LEAVES = {"_clock", *(name.removeprefix("fastq.") for name in contracts()["leaves"]["source_modules"])}
@@ -98,7 +98,7 @@ def dotted(node: ast.expr) -> str:
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of everything that is named so, called or only handed on."""
+    """(line, dotted name) of every such name, called or only passed on."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and (name := dotted(node)):
             yield node.lineno, name
@@ -150,7 +150,7 @@ CYTHON_FUNCTION = re.compile(r"^(\s*)(?:async\s+)?c?p?def\s(?!(?:class|struct|en
 
 
 def cython_functions(text: str) -> Iterator[tuple[int, str, int]]:
-    """The same by indentation: a function goes on until a line that is indented no further than its `def`."""
+    """The same by indentation: a function ends before a line that is indented no further than its `def`."""
     lines = text.splitlines()
     for start, line in enumerate(lines):
         head = CYTHON_FUNCTION.match(line)
@@ -181,13 +181,13 @@ def finished(path: str, text: str) -> Iterator[str]:
     if suffix_of(path) in CODE_SUFFIXES or path == "dev":
         for number, line in enumerate(text.splitlines(), 1):
             if found := UNFINISHED.search(line):
-                yield f"{path}:{number}: {found[0]}: do it now, or write down why not where people look"
+                yield f"{path}:{number}: {found[0]}: do it now, or document why not"
 
 
 def stands_alone(path: str, text: str) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), 1):
         if found := OUTSIDE.search(line):
-            yield f"{path}:{number}: {found[0]!r} is nothing that a reader of this project has"
+            yield f"{path}:{number}: {found[0]!r} is outside of this project"
 
 
 def never_sleeps(path: str, text: str) -> Iterator[str]:
@@ -268,7 +268,7 @@ def chance_has_homes(path: str, text: str) -> Iterator[str]:
 
 
 def durability_has_homes(path: str, text: str) -> Iterator[str]:
-    """Answers wait for the log where they leave: nobody else does, so that no new endpoint can get it wrong."""
+    """Only the places where answers leave may wait for the log, so that no new endpoint can get it wrong."""
     if not path.startswith("fastq/") or suffix_of(path) != ".py":
         return
     for node in ast.walk(parsed(text)):

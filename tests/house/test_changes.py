@@ -1,4 +1,4 @@
-"""The change log is made of one file a change (changes/), and nothing of the next version stands in CHANGELOG.md."""
+"""Each change has a fragment in changes/; CHANGELOG.md contains released versions only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def faults(name: str, text: str) -> Iterator[str]:
 
 
 def unreleased(changelog: str) -> str:
-    """What stands between the mark and the newest version."""
+    """The text between the marker and the newest version."""
     return changelog.partition(TOWNCRIER["start_string"])[2].partition("\n## ")[0].strip()
 
 

@@ -1,4 +1,4 @@
-"""The Dockerfile, the compose file, the systemd unit, the health check: what is quick. `./dev container` runs them."""
+"""Quick checks of Dockerfile, compose file, systemd unit and health check. `./dev container` runs the image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMPOSE, COMPOSE_QUEUE = ROOT / "docker-compose.yml", ROOT / "docker-compose.que
 HADOLINT = Path(sys.executable).parent / "hadolint"
 NAMES = {setting.name for setting in SETTINGS}
 OF_PYTHON = {"PATH", "PYTHONDONTWRITEBYTECODE"}
-EXPOSURE_MAX = 1.5  # of 10, as systemd counts
+EXPOSURE_MAX = 1.5  # of 10, in systemd's count
 
 
 def run(*argv: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -48,7 +48,7 @@ def test_the_image_runs_without_root_and_writes_to_one_volume() -> None:
     assert json.loads(last("ENTRYPOINT")) + json.loads(last("CMD")) == ["fastq", "serve"]
 
 
-def test_the_dockerfile_copies_what_is_there_and_what_is_let_in() -> None:
+def test_the_dockerfile_copies_existing_files_that_dockerignore_allows() -> None:
     let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for word, rest in instructions(DOCKERFILE.read_text()):
         if word == "COPY" and not rest.startswith("--from="):
@@ -75,7 +75,7 @@ def variables(service: str) -> dict[str, str]:
 
 
 @needs_compose
-def test_the_queue_in_compose_may_do_little_and_prints_no_key() -> None:
+def test_compose_limits_the_server_and_prints_no_key() -> None:
     for path in (COMPOSE, COMPOSE_QUEUE):
         queue = services_of(path)["queue"]
         assert all(wanted in queue for wanted in ("read_only: true", "cap_drop:\n    - ALL", "queue-data:/data"))
@@ -93,7 +93,7 @@ def test_compose_with_and_without_redis() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_the_unit_is_one_and_exposes_little(tmp_path: Path) -> None:
+def test_the_systemd_unit_is_valid_and_exposes_little(tmp_path: Path) -> None:
     text = UNIT.read_text()
     named = re.findall(r"^Environment=(.*)$", text, re.MULTILINE)
     assert {part.split("=")[0] for line in named for part in line.split()} <= NAMES | OF_PYTHON

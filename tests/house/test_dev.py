@@ -1,4 +1,4 @@
-"""./dev prepares what is missing, once, and says so: in a small checkout, on a machine made of shell scripts."""
+"""./dev prepares what is missing, once, and says so. Tested in a small checkout, on a machine of shell scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.house.tree import ROOT
 
-# Stands for every interpreter. Writes down what it was asked, and does what the real one would leave behind.
+# Replaces every interpreter. It records its arguments, and leaves the files that the real one would.
 PYTHON = """#!/bin/sh
 case "$*" in
     "-c import ensurepip"*) [ ! -e "$MACHINE/no-venv" ] && exit ;;
@@ -69,7 +69,7 @@ class Machine:
         (self.directory / "failing").write_text(command)
 
     def dev(self, *argv: str) -> tuple[int, list[str], str]:
-        """(exit code, what was asked of python and apt-get, what ./dev said)"""
+        """(exit code, commands of python and apt-get, output of ./dev)"""
         (self.directory / "asked").write_text("")
         env = {"PATH": f"{self.bin}:{self.directory / 'system'}", "MACHINE": str(self.directory)}
         done = subprocess.run(
@@ -105,7 +105,7 @@ def test_first_run_prepares_and_repeats_are_quiet(machine: Machine) -> None:
     assert machine.dev("run") == (0, [SERVE], "")
 
 
-def test_tests_need_more_and_a_server_then_needs_nothing(machine: Machine) -> None:
+def test_tests_install_more_and_a_server_then_nothing(machine: Machine) -> None:
     machine.dev("run")
     _, asked, _ = machine.dev("test", "tests/core", "-x")
     assert asked[0].endswith("-r requirements/dev.txt")
@@ -114,7 +114,7 @@ def test_tests_need_more_and_a_server_then_needs_nothing(machine: Machine) -> No
     assert machine.dev("test") == (0, SUITE, "")
 
 
-def test_the_whole_suite_runs_to_its_end_and_tells_of_either_part(machine: Machine) -> None:
+def test_the_whole_suite_runs_both_parts_and_reports_each(machine: Machine) -> None:
     for part in SUITE:
         machine.failing(part)
         code, asked, _ = machine.dev("test")
@@ -130,7 +130,7 @@ def test_the_command_line_runs_where_it_was_called(machine: Machine) -> None:
     assert machine.dev("fastq", "submit", "two words") == (0, ["/: -m fastq submit two words"], "")
 
 
-def test_programs_that_people_type_are_installed(machine: Machine) -> None:
+def test_missing_programs_are_installed(machine: Machine) -> None:
     (machine.bin / "curl").unlink()
     machine.script("apt-get", f"{APT_GET}touch {machine.bin}/curl && chmod +x {machine.bin}/curl\n")
     code, asked, said = machine.dev("run")
@@ -140,7 +140,7 @@ def test_programs_that_people_type_are_installed(machine: Machine) -> None:
     assert said.endswith("dev: installing packages: curl\n")
 
 
-def test_without_them_all_runs_and_says_so(machine: Machine) -> None:
+def test_missing_programs_are_reported_and_the_rest_runs(machine: Machine) -> None:
     (machine.bin / "curl").unlink()
     (machine.bin / "openssl").unlink()
     machine.script("id", "#!/bin/sh\necho 1000\n")
@@ -174,7 +174,7 @@ def test_a_missing_module_is_built_again(machine: Machine) -> None:
     assert machine.dev("run")[1] == [BUILD, SERVE]
 
 
-def test_another_cython_or_interpreter_builds_all_of_it(machine: Machine) -> None:
+def test_another_cython_or_interpreter_rebuilds_everything(machine: Machine) -> None:
     machine.dev("run")
     (machine.checkout / "requirements" / "run.txt").write_text("cython==4\n")
     _, asked, _ = machine.dev("run")
@@ -199,7 +199,7 @@ def test_a_broken_build_is_shown_and_tried_again(machine: Machine) -> None:
     ("lacking", "packages"),
     [("no-venv", "python3-venv"), ("no-headers", "python3-dev"), ("no-cc", "gcc libc6-dev")],
 )
-def test_what_the_machine_lacks_is_installed(machine: Machine, lacking: str, packages: str) -> None:
+def test_missing_packages_are_installed(machine: Machine, lacking: str, packages: str) -> None:
     (machine.directory / lacking).touch()
     code, asked, said = machine.dev("run")
     assert code == 0
@@ -208,7 +208,7 @@ def test_what_the_machine_lacks_is_installed(machine: Machine, lacking: str, pac
     assert asked[-1] == SERVE
 
 
-def test_who_may_not_install_is_told_what_is_needed(machine: Machine) -> None:
+def test_without_root_the_needed_packages_are_named(machine: Machine) -> None:
     machine.script("id", "#!/bin/sh\necho 1000\n")
     (machine.directory / "no-cc").touch()
     (machine.directory / "no-venv").touch()
@@ -218,7 +218,7 @@ def test_who_may_not_install_is_told_what_is_needed(machine: Machine) -> None:
     assert "python3-venv gcc libc6-dev" in said
 
 
-def test_an_install_that_does_not_help_is_said(machine: Machine) -> None:
+def test_an_install_that_does_not_help_is_reported(machine: Machine) -> None:
     machine.script("apt-get", "#!/bin/sh\n")
     (machine.directory / "no-headers").touch()
     code, _, said = machine.dev("run")
@@ -255,7 +255,7 @@ def test_ci_passes_on_only_what_apt_and_pip_need(tmp_path: Path) -> None:
     assert passed == needed | {"LANG": "C.UTF-8", "PYTHON": "/usr/bin/python3"}
 
 
-def test_what_it_names_is_there() -> None:
+def test_files_named_by_dev_exist() -> None:
     text = (ROOT / "dev").read_text()
     paths = re.findall(r"\btests/[\w/]+(?:\.py)?", text)
     modules = re.findall(r"-m ((?:bench|tests)\.[\w.]+)", text)

@@ -1,4 +1,4 @@
-"""The image and the compose files, where an engine runs or `./dev container --engine` has made what one needs."""
+"""The image and the compose files, if an engine runs and has the images. `./dev container --engine` prepares them."""
 
 from __future__ import annotations
 

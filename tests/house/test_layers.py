@@ -1,4 +1,4 @@
-"""Every room has its place in the order of the layers, and the documents show the order that holds."""
+"""Every package has its place in the order of the layers, and the documents show this order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NATIVE = {"_core", "core", "_clock"}
 
 
 def rooms() -> set[str]:
-    """What lies directly in the package."""
+    """The modules and packages directly in fastq."""
     entries = (ROOT / "fastq").iterdir()
     return {
         entry.name.split(".")[0]
@@ -19,11 +19,11 @@ def rooms() -> set[str]:
     } - {"__init__"}
 
 
-def test_every_room_is_a_layer_a_leaf_or_the_client() -> None:
+def test_every_package_is_a_layer_a_leaf_or_the_client() -> None:
     assert rooms() == {*LAYERS, *LEAVES, *NATIVE, "client"}
 
 
-def test_leaves_and_client_stand_on_no_layer() -> None:
+def test_leaves_and_client_import_no_layer() -> None:
     layers = {f"fastq.{name}" for row in layer_rows() for name in row}
     leaves, client = contracts()["leaves"], contracts()["client"]
     assert set(leaves["forbidden_modules"]) == layers | {"fastq.client"}

@@ -1,4 +1,4 @@
-"""The house rules hold in every file of ours, and each of them catches what it is for."""
+"""The house rules hold in every file of the project, and each rule finds its violation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.house.tree import text_files
 FILES = list(text_files())
 
 
-def test_there_is_something_to_check() -> None:
+def test_the_rules_find_files_to_check() -> None:
     paths = {path for path, _ in FILES}
     assert {"dev", "pyproject.toml", "fastq/errors/__init__.py", "fastq/_core.pyx", "tests/house/rules.py"} <= paths
     assert not any(path.startswith((".venv", ".git/", "build/")) for path in paths)
@@ -26,7 +26,7 @@ def function_of(lines: int, head: str = "def long():") -> str:
     return head + "\n" + "    x = 1\n" * (lines - 1)
 
 
-# Put together, so that the rules find nothing in this file.
+# Assembled from parts, so that the rules find nothing in this file.
 WORD = "".join(("TO", "DO"))
 PLACE = "/".join(("", "work", "notes"))
 
@@ -88,11 +88,11 @@ def test_rule_catches(rule: rules.Rule, path: str, text: str) -> None:
     assert len(list(rule(path, text))) == 1
 
 
-def test_every_rule_has_something_planted() -> None:
+def test_every_rule_has_a_planted_violation() -> None:
     assert {rule for rule, _, _ in PLANTED} == set(rules.RULES)
 
 
-# (rule, path, text that looks like breaking it and does not)
+# (rule, path, text that looks like a violation and is none)
 ALLOWED = [
     (rules.file_fits, "fastq/a.py", "x = 1\n" * 450),
     (rules.file_fits, "requirements/dev.txt", "x\n" * 2000),

@@ -1,4 +1,4 @@
-"""Lint, types, stubs, imports and the shell scripts: the tools find nothing here, and would find what is planted."""
+"""Lint, types, stubs, imports and shell scripts: the tools find nothing in the project, and find planted faults."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def stubtest(allowlist: Path, *modules: str, cwd: Path = ROOT) -> tuple[int, str
     )  # fmt: skip
 
 
-def test_stubs_say_what_the_extensions_are(tmp_path: Path) -> None:
+def test_stubs_agree_with_the_extensions(tmp_path: Path) -> None:
     assert {"fastq._core", "fastq.log.files._flusher"} <= set(EXTENSIONS)
     code, output = stubtest(tmp_path / "allowed", *EXTENSIONS)
     assert code == 0, output
@@ -171,7 +171,7 @@ def test_scripts_catch(tmp_path: Path) -> None:
     assert "SC2086" in output
 
 
-def test_dev_says_what_it_can_do() -> None:
+def test_dev_help_lists_every_command() -> None:
     code, output = run(str(ROOT / "dev"))
     assert code == 0
     assert output.startswith("usage: ./dev COMMAND")

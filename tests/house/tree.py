@@ -1,4 +1,4 @@
-"""The files of the checkout that are ours: what is neither ignored by git nor produced by a tool."""
+"""The project's own files: neither ignored by git nor produced by a tool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ignored_patterns() -> list[str]:
 
 
 def text_files(*tops: str) -> Iterator[tuple[str, str]]:
-    """(path from the root, text) of every file of ours below `tops`, or of all."""
+    """(path from the root, text) of every file of the project below `tops`, or of all."""
     patterns = ignored_patterns()
 
     def walk(directory: Path) -> Iterator[tuple[str, str]]:

@@ -57,7 +57,7 @@ def test_scan_takes_any_bytes(data: bytes) -> None:
 
 # --- numbers inside a payload -----------------------------------------------------------------------------------------
 
-NUMBER_LIMIT = "a number in it must be at most 400 characters and within ±1.8e308"
+NUMBER_LIMIT = "each number must have at most 400 characters and be within ±1.8e308"
 FITS = ["0", "-0.0", "1e308", "-1.7976931348623157e308", "1E-999999", "9" * 308, "0." + "1" * 398, str(2**200)]
 DOES_NOT_FIT = ["1e309", "-1e999999", "1.8e308", "9" * 309, "1" * 100_001, "0." + "1" * 399]
 

@@ -100,7 +100,7 @@ def route(scope: str | None, method: str = "GET") -> Route:
     ("routes", "message"),
     [
         ([route(None)], "the route GET /x declares no scope"),
-        ([route("jobs:sumbit")], "declares a scope that does not exist: jobs:sumbit"),
+        ([route("jobs:sumbit")], "declares an unknown scope: jobs:sumbit"),
         ([route(OPEN), route("jobs:read")], "the route GET /x is declared twice"),
     ],
 )

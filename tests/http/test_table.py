@@ -10,10 +10,7 @@ import msgspec
 import pytest
 
 from fastq.http.errors import Failure
-from fastq.http.resources.jobs import JobShown
-from fastq.http.resources.keys import KeyRevoked, KeyShown
-from fastq.http.resources.lease import JobLeased
-from fastq.http.resources.submit import JobCreated
+from fastq.http.resources import jobs, keys, lease, submit
 from tests.http.wire import Reply
 from tests.http.world import World, running
 
@@ -39,7 +36,7 @@ def refused(reply: Reply, status: int, message: str, code: str) -> None:
 
 
 async def test_submit(world: World) -> None:
-    body = shaped(await world.call("client", "POST", "/jobs", {"payload": "p"}), 201, JobCreated)
+    body = shaped(await world.call("client", "POST", "/jobs", {"payload": "p"}), 201, submit.JobCreated)
     assert UUID.fullmatch(body["job_id"])
 
 
@@ -93,7 +90,7 @@ async def test_submit_while_draining(world: World) -> None:
 
 async def test_lease_without_a_body(world: World) -> None:
     job_id = await world.submit("work", priority=3, max_retries=5)
-    leased = shaped(await world.call("worker", "POST", "/jobs/lease"), 200, JobLeased)
+    leased = shaped(await world.call("worker", "POST", "/jobs/lease"), 200, lease.JobLeased)
     token, until, created = leased.pop("lease_token"), leased.pop("lease_until"), leased.pop("created_at")
     assert leased == {
         "job_id": job_id, "payload": "work", "attempt": 1, "queue": "default", "priority": 3, "max_retries": 5
@@ -163,7 +160,7 @@ async def test_ack_with_a_result(world: World) -> None:
     assert reply.status == 200
     looked = await world.call("client", "GET", f"/jobs/{job_id}")
     assert b'"result":{"n": 1.50}' in looked.body
-    assert "result_error" not in shaped(looked, 200, JobShown)
+    assert "result_error" not in shaped(looked, 200, jobs.JobShown)
 
 
 @pytest.mark.parametrize("result", ["null", '""'])
@@ -276,7 +273,7 @@ async def test_an_ack_is_taken_while_draining(world: World) -> None:
 
 async def test_show_a_ready_job(world: World) -> None:
     job_id = await world.submit()
-    shown = shaped(await world.call("client", "GET", f"/jobs/{job_id}"), 200, JobShown)
+    shown = shaped(await world.call("client", "GET", f"/jobs/{job_id}"), 200, jobs.JobShown)
     created = shown.pop("created_at")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z", created)
     assert shown == {
@@ -319,7 +316,7 @@ async def test_show_after_the_lease_ran_out() -> None:
 async def test_create_key(world: World) -> None:
     body = {"name": "n", "owner_id": "o", "type": "worker"}
     reply = await world.call("admin", "POST", "/admin/keys", body)
-    made = shaped(reply, 201, KeyShown)
+    made = shaped(reply, 201, keys.KeyShown)
     assert re.fullmatch(r"worker_[A-Za-z0-9_-]{32}", made["key"])
     assert made["key_id"] not in made["key"]
     assert {name: made[name] for name in body} == body
@@ -327,7 +324,7 @@ async def test_create_key(world: World) -> None:
     assert made["created_at"] == made["last_used_at"]
     assert reply.headers["cache-control"] == "no-store"
     used = await world.call(None, "GET", "/keys", headers=(("Authorization", f"Bearer {made['key']}"),))
-    assert [entry["key_id"] for entry in shaped(used, 200, list[KeyShown])] == [made["key_id"]]
+    assert [entry["key_id"] for entry in shaped(used, 200, list[keys.KeyShown])] == [made["key_id"]]
 
 
 KEY = {"name": "n", "owner_id": "o", "type": "client"}
@@ -354,7 +351,7 @@ async def test_list_keys(world: World) -> None:
         ("worker", "/keys", {"worker"}),
     ):
         reply = await world.call(who, "GET", path)
-        entries = shaped(reply, 200, list[KeyShown])
+        entries = shaped(reply, 200, list[keys.KeyShown])
         assert {entry["name"] for entry in entries} == names
         for entry in entries:
             secret = world.secrets[entry["name"]]
@@ -368,11 +365,11 @@ async def test_list_keys(world: World) -> None:
 async def test_revoke_key(world: World, named_by: str) -> None:
     secret = await world.make_key("second", "client", "client-owner")
     name = getattr(world, named_by)["second"]
-    revoked = shaped(await world.call("client", "DELETE", f"/keys/{name}"), 200, KeyRevoked)
+    revoked = shaped(await world.call("client", "DELETE", f"/keys/{name}"), 200, keys.KeyRevoked)
     assert revoked["message"] == "Key revoked successfully"
     assert revoked["key_id"] == world.key_ids["second"]
     assert secret not in revoked.values()
-    again = shaped(await world.call("admin", "DELETE", f"/keys/{name}"), 200, KeyRevoked)
+    again = shaped(await world.call("admin", "DELETE", f"/keys/{name}"), 200, keys.KeyRevoked)
     assert again["revoked_at"] == revoked["revoked_at"]
     refused(await world.call("second", "GET", "/keys"), 401, "API key has been revoked", "unauthenticated")
     listed = {entry["name"]: entry for entry in (await world.call("admin", "GET", "/admin/keys")).json}

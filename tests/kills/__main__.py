@@ -1,4 +1,4 @@
-"""`./dev kills --kills 3000`: kill -9 under mixed operations, settings changed at each start, all accounted for."""
+"""`./dev kills --kills 3000`: kill -9 under mixed operations, with other settings at each start; check every answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an actor does, and how often."""
+"""An actor's actions, with their weights."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ ACTIONS: list[tuple[int, Action]] = [
 
 WEIGHED = [action for weight, action in ACTIONS for _ in range(weight)]
 LESS: list[Action] = [delete, delete_many, work_off, purge]
-"""When there are many jobs."""
+"""The weights when there are many jobs."""
 
 
 async def step(actor: Actor) -> None:

@@ -1,7 +1,7 @@
-"""A client with queues of its own that does everything, one request at a time: so it knows what must be there.
+"""A client with queues of its own that uses every operation, one request at a time, so it knows its jobs' state.
 
-A request without an answer may have happened. What may be said twice is said until there is an answer; after anything
-else the jobs are looked at, and each must be as before or as after it.
+A request without an answer may have happened. A repeatable request is sent until there is an answer; after any other
+the actor reads its jobs, and each must be as before or as after the request.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tests.core.model_jobs import Ack, Job, New, Refused
 from tests.kills.known import CODES, KEY, Known, difference, seen, shown
 from tests.kills.line import Line, Told
 
-LEASE_MS = 6 * 3_600_000  # nothing that an actor holds runs out
-JOBS_MAX = 150  # of an actor: then it deletes what is finished
+LEASE_MS = 6 * 3_600_000  # an actor's leases do not expire
+JOBS_MAX = 150  # of an actor: above it, it deletes finished jobs
 KEPT = 60  # requests that are repeated at times, and at the end
 SIZES = [0, 10, 10, 300, 3000, 20_000]
 BACKOFF = {"base_ms": 1, "factor": 1.0, "cap_ms": 5}
@@ -27,7 +27,7 @@ Apply = Callable[[Known], Any]
 
 
 class Actor:
-    """`forgets`: whether the server may have let finished jobs go, by the settings that it had."""
+    """`forgets`: whether the server's settings may have removed finished jobs."""
 
     def __init__(self, line: Line, name: str, rng: random.Random) -> None:
         self.line, self.name, self.rng = line, name, rng
@@ -35,15 +35,15 @@ class Actor:
         self.queues = [f"{name}.a", f"{name}.b"]
         self.forgets = False
         self.deleted: set[str] = set()
-        self.submits: list[tuple[str, Any, str, list[str]]] = []  # path, body, header, ids: of those with keys
-        self.transactions: list[tuple[Any, str, Any]] = []  # body, key, what was answered
+        self.submits: list[tuple[str, Any, str, list[str]]] = []  # path, body, header, ids: of submits with keys
+        self.transactions: list[tuple[Any, str, Any]] = []  # body, key, answer
         self.acks: list[tuple[Ack, Any]] = []
         self._drawn = 0
 
-    # --- what is drawn ------------------------------------------------------------------------------------------------
+    # --- random choices -----------------------------------------------------------------------------------------------
 
     def fresh(self) -> str:
-        """A word that nobody used."""
+        """A new unique word."""
         self._drawn += 1
         return f"{self.name}-{self._drawn}-{self.rng.getrandbits(32):x}"
 
@@ -99,7 +99,7 @@ class Actor:
         return Ack(job.job_id, job.token, outcome, result, error, code, body.get("delay_ms", -1)), body
 
     def keep(self, requests: list[Any], request: Any) -> None:
-        """Among those that are repeated: old ones too."""
+        """Keep a request for repetition; old ones stay too."""
         if len(requests) < KEPT:
             requests.append(request)
         else:
@@ -111,7 +111,7 @@ class Actor:
         self.line.faults.add(kind, what)
 
     def judge(self, told: Told, apply: Apply, job_id: str = "") -> Any:
-        """Do it to what is known, and hold the answer against that. What the model answers; None: it is refused."""
+        """Apply a request to the model, and compare the answer. Returns the model's answer; None: it is refused."""
         try:
             answer = apply(self.known)
         except Refused as refusal:
@@ -132,7 +132,7 @@ class Actor:
         return "unknown" if job is None else f"{shown(job)}"
 
     def _is_forgotten(self, job_id: str) -> bool:
-        """It ended, and the server may have let it go."""
+        """Whether retention may have removed the finished job."""
         job = self.known.jobs.get(job_id)
         return self.forgets and (job is None or job.finished)
 
@@ -147,14 +147,14 @@ class Actor:
         return seen(told.body, events.body["events"])
 
     def fits(self, known: Known, job_id: str, found: dict[str, Any] | None) -> str:
-        """Empty if what was found is what is known; else what is wrong."""
+        """Compare a job with the model. Returns the difference, or an empty string."""
         job = known.jobs.get(job_id)
         if found is None:
             return "" if job is None or (self.forgets and job.finished) else "it is not there"
         return "it is there" if job is None else difference(shown(job), found)
 
     async def check(self, job_id: str) -> None:
-        """Hold one job against what is known."""
+        """Compare one job with the model."""
         found = await self.look(job_id)
         if wrong := self.fits(self.known, job_id, found):
             self.fault("lost" if found is None else "undone", f"{job_id}: {wrong}")
@@ -177,14 +177,14 @@ class Actor:
         self.line.counts["settled by looking"] += 1
 
     async def change(self, method: str, path: str, body: Any, job_id: str, apply: Apply) -> None:
-        """What is not to be said twice."""
+        """Send a request that must not be repeated."""
         told = await self.line.ask(method, path, body)
         if told is None:
             await self.settle([job_id], apply)
         else:
             self.judge(told, apply, job_id)
 
-    # --- what may be said twice ---------------------------------------------------------------------------------------
+    # --- repeatable requests ------------------------------------------------------------------------------------------
 
     async def repeat_submit(self, path: str, body: Any, header: str, ids: list[str]) -> None:
         told = await self.line.ask_until("POST", path, body, header)
@@ -198,14 +198,14 @@ class Actor:
             self.fault("doubled", f"a transaction was answered {answer}, and then {told.status} {told.body}")
 
     async def say(self, ack: Ack, body: Any) -> None:
-        """An ack, perhaps again: the last four of a job are known for ever."""
+        """Send an ack, perhaps again: the server recognizes the last four of a job."""
         told = await self.line.ask_until("POST", f"/jobs/{ack.job_id}/ack", body)
         self.judge(told, lambda known: known.ack(now_us(), ack, KEY), ack.job_id)
 
-    # --- the account --------------------------------------------------------------------------------------------------
+    # --- check --------------------------------------------------------------------------------------------------------
 
     async def account(self) -> None:
-        """Everything that is known must be there, and nothing else."""
+        """Check that the server has every known job, and no other."""
         for job_id in list(self.known.jobs):
             await self.check(job_id)
         for job_id in sorted(self.deleted)[-200:]:
@@ -215,7 +215,7 @@ class Actor:
             there = await self.listed(queue)
             known = {job.job_id for job in self.known.jobs.values() if job.queue == queue}
             if more := there - known:
-                self.fault("doubled", f"nobody was told of {sorted(more)[:5]} in {queue}")
+                self.fault("doubled", f"{queue} has unknown jobs {sorted(more)[:5]}")
             if fewer := known - there:
                 self.fault("lost", f"{sorted(fewer)[:5]} are not listed in {queue}")
         for submit in self.submits:

@@ -1,4 +1,4 @@
-"""What an actor does as a worker."""
+"""An actor's actions as a worker."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def ack_again(actor: Actor) -> None:
 
 
 async def ack_stale(actor: Actor) -> None:
-    """With the token of an attempt that is over, for another outcome."""
+    """Ack with the token of an ended attempt and another outcome."""
     if job := actor.one(lambda job: len(job.tokens) > 1):
         token = actor.rng.choice(job.tokens[:-1])
         ack = Ack(job.job_id, token, "ok", b'"late"')

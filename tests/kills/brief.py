@@ -1,4 +1,4 @@
-"""Jobs whose leases run out and whose time ends: the server changes them by itself, so less is known of them."""
+"""Jobs with short leases and expiry: the server changes them by itself, so the client knows less of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXPIRES_MS = 1500
 
 @dataclass
 class Brief:
-    """`leases`: by attempt, from when to when at least, and the token."""
+    """`leases`: by attempt, the least time from begin to end, and the token."""
 
     payload: str
     leases: dict[int, tuple[float, float, str]] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Brief:
 
 
 class Vanisher:
-    """Leases for a second and mostly says no more. No two leases of a job may live at the same time."""
+    """Leases for a second and mostly does not ack. No two leases of a job may live at the same time."""
 
     def __init__(self, line: Line, name: str, rng: random.Random) -> None:
         self.line, self.name, self.rng = line, name, rng

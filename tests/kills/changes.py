@@ -1,4 +1,4 @@
-"""What an actor does to jobs from outside."""
+"""An actor's changes of jobs as a client."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def delete(actor: Actor) -> None:
 
 
 async def change_many(actor: Actor, path: str, body: Any, jobs: list[Job], apply: Callable[[Known, Job], Any]) -> None:
-    """By filter: in slices, so that each job is as before or as after it."""
+    """Change jobs by a filter. The server works in slices, so each job is as before or as after the change."""
     told = await actor.line.ask("POST", path, body)
     if told is not None and not actor.line.is_good(told, path):
         return

@@ -1,4 +1,4 @@
-"""What one actor knows of its jobs: the model of the core's tests, led by the server's answers."""
+"""One actor's knowledge of its jobs: the model of the core's tests, updated by the server's answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CODES = {
     "LeaseLost": "lease_lost",
     "IdempotencyMismatch": "idempotency_mismatch",
 }
-"""What the model says, and what the API does."""
+"""The model's names -> the API's."""
 
 
 class Known(Model):
@@ -28,7 +28,7 @@ class Known(Model):
         super().__init__(server)
 
     def grant(self, now_us: int, job_id: str, token: str, lease_ms: int) -> Job:
-        """The server has leased it: which job is next is its choice."""
+        """Note a lease that the server granted: the server chooses the job."""
         job = self.find(job_id)
         if not job.waits:
             raise Refused("JobRunning" if job.state == "RUNNING" else "JobFinished")
@@ -40,7 +40,7 @@ class Known(Model):
 
 
 def shown(job: Job) -> dict[str, Any]:
-    """What the API shows of it, but for times. `seen` is the other side."""
+    """The model's job in the form of `seen`, without times."""
     facts = {
         "state": job.state,
         "attempts": job.attempts,
@@ -60,7 +60,7 @@ def shown(job: Job) -> dict[str, Any]:
 
 
 def seen(body: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of `GET /jobs/{id}?include=payload` and its history, without the submit."""
+    """`GET /jobs/{id}?include=payload` and its history, without the submit."""
     progress = body.get("progress")
     facts = {
         "state": "READY" if body["state"] == "SCHEDULED" else body["state"],
@@ -81,7 +81,7 @@ def seen(body: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
-    """Empty if there is none."""
+    """The differences for a message; empty: none."""
     return ", ".join(
         f"{name} is {found[name]!r}, not {expected[name]!r}" for name in expected if expected[name] != found[name]
     )

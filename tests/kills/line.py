@@ -1,4 +1,4 @@
-"""Requests to a server that is killed now and then, and what is wrong with its answers."""
+"""Requests to a server that is killed now and then, and faults of its answers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from fastq.client.protocol import Call
 from fastq.client.wire import Address
 
 TIMEOUT_S = 30.0
-PATIENCE_S = 30.0  # with a server that is busy
-BREAK_S = 0.01  # after a request that nothing came of
+PATIENCE_S = 30.0  # with a busy server
+BREAK_S = 0.01  # after a request without an answer
 EXAMPLES_KEPT = 10
 RUN = re.compile(r"(\w)\1{20,}")  # of one letter, which payloads are filled with
 
 
 class Stuck(Exception):
-    """The server is up, and too busy for ever."""
+    """The server is up, but stays busy."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """An answer. `repeated`: the same request went out before, without one: it may have happened then."""
+    """An answer. `repeated`: the request was sent before without an answer, and may have happened then."""
 
     status: int
     body: Any
@@ -41,7 +41,7 @@ class Told:
 
 @dataclass
 class Faults:
-    """What the server did wrong."""
+    """The server's faults."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Faults:
 
 
 class Line:
-    """To one server, for all who ask it. `up`: there is one."""
+    """Requests to one server, for all clients. `up`: the server runs."""
 
     def __init__(self, url: str, key: str) -> None:
         self._url = url
@@ -66,10 +66,10 @@ class Line:
         await self._transport.close()
 
     async def ask(self, method: str, path: str, body: Any = None, key: str = "") -> Told | None:
-        """None: there is no answer, and it may have happened. What surely did not happen is asked again.
+        """Send a request. Retries it while it surely did not happen. None: no answer, and it may have happened.
 
         Raises:
-            Stuck: it was refused as long as anybody would wait.
+            Stuck: it was refused for PATIENCE_S.
         """
         content = b"" if body is None else json.dumps(body).encode()
         call = Call(method, path, bytes, content, key)
@@ -97,7 +97,7 @@ class Line:
             return Told(answer.status, read(answer.body))
 
     async def ask_until(self, method: str, path: str, body: Any = None, key: str = "") -> Told:
-        """Again and again, for what may be said twice."""
+        """Send a repeatable request until there is an answer."""
         repeated = False
         while (told := await self.ask(method, path, body, key)) is None:
             repeated = True
@@ -112,14 +112,14 @@ class Line:
         return told, events
 
     def is_good(self, told: Told, what: str) -> bool:
-        """Whether it was done; else that is a fault."""
+        """Whether the answer is a success; if not, notes a fault."""
         if 200 <= told.status < 300:
             return True
         self.faults.add("wrong answer", f"{what} got {told.status} {told.body}")
         return False
 
     async def status_with(self, key: str, path: str) -> int:
-        """What a request with another key gets."""
+        """The status of a request with another key."""
         transport = LoopTransport(Address.of(self._url, key))
         try:
             while True:

@@ -1,4 +1,4 @@
-"""Who makes keys, queues' settings and schedules, one request at a time."""
+"""An operator who manages keys, queue settings and schedules, one request at a time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Operator:
             self.line.is_good(told, f"revoking {key_id}")
 
     async def rotate_key(self) -> None:
-        """Without an answer nobody knows the new secret: then it is rotated again."""
+        """Rotate a key; without an answer the new secret is unknown, so rotate it again."""
         if self.keys:
             key_id = self.rng.choice(list(self.keys))
             told = await self.line.ask_until("POST", f"/admin/keys/{key_id}/rotate", {"overlap_ms": 0})
@@ -134,7 +134,7 @@ class Operator:
         if status != 200 or found != expected:
             self.line.faults.add("undone", f"the schedule {name} is {status} {found}, not {expected}")
 
-    # --- the account --------------------------------------------------------------------------------------------------
+    # --- check --------------------------------------------------------------------------------------------------------
 
     async def account(self) -> None:
         for name in self.settings:
@@ -152,7 +152,7 @@ class Operator:
         await self._account_keys()
 
     async def _account_jobs(self) -> None:
-        """A schedule's queue has the jobs that were asked for, and at most one for each minute."""
+        """Check that a schedule's queue has the jobs of its runs, and at most one for each minute."""
         for queue, since_s in self.since_s.items():
             told = await self.line.ask_until("GET", f"/jobs?queue={queue}&limit=1000")
             if not self.line.is_good(told, f"the list of {queue}"):

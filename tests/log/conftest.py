@@ -1,4 +1,4 @@
-"""What the log's tests share: the preloaded recorder, and a directory whose syncs cost nothing."""
+"""Fixtures of the log's tests: the preloaded recorder, and a directory with cheap syncs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def memory_path() -> Iterator[Path]:
-    """A directory in memory: what is tried here is what is written, not the device."""
+    """A directory in memory, for tests of the files' content, not of the device."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         yield Path(directory)

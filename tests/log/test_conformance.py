@@ -1,4 +1,4 @@
-"""Each log passes the suite of all logs."""
+"""Each log passes the conformance suite."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class InFiles:
 
     async def killed(self, log: Log) -> Log:
         assert isinstance(log, LocalLog)
-        log._opened_seq = log._durable_seq  # no last words
+        log._opened_seq = log._durable_seq  # so that close writes no closing frame
         await log.close()
         return self.new()
 
     def break_commits(self, log: Log) -> None:
-        """Nothing can be written to a descriptor that is open for reading only."""
+        """Open the file for reading only: writes to it fail."""
         assert isinstance(log, LocalLog)
         for number, (fd, _) in log._files.items():
             read_only = os.open(segment_path(self._directory, number), os.O_RDONLY)
@@ -80,11 +80,11 @@ class TestFiles(LogSuite):
         self.home = InFiles(tmp_path)
 
 
-# --- logs that break their word ---------------------------------------------------------------------------------------
+# --- faulty logs ------------------------------------------------------------------------------------------------------
 
 
 class Forgetful(InMemory):
-    """Its last durable frame is not there after a kill."""
+    """It loses the last durable frame at a kill."""
 
     async def killed(self, log: Log) -> Log:
         after = self.again(log)
@@ -93,7 +93,7 @@ class Forgetful(InMemory):
 
 
 class Hasty(InMemory):
-    """Calls a commit durable whose outcome is not known."""
+    """It reports a commit durable whose outcome is unknown."""
 
     def break_commits(self, log: Log) -> None:
         assert isinstance(log, MemoryLog)
@@ -106,7 +106,7 @@ class Hasty(InMemory):
 
 
 class Misplacing(InMemory):
-    """Reads the frame beside the one that was asked for."""
+    """It reads the neighbour of the requested frame."""
 
     def again(self, log: Log) -> Log:
         after = super().again(log)
@@ -116,7 +116,7 @@ class Misplacing(InMemory):
 
 
 class Hoarding(InMemory):
-    """Gives nothing back."""
+    """It drops no part."""
 
     def new(self) -> Log:
         log = super().new()
@@ -125,7 +125,7 @@ class Hoarding(InMemory):
 
 
 class Endless(InMemory):
-    """Lets the part that batches go to be given back too."""
+    """It also offers the open part for dropping."""
 
     def again(self, log: Log) -> Log:
         after = super().again(log)

@@ -1,4 +1,4 @@
-"""What only the log in memory can do: hold a batch, fail, and crash in the middle."""
+"""The log in memory's own functions: hold a batch, fail, and crash during a commit."""
 
 from __future__ import annotations
 

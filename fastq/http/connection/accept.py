@@ -1,8 +1,8 @@
-"""Where connections come in, and how many there may be.
+"""Accept connections up to a limit.
 
-A connection is a file descriptor, and the log needs some too: for its segments, the spares that it makes, what it reads
-back. So connections get their share of what the process may open and no more; who comes when all are in use is told so
-and sent away, in the clear that is (in TLS nothing can be said before a handshake, and that would need a descriptor).
+A connection is a file descriptor. The log needs descriptors too: for its segments, its spare files and its reads. So
+connections get a part of the process's descriptors. A connection above the limit is answered 503 and closed. With TLS
+it is closed without an answer, since a handshake needs the descriptor.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from fastq.http.reply import JSON
 logger = logging.getLogger("fastq.http")
 
 OPEN_FILES_MIN = 256
-OPEN_FILES_KEPT = 160  # for the log (64 segments to read from, spares, a backup), the key store, the process itself
-ACCEPTED_AT_ONCE = 64  # before other work gets its turn
+OPEN_FILES_KEPT = 160  # for the log (64 segments for reads, spares, a backup), the key store and the process
+ACCEPTED_AT_ONCE = 64  # before the loop does other work
 HANDSHAKE_S_MAX = 10.0
-CONNECTIONS_UNBOUNDED = 1 << 20  # where the system sets no limit
-TELL_S = 60.0  # between two log lines that say the same
-PAUSE_S = 0.1  # after the system had no descriptor or memory for a connection: it stays in the queue
+CONNECTIONS_UNBOUNDED = 1 << 20  # if the system has no limit
+WARN_S = 60.0  # between two equal log lines
+PAUSE_S = 0.1  # after accept() failed for lack of a descriptor or memory; the connection stays in the queue
 
 
 def raise_file_limit() -> None:
-    """Take as many descriptors as the process may have.
+    """Raise the limit of open files to the hard limit.
 
     Raises:
-        BadSetting: so few that nothing could be relied on.
+        BadSetting: the limit is below OPEN_FILES_MIN.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= limit < OPEN_FILES_MIN:
-        raise BadSetting(f"ulimit -n: {limit} open files are too few; allowed: {OPEN_FILES_MIN} and more")
+        raise BadSetting(f"ulimit -n: {limit} open files are too few; allow {OPEN_FILES_MIN} or more")
 
 
 def connections_max() -> int:
-    """How many connections there can be at once."""
+    """Return the limit of open connections."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (limit if limit >= 0 else CONNECTIONS_UNBOUNDED) - OPEN_FILES_KEPT
 
 
-class Door:
-    """Accepts connections on a listening socket; what uvicorn takes for a server of asyncio."""
+class Acceptor:
+    """Accepts connections on a listening socket. uvicorn uses it as an asyncio server."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class Door:
     ) -> None:
         """
         Args:
-            connections: those that are open now.
+            connections: the open ones.
         """
         self._listener, self._connections_max, self._connections = listener, connections_max, connections
         self._make_protocol, self._tls = make_protocol, tls
-        self._coming: set[asyncio.Task[None]] = set()  # accepted; a moment longer than until they are in `connections`
-        self._told: set[str] = set()  # in the last minute
+        self._starting: set[asyncio.Task[None]] = set()  # accepted ones that may not be in `connections` yet
+        self._warned: set[str] = set()  # in the last WARN_S seconds
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         error = Overloaded(f"the maximum of {connections_max} connections are open: try again")
@@ -84,14 +84,14 @@ class Door:
         self._loop.add_reader(self._listener, self._accept)
 
     def close(self) -> None:
-        """Nobody comes in any more. The socket is its owner's to close."""
+        """Stop accepting. The caller closes the socket."""
         self._loop.remove_reader(self._listener)
         if self._pause is not None:
             self._pause.cancel()
 
     async def wait_closed(self) -> None:
-        if self._coming:
-            await asyncio.wait(self._coming)
+        if self._starting:
+            await asyncio.wait(self._starting)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
@@ -99,28 +99,28 @@ class Door:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError as error:  # no descriptor or no memory: without a pause we would be told so for ever
-                self._tell(f"no connection can be accepted: {error.strerror}")
+            except OSError as error:  # no descriptor or no memory: without a pause the loop would spin
+                self._warn(f"cannot accept connections: {error.strerror}")
                 self._loop.remove_reader(self._listener)
                 self._pause = self._loop.call_later(PAUSE_S, self._loop.add_reader, self._listener, self._accept)
                 return
-            if len(self._connections) + len(self._coming) >= self._connections_max:
+            if len(self._connections) + len(self._starting) >= self._connections_max:
                 self._refuse(connection)
             else:
-                task = self._loop.create_task(self._let_in(connection))
-                self._coming.add(task)
-                task.add_done_callback(self._coming.discard)
+                task = self._loop.create_task(self._start(connection))
+                self._starting.add(task)
+                task.add_done_callback(self._starting.discard)
 
-    async def _let_in(self, connection: socket.socket) -> None:
+    async def _start(self, connection: socket.socket) -> None:
         handshake_s = None if self._tls is None else HANDSHAKE_S_MAX
-        with contextlib.suppress(OSError):  # it went away, or is no TLS
+        with contextlib.suppress(OSError):  # the client is gone, or does not speak TLS
             connection.setblocking(False)
             await self._loop.connect_accepted_socket(
                 self._make_protocol, connection, ssl=self._tls, ssl_handshake_timeout=handshake_s
             )
 
     def _refuse(self, connection: socket.socket) -> None:
-        self._tell(f"{self._connections_max} connections are open: no more are let in")
+        self._warn(f"{self._connections_max} connections are open, the limit: new ones are refused")
         with contextlib.suppress(OSError):
             connection.setblocking(False)
             if self._tls is None:
@@ -128,9 +128,9 @@ class Door:
                 connection.shutdown(socket.SHUT_WR)
         connection.close()
 
-    def _tell(self, warning: str) -> None:
-        """Not for each connection: whoever makes many would fill the log."""
-        if warning not in self._told:
-            self._told.add(warning)
-            self._loop.call_later(TELL_S, self._told.discard, warning)
+    def _warn(self, warning: str) -> None:
+        """Log a warning, at most once in WARN_S seconds: a client could fill the log."""
+        if warning not in self._warned:
+            self._warned.add(warning)
+            self._loop.call_later(WARN_S, self._warned.discard, warning)
             logger.warning("%s", warning)

@@ -1,4 +1,4 @@
-"""A connection as others see it: the flow of its bytes, where its answers go, and whether it is still there."""
+"""Flow control of a connection, its transport for answers, and its state for the engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class Flow(FlowControl):
-    """Reading stays paused while there is something read that has not been parsed."""
+    """Flow control that keeps reading paused while `held`: while received data waits to be parsed."""
 
     held = False
 
@@ -18,8 +18,8 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
-class AnswersTo:
-    """The transport as an answer sees it. To close it is to say that no answer follows: see `Protocol.end`."""
+class AnswerTransport:
+    """The transport of answers. `close` is `Protocol.end`: no answer follows."""
 
     def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
         self.write = transport.write
@@ -27,8 +27,8 @@ class AnswersTo:
         self.close = end
 
 
-class Line:
-    """The connection as the engine sees it: see `fastq.engine.commands.Connection`."""
+class ConnectionState:
+    """Whether a connection is open: a `fastq.engine.commands.Connection`."""
 
     def __init__(self) -> None:
         self.is_closed = False

@@ -1,4 +1,4 @@
-"""What one connection may send, and how long it may take."""
+"""Limits of one connection: sizes and times."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ HEAD_BYTES_MAX = 16 << 10  # request line, headers and the blank line
 HEADERS_MAX = 100
 URL_BYTES_MAX = 8 << 10
 CHUNK_EXTENSION_BYTES_MAX = 256
-CHUNK_PIECE_BYTES = CHUNK_EXTENSION_BYTES_MAX + 32  # room for the size and the line's end
+CHUNK_PIECE_BYTES = CHUNK_EXTENSION_BYTES_MAX + 32  # with the chunk's size and the line's end
 HEAD_S_MAX = 10.0
 BODY_S_MAX = 30.0
-UNREAD_S_MAX = 60.0  # how long a client may leave answers unread that do not fit into buffers any more
-PIPELINED_MAX = 64  # requests read ahead of the one being answered
-PIPELINED_BYTES = 4 << 10  # what each of them takes, about, beside its body
-DISCARDED_BYTES_MAX = 8 << 20  # of a body whose request was answered before it came
-LINGER_S = 1.0  # how long a refused client may take to read why before the connection goes
+UNREAD_S_MAX = 60.0  # how long answers that exceed the write buffer may stay unread
+PIPELINED_MAX = 64  # requests after the one that is being answered
+PIPELINED_BYTES = 4 << 10  # memory of each of them, about, without its body
+DISCARDED_BYTES_MAX = 8 << 20  # of a body that arrives after its request was answered
+LINGER_S = 1.0  # between a refusal and the end of the connection
 
 _HOST = re.compile(rb"[A-Za-z0-9._~%:\[\]-]*")
 
 
 def is_host(value: bytes) -> bool:
-    """Whether this may be the value of a Host header."""
+    """Whether `value` is a valid Host header."""
     return _HOST.fullmatch(value) is not None

@@ -1,17 +1,17 @@
-"""What connections hold in memory over all, and who has to go when it is too much."""
+"""A limit on the memory that all connections use together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 HELD_BYTES_MAX = 64 << 20
-"""Of what came in and is not answered yet, over all connections; the same again of answers that nobody reads."""
+"""For unanswered requests of all connections, and the same again for unread answers."""
 
 
-class Room:
-    """Bytes by holder. Past the limit those go that have held theirs for longest: whoever is quick always gets through.
+class MemoryLimit:
+    """Counts bytes by holder. Above the limit the oldest holders free their memory, so that quick clients are served.
 
-    A holder is the callable that makes it let go of what it holds, and says whether it could.
+    A holder is a callable that frees the memory and returns whether it had any to free.
     """
 
     def __init__(self, bytes_max: int = HELD_BYTES_MAX) -> None:
@@ -20,7 +20,7 @@ class Room:
         self._held: dict[Callable[[], bool], int] = {}
 
     def hold(self, holder: Callable[[], bool], size: int) -> None:
-        """`size`: all that the holder now has. With 0 it is forgotten, and the next time it is the newest."""
+        """Set the bytes of a holder. With `size` 0 it is removed, and it is the newest when it holds memory again."""
         before = self._held.get(holder, 0)
         if size == before:
             return
@@ -30,9 +30,9 @@ class Room:
         else:
             del self._held[holder]
         if self.held_bytes > self.bytes_max and size > before:
-            self._make_room()
+            self._free_oldest()
 
-    def _make_room(self) -> None:
+    def _free_oldest(self) -> None:
         for holder in list(self._held):
             if holder():
                 self.hold(holder, 0)

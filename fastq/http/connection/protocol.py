@@ -1,14 +1,13 @@
-"""The HTTP protocol of one connection: uvicorn's, with limits on what comes in.
+"""The HTTP protocol of one connection: uvicorn's, with limits on what a client sends.
 
-The parser is llhttp's. It calls back only when it has a whole value, so what it may gather is bounded here, before it
-is fed: a piece given to it never goes past the end of a head (as far as a blank line tells), and a chunked body is
-given to it in pieces so small that one which brings no data and ends no chunk is an extension that is too long.
+The parser is llhttp. It calls back only with a whole value, so the protocol bounds what the parser collects: it feeds
+the parser in pieces. A piece ends at the end of a head, as far as a blank line shows it. In a chunked body a piece is
+so small that one without data and without the end of a chunk is a chunk extension that is too long.
 
-What breaks a limit is answered once, after all requests that came before it on the connection, and the connection
-is closed.
+A request that exceeds a limit is answered after all requests before it. Then the connection is closed.
 
-What all connections hold together is bounded too, by the application's two rooms (`fastq.http.connection.memory`):
-requests that did not come to their end or wait for their turn, and answers that nobody reads.
+The application's two memory limits (`fastq.http.connection.memory`) bound all connections together: one counts requests
+that are incomplete or wait for their turn, the other one answers that the client does not read.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from fastq.errors import ApiError, Overloaded
 from fastq.http import errors
 from fastq.http.connection import limits
-from fastq.http.connection.flow import AnswersTo, Flow, Line
+from fastq.http.connection.flow import AnswerTransport, ConnectionState, Flow
 from fastq.http.reply import JSON
 from fastq.http.scope import CONNECTION
 
@@ -31,27 +30,27 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class Protocol(HttpToolsProtocol):
-    """To be given to uvicorn as `http=`."""
+    """The protocol class for uvicorn's setting `http`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.flow: Flow
-        self.access_log = False  # uvicorn's shows whole paths, and a path may hold a key
-        self._requests = 0  # messages that came to an end
-        self._head_bytes = 0  # of the head that is coming in, so far
-        self._in_head = False  # the parser has seen the beginning of one
-        self._last_three = b""  # of the bytes that were parsed: the blank line after a head may be split
+        self.access_log = False  # uvicorn's log has whole paths, and a path may have a key
+        self._requests = 0  # complete ones
+        self._head_bytes = 0  # received of the current head
+        self._in_head = False
+        self._last_three = b""  # the last bytes that were parsed: the blank line after a head may be split
         self._header_count = 0
         self._in_body = False
         self._chunked = False
-        self._body_left = 0  # of a body that is not chunked
-        self._moved = False  # whether the last piece brought data or ended something
+        self._body_left = 0  # bytes, if the body is not chunked
+        self._progressed = False  # the last piece had data or the end of a part
         self._discarded_bytes = 0
         self._unparsed = b""
-        self._bodies: deque[int] = deque()  # what came of the body of each request that is not answered, in bytes
+        self._bodies: deque[int] = deque()  # bytes received of the body of each unanswered request
         self._active: RequestResponseCycle | None = None
         self._refusal: bytes | None = None
-        self._deaf = False  # nothing that comes is parsed any more
+        self._deaf = False  # received data is no longer parsed
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_for = ("", 0)
         self._unread: asyncio.TimerHandle | None = None
@@ -61,15 +60,15 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = Flow(transport)
-        self._answers_to = AnswersTo(transport, self.end)
+        self._answers_to = AnswerTransport(transport, self.end)
         app = self.config.app
         self._requests_held, self._answers_held = app.requests, app.answers  # type: ignore[union-attr]
-        self._line = Line()
+        self._state = ConnectionState()
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
-        self._line.close()
+        self._state.close()
         self._stop_deadline()
         self._stop_unread()
         self._forget()
@@ -92,7 +91,7 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread = self.loop.call_later(limits.UNREAD_S_MAX, self.transport.abort)
-        self.loop.call_soon(self._hold_unread)  # what the system takes at once does not count
+        self.loop.call_soon(self._hold_unread)  # later, so that what the kernel takes now is not counted
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -104,9 +103,9 @@ class Protocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
 
     def end(self) -> None:
-        """Close the connection when all is written.
+        """Close the connection after everything is written.
 
-        While a request is coming in, only our side is closed at first: a connection that is closed with input unread
+        While a request arrives, only the writing side is closed at first. A connection that is closed with unread input
         is reset, and the reset can overtake the answer.
         """
         self._deaf = True
@@ -121,14 +120,14 @@ class Protocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._deadline = self.loop.call_later(limits.LINGER_S, self.transport.close)
 
-    # --- what it holds ------------------------------------------------------------------------------------------------
+    # --- memory -------------------------------------------------------------------------------------------------------
 
     def _hold(self) -> None:
         held_bytes = sum(self._bodies) + len(self._unparsed) + len(self.pipeline) * limits.PIPELINED_BYTES
-        self._requests_held.hold(self._let_go, held_bytes)
+        self._requests_held.hold(self._release, held_bytes)
 
-    def _let_go(self) -> bool:
-        """Give up what is not yet a request under way. False if there is nothing of that kind."""
+    def _release(self) -> bool:
+        """Free the memory of requests that the application does not work on. False if there are none."""
         unfinished = self._in_body and not self.cycle.response_complete
         if self._deaf or not (unfinished or self.pipeline or self._unparsed):
             return False
@@ -138,13 +137,13 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def _forget(self) -> None:
-        """Nothing that came in and was not begun matters any more."""
+        """Drop received data and requests that have not started."""
         if self._unparsed:
             self._in_head = True
         self._unparsed = b""
         self.pipeline.clear()
         self._bodies.clear()
-        self._requests_held.hold(self._let_go, 0)
+        self._requests_held.hold(self._release, 0)
 
     def _hold_unread(self) -> None:
         if self._unread is not None:
@@ -163,7 +162,7 @@ class Protocol(HttpToolsProtocol):
             self._unread.cancel()
             self._unread = None
 
-    # --- pieces for the parser ----------------------------------------------------------------------------------------
+    # --- feeding the parser -------------------------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
         at, end = 0, len(data)
@@ -182,11 +181,11 @@ class Protocol(HttpToolsProtocol):
         self._hold()
 
     def _piece_bytes(self, data: bytes, at: int, end: int) -> int:
-        """How much of data[at:end] the parser gets next. Raises BadHttp if the head is at its limit."""
+        """Return the size of the parser's next piece of data[at:end]. Raises BadHttp if the head exceeds its limit."""
         if self._in_body:
             return min(end - at, limits.CHUNK_PIECE_BYTES if self._chunked else max(1, self._body_left))
-        room = limits.HEAD_BYTES_MAX - self._head_bytes
-        if room == 0:
+        head_bytes_left = limits.HEAD_BYTES_MAX - self._head_bytes
+        if head_bytes_left == 0:
             raise errors.HeadTooLarge(f"the request's head must be at most {limits.HEAD_BYTES_MAX} bytes")
         before = self._last_three
         split = (before + data[at : at + 3]).find(_HEAD_END)
@@ -195,37 +194,38 @@ class Protocol(HttpToolsProtocol):
         else:
             found = data.find(_HEAD_END, at, end)
             head_end = end if found < 0 else found + len(_HEAD_END)
-        return min(head_end - at, room)
+        return min(head_end - at, head_bytes_left)
 
     def _feed(self, piece: bytes) -> None:
-        """Give a piece to the parser. Raises BadHttp for what is wrong with it."""
+        """Feed a piece to the parser and check its size. Raises BadHttp."""
         was_in_body = self._in_body
         if not was_in_body:
             self._head_bytes += len(piece)
         self._last_three = (self._last_three + piece[-3:])[-3:]
-        self._moved = False
+        self._progressed = False
         self._give(piece)
-        if was_in_body and self._chunked and not self._moved and len(piece) == limits.CHUNK_PIECE_BYTES:
+        if was_in_body and self._chunked and not self._progressed and len(piece) == limits.CHUNK_PIECE_BYTES:
             limit = limits.CHUNK_EXTENSION_BYTES_MAX
             raise errors.BadHttp(f"a chunk extension or trailer must be at most {limit} bytes")
 
     def _give(self, piece: bytes) -> None:
-        """Have the parser take a piece. Raises BadHttp."""
+        """Feed a piece to the parser. Raises BadHttp."""
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as offer:
-            self._ignore_offer()
-            if rest := piece[offer.args[0] :]:
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade()
+            if rest := piece[upgrade.args[0] :]:
                 self._feed(rest)
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, errors.BadHttp):
                 raise error.__context__ from None
             raise errors.BadHttp("the request is not valid HTTP") from None
 
-    def _ignore_offer(self) -> None:
-        """No other protocol is spoken here. The parser stops at a head that offers one: a new one gets it without.
+    def _ignore_upgrade(self) -> None:
+        """Ignore the header Upgrade. The parser stops at such a head, so a new parser gets it without the header.
 
-        Raises BadHttp.
+        Raises:
+            BadHttp.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
@@ -233,14 +233,14 @@ class Protocol(HttpToolsProtocol):
         lines = [method + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the one before had it
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
         self._feed(b"\r\n".join(lines) + _HEAD_END)
 
-    # --- what the parser says -----------------------------------------------------------------------------------------
+    # --- callbacks of the parser --------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[CONNECTION] = self._line  # type: ignore[literal-required]
+        self.scope[CONNECTION] = self._state  # type: ignore[literal-required]
         self._in_head = True
         self._header_count = 0
 
@@ -250,11 +250,11 @@ class Protocol(HttpToolsProtocol):
             raise errors.UrlTooLong(f"the URL must be at most {limits.URL_BYTES_MAX} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._moved = True
+        self._progressed = True
         self._header_count += 1
         if self._header_count > limits.HEADERS_MAX:
             raise errors.HeadTooLarge(f"there must be at most {limits.HEADERS_MAX} headers")
-        if not self._in_body:  # trailers are read and forgotten
+        if not self._in_body:  # trailers are ignored
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -274,7 +274,7 @@ class Protocol(HttpToolsProtocol):
         if codings and (codings != [b"chunked"] or lengths or version == "1.0"):
             raise errors.BadHttp("Transfer-Encoding must be chunked, alone, and without Content-Length")
         if self.parser.should_upgrade():
-            return  # `_ignore_offer` comes next
+            return  # `_ignore_upgrade` handles it
         super().on_headers_complete()
         self.cycle.transport = self._answers_to  # type: ignore[assignment]
         self._bodies.append(0)
@@ -285,13 +285,13 @@ class Protocol(HttpToolsProtocol):
         self._discarded_bytes = 0
 
     def on_chunk_header(self) -> None:
-        self._moved = True
+        self._progressed = True
 
     def on_chunk_complete(self) -> None:
-        self._moved = True
+        self._progressed = True
 
     def on_body(self, body: bytes) -> None:
-        self._moved = True
+        self._progressed = True
         self._body_left -= len(body)
         if self.cycle.response_complete:
             self._discard(len(body))
@@ -302,7 +302,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
-        self._moved = True
+        self._progressed = True
         self._in_body = False
         self._head_bytes = 0
         self._requests += 1
@@ -318,21 +318,21 @@ class Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _must_wait(self) -> bool:
-        """Whether the next request waits until what was answered before is read."""
+        """Whether the next request waits until the client reads the answers before it."""
         return self.flow.write_paused
 
     def on_response_complete(self) -> None:
         self._active = None
         if self._bodies:
             self._bodies.popleft()
-        self._requests_held.hold(self._let_go, 0)  # from here on it is the newest again
+        self._requests_held.hold(self._release, 0)  # so that this connection counts as the newest
         if self._deaf and not self.pipeline:
             self.server_state.total_requests += 1
             self._send_refusal()
             return
         super().on_response_complete()
         if self._in_body or self._in_head:
-            self._unset_keepalive_if_required()  # a request is coming in: it has a deadline of its own
+            self._unset_keepalive_if_required()  # the arriving request has its own deadline
         if self._unparsed:
             self._go_on_parsing()
         elif self._bodies:
@@ -342,7 +342,7 @@ class Protocol(HttpToolsProtocol):
         self._parse(self._unpark())
 
     def _park(self, data: bytes) -> None:
-        """Keep what is read until there is room for more requests; read nothing meanwhile."""
+        """Keep `data` unparsed and stop reading until the pipeline takes more requests."""
         self._unparsed = data
         self.flow.pause_reading()
         self.flow.held = True
@@ -356,19 +356,19 @@ class Protocol(HttpToolsProtocol):
         return data
 
     def _is_full(self) -> bool:
-        """Whether as many requests wait for their turn as may be read ahead."""
+        """Whether the pipeline has its maximum of requests."""
         return len(self.pipeline) >= limits.PIPELINED_MAX
 
     def _is_answering(self) -> bool:
         return self._active is not None or bool(self.pipeline)
 
     def _refuse(self, refusal: ApiError) -> None:
-        """Answer with `refusal`, in its turn, and close the connection. Nothing that comes is parsed any more."""
+        """Answer with `refusal` after all answers before it, and close the connection. No more data is parsed."""
         self._deaf = True
         self._stop_deadline()
         self._unset_keepalive_if_required()
         self._refusal = self._answer(refusal)
-        if self._in_body:  # the refused request is the newest one, and the application has it already
+        if self._in_body:  # the application already works on the refused request, the newest one
             cycle = self.cycle
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
@@ -404,7 +404,7 @@ class Protocol(HttpToolsProtocol):
         if self._refusal is not None and not self.transport.is_closing():
             self.transport.write(self._refusal)
             self._refusal = None
-            self._in_head = True  # for all we know: what was refused has no end
+            self._in_head = True  # more of the refused request may arrive
             self.end()
 
     def _discard(self, size: int) -> None:
@@ -413,10 +413,10 @@ class Protocol(HttpToolsProtocol):
             self._deaf = True
             self.transport.abort()
 
-    # --- time ---------------------------------------------------------------------------------------------------------
+    # --- deadlines ----------------------------------------------------------------------------------------------------
 
     def _set_deadline(self) -> None:
-        """Keep a timer for what is coming in now; one that runs for the same thing goes on."""
+        """Set the deadline of the arriving head or body, unless its timer already runs."""
         if self._deaf:
             return
         if self._in_body:
@@ -440,9 +440,9 @@ class Protocol(HttpToolsProtocol):
             self._deadline = None
 
     def _too_slow(self, what: str, seconds: float) -> None:
-        if self.flow.read_paused:  # it is us who do not read: the client gets its time again
+        if self.flow.read_paused:  # the server does not read, so the client gets its time again
             self._deadline = self.loop.call_later(seconds, self._too_slow, what, seconds)
         elif what == "silence":
             self.transport.close()
         else:
-            self._refuse(errors.TooSlow(f"the request's {what} must come within {seconds:.0f} s"))
+            self._refuse(errors.TooSlow(f"the request's {what} must arrive within {seconds:.0f} s"))

@@ -1,4 +1,4 @@
-"""The lane: the few requests that make up the load go from bytes to bytes, without ASGI."""
+"""The lane: plain, frequent requests go from bytes to bytes, without ASGI."""
 
 from typing import final
 
@@ -9,11 +9,11 @@ from fastq.http.request_ids import RequestIds
 from fastq.services.auth import Authenticator
 
 class Lane(Protocol):
-    """To be given to uvicorn as `http=`. The application's `short_way` answers what takes it."""
+    """The protocol class for uvicorn's setting `http`. The application's `short_way` answers plain requests."""
 
 @final
 class Answers:
-    """The answers of one connection that were not sent yet, in order."""
+    """The answers of one connection that are not sent yet, in order."""
 
     waiting: int
     taken: int
@@ -22,12 +22,12 @@ class Answers:
 class ShortWay:
     """Plain submits, leases and acks from the bytes of a request to the core and to the bytes of its answer.
 
-    One for the server. All its methods belong to the event loop's thread.
+    A server has one. All its methods run in the event loop's thread.
     """
 
     def __init__(self, engine: Engine, core: Core, auth: Authenticator, request_ids: RequestIds) -> None: ...
     def send_due(self) -> None:
-        """A batch is durable: send what waited for it."""
+        """Send the answers that wait for a batch that is now durable."""
 
     def end_turn(self) -> None:
-        """The loop has turned: what was looked up for one turn of it is looked up again."""
+        """End a turn of the loop. The next request looks up the server's state again."""

@@ -1,11 +1,11 @@
-"""The lane: the few requests that make up the load go from bytes to bytes, without ASGI.
+"""The lane: plain, frequent requests go from bytes to bytes, without ASGI.
 
-A request has two ways. The short way (`lane/short_way.pxi`) takes a plain, frequent request from a key that is known,
-and writes its answer at once; the answer is sent when the batch of the change is durable. Everything else goes through
-llhttp and Falcon, which is the reference: both ways give the same bytes, but for ids, times and Date.
+A request has two ways. The short way (`lane/short_way.pxi`) takes a plain, frequent request with a cached key and
+writes its answer at once. The answer is sent when the batch of the change is durable. All other requests go through
+llhttp and Falcon, the reference. Both ways give the same bytes except ids, times and Date.
 
 Answers leave a connection in the order of its requests. A request for Falcon waits in the pipeline until every answer
-of the short way is sent, and nothing takes the short way while a request for Falcon is under way.
+of the short way is sent. No request takes the short way while one for Falcon is being answered.
 """
 
 cimport cython
@@ -50,7 +50,7 @@ cdef extern from "<string.h>" nogil:
     void* memmem(const void* text, size_t n, const void* part, size_t part_bytes)
 
 cdef enum:
-    HOT_BODY_BYTES_MAX = 64 << 10   # larger ones take the other way, which bounds what all of them take
+    HOT_BODY_BYTES_MAX = 64 << 10   # larger bodies go to Falcon, which bounds their memory
     IDLE_S = 75
 
 cdef int PIPELINED_MAX = _limits.PIPELINED_MAX
@@ -67,7 +67,7 @@ cdef double BACKOFF_FACTOR = _queues.Backoff().factor
 cdef int64_t TOKEN_CHARS_MAX = _fields.TOKEN_CHARACTERS_MAX
 cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
 cdef uint64_t ROOM_BYTES_SMALL = _commits.ROOM_BYTES_SMALL
-cdef frozenset HARMLESS = frozenset((  # headers that change nothing, or whose values `HeadValues` has
+cdef frozenset HARMLESS = frozenset((  # headers without an effect on the answer, or with a value in `HeadValues`
     b"user-agent", b"content-type", b"accept", b"accept-encoding",
     b"content-length", b"idempotency-key", b"traceparent",
 ))
@@ -84,22 +84,22 @@ include "short_way.pxi"
 # --- heads ------------------------------------------------------------------------------------------------------------
 
 cdef bint is_harmless(bytes name, bytes value) except *:
-    """Whether a header, its name in lower case, changes nothing about how a request is answered."""
+    """Whether a header has no effect on the answer. `name` is in lower case."""
     if name == b"connection":
         return value == b"keep-alive" or value == b"Keep-Alive"
     return name in HARMLESS
 
 
 class Lane(Protocol):
-    """To be given to uvicorn as `http=`. The application's `short_way` answers what takes it."""
+    """The protocol class for uvicorn's setting `http`. The application's `short_way` answers plain requests."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._short = self.config.app.short_way
         self._answers = Answers.__new__(Answers)
-        self._leaving = False       # the server stops: close when all is answered
-        self._next_granted = None   # what the request has that is to be parsed next: see `_hand_on`
-        self._granted = None        # what the oldest request for Falcon has
+        self._leaving = False       # the server stops: close after the last answer
+        self._next_granted = None   # leases of the next request that is parsed: see `_hand_on`
+        self._granted = None        # leases of the oldest request for Falcon
         self._idle = None
         self._idle_requests = 0
 
@@ -113,7 +113,7 @@ class Lane(Protocol):
             socket = transport.get_extra_info("socket")
             answers.fd = -1 if socket is None else socket.fileno()
 
-    # --- what comes in ------------------------------------------------------------------------------------------------
+    # --- receiving ----------------------------------------------------------------------------------------------------
 
     def data_received(self, bytes data not None):
         cdef Answers answers = self._answers
@@ -128,10 +128,10 @@ class Lane(Protocol):
         while at < n:
             size = 0 if answers.is_full() else short.take(answers, start + at, n - at)
             at += size
-            if size == 0 and not (answers.is_full() and self._make_room()):
+            if size == 0 and not (answers.is_full() and self._send_some()):
                 break
-        if not answers.heard and answers.taken:
-            answers.heard = True
+        if not answers.has_received and answers.taken:
+            answers.has_received = True
             self._requests += 1
             self._stop_deadline()
         if answers.mark_count and answers.marks[0].seq <= short.tail.durable_seq:
@@ -139,15 +139,15 @@ class Lane(Protocol):
         if at < n:
             self._receive(data[at:] if at else data)
 
-    def _make_room(self):
-        """Send what may be seen; whether the short way goes on."""
+    def _send_some(self):
+        """Send durable answers. Whether the short way can go on."""
         cdef Answers answers = self._answers
         cdef ShortWay short = self._short
         short.send_now(answers)
         return answers.calm and not answers.is_full()
 
     def _receive(self, bytes data):
-        """What the short way does not take, or not now."""
+        """Give data to the parser that the short way does not take."""
         cdef Answers answers = self._answers
         answers.calm = False
         if answers.is_full() and self._next_granted is None:
@@ -157,7 +157,7 @@ class Lane(Protocol):
         answers.unknown_head = None
 
     def _calms(self):
-        """Whether nothing is under way but answers that wait to be sent."""
+        """Whether the connection has no work except answers that wait to be sent."""
         cdef Answers answers = self._answers
         if self._deaf or self._unparsed or self._leaving or self._in_body or self._in_head or self._head_bytes:
             return False
@@ -172,7 +172,7 @@ class Lane(Protocol):
         self.data_received(self._unpark())
 
     def _hand_on(self, granted):
-        """The next request that is parsed has its leases already."""
+        """Give the leases to the next request that is parsed."""
         self._next_granted = granted
 
     def on_headers_complete(self):
@@ -191,14 +191,14 @@ class Lane(Protocol):
         Protocol.on_response_complete(self)
 
     def _give_back(self):
-        """Leases that were handed on go back if whoever answered did not take them."""
+        """Give back the leases that a request was handed and did not take."""
         for granted in (self._granted, self._next_granted):
             if granted is not None:
                 granted.give_back()
         self._granted = self._next_granted = None
 
     def _learn(self, bytes text):
-        """Have the head remembered if the key is known and nothing in it asks for Falcon."""
+        """Cache the head if its key is known and all its headers are harmless."""
         cdef bytes name, value, authorization = None
         cdef int hosts = 0
         for name, value in self.headers:
@@ -218,7 +218,7 @@ class Lane(Protocol):
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _drained(self):
-        """Nothing that was answered is left to be sent."""
+        """Go on after the last answer of the short way is sent."""
         if self._active is None and self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._active is None and self._deaf:
@@ -255,13 +255,13 @@ class Lane(Protocol):
     def _has_answers(self):
         return (<Answers>self._answers).waiting > 0
 
-    # --- the end ------------------------------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------------------------------
 
     def _request_count(self):
         return self._requests + (<Answers>self._answers).taken
 
-    def _look_idle(self):
-        """Close the connection if nothing came in since the last look."""
+    def _check_idle(self):
+        """Close the connection if no request arrived since the last check."""
         self._idle = None
         (<Answers>self._answers).idle_watched = False
         if self._request_count() == self._idle_requests and not self._is_answering() and not self._in_head:
@@ -272,7 +272,7 @@ class Lane(Protocol):
 
     def _watch_idle(self):
         self._idle_requests = self._request_count()
-        self._idle = self.loop.call_later(IDLE_S, self._look_idle)
+        self._idle = self.loop.call_later(IDLE_S, self._check_idle)
         (<Answers>self._answers).idle_watched = True
 
     def shutdown(self):

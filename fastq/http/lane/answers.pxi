@@ -1,48 +1,48 @@
-# What a connection is answered: one text, which becomes visible batch by batch.
+# The answers of a connection: one buffer that becomes visible batch by batch.
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t socket_send "send"(int fd, const void* data, size_t n, int flags)
     int MSG_DONTWAIT, MSG_NOSIGNAL
 
 cdef enum:
-    TEXT_BYTES = 1024           # that a connection's buffer begins with
-    TEXT_BYTES_KEPT = 16384     # a larger one is given back when it is empty
-    TEXT_BYTES_MAX = 1 << 20    # past it a connection's next requests wait
+    TEXT_BYTES = 1024           # the first size of a connection's buffer
+    TEXT_BYTES_KEPT = 16384     # a larger buffer is freed when it is empty
+    TEXT_BYTES_MAX = 1 << 20    # above it a connection's next requests wait
 
-cdef struct Mark:               # up to `end` the text may be seen when batch `seq` is durable
+cdef struct Mark:               # the text up to `end` may leave when batch `seq` is durable
     uint64_t seq
     size_t end
-    uint32_t count              # answers since the mark before
+    uint32_t count              # answers since the previous mark
 
 
 @cython.final
 cdef class Answers:
-    """The answers of one connection that were not sent yet, in order."""
-    cdef object lane            # whose they are; None when the connection is gone
-    cdef object write, is_closing, buffered_bytes   # of its transport
+    """The answers of one connection that are not sent yet, in order."""
+    cdef object lane            # None when the connection is closed
+    cdef object write, is_closing, buffered_bytes   # methods of its transport
     cdef object flow
-    cdef int fd                 # -1: everything goes through the transport
+    cdef int fd                 # -1: all writes go through the transport
     cdef char* text
     cdef size_t n, capacity
     cdef Mark* marks
     cdef uint32_t mark_count, mark_capacity
     cdef readonly uint32_t waiting  # answers
     cdef uint64_t put_count, sent_count
-    cdef list undos             # (number of the answer, what takes it back if it can not be sent)
-    cdef bint listed            # those who wait for a batch have it
-    cdef bint calm              # nothing is under way but what is in here
+    cdef list undos             # (number of the answer, callable that takes it back if it cannot be sent)
+    cdef bint listed            # in ShortWay.due
+    cdef bint calm              # the connection has no work except these answers
     cdef bint idle_watched
-    cdef bint heard             # the silence in which a connection begins is over
+    cdef bint has_received      # a first request arrived
     cdef Head head              # of the last request
-    cdef bytes unknown_head     # what nobody has said anything of yet
-    cdef readonly uint64_t taken    # requests that were answered without the parser
+    cdef bytes unknown_head     # a head that is not cached
+    cdef readonly uint64_t taken    # requests that the short way answered
 
     def __dealloc__(self):
         free(self.text)
         free(self.marks)
 
-    cdef char* room(self, size_t n) except NULL:
-        """Where the next n bytes go."""
+    cdef char* reserve(self, size_t n) except NULL:
+        """Return the address of the next n bytes."""
         cdef size_t capacity = max(self.capacity, <size_t>TEXT_BYTES)
         cdef char* text
         if self.n + n > self.capacity:
@@ -56,11 +56,11 @@ cdef class Answers:
         return self.text + self.n
 
     cdef bint is_full(self) except *:
-        """Whether the next request waits until some of what was answered is sent, or read."""
+        """Whether the next request waits until answers are sent or read."""
         return self.waiting >= <uint32_t>PIPELINED_MAX or self.n > TEXT_BYTES_MAX or self.flow.write_paused
 
     cdef int put(self, size_t n, uint64_t seq, undo) except -1:
-        """One answer ends after n more bytes, and may be seen when batch `seq` is durable."""
+        """Add an answer: the next n bytes, which may leave when batch `seq` is durable."""
         cdef Mark* marks
         seq = max(seq, self.last_seq())
         if self.mark_count == 0 or self.marks[self.mark_count - 1].seq != seq:
@@ -86,7 +86,7 @@ cdef class Answers:
         return self.marks[self.mark_count - 1].seq if self.mark_count else 0
 
     cdef uint32_t send_visible(self, uint64_t durable_seq) except? 0xffffffff:
-        """Send what may be seen by now; how many answers that were."""
+        """Send the answers that may leave when `durable_seq` is durable. Return their number."""
         cdef uint32_t seen = 0, count = 0, i
         cdef size_t end
         while seen < self.mark_count and self.marks[seen].seq <= durable_seq:
@@ -96,7 +96,7 @@ cdef class Answers:
             return 0
         end = self.marks[seen - 1].end
         if not self.send(end):
-            return 0  # all stays as it is until the connection's end takes it back
+            return 0  # connection_lost takes the answers back
         self.n -= end
         memmove(self.text, self.text + end, self.n)
         self.mark_count -= seen
@@ -114,7 +114,7 @@ cdef class Answers:
         return count
 
     cdef bint send(self, size_t n) except -1:
-        """At once, if nothing is waiting in the transport to be sent before it. False: nobody is there any more."""
+        """Send n bytes, directly if the transport's buffer is empty. False if the connection is closed."""
         cdef Py_ssize_t sent = 0
         if self.is_closing():
             return False
@@ -124,12 +124,12 @@ cdef class Answers:
                 self.lane.transport.abort()
                 return False
             sent = max(0, sent)
-        if <size_t>sent < n:  # what else went wrong is the transport's to find out
+        if <size_t>sent < n:  # the transport handles every other error
             self.write(PyBytes_FromStringAndSize(self.text + sent, n - sent))
         return True
 
     cdef int drop(self) except -1:
-        """The connection is gone: take back what it was to be told."""
+        """Drop all answers of a closed connection and take back their leases."""
         undos, self.undos = self.undos, []
         self.n = self.mark_count = self.waiting = 0
         self.calm = False

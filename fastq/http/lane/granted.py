@@ -7,7 +7,7 @@ from fastq.engine import Engine
 
 
 class Granted:
-    """Leases that exactly one takes: the resource that answers, or the engine again."""
+    """Leases that are taken exactly once: by the resource that answers, or by the engine that takes them back."""
 
     def __init__(self, engine: Engine, leased: list[Leased]) -> None:
         self._engine = engine
@@ -15,11 +15,11 @@ class Granted:
         self._taken = False
 
     def take(self) -> list[Leased]:
-        assert not self._taken, "granted leases are answered once"
+        assert not self._taken, "granted leases are taken once"
         self._taken = True
         return self._leased
 
     def give_back(self) -> None:
-        """Let other workers have them, unless they were taken."""
+        """Return the leases to the engine, unless they were taken."""
         if not self._taken:
             self._engine.take_back(self.take())

@@ -1,12 +1,12 @@
-# Heads that come again and again. What a client sends before a body is the same from request to request but for the job
-# id in the first line and the values of a few headers: the body's length, the idempotency key, the trace. So what
-# llhttp said of a head is remembered by its bytes without these values. When the same bytes come again they are not
-# parsed again; each value is held against what the reference takes in its place, and anything else is parsed.
+# A cache of heads. The heads of a client differ only in the job id of the first line and in a few values: the body's
+# length, the idempotency key, the trace. The cache has what llhttp said of a head, by the head's bytes without these
+# values. A head with the same bytes is not parsed again. Its values are checked, and a head with a value that the
+# reference may read in another way is parsed.
 
 cdef enum:
     HEAD_REMEMBERED_BYTES_MAX = 1536
-    HEADS_REMEMBERED_MAX = 4096     # past it all are forgotten
-    ID_AT = 11                  # where a job's id begins in the first line
+    HEADS_REMEMBERED_MAX = 4096     # a full cache is cleared
+    ID_AT = 11                  # the offset of a job's id in the first line
     TRACE_CHARS = 55
     SUBMIT = 0
     LEASE = 1
@@ -15,20 +15,20 @@ cdef enum:
     ACKS = 4
     NOT_HOT = 5
 
-cdef enum:                  # holes in a head: a value that changes from request to request
+cdef enum:                  # holes in a head: values that differ between requests
     HOLE_LENGTH = 0
     HOLE_KEY = 1
     HOLE_TRACE = 2
-    HOLES = 3               # each is there at most once
+    HOLES = 3               # a head has each at most once
 
 cdef tuple SCOPES = ("jobs:submit", "jobs:lease", "jobs:ack", "jobs:submit", "jobs:ack")
 cdef const char** HOLE_NAMES = [b"content-length", b"idempotency-key", b"traceparent"]
 
 
-cdef struct HeadValues:     # what stands in the holes of one request's head
+cdef struct HeadValues:     # the values in the holes of one head
     Py_ssize_t head_bytes
     Py_ssize_t body_bytes
-    Span key                # at NULL: there is none
+    Span key                # at is NULL without the header
     Span trace
 
 
@@ -36,21 +36,21 @@ cdef struct HeadValues:     # what stands in the holes of one request's head
 @cython.final
 cdef class Head:
     """The lines after the first one, and what llhttp and the key store said of them."""
-    cdef bytes text                 # without what stands in the holes
+    cdef bytes text                 # without the values in the holes
     cdef int hole_count
     cdef int holes[HOLES]           # kinds, in their order
-    cdef Py_ssize_t ends[HOLES + 1] # where the part in front of each ends in the text; and the text itself
+    cdef Py_ssize_t ends[HOLES + 1] # the end in the text of the part before each hole; then the end of the text
     cdef str authorization
-    # of the key, until `until_us` or the key store forgets what it said
+    # of the key; valid until `until_us` or until the authenticator's generation changes
     cdef int64_t until_us
     cdef int64_t generation
     cdef object principal
-    cdef object bucket      # of its rate limit, or None
+    cdef object bucket      # the token bucket of its rate limit, or None
     cdef bytes owner, key_id
     cdef int may            # a bit for each of SCOPES
 
     cdef bint fits(self, const char* p, Py_ssize_t n, HeadValues* values) noexcept:
-        """Whether this head begins at p, with values in its holes that can be taken as they are."""
+        """Whether this head is at p, with plain values in its holes."""
         cdef const char* text = PyBytes_AS_STRING(self.text)
         cdef const char* start = p
         cdef const char* end = p + n
@@ -72,7 +72,7 @@ cdef class Head:
 
 
 cdef const char* past_hole(int hole, const char* p, const char* end, HeadValues* values) noexcept nogil:
-    """Read the value in a hole; NULL if the reference would take it otherwise, or it has to be looked at."""
+    """Read the value in a hole. Return its end, NULL if the value is not plain."""
     cdef Span* span
     cdef Text at = <Text>p
     cdef Text stop = <Text>end
@@ -108,7 +108,7 @@ cdef bint is_traceparent(Span text) noexcept nogil:
 
 
 cdef int hole_of(const char* line, const char* end) noexcept nogil:
-    """Which hole a header line has; HOLES for none."""
+    """Return the hole of a header line, HOLES for none."""
     cdef int hole
     cdef Py_ssize_t i, n
     for hole in range(HOLES):
@@ -124,11 +124,11 @@ cdef int hole_of(const char* line, const char* end) noexcept nogil:
 
 
 cdef Head shape_of(const char* p, Py_ssize_t n):
-    """A head with these lines, of which nothing else is known; None if a hole is there twice."""
+    """Return a head with the text of these lines, None if a hole is there twice."""
     cdef char text[HEAD_REMEMBERED_BYTES_MAX]
     cdef Py_ssize_t size = 0
     cdef const char* end = p + n
-    cdef const char* start = p      # of what was not copied yet
+    cdef const char* start = p      # of the part that is not copied yet
     cdef const char* line_end
     cdef const char* value
     cdef int hole, seen = 0
@@ -162,7 +162,7 @@ cdef Head shape_of(const char* p, Py_ssize_t n):
 
 
 cdef inline bint is_id_text(const char* p) noexcept nogil:
-    """Whether it may be a job's id: nothing that has to be quoted or unescaped."""
+    """Whether the text can be a job's id. Its characters need no escape."""
     cdef int i
     for i in range(HOT_ID_CHARS):
         if not (c'0' <= p[i] <= c'9' or c'a' <= p[i] <= c'f' or p[i] == c'-'):
@@ -171,7 +171,7 @@ cdef inline bint is_id_text(const char* p) noexcept nogil:
 
 
 cdef int kind_of(const char* p, Py_ssize_t n, Py_ssize_t* line_bytes) noexcept nogil:
-    """Which of the hot requests begins here, and how long its first line is. A job's id is at ID_AT."""
+    """Return the kind of the request at p and set the length of its first line. A job's id is at ID_AT."""
     if n < 28 or memcmp(p, b"POST /jobs", 10) != 0:
         return NOT_HOT
     if memcmp(p + 10, b" HTTP/1.1\r\n", 11) == 0:
@@ -194,5 +194,5 @@ cdef int kind_of(const char* p, Py_ssize_t n, Py_ssize_t* line_bytes) noexcept n
 
 
 cdef bint is_rememberable(bytes text, Py_ssize_t header_count) except *:
-    """Whether lines end where the parser says that they end, so that no other reading of them is possible."""
+    """Whether every line ends with CR LF and is a header that the parser saw, so that no other reading is possible."""
     return text.count(b"\r\n") == text.count(b"\n") == text.count(b"\r") == header_count + 1

@@ -1,6 +1,6 @@
-# Reading new jobs in place, and writing them again as the reference does for the digest of a keyed request.
+# Reading submitted jobs in place, and writing them as the reference does for the digest of a keyed request.
 
-cdef enum:                  # members of a job; those that count for the digest come as the reference writes them
+cdef enum:                  # members of a job; those in the digest come first, in the reference's order
     FIELD_PAYLOAD
     FIELD_MAX_RETRIES
     FIELD_PRIORITY
@@ -28,12 +28,12 @@ cdef const char** FIELD_NAMES = [
 cdef enum:
     PLAIN_FIELDS = 1 << FIELD_PAYLOAD | 1 << FIELD_MAX_RETRIES | 1 << FIELD_PRIORITY | 1 << FIELD_DELAY_MS \
         | 1 << FIELD_QUEUE      # of a job without options
-    FACTOR_SCALE_MAX = 1000000  # of a number with up to six digits behind the point: it is written as it was read
+    FACTOR_SCALE_MAX = 1000000  # up to six digits after the point, so that the number is written as it was read
     TAGS_READ_MAX = 16
 
 
-cdef struct JobText:        # a job's members as they stand in the request, JSON
-    uint32_t seen           # a bit for each that is there
+cdef struct JobText:        # a job's members, JSON in the request
+    uint32_t seen           # a bit for each member
     Span given[FIELDS]
 
 
@@ -58,7 +58,7 @@ cdef inline int field_of(Span name) noexcept nogil:
 
 
 cdef Text read_job_text(Text at, Text end, JobText* job) noexcept nogil:
-    """Find the members of the job at `at`, in a text that is UTF-8. Where it ends; NULL if it is not plain."""
+    """Find the members of the job at `at`, in UTF-8. Return its end, NULL if it is not plain."""
     cdef Span name, value
     cdef bint last = False
     cdef int field
@@ -77,9 +77,9 @@ cdef Text read_job_text(Text at, Text end, JobText* job) noexcept nogil:
 
 
 cdef bint read_job(JobText* text, int64_t now_us, PlainJob* job, char** spare) noexcept nogil:
-    """Take a job's members for what they say; what it does not say stays. False if one is not plain.
+    """Read a job's members. Without a member the default stays. False if one is not plain.
 
-    `spare`: where its tags may be written, moved behind them.
+    `spare`: where the tags are written; it moves to their end.
     """
     cdef SubmitFields* f = &job.fields
     cdef Span value = text.given[FIELD_PAYLOAD]
@@ -109,7 +109,7 @@ cdef bint read_job(JobText* text, int64_t now_us, PlainJob* job, char** spare) n
 
 
 cdef bint read_options(JobText* text, int64_t now_us, PlainJob* job, char** spare) noexcept nogil:
-    """The same of what only some jobs have."""
+    """Read the members that only some jobs have."""
     cdef SubmitFields* f = &job.fields
     cdef uint32_t seen = text.seen
     cdef Span value
@@ -170,7 +170,7 @@ cdef bint read_queue_name(Span value, Name* name) noexcept nogil:
 
 
 cdef bint is_printable(Span text, Py_ssize_t bytes_max) noexcept nogil:
-    """Whether it is printable ASCII and not empty. Other characters are the reference's to judge."""
+    """Whether the text is printable ASCII and not empty. Falcon checks other characters."""
     cdef Text p = text.at
     if not 1 <= text.end - p <= bytes_max:
         return False
@@ -189,7 +189,7 @@ cdef bint read_key(Span value, Name* name) noexcept nogil:
 
 
 cdef bint read_tags(Span value, SubmitFields* f, char** spare) noexcept nogil:
-    """Write them to `spare` with zero bytes between them."""
+    """Write the tags to `spare` with zero bytes between them."""
     cdef Text at = past_space(value.at + 1, value.end)
     cdef Span tag, other
     cdef char* text = spare[0]
@@ -262,7 +262,7 @@ cdef bint read_backoff(Span value, SubmitFields* f) noexcept nogil:
 
 
 cdef bint read_factor(Span text, double* factor) noexcept nogil:
-    """A number from 1 to 100 with few digits."""
+    """Read a number from 1 to 100 with few digits."""
     cdef Text p = text.at
     cdef int64_t number = 0, scale = 1
     cdef bint fraction = False
@@ -283,7 +283,7 @@ cdef bint read_factor(Span text, double* factor) noexcept nogil:
 
 
 cdef int read_digits(Text at, int n) noexcept nogil:
-    """-1 if these are not n digits."""
+    """Return the value of n digits, -1 if there are others."""
     cdef int value = 0, i
     for i in range(n):
         if not c'0' <= at[i] <= c'9':
@@ -293,7 +293,7 @@ cdef int read_digits(Text at, int n) noexcept nogil:
 
 
 cdef bint read_time_ahead(Span value, int64_t now_us, int64_t* at_us) noexcept nogil:
-    """An RFC 3339 time from 1970 on that is at most as far ahead as a job may wait. Unix microseconds."""
+    """Read an RFC 3339 time, not before 1970 and at most 10 years ahead, as Unix microseconds."""
     cdef int year, month, day, hour, minute, second, digit, digits = 0, offset_h = 0, offset_m = 0
     cdef int64_t us = 0, days, of_year
     cdef Text p
@@ -346,7 +346,7 @@ cdef int days_in(int year, int month) noexcept nogil:
 
 
 cdef int64_t days_since_1970(int year, int month, int day) noexcept nogil:
-    """Of the Gregorian calendar (days_from_civil, H. Hinnant)."""
+    """Return the days since 1970 in the Gregorian calendar (days_from_civil, H. Hinnant)."""
     cdef int64_t y = year - 1 if month <= 2 else year
     cdef int64_t era = y // 400, of_era = y % 400
     cdef int64_t of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
@@ -356,7 +356,7 @@ cdef int64_t days_since_1970(int year, int month, int day) noexcept nogil:
 # --- the digest -------------------------------------------------------------------------------------------------------
 
 cdef char* put_canonical(char* p, JobText* text, PlainJob* job) noexcept nogil:
-    """Write a job as `fastq.http.resources.submit.digest_of` does: without its key and its trace."""
+    """Write a job as `fastq.http.resources.submit.digest_of` does: without idempotency_key and traceparent."""
     cdef int field
     cdef Py_ssize_t n
     cdef char before = c'{'
@@ -398,7 +398,7 @@ cdef char* put_tags(char* p, SubmitFields* f) noexcept nogil:
 
 
 cdef char* put_backoff(char* p, SubmitFields* f) noexcept nogil:
-    """A factor is written with a point and without zeros that say nothing, as the shortest text that gives it again."""
+    """Write a factor with a point and without trailing zeros: the shortest text with the same value."""
     cdef int64_t scale = FACTOR_SCALE_MAX, millionths = <int64_t>(f.backoff_factor * scale + 0.5)
     memcpy(p, b'{"base_ms":', 11)
     p = put_number(p + 11, f.backoff_base_ms, 10)

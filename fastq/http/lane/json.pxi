@@ -1,10 +1,10 @@
-# Reading the few JSON bodies that make up the load, in place. What is read here is read as the decoder reads it; at
-# anything unusual, also at what is wrong, this gives up, and the body goes to the decoder, which says what it is.
+# Reading plain JSON bodies in place, with the same result as the decoder. A reader gives up at anything unusual or
+# wrong; then the decoder reads the body.
 
 cdef enum:
     DEPTH_MAX = 64
-    NUMBER_CHARS_MAX = 100      # so long and with a two-digit exponent it fits into a double
-    DIGITS_MAX = 10             # of numbers that are fields
+    NUMBER_CHARS_MAX = 100      # with a two-digit exponent such a number fits into a double
+    DIGITS_MAX = 10             # of a field's number
     SEEN_TOKEN = 1
     SEEN_RESULT = 2
     SEEN_OUTCOME = 4
@@ -13,10 +13,10 @@ cdef enum:
 ctypedef const unsigned char* Text
 
 
-cdef enum Found:            # what a reader of a list came to; where it came to is told apart from that
+cdef enum Found:            # what follows a member of a list
     NOT_PLAIN
-    MORE                    # there must be another one
-    LAST                    # the list is complete, and nothing but space follows
+    MORE                    # another member
+    LAST                    # the list's end, and only space after it
 
 
 cdef struct Span:
@@ -24,10 +24,10 @@ cdef struct Span:
     Text end
 
 
-cdef struct PlainAck:       # an attempt that ended well
-    Span token              # at NULL: there is none
-    Span result             # JSON; at NULL: there is none
-    Span job_id             # of one in a batch
+cdef struct PlainAck:       # an ack with the outcome ok
+    Span token              # at is NULL without one
+    Span result             # JSON; at is NULL without one
+    Span job_id             # of an ack in a batch
 
 
 cdef inline bytes bytes_of(Span text):
@@ -49,7 +49,7 @@ cdef inline Text past_space(Text at, Text end) noexcept nogil:
 
 
 cdef Text past_escape(Text at, Text end) noexcept nogil:
-    """`at` is at the backslash. NULL if it is none, or half a surrogate pair."""
+    """Return the end of the escape whose backslash is at `at`. NULL if it is invalid or half a surrogate pair."""
     cdef int unit
     if end - at < 2:
         return NULL
@@ -68,12 +68,12 @@ cdef enum:                  # eight bytes at a time
     EACH = 0x0101010101010101
 
 cdef inline uint64_t zeros_of(uint64_t word) noexcept nogil:
-    """Not 0 if a byte of it is 0."""
+    """Return 0 if no byte of the word is 0."""
     return (word - <uint64_t>EACH) & ~word & (<uint64_t>EACH << 7)
 
 
 cdef inline Text past_plain(Text at, Text end) noexcept nogil:
-    """Skip what ends no string and is no escape and no control character, eight bytes at a time."""
+    """Skip characters of a string, eight bytes at a time, up to a quote, a backslash or a control character."""
     cdef uint64_t word
     while end - at >= 8:
         memcpy(&word, at, 8)
@@ -85,7 +85,7 @@ cdef inline Text past_plain(Text at, Text end) noexcept nogil:
 
 
 cdef Text past_string(Text at, Text end) noexcept nogil:
-    """`at` is behind the first quote. The text is known to be UTF-8. NULL if it is no string."""
+    """Return the end of the string whose first quote is before `at`, in UTF-8. NULL if it is invalid."""
     at = past_plain(at, end)
     while at < end:
         if at[0] == c'"':
@@ -109,7 +109,7 @@ cdef inline Text past_digits(Text at, Text end) noexcept nogil:
 
 
 cdef Text past_number(Text at, Text end) noexcept nogil:
-    """NULL if it is none, or one that a double may not hold."""
+    """Return the end of a number. NULL if it is invalid or may not fit into a double."""
     cdef Text start = at
     cdef Text digits
     if at[0] == c'-':
@@ -139,7 +139,7 @@ cdef inline Text past_word(Text at, Text end, const char* word, Py_ssize_t n) no
 
 
 cdef Text past_members(Text at, Text end, unsigned char close, int depth) noexcept nogil:
-    """`at` is behind the bracket of an array or object."""
+    """Return the end of the array or object whose bracket is before `at`."""
     at = past_space(at, end)
     if at < end and at[0] == close:
         return at + 1
@@ -168,13 +168,13 @@ cdef Text past_members(Text at, Text end, unsigned char close, int depth) noexce
 
 
 cdef Text past_value(Text at, Text end, int depth) noexcept nogil:
-    """Where the value that begins at `at` ends; NULL if there is none, or something about it is to be looked at."""
+    """Return the end of the value at `at`. NULL if it is invalid or not plain."""
     if at == end:
         return NULL
     if at[0] == c'"':
         return past_string(at + 1, end)
     if at[0] == c'{' or at[0] == c'[':
-        return NULL if depth == 0 else past_members(at + 1, end, at[0] + 2, depth - 1)  # a bracket's other half
+        return NULL if depth == 0 else past_members(at + 1, end, at[0] + 2, depth - 1)  # the closing bracket
     if at[0] == c't':
         return past_word(at, end, b"true", 4)
     if at[0] == c'f':
@@ -211,8 +211,9 @@ cdef inline bint is_text(Span span, const char* text, Py_ssize_t n) noexcept nog
 
 
 cdef Text next_member(Text at, Text end, Span* name, Span* value, bint* last) noexcept nogil:
-    """Read one member of an object, `at` the place where its name begins. Where the next one begins, or behind the
-    object if it was the last one; NULL for what is not plain.
+    """Read the member of an object whose name is at `at`.
+
+    Returns the start of the next member, after the last one the end of the object. NULL if it is not plain.
     """
     if at == end or at[0] != c'"':
         return NULL
@@ -243,7 +244,7 @@ cdef Text first_member(Text at, Text end) noexcept nogil:
 
 
 cdef bint read_integer(Span text, int64_t low, int64_t high, int64_t* value) noexcept nogil:
-    """Whether it is a plain integer within these limits."""
+    """Whether the text is a plain integer within the limits."""
     cdef Text p = text.at
     cdef bint negative = p[0] == c'-'
     cdef int64_t sum = 0
@@ -273,7 +274,7 @@ cdef bint is_queue_name(Span text) noexcept nogil:
 
 
 cdef inline bint is_string(Span* value) noexcept nogil:
-    """Whether it is a string without escapes; then only its inside is left."""
+    """Whether the value is a string without escapes. Cut off its quotes."""
     if value.at[0] != c'"' or memchr(value.at, c'\\', value.end - value.at) != NULL:
         return False
     value.at += 1
@@ -282,9 +283,7 @@ cdef inline bint is_string(Span* value) noexcept nogil:
 
 
 cdef Text read_ack_members(Text at, Text end, PlainAck* ack) noexcept nogil:
-    """Read an ack that says, in a plain way, that all went well, in a text that is UTF-8. Where it ends; NULL if it is
-    not plain.
-    """
+    """Read a plain ack with the outcome ok, in UTF-8. Return its end, NULL if it is not plain."""
     cdef Span name, value
     cdef int seen = 0, this
     cdef bint last = False
@@ -323,7 +322,7 @@ cdef Text read_ack_members(Text at, Text end, PlainAck* ack) noexcept nogil:
 
 
 cdef bint read_plain_ack(Span body, PlainAck* ack) noexcept nogil:
-    """Read the ack of one job, which is UTF-8; without a body all went well. False if it is not plain."""
+    """Read the ack of one job, in UTF-8. No body is the outcome ok. False if it is not plain."""
     cdef Text end
     memset(ack, 0, sizeof(PlainAck))
     if body.at == body.end:
@@ -334,8 +333,8 @@ cdef bint read_plain_ack(Span body, PlainAck* ack) noexcept nogil:
 
 # --- batches ----------------------------------------------------------------------------------------------------------
 
-cdef Text first_of_batch(Text at, Text end, const char* name) noexcept nogil:
-    """Where the first one begins of a batch whose only member has this name; NULL if the body begins otherwise."""
+cdef Text first_in_batch(Text at, Text end, const char* name) noexcept nogil:
+    """Return the start of the first item of a batch, in the array `name`. NULL if the body starts otherwise."""
     cdef size_t n = strlen(name)
     at = first_member(at, end)
     if at == NULL or end - at < <Py_ssize_t>n or memcmp(at, name, n) != 0:
@@ -347,9 +346,10 @@ cdef Text first_of_batch(Text at, Text end, const char* name) noexcept nogil:
     return past_space(at + 1, end) if at < end and at[0] == c'[' else NULL
 
 
-cdef Found behind_one_of_batch(Text* at, Text end) noexcept nogil:
-    """What follows one of a batch, which ends at `at`; NULL: it was not plain. Move `at` to the next one, or behind the
-    batch.
+cdef Found after_one_in_batch(Text* at, Text end) noexcept nogil:
+    """Return what follows the item that ends at `at`. Move `at` to the next item, or to the end of the batch.
+
+    `at` is NULL if the item was not plain.
     """
     cdef Text p = at[0]
     if p == NULL:
@@ -370,9 +370,9 @@ cdef Found behind_one_of_batch(Text* at, Text end) noexcept nogil:
 
 
 cdef bint find_request_id(Span body, Span* found) noexcept nogil:
-    """Where a lease's body, which is UTF-8, has a plain request_id; an empty place at its end if it has none.
+    """Find the plain request_id in a lease's body, in UTF-8. Without one the span is empty, at the body's end.
 
-    False if it has one that is not plain, or is no object that ends where the body does.
+    False if the request_id is not plain, or the body is not one object.
     """
     cdef Text at = body.at
     cdef Span name, value

@@ -1,13 +1,13 @@
-# Submit, lease and ack in their plain forms, from the bytes of a request to the core and to the bytes of its answer.
-# Nothing here decides anything that the way through the engine decides otherwise: at the least doubt it is taken.
+# Plain submits, leases and acks: from the bytes of a request to the core and to the bytes of its answer. A request goes
+# to Falcon and the engine whenever their answer could differ.
 
 cdef enum:
-    ASKS_MAX = 1024             # bodies of lease requests that are remembered; past it all are forgotten
+    ASKS_MAX = 1024             # cached bodies of lease requests; a full cache is cleared
     ASK_BYTES_MAX = 512
-    TRUST_US = 1_000_000        # how long a key is taken for what it was; a change of it ends that at once
-    HEAD_MORE_BYTES = 64        # of an answer's head, behind its beginning
+    TRUST_US = 1_000_000        # how long a key is cached; a change of a key ends it at once
+    HEAD_MORE_BYTES = 64        # of an answer's head after its beginning
     IDS_RESERVED = 4096         # request ids at a time
-    SPARE_BYTES = 4 * HOT_BODY_BYTES_MAX    # no text is more than twice as long as what it was read from
+    SPARE_BYTES = 4 * HOT_BODY_BYTES_MAX    # a text is at most twice as long as the JSON that it is made of
 
 cdef bytes CREATED_END = b'"}'
 cdef bytes DUPLICATE_END = b'","duplicate":true}'
@@ -16,7 +16,7 @@ cdef bytes DUPLICATE_END = b'","duplicate":true}'
 @cython.internal
 @cython.final
 cdef class Ask:
-    """A lease request's body, as it was understood once."""
+    """The decoded body of a lease request."""
     cdef object command, queues
     cdef bint many
     cdef bytes worker
@@ -24,7 +24,7 @@ cdef class Ask:
 
 @cython.final
 cdef class ShortWay:
-    """One for the server. All its methods belong to the event loop's thread."""
+    """A server has one. All its methods run in the event loop's thread."""
     cdef Core core
     cdef Tail tail
     cdef object engine, commits, admission, auth, request_ids, serve_waiters, note_asked, note_seen
@@ -32,17 +32,17 @@ cdef class ShortWay:
     cdef dict heads             # text -> Head
     cdef dict asks              # body -> Ask
     cdef list due               # Answers that wait for a batch
-    cdef uint64_t told_seq      # the last batch at whose end we are called
+    cdef uint64_t told_seq      # the last batch after which send_due is called
     cdef object when_durable, next_turn, call_soon
-    cdef bint in_turn           # what holds for one turn of the loop was looked up
-    cdef bint is_open           # the engine takes what comes
+    cdef bint in_turn           # begin_turn was called in this turn of the loop
+    cdef bint is_open           # the engine admits everything
     cdef int max_retries
-    cdef bytes no_jobs          # what an empty lease is answered with
-    cdef PlainJob* jobs         # of the batch that is being read
+    cdef bytes no_jobs          # the body of the answer to a lease without a ready job
+    cdef PlainJob* jobs         # the jobs of the current batch
     cdef int jobs_capacity
-    cdef char* spare            # SPARE_BYTES for what is written again of a request: tags, then the digest's text
+    cdef char* spare            # SPARE_BYTES for rewritten parts of a request: tags, then the digest's text
     cdef object sha256
-    # the beginnings of answers, up to the request id's count
+    # the beginnings of answers, up to the number in the request id
     cdef object headers_of
     cdef bytes created, found, leased, acked, absent
     cdef size_t head_bytes_max
@@ -100,7 +100,7 @@ cdef class ShortWay:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     cdef Py_ssize_t take(self, Answers answers, const char* p, Py_ssize_t n) except -1:
-        """Answer the request that begins at p; how long it is. 0: it is not for here, and nothing was done."""
+        """Answer the request at p. Return its length, 0 if it is not plain; then nothing was changed."""
         cdef Py_ssize_t line_bytes = 0
         cdef int kind = kind_of(p, n, &line_bytes)
         cdef Head head
@@ -137,7 +137,7 @@ cdef class ShortWay:
         return body.end - <Text>p
 
     cdef Head head_at(self, Answers answers, const char* p, Py_ssize_t n, HeadValues* values):
-        """The head at p if it was seen before, else None; then the parser is to say what it is."""
+        """Return the head at p from the cache. None: the parser must read it."""
         cdef Head head = answers.head, shape
         cdef const char* end
         if head is not None and head.fits(p, n, values):
@@ -157,7 +157,7 @@ cdef class ShortWay:
         return None
 
     cdef int learn(self, bytes text, list headers, str authorization) except -1:
-        """The parser found nothing unusual in this head, and would find nothing in another one of its shape.
+        """Cache a head that is plain for the parser. The parser would say the same of any head of its shape.
 
         Args:
             headers: (name in lower case, value) as the parser read them.
@@ -168,7 +168,7 @@ cdef class ShortWay:
             return 0
         if not head.fits(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), &values):
             return 0
-        for name, value in headers:  # each is there once: see `shape_of`
+        for name, value in headers:  # each hole is there once: see `shape_of`
             if name == b"content-length" and int(value) != values.body_bytes:
                 return 0
             if name == b"idempotency-key" and value != bytes_of(values.key):
@@ -182,7 +182,7 @@ cdef class ShortWay:
         return 0
 
     cdef bint admits(self, Head head, int kind, int64_t now_us) except *:
-        """Whether this key may do this now, without anything more to be looked at."""
+        """Whether the cached key may make a request of this kind now."""
         if now_us >= head.until_us or head.generation != self.auth.generation:
             head.until_us = 0
             known = self.auth.look(head.authorization)
@@ -210,7 +210,7 @@ cdef class ShortWay:
     # --- new jobs -----------------------------------------------------------------------------------------------------
 
     cdef inline void begin_job(self, PlainJob* job) noexcept:
-        """Write what holds of a job that does not say otherwise."""
+        """Set a job's defaults."""
         memset(job, 0, sizeof(PlainJob))
         job.fields.max_retries = <uint16_t>self.max_retries
 
@@ -220,7 +220,7 @@ cdef class ShortWay:
         cdef char* spare = self.spare
         cdef Text end = read_job_text(body.at, body.end, &text)
         cdef char job_id[HOT_ID_CHARS]
-        cdef bytes behind
+        cdef bytes ending
         cdef char* start
         cdef char* p
         cdef int how
@@ -237,7 +237,7 @@ cdef class ShortWay:
             job.fields.body_digest = self.digest(spare, put_canonical(spare, &text, &job))
         if not has_room(self.tail, plain_bytes(&job) + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
             return False
-        start = answers.room(self.head_bytes_max + 11 + HOT_ID_CHARS + 19)
+        start = answers.reserve(self.head_bytes_max + 11 + HOT_ID_CHARS + 19)
         try:
             how = submit_plain(self.core, now_us, &job, head.owner, head.key_id, job_id)
         except CoreFailed as failure:
@@ -245,18 +245,18 @@ cdef class ShortWay:
             raise
         if how == ELSEWHERE:
             return False
-        behind = DUPLICATE_END if how == DUPLICATE else CREATED_END
+        ending = DUPLICATE_END if how == DUPLICATE else CREATED_END
         p = self.put_head(
-            start, self.created if how == CREATED else self.found, 11 + HOT_ID_CHARS + PyBytes_GET_SIZE(behind)
+            start, self.created if how == CREATED else self.found, 11 + HOT_ID_CHARS + PyBytes_GET_SIZE(ending)
         )
         memcpy(p, b'{"job_id":"', 11)
         memcpy(p + 11, job_id, HOT_ID_CHARS)
         p += 11 + HOT_ID_CHARS
-        memcpy(p, PyBytes_AS_STRING(behind), PyBytes_GET_SIZE(behind))
-        return self.answered(answers, p + PyBytes_GET_SIZE(behind) - start, None)
+        memcpy(p, PyBytes_AS_STRING(ending), PyBytes_GET_SIZE(ending))
+        return self.answered(answers, p + PyBytes_GET_SIZE(ending) - start, None)
 
     cdef bint submit_many(self, Answers answers, Head head, HeadValues* values, Span body, int64_t now_us) except *:
-        cdef char* texts_end = self.spare + SPARE_BYTES // 2    # the digest's text comes behind the tags
+        cdef char* texts_end = self.spare + SPARE_BYTES // 2    # the digest's text follows the tags
         cdef uint64_t digest = 0, record_bytes
         cdef int count = self.read_jobs(values, body, now_us, &texts_end)
         cdef size_t ids_bytes
@@ -278,8 +278,8 @@ cdef class ShortWay:
         if not has_room(self.tail, record_bytes, self.unsynced_bytes_max):
             return False
         ids_bytes = count * (HOT_ID_CHARS + 3) - 1
-        start = answers.room(self.head_bytes_max + 12 + ids_bytes + 3)
-        ids = start + self.head_bytes_max + 12  # behind the longest head that there may be; the head comes then
+        start = answers.reserve(self.head_bytes_max + 12 + ids_bytes + 3)
+        ids = start + self.head_bytes_max + 12  # after the longest head; the head is written later
         try:
             if submit_plain_many(
                 self.core, now_us, self.jobs, count, head.owner, head.key_id, key, digest, ids
@@ -297,10 +297,12 @@ cdef class ShortWay:
         return self.answered(answers, p + 2 - start, None)
 
     cdef int read_jobs(self, HeadValues* values, Span body, int64_t now_us, char** texts_end) except -1:
-        """Read a batch's jobs into `jobs`, and if the whole has a key write their texts for its digest. How many they
-        are; 0 if they are not plain.
+        """Read a batch's jobs into `jobs`. If the batch has an idempotency key, write their texts for its digest.
+
+        Returns:
+            The number of jobs, 0 if one is not plain.
         """
-        cdef Text at = first_of_batch(body.at, body.end, b'"jobs"')
+        cdef Text at = first_in_batch(body.at, body.end, b'"jobs"')
         cdef JobText text
         cdef PlainJob* job
         cdef char* spare = self.spare
@@ -314,7 +316,7 @@ cdef class ShortWay:
             job = &self.jobs[count]
             self.begin_job(job)
             at = read_job_text(at, body.end, &text)
-            found = behind_one_of_batch(&at, body.end)
+            found = after_one_in_batch(&at, body.end)
             if found == NOT_PLAIN or not read_job(&text, now_us, job, &spare):
                 return 0
             if values.trace.at != NULL and job.fields.trace.n == 0:
@@ -329,10 +331,10 @@ cdef class ShortWay:
         return count if found == LAST else 0
 
     cdef uint64_t digest(self, const char* text, const char* end) except? 0:
-        """As `fastq.http.resources.submit.digest_of`."""
+        """Return the digest of a text: see `fastq.http.resources.submit.digest_of`."""
         cdef bytes whole = self.sha256(PyBytes_FromStringAndSize(text, end - text)).digest()
         cdef uint64_t first
-        memcpy(&first, PyBytes_AS_STRING(whole), 8)  # the machine is little-endian: see the log's format
+        memcpy(&first, PyBytes_AS_STRING(whole), 8)  # the machine is little-endian, as the log requires
         return first
 
     cdef int grow_jobs(self) except -1:
@@ -357,7 +359,7 @@ cdef class ShortWay:
             return False
         request_id = bytes_of(request)
         if self.core.watching:
-            self.serve_waiters()  # whoever waits came first
+            self.serve_waiters()  # waiting lease requests come first
         command = ask.command
         if not has_room(self.tail, command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
             return False
@@ -375,7 +377,7 @@ cdef class ShortWay:
             return False
         if not leased and not ask.many:
             n = PyBytes_GET_SIZE(self.no_jobs)
-            start = answers.room(self.head_bytes_max + n)
+            start = answers.reserve(self.head_bytes_max + n)
             p = self.put_head(start, self.absent, n)
             memcpy(p, PyBytes_AS_STRING(self.no_jobs), n)
             return self.answered(answers, p + n - start, None)
@@ -385,9 +387,9 @@ cdef class ShortWay:
         return False
 
     cdef bint put_leases(self, Answers answers, list leased, bint many, bint as_string) except *:
-        """Answer with leases. False if a payload has to be read from the disk: then nothing was answered."""
+        """Answer with leases. False without an answer if a payload must be read from the disk."""
         cdef Py_ssize_t n = 16, size
-        cdef list read = []     # what is not in memory, in the order of the leases
+        cdef list read = []     # records that are not in memory, in the order of the leases
         cdef const char* record
         cdef char* text
         cdef char* p
@@ -402,8 +404,8 @@ cdef class ShortWay:
                 if found is None:
                     return False
                 read.append(found)
-        # The body comes first, behind the longest head that there may be; then the head, which says how long it is.
-        start = answers.room(2 * self.head_bytes_max + n)
+        # The body is written first, after the longest head; then the head with the body's length, and the body moves.
+        start = answers.reserve(2 * self.head_bytes_max + n)
         text = p = start + self.head_bytes_max
         if many:
             memcpy(p, b'{"jobs":[', 9)
@@ -430,9 +432,9 @@ cdef class ShortWay:
         return self.answered(answers, p + n - start, partial(self.engine.take_back, leased) if leased else None)
 
     cdef Ask ask_of(self, Span body, Span* request):
-        """What a lease's body asks for, and its request_id; None if it is not plain.
+        """Decode a lease's body and find its request_id. None if it is not plain.
 
-        A body is remembered without its request_id, which is another one each time.
+        The cache has the body without its request_id, which differs each time.
         """
         cdef bytes text
         cdef Ask ask
@@ -478,12 +480,12 @@ cdef class ShortWay:
             self.commits.fail(failure)
             raise
         except ApiError:
-            return False  # nothing was changed; the other way says why
-        start = answers.room(self.head_bytes_max)
+            return False  # nothing was changed; Falcon answers with the error
+        start = answers.reserve(self.head_bytes_max)
         return self.answered(answers, self.put_head(start, self.acked, 0) - start, None)
 
     cdef bint ack_many(self, Answers answers, Head head, Span body, int64_t now_us) except *:
-        cdef Text at = first_of_batch(body.at, body.end, b'"acks"')
+        cdef Text at = first_in_batch(body.at, body.end, b'"acks"')
         cdef Found found = MORE
         cdef PlainAck ack
         cdef list acks = [], refusals
@@ -495,7 +497,7 @@ cdef class ShortWay:
             return False
         while found == MORE and len(acks) < BATCH_JOBS_MAX:
             at = read_ack_members(at, body.end, &ack)
-            found = behind_one_of_batch(&at, body.end)
+            found = after_one_in_batch(&at, body.end)
             if found == NOT_PLAIN or ack.job_id.at == NULL:
                 return False
             acks.append(ack_of(
@@ -514,7 +516,7 @@ cdef class ShortWay:
             [(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals]
         )
         n = PyBytes_GET_SIZE(text)
-        start = answers.room(self.head_bytes_max + n)
+        start = answers.reserve(self.head_bytes_max + n)
         p = self.put_head(start, self.found, n)
         memcpy(p, PyBytes_AS_STRING(text), n)
         return self.answered(answers, p + n - start, None)
@@ -522,7 +524,7 @@ cdef class ShortWay:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     cdef char* put_head(self, char* p, bytes begin, size_t body_bytes) except NULL:
-        """Write an answer's head, whose request id is the next one."""
+        """Write an answer's head with the next request id. Return its end."""
         cdef size_t n = PyBytes_GET_SIZE(begin)
         if self.next_id == self.ids_end:
             self.next_id = self.request_ids.reserve(IDS_RESERVED)
@@ -536,7 +538,7 @@ cdef class ShortWay:
         return p + 4
 
     cdef bint answered(self, Answers answers, size_t n, undo) except *:
-        """An answer of n bytes is written; have it sent when all that it could show is durable."""
+        """Add the answer of n bytes that was written. It is sent when everything that it may show is durable."""
         cdef uint64_t seq = appended_seq(self.tail)
         answers.put(n, seq, undo)
         answers.taken += 1
@@ -545,11 +547,11 @@ cdef class ShortWay:
         return True
 
     cdef bint may_send(self) except *:
-        """Whether answers whose frame is durable may leave: not when the log has failed, or a node may not speak."""
+        """Whether durable answers may leave. They may not if the log failed or this node does not lead."""
         return self.commits.may_leave(self.tail.durable_seq)
 
     cdef int send_now(self, Answers answers) except -1:
-        """Send what may be seen by now."""
+        """Send the answers that may leave now."""
         if self.may_send():
             self.send_visible(answers, self.tail.durable_seq)
         return 0
@@ -564,7 +566,7 @@ cdef class ShortWay:
         return 0
 
     def send_due(self):
-        """A batch is durable: send what waited for it."""
+        """Send the answers that wait for a batch that is now durable."""
         cdef Answers answers
         cdef list due = self.due
         cdef uint64_t seq = self.tail.durable_seq

@@ -1,4 +1,4 @@
-"""End attempts: one, or several of which each is answered for itself."""
+"""Ack: report the outcome of one attempt, or of several with an answer for each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNNAMED_ERROR = "the worker reported an error without a text"
 
 
 class AckBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How an attempt ended. Without `outcome` a `result_error` that is not empty is an error, all else is ok."""
+    """The outcome of an attempt. Without `outcome` it is error if `result_error` is not empty, else ok."""
 
     result: Annotated[
         msgspec.Raw,
@@ -39,13 +39,13 @@ class AckBody(msgspec.Struct, forbid_unknown_fields=True):
     result_error: Annotated[str, Meta(description=f"The first {ERROR_BYTES_KEPT} bytes are kept.")] | None = None
     lease_token: Token | None = None
     outcome: Annotated[str, Meta(extra_json_schema={"enum": list(ACK_OUTCOMES)})] | None = None
-    retry_after_ms: Annotated[Delay, Meta(description="Of an error.")] | None = None
-    delay_ms: Annotated[Delay, Meta(description="Of a snooze, which needs it.")] | None = None
+    retry_after_ms: Annotated[Delay, Meta(description="With the outcome error only.")] | None = None
+    delay_ms: Annotated[Delay, Meta(description="With the outcome snooze only, which requires it.")] | None = None
     error_code: (
         Annotated[
             str,
             Meta(
-                description=f"Of an error or a discard. At most {ERROR_CODE_BYTES_MAX} bytes.",
+                description=f"With error or discard only. At most {ERROR_CODE_BYTES_MAX} bytes.",
                 extra_json_schema={"minLength": 1, "maxLength": ERROR_CODE_BYTES_MAX},
             ),
         ]
@@ -54,22 +54,22 @@ class AckBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AckOneBody(AckBody, forbid_unknown_fields=True, kw_only=True):
-    """How the attempt at one job ended."""
+    """The outcome of one job's attempt."""
 
     job_id: str
 
 
 class AckManyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How attempts ended. Each is answered for itself; those that are accepted are one change."""
+    """Outcomes of several attempts. Each has its own answer. The accepted ones are one change."""
 
     acks: Annotated[
         list[AckOneBody],
-        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
+        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
     ]
 
 
 class AckAnswered(msgspec.Struct, forbid_unknown_fields=True):
-    """Either `ok`, or what a single ack would have been refused with."""
+    """Either `ok`, or the error that a single ack gets."""
 
     job_id: str
     ok: Literal[True] | msgspec.UnsetType = msgspec.UNSET
@@ -79,7 +79,7 @@ class AckAnswered(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AcksAnswered(msgspec.Struct, forbid_unknown_fields=True):
-    """In the order of the request."""
+    """The answers in the order of the request."""
 
     results: list[AckAnswered]
 
@@ -91,14 +91,14 @@ _RAW_ACKS = msgspec.json.Decoder(msgspec.defstruct("RawAcks", [("acks", list[msg
 
 
 def ack_command(job_id: str, body: bytes) -> Ack:
-    """Raises InvalidRequest. No body is the outcome ok."""
+    """Decode POST /jobs/{job_id}/ack. An empty body is the outcome ok. Raises InvalidRequest."""
     if not body:
         return Ack(job_id)
     return ack_of(job_id, decode(body, _ACK))
 
 
 def ack_many_commands(body: bytes) -> list[Ack]:
-    """Raises InvalidRequest, which names the ack by its index."""
+    """Decode POST /jobs/ack. Raises InvalidRequest; the message names the ack by its index."""
     fields = members(body, _ACK_MANY, _RAW_ACKS, "acks", _ACK_ONE)
     commands = []
     for i, ack in enumerate(fields.acks):
@@ -153,7 +153,7 @@ def refusal_of(job_id: str, refusal: ApiError) -> dict[str, Any]:
 
 
 def ack_refused(error: ApiError) -> Wrapped:
-    """In the original's words; it has no 404 here."""
+    """Return the error of a refused ack in the original API's words. That API answers 400 for an unknown job."""
     return Wrapped("failed to ack job", error, status=400 if isinstance(error, JobNotFound) else None)
 
 
@@ -188,7 +188,7 @@ class Acks:
                 "jobs:ack",
                 self.ack,
                 "End an attempt",
-                (Answer(200, "the end of the attempt is on stable storage; the body is empty"), LOST, *CHANGES),
+                (Answer(200, "the outcome is on stable storage; the body is empty"), LOST, *CHANGES),
                 AckBody,
                 body_optional=True,
             ),
@@ -197,9 +197,9 @@ class Acks:
                 "/jobs/ack",
                 "jobs:ack",
                 self.ack_many,
-                "End attempts",
+                "End several attempts",
                 (
-                    Answer(200, "each is answered; what was accepted is on stable storage", AcksAnswered),
+                    Answer(200, "an answer for each ack; the accepted ones are on stable storage", AcksAnswered),
                     *CHANGES,
                 ),
                 AckManyBody,

@@ -1,4 +1,4 @@
-"""Who did what, for administrators."""
+"""The audit log, for administrators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE_MAX = 1_000
 
 
 class EntryShown(msgspec.Struct, forbid_unknown_fields=True):
-    """`number` counts all entries that were ever written."""
+    """An entry. `number` counts all entries since the first."""
 
     number: int
     at: Time
@@ -30,7 +30,7 @@ class EntryShown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AuditShown(msgspec.Struct, forbid_unknown_fields=True):
-    """The newest first. `cursor` is there if there are more."""
+    """A page of entries, the newest first. `cursor`: there are more."""
 
     entries: list[EntryShown]
     cursor: int | msgspec.UnsetType = msgspec.UNSET
@@ -38,7 +38,7 @@ class AuditShown(msgspec.Struct, forbid_unknown_fields=True):
 
 class AuditQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 100
-    cursor: Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="From the page before.")] = 0
+    cursor: Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="From the previous page.")] = 0
 
 
 def shown(entry: Entry) -> dict[str, Any]:
@@ -73,8 +73,8 @@ class AuditRoutes:
                 "/admin/audit",
                 ADMIN,
                 self.page,
-                f"Who changed keys, queues, schedules, or many jobs at once: the last {ENTRIES_KEPT:,}",
-                (Answer(200, "a page of it", AuditShown),),
+                f"The last {ENTRIES_KEPT:,} changes of keys, queues, schedules, or many jobs, and who made them",
+                (Answer(200, "a page of entries", AuditShown),),
                 query=AuditQuery,
             )
         ]

@@ -1,4 +1,4 @@
-"""A backup of the whole server, as it goes on working."""
+"""Back up the running server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARCHIVE = "application/x-tar"
 
 
 class Body:
-    """The archive as an answer's body. It ends when nobody is there any more."""
+    """The archive as an answer's body. It ends early if the client disconnects."""
 
     def __init__(self, backup: Backup, connection: Connection | None) -> None:
         self._backup, self._connection = backup, connection
@@ -29,12 +29,12 @@ class Body:
         return await self._backup.__anext__()
 
     async def close(self) -> None:
-        """Falcon calls it, whatever happened."""
+        """Close the backup. Falcon calls it after each answer, complete or not."""
         await self._backup.close()
 
 
 class Backups:
-    """The responder of /admin/backup."""
+    """The responder of POST /admin/backup."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -51,10 +51,10 @@ class Backups:
                 "/admin/backup",
                 ADMIN,
                 self.backup,
-                "Everything that was answered so far, as a tar archive",
+                "Back up everything that is on stable storage, as a tar archive",
                 (
-                    Answer(200, "the archive; an answer that ends early is none", media_type=ARCHIVE),
-                    Answer(409, "another backup is under way, or the log is not in files", Failure),
+                    Answer(200, "the archive; an answer that ends early is not a backup", media_type=ARCHIVE),
+                    Answer(409, "another backup is running, or the log is not in files", Failure),
                     Answer(503, "the server is stopping", Failure),
                 ),
             )

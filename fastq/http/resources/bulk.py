@@ -1,4 +1,4 @@
-"""Many jobs at once, by filter: cancel, redrive, delete."""
+"""Cancel, redrive or delete all jobs that match a filter."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ IDS_MAX = 10_000
 TEXT_BYTES_MAX = 200
 TAG_CHARACTERS_MAX = 64
 _MEANING = {
-    "cancel": "Cancel jobs: those that run are told at their next heartbeat",
-    "redrive": "Let dead letters run again, their attempts counted from 0",
-    "delete": "Remove jobs that do not run",
+    "cancel": "Cancel jobs; workers of running ones see cancel_requested at their next heartbeat",
+    "redrive": "Redrive dead letters: make them ready with 0 attempts",
+    "delete": "Delete jobs that are not running",
 }
 
 
 class JobFilterBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Jobs that fit all that is given; at least one member is."""
+    """A filter with at least one member. A job matches if it matches every member."""
 
     state: State | None = None
     queue: QueueName | None = None
@@ -43,22 +43,24 @@ class JobFilterBody(msgspec.Struct, forbid_unknown_fields=True):
         | None
     ) = None
     since: (
-        Annotated[str, Meta(description="Submitted then or later.", extra_json_schema={"format": "date-time"})] | None
+        Annotated[str, Meta(description="The earliest time of the submit.", extra_json_schema={"format": "date-time"})]
+        | None
     ) = None
-    ids: Annotated[list[str], Meta(min_length=1, max_length=IDS_MAX, description="No others than these.")] | None = None
+    ids: Annotated[list[str], Meta(min_length=1, max_length=IDS_MAX, description="Only these jobs.")] | None = None
 
 
 class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Which jobs. With `dry_run` nothing changes."""
+    """The jobs to change. With `dry_run` the answer has the numbers and nothing changes."""
 
     filter: JobFilterBody
     dry_run: bool = False
 
 
 class BulkDone(msgspec.Struct, forbid_unknown_fields=True):
-    """How many jobs fitted and could be changed, and how many were: slice by slice, while other work went on.
+    """`matched`: jobs that match the filter and allow the change. `changed`: jobs that were changed.
 
-    `complete` false: the server was stopped, or had no room, before it had looked at all of them.
+    The server works in slices between other requests. `complete` is false if it stopped, or the log was full, before
+    it examined all jobs.
     """
 
     matched: int
@@ -71,7 +73,7 @@ _EXAMPLE = {"filter": {"state": "DEAD", "queue": "mail", "since": "2030-01-01T00
 
 
 def filter_of(fields: JobFilterBody) -> Filter:
-    """Raises InvalidRequest."""
+    """Make the service's filter. Raises InvalidRequest."""
     if fields == JobFilterBody():
         raise InvalidRequest("filter must have at least one member")
     for name in ("queue", "group"):
@@ -90,8 +92,8 @@ def filter_of(fields: JobFilterBody) -> Filter:
     )
 
 
-def told(fields: JobFilterBody) -> dict[str, object]:
-    """The filter as the audit shows it: of ids only how many there were."""
+def audited(fields: JobFilterBody) -> dict[str, object]:
+    """Return the filter as the audit log shows it: `ids` is their number."""
     details = {name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None}
     if fields.ids is not None:
         details["ids"] = len(fields.ids)
@@ -115,7 +117,7 @@ class BulkRoutes:
 
     async def _run(self, action: str, req: Request, resp: Response) -> None:
         fields = decode(await read_body(req, BODY_BYTES_MAX), _BULK)
-        order = Order(action, filter_of(fields.filter), details={"filter": told(fields.filter)})
+        order = Order(action, filter_of(fields.filter), details={"filter": audited(fields.filter)})
         result = await self._bulk.run(req.context.principal, order, dry_run=fields.dry_run)
         resp.content_type = JSON
         resp.data = encode(result)
@@ -128,7 +130,7 @@ class BulkRoutes:
                 "jobs:submit",
                 getattr(self, f"{action}_many"),
                 _MEANING[action],
-                (Answer(200, "so many were changed", BulkDone), *CHANGES),
+                (Answer(200, "the numbers of jobs", BulkDone), *CHANGES),
                 BulkBody,
                 example=_EXAMPLE,
             )

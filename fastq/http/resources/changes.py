@@ -1,4 +1,4 @@
-"""What is done to one job from outside: cancel, redrive, edit, delete."""
+"""Change one job: cancel, redrive, edit, delete."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from fastq.http.fields import (
 from fastq.http.reply import JSON, encode
 from fastq.http.routes import ABSENT, BEHIND_OR_FULL, CHANGES, Answer, Route
 
-RUNS = Answer(409, "the job runs", Failure)
+RUNS = Answer(409, "the job is running", Failure)
 
 
 class CancelBody(msgspec.Struct, forbid_unknown_fields=True):
-    """With `force` also a job that runs ends at once; its worker is refused then."""
+    """With `force` a running job ends at once, and its worker loses the lease."""
 
     force: bool = False
 
 
 class EditBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to change of a job, at least one member. At most one of `delay_ms` and `run_at` may be given."""
+    """The fields to change, at least one. `delay_ms` excludes `run_at`."""
 
     payload: Annotated[
-        msgspec.Raw, Meta(description="As of a submit.", extra_json_schema={"not": {"enum": [None, ""]}})
+        msgspec.Raw, Meta(description="As in a submit.", extra_json_schema={"not": {"enum": [None, ""]}})
     ] = msgspec.field(default_factory=msgspec.Raw)
     priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] | None = None
     delay_ms: Delay | None = None
@@ -65,12 +65,12 @@ _EDIT = msgspec.json.Decoder(EditBody)
 
 
 def cancel_force(body: bytes) -> bool:
-    """Raises InvalidRequest. No body is no force."""
+    """Decode POST /jobs/{job_id}/cancel. An empty body has no `force`. Raises InvalidRequest."""
     return decode(body, _CANCEL).force if body else False
 
 
 def edit_command(body: bytes, now_us: int) -> Edit:
-    """Raises InvalidRequest."""
+    """Decode PATCH /jobs/{job_id}. `run_at` is at most 10 years after `now_us`. Raises InvalidRequest."""
     fields = decode(body, _EDIT)
     payload = bytes(fields.payload) or None
     if payload is not None:
@@ -96,7 +96,7 @@ def job_deleted(job_id: str) -> bytes:
 
 
 class Changes:
-    """A client changes its own owner's jobs, an admin all."""
+    """The responders. A client key changes its owner's jobs, an admin key all."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -130,9 +130,13 @@ class Changes:
                 "/jobs/{job_id}/cancel",
                 "jobs:submit",
                 self.cancel,
-                "End a job that is wanted no more",
+                "Cancel a job",
                 (
-                    Answer(200, "CANCELLED, or RUNNING: its worker is told", JobChanged),
+                    Answer(
+                        200,
+                        "CANCELLED; or RUNNING, and the worker sees cancel_requested at its next heartbeat",
+                        JobChanged,
+                    ),
                     ABSENT,
                     Answer(409, "the job is finished", Failure),
                     *CHANGES,
@@ -145,11 +149,11 @@ class Changes:
                 "/jobs/{job_id}/redrive",
                 "jobs:submit",
                 self.redrive,
-                "Let a dead letter run again, its attempts counted from 0",
+                "Redrive a dead letter: make it ready with 0 attempts",
                 (
                     CHANGED,
                     ABSENT,
-                    Answer(409, "the job is not DEAD, or another one has its unique key", Failure),
+                    Answer(409, "the job is not DEAD, or another unfinished job has its unique key", Failure),
                     *CHANGES,
                 ),
             ),
@@ -158,11 +162,13 @@ class Changes:
                 "/jobs/{job_id}",
                 "jobs:submit",
                 self.edit,
-                "Change a job that waits, or a dead letter",
+                "Edit a waiting job or a dead letter",
                 (
                     CHANGED,
                     ABSENT,
-                    Answer(409, "the job runs or is finished, or another one has its unique key", Failure),
+                    Answer(
+                        409, "the job is running or finished, or another unfinished job has its unique key", Failure
+                    ),
                     *CHANGES,
                     BEHIND_OR_FULL,
                 ),
@@ -173,7 +179,7 @@ class Changes:
                 "/jobs/{job_id}",
                 "jobs:submit",
                 self.delete,
-                "Remove a job that does not run",
-                (Answer(200, "it is gone", JobDeleted), ABSENT, RUNS, *CHANGES),
+                "Delete a job that is not running",
+                (Answer(200, "the job is deleted", JobDeleted), ABSENT, RUNS, *CHANGES),
             ),
         ]

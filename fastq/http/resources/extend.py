@@ -1,4 +1,4 @@
-"""Extend leases: one, or all of a worker by its heartbeat."""
+"""Extend leases: one, or all of a worker with its heartbeat."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEARTBEAT_BYTES_MAX = 4 << 20
 
 
 class ExtendBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How long a lease is to last from now on. It never gets shorter. Left out: as long as it was granted."""
+    """Move a lease's deadline to `lease_ms` from now, never to an earlier time. The default is the granted time."""
 
     lease_token: Token
     lease_ms: LeaseMs | None = None
@@ -34,7 +34,7 @@ class LeaseHeldBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class HeartbeatBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A worker that lives, and the leases that it holds: each is extended, or said to be lost."""
+    """A worker and the leases that it holds. Each lease is extended or reported as lost."""
 
     worker_id: WorkerId
     leases: Annotated[list[LeaseHeldBody], Meta(max_length=LEASES_EXTENDED_MAX)] = []
@@ -42,7 +42,7 @@ class HeartbeatBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LeaseExtended(msgspec.Struct, forbid_unknown_fields=True):
-    """`cancel_requested`: the job is wanted no more."""
+    """`cancel_requested`: a client asked to cancel the job."""
 
     job_id: str
     lease_until: Time
@@ -50,7 +50,7 @@ class LeaseExtended(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LeaseAnswered(msgspec.Struct, forbid_unknown_fields=True):
-    """Either as of one that is extended, or what that would be refused with."""
+    """Either the new deadline, or the error that an extend gets."""
 
     job_id: str
     lease_until: Time | msgspec.UnsetType = msgspec.UNSET
@@ -61,7 +61,7 @@ class LeaseAnswered(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LeasesAnswered(msgspec.Struct, forbid_unknown_fields=True):
-    """In the order of the request."""
+    """The answers in the order of the request."""
 
     leases: list[LeaseAnswered]
 
@@ -71,12 +71,12 @@ _HEARTBEAT = msgspec.json.Decoder(HeartbeatBody)
 
 
 def extend_fields(body: bytes) -> ExtendBody:
-    """Raises InvalidRequest."""
+    """Decode POST /jobs/{job_id}/extend. Raises InvalidRequest."""
     return decode(body, _EXTEND)
 
 
 def heartbeat_fields(body: bytes) -> HeartbeatBody:
-    """Raises InvalidRequest."""
+    """Decode POST /workers/heartbeat. Raises InvalidRequest."""
     fields = decode(body, _HEARTBEAT)
     printable(fields.worker_id, "worker_id", WORKER_ID_BYTES_MAX)
     return fields
@@ -131,8 +131,8 @@ class Extensions:
                 "/jobs/{job_id}/extend",
                 "jobs:ack",
                 self.extend,
-                "Let a lease last longer",
-                (Answer(200, "the lease lasts until then", LeaseExtended), ABSENT, LOST, *CHANGES),
+                "Extend a lease",
+                (Answer(200, "the lease's deadline", LeaseExtended), ABSENT, LOST, *CHANGES),
                 ExtendBody,
             ),
             Route(
@@ -140,8 +140,8 @@ class Extensions:
                 "/workers/heartbeat",
                 "jobs:ack",
                 self.heartbeat,
-                "Let all leases of a worker last longer",
-                (Answer(200, "for each its deadline, or why it is lost", LeasesAnswered), *CHANGES),
+                "Extend a worker's leases",
+                (Answer(200, "for each lease its deadline or an error", LeasesAnswered), *CHANGES),
                 HeartbeatBody,
             ),
         ]

@@ -1,4 +1,4 @@
-"""What happened to a job: its attempts, and all its events."""
+"""The history of a job: its attempts, and all its events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BY_EXPIRY = ("lease_expired", "poisoned")
 
 
 class AttemptShown(msgspec.Struct, forbid_unknown_fields=True):
-    """`number` counts every lease of the job."""
+    """An attempt that ended. `number` counts every lease of the job."""
 
     number: int
     outcome: Outcome
@@ -33,14 +33,14 @@ class AttemptShown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AttemptsShown(msgspec.Struct, forbid_unknown_fields=True):
-    """The newest first; the last 20 are kept."""
+    """The last 20 attempts, the newest first."""
 
     job_id: str
     attempts: list[AttemptShown]
 
 
 class EventShown(msgspec.Struct, forbid_unknown_fields=True):
-    """`by` is the key that did it, `system:expiry` if a time was over, `system` for the server otherwise."""
+    """An event. `by` is the id of the key, `system:expiry` for a lease or job that expired, else `system`."""
 
     what: EventName
     at: Time
@@ -52,7 +52,7 @@ class EventShown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class HistoryShown(msgspec.Struct, forbid_unknown_fields=True):
-    """The newest first; the last 50 are kept, and the submit."""
+    """The last 50 events and the submit, the newest first."""
 
     job_id: str
     events: list[EventShown]
@@ -111,15 +111,15 @@ class Histories:
                 "/jobs/{job_id}/attempts",
                 "jobs:read",
                 self.attempts,
-                "The last attempts at a job",
-                (Answer(200, "those that have ended", AttemptsShown), ABSENT),
+                "The last attempts of a job",
+                (Answer(200, "the attempts that ended", AttemptsShown), ABSENT),
             ),
             Route(
                 "GET",
                 "/jobs/{job_id}/history",
                 "jobs:read",
                 self.history,
-                "What happened to a job, and who did it",
-                (Answer(200, "its last events", HistoryShown), ABSENT),
+                "The last events of a job, and who caused them",
+                (Answer(200, "the events", HistoryShown), ABSENT),
             ),
         ]

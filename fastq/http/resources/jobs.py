@@ -1,4 +1,4 @@
-"""Look at jobs: one, or wait for its end, a page of them, and why one does not run."""
+"""Read jobs: one, a page of them, and the reason why one does not run. A read of one job may wait for its end."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ CURSOR_CHARACTERS_MAX = 64
 
 
 class JobQuery(msgspec.Struct, forbid_unknown_fields=True):
-    include: Annotated[Literal["payload"], Meta(description="What to show beside the job.")] | None = None
+    include: Annotated[Literal["payload"], Meta(description="Show the payload too.")] | None = None
     wait_ms: Annotated[int, Meta(ge=0, le=WAIT_MS_MAX, description="How long to wait for the job's end.")] = 0
 
 
 class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which jobs; those that fit all that is given."""
+    """A filter. A job matches if it matches every parameter."""
 
-    state: Annotated[State, Meta(description="As it is shown.")] | None = None
+    state: Annotated[State, Meta(description="The current state.")] | None = None
     queue: QueueName | None = None
     group: QueueName | None = None
     tag: Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": TAG_BYTES_MAX})] | None = None
@@ -60,20 +60,20 @@ class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | None
     ) = None
-    since: Annotated[Time, Meta(description="Submitted then or later.")] | None = None
+    since: Annotated[Time, Meta(description="The earliest time of the submit.")] | None = None
     limit: Annotated[
         int,
         Meta(
             ge=1,
             le=PAGE_JOBS_MAX,
-            description=f"A page may have fewer: it looks at {PAGE_EXAMINED_MAX} jobs at most, with q at fewer.",
+            description=f"A page may have fewer: it examines at most {PAGE_EXAMINED_MAX} jobs, with q fewer.",
         ),
     ] = PAGE_JOBS
     cursor: (
         Annotated[
             str,
             Meta(
-                description="That of the page before. The filter should be the same.",
+                description="From the previous page. Use the same filter.",
                 extra_json_schema={"maxLength": CURSOR_CHARACTERS_MAX},
             ),
         ]
@@ -88,10 +88,9 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JobListed(msgspec.Struct, forbid_unknown_fields=True):
-    """A job as it is now.
+    """A job as it is now. Members without a value are left out.
 
-    Members that say nothing of this job are left out. `run_at` is there while it waits for that time, `outcome` is that
-    of its last attempt.
+    `run_at` is shown while the job waits for that time. `outcome` is the last attempt's.
     """
 
     job_id: str
@@ -113,7 +112,7 @@ class JobListed(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JobShown(JobListed, forbid_unknown_fields=True):
-    """The same with the result, or the error, of its last attempt, and its payload if that was asked for."""
+    """A job with the result or error of its last attempt, and its payload if `include` asks for it."""
 
     result: msgspec.Raw | UnsetType = UNSET
     result_error: str | UnsetType = UNSET
@@ -121,7 +120,7 @@ class JobShown(JobListed, forbid_unknown_fields=True):
 
 
 class JobsListed(msgspec.Struct, forbid_unknown_fields=True):
-    """The newest first. With `cursor` there is more to look at, also if there are few jobs, or none."""
+    """A page, the newest job first. `cursor`: there are more pages, even if this one has few jobs or none."""
 
     jobs: list[JobListed]
     cursor: str | UnsetType = UNSET
@@ -130,9 +129,9 @@ class JobsListed(msgspec.Struct, forbid_unknown_fields=True):
 class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
     """Why a job does not run now.
 
-    reason: `running`, `finished`; `not_due`: see `run_at`; `paused`, `concurrency`, `rate_limit` (see `run_at`),
-    `group_concurrency`: what holds its queue or group back; `no_worker`: nobody has asked for jobs of its queue in the
-    last minute; `behind`: see `position`; `next`.
+    `reason` is one of: `running` and `finished`; `not_due`: the job waits for `run_at`; `paused`, `concurrency`,
+    `rate_limit` (until `run_at`) and `group_concurrency`: limits of its queue or group; `no_worker`: no worker asked
+    for jobs of its queue in the last minute; `behind`: `position` jobs come first; `next`: the job is the next one.
     """
 
     job_id: str
@@ -142,15 +141,17 @@ class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
         "behind", "next",
     ]  # fmt: skip
     queue: str
-    position: Annotated[int, Meta(description="How many jobs of its group come first, counted up to 10,000.")]
-    waiting_workers: Annotated[int, Meta(description="Lease requests that wait for jobs of its queue.")]
+    position: Annotated[int, Meta(description="The number of jobs of its group that come first, at most 10,000.")]
+    waiting_workers: Annotated[int, Meta(description="The number of lease requests that wait for its queue.")]
     group: str | UnsetType = UNSET
     run_at: Time | UnsetType = UNSET
-    last_asked_at: Annotated[Time, Meta(description="When its queue's jobs were last asked for.")] | UnsetType = UNSET
+    last_asked_at: (
+        Annotated[Time, Meta(description="The last time that a worker asked for jobs of its queue.")] | UnsetType
+    ) = UNSET
 
 
 def find_command(req: Request, database_id: bytes) -> Find:
-    """Raises InvalidRequest."""
+    """Decode the query of GET /jobs. Raises InvalidRequest."""
     fields = read_query(req, JobsQuery)
     if fields.q is not None:
         if not fields.q:
@@ -181,7 +182,7 @@ def _before(cursor: str, database_id: bytes) -> int:
 
 
 def cursor_of(before: int, database_id: bytes) -> str:
-    """Where the next page begins, as a text that no other server's is taken for."""
+    """Return a cursor before job number `before`. Its check bytes refuse the cursors of other servers."""
     number = before.to_bytes(6, "big")
     return urlsafe_b64encode(number + sha256(database_id + number).digest()[:CHECK_BYTES]).decode().rstrip("=")
 
@@ -292,8 +293,8 @@ class Jobs:
                 "/jobs/{job_id}",
                 "jobs:read",
                 self.show,
-                "Look at a job, or wait for its end",
-                (Answer(200, "the job as it is", JobShown), ABSENT),
+                "Show a job, or wait for its end",
+                (Answer(200, "the job", JobShown), ABSENT),
                 query=JobQuery,
             ),
             Route(
@@ -302,7 +303,7 @@ class Jobs:
                 "jobs:read",
                 self.list_jobs,
                 "List jobs, the newest first",
-                (Answer(200, "a page of them", JobsListed),),
+                (Answer(200, "a page of jobs", JobsListed),),
                 query=JobsQuery,
             ),
             Route(
@@ -311,6 +312,6 @@ class Jobs:
                 "jobs:read",
                 self.why,
                 "Why a job does not run now",
-                (Answer(200, "what is in the way", WhyShown), ABSENT),
+                (Answer(200, "the reason", WhyShown), ABSENT),
             ),
         ]

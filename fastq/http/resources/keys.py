@@ -1,4 +1,4 @@
-"""API keys: make, list, revoke, rotate."""
+"""API keys: create, list, revoke, rotate."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from fastq.http.routes import ADMIN, DISK_FULL, SCOPES, TOO_MUCH, WITH_BODY, Ans
 from fastq.services.audit import Audit
 from fastq.services.keys import KEY_TYPES, Grants, KeyRecord, KeyStore
 
-NO_KEY = Answer(404, "no such key", Failure)
-# No control characters, and no space at its ends: nobody can tell such an owner from another.
+NO_KEY = Answer(404, "the key does not exist", Failure)
+# No control characters, no space at an end: people cannot tell such owners apart.
 _OWNER_PATTERN = r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?"
 _OWNER = re.compile(_OWNER_PATTERN)
 
@@ -36,9 +36,10 @@ Scope = Annotated[str, Meta(extra_json_schema={"enum": list(SCOPES)})]
 
 
 class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A key to make. `scopes` left out are its type's; an admin key has them all and takes none.
+    """A key to create.
 
-    `queues` bind a worker key: it leases from no other. `rate_limit` is requests a second.
+    `scopes` default to those of its type; an admin key has all and takes none. `queues` are the only ones that a worker
+    key may lease from. `rate_limit` is in requests a second.
     """
 
     name: Annotated[
@@ -53,7 +54,7 @@ class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
         str,
         Meta(
             min_length=1,
-            description=f"At most {OWNER_ID_BYTES_MAX} bytes of UTF-8, no control characters, no space at its ends.",
+            description=f"At most {OWNER_ID_BYTES_MAX} bytes of UTF-8, no control characters, no space at an end.",
             extra_json_schema={"maxLength": OWNER_ID_BYTES_MAX, "pattern": f"^{_OWNER_PATTERN}$"},
         ),
     ]
@@ -65,13 +66,13 @@ class CreateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RotateKeyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """For how long the secret that the key has now goes on working beside the new one."""
+    """How long the old secret works beside the new one."""
 
     overlap_ms: Annotated[int, Meta(ge=0, le=OVERLAP_MS_MAX)] = OVERLAP_MS_DEFAULT
 
 
 class KeyShown(msgspec.Struct, forbid_unknown_fields=True):
-    """A key. `key` is its secret in the answer that made or rotated it, and masked in every other."""
+    """A key. `key` is its secret in the answer to a create or rotate, else the masked secret."""
 
     key: str
     key_id: str
@@ -99,12 +100,12 @@ _ROTATE_KEY = msgspec.json.Decoder(RotateKeyBody)
 
 
 def create_key_fields(body: bytes, now_us: int) -> tuple[CreateKeyBody, Grants]:
-    """Raises InvalidRequest. `now_us`: what `expires_at` is held against, Unix microseconds."""
+    """Decode POST /admin/keys. `expires_at` is later than `now_us`, Unix microseconds. Raises InvalidRequest."""
     fields = decode(body, _CREATE_KEY)
     at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
     at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
     if not _OWNER.fullmatch(fields.owner_id):
-        raise InvalidRequest("owner_id must have no control characters, and no space at its ends")
+        raise InvalidRequest("owner_id must have no control characters and no space at an end")
     if fields.type not in KEY_TYPES:
         given = msgspec.json.encode(shown(fields.type)).decode()
         raise InvalidRequest(f"invalid key type: {given} (must be 'client', 'worker', or 'admin')")
@@ -112,7 +113,7 @@ def create_key_fields(body: bytes, now_us: int) -> tuple[CreateKeyBody, Grants]:
 
 
 def rotate_key_fields(body: bytes) -> RotateKeyBody:
-    """Raises InvalidRequest."""
+    """Decode POST /admin/keys/{key_id}/rotate. Raises InvalidRequest."""
     return decode(body, _ROTATE_KEY) if body else RotateKeyBody()
 
 
@@ -120,7 +121,7 @@ def _scopes(fields: CreateKeyBody) -> tuple[str, ...] | None:
     if fields.scopes is None:
         return None
     if fields.type == "admin":
-        raise InvalidRequest("scopes must be left out when type is admin: such a key may do everything")
+        raise InvalidRequest("scopes must be left out when type is admin: an admin key has all scopes")
     for scope in fields.scopes:
         if scope not in SCOPES:
             raise InvalidRequest(f"scopes must be some of {', '.join(SCOPES)}, not {shown(scope)}")
@@ -187,7 +188,7 @@ def key_revoked(record: KeyRecord) -> bytes:
 
 
 class ApiKeys:
-    """The responders of /keys and /admin/keys. A secret is in one answer only: the one that makes it."""
+    """The responders of /keys and /admin/keys. Only the answer to a create or rotate has a secret."""
 
     def __init__(self, engine: Engine, keys: KeyStore, audit: Audit) -> None:
         self._engine = engine
@@ -200,19 +201,19 @@ class ApiKeys:
         fields, grants = create_key_fields(body, now_us)
         who = req.context.principal
         details = {"name": fields.name, "owner_id": fields.owner_id, "type": fields.type}
-        with self._audit.saying(who, "key.create", **details) as said:
+        with self._audit.of_change(who, "key.create", **details) as audited:
             secret, record = await self._keys.create(
                 fields.name, fields.owner_id, fields.type, now_us, who.key_id, grants=grants
             )
-            said.target = record.key_id
+            audited.target = record.key_id
         resp.status = 201
         self._show_secret(resp, secret, record)
 
     async def rotate(self, req: Request, resp: Response, key_id: str) -> None:
         fields = rotate_key_fields(await read_body(req, SMALL_BODY_BYTES_MAX))
         who = req.context.principal
-        with self._audit.saying(who, "key.rotate", overlap_ms=fields.overlap_ms) as said:
-            said.target = key_id
+        with self._audit.of_change(who, "key.rotate", overlap_ms=fields.overlap_ms) as audited:
+            audited.target = key_id
             secret, record = await self._keys.rotate(key_id, who, fields.overlap_ms)
         self._show_secret(resp, secret, record)
 
@@ -232,10 +233,10 @@ class ApiKeys:
 
     async def revoke(self, req: Request, resp: Response, key: str) -> None:
         asked_us = self._engine.now_us()
-        with self._audit.saying(req.context.principal, "key.revoke") as said:
+        with self._audit.of_change(req.context.principal, "key.revoke") as audited:
             record = await self._keys.revoke(key, req.context.principal)
-            said.target = record.key_id
-            said.nothing = (record.revoked_us or 0) < asked_us  # it was revoked before
+            audited.target = record.key_id
+            audited.is_unchanged = (record.revoked_us or 0) < asked_us  # the key was revoked before
         resp.content_type = JSON
         resp.data = key_revoked(record)
 
@@ -249,9 +250,9 @@ class ApiKeys:
                 "/admin/keys",
                 ADMIN,
                 self.create,
-                "Make a key",
+                "Create a key",
                 (
-                    Answer(201, "the key, its secret shown this once", KeyShown),
+                    Answer(201, "the key with its secret; no other answer shows it", KeyShown),
                     *WITH_BODY,
                     *TOO_MUCH,
                     DISK_FULL,
@@ -263,9 +264,9 @@ class ApiKeys:
                 "/admin/keys/{key_id}/rotate",
                 ADMIN,
                 self.rotate,
-                "Give a key a new secret, beside which the one that it had works for a while",
+                "Rotate a key: create a new secret; the old one works for `overlap_ms`",
                 (
-                    Answer(200, "the key, its new secret shown this once", KeyShown),
+                    Answer(200, "the key with its new secret; no other answer shows it", KeyShown),
                     NO_KEY,
                     Answer(409, "the key is revoked", Failure),
                     *WITH_BODY,
@@ -280,7 +281,7 @@ class ApiKeys:
                 "/keys/{key}",
                 "keys:revoke",
                 self.revoke,
-                "Revoke a key, named by its key_id or its secret",
+                "Revoke a key, given its key_id or its secret",
                 (
                     Answer(200, "the key is revoked, now or before", KeyRevoked),
                     NO_KEY,
@@ -291,7 +292,7 @@ class ApiKeys:
         ]
 
     def _lists(self) -> list[Route]:
-        listed = (Answer(200, "the oldest first, revoked ones included", list[KeyShown]),)
+        listed = (Answer(200, "the keys, the oldest first, revoked ones included", list[KeyShown]),)
         return [
             Route("GET", "/admin/keys", ADMIN, self.list_all, "List all keys", listed),
             Route("GET", "/keys", "keys:read", self.list_own, "List the keys of the caller's owner", listed),

@@ -31,7 +31,7 @@ from fastq.http.scope import CONNECTION, GRANTED
 
 
 class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How a job is leased. Without a body the lease may be acked without its token."""
+    """Options of a lease. A job that is leased without a body may be acked without its token."""
 
     lease_ms: LeaseMs | None = None
     queues: (
@@ -40,7 +40,7 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
             Meta(
                 min_length=1,
                 max_length=QUEUES_MAX,
-                description="In strict order: a job of the first queue that has one. Left out: the queue `default`.",
+                description="In strict order: the first queue with a ready job. The default is the queue `default`.",
             ),
         ]
         | Annotated[
@@ -48,18 +48,18 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
             Meta(
                 min_length=1,
                 max_length=QUEUES_MAX,
-                description="By weight: while all have jobs, so many of each in turn.",
+                description="By weight: the share of each queue while all of them have ready jobs.",
                 extra_json_schema={"propertyNames": {"pattern": "^[A-Za-z0-9._-]{1,64}$"}},
             ),
         ]
         | None
     ) = None
-    max: Annotated[int, Meta(ge=1, le=LEASES_MAX, description="With it the answer has `jobs`.")] | None = None
-    wait_ms: Annotated[int, Meta(ge=0, le=WAIT_MS_MAX, description="How long to wait for a job.")] | None = None
+    max: Annotated[int, Meta(ge=1, le=LEASES_MAX, description="With `max` the answer has `jobs`.")] | None = None
+    wait_ms: Annotated[int, Meta(ge=0, le=WAIT_MS_MAX, description="How long to wait for a ready job.")] | None = None
     request_id: Annotated[
         str,
         Meta(
-            description=f"The same within a minute gets the same leases. At most {REQUEST_ID_BYTES_MAX} bytes.",
+            description=f"A repeated id gets the same leases for a minute. At most {REQUEST_ID_BYTES_MAX} bytes.",
             extra_json_schema={"maxLength": REQUEST_ID_BYTES_MAX},
         ),
     ] = ""
@@ -67,9 +67,9 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JobLeased(msgspec.Struct, forbid_unknown_fields=True):
-    """A lease. Asked for without a body, `payload` is always a string: that of the payload, or its JSON text.
+    """A lease. `group`, `tags` and `traceparent` are left out if the job has none.
 
-    `group`, `tags` and `traceparent` are there if the job has them.
+    To a request without a body, `payload` is always a string: a payload that is not a string is its JSON text.
     """
 
     job_id: str
@@ -87,7 +87,7 @@ class JobLeased(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JobsLeased(msgspec.Struct, forbid_unknown_fields=True):
-    """The answer to a request with `max`: as many leases as there were jobs for."""
+    """The answer to a request with `max`: at most that many leases, none if no job is ready."""
 
     jobs: list[JobLeased]
 
@@ -96,8 +96,10 @@ _LEASE = msgspec.json.Decoder(LeaseBody)
 
 
 def lease_command(body: bytes) -> tuple[Lease, bool]:
-    """The command, and whether it asks with `max`, and so for an answer with `jobs`. No body is the original's request.
+    """Decode POST /jobs/lease. An empty body is the original API's request.
 
+    Returns:
+        The command, and whether the request has `max`, so that the answer has `jobs`.
     Raises:
         InvalidRequest.
     """
@@ -180,7 +182,7 @@ class Leases:
                 self.lease,
                 "Lease the next job",
                 (
-                    Answer(200, "the job is leased; with `max`: the jobs", (JobLeased, JobsLeased)),
+                    Answer(200, "the lease; with `max` the leases", (JobLeased, JobsLeased)),
                     Answer(404, "no job is ready", Failure),
                     *CHANGES,
                 ),

@@ -1,4 +1,4 @@
-"""Progress of an attempt, as its worker reports it."""
+"""Progress: a worker reports how far an attempt is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastq.http.routes import ABSENT, CHANGES, LOST, Answer, Route
 
 
 class ProgressBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How far an attempt has come."""
+    """The progress of an attempt."""
 
     lease_token: Token
     percent: Annotated[int, Meta(ge=0, le=100)]
@@ -36,7 +36,7 @@ _PROGRESS = msgspec.json.Decoder(ProgressBody)
 
 
 def progress_fields(body: bytes) -> ProgressBody:
-    """Raises InvalidRequest."""
+    """Decode POST /jobs/{job_id}/progress. Raises InvalidRequest."""
     fields = decode(body, _PROGRESS)
     at_most("note", len(fields.note.encode()), NOTE_BYTES_MAX)
     return fields
@@ -66,8 +66,8 @@ class ProgressReports:
                 "/jobs/{job_id}/progress",
                 "jobs:ack",
                 self.progress,
-                "Say how far an attempt has come",
-                (Answer(200, "it is noted", ProgressNoted), ABSENT, LOST, *CHANGES),
+                "Report an attempt's progress",
+                (Answer(200, "the progress is on stable storage", ProgressNoted), ABSENT, LOST, *CHANGES),
                 ProgressBody,
             ),
         ]

@@ -1,4 +1,4 @@
-"""Queues: look, settings, pause, resume, purge."""
+"""Queues: list, show, set, delete settings, pause, resume, purge."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from fastq.services.queues import Queues, QueueSettings, RateLimit, Retention, S
 
 MANAGE = "queues:manage"
 PAGE_MAX = 1_000
-NO_SUCH = Answer(404, "no such queue: it has neither jobs nor settings", Failure)
+NO_SUCH = Answer(404, "the queue has neither jobs nor settings", Failure)
 
 
 class RateLimitBody(RateLimit, frozen=True, forbid_unknown_fields=True):
-    """So many leases in so many milliseconds, evenly; none are saved up before a start."""
+    """At most `n` leases in `per_ms` milliseconds, spread evenly. The token bucket is empty when the server starts."""
 
 
 class RetentionBody(Retention, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +32,7 @@ class RetentionBody(Retention, frozen=True, forbid_unknown_fields=True):
 
 
 class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
-    """All settings of a queue: what is left out is without limit, or as the server's settings say."""
+    """All settings of a queue. A member that is left out means no limit, or the server's setting."""
 
     rate_limit: RateLimitBody | None = None
     backoff: BackoffBody | None = None
@@ -42,8 +42,8 @@ class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
 class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
     """A queue as it is now.
 
-    `ready` jobs are due, `waiting` ones have a run_at ahead; those that wait for a retry count too. `oldest_ready_at`
-    is the run_at of the job that is next.
+    `ready` counts jobs that are due, `waiting` those with a later run_at, retries included. `oldest_ready_at` is the
+    run_at of the next job.
     """
 
     name: str
@@ -57,7 +57,7 @@ class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class QueuesShown(msgspec.Struct, forbid_unknown_fields=True):
-    """By name. `cursor` is there if there are more."""
+    """A page of queues by name. `cursor`: there are more."""
 
     queues: list[QueueShown]
     cursor: str | msgspec.UnsetType = msgspec.UNSET
@@ -65,7 +65,7 @@ class QueuesShown(msgspec.Struct, forbid_unknown_fields=True):
 
 class QueuesQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
-    cursor: Annotated[str, Meta(max_length=64, description="From the page before.")] = ""
+    cursor: Annotated[str, Meta(max_length=64, description="From the previous page.")] = ""
 
 
 _SETTINGS = msgspec.json.Decoder(QueueBody)
@@ -97,7 +97,7 @@ def shown(queue: Shown) -> dict[str, Any]:
 
 
 class QueueRoutes:
-    """The responders of everything below /queues."""
+    """The responders of /queues."""
 
     def __init__(self, queues: Queues, bulk: Bulk) -> None:
         self._queues, self._bulk = queues, bulk
@@ -146,7 +146,7 @@ class QueueRoutes:
                 "jobs:read",
                 self.page,
                 "List the queues that have jobs or settings",
-                (Answer(200, "a page of them", QueuesShown),),
+                (Answer(200, "a page of queues", QueuesShown),),
                 query=QueuesQuery,
             ),
             Route(
@@ -154,21 +154,21 @@ class QueueRoutes:
                 "/queues/{queue}",
                 "jobs:read",
                 self.show,
-                "Look at a queue",
-                (Answer(200, "the queue as it is", QueueShown), NO_SUCH),
+                "Show a queue",
+                (Answer(200, "the queue", QueueShown), NO_SUCH),
             ),
         ]
 
     def _changing(self) -> list[Route]:
-        served = Answer(200, "the queue is served like this from now on, and after a restart", QueueShown)
-        full = Answer(409, "as many queues as may be have settings", Failure)
+        served = Answer(200, "the settings are on stable storage", QueueShown)
+        full = Answer(409, "the limit of queues with settings is reached", Failure)
         return [
             Route(
                 "PUT",
                 "/queues/{queue}",
                 MANAGE,
                 self.put,
-                "Set how a queue is served",
+                "Set a queue's settings",
                 (served, full, *CHANGES),
                 QueueBody,
                 example=_EXAMPLE,
@@ -178,9 +178,9 @@ class QueueRoutes:
                 "/queues/{queue}",
                 MANAGE,
                 self.delete,
-                "Forget a queue's settings",
+                "Delete a queue's settings",
                 (
-                    Answer(204, "they are gone"),
+                    Answer(204, "the settings are deleted"),
                     NO_SUCH,
                     Answer(409, "the queue has unfinished jobs", Failure),
                     *TOO_MUCH,
@@ -192,7 +192,7 @@ class QueueRoutes:
                 "/queues/{queue}/pause",
                 MANAGE,
                 self.pause,
-                "Lease nothing of a queue; what runs goes on",
+                "Pause a queue: lease none of its jobs; running jobs go on",
                 (served, full, *TOO_MUCH, DISK_FULL),
             ),
             Route(
@@ -200,7 +200,7 @@ class QueueRoutes:
                 "/queues/{queue}/resume",
                 MANAGE,
                 self.resume,
-                "Lease a queue's jobs again",
+                "Resume a queue",
                 (served, NO_SUCH, full, *TOO_MUCH, DISK_FULL),
             ),
             Route(
@@ -208,8 +208,8 @@ class QueueRoutes:
                 "/queues/{queue}/purge",
                 MANAGE,
                 self.purge,
-                "Remove the jobs of a queue that do not run yet, in slices",
-                (Answer(200, "so many were removed", BulkDone), NO_SUCH, *TOO_MUCH, DISK_FULL),
+                "Delete the waiting jobs of a queue, in slices",
+                (Answer(200, "the numbers of jobs", BulkDone), NO_SUCH, *TOO_MUCH, DISK_FULL),
             ),
         ]
 

@@ -1,4 +1,4 @@
-"""Schedules: look, put, delete, run now."""
+"""Schedules: list, show, set, delete, run now."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ from fastq.services.schedules import CATCH_UP_DEFAULT, CATCH_UP_MAX, Kept, Sched
 
 MANAGE = "schedules:manage"
 PAGE_MAX = 1_000
-NO_SUCH = Answer(404, "no such schedule, or one of another owner", Failure)
-ONCE_ONLY = ("run_at", "expires_at", "idempotency_key")  # members of a job that make no sense more than once
+NO_SUCH = Answer(404, "the schedule does not exist or belongs to another owner", Failure)
+ONCE_ONLY = ("run_at", "expires_at", "idempotency_key")  # members of a job that a schedule cannot repeat
 
 
 class ScheduleBody(msgspec.Struct, forbid_unknown_fields=True):
-    """When what is submitted."""
+    """A schedule: the job to submit, and its times."""
 
     cron: Annotated[
         str,
         Meta(
             min_length=1,
             max_length=CRON_CHARACTERS_MAX,
-            description="Minute, hour, day of month, month, day of week, on the zone's clock.",
+            description="Minute, hour, day of month, month and day of week in the time zone.",
         ),
     ]
     job: Annotated[
         msgspec.Raw,
         Meta(
-            description=f"As POST /jobs takes it, but without {', '.join(ONCE_ONLY)}.",
+            description=f"The body of POST /jobs without {', '.join(ONCE_ONLY)}.",
             extra_json_schema={"type": "object", "required": ["payload"]},
         ),
     ]
     timezone: Annotated[str, Meta(max_length=ZONE_CHARACTERS_MAX, description="An IANA time zone.")] = "UTC"
     catch_up: Annotated[
         Literal["skip", "one", "all"],
-        Meta(description="What happens to times that were missed: nothing, one job for all of them, one for each."),
+        Meta(description="Missed times: skip them, submit one job for all of them, or one for each."),
     ] = "one"
     catch_up_max: Annotated[
-        int, Meta(ge=1, le=CATCH_UP_MAX, description="With `all`: of the times that were missed, the last so many.")
+        int, Meta(ge=1, le=CATCH_UP_MAX, description="With `all`: the largest number of missed times, the last ones.")
     ] = CATCH_UP_DEFAULT
     overlap: Annotated[
         Literal["skip", "allow"],
-        Meta(description="What happens while the last job is not finished: the time passes, or it is submitted."),
+        Meta(description="A time at which the last job is unfinished: skip it, or submit another job."),
     ] = "skip"
 
 
 class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
     """A schedule as it is now.
 
-    `job` is left out where schedules are listed. `passed`: how many times it let pass, since the last job was not
-    finished or the time was missed. `refusal`: why the last try did not succeed; it is tried again.
+    A list leaves out `job`. `passed` counts the times that were skipped: the last job was unfinished, or the time was
+    missed. `refusal`: the error of the last submit; the server tries again.
     """
 
     name: str
@@ -83,7 +83,7 @@ class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SchedulesShown(msgspec.Struct, forbid_unknown_fields=True):
-    """By name. `cursor` is there if there are more."""
+    """A page of schedules by name. `cursor`: there are more."""
 
     schedules: list[ScheduleShown]
     cursor: str | msgspec.UnsetType = msgspec.UNSET
@@ -91,7 +91,7 @@ class SchedulesShown(msgspec.Struct, forbid_unknown_fields=True):
 
 class SchedulesQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
-    cursor: Annotated[str, Meta(max_length=64, description="From the page before.")] = ""
+    cursor: Annotated[str, Meta(max_length=64, description="From the previous page.")] = ""
 
 
 _SCHEDULE = msgspec.json.Decoder(ScheduleBody)
@@ -105,7 +105,7 @@ _EXAMPLE = {
 
 
 def read_job(text: bytes, now_us: int) -> Submit:
-    """A schedule's job as a command. Raises InvalidRequest."""
+    """Decode a schedule's job. Raises InvalidRequest."""
     try:
         return submit_command(text, now_us)
     except InvalidRequest as error:
@@ -113,7 +113,11 @@ def read_job(text: bytes, now_us: int) -> Submit:
 
 
 def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedule:
-    """Raises InvalidRequest; not for a cron expression or a zone that cannot be read."""
+    """Decode PUT /schedules/{schedule}. `Schedules.put` checks the cron expression and the time zone.
+
+    Raises:
+        InvalidRequest.
+    """
     fields = decode(body, _SCHEDULE)
     job = bytes(fields.job)
     command = read_job(job, now_us)
@@ -137,7 +141,7 @@ def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedul
 
 
 def shown(name: str, kept: Kept) -> dict[str, Any]:
-    """With the job."""
+    """Return the schedule with its job."""
     return listed(name, kept) | {"job": orjson.Fragment(bytes(kept.schedule.job))}
 
 
@@ -163,7 +167,7 @@ def listed(name: str, kept: Kept) -> dict[str, Any]:
 
 
 class ScheduleRoutes:
-    """The responders of everything below /schedules."""
+    """The responders of /schedules."""
 
     def __init__(self, schedules: Schedules, now_us: Callable[[], int]) -> None:
         self._schedules, self._now_us = schedules, now_us
@@ -200,8 +204,8 @@ class ScheduleRoutes:
                 "/schedules",
                 MANAGE,
                 self.list_all,
-                "List the schedules: a client key its owner's",
-                (Answer(200, "a page of them", SchedulesShown),),
+                "List the schedules; a client key sees its owner's",
+                (Answer(200, "a page of schedules", SchedulesShown),),
                 query=SchedulesQuery,
             ),
             Route(
@@ -209,18 +213,20 @@ class ScheduleRoutes:
                 "/schedules/{schedule}",
                 MANAGE,
                 self.show,
-                "Look at a schedule",
-                (Answer(200, "the schedule as it is", ScheduleShown), NO_SUCH),
+                "Show a schedule",
+                (Answer(200, "the schedule", ScheduleShown), NO_SUCH),
             ),
             Route(
                 "PUT",
                 "/schedules/{schedule}",
                 MANAGE,
                 self.put,
-                "Submit a job whenever a cron expression says so",
+                "Set a schedule: submit a job at the times of a cron expression",
                 (
-                    Answer(200, "it is so from now on, and after a restart", ScheduleShown),
-                    Answer(409, "another owner has one of this name, or there are too many", Failure),
+                    Answer(200, "the schedule is on stable storage", ScheduleShown),
+                    Answer(
+                        409, "another owner has a schedule of this name, or the limit of schedules is reached", Failure
+                    ),
                     *CHANGES,
                 ),
                 ScheduleBody,
@@ -231,8 +237,8 @@ class ScheduleRoutes:
                 "/schedules/{schedule}",
                 MANAGE,
                 self.delete,
-                "End a schedule; the jobs that it has submitted stay",
-                (Answer(204, "it is gone"), NO_SUCH, *TOO_MUCH, DISK_FULL),
+                "Delete a schedule; its jobs stay",
+                (Answer(204, "the schedule is deleted"), NO_SUCH, *TOO_MUCH, DISK_FULL),
             ),
             Route(
                 "POST",

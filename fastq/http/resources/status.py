@@ -1,4 +1,4 @@
-"""What is open to all: whether the process lives, whether it takes work, and the document about the API."""
+"""Status, without a key: health, readiness, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ready() -> bytes:
 class Status:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.document = b""  # made from the finished route table
+        self.document = b""  # create_app makes it from the complete route table
 
     async def health(self, _req: Request, resp: Response) -> None:
         resp.content_type = "text/plain; charset=utf-8"
@@ -55,16 +55,18 @@ class Status:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/health", OPEN, self.health, "Is the process alive?", (Answer(200, "it is", text=HEALTHY),)),
+            Route(
+                "GET", "/health", OPEN, self.health, "Whether the process runs", (Answer(200, "it runs", text=HEALTHY),)
+            ),
             Route(
                 "GET",
                 "/ready",
                 OPEN,
                 self.ready,
-                "Does the server take work?",
+                "Whether the server accepts work",
                 (
                     Answer(200, "it does", Ready),
-                    Answer(503, "it is stopping, or its disk is full", Failure),
+                    Answer(503, "the server is stopping, or its disk is full", Failure),
                 ),
             ),
             Route(
@@ -72,7 +74,7 @@ class Status:
                 "/openapi.json",
                 OPEN,
                 self.openapi,
-                "This document",
-                (Answer(200, "an OpenAPI 3.1 document", dict),),
+                "The OpenAPI document",
+                (Answer(200, "the document, OpenAPI 3.1", dict),),
             ),
         ]

@@ -1,4 +1,4 @@
-"""Submit jobs: one, or several of which all are stored or none."""
+"""Submit jobs: one, or a batch that is stored as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ if TYPE_CHECKING:
 
 
 class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A job. At most one of `delay_ms` and `run_at` may be given, and of `expires_ms` and `expires_at`."""
+    """A job. `delay_ms` excludes `run_at`, and `expires_ms` excludes `expires_at`."""
 
     payload: Annotated[
         msgspec.Raw,
         Meta(
-            description=f"Any JSON value but null and the empty string, at most {PAYLOAD_BYTES_MAX} bytes of text.",
+            description=f"Any JSON value except null and the empty string, at most {PAYLOAD_BYTES_MAX} bytes of text.",
             extra_json_schema={"not": {"enum": [None, ""]}},
         ),
     ]
@@ -82,16 +82,16 @@ class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class SubmitManyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Jobs that are stored together: all of them or none."""
+    """Jobs that are stored as a whole or not at all."""
 
     jobs: Annotated[
         list[SubmitBody],
-        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
+        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
     ]
 
 
 class JobCreated(msgspec.Struct, forbid_unknown_fields=True):
-    """`duplicate`: an unfinished job with that unique key was there; `replaced`: and has the new payload now."""
+    """`duplicate`: an unfinished job has the unique key. `replaced`: that job was changed to the submitted one."""
 
     job_id: str
     duplicate: Literal[True] | msgspec.UnsetType = msgspec.UNSET
@@ -99,7 +99,7 @@ class JobCreated(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JobsCreated(msgspec.Struct, forbid_unknown_fields=True):
-    """In the order of the request. `duplicates`: which of them, from 0, were there before."""
+    """The jobs in the order of the request. `duplicates`: the indexes, from 0, of those that existed before."""
 
     job_ids: list[str]
     duplicates: list[int] | msgspec.UnsetType = msgspec.UNSET
@@ -111,21 +111,24 @@ _RAW_JOBS = msgspec.json.Decoder(msgspec.defstruct("RawJobs", [("jobs", list[msg
 
 
 def submit_command(body: bytes, now_us: int, idempotency_key: str = "", traceparent: str = "") -> Submit:
-    """Raises InvalidRequest. `now_us`: what `run_at` is held against, Unix microseconds.
+    """Decode POST /jobs.
 
     Args:
-        idempotency_key, traceparent: of the request's headers.
+        now_us: Unix microseconds; `run_at` and `expires_at` are at most 10 years later.
+        idempotency_key, traceparent: from the headers, empty without them.
+    Raises:
+        InvalidRequest.
     """
     fields = decode(body, _SUBMIT)
     if idempotency_key:
         if fields.idempotency_key not in (None, idempotency_key):
-            raise InvalidRequest("idempotency_key must be what the header Idempotency-Key is, or left out")
+            raise InvalidRequest("idempotency_key must be the same as the header Idempotency-Key, or left out")
         fields.idempotency_key = idempotency_key
     return submit_of(fields, now_us, traceparent)
 
 
 def submit_of(fields: SubmitBody, now_us: int, traceparent: str = "") -> Submit:
-    """A job as it was decoded. Raises InvalidRequest."""
+    """Make the command of a decoded job. Raises InvalidRequest."""
     payload = payload_of(fields.payload)
     run_at_us = None
     if fields.run_at is not None:
@@ -138,7 +141,7 @@ def submit_of(fields: SubmitBody, now_us: int, traceparent: str = "") -> Submit:
 
 
 def _options(fields: SubmitBody, now_us: int, traceparent: str) -> JobOptions | None:
-    """What only some jobs have; None for a plain job."""
+    """Return the options of a job, None for a job without any."""
     if (
         not traceparent and fields.group is None and fields.lease_ms is None and fields.backoff is None
         and fields.expires_ms is None and fields.expires_at is None and fields.idempotency_key is None
@@ -179,7 +182,10 @@ def _tags(tags: list[str]) -> tuple[str, ...]:
 
 
 def digest_of(*jobs: SubmitBody) -> int:
-    """64 bits that tell whether an idempotency key comes with the same again; its trace may be another."""
+    """Return a 64-bit digest of the jobs. A repeated request with the same idempotency key has the same digest.
+
+    The key itself and `traceparent` are not part of it.
+    """
     digest = sha256()
     for job in jobs:
         same = msgspec.structs.replace(job, idempotency_key=None, traceparent=None)
@@ -190,8 +196,14 @@ def digest_of(*jobs: SubmitBody) -> int:
 def submit_many_commands(
     body: bytes, now_us: int, idempotency_key: str = "", traceparent: str = ""
 ) -> tuple[list[Submit], int]:
-    """The jobs, and with an idempotency key for the whole the digest of it. Raises InvalidRequest, which names the job
-    by its index.
+    """Decode POST /jobs/batch.
+
+    Args:
+        idempotency_key: of the whole batch, from the header.
+    Returns:
+        The jobs, and their digest, 0 without an idempotency key.
+    Raises:
+        InvalidRequest: the message names the job by its index.
     """
     fields = members(body, _SUBMIT_MANY, _RAW_JOBS, "jobs", _SUBMIT)
     commands = []
@@ -271,7 +283,7 @@ class Submits:
                 "Store a job",
                 (
                     Answer(201, "the job is on stable storage", JobCreated),
-                    Answer(200, "it was there before, by its idempotency key or unique key", JobCreated),
+                    Answer(200, "the job existed before: its idempotency key or unique key is known", JobCreated),
                     KEY_USED,
                     *CHANGES,
                     BEHIND_OR_FULL,
@@ -285,10 +297,10 @@ class Submits:
                 "/jobs/batch",
                 "jobs:submit",
                 self.submit_many,
-                "Store jobs, all of them or none",
+                "Store jobs, all or none",
                 (
                     Answer(201, "all jobs are on stable storage", JobsCreated),
-                    Answer(200, "all of them were there before", JobsCreated),
+                    Answer(200, "all jobs existed before", JobsCreated),
                     KEY_USED,
                     *CHANGES,
                     BEHIND_OR_FULL,

@@ -1,4 +1,4 @@
-"""Transactions: acks, extends and submits that happen together or not at all."""
+"""Transactions: acks, extends and submits, all or none."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from fastq.http.routes import ABSENT, BEHIND_OR_FULL, CHANGES, KEY_USED, Answer,
 if TYPE_CHECKING:
     from fastq._core import Submitted
 
-TRANSACTION_DEPTH_MAX = DEPTH_MAX + 3  # its own object, the array and the operation stand around each member
+TRANSACTION_DEPTH_MAX = DEPTH_MAX + 3  # each member is inside the transaction's object, the array and the operation
 
 
 class ExtendOneBody(ExtendBody, forbid_unknown_fields=True, kw_only=True):
-    """The same of one job."""
+    """Extend one job's lease."""
 
     job_id: str
 
 
 class OpBody(msgspec.Struct, forbid_unknown_fields=True):
-    """One operation: one member. An ack needs its `lease_token`."""
+    """One operation: exactly one member. An ack requires its `lease_token`."""
 
     ack: AckOneBody | None = None
     submit: SubmitBody | None = None
@@ -43,16 +43,16 @@ class OpBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TransactionBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What happens together or not at all. A job is acked or extended at most once."""
+    """Operations that all happen or none. A job is acked or extended at most once."""
 
     ops: Annotated[
         list[OpBody],
-        Meta(min_length=1, max_length=OPS_MAX, description=f"In all at most {BATCH_BYTES_MAX} bytes of text."),
+        Meta(min_length=1, max_length=OPS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
     ]
 
 
 class OpAnswered(msgspec.Struct, forbid_unknown_fields=True):
-    """Of an ack `ok`, of an extend `lease_until`, of a submit what a submit is answered with."""
+    """An ack has `ok`, an extend `lease_until`, a submit the members of a submit's answer."""
 
     job_id: str
     ok: Literal[True] | msgspec.UnsetType = msgspec.UNSET
@@ -62,7 +62,7 @@ class OpAnswered(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TransactionDone(msgspec.Struct, forbid_unknown_fields=True):
-    """In the order of the request."""
+    """The answers in the order of the request."""
 
     results: list[OpAnswered]
 
@@ -73,7 +73,7 @@ _OP = msgspec.json.Decoder(OpBody)
 
 
 def transaction_command(body: bytes, now_us: int, idempotency_key: str, traceparent: str) -> Transaction:
-    """Raises InvalidRequest, which names the operation by its index."""
+    """Decode POST /transactions. Raises InvalidRequest; the message names the operation by its index."""
     fields = members(body, _TRANSACTION, _RAW_OPS, "ops", _OP, TRANSACTION_DEPTH_MAX)
     ops: list[Ack | Extend | Submit] = []
     named: set[str] = set()
@@ -82,7 +82,7 @@ def transaction_command(body: bytes, now_us: int, idempotency_key: str, tracepar
             command = _op(op, now_us, idempotency_key, traceparent)
             if isinstance(command, Ack | Extend):
                 if command.job_id in named:
-                    raise InvalidRequest("job_id must not be one that another operation names")
+                    raise InvalidRequest("job_id must be different from that of every other ack and extend")
                 named.add(command.job_id)
             ops.append(command)
         except InvalidRequest as error:
@@ -92,7 +92,7 @@ def transaction_command(body: bytes, now_us: int, idempotency_key: str, tracepar
 
 def _op(op: OpBody, now_us: int, idempotency_key: str, traceparent: str) -> Ack | Extend | Submit:
     if sum(one is not None for one in (op.ack, op.submit, op.extend)) != 1:
-        raise InvalidRequest("one of ack, submit and extend is required, and no other")
+        raise InvalidRequest("exactly one of ack, submit and extend is required")
     if op.ack is not None:
         if op.ack.lease_token is None:
             raise InvalidRequest("ack.lease_token is required")
@@ -106,7 +106,7 @@ def _op(op: OpBody, now_us: int, idempotency_key: str, traceparent: str) -> Ack 
 
 
 def _digest_of(fields: TransactionBody) -> int:
-    """As of jobs, over all operations in their order."""
+    """Return a 64-bit digest of all operations in their order, as `digest_of` of jobs."""
     digest = sha256()
     for op in fields.ops:
         of_job = 0 if op.submit is None else digest_of(op.submit)
@@ -155,11 +155,11 @@ class Transactions:
                 "/transactions",
                 "jobs:ack",
                 self.transact,
-                "Ack, extend and submit, all of it or nothing",
+                "Ack, extend and submit, all or nothing",
                 (
-                    Answer(200, "all of it is on stable storage, each answered for itself", TransactionDone),
+                    Answer(200, "all operations are on stable storage; an answer for each", TransactionDone),
                     ABSENT,
-                    Answer(409, "a lease is lost, or an ack was accepted before", Failure),
+                    Answer(409, "a lease is lost, or an attempt was acked before", Failure),
                     KEY_USED,
                     *CHANGES,
                     BEHIND_OR_FULL,

@@ -1,4 +1,4 @@
-"""Workers: who holds what, and when each was last heard of."""
+"""Workers: the leases that each holds, and when it was last seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LEASES_SHOWN = 10_000
 IDLE_SHOWN = 1_000
-IDLE_US = 3_600_000_000  # a worker without a job is shown for so long
+IDLE_US = 3_600_000_000  # how long a worker without a lease is shown
 
 
 class LeaseHeld(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,9 +29,9 @@ class LeaseHeld(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WorkerShown(msgspec.Struct, forbid_unknown_fields=True):
-    """`worker_id` is what it calls itself; all that do not say are one, with an empty id.
+    """A worker. Workers that send no `worker_id` are shown as one with an empty id.
 
-    `last_seen_at`: when it last leased or sent a heartbeat; what was before the server's start is known of leases only.
+    `last_seen_at`: its last lease or heartbeat. Heartbeats before the server's start are not known.
     """
 
     worker_id: str
@@ -40,7 +40,7 @@ class WorkerShown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WorkersShown(msgspec.Struct, forbid_unknown_fields=True):
-    """By worker_id. `complete` false: there are more leases or idle workers than are shown."""
+    """The workers by `worker_id`. `complete` is false if there are more leases or idle workers."""
 
     workers: list[WorkerShown]
     complete: bool
@@ -74,7 +74,7 @@ class WorkerRoutes:
         for job in jobs:
             held.setdefault(job.worker_id, []).append(job)
         seen_us = self._engine.last_seen.since(0)
-        if not self._engine.is_bounded(who):  # else idle workers are none of the caller's business
+        if not self._engine.is_bounded(who):  # a bounded caller sees only workers that hold its jobs
             idle = self._engine.last_seen.since(self._engine.now_us() - IDLE_US).keys() - held.keys()
             complete = complete and len(idle) <= IDLE_SHOWN
             held |= {worker_id: [] for worker_id in sorted(idle)[:IDLE_SHOWN]}
@@ -93,7 +93,7 @@ class WorkerRoutes:
                 "/workers",
                 "jobs:read",
                 self.list_all,
-                "Who holds which jobs, and when each worker was last heard of",
+                "List the workers and their leases",
                 (Answer(200, "the leases that the caller may see, by worker", WorkersShown),),
             )
         ]

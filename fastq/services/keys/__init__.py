@@ -1,6 +1,6 @@
-"""API keys. A key's secret is shown once, when it is made; what is kept is its SHA-256, and it is looked up by that.
+"""API keys. Only the answer to a create or rotate shows a secret. A store keeps its SHA-256 and finds the key by it.
 
-Two stores: the log that holds the jobs (`log_store`), or Redis (`redis_store`).
+There are two stores: the job log (`log_store`) and Redis (`redis_store`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keys as documents of the log that holds the jobs: as durable as those, and nothing to install."""
+"""Keys as documents in the job log: as durable as jobs, without other software."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from fastq.services.keys.records import (
     require_owner,
 )
 
-SAVED_AT_ONCE = 100  # last uses that are written before other work gets its turn
+SAVED_AT_ONCE = 100  # writes of last uses before the loop does other work
 
 
 class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A key's document: JSON under its key_id. A later version may add members that have defaults."""
+    """A key's document: JSON under its key_id. A later version may add members with defaults."""
 
     digest: str  # SHA-256 of the secret, hexadecimal
     masked: str
@@ -45,7 +45,7 @@ class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
     queues: tuple[str, ...] | None = None
     rate_limit: int | None = None
     old_digest: str = ""  # of the secret before the last rotation
-    old_until_us: int = 0  # and how long that lives
+    old_until_us: int = 0  # when that secret expires
 
     def record(self, key_id: str, last_used_us: int) -> KeyRecord:
         return KeyRecord(
@@ -55,10 +55,10 @@ class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LogKeyStore:
-    """Every key in memory, every change a document.
+    """All keys in memory. Every change is a document.
 
-    A lookup compares digests by way of a dict. Its time may depend on the digest, but nobody can steer a digest towards
-    another one, so no secret can be found out by that.
+    A lookup compares digests in a dict. Its time may depend on the digest. Nobody can choose a secret whose digest is
+    close to another one, so the time reveals no secret.
     """
 
     asks_elsewhere = False
@@ -81,7 +81,7 @@ class LogKeyStore:
         return not self._keys and not self._documents.documents(DocumentKind.KEY_STORE)
 
     async def claim(self, anew: bool = False) -> None:
-        """Log and store are one."""
+        """Do nothing: the log is the store."""
 
     async def create(
         self, name: str, owner_id: str, type: str, now_us: int, by_key_id: str = "", grants: Grants = PLAIN
@@ -171,7 +171,7 @@ class LogKeyStore:
         self._watchers.append(changed)
 
     def _named(self, key_or_id: str, who: Principal) -> tuple[str, StoredKey]:
-        """Raises KeyNotFound, NotKeyOwner."""
+        """Find a key that `who` may change. Raises KeyNotFound, NotKeyOwner."""
         key_id = self._id_by_digest.get(digest_of(key_or_id), key_or_id)
         stored = self._keys.get(key_id)
         require_owner(who, None if stored is None else stored.owner_id)
@@ -192,18 +192,18 @@ class LogKeyStore:
             self._id_by_digest[stored.old_digest] = key_id
 
     def _change(self, key_id: str, stored: StoredKey, who: Principal) -> None:
-        """In force from the next request on, not only when it is durable."""
+        """Change a key. The change takes effect with the next request, before it is durable."""
         before = self._keys[key_id]
         self._remember(key_id, stored)
-        self._tell(key_id)
+        self._notify(key_id)
         try:
             self._put(key_id, stored, who.key_id)
-        except ApiError:  # refused: nothing was written, so nothing happened
+        except ApiError:  # nothing was written
             self._remember(key_id, before)
-            self._tell(key_id)
+            self._notify(key_id)
             raise
 
-    def _tell(self, key_id: str) -> None:
+    def _notify(self, key_id: str) -> None:
         for changed in self._watchers:
             changed((key_id,))
 

@@ -1,4 +1,4 @@
-"""The key store that the settings ask for."""
+"""Open the key store of the settings."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from fastq.services.keys.records import Documents, KeyStore
 
 @asynccontextmanager
 async def opened_keys(redis_url: str | None, grace_ms: int, documents: Documents) -> AsyncIterator[KeyStore]:
-    """The store, for as long as it is used.
+    """Open the key store. It is closed at the end of the context.
 
     Args:
-        redis_url: None: keys are kept in the log.
-        grace_ms: how long keys that were in use work without Redis.
+        redis_url: None: keys are in the log.
+        grace_ms: how long cached keys work without Redis.
     Raises:
-        BadSetting: a first start, and Redis does not answer.
+        BadSetting: Redis does not answer at a first start.
     """
     if redis_url is None:
         yield LogKeyStore(documents)
         return
-    # Only here: redis and what it imports are more than half of the time that a start without it takes.
+    # A late import: redis and its imports take more than half of the time of a start without them.
     from fastq.services.keys.redis_store import RedisKeyStore  # noqa: PLC0415
 
     store = RedisKeyStore(redis_url, documents, grace_ms * 1000)

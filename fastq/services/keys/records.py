@@ -1,4 +1,4 @@
-"""What a key is, whatever store keeps it, and what a store must do."""
+"""Keys, and the contract of a key store."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ DEFAULT_SCOPES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 KEY_TYPES = tuple(DEFAULT_SCOPES)
-USED_EVERY_US = 3_600_000_000  # `last_used` is written at most this often for one key
-SECRET_BYTES, ID_BYTES = 24, 9  # random bytes; a third more characters each
+USED_EVERY_US = 3_600_000_000  # between two writes of one key's last use
+SECRET_BYTES, ID_BYTES = 24, 9  # random bytes; in base64 they are a third longer
 FOR_EVER_US = 1 << 62
 
 Changed = Callable[[Collection[str] | None], None]
-"""Told the key_ids about which `find` may now say something else; None: any of them."""
+"""Called with the key_ids whose `find` may have a new result; None: all keys."""
 
 
 class Grants(msgspec.Struct, frozen=True):
-    """What its maker decides about a key beyond name, owner and type.
+    """The options of a new key.
 
     Args:
-        scopes: None are the type's own.
-        queues: the only ones that it may lease from; None: all.
+        scopes: None: the scopes of its type.
+        queues: the only ones that the key may lease from; None: all.
         rate_limit: requests a second; None: no limit.
-        expires_us: from then on it is refused; None: never.
+        expires_us: when it expires; None: never.
     """
 
     scopes: tuple[str, ...] | None = None
@@ -48,7 +48,7 @@ PLAIN = Grants()
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """What is known about a key, without its secret. Times are Unix microseconds."""
+    """A key without its secret. Times are Unix microseconds."""
 
     key_id: str
     masked: str
@@ -67,74 +67,75 @@ class KeyRecord(msgspec.Struct, frozen=True):
         return Principal(self.key_id, self.owner_id, self.type, frozenset(self.scopes), self.queues)
 
     def until(self, end_us: int) -> KeyRecord:
-        """The same key as its old secret sees it: at an end by then."""
+        """Return the record for the key's old secret, which expires at `end_us`."""
         return msgspec.structs.replace(self, expires_us=min(end_us, self.expires_us or FOR_EVER_US))
 
 
 class KeyStore(Protocol):
-    """Where keys are kept. A change is in force when its call returns, and for good when the log is durable that far.
+    """A store of keys. A change takes effect when its call returns, and is durable when the log is.
 
-    What asks another process raises KeyStoreUnavailable when that cannot be relied on.
+    Methods that ask another process raise KeyStoreUnavailable if it does not answer or is not the right one.
     """
 
     asks_elsewhere: bool
-    """Whether `find` leaves this process, so that a flood of wrong keys must not get that far."""
+    """Whether `find` asks another process. Then a flood of wrong keys must not reach it."""
 
     @property
     def trusted_until_us(self) -> int:
-        """Until when what `find` said before holds, unless `watch` tells otherwise."""
+        """Until when the results of `find` are valid, unless `watch` reports a change. Unix microseconds."""
 
     @property
     def is_unused(self) -> bool:
-        """Whether there never was a key here, as far as store and log can tell."""
+        """Whether neither the store nor the log ever had a key."""
 
     async def claim(self, anew: bool = False) -> None:
-        """From now on the log in this data directory works with this store, and with no other.
+        """Bind the log in this data directory to this store.
 
         Args:
-            anew: also if it worked with another one before, or this one was emptied since.
+            anew: even if the log is bound to another store, or this one was emptied since.
         """
 
     async def create(
         self, name: str, owner_id: str, type: str, now_us: int, by_key_id: str = "", grants: Grants = PLAIN
     ) -> tuple[str, KeyRecord]:
-        """Make a key of one of KEY_TYPES; its secret, to be shown once, and its record."""
+        """Create a key of one of KEY_TYPES. Return its secret, which the store does not keep, and its record."""
 
     async def adopt(self, secret: str, name: str, owner_id: str, type: str, now_us: int) -> KeyRecord:
-        """Make a key whose secret comes from elsewhere."""
+        """Create a key with the given secret."""
 
     async def list(self, owner_id: str | None) -> list[KeyRecord]:
-        """The keys of one owner, or all; the oldest first, revoked ones included."""
+        """Return the keys of one owner, or all, the oldest first, revoked ones included."""
 
     async def find(self, secret: str) -> KeyRecord | None:
-        """The key with that secret, also a revoked one, or one at its end."""
+        """Return the key with the secret, even if it is revoked or expired."""
 
     async def revoke(self, key_or_id: str, who: Principal) -> KeyRecord:
-        """End a key, named by its id or its secret. One that was revoked before stays as it was.
+        """Revoke a key, given its id or its secret. A revoked key does not change.
 
         Raises:
-            KeyNotFound, or NotKeyOwner: it is another owner's and `who` is no admin.
+            KeyNotFound.
+            NotKeyOwner: the key belongs to another owner and `who` is no admin.
         """
 
     async def rotate(self, key_id: str, who: Principal, overlap_ms: int) -> tuple[str, KeyRecord]:
-        """Give a key a new secret; the one that it had lives on for `overlap_ms`, any before that ends now.
+        """Give a key a new secret. The old secret works for `overlap_ms`; an older one stops at once.
 
         Raises:
-            KeyNotFound, NotKeyOwner, or KeyIsRevoked.
+            KeyNotFound, NotKeyOwner, KeyIsRevoked.
         """
 
     def touch(self, record: KeyRecord, now_us: int) -> None:
-        """The key was used. Remembered in memory, written now and then by `save_used`."""
+        """Record the use of a key in memory. `save_used` writes it."""
 
     async def save_used(self, every_us: int = USED_EVERY_US) -> int:
-        """Write the last use of each key for which it has moved by `every_us` or more; how many those were."""
+        """Write the last use of each key whose written one is `every_us` older. Return the number of keys."""
 
     def watch(self, changed: Changed) -> None:
-        """Call `changed` whenever what `find` said before may be wrong now."""
+        """Call `changed` whenever a result of `find` may be outdated."""
 
 
 class Documents(Protocol):
-    """The part of the engine that keys are kept in."""
+    """The documents of the engine, as key stores use them."""
 
     def documents(self, kind: int) -> dict[str, bytes]: ...
     def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None: ...
@@ -143,12 +144,12 @@ class Documents(Protocol):
 
 
 def digest_of(secret: str) -> str:
-    """SHA-256, hexadecimal."""
+    """Return the SHA-256 of a secret in hexadecimal."""
     return sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def masked(secret: str) -> str:
-    """What may be shown: the type and the last four of 32 characters."""
+    """Return the masked secret: its type and its last four characters."""
     return f"{secret.partition('_')[0]}_****{secret[-4:]}"
 
 
@@ -169,7 +170,12 @@ def by_age(records: list[KeyRecord]) -> list[KeyRecord]:
 
 
 def require_owner(who: Principal, owner_id: str | None) -> None:
-    """Raises KeyNotFound: there is none (None), or NotKeyOwner: it is another's and `who` is no admin."""
+    """Check that `who` may change a key of `owner_id`, None for a key that does not exist.
+
+    Raises:
+        KeyNotFound.
+        NotKeyOwner: the key belongs to another owner and `who` is no admin.
+    """
     if owner_id is None:
         raise KeyNotFound
     if not who.is_admin and who.owner_id != owner_id:

@@ -1,9 +1,9 @@
-"""How keys lie in Redis: the original's layout, and ours in the same places without the secret.
+"""The layout of keys in Redis: that of the original queue, and fastq's, which has no secrets.
 
-The original's: HASH `api_key:<secret>` with key, name, owner_id, type, scopes (JSON), created_at, revoked_at,
-last_used_at (Unix seconds, empty for none); the secret is a member of `owner:<owner>:keys`, `keys:type:<type>`, and of
-`keys:active` or `keys:revoked`. Ours: the same under a key_id, with `digest` and further fields, and
-`api_key_digest:<sha256>` -> key_id.
+The original's keys: HASH `api_key:<secret>` with key, name, owner_id, type, scopes (JSON), created_at, revoked_at and
+last_used_at (Unix seconds, empty for none). The secret is a member of `owner:<owner>:keys`, `keys:type:<type>`, and of
+`keys:active` or `keys:revoked`. fastq's keys: the same with the key_id instead of the secret, `digest` and further
+fields, and `api_key_digest:<sha256>` -> key_id.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import msgspec
 from fastq.services.keys.records import DEFAULT_SCOPES, KeyRecord, digest_of, masked
 
 ACTIVE, REVOKED = "keys:active", "keys:revoked"
-STORE = "fastq:store"  # which store this is: a random word, which the log knows too
-CHANGES = "fastq:changes"  # goes up by one when a key changes in a way that the sets do not show
+STORE = "fastq:store"  # the store's random id, which the log has too
+CHANGES = "fastq:changes"  # counts changes of keys that the sets do not show
 SECOND_US = 1_000_000
 
-# What may be asked for at all. The original's keys are 39 characters; some shops give out their own.
+# The form of a secret. The original's have 39 characters; some users adopt their own.
 MAY_BE_SECRET = re.compile(r"[A-Za-z0-9._-]{16,256}")
 
-# KEYS: hash, keys:active, keys:revoked. ARGV: member, seconds. A key that is not there is not made by halves.
+# KEYS: hash, keys:active, keys:revoked. ARGV: member, seconds. A key that does not exist is not created.
 REVOKE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local before = redis.call('HGET', KEYS[1], 'revoked_at')
@@ -44,16 +44,16 @@ end
 
 
 class KeyInRedis(msgspec.Struct, frozen=True):
-    """A key as it was read. `member` is what its sets name it by: its key_id, or the original's secret."""
+    """A key in Redis. `member` is its name in the sets: its key_id, or the secret of an original key."""
 
     member: str
     record: KeyRecord
-    digest: str  # empty: the original's, whose member is the secret
+    digest: str  # empty for an original key, whose member is the secret
     old_digest: str = ""
     old_until_us: int = 0
 
     def as_seen_with(self, secret: str) -> KeyRecord | None:
-        """The record, if `secret` is one of its secrets."""
+        """Return the record if `secret` is one of its secrets, else None."""
         if not self.digest:
             return self.record if secret == self.member else None
         digest = digest_of(secret)
@@ -79,12 +79,12 @@ def type_set(type: str) -> str:
 
 
 def derived_key_id(secret: str, type: str) -> str:
-    """The key_id of a key that the original made: always the same, and no way back to the secret."""
+    """Return the key_id of an original key. It is made of the secret's digest, so it does not reveal the secret."""
     return f"{type}_{urlsafe_b64encode(sha256(secret.encode()).digest())[:12].decode()}"
 
 
 def decoded(member: str, found: Mapping[bytes, bytes]) -> KeyInRedis | None:
-    """A hash as a key; None if it is not one that can be read."""
+    """Decode a hash. None if it is not a valid key."""
     try:
         fields = {name.decode(): value.decode() for name, value in found.items()}
         digest, kind = fields.get("digest", ""), fields["type"]
@@ -113,7 +113,7 @@ def decoded(member: str, found: Mapping[bytes, bytes]) -> KeyInRedis | None:
 
 
 def encoded(key: KeyInRedis) -> dict[str, str]:
-    """Our own key as the fields of its hash."""
+    """Return a fastq key as the fields of its hash."""
     record = key.record
     return {
         "key": record.key_id,

@@ -1,8 +1,8 @@
-"""Keys in Redis, shared with other servers; what must not be forgotten about them is in the log.
+"""Keys in Redis, shared with other servers. Revocations are in the log too.
 
-Redis as shipped can forget. So a revocation is a record of the log before Redis hears of it, and the log knows which
-store it works with: one that is empty, or another one, is not believed. While Redis cannot be relied on, keys that were
-seen before work for `grace_us`, and nobody else gets in.
+Redis with its default settings can lose writes. So a revocation is durable in the log before it is written to Redis,
+and the log has the id of its store: an empty store or another one is not trusted. While Redis cannot be trusted, cached
+keys work for `grace_us`, and all other keys are refused.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from fastq.services.keys.redis_layout import ACTIVE, CHANGES, REVOKED, SECOND_US
 
 logger = logging.getLogger("fastq.keys")
 
-ANSWER_S = 1.0  # how long Redis has for one exchange
-CHECK_S = 0.4  # between two looks at whether what was found still holds: a revocation elsewhere is seen within 1 s
-CONNECTIONS_MAX = 16  # and so many lookups at a time
-FOUND_MAX = 10_000  # keys that each look asks about; past it all are forgotten and asked for again
+ANSWER_S = 1.0  # the timeout of one exchange
+CHECK_S = 0.4  # between two checks of found keys: a revocation by another server is seen within 1 s
+CONNECTIONS_MAX = 16  # the limit of lookups at a time
+FOUND_MAX = 10_000  # keys that a check asks for; a full table is cleared
 CHUNK = 500  # hashes in one exchange
 USED_EVERY_US = 60 * SECOND_US
-STORE_NAME = "redis"  # of the document that names the store
+STORE_NAME = "redis"  # the name of the document with the store's id
 
 Command = tuple[str | bytes | int, ...]
 Answers = list[Any]
@@ -63,7 +63,7 @@ class Revoked(msgspec.Struct, frozen=True):
 
 
 class RedisKeyStore:
-    """Call `open` before anything else, then `watch_store` for as long as it is used, `close` at the end."""
+    """Keys in Redis. Call `open` first, run `watch_store` while the store is used, and `close` it at the end."""
 
     asks_elsewhere = True
 
@@ -71,7 +71,7 @@ class RedisKeyStore:
         """
         Args:
             url: redis://… or rediss://…
-            grace_us: how long keys that were found before are good while Redis cannot be relied on.
+            grace_us: how long found keys are valid while Redis cannot be trusted.
         """
         self._redis = Redis.from_url(
             url,
@@ -84,29 +84,29 @@ class RedisKeyStore:
         self._grace_us = grace_us
         self._places = asyncio.Semaphore(CONNECTIONS_MAX)
         self._watchers: list[Changed] = []
-        self._found: dict[str, str] = {}  # key_id -> member, of what `find` gave out
-        self._used_us: dict[str, tuple[str, int]] = {}  # key_id -> member and when
+        self._found: dict[str, str] = {}  # key_id -> member, of the keys that `find` returned
+        self._used_us: dict[str, tuple[str, int]] = {}  # key_id -> (member, last use)
         self._used_written_us: dict[str, int] = {}
         self._revoked_us = {
             key_id: msgspec.json.decode(body, type=Revoked).revoked_us
             for key_id, body in documents.documents(DocumentKind.REVOKED_KEY).items()
         }
         store = documents.documents(DocumentKind.KEY_STORE).get(STORE_NAME)
-        self._store_id = store.decode() if store else ""  # empty: any store will do, the log knows none yet
+        self._store_id = store.decode() if store else ""  # empty: the log is not bound to a store
         self._changes: bytes | None = None
-        self._trouble = "it was not asked yet"  # empty: none
+        self._trouble = "it was not asked yet"  # why Redis cannot be trusted; empty if it can
         self._trusted_until_us = 0
         self._is_unused = False
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- start and stop -----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Look at the store. Raises BadSetting if it cannot be reached and the log does not know it yet."""
+        """Check the store. Raises BadSetting if it does not answer and the log is not bound to it."""
         await self.check()
         if self._store_id:
             return
         if self._trouble:
-            raise BadSetting(f"REDIS_URL: a first start needs the key store, and {self._trouble}")
+            raise BadSetting(f"REDIS_URL: the key store must answer at a first start: {self._trouble}")
         (keys,) = await self._ask(("EXISTS", ACTIVE, REVOKED))
         self._is_unused = not keys and not self._revoked_us and not self._documents.documents(DocumentKind.API_KEY)
 
@@ -123,13 +123,13 @@ class RedisKeyStore:
         await self.check()
 
     async def watch_store(self) -> None:
-        """Look again and again, until cancelled."""
+        """Check the store periodically until cancelled."""
         while True:
             await asyncio.sleep(CHECK_S)
             try:
                 await self.check()
-            except Exception as error:  # noqa: BLE001 - whatever it is, nobody new gets in and the next look decides
-                self._in_trouble(f"{type(error).__name__} while it was looked at")
+            except Exception as error:  # noqa: BLE001 - after any error new keys are refused until the next check
+                self._distrust(f"{type(error).__name__} in a check of the store")
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -141,10 +141,10 @@ class RedisKeyStore:
     def watch(self, changed: Changed) -> None:
         self._watchers.append(changed)
 
-    # --- whether what was found still holds ---------------------------------------------------------------------------
+    # --- checking found keys ------------------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """One look: is this our store, did keys change, and which of those that were found are revoked?"""
+        """Check the store's id, whether keys changed, and which of the found keys are revoked."""
         asked_us, found = self._documents.now_us(), list(self._found.items())
         try:
             marks, *active = await self._ask(
@@ -161,24 +161,24 @@ class RedisKeyStore:
                 self._forget([key_id for (key_id, _), is_active in zip(found, active[0], strict=True) if not is_active])
             self._trusted_until_us = asked_us + self._grace_us
         except KeyStoreUnavailable as error:
-            self._in_trouble(error.detail)
+            self._distrust(error.detail)
 
     def _is_ours(self, store_id: bytes | None) -> bool:
         if not self._store_id or store_id == self._store_id.encode():
             return True
         what = "it was emptied" if store_id is None else "it is another store"
-        self._in_trouble(f"{what}: the log in this data directory belongs to the one that was there before")
+        self._distrust(f"{what}, not the one that the log in this data directory is bound to")
         return False
 
-    def _in_trouble(self, trouble: str) -> None:
+    def _distrust(self, trouble: str) -> None:
         if not self._trouble or trouble != self._trouble:
-            logger.warning("the key store cannot be relied on, keys not seen before are refused: %s", trouble)
+            logger.warning("the key store cannot be trusted, keys that are not cached are refused: %s", trouble)
         self._trouble = trouble
 
     async def _came_back(self) -> None:
-        """It may be an older copy of itself: what the log knows to be revoked is revoked there again."""
+        """Revoke again what the log says is revoked: the store may be restored from an older copy."""
         if self._trouble and self._trusted_until_us:
-            logger.info("the key store is back")
+            logger.info("the key store can be trusted again")
         if not self._revoked_us:
             return
         (members,) = await self._ask(("SMEMBERS", ACTIVE))
@@ -188,7 +188,7 @@ class RedisKeyStore:
                     await self._ask(_revocation(member, self._revoked_us[key_id]))
 
     def _forget(self, key_ids: Sequence[str] | None) -> None:
-        """None: all."""
+        """Remove found keys and notify the watchers; None: all keys."""
         if key_ids is None:
             self._found.clear()
         elif not key_ids:
@@ -199,7 +199,7 @@ class RedisKeyStore:
         for changed in self._watchers:
             changed(key_ids)
 
-    # --- looking up ---------------------------------------------------------------------------------------------------
+    # --- lookups ------------------------------------------------------------------------------------------------------
 
     async def find(self, secret: str) -> KeyRecord | None:
         if not layout.MAY_BE_SECRET.fullmatch(secret):
@@ -212,7 +212,7 @@ class RedisKeyStore:
         is_revoked_there = record.revoked_us is not None
         record = self._as_known(record)
         if record.revoked_us is not None:
-            if not is_revoked_there:  # it went back in time
+            if not is_revoked_there:  # Redis lost the revocation
                 await self._ask(_revocation(key.member, record.revoked_us))
             return record
         if len(self._found) >= FOUND_MAX:
@@ -221,7 +221,7 @@ class RedisKeyStore:
         return record
 
     async def _by_secret(self, secret: str) -> KeyInRedis | None:
-        """The key with that secret, ours or the original's. A key_id, which is where ours lie, is no secret."""
+        """Return the key with the secret, fastq's or the original's. A key_id is not accepted as a secret."""
         marks, plain = await self._ask(
             ("MGET", STORE, layout.id_of_digest(digest_of(secret))), ("HGETALL", hash_of(secret))
         )
@@ -237,7 +237,7 @@ class RedisKeyStore:
         return layout.decoded(member, fields) if fields else None
 
     async def _named(self, key_or_id: str, who: Principal) -> KeyInRedis:
-        """The key that the caller may change. Raises KeyNotFound, NotKeyOwner, KeyStoreUnavailable."""
+        """Find a key that `who` may change. Raises KeyNotFound, NotKeyOwner, KeyStoreUnavailable."""
         self._require_trust()
         key = None
         if layout.MAY_BE_SECRET.fullmatch(key_or_id):
@@ -249,7 +249,7 @@ class RedisKeyStore:
         return key
 
     async def _derived(self, key_id: str, owner_id: str | None) -> KeyInRedis | None:
-        """A key that the original made, by the key_id that lists show for it: only the caller's own, or all."""
+        """Find an original key by its derived key_id, among one owner's keys or all."""
         for member in await self._members(owner_id):
             if layout.derived_key_id(member, member.partition("_")[0]) == key_id:
                 return await self._by_member(member)
@@ -272,14 +272,14 @@ class RedisKeyStore:
         return by_age(records)
 
     def _as_known(self, record: KeyRecord) -> KeyRecord:
-        """With what the log and this process know better."""
+        """Return the record with the revocation in the log and the last use in this process."""
         _, used_us = self._used_us.get(record.key_id, ("", 0))
         revoked_us = record.revoked_us
         if revoked_us is None:
             revoked_us = self._revoked_us.get(record.key_id)
         return msgspec.structs.replace(record, revoked_us=revoked_us, last_used_us=max(record.last_used_us, used_us))
 
-    # --- changing -----------------------------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------------------------
 
     async def create(
         self, name: str, owner_id: str, type: str, now_us: int, by_key_id: str = "", grants: Grants = PLAIN
@@ -295,7 +295,7 @@ class RedisKeyStore:
     ) -> KeyRecord:
         self._require_trust()
         scopes = DEFAULT_SCOPES[type] if grants.scopes is None else grants.scopes
-        created_us = now_us - now_us % SECOND_US  # Redis has whole seconds, so everybody does
+        created_us = now_us - now_us % SECOND_US  # Redis stores whole seconds
         record = KeyRecord(
             new_key_id(type), masked(secret), name, owner_id, type, scopes, created_us, None, created_us,
             grants.expires_us, grants.queues, grants.rate_limit,
@@ -310,15 +310,15 @@ class RedisKeyStore:
         if record.revoked_us is None:
             record = msgspec.structs.replace(record, revoked_us=self._revoke_in_log(record.key_id, who))
             assert record.revoked_us is not None
-            await self._documents.durable()  # what Redis is told leaves this process
+            await self._documents.durable()  # a write to Redis is visible outside of this process
             try:
                 await self._ask(_revocation(key.member, record.revoked_us))
             except KeyStoreUnavailable as error:
-                self._in_trouble(error.detail)  # so that it is revoked there when it is back
+                self._distrust(error.detail)  # then the next check revokes it in Redis
         return record
 
     def _revoke_in_log(self, key_id: str, who: Principal) -> int:
-        """In force from the next request on, here and whatever becomes of Redis."""
+        """Revoke a key in the log. It takes effect in this server with the next request, even without Redis."""
         revoked_us = self._documents.now_us()
         self._revoked_us[key_id] = revoked_us
         self._forget([key_id])
@@ -326,13 +326,13 @@ class RedisKeyStore:
             self._documents.put_document(
                 DocumentKind.REVOKED_KEY, key_id, msgspec.json.encode(Revoked(revoked_us)), who.key_id
             )
-        except ApiError:  # refused: nothing was written, so nothing happened
+        except ApiError:  # nothing was written
             del self._revoked_us[key_id]
             raise
         return revoked_us
 
     async def rotate(self, key_id: str, who: Principal, overlap_ms: int) -> tuple[str, KeyRecord]:
-        """A key that the original made becomes one of ours by it, under the same key_id."""
+        """Rotate a key. An original key becomes one of fastq's with the same key_id."""
         key = await self._named(key_id, who)
         secret = new_secret(key.record.type)
         until_us = self._documents.now_us() + overlap_ms * 1000
@@ -353,7 +353,7 @@ class RedisKeyStore:
         self._forget([record.key_id])
         return secret, self._as_known(record)
 
-    # --- when keys were used ------------------------------------------------------------------------------------------
+    # --- last uses ----------------------------------------------------------------------------------------------------
 
     def touch(self, record: KeyRecord, now_us: int) -> None:
         member = self._found.get(record.key_id)
@@ -374,14 +374,14 @@ class RedisKeyStore:
             self._used_written_us.update((key_id, used_us) for key_id, _, used_us in chunk)
         return len(moved)
 
-    # --- Redis itself -------------------------------------------------------------------------------------------------
+    # --- Redis --------------------------------------------------------------------------------------------------------
 
     def _require_trust(self) -> None:
         if self._trouble:
             raise KeyStoreUnavailable(self._trouble)
 
     async def _ask(self, *commands: Command, atomic: bool = False) -> Answers:
-        """The answers, in order. Raises KeyStoreUnavailable, whose message is for the log."""
+        """Return the answers in order. Raises KeyStoreUnavailable, whose detail goes to the log."""
         async with self._exchange(), self._redis.pipeline(transaction=atomic) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
@@ -394,13 +394,13 @@ class RedisKeyStore:
             async with asyncio.timeout(2 * ANSWER_S), self._places:
                 yield
         except WatchError:
-            raise KeyStoreUnavailable("the key was changed by somebody else meanwhile") from None
+            raise KeyStoreUnavailable("another request changed the key meanwhile; try again") from None
         except (RedisError, OSError) as error:  # a timeout is an OSError
             raise KeyStoreUnavailable(_without_arguments(error)) from None
 
 
 def _stored(key: KeyInRedis) -> Iterable[Command]:
-    """A key of ours, with all that finds it."""
+    """Return the commands that store a fastq key with its digests and sets."""
     fields = layout.encoded(key)
     yield "HSET", hash_of(key.member), *(part for field in fields.items() for part in field)
     for digest in filter(None, (key.digest, key.old_digest)):
@@ -413,7 +413,7 @@ def _rotation(before: KeyInRedis, rotated: KeyInRedis) -> Iterable[Command]:
     yield from _stored(rotated)
     if before.old_digest:
         yield "DEL", layout.id_of_digest(before.old_digest)
-    if not before.digest:  # the original's: its secret goes
+    if not before.digest:  # an original key: remove its secret
         yield "DEL", hash_of(before.member)
         for name in (ACTIVE, layout.owner_set(before.record.owner_id), layout.type_set(before.record.type)):
             yield "SREM", name, before.member
@@ -425,6 +425,6 @@ def _revocation(member: str, revoked_us: int) -> Command:
 
 
 def _without_arguments(error: Exception) -> str:
-    """What went wrong, without the command that it went wrong with: it may hold a secret."""
+    """Return the error's text without the command's arguments, which may have a secret."""
     text = str(error).rpartition("caused error: ")[2].partition(", with args")[0]
     return f"Redis: {text or type(error).__name__}"

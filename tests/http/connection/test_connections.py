@@ -54,7 +54,7 @@ async def test_slow_head(world: World, monkeypatch: pytest.MonkeyPatch, before: 
     await wire.send(before + begun)
     if before:
         assert (await wire.reply()).status == 200
-    await refused(wire, 408, "the request's head must come within 0 s")
+    await refused(wire, 408, "the request's head must arrive within 0 s")
 
 
 async def test_a_head_does_not_win_time_by_dripping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BODY_S_MAX", 0.05)
     wire = await world.connect()
     await wire.send(post_jobs(world, "Content-Length: 20", body=b'{"payload":'))
-    await refused(wire, 408, "the request's body must come within 0 s")
+    await refused(wire, 408, "the request's body must arrive within 0 s")
     assert world.core.counts()["jobs"] == 0
 
 

@@ -13,56 +13,56 @@ from pathlib import Path
 import pytest
 
 from fastq.http.connection.limits import PIPELINED_BYTES, PIPELINED_MAX
-from fastq.http.connection.memory import HELD_BYTES_MAX, Room
+from fastq.http.connection.memory import HELD_BYTES_MAX, MemoryLimit
 from fastq.http.connection.protocol import Protocol
 from tests.http.connection.test_protocol import HEALTH, post_jobs
 from tests.http.wire import PATIENCE_S, Wire, request_bytes
 from tests.http.world import World
 from tests.served import Served
 
-# --- the room ---------------------------------------------------------------------------------------------------------
+# --- the limit --------------------------------------------------------------------------------------------------------
 
 
 class Holder:
-    def __init__(self, lets_go: bool = True) -> None:
-        self.lets_go = lets_go
+    def __init__(self, releases: bool = True) -> None:
+        self.releases = releases
         self.asked = 0
 
     def __call__(self) -> bool:
         self.asked += 1
-        return self.lets_go
+        return self.releases
 
 
-def test_whoever_holds_for_longest_lets_go() -> None:
-    room, holders = Room(100), [Holder() for _ in range(4)]
+def test_whoever_holds_for_longest_releases() -> None:
+    memory, holders = MemoryLimit(100), [Holder() for _ in range(4)]
     for holder in holders:
-        room.hold(holder, 30)
-    assert ([holder.asked for holder in holders], room.held_bytes) == ([1, 0, 0, 0], 90)
-    room.hold(holders[3], 70)
-    assert ([holder.asked for holder in holders], room.held_bytes) == ([1, 1, 0, 0], 100)
+        memory.hold(holder, 30)
+    assert ([holder.asked for holder in holders], memory.held_bytes) == ([1, 0, 0, 0], 90)
+    memory.hold(holders[3], 70)
+    assert ([holder.asked for holder in holders], memory.held_bytes) == ([1, 1, 0, 0], 100)
 
 
 def test_who_cannot_let_go_is_passed_over() -> None:
-    room, under_way, waiting = Room(100), Holder(lets_go=False), Holder()
-    room.hold(under_way, 90)
-    room.hold(waiting, 30)
-    assert (under_way.asked, waiting.asked, room.held_bytes) == (1, 1, 90)
+    memory, under_way, waiting = MemoryLimit(100), Holder(releases=False), Holder()
+    memory.hold(under_way, 90)
+    memory.hold(waiting, 30)
+    assert (under_way.asked, waiting.asked, memory.held_bytes) == (1, 1, 90)
 
 
 def test_who_was_empty_is_the_newest() -> None:
-    room, first, second = Room(100), Holder(), Holder()
-    room.hold(first, 50)
-    room.hold(second, 50)
-    room.hold(first, 0)
-    room.hold(first, 51)
-    assert (first.asked, second.asked, room.held_bytes) == (0, 1, 51)
+    memory, first, second = MemoryLimit(100), Holder(), Holder()
+    memory.hold(first, 50)
+    memory.hold(second, 50)
+    memory.hold(first, 0)
+    memory.hold(first, 51)
+    assert (first.asked, second.asked, memory.held_bytes) == (0, 1, 51)
 
 
 def test_to_hold_less_asks_nobody() -> None:
-    room, holder = Room(100), Holder(lets_go=False)
-    room.hold(holder, 150)
-    room.hold(holder, 120)
-    assert (holder.asked, room.held_bytes) == (1, 120)
+    memory, holder = MemoryLimit(100), Holder(releases=False)
+    memory.hold(holder, 150)
+    memory.hold(holder, 120)
+    assert (holder.asked, memory.held_bytes) == (1, 120)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -78,8 +78,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def holds(room: Room, held_bytes: int) -> bool:
-    return room.held_bytes == held_bytes
+def holds(memory: MemoryLimit, held_bytes: int) -> bool:
+    return memory.held_bytes == held_bytes
 
 
 async def overloaded(wire: Wire) -> None:
@@ -91,33 +91,33 @@ async def overloaded(wire: Wire) -> None:
 
 
 async def test_the_oldest_unfinished_body_makes_room(world: World) -> None:
-    room = world.app.requests
-    room.bytes_max = 100_000
+    memory = world.app.requests
+    memory.bytes_max = 100_000
     wires = [await world.connect() for _ in range(5)]
     for number, wire in enumerate(wires[:4]):
         await wire.send(unfinished(world, 30_000, missing=30_000))
-        await until(functools.partial(holds, room, min(90_000, 30_000 * (number + 1))))
+        await until(functools.partial(holds, memory, min(90_000, 30_000 * (number + 1))))
     await overloaded(wires[0])
     await world.submit()
     await wires[1].send(b" " * 20_000)
     await overloaded(wires[1])
     await wires[2].send(b" " * 30_000)
     assert (await wires[2].reply()).status == 400, "it is served, and what it held is free"
-    await until(lambda: room.held_bytes == 30_000)
+    await until(lambda: memory.held_bytes == 30_000)
     wires[3].abort()
-    await until(lambda: room.held_bytes == 0)
+    await until(lambda: memory.held_bytes == 0)
     assert world.core.counts()["jobs"] == 1
 
 
 async def test_a_request_under_way_is_never_given_up(world: World) -> None:
     """Its body has come whole; the log has it already."""
-    room = world.app.requests
-    room.bytes_max = 100_000
+    memory = world.app.requests
+    memory.bytes_max = 100_000
     world.log.hold()
     under_way, late = await world.connect(), await world.connect()
     payload = b'{"payload":"' + b"x" * 90_000 + b'"}'
     await under_way.send(post_jobs(world, f"Content-Length: {len(payload)}", body=payload))
-    await until(lambda: room.held_bytes == len(payload))
+    await until(lambda: memory.held_bytes == len(payload))
     await late.send(unfinished(world, 30_000))
     await overloaded(late)
     small = await world.connect()
@@ -125,20 +125,20 @@ async def test_a_request_under_way_is_never_given_up(world: World) -> None:
     await until(lambda: world.core.counts()["jobs"] == 2)
     world.log.release()
     assert [(await wire.reply()).status for wire in (under_way, small)] == [201, 201]
-    assert room.held_bytes == 0
+    assert memory.held_bytes == 0
 
 
 async def test_requests_behind_one_under_way_are_given_up(world: World) -> None:
     """The one under way is answered, and the refusal follows."""
-    room = world.app.requests
-    room.bytes_max = 2 * PIPELINED_MAX * PIPELINED_BYTES
+    memory = world.app.requests
+    memory.bytes_max = 2 * PIPELINED_MAX * PIPELINED_BYTES
     world.log.hold()
     flood = await world.connect()
     await flood.send(post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}') + HEALTH * 2 * PIPELINED_MAX)
-    await until(lambda: room.held_bytes > PIPELINED_MAX * PIPELINED_BYTES)
+    await until(lambda: memory.held_bytes > PIPELINED_MAX * PIPELINED_BYTES)
     other = await world.connect()
-    await other.send(unfinished(world, room.bytes_max - 100_000))
-    await until(lambda: room.held_bytes == room.bytes_max - 100_000)
+    await other.send(unfinished(world, memory.bytes_max - 100_000))
+    await until(lambda: memory.held_bytes == memory.bytes_max - 100_000)
     world.log.release()
     assert (await flood.reply()).status == 201
     await overloaded(flood)
@@ -149,7 +149,7 @@ async def test_requests_behind_one_under_way_are_given_up(world: World) -> None:
 @pytest.mark.parametrize("framing", ["Content-Length: 99", "Transfer-Encoding: chunked"])
 async def test_nothing_stays_counted(world: World, framing: str) -> None:
     """After answers early and late, refusals, aborts, floods."""
-    room = world.app.requests
+    memory = world.app.requests
     for data in (
         post_jobs(world, framing, body=b"5\r\nhello\r\n"),
         post_jobs(world, framing, body=b"nonsense\r\n"),
@@ -164,7 +164,7 @@ async def test_nothing_stays_counted(world: World, framing: str) -> None:
             await asyncio.sleep(0)
         wire.abort()
         await until(lambda: not world.server.server_state.connections)
-        assert (room.held_bytes, world.app.answers.held_bytes) == (0, 0)
+        assert (memory.held_bytes, world.app.answers.held_bytes) == (0, 0)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -180,14 +180,14 @@ async def large_job(world: World) -> bytes:
 
 async def test_whoever_left_answers_unread_for_longest_is_let_go(world: World) -> None:
     ask = await large_job(world)
-    room = world.app.answers
-    room.bytes_max = 1_000_000
+    memory = world.app.answers
+    memory.bytes_max = 1_000_000
     idle = [await world.connect() for _ in range(16)]
     for wire in idle:
         await wire.send(ask * 20)
     state = world.server.server_state
     await until(lambda: len(state.connections) < len(idle))
-    assert room.held_bytes <= room.bytes_max
+    assert memory.held_bytes <= memory.bytes_max
     assert (await world.call("client", "GET", "/keys")).status == 200
     with contextlib.suppress(ConnectionError):
         assert len(await idle[0].rest()) < 20_000_000

@@ -41,7 +41,7 @@ async def test_what_was_asked_for_is_shown(world: World) -> None:
     [
         (CLIENT | {"scopes": []}, "scopes is required"),
         (CLIENT | {"scopes": ["jobs:sumbit"]}, f"scopes must be some of {', '.join(SCOPES)}, not jobs:sumbit"),
-        (ADMIN | {"scopes": ["jobs:read"]}, "scopes must be left out when type is admin: such a key may do everything"),
+        (ADMIN | {"scopes": ["jobs:read"]}, "scopes must be left out when type is admin: an admin key has all scopes"),
         (CLIENT | {"queues": ["a"]}, "queues must be left out unless type is worker"),
         (WORKER | {"queues": []}, "queues is required"),
         (WORKER | {"queues": ["a b"]}, "queues must be 1 to 64 characters of A-Z a-z 0-9 . _ -"),
@@ -52,7 +52,7 @@ async def test_what_was_asked_for_is_shown(world: World) -> None:
         (CLIENT | {"expires_at": "tomorrow"}, "expires_at must be an RFC 3339 time"),
         (CLIENT | {"expires_at": "2020-01-01T00:00:00Z"}, "expires_at must be in the future"),
         *[
-            (CLIENT | {"owner_id": owner}, "owner_id must have no control characters, and no space at its ends")
+            (CLIENT | {"owner_id": owner}, "owner_id must have no control characters and no space at an end")
             for owner in (" o", "o ", "o\n", "a\x00b", "a\r\nb", "\t", "a\x7f")
         ],
     ],

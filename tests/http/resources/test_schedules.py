@@ -87,7 +87,7 @@ async def test_it_fires_and_the_payload_is_kept_byte_for_byte(world: World) -> N
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"cron": "61 * * * *"}, "cron cannot be read: bad minute"),
+        ({"cron": "61 * * * *"}, "cron is invalid: bad minute"),
         ({"cron": "* * * *"}, "cron must have 5 fields: minute, hour, day of month, month, day of week"),
         ({"cron": ""}, "cron is required"),
         ({"cron": "0 " * 101}, "cron must be of length <= 200"),

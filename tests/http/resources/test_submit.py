@@ -152,7 +152,7 @@ async def test_a_bad_idempotency_key(world: World, key: str) -> None:
 async def test_a_key_in_the_header_and_another_in_the_body(world: World) -> None:
     reply = await submit(world, {"payload": 1, "idempotency_key": "a"}, "b")
     assert (reply.status, reply.error) == (
-        400, "idempotency_key must be what the header Idempotency-Key is, or left out",
+        400, "idempotency_key must be the same as the header Idempotency-Key, or left out",
     )  # fmt: skip
 
 

@@ -14,14 +14,14 @@ from tests.http.world import World
     ("path", "body", "message"),
     [
         ("/transactions", {"ops": []}, "ops is required"),
-        ("/transactions", {"ops": [{}]}, "ops[0]: one of ack, submit and extend is required, and no other"),
+        ("/transactions", {"ops": [{}]}, "ops[0]: exactly one of ack, submit and extend is required"),
         ("/transactions", {"ops": [{"ack": {"job_id": "x"}}]}, "ops[0]: ack.lease_token is required"),
         ("/transactions", {"ops": [{"submit": {"payload": ""}}]}, "ops[0]: payload is required"),
         ("/transactions", {"ops": [{"submit": {"payload": 1}}] * 1001}, "ops must be of length <= 1000"),
         (
             "/transactions",
             {"ops": [{"extend": {"job_id": "x", "lease_token": "t"}}, {"ack": {"job_id": "x", "lease_token": "t"}}]},
-            "ops[1]: job_id must not be one that another operation names",
+            "ops[1]: job_id must be different from that of every other ack and extend",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What an engine's clients were told, and what the log must therefore hold: by each job's book, and by a hash."""
+"""The answers that an engine's clients got, checked against the log: by each job's book, and by a state hash."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ JOBS_MAX = 100_000  # more than a life leaves
 class Accounts:
     """See `tests.log.files.crashes.Told`.
 
-    Each frame that was ever written goes to a core that forgets no segment, whatever the cleaner did: its state is what
-    recovery must find, for the last frame that the disk has.
+    Every frame is applied to a core without any drop of segments. Recovery must find its state after the last frame
+    on the disk.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Accounts:
         self._whole = None
         return copy.deepcopy(self)
 
-    # --- what the trace says ------------------------------------------------------------------------------------------
+    # --- the trace ----------------------------------------------------------------------------------------------------
 
     def note(self, data: bytes) -> None:
         if data[:1] == b"T":
@@ -81,14 +81,14 @@ class Accounts:
             self.acked_seq = max(self.acked_seq, seq)
             return
         assert seq <= len(self._frames) + 1, "frames are numbered in order"
-        if seq <= len(self._frames):  # a crash took those
+        if seq <= len(self._frames):  # a crash lost those
             self._whole = None
             del self._frames[seq - 1 :], self._hashes[seq - 1 :]
         self._frames.append(data[9:])
         self.records.update(RECORD_NAMES[kind] for kind in types_of(data[9:]))
 
     def _hash_after(self, seq: int) -> int:
-        """Of the state when every frame up to `seq` was applied, none of them ever dropped."""
+        """The state hash after every frame up to `seq`."""
         if self._whole is None:
             self._whole = fresh_core(self._database_id)
             self._hashes = []
@@ -97,7 +97,7 @@ class Accounts:
             self._hashes.append(self._whole.state_hash())
         return self._hashes[seq - 1]
 
-    # --- what the disk says -------------------------------------------------------------------------------------------
+    # --- the disk -----------------------------------------------------------------------------------------------------
 
     def verdict(self, directory: Path) -> str:
         core, found = recovered(directory)
@@ -153,7 +153,7 @@ async def _work_off(directory: Path, before: Core) -> str:
     engine, core = assemble(jobs_log(directory), options, lambda: 0.5)
     engine.open()
     if before.database_id:  # else the crash came before there was one, which keys the hash
-        assert core.state_hash() == before.state_hash(), "opening for good found something else than reading did"
+        assert core.state_hash() == before.state_hash(), "opening and reading found different states"
     hand = Hand()
     hand.us = core.last_us
     failures: list[BaseException] = []
@@ -171,7 +171,7 @@ async def _work_off(directory: Path, before: Core) -> str:
 
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask until it is not refused: segments this small are not always ready in time."""
+    """Retry until it is not refused: segments this small are not always ready in time."""
     while True:
         try:
             return await ask()
@@ -180,7 +180,7 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 def recovered(directory: Path) -> tuple[Core, Found]:
-    """The state that a log holds, those frames included that would be written again. Changes nothing."""
+    """The state of a log, including frames that a start would rewrite. Changes nothing."""
     core = fresh_core()
     found = read_log(directory, core.replay, core.identify)
     for frame in found.pending:

@@ -1,4 +1,4 @@
-"""Every crash point of a traced run: what the disk may hold there is recovered and held against what was told.
+"""Every crash point of a traced run: recover each possible disk state there, and check it against the answers.
 
 python -m tests.log.files.crashes --states 1000000 [--how walk] [--seed 1]
 """
@@ -31,33 +31,33 @@ from tests.log.files.oracle import Oracle
 from tests.log.files.writer import Writer
 
 LIVES = 12  # of one trace
-SECOND_CRASHES = 0.2  # the share of the recoveries for good that are traced and crash again
+SECOND_CRASHES = 0.2  # the share of full recoveries that are traced and crash again
 
 
 class Told(Protocol):
-    """What clients were told up to some step of a trace; holds what a disk has against it."""
+    """The answers that clients got up to some step of a trace, and the check of a disk against them."""
 
     acked_seq: int  # every frame up to this one may have been acknowledged
 
     def note(self, data: bytes) -> None:
-        """A remark that the trace holds."""
+        """Take a remark of the trace."""
 
     def verdict(self, directory: Path) -> str:
-        """Recover what is in `directory`, without changing it: right, lost or wrong. Raises LogDamaged."""
+        """Recover `directory` without changing it. Returns right, lost or wrong. Raises LogDamaged."""
 
     def go_on(self, directory: Path) -> None:
-        """Recover for good, do some more, close and recover again. Asserts that nothing changed by that."""
+        """Open the log, do some work, close and recover again. Asserts that this changed nothing before it."""
 
     def hand_over(self, directory: Path) -> bool:
-        """Let lives go on from what is in `directory`; False: they cannot."""
+        """Let lives continue from `directory`. Returns False if they cannot."""
 
     def fork(self) -> Told:
-        """Another one that knows as much."""
+        """A copy."""
 
 
 @dataclass
 class Ledger:
-    """Documents: what was written, and what a client may have been told."""
+    """Documents: the frames that were written, and those that may have been acknowledged."""
 
     written: dict[int, set[bytes]] = field(default_factory=dict)  # records of the frames that had a sequence number
     last: dict[int, bytes] = field(default_factory=dict)  # the newest of them
@@ -96,7 +96,7 @@ class Ledger:
 
 
 class Place:
-    """A directory that is made to hold one state after another; only files that differ are written."""
+    """A directory that takes one disk state after another; writes only files that differ."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -113,7 +113,7 @@ class Place:
 
 
 def recover(directory: Path) -> list[bytes]:
-    """The records of each frame, in order. Changes nothing."""
+    """Recover a log. Returns the records of each frame in order. Changes nothing."""
     frames: list[bytes] = []
 
     def replay(records: memoryview, _frame: int) -> int:
@@ -129,7 +129,7 @@ def recover(directory: Path) -> list[bytes]:
 
 
 def go_on(directory: Path) -> list[bytes]:
-    """Recover for good, write one more frame, and close: the records of each frame that the next opening finds."""
+    """Open the log, write one more frame, close. Returns the records of each frame that the next opening finds."""
 
     async def live() -> list[bytes]:
         writer = await Writer(log_of(directory)).open().start()
@@ -149,13 +149,13 @@ def go_on(directory: Path) -> list[bytes]:
 
 @dataclass
 class Enumerator:
-    """Walks a trace and judges the states at each of its steps."""
+    """Walks a trace and checks the disk states at each step."""
 
     scratch: Path
     rng: random.Random
     draws: int = 2  # subsets of unsynced sectors at each set of names
     deep_share: float = 0.01  # of the states are opened for good, written to, and read again
-    failures_max: int = 20  # then it stops
+    failures_max: int = 20  # it stops after these
     counts: Counter[str] = field(default_factory=Counter)
     seen: set[int] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
@@ -208,7 +208,7 @@ class Enumerator:
 
 
 def trace_lives(shim: Path, scratch: Path, seed: int, lives: int, *how: str, check: bool = True) -> list[Op]:
-    """Run lives on `scratch/data` in processes of their own; what they did to the disk. `check`: they must end well."""
+    """Run lives on `scratch/data` in their own processes. Returns their disk calls. `check`: they must end well."""
     data, trace = scratch / "data", scratch / "trace"
     data.mkdir(exist_ok=True)
     trace.unlink(missing_ok=True)
@@ -225,7 +225,7 @@ def trace_lives(shim: Path, scratch: Path, seed: int, lives: int, *how: str, che
 
 @dataclass
 class Search:
-    """Traces of lives, one seed after the other, until so many states were judged."""
+    """Traces of lives, one seed after the other, until enough states were checked."""
 
     shim: Path
     scratch: Path
@@ -234,7 +234,7 @@ class Search:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, states: int, seed: int) -> Counter[str]:
-        """Raises AssertionError at the first trace with a state that is not right."""
+        """Check at least `states`. Raises AssertionError at the first trace with a wrong state."""
         while self.counts["states"] < states:
             self._trace(seed)
             self.counts["seeds"] += 1
@@ -255,7 +255,7 @@ class Search:
         shutil.rmtree(scratch)
 
     def _crash_again(self, scratch: Path, rng: random.Random, state: dict[str, bytes], told: Told) -> None:
-        """Now and then, crash in a life that goes on from a crash as well."""
+        """Sometimes crash also in a life that continues from a crash."""
         if rng.random() >= SECOND_CRASHES:
             return
         second = scratch / "second"

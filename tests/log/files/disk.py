@@ -1,4 +1,4 @@
-"""A disk as crashes leave it: reads what iotrace.c recorded and says what may be there after each step of it.
+"""A disk after crashes: reads the calls that iotrace.c recorded, and lists the possible states after each call.
 
 The model: a file is made of 512-byte sectors, each written whole or not at all; a sync of the file makes durable what
 was written before it; names are made durable, in order, by a sync of the directory. Whatever is not durable may be
@@ -55,7 +55,7 @@ def read_trace(path: Path) -> list[Op]:
 
 @dataclass
 class File:
-    """A file as programs see it, and what of it is durable."""
+    """A file: its content for programs, and its durable content."""
 
     now: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
@@ -82,7 +82,7 @@ class File:
         return not self.dirty and len(self.now) == len(self.durable)
 
     def crashed(self, sectors: set[int], *, resized: bool) -> bytes:
-        """With these of the dirty sectors, and the new length or the old."""
+        """The file after a crash that keeps these dirty sectors, and the new length or the old."""
         size = len(self.now) if resized else len(self.durable)
         content = bytearray(self.durable[:size].ljust(size, b"\0"))
         for sector in sectors:
@@ -96,7 +96,7 @@ class Disk:
     """One directory."""
 
     def __init__(self) -> None:
-        self.files: dict[int, File] = {}  # by inode: the newest file that had it
+        self.files: dict[int, File] = {}  # by inode: the newest file with it
         self.names: dict[str, File] = {}
         self.durable_names: dict[str, File] = {}
         self.pending: list[tuple[str, str, File | None]] = []  # changes of names since the directory was synced
@@ -146,7 +146,7 @@ class Disk:
         return names
 
     def crashes(self, rng: random.Random, draws: int) -> Iterator[dict[str, bytes]]:
-        """What may be there if the power goes now: names and contents.
+        """The possible states after a power failure now: names and contents.
 
         Args:
             draws: how many subsets of the unsynced sectors to draw for each set of names, beside the extremes.
@@ -170,7 +170,7 @@ class Disk:
             yield from self._every_subset(fixed, loose)
 
     def _every_subset(self, fixed: dict[str, bytes], loose: dict[str, File]) -> Iterator[dict[str, bytes]]:
-        """Of a file's dirty sectors if they are few; else each that arrived alone, or alone did not."""
+        """Every subset of a file's dirty sectors if they are few; else each sector alone, and all but each."""
         for name, file in loose.items():
             others = {other: bytes(each.now) for other, each in loose.items() if other != name}
             dirty = sorted(file.dirty)

@@ -3,7 +3,7 @@
     LD_PRELOAD=iotrace.so IOTRACE_DIR=DIRECTORY python -m tests.log.files.faults DIRECTORY KIND ERROR STEP
 
 For n = 1, 1 + STEP, … a fresh copy of a small log is opened, written to and closed while the n-th call of KIND fails
-with ERROR, until one life needs fewer calls than n. A line of JSON tells how each ended.
+with ERROR, until one life needs fewer calls than n. A line of JSON reports how each ended.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def end_of(directory: Path, acked: int) -> int:
 
 
 def try_fault(directory: Path, seed: Path, kind: str, error: str, n: int) -> dict[str, Any]:
-    """How a life with one fault ended, and what the next one finds."""
+    """Run a life with one fault, and check what the next one finds."""
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(seed, directory)
     acked_out, acked_in = os.pipe()
@@ -82,7 +82,7 @@ def try_fault(directory: Path, seed: Path, kind: str, error: str, n: int) -> dic
 
 
 def after(directory: Path, said: list[str]) -> dict[str, Any]:
-    """Whether the next process finds all that was acknowledged, and can go on."""
+    """Check that the next process finds every acknowledged document, and can go on."""
     found = b"".join(recover(directory))
     names = [name for name in said if name not in ("opened", "full")]
     missing = [name for name in names if name.encode() not in found]

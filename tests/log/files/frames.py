@@ -1,4 +1,4 @@
-"""The log's format once more, in plain Python and from docs/log-format.md alone: what the tests read files with."""
+"""A second reader of the log's format, in plain Python and from docs/log-format.md alone, for tests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def crc(data: bytes) -> int:
 
 
 def read_segment(path: Path) -> Segment:
-    """A segment and the frames in it that carry its salt, up to the first place where there is none."""
+    """Read a segment and its frames, up to the first offset without a frame of its salt."""
     data = path.read_bytes()
     magic, version, align, database_id, epoch, number, zero, size, first_seq, synced_seq, salt, head_crc = (
         SEGMENT.unpack_from(data)
@@ -81,7 +81,7 @@ def read_frame(data: bytes, at: int) -> Frame | None:
 
 
 def change(path: Path, offset: int, data: bytes) -> None:
-    """Write over what is there."""
+    """Overwrite bytes of a file."""
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(data)

@@ -29,7 +29,7 @@ async def has_room(r: Running) -> bool:
 
 
 async def work(r: Running, jobs: int, rng: random.Random) -> list[str]:
-    """Submit, lease, ack, fail and extend; the ids of those submitted."""
+    """Submit, lease, ack, fail and extend. Returns the submitted ids."""
     ids = [await r.submit(CLIENT, Submit(PAYLOAD, max_retries=2, queue=rng.choice(["a", "b"])))]
     while len(ids) < jobs:
         await until(lambda: has_room(r))
@@ -48,7 +48,7 @@ async def work(r: Running, jobs: int, rng: random.Random) -> list[str]:
 async def write_jobs_async(
     directory: Path, jobs: int, *, lives: int = 2, killed: bool = False, clean: bool = False, seed: int = 1
 ) -> list[str]:
-    """So many jobs in each of some lives, the last of which is killed or ends well. The ids."""
+    """Write jobs in several lives; the last one is killed or closed. Returns the ids."""
     rng, hand, ids = random.Random(seed), Hand(), []
     options = CLEANED if clean else OPTIONS
     for _ in range(lives):
@@ -65,7 +65,7 @@ async def write_jobs_async(
 
                 await until(is_clean)
             if killed:
-                log._opened_seq = log._durable_seq  # no last words, as if it had been killed here
+                log._opened_seq = log._durable_seq  # as after a kill: close writes no closing frame
     return ids
 
 
@@ -82,7 +82,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def copy_of(directory: Path, name: str) -> Path:
-    """The same log elsewhere."""
+    """A copy of the log in another directory."""
     return Path(shutil.copytree(directory, directory.with_name(name)))
 
 

@@ -1,4 +1,4 @@
-"""Lives of one log, each a process, told to iotrace.c call by call.
+"""Lives of one log, each a process, traced call by call by iotrace.c.
 
     LD_PRELOAD=iotrace.so IOTRACE_DIR=… IOTRACE_FILE=… \\
         python -m tests.log.files.life DIR SEED LIVES [documents|walk|jobs [MUTANT]]
@@ -40,7 +40,7 @@ def _shim() -> ctypes.CDLL:
 
 
 class TracedLog(LocalLog):
-    """Notes B with a batch's sequence number and records before it is written, A when it may be acknowledged."""
+    """Notes B with a batch's sequence number and records before the write, A when it may be acknowledged."""
 
     answers_early = False
 
@@ -60,7 +60,7 @@ class TracedLog(LocalLog):
 
 
 class HastyLog(TracedLog):
-    """A mutant: acknowledges a batch when it is handed over, not when it is durable."""
+    """A mutant: acknowledges a batch at its commit, before it is durable."""
 
     answers_early = True
 
@@ -70,7 +70,7 @@ def log_of(directory: Path, kind: type[LocalLog] = LocalLog) -> LocalLog:
 
 
 async def write_documents(log: LocalLog, rng: random.Random, close: bool) -> None:
-    """Open, write some frames, and close; or stop dead, most often with a batch under way."""
+    """Open, write some frames, and close; or stop dead, most often with a batch in flight."""
     writer = await Writer(log).open().start()
     for number in range(rng.randrange(FRAMES)):
         size = rng.choice(SIZES)
@@ -86,7 +86,7 @@ async def write_documents(log: LocalLog, rng: random.Random, close: bool) -> Non
 
 
 def life_of(how: list[str]) -> Live:
-    """What the command line asks for."""
+    """The kind of life that the command line names."""
     if how[:1] == ["jobs"]:
         from tests.log.files.work import live_with_jobs
 
@@ -100,7 +100,7 @@ def life_of(how: list[str]) -> Live:
 
 
 def leave_garbage(directory: Path) -> None:
-    """A spare full of sound frames of an earlier segment, as one that was recycled."""
+    """Leave a spare with sound frames of an earlier segment, as a recycled one has."""
     numbers = segment_numbers(directory)
     sizes = [segment_path(directory, n).stat().st_size for n in numbers]
     whole = [n for n, size in zip(numbers, sizes, strict=True) if size == max(sizes)]
@@ -116,7 +116,7 @@ def leave_garbage(directory: Path) -> None:
 
 
 def one_life(directory: Path, rng: random.Random, live: Live) -> None:
-    """In a process of its own; raises if that did not end well."""
+    """Run a life in a process of its own. Raises if it did not end well."""
     close, garbage = rng.random() < 0.3, rng.random() < 0.3
     pid = os.fork()
     if pid == 0:

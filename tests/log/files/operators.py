@@ -1,6 +1,6 @@
-"""What else clients, workers and operators do to an engine, in a queue of their own: nothing of it is told.
+"""Further operations of clients, workers and operators, in a queue of their own. Their answers are not recorded.
 
-What recovery finds of these jobs is held against the state after each frame, and read to its end.
+Recovery's state of these jobs is compared with the state hash after each frame, and every record is read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Operators:
         return self._rng.choice(self._ids[-20:]) if self._ids else "none"
 
     def _ended(self) -> list[LeasedJob]:
-        """One that is not held any more."""
+        """A lease that has ended."""
         return [self._held.pop(self._rng.randrange(len(self._held)))] if self._held else []
 
     def _ack_of(self, leased: LeasedJob) -> Ack:

@@ -1,4 +1,4 @@
-"""What a walk must have left, for each frame: the core's own hash, and the model that says what each job looks like."""
+"""The expected state of a walk after each frame: the core's hash, and the model of each job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODELS_KEPT = 8
 
 
 class Recovered(Disk):
-    """What a directory holds, beside what it should hold."""
+    """A recovered directory, beside its expected state."""
 
     def __init__(self, directory: Path, core: Core, index: FrameIndex, saved: Saved) -> None:
         self.core, self.model, self.now_us = core, saved.model, saved.now_us
@@ -63,7 +63,7 @@ class Oracle:
             self._next = (seq, data[9:])
         else:
             self.records.update(RECORD_NAMES[kind] for kind in types_of(data[9:]))
-            for number in [number for number in self._kept if number >= seq]:  # a crash took those
+            for number in [number for number in self._kept if number >= seq]:  # a crash lost those
                 del self._kept[number]
                 self._loaded.pop(number, None)
             if self._next is not None and self._next[0] == seq:
@@ -71,7 +71,7 @@ class Oracle:
             self._next = None  # a later life may write a frame of that number without knowing what holds after it
 
     def saved(self, seq: int) -> Saved | None:
-        """What holds after that frame; None if it was one of several that one step wrote."""
+        """The expected state after that frame; None for a frame within a step."""
         if seq == 0:
             return Saved.new()
         if seq not in self._loaded and seq in self._kept:
@@ -116,7 +116,7 @@ class Oracle:
         self.counts["jobs read"] += len(saved.model.jobs)
 
     def go_on(self, directory: Path) -> None:
-        """Three openings, the second after a crash and the third after the cleaner was everywhere."""
+        """Open three times, the second after a crash, the third after cleaning everything."""
         _, found = recovered(directory)
         saved = self.saved(found.next_seq - 1)
         if saved is None:
@@ -136,7 +136,7 @@ class Oracle:
 
 
 def sound_part(directory: Path, found: Found) -> tuple[int, int]:
-    """The last frame, and a digest of all that lies before the torn end: states differ in that most often."""
+    """The last frame, and a digest of everything before the torn tail: states often share this part."""
     digest = 0
     for number in segment_numbers(directory):
         content = segment_path(directory, number).read_bytes()
@@ -150,7 +150,7 @@ def copied(saved: Saved) -> Saved:
 
 
 def read_all(world: FiledWorld) -> None:
-    """Every job as the model has it, its payload and result, and its history to the end."""
+    """Compare every job with the model: its state, payload, result and whole history."""
     jobs = world.model.jobs
     for job in jobs.values():
         agree_on(world, job)

@@ -1,7 +1,7 @@
-"""The crash enumerator: the power goes at every step of traced runs, and in the middle of the recoveries after it.
+"""The crash enumerator: a power failure at every step of traced runs, and during the recoveries after it.
 
-FASTQ_CRASH_STATES sets how many states are judged at least (default 2,000; `./dev crashes` is the long form);
-FASTQ_CRASH_SEED where to begin.
+FASTQ_CRASH_STATES sets how many states are checked at least (default 2,000; `./dev crashes` is the long form),
+FASTQ_CRASH_SEED the first seed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_a_crash_before_there_is_a_database_is_judged(tmp_path: Path) -> None:
 
 
 def mutant(shim: Path, scratch: Path, how: str, change: str, told: Told, seed: int = SEED) -> Counter[str]:
-    """Judge a run of a broken log."""
+    """Check a run of a faulty log."""
     without: dict[str, set[int]] = {"no fdatasync": {DATASYNC}, "no fsync": {SYNC}, "no directory sync": {DIRSYNC}}
     ops = trace_lives(shim, scratch, seed, LIVES, how, *([] if change in without else [change]), check=False)
     enumerator = Enumerator(scratch, random.Random(SEED), deep_share=0, failures_max=1000)

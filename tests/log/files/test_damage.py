@@ -1,4 +1,4 @@
-"""Every byte of a small log, damaged: the log is refused or cut at its very end, and never says what was not written.
+"""Damage to every byte of a small log: it is refused or cut at its very end, and never returns wrong content.
 
 By default one bit of each byte is flipped; FASTQ_DAMAGE_BITS=8 flips all of them.
 """
@@ -29,17 +29,17 @@ ALL = {str(i): body for i, body in enumerate(BODIES)}
 
 @pytest.fixture(params=["killed", "stopped"])
 def log(request: pytest.FixtureRequest, memory_path: Path) -> Path:
-    """A log over several segments, of a server that was killed or stopped in good order."""
+    """A log of several segments, killed or closed."""
     directory = memory_path / "log"
     write(directory, BODIES, close=request.param == "stopped", segment_bytes=SEGMENT_BYTES)
     return directory
 
 
 def judge(directory: Path, counts: Counter[str], lost_max: int = 1) -> None:
-    """Read the log and count how that went. What is read must be what was written, but for the last frames.
+    """Read the log and count the outcome. The content must be as written, except for lost frames at the end.
 
     Args:
-        lost_max: how many frames at the end may be gone. More than one only if nothing of them is left.
+        lost_max: how many frames at the end may be lost; more than one only if nothing of them is left.
     """
     core = Core(Tail(512, 0, 4096), CoreSettings())
     try:

@@ -1,4 +1,4 @@
-"""Segments that are given back: reads under way still get what they asked for, and nothing of the files stays."""
+"""Dropped segments: reads in flight still get their records, and no file stays."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def segments(directory: Path) -> list[str]:
 
 
 def deleted_but_open(directory: Path) -> list[str]:
-    """Files of `directory` that are deleted and take space all the same."""
+    """Deleted files of `directory` that still take space because they are open."""
     found = []
     for entry in os.listdir("/proc/self/fd"):
         try:
@@ -48,7 +48,7 @@ def deleted_but_open(directory: Path) -> list[str]:
     return found
 
 
-# --- reads under way --------------------------------------------------------------------------------------------------
+# --- reads in flight --------------------------------------------------------------------------------------------------
 
 
 async def test_a_segment_stays_until_reads_in_flight_are_done(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ async def test_a_segment_stays_until_reads_in_flight_are_done(tmp_path: Path) ->
 
 
 async def test_a_cancelled_read_releases_its_segment_and_descriptor(tmp_path: Path) -> None:
-    """Neither its segment nor, when its thread comes to an end, the descriptor."""
+    """Its segment is dropped at once; the descriptor is closed when the reading thread ends."""
     writer = await started(tmp_path)
     log = writer.log
     assert isinstance(log, LocalLog)
@@ -151,7 +151,7 @@ async def test_cleaned_segments_are_overwritten(tmp_path: Path) -> None:
 
 
 async def test_without_the_setting_cleaned_data_stays_on_the_disk(tmp_path: Path) -> None:
-    """What docs/log-format.md warns of; and the proof that the test above looks at the right blocks."""
+    """docs/log-format.md warns of this. It also shows that the test above examines the right blocks."""
     writer = await started(tmp_path)
     fd = os.open(segment_path(tmp_path, 1), os.O_RDONLY)
     writer.log.drop_before(read_segment(segment_path(tmp_path, 3)).frames[0].seq)
@@ -163,7 +163,7 @@ async def test_without_the_setting_cleaned_data_stays_on_the_disk(tmp_path: Path
 
 
 async def test_segments_left_by_an_earlier_server_are_overwritten(tmp_path: Path) -> None:
-    """It was killed between taking the name and the zeros; the setting may be off since."""
+    """The server was killed between the rename and the zeros; the setting may be off since then."""
     await (await started(tmp_path)).log.close()
     (tmp_path / "cleaned-00000007").write_bytes(b"payload" * 10_000)
     fd = os.open(tmp_path / "cleaned-00000007", os.O_RDONLY)

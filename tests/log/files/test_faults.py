@@ -1,4 +1,4 @@
-"""Calls that fail: the n-th write, sync, open, rename, truncation or removal of a life, for every n there is.
+"""Failing calls: the n-th write, sync, open, rename, truncation or removal of a life, for every n.
 
 FASTQ_FAULT_STEP=1 tries every n (the default tries every third of the many).
 """
@@ -62,7 +62,7 @@ def test_a_failing_call_loses_no_acknowledged_data(
 
 
 def lives_with(shim: Path, scratch: Path, kind: str, error: str, step: int) -> list[dict[str, Any]]:
-    """The seed is two lives, both killed: so an opening has frames to write again and segments to shorten."""
+    """The seed is a log of two killed lives: an opening has frames to rewrite and segments to shorten."""
     seed = scratch / "seed"
     write(seed, bodies_of([100, 6000, 5000, 4000]), close=False, **SHAPE)
     write(seed, bodies_of([100, 200]), close=False, first=4, **SHAPE)
@@ -93,7 +93,7 @@ async def fill(writer: Writer) -> tuple[list[str], bool]:
     """Write until no segment has room and none can be made.
 
     Returns:
-        The names of what was acknowledged, and whether there was room left when the disk was first seen to be full.
+        The names of acknowledged documents, and whether there was still room when the full disk was noticed.
     """
     names: list[str] = []
     log, early = writer.log, False

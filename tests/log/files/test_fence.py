@@ -1,4 +1,4 @@
-"""A database that went back to an earlier state takes no lease token that was granted after that state."""
+"""A database that returned to an earlier state refuses lease tokens that were granted after that state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEASE = Lease(had_body=True, queues=("fenced",), worker_id="w")
 
 
 async def leased_once(directory: Path, hand: Hand) -> LeasedJob:
-    """What the only job of the queue is leased as, in a life that ends at once."""
+    """Lease the queue's only job, in a life that ends at once."""
     async with running(log_of(directory), hand) as r:
         return await r.lease_one(LEASE)
 
@@ -44,7 +44,7 @@ async def submit_to(directory: Path, hand: Hand) -> None:
 
 
 async def the_old_token_is_refused(directory: Path, old: LeasedJob, hand: Hand) -> LeasedJob:
-    """In a directory that knows nothing of the old lease; the new one, which is not ended."""
+    """Check that a directory without the old lease refuses its token. Returns the new lease, which is still held."""
     async with running(log_of(directory), hand) as r:
         assert await is_refused(r, old), "the job waits"
         new = await r.lease_one(LEASE)

@@ -1,4 +1,4 @@
-"""The native part: checksums against another implementation, frames, and the thread."""
+"""The native module: checksums against another implementation, frames, and the thread."""
 
 from __future__ import annotations
 

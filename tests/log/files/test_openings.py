@@ -1,4 +1,4 @@
-"""What an opening does to a log's files, and that there is one at a time."""
+"""What an opening changes in a log's files, and that only one server opens a log at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places hold for ever: whatever a start writes again or the cleaner moves, each link in the records leads home."""
+"""Places stay true: after rewrites at a start and moves by the cleaner, each link leads to its record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def events(r: Running, job_id: str) -> list[str]:
 
 
 async def clean_all(r: Running) -> None:
-    """Have the cleaner go over all that is there now."""
+    """Let the cleaner move everything."""
     end = r.log.tail.appended_seq
 
     async def is_clean() -> bool:
@@ -45,7 +45,7 @@ async def clean_all(r: Running) -> None:
 
 
 async def test_links_in_a_rewritten_frame_stay_true(tmp_path: Path) -> None:
-    """One frame with a job's submit and three replaces, the last of a killed server: two later starts both move it."""
+    """The last frame of a killed server has a job's submit and three replaces. Two later starts both rewrite it."""
     hand, job_id = Hand(), ""
     replacing = Submit(b'"p"', options=JobOptions(unique_key="one", replace=True))
     async with running(log_of(tmp_path / "killed"), hand, KEPT) as r:
@@ -64,12 +64,12 @@ async def test_links_in_a_rewritten_frame_stay_true(tmp_path: Path) -> None:
 
 
 def packed(frame: int, offset: int, length: int) -> bytes:
-    """A place as records hold it, from docs/log-format.md alone."""
+    """A place as records contain it, from docs/log-format.md alone."""
     return (frame << 52 | offset << 26 | length).to_bytes(12, "little")
 
 
 async def failed(r: Running, times: int, queue: str = "a") -> str:
-    """A job that failed so often."""
+    """Submit a job and fail it that many times."""
     job_id = await r.submit(CLIENT, Submit(b"1", max_retries=50, queue=queue))
     for number in range(times):
         leased = await r.lease_one(Lease(had_body=True, queues=(queue,)))
@@ -91,7 +91,7 @@ async def test_a_link_is_the_place_of_the_record_before() -> None:
 async def test_a_broken_link_cuts_one_history_and_the_server_goes_on(
     nowhere: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As a defect of ours might write it: to no frame, to another record, into the middle of one, past the frame."""
+    """Links that a defect might write: to no frame, to another record, into a record, past the frame."""
     log = MemoryLog(segment_bytes=SEGMENT_BYTES, cache_bytes=0)
     async with running(log, options=KEPT) as r:
         job_id, other_id = await failed(r, 3), await failed(r, 3, "b")

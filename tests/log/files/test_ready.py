@@ -1,4 +1,4 @@
-"""How segments are made ready beside commits."""
+"""Segments are prepared beside commits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEGMENT_BYTES = 4 * len(FILL_STEP)
 
 
 class Noted(threading.Event):
-    """What a fill waited between its steps, instead of waiting."""
+    """Records the waits between the steps of a fill, without waiting."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The rules of recovery, one by one: what is cut, what is refused, and that nothing else is."""
+"""The rules of recovery, one by one: what is cut, what is refused, and nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rewrite_head(path: Path, **fields: object) -> None:
 
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
-    """A log of five documents in one segment, as a killed process leaves it. Frame 1 says who it is."""
+    """A killed log of five documents in one segment. Frame 1 is the RESUME record."""
     write(tmp_path, [BODY] * 5, close=False)
     return tmp_path
 
@@ -77,7 +77,7 @@ async def test_a_log_goes_on_after_a_cut(killed: Path) -> None:
 
 
 def test_later_frames_without_proof_are_a_torn_tail(killed: Path) -> None:
-    """Two frames were under way and the second arrived alone: its durable_seq lies below the first."""
+    """Two frames were in flight and only the second arrived: its durable_seq is below the first."""
     path = segment(killed, 1)
     head = read_segment(path)
     *_, before, last = head.frames
@@ -348,7 +348,7 @@ def test_a_trim_beyond_the_log_is_refused_and_deletes_nothing(tmp_path: Path) ->
 
 
 def killed_behind_a_seal(directory: Path) -> int:
-    """Three documents in segment 1, sealed; segment 2 is there and empty. The seal's offset."""
+    """Three documents in segment 1, sealed; segment 2 is empty. Returns the seal's offset."""
     write(directory, [BODY] * 3, close=False, when_quiet=True)
     first, head = segment(directory, 1), unpack_head(segment(directory, 1).read_bytes()[:4096], segment(directory, 1))
     last = read_segment(first).frames[-1]
@@ -364,7 +364,7 @@ def killed_behind_a_seal(directory: Path) -> int:
 
 @pytest.mark.parametrize("when_quiet", [False, True])
 def test_a_seal_lost_to_a_power_failure_after_the_next_start_is_not_needed(tmp_path: Path, when_quiet: bool) -> None:
-    """Killed behind a seal, started again, and then the seal turns out never to have been on the disk."""
+    """Killed after a seal and started again; then a power failure loses the seal."""
     end = killed_behind_a_seal(tmp_path)
     write(tmp_path, [BODY], close=False, first=3, when_quiet=when_quiet)
     change(segment(tmp_path, 1), end, bytes(512))
@@ -396,7 +396,7 @@ def test_a_segment_that_holds_only_a_seal_may_be_the_first(tmp_path: Path) -> No
 
 
 async def test_frames_of_an_earlier_opening_end_where_its_copies_begin(killed: Path) -> None:
-    """Its last frame was written again elsewhere; behind the ones before it the file is being shortened."""
+    """Its last frame was rewritten elsewhere; the file is shortened after the frames before it."""
     read_back(killed)
     writer = Writer(local(killed)).open()
     writer.log.start(writer._durable, writer._failed)

@@ -1,6 +1,6 @@
-"""Lives of a core on a log in files: every command there is, each done to the model too, with crashes between lives.
+"""Lives of a core on a log in files: every command runs on the model too, with crashes between lives.
 
-The model of each frame goes into the trace and into a file beside the log, from which the next life goes on.
+The model of each frame goes into the trace and into a file beside the log, from which the next life continues.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.log.files.life import TracedLog, note
 SHAPES = [(512, 48 << 10), (512, 64 << 10), (4096, 64 << 10)]  # align and segment_bytes, which lives may change
 CACHES_BYTES = [0, 8 << 10]
 STEPS = 60  # of a life, at most
-ROOM_BYTES = 16 << 10  # of what one step appends, at most
+ROOM_BYTES = 16 << 10  # an upper bound of what one step appends
 UNSYNCED_BYTES_MAX = 6 << 10  # before a step, so that its records stay in one frame
 
 
@@ -58,13 +58,13 @@ def replace(world: World, draw: Draw) -> None:
 
 
 def fire(world: World, draw: Draw) -> None:
-    """A job and a document as one record, as a schedule's job and how far the schedule has come."""
+    """Write a job and a document as one record, as a schedule does with its job and state."""
     new, body = New(payload=draw.pick(PAYLOADS), queue="mail"), draw.pick(PAYLOADS)
     world.in_group([lambda: world.submit([new]), lambda: world.put_document("a", body)])
 
 
 def work(world: World, draw: Draw) -> None:
-    """What a worker says of a job before its end."""
+    """Report and extend a running job, as its worker does."""
     world.lease([*QUEUES], 1, 60_000)
     for action in (extend, report, transact):
         action(world, draw)
@@ -82,7 +82,7 @@ WEIGHED = [action for weight, action in [*COMMANDS, *MORE] for _ in range(weight
 
 @dataclass(frozen=True)
 class Saved:
-    """What holds after a frame."""
+    """The expected state after a frame."""
 
     model: Model
     settings: dict[str, Settings]  # of queues
@@ -91,12 +91,12 @@ class Saved:
 
     @classmethod
     def new(cls) -> Saved:
-        """Before the first."""
+        """The expected state before the first frame."""
         return cls(Model(Server()), {}, START_US, 0)
 
 
 def saved_path(directory: Path, seq: int) -> Path:
-    """Where a life on the log in `directory` looks for what holds after frame `seq`."""
+    """The file with the expected state after frame `seq`, for lives on the log in `directory`."""
     return directory.with_name(f"{directory.name}-models") / str(seq)
 
 
@@ -114,7 +114,7 @@ def load(directory: Path, seq: int) -> Saved:
 
 
 class FiledWorld(World):
-    """A world whose log is in files. `load`: what holds after a frame; `keep`: told what holds after each new one."""
+    """A world whose log is in files. `load`: the expected state after a frame; `keep`: called with each new one."""
 
     def __init__(
         self, log: LocalLog, server: Server, load: Callable[[int], Saved], keep: Callable[[int, Saved], None]
@@ -123,7 +123,7 @@ class FiledWorld(World):
         self._loop = asyncio.new_event_loop()
         self._turn = asyncio.Event()
         self._failure: BaseException | None = None
-        self.kept_seq = 0  # the last frame of which it is kept what holds after it
+        self.kept_seq = 0  # the last frame with a kept state
         super().__init__(server)
 
     # --- opening and closing ----------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class FiledWorld(World):
         self._loop.close()
 
     def abandon(self) -> None:
-        """Let go of the log without its last words, as if the process had been killed here."""
+        """Release the log without a closing frame, as after a kill."""
         self.sync()
         self.log._opened_seq = self.log._durable_seq
         self._loop.run_until_complete(self.log.close())
@@ -180,7 +180,7 @@ class FiledWorld(World):
         self._turn.set()
 
     def kick(self) -> None:
-        """Have the open batch written, if nothing is under way. What holds after it is kept first."""
+        """Commit the open batch, if nothing is in flight. Keeps the expected state first."""
         if self.log.idle and (batch := self.tail.take()) is not None:
             if batch.seq == self.tail.appended_seq:
                 held = Saved(self.model, self.settings, self.now_us, self.core.state_hash())
@@ -204,7 +204,7 @@ class FiledWorld(World):
             self._run(lambda: asyncio.sleep(0))
 
     def turn(self) -> None:
-        """Let the log tell what it has done."""
+        """Run the loop once, so that the log reports its progress."""
         self.kick()
         self._run(lambda: asyncio.sleep(0))
 
@@ -235,7 +235,7 @@ class FiledWorld(World):
         self.log.drop_before(frame)
 
     def clean_all(self) -> None:
-        """Everything that is there now is moved, or is not needed."""
+        """Clean until every present part is dropped."""
         self.sync()
         last = self.seq
         while self.core.oldest_frame <= last and self.clean(self.now_us, "drop"):
@@ -254,7 +254,7 @@ def drawn_log(directory: Path, rng: random.Random, kind: type[LocalLog] = LocalL
 
 
 def live_a_walk(directory: Path, rng: random.Random, close: bool) -> None:
-    """Open, do some steps, and close; or stop dead, most often with a batch under way."""
+    """Open, do some steps, and close; or stop dead, most often with a batch in flight."""
 
     def keep(seq: int, held: Saved) -> None:
         data = pickle.dumps(held)

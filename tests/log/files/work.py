@@ -1,4 +1,4 @@
-"""Lives of an engine over a log of tiny segments: jobs, retention of a second, and a cleaner that is always at it."""
+"""Lives of an engine over a log of tiny segments: jobs, retention of a second, and a cleaner that always works."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.log.files.operators import Operators
 SEGMENT_BYTES = 32 << 10
 RETENTION_US = 1_000_000
 STEPS = 70  # of a life
-STEP_US = 60_000  # that time goes on by, at most, with each
+STEP_US = 60_000  # the most that one step moves the clock
 SIZES = [0, 0, 30, 300, 300, 1000, 3000, 6000]  # of payloads, bytes
 QUEUES = ("a", "b")
 OPTIONS = EngineOptions(
@@ -31,17 +31,17 @@ OPTIONS = EngineOptions(
 
 
 def jobs_log(directory: Path, kind: type[LocalLog] = LocalLog, *, zero_cleaned: bool = False) -> LocalLog:
-    """A log as the lives here have it."""
+    """A log for these lives."""
     return kind(directory, segment_bytes=SEGMENT_BYTES, align=512, cache_bytes=8 << 10, zero_cleaned=zero_cleaned)
 
 
 def tell(what: str, **fields: Any) -> None:
-    """Put into the trace what a client did or heard: the arguments of a method of the ledger."""
+    """Note a client's request or answer in the trace, as arguments of a method of the ledger."""
     note(b"T" + json.dumps([what, fields]).encode())
 
 
 class Clients:
-    """What clients of this life do. Each step tells what goes out before it does, and what came back after."""
+    """The clients of a life. Each step notes a request before it is sent, and the answer after it came."""
 
     def __init__(self, engine: Engine, hand: Hand, rng: random.Random) -> None:
         self._engine, self._hand, self._rng = Asking(engine), hand, rng
@@ -126,7 +126,7 @@ class Clients:
 
 
 async def live_with_jobs(directory: Path, rng: random.Random, close: bool, mutant: str = "") -> None:
-    """Open, do some steps, and close; or stop dead, most often with a batch or a segment's end under way."""
+    """Open, do some steps, and close; or stop dead, most often with a batch in flight or at a segment's end."""
     log = jobs_log(directory, TracedLog, zero_cleaned=rng.random() < 0.5)
     engine, core = assemble(log, OPTIONS, rng.random)
     if mutant:
@@ -152,11 +152,11 @@ def _ended(error: BaseException) -> None:
     raise error
 
 
-# --- mutants: each breaks one rule that the cleaner lives by ----------------------------------------------------------
+# --- mutants: each breaks one rule of the cleaner ---------------------------------------------------------------------
 
 
 class _NeverWaits:
-    """Commits that call durable what is not."""
+    """Commits that report frames durable too early."""
 
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
@@ -169,7 +169,7 @@ class _NeverWaits:
 
 
 class SeesNothing:
-    """A core for which nothing in an old segment is needed any more."""
+    """A core that finds no live record in an old segment."""
 
     def __init__(self, core: Any) -> None:
         self._core = core

@@ -1,4 +1,4 @@
-"""A log in files whose documents tests write, kill, and read back."""
+"""A log in files with documents: tests write it, kill it, and read it back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def write_log(
 
 
 async def quiet(on: Writer | Running) -> None:
-    """Wait until the segments that were to be made or shortened are."""
+    """Wait until the log's background work is done."""
     log = on.log
     assert isinstance(log, LocalLog) and log._ready is not None
     while log._ready._work is not None:
@@ -51,15 +51,15 @@ def write(directory: Path, bodies: list[bytes], **how: int) -> None:
 
 
 async def abandon(writer: Writer) -> None:
-    """End a local log's threads and lock without its last words, as if the process had been killed here."""
+    """Release a local log's threads and lock without a closing frame, as after a kill."""
     log = writer.log
     assert isinstance(log, LocalLog)
-    log._opened_seq = log._durable_seq  # nothing to say at the end
+    log._opened_seq = log._durable_seq  # so that close writes no closing frame
     await log.close()
 
 
 def read_back(directory: Path, **shape: int) -> Writer:
-    """Open a local log as the next process would, and let it go again."""
+    """Open a local log as the next process would, and release it."""
     log = local(directory, **shape)
     writer = Writer(log).open()
     log._release()

@@ -49,4 +49,5 @@ def test_a_first_start_without_redis(tmp_path: Path, valkey: Valkey) -> None:
     valkey.stop()
     ended = run_to_its_end(tmp_path / "data", REDIS_URL=valkey.url, **QUICK)
     assert ended.returncode == 78
-    assert ended.stderr.splitlines()[-1].startswith("fastq: REDIS_URL: a first start needs the key store, and Redis: ")
+    message = "fastq: REDIS_URL: the key store must answer at a first start: Redis: "
+    assert ended.stderr.splitlines()[-1].startswith(message)

@@ -320,7 +320,7 @@ async def test_a_first_start_is_one_without_keys_anywhere(valkey: Valkey, kept: 
 
 async def test_a_first_start_needs_redis(valkey: Valkey, kept: Kept) -> None:
     valkey.stop()
-    with pytest.raises(BadSetting, match=r"REDIS_URL: a first start needs the key store, and Redis: .+"):
+    with pytest.raises(BadSetting, match=r"REDIS_URL: the key store must answer at a first start: Redis: .+"):
         await opened(valkey, kept)
 
 

@@ -1,4 +1,4 @@
-"""Backups of stopped logs and of logs that are written and cleaned meanwhile; what is restored is exactly what was."""
+"""Backups of stopped logs, and of logs that are written and cleaned meanwhile. A restore gives the same state."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_plain_tar_unpacks_a_data_directory(log: Path) -> None:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_copy_up_to_any_frame_is_a_whole_log(memory_path: Path, killed: bool) -> None:
-    """Also up to the last of a segment that is sealed, and with seals of later starts, that know of later frames."""
+    """Also up to a sealed segment's last frame, and with seals of later starts that know of later frames."""
     log = memory_path / "log"
     write_jobs(log, 20, lives=4, killed=killed)
     found = read_whole(log, empty_core())
@@ -151,7 +151,7 @@ def test_a_backup_holds_no_secret_beside_the_log(log: Path) -> None:
     assert b"secret-canary" not in data and b"torn-canary" not in data
 
 
-# --- archives that are not whole --------------------------------------------------------------------------------------
+# --- incomplete archives ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_every_half_written_archive_is_refused(small: tuple[bytes, int, Path]) -
 
 
 def test_a_changed_archive_is_refused_or_harmless(small: tuple[bytes, int, Path]) -> None:
-    """Harmless: bytes between files, that nobody reads."""
+    """Harmless bytes lie between files and are not read."""
     data, state, target = small
     rng, refused, trials = random.Random(3), 0, 300
     for trial in range(trials):
@@ -192,7 +192,7 @@ def test_a_changed_archive_is_refused_or_harmless(small: tuple[bytes, int, Path]
 
 
 def rebuilt(data: bytes, change: dict[str, bytes | None], extra: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    """The archive with some files replaced or left out, and others in front of the last."""
+    """The archive with some files replaced or left out, and others before the last."""
     out = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(data)) as old, tarfile.open(fileobj=out, mode="w") as new:
         for entry in old:
@@ -234,7 +234,7 @@ def test_an_archive_with_other_files_is_refused(small: tuple[bytes, int, Path]) 
 
 
 def test_a_restore_that_is_killed_leaves_nothing_that_starts(small: tuple[bytes, int, Path]) -> None:
-    """At every call that changes the disk: either all is there, or a server refuses the directory."""
+    """After a kill at any call that changes the disk, the restore is complete or a server refuses the directory."""
     data, state, target = small
     calls, outcomes = 0, set()
     while True:
@@ -300,7 +300,7 @@ def test_a_backup_file_appears_only_when_it_is_complete(small: tuple[bytes, int,
 
 @pytest.fixture
 async def served(memory_path: Path) -> AsyncIterator[Running]:
-    """An engine on a log of several starts, that is cleaned hard."""
+    """An engine on a log of several starts, with a busy cleaner."""
     await asyncio.to_thread(write_jobs, memory_path / "log", 10, lives=2, killed=True)
     async with running(log_of(memory_path / "log"), Hand(), CLEANED) as r:
         yield r
@@ -312,7 +312,7 @@ async def restored(data: bytes, directory: Path) -> int:
 
 
 async def churn(r: Running, jobs: int) -> None:
-    """Jobs that are done at once: the log fills with what nobody needs, and is cleaned."""
+    """Submit and finish jobs: the log fills with dead records and is cleaned."""
     for _ in range(jobs):
         await until(lambda: has_room(r))
         await r.ask.submit(CLIENT, Submit(PAYLOAD, queue="a"))
@@ -322,7 +322,7 @@ async def churn(r: Running, jobs: int) -> None:
 
 
 async def all_durable(r: Running) -> None:
-    """Return when nothing is appended, by the cleaner either, that is not durable."""
+    """Return when everything is durable, the cleaner's records included."""
     while r.log.tail.durable_seq < r.log.tail.appended_seq:
         await r.engine.durable()
 
@@ -334,7 +334,7 @@ async def is_clean(r: Running) -> bool:
 
 
 async def test_a_backup_is_the_state_of_the_moment_it_began(served: Running, memory_path: Path) -> None:
-    """With the log written and cleaned between any two pieces; no segment goes that is still to be read."""
+    """The log is written and cleaned between any two pieces; segments that are still to be read stay."""
     for trial in range(4):
         await churn(served, 120)
         await all_durable(served)
@@ -359,7 +359,7 @@ async def test_a_backup_is_the_state_of_the_moment_it_began(served: Running, mem
 
 
 async def test_a_backup_right_after_a_start(memory_path: Path) -> None:
-    """While what earlier lives left is sealed and shortened."""
+    """The segments of earlier lives are sealed and shortened meanwhile."""
     await asyncio.to_thread(write_jobs, memory_path / "log", 30, lives=4, killed=True)
     for trial in range(5):
         async with running(log_of(memory_path / "log"), Hand(), CLEANED) as r:
@@ -370,7 +370,7 @@ async def test_a_backup_right_after_a_start(memory_path: Path) -> None:
 
 
 async def test_commits_do_not_wait_for_a_backup(served: Running, memory_path: Path) -> None:
-    """A backup that nobody reads on with holds nobody up."""
+    """A stalled backup delays no commit."""
     await all_durable(served)
     state, backup = served.core.state_hash(), served.engine.backup()
     first = await anext(backup)

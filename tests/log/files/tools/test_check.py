@@ -1,4 +1,4 @@
-"""`fastq log check`: the verdict is the one that a start would come to, and nothing is written."""
+"""`fastq log check`: its verdict agrees with a start, and it writes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_check(directory: Path, *options: str) -> Result:
 
 
 def starts(directory: Path) -> str:
-    """What a start says: SOUND, TORN, DAMAGED or UNKNOWN."""
+    """The verdict of a start: SOUND, TORN, DAMAGED or UNKNOWN."""
     log = log_of(directory)
     engine = running(log, Hand()).engine
     try:
@@ -189,7 +189,7 @@ def test_a_check_holds_its_lock_while_it_reads(log: Path, monkeypatch: pytest.Mo
 
 
 def test_an_inconsistent_state_is_reported(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The walk over the core's structures is done."""
+    """The check walks over the core's structures."""
     monkeypatch.setattr("fastq.log.files.tools.check.empty_core", Contrary)
     with pytest.raises(AssertionError, match="contradiction"):
         check_log(log)

@@ -1,4 +1,4 @@
-"""`fastq log dump`: every record that there can be is described, nothing secret is shown, damage is walked past."""
+"""`fastq log dump`: it describes every type of record, shows no secret, and walks past damage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def lines_of(directory: Path, *options: str) -> list[dict[str, Any]]:
 
 
 def flat(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records, those in others too."""
+    """All records, also those within others."""
     found = []
     for line in lines:
         found.append(line)
@@ -60,7 +60,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-# --- what is described ------------------------------------------------------------------------------------------------
+# --- descriptions -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RECORD_TYPES)
@@ -174,7 +174,7 @@ def test_bodies_are_shown_only_on_request(log: Path) -> None:
 
 
 def test_neither_the_database_id_nor_a_salt_is_shown(log: Path) -> None:
-    """Tokens are made from the one, frames forged with the other."""
+    """Tokens could be forged with the id, frames with the salt."""
     heads = [read_segment(path) for path in segment_files(log)]
     assert heads
     for options in ([], ["--json"], ["--payloads"]):
@@ -207,7 +207,7 @@ def test_a_dump_goes_on_after_damage(log: Path) -> None:
 
 
 def all_frames(path: Path) -> list[Any]:
-    """Those with records, also behind a broken one."""
+    """All frames with records, also after a damaged one."""
     data, found = path.read_bytes(), []
     for at in range(4096, len(data) - HEAD_BYTES, 512):
         magic, _, flags, seq = struct.unpack_from("<IHHQ", data, at)
@@ -235,7 +235,7 @@ def test_a_torn_tail_is_shown(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_dump_walks_past_any_damage(log: Path) -> None:
-    """No byte that is wrong makes it raise, loop, or show what was not written."""
+    """No wrong byte makes it raise, loop, or show wrong content."""
     path = segment_files(log)[0]
     written = {frame.seq: frame.records for one in segment_files(log) for frame in read_segment(one).with_records}
     end = read_segment(path).frames[-1].offset + HEAD_BYTES

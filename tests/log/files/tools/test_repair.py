@@ -1,4 +1,4 @@
-"""`fastq log repair`: what lies before the damage is there afterwards, all of it, and a server starts."""
+"""`fastq log repair`: afterwards the log has everything before the damage, and a server starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_repair(directory: Path, seq: int, *options: str) -> Result:
 
 
 def replayed(directory: Path, below_seq: int) -> Core:
-    """What the frames before one say, of a log that is sound."""
+    """The state of a sound log before a frame."""
     core = empty_core()
     core.identify(read_segment(segment_files(directory)[0]).database_id)
     for seen in walk(directory):
@@ -38,7 +38,7 @@ def replayed(directory: Path, below_seq: int) -> Core:
 
 
 async def goes_on(directory: Path, ids: list[str], core: Core) -> None:
-    """A server starts, knows each job that was left and no other, and takes new ones."""
+    """Check that a server starts with exactly the remaining jobs, and takes new ones."""
     async with running(log_of(directory), Hand()) as r:
         there = 0
         for job_id in ids:
@@ -63,7 +63,7 @@ def frames_of(directory: Path) -> list[tuple[Path, Frame]]:
 
 
 def test_a_repair_cuts_at_any_damaged_frame(log: tuple[Path, list[str]]) -> None:
-    """All that was before it is there, and nothing else; the rest is put aside."""
+    """The log keeps everything before the damage, and nothing else; the rest is moved aside."""
     directory, ids = log
     damaged = 0
     for trial, (path, frame) in enumerate(frames_of(directory)[3:-4:7]):
@@ -145,7 +145,7 @@ def test_a_missing_or_swapped_segment_or_a_damaged_head(log: tuple[Path, list[st
 
 
 def test_a_repair_cuts_before_inconsistent_records(memory_path: Path) -> None:
-    """Whole frames whose records cannot be: the cut is before them."""
+    """Sound frames with impossible records: the cut is before them."""
     from fastq.log.files._flusher import fill_head
 
     write_jobs(memory_path, 20, lives=1, killed=True)
@@ -172,7 +172,7 @@ def test_a_repair_cuts_before_inconsistent_records(memory_path: Path) -> None:
 
 
 def test_a_repair_writes_a_lost_trim_again(memory_path: Path) -> None:
-    """The first segments were cleaned away, and the record that says so is given up: it is written again."""
+    """The first segments were cleaned, and the TRIM record is given up: the repair writes it again."""
     ids = write_jobs(memory_path / "log", 60, lives=2, clean=True)
     first = segment_files(memory_path / "log")[0]
     frames = read_segment(first).with_records
@@ -225,7 +225,7 @@ def test_a_log_without_its_beginning_is_not_repaired(log: tuple[Path, list[str]]
 
 
 def test_a_killed_repair_can_be_repeated(log: tuple[Path, list[str]]) -> None:
-    """After each change of a name: a server refuses, or the repair is done; and nothing is lost from the disk."""
+    """After each change of a name a server refuses the directory, or the repair is done; the disk loses nothing."""
     directory, _ = log
     path, frame = frames_of(directory)[9]
     core = replayed(directory, frame.seq)
