@@ -61,16 +61,19 @@ class Run:
     async def load_and_kills(self) -> None:
         """Open the jobs in equal shares, one for each kill and one after the last. Each kill comes within its share.
 
+        The next share is open too: the server has requests in flight even if the kill comes late.
+
         Ends at the first fault. Raises ServerUnreachable.
         """
         plan, accounts = self.plan, self.accounts
         instance = await self._up()
         last_us = monotonic_us()
         for number in range(plan.kills):
-            begin, end = (plan.jobs * part // (plan.kills + 1) for part in (number, number + 1))
+            begin, end, spare = (plan.jobs * part // (plan.kills + 1) for part in (number, number + 1, number + 2))
             wait_s = plan.kill_interval_s - (monotonic_us() - last_us) / 1e6
             await asyncio.sleep(max(0.0, wait_s) if number else 0.0)
-            self.crew.order(open=end)
+            self.crew.order(open=spare)
+            begin = min(max(begin, len(accounts.submitted)), end)
             hit = begin + max(1, int((end - begin) * self.rng.uniform(*HIT)))
             if plan.kill_clients and not (together := self.rng.random() < TOGETHER):
                 await self._reached(begin + max(1, int((hit - begin) * self.rng.random())))

@@ -68,6 +68,12 @@ cdef class Extend:
         self.job_id, self.token, self.lease_ms = job_id, token, lease_ms
 
 
+cdef Extend extend_of(str job_id, str token, int64_t lease_ms):
+    cdef Extend extend = Extend.__new__(Extend)
+    extend.job_id, extend.token, extend.lease_ms = job_id, token, lease_ms
+    return extend
+
+
 @cython.final
 cdef class Filter:
     def __init__(self, str state="", *, str queue="", str group=None, str tag="", str owner_id=None,

@@ -37,6 +37,7 @@ cdef list lease_plain(Core core, int64_t now_us, object queues, int limit, int64
 cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) except *
 cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *
 cdef Ack ack_of(str job_id, str token, bytes result)
+cdef Extend extend_of(str job_id, str token, int64_t lease_ms)
 cdef const char* record_in_memory(Core core, Leased lease) noexcept
 cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept
 cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1

@@ -55,7 +55,7 @@ def test_a_loss(tmp_path: Path) -> None:
         (["--target", "http://127.0.0.1:1", "--key", "admin_x"], "--kill-cmd"),
         (["--target", "ftp://x", "--key", "admin_x", "--kills", "0"], "url must be"),
         (["--target", "http://127.0.0.1:1", "--kills", "0"], "key must be"),
-        (["--kill-cmd", "true"], "are for a --target"),
+        (["--kill-cmd", "true"], "need --target"),
         (["--target", "http://127.0.0.1:1", "--key", "k", "--kills", "0", "--cleaning"], "--cleaning"),
         (["--kill-interval", "soon"], "is not a duration"),
     ],

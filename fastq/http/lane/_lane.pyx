@@ -23,13 +23,15 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
 from fastq._clock cimport Clock
 from fastq._core cimport (
-    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Ack, Core, Leased, Name,
-    PlainJob, SubmitFields, Tail, ack_of, ack_plain, appended_seq, has_room, lease_plain, leased_bytes, plain_bytes,
-    put_leased, record_in_memory, remember_bytes, submit_plain, submit_plain_many, was_leased,
+    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Ack, Core, Extend, Leased,
+    Name, PlainJob, SubmitFields, Tail, ack_of, ack_plain, appended_seq, extend_of, has_room, lease_plain,
+    leased_bytes, plain_bytes, put_leased, record_in_memory, remember_bytes, submit_plain, submit_plain_many,
+    was_leased,
 )
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE as _STATUS_LINE
 
+from fastq.engine import acks as _acks
 from fastq.engine import commands as _commands
 from fastq.engine import commits as _commits
 from fastq.services import queues as _queues
@@ -44,6 +46,7 @@ from fastq.http.connection.limits import is_host
 from fastq.http.connection.protocol import Protocol
 from fastq.http.routes import may
 from fastq.http.resources.ack import ack_refused, acks_answered
+from fastq.http.resources.extend import lease_extended, leases_answered
 from fastq.http.resources.lease import lease_command
 
 cdef extern from "<string.h>" nogil:
@@ -60,6 +63,8 @@ cdef int64_t MAX_RETRIES_MAX = _commands.MAX_RETRIES_MAX, DELAY_MS_MAX = _fields
 cdef int64_t LEASE_MS_MIN = _commands.LEASE_MS_MIN, LEASE_MS_MAX = _commands.LEASE_MS_MAX
 cdef int64_t RUN_AT_AHEAD_US_MAX = _commands.RUN_AT_AHEAD_US_MAX
 cdef int KEY_BYTES_MAX = _commands.KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX = _commands.REQUEST_ID_BYTES_MAX
+cdef int WORKER_ID_BYTES_MAX = _commands.WORKER_ID_BYTES_MAX
+cdef int LEASES_EXTENDED_MAX = _commands.LEASES_EXTENDED_MAX, EXTEND_RECORD_BYTES = _acks.EXTEND_RECORD_BYTES
 cdef int TAGS_MAX = _commands.TAGS_MAX, TAG_BYTES_MAX = _commands.TAG_BYTES_MAX
 cdef int64_t BACKOFF_BASE_MS = _queues.Backoff().base_ms, BACKOFF_BASE_MS_MAX = _queues.BACKOFF_BASE_MS_MAX
 cdef int64_t BACKOFF_CAP_MS = _queues.Backoff().cap_ms, BACKOFF_CAP_MS_MAX = _queues.BACKOFF_CAP_MS_MAX

@@ -13,7 +13,9 @@ cdef enum:
     ACK = 2
     BATCH = 3
     ACKS = 4
-    NOT_HOT = 5
+    EXTEND = 5
+    HEARTBEAT = 6
+    NOT_HOT = 7
 
 cdef enum:                  # holes in a head: values that differ between requests
     HOLE_LENGTH = 0
@@ -21,7 +23,7 @@ cdef enum:                  # holes in a head: values that differ between reques
     HOLE_TRACE = 2
     HOLES = 3               # a head has each at most once
 
-cdef tuple SCOPES = ("jobs:submit", "jobs:lease", "jobs:ack", "jobs:submit", "jobs:ack")
+cdef tuple SCOPES = ("jobs:submit", "jobs:lease", "jobs:ack", "jobs:submit", "jobs:ack", "jobs:ack", "jobs:ack")
 cdef const char** HOLE_NAMES = [b"content-length", b"idempotency-key", b"traceparent"]
 
 
@@ -172,8 +174,11 @@ cdef inline bint is_id_text(const char* p) noexcept nogil:
 
 cdef int kind_of(const char* p, Py_ssize_t n, Py_ssize_t* line_bytes) noexcept nogil:
     """Return the kind of the request at p and set the length of its first line. A job's id is at ID_AT."""
-    if n < 28 or memcmp(p, b"POST /jobs", 10) != 0:
+    if n < 28:
         return NOT_HOT
+    if memcmp(p, b"POST /jobs", 10) != 0:
+        line_bytes[0] = 34
+        return HEARTBEAT if n >= 34 and memcmp(p, b"POST /workers/heartbeat HTTP/1.1\r\n", 34) == 0 else NOT_HOT
     if memcmp(p + 10, b" HTTP/1.1\r\n", 11) == 0:
         line_bytes[0] = 21
         return SUBMIT
@@ -190,6 +195,9 @@ cdef int kind_of(const char* p, Py_ssize_t n, Py_ssize_t* line_bytes) noexcept n
         if memcmp(p + ID_AT + HOT_ID_CHARS, b"/ack HTTP/1.1\r\n", 15) == 0:
             line_bytes[0] = ID_AT + HOT_ID_CHARS + 15
             return ACK
+        if n > ID_AT + HOT_ID_CHARS + 18 and memcmp(p + ID_AT + HOT_ID_CHARS, b"/extend HTTP/1.1\r\n", 18) == 0:
+            line_bytes[0] = ID_AT + HOT_ID_CHARS + 18
+            return EXTEND
     return NOT_HOT
 
 

@@ -9,6 +9,9 @@ cdef enum:
     SEEN_RESULT = 2
     SEEN_OUTCOME = 4
     SEEN_JOB_ID = 8
+    SEEN_LEASE_MS = 16
+    SEEN_WORKER = 32
+    SEEN_LEASES = 64
 
 ctypedef const unsigned char* Text
 
@@ -28,6 +31,19 @@ cdef struct PlainAck:       # an ack with the outcome ok
     Span token              # at is NULL without one
     Span result             # JSON; at is NULL without one
     Span job_id             # of an ack in a batch
+
+
+cdef struct PlainHold:      # a lease that is to last longer
+    int seen
+    Span job_id
+    Span token
+    int64_t lease_ms        # 0: as long as it was granted
+
+
+cdef struct PlainHeartbeat:
+    Span worker
+    Span leases             # the array; at NULL: there is none
+    int64_t lease_ms
 
 
 cdef inline bytes bytes_of(Span text):
@@ -329,6 +345,72 @@ cdef bint read_plain_ack(Span body, PlainAck* ack) noexcept nogil:
         return True
     end = read_ack_members(body.at, body.end, ack)
     return end != NULL and ack.job_id.at == NULL and past_space(end, body.end) == body.end
+
+
+cdef Text read_hold(Text at, Text end, PlainHold* hold) noexcept nogil:
+    """Read a lease that is to last longer, in a text that is UTF-8. Where it ends; NULL if it is not plain."""
+    cdef Span name, value
+    cdef int this
+    cdef bint last = False
+    memset(hold, 0, sizeof(PlainHold))
+    at = first_member(at, end)
+    while at != NULL and not last:
+        at = next_member(at, end, &name, &value, &last)
+        if at == NULL:
+            return NULL
+        if is_text(name, b"lease_token", 11):
+            this = SEEN_TOKEN
+            if not is_string(&value) or value.end - value.at > TOKEN_CHARS_MAX:
+                return NULL
+            hold.token = value
+        elif is_text(name, b"job_id", 6):
+            this = SEEN_JOB_ID
+            if not is_string(&value) or value.end - value.at != HOT_ID_CHARS or not is_id_text(<const char*>value.at):
+                return NULL
+            hold.job_id = value
+        elif is_text(name, b"lease_ms", 8):
+            this = SEEN_LEASE_MS
+            if not read_integer(value, LEASE_MS_MIN, LEASE_MS_MAX, &hold.lease_ms):
+                return NULL
+        else:
+            return NULL
+        if hold.seen & this:
+            return NULL
+        hold.seen |= this
+    return at
+
+
+cdef bint read_heartbeat(Span body, PlainHeartbeat* beat) noexcept nogil:
+    """Read a heartbeat, which is UTF-8, but for its leases. False if it is not plain."""
+    cdef Span name, value
+    cdef int seen = 0, this
+    cdef bint last = False
+    cdef Text at = first_member(body.at, body.end)
+    memset(beat, 0, sizeof(PlainHeartbeat))
+    while at != NULL and not last:
+        at = next_member(at, body.end, &name, &value, &last)
+        if at == NULL:
+            return False
+        if is_text(name, b"worker_id", 9):
+            this = SEEN_WORKER
+            if not is_string(&value) or not is_printable(value, WORKER_ID_BYTES_MAX):
+                return False
+            beat.worker = value
+        elif is_text(name, b"leases", 6):
+            this = SEEN_LEASES
+            if value.at[0] != c'[':
+                return False
+            beat.leases = value
+        elif is_text(name, b"lease_ms", 8):
+            this = SEEN_LEASE_MS
+            if not read_integer(value, LEASE_MS_MIN, LEASE_MS_MAX, &beat.lease_ms):
+                return False
+        else:
+            return False
+        if seen & this:
+            return False
+        seen |= this
+    return at != NULL and past_space(at, body.end) == body.end and seen & SEEN_WORKER != 0
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-# Plain submits, leases and acks: from the bytes of a request to the core and to the bytes of its answer. A request goes
-# to Falcon and the engine whenever their answer could differ.
+# Plain submits, leases, extensions and acks: from the bytes of a request to the core and to the bytes of its answer.
+# A request goes to Falcon and the engine whenever their answer could differ.
 
 cdef enum:
     ASKS_MAX = 1024             # cached bodies of lease requests; a full cache is cleared
@@ -128,8 +128,12 @@ cdef class ShortWay:
             done = self.lease(answers, head, body, now_us)
         elif kind == ACK:
             done = self.ack(answers, head, p + ID_AT, body, now_us)
-        else:
+        elif kind == ACKS:
             done = self.ack_many(answers, head, body, now_us)
+        elif kind == EXTEND:
+            done = self.extend(answers, p + ID_AT, body, now_us)
+        else:
+            done = self.heartbeat(answers, body, now_us)
         if not done:
             return 0
         if head.bucket is not None:
@@ -489,10 +493,7 @@ cdef class ShortWay:
         cdef Found found = MORE
         cdef PlainAck ack
         cdef list acks = [], refusals
-        cdef bytes text
         cdef Py_ssize_t n
-        cdef char* start
-        cdef char* p
         if at == NULL:
             return False
         while found == MORE and len(acks) < BATCH_JOBS_MAX:
@@ -512,14 +513,72 @@ cdef class ShortWay:
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
-        text = acks_answered(
-            [(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals]
+        return self.answer_ok(
+            answers,
+            acks_answered(
+                [(<Ack>one).job_id for one in acks], [refusal and ack_refused(refusal) for refusal in refusals]
+            ),
         )
-        n = PyBytes_GET_SIZE(text)
-        start = answers.reserve(self.head_bytes_max + n)
-        p = self.put_head(start, self.found, n)
-        memcpy(p, PyBytes_AS_STRING(text), n)
-        return self.answered(answers, p + n - start, None)
+
+    cdef bint extend(self, Answers answers, const char* id_at, Span body, int64_t now_us) except *:
+        cdef PlainHold hold
+        cdef Text end = read_hold(body.at, body.end, &hold)
+        cdef str job_id
+        if end == NULL or past_space(end, body.end) != body.end:
+            return False
+        if hold.job_id.at != NULL or hold.token.at == NULL:
+            return False
+        job_id = PyUnicode_DecodeUTF8(id_at, HOT_ID_CHARS, NULL)
+        extended = self.extend_all([extend_of(job_id, str_of(hold.token), hold.lease_ms)], now_us)
+        if extended is None or isinstance(extended[0], ApiError):
+            return False  # nothing was changed; the other way says why
+        return self.answer_ok(answers, lease_extended(job_id, extended[0]))
+
+    cdef bint heartbeat(self, Answers answers, Span body, int64_t now_us) except *:
+        cdef PlainHeartbeat beat
+        cdef list leases
+        if not read_heartbeat(body, &beat):
+            return False
+        leases = self.read_leases(beat.leases, beat.lease_ms)
+        if leases is None:
+            return False
+        extended = self.extend_all(leases, now_us)
+        if extended is None:
+            return False
+        self.note_seen(str_of(beat.worker), now_us)
+        return self.answer_ok(answers, leases_answered([(<Extend>one).job_id for one in leases], extended))
+
+    cdef list read_leases(self, Span array, int64_t lease_ms):
+        """An Extend for each; None if one is not plain."""
+        cdef list leases = []
+        cdef PlainHold hold
+        cdef Text at
+        if array.at == NULL:
+            return leases
+        at = past_space(array.at + 1, array.end)
+        if at[0] == c']':
+            return leases
+        while len(leases) < LEASES_EXTENDED_MAX:
+            at = read_hold(at, array.end, &hold)
+            if at == NULL or hold.seen != (SEEN_JOB_ID | SEEN_TOKEN):
+                return None
+            leases.append(extend_of(str_of(hold.job_id), str_of(hold.token), lease_ms))
+            at = past_space(at, array.end)
+            if at[0] == c']':  # the array is known to be whole
+                return leases
+            at = past_space(at + 1, array.end)
+        return None
+
+    cdef list extend_all(self, list leases, int64_t now_us):
+        """As `Core.extend_many`; None without room."""
+        cdef uint64_t record_bytes = len(leases) * EXTEND_RECORD_BYTES + ROOM_BYTES_SMALL
+        if not has_room(self.tail, record_bytes, self.unsynced_bytes_max):
+            return None
+        try:
+            return self.core.extend_many(now_us, leases)
+        except CoreFailed as failure:
+            self.commits.fail(failure)
+            raise
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -536,6 +595,14 @@ cdef class ShortWay:
         p = put_number(p + 18, body_bytes, 10)
         memcpy(p, b"\r\n\r\n", 4)
         return p + 4
+
+    cdef bint answer_ok(self, Answers answers, bytes text) except *:
+        """200 with this body."""
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(text)
+        cdef char* start = answers.reserve(self.head_bytes_max + n)
+        cdef char* p = self.put_head(start, self.found, n)
+        memcpy(p, PyBytes_AS_STRING(text), n)
+        return self.answered(answers, p + n - start, None)
 
     cdef bint answered(self, Answers answers, size_t n, undo) except *:
         """Add the answer of n bytes that was written. It is sent when everything that it may show is durable."""

@@ -61,6 +61,18 @@ LEASES = [
     b'{"request_id":"a\\u0041"}', b'{"lease_ms":5000}', b'{"lease_ms":1}', b'{"wait_ms":1,"queues":["none"]}',
     b'{"queues":[]}', b'{"max":0}', b'{"request_id":"r1","request_id":"r2"}', b'{"worker_id":"w\xc3\xa9"}', b'{"max":',
 ]  # fmt: skip
+DURATIONS = [b"1000", b"60000", b"90000", b"999", b"43200000", b"43200001", b"null", b"2e3", b'"5000"']
+WORKERS = [
+    b'"w1"',
+    b'"w1"',
+    b'"w2"',
+    b'""',
+    b'"w\xc3\xa9"',
+    b'"\\u0077"',
+    b'"a\\tb"',
+    b'"' + b"w" * 201 + b'"',
+    b"null",
+]
 STYLES = [  # what header lines a client sends, `%s` stands for the lines that change
     "%sHost: test\r\nAuthorization: Bearer {secret}\r\nUser-Agent: fuzz\r\nContent-Type: application/json\r\n",
     "Host: test\r\nUser-Agent: curl/8\r\nAccept: */*\r\nAuthorization: Bearer {secret}\r\n%s",
@@ -98,7 +110,8 @@ class Requests:
         self._bodies: dict[tuple[str, str], bytes] = {}  # of (path, idempotency key)
 
     def draw(self) -> bytes:
-        kind = self._rng.choices(["submit", "batch", "lease", "ack", "acks"], [40, 15, 25, 15, 5])[0]
+        kinds = {"submit": 40, "batch": 15, "lease": 25, "ack": 15, "acks": 5, "extend": 5, "heartbeat": 10}
+        kind = self._rng.choices(list(kinds), list(kinds.values()))[0]
         if kind == "submit":
             return self._request("client", "/jobs", self._mutated(self._job()))
         if kind == "batch":
@@ -110,6 +123,10 @@ class Requests:
             body = self._rng.choice(LEASES)
             body = body % self._rng.randrange(4) if b"%d" in body else body
             return self._request("worker", "/jobs/lease", self._mutated(body) if body else body)
+        if kind == "extend":
+            return self._extend()
+        if kind == "heartbeat":
+            return self._request("worker", "/workers/heartbeat", self._mutated(self._heartbeat()))
         acks = [self._ack() for _ in range(self._rng.choice([1, 1, 2, 5]) if kind == "acks" else 1)]
         if kind == "ack":
             ((job_id, members),) = acks
@@ -144,6 +161,31 @@ class Requests:
         if rng.random() < 0.3:
             members.append(b'"outcome":' + rng.choice([b'"ok"', b'"error"', b'"release"', b"null"]))
         return job_id, b",".join(members)
+
+    def _extend(self) -> bytes:
+        rng = self._rng
+        job_id, token = rng.choice(self._held or [("0" * 36, "x")])
+        members = [b'"lease_token":"%s"' % token.encode()] if rng.random() < 0.95 else []
+        if rng.random() < 0.6:
+            members.append(b'"lease_ms":' + rng.choice(DURATIONS))
+        return self._request("worker", f"/jobs/{job_id}/extend", self._mutated(b"{" + b", ".join(members) + b"}"))
+
+    def _heartbeat(self) -> bytes:
+        rng = self._rng
+        members = [b'"worker_id":' + rng.choice(WORKERS)] if rng.random() < 0.95 else []
+        if rng.random() < 0.9:
+            held = rng.sample(self._held, min(len(self._held), rng.choice([0, 1, 1, 2, 5])))
+            held += rng.choice([[], [], [], [("0" * 36, "x")], [("no id", "x")], held[:1]])
+            shown = [[b'"job_id":"%s"' % one.encode(), b'"lease_token":"%s"' % token.encode()] for one, token in held]
+            if shown and rng.random() < 0.1:
+                shown[0].append(rng.choice([b'"lease_ms":2000', b'"more":1', *shown[0]]))
+            leases = [b"{" + rng.choice([b",", b" , "]).join(one[:: rng.choice([1, -1])]) + b"}" for one in shown]
+            members.append(b'"leases": [' + rng.choice([b",", b" , "]).join(leases) + b"]")
+        if rng.random() < 0.4:
+            members.append(b'"lease_ms":' + rng.choice(DURATIONS))
+        if rng.random() < 0.3:
+            rng.shuffle(members)
+        return b"{" + b",".join(members) + b"}"
 
     def _mutated(self, body: bytes) -> bytes:
         rng = self._rng

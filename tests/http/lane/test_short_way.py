@@ -12,6 +12,7 @@ import pytest
 
 from fastq.clock import Clock
 from fastq.services.keys import Grants
+from tests.http.lane.fuzz import Still
 from tests.http.wire import Reply, Wire, request_bytes
 from tests.http.world import Hands, World, running
 
@@ -175,6 +176,44 @@ async def test_acks(world: World, seed: int) -> None:
                 assert again.status == 200 if body else 400
         assert ends[0] == ends[1], body
     assert went_short > 15
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_extensions(seed: int) -> None:
+    """With a clock that stands still the same lease gets the same deadline both ways."""
+    async with running(hands=Still()) as world:
+        await extend_both_ways(world, seed)
+
+
+async def extend_both_ways(world: World, seed: int) -> None:
+    rng = Random(seed)
+    short, long = await world.connect(), await world.connect()
+    job_id = await world.submit()
+    lease = await world.lease({})
+    held = b'{"job_id":"%s","lease_token":"%s"}' % (job_id.encode(), lease["lease_token"].encode())
+    lost = b'{"lease_token":"lost", "job_id":"%s"}' % job_id.encode()
+    went_short = 0
+    for turn in range(150):
+        leases = b" , ".join(rng.choices([held, lost, b"{}", b"1"], [10, 3, 1, 1])[0] for _ in range(rng.randint(0, 3)))
+        lease_ms = b"%d" % (60_000 + 1000 * turn)
+        beat = {b"worker_id": rng.choice([b'"w"', b'"w"', b'""', b"1"]), b"leases": b"[%s]" % leases}
+        path, given = rng.choice([
+            ("/workers/heartbeat", beat),
+            (f"/jobs/{job_id}/extend", {b"lease_token": b'"%s"' % rng.choice([lease["lease_token"], "lost"]).encode()}),
+        ])  # fmt: skip
+        given = given | {b"lease_ms": lease_ms} if turn % 4 else given
+        body = b"{" + b", ".join(b'"%s":%s' % member for member in given.items()) + b"}"
+        if turn % 3 == 0:
+            body = body_of(rng, [b"nope", b"lease_ms"], given)
+        await warm(short, world, "worker", "/jobs/lease", body)
+        before = taken(world)
+        by_short = await ask(short, world, "worker", path, body)
+        went_short += taken(world) - before
+        by_long = await ask(long, world, "worker", path, body, LONG_WAY)
+        assert (by_short.status, by_short.body) == (by_long.status, by_long.body), body
+        assert set(by_short.headers) == set(by_long.headers)
+    assert went_short > 25
+    assert "w" in world.engine.last_seen.since(0)
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------
@@ -372,10 +411,15 @@ async def test_the_requests_of_the_sdk_take_the_short_way(world: World) -> None:
         wanted = b'{"queues":["default"],"max":3,"request_id":"request-%d"}' % turn
         (lease,) = (await ask(wire, world, "worker", "/jobs/lease", wanted)).json["jobs"]
         ack = b'{"job_id":"%s","lease_token":"%s"}' % (lease["job_id"].encode(), lease["lease_token"].encode())
+        beat = await ask(wire, world, "worker", "/workers/heartbeat", b'{"worker_id":"w","leases":[%s]}' % ack)
+        assert [one["cancel_requested"] for one in beat.json["leases"]] == [False]
+        longer = b'{"lease_token":"%s","lease_ms":90000}' % lease["lease_token"].encode()
+        extended = await ask(wire, world, "worker", f"/jobs/{lease['job_id']}/extend", longer)
+        assert extended.json["lease_until"] > beat.json["leases"][0]["lease_until"]
         lost = b'{"job_id":"%s","lease_token":"lost"}' % lease["job_id"].encode()
         acked = await ask(wire, world, "worker", "/jobs/ack", b'{"acks":[%s, %s]}' % (ack, lost))
         assert [one.get("code", "ok") for one in acked.json["results"]] == ["ok", "lease_lost"]
-    assert taken(world) == before + 4
+    assert taken(world) == before + 6
 
 
 async def test_an_idempotency_key_works_on_both_ways(world: World) -> None:
