@@ -59,7 +59,7 @@ def test_a_commit_that_fails_is_not_answered_and_ends_the_server(tmp_path: Path,
         with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
             server.submit(key, "never")
         assert server.wait(10) == FAILED
-        assert "CRITICAL fastq.server: the log failed, the server ends at once" in server.stderr
+        assert "CRITICAL fastq.server: the log failed, exiting" in server.stderr
         server.heal(what)
         server.start()
         for job_id in kept:
