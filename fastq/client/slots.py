@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PREFETCH_US = 50_000  # prefetch as many jobs as finish in that time, by the recent average
 PREFETCH_MAX = 1000
+THREADS_MAX = 100_000  # the slots are the limit
 STALL_S = 0.5  # if no job starts for that long, prefetched jobs are released
 NEWEST_WEIGHT = 0.25  # of the last job, in the moving average
 
@@ -56,7 +57,7 @@ class Slots:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self.reports = Reports(client, self.heard, worker.logger)
-        self._threads = DaemonThreads(worker.concurrency, "fastq-handler")
+        self._threads = DaemonThreads(THREADS_MAX, "fastq-handler")
         self._children = Children(worker.processes, preparation(worker.logger))
         self._prefetched: deque[LeasedJob] = deque()
         self._busy: dict[str, Attempt] = {}  # by lease token
