@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from fastq._core import Ack, Core, CoreSettings, NewJob, SubmitOptions, Tail
+from fastq._core import ALL, Ack, Core, CoreSettings, NewJob, SubmitOptions, Tail
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 98 + b'"'
@@ -97,7 +97,7 @@ def drain(bare: Bare, jobs: int, before: int) -> None:
         granted = bare.core.lease(now_us, ["default"], 100, lease_ms=30_000, key_id="worker_abcdefghijkl")
         at = time.thread_time()
         for leased in granted:
-            bare.core.ack(now_us, Ack(leased.job_id, leased.token), key_id="worker_abcdefghijkl")
+            bare.core.ack(now_us, ALL, Ack(leased.job_id, leased.token), key_id="worker_abcdefghijkl")
         bare.core.forget(now_us + 10, "ACKED", 0, 0, 0, SLICE)
         slowest = max(slowest, time.thread_time() - at)
         done += len(granted)

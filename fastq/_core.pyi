@@ -234,6 +234,27 @@ class Extend:
         """
 
 @final
+class Access:
+    """The jobs that exist for a caller: of one owner, or of any; of some queues, or of any. Immutable.
+
+    A method that takes one raises JobNotFound for any other job, or leaves it out.
+    """
+
+    owner_id: str | None
+    queues: frozenset[str] | None
+
+    def __init__(self, owner_id: str | None = None, queues: frozenset[str] | None = None) -> None: ...
+    @property
+    def is_all(self) -> bool: ...
+    def has_queue(self, queue: str) -> bool:
+        """Whether jobs of this queue may exist for the caller."""
+    def has(self, owner_id: str, queue: str) -> bool:
+        """Whether a job of this owner and queue exists for the caller."""
+
+ALL: Access
+"""Every job: for the server's own work."""
+
+@final
 class Filter:
     """A filter of jobs: a job matches if every field that is set matches. Immutable."""
 
@@ -244,14 +265,11 @@ class Filter:
         queue: str = "",
         group: str | None = None,
         tag: str = "",
-        owner_id: str | None = None,
         since_us: int = 0,
-        queues: frozenset[str] | None = None,
     ) -> None:
         """
         Args:
             group: empty is the default group; None: any.
-            queues: only jobs of these queues; None: of all.
         """
 
 @final
@@ -526,7 +544,7 @@ class Core:
         """
     def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[Leased]:
         """The leases of a request with this id in the last minute that are still held."""
-    def ack(self, now_us: int, ack: Ack, *, key_id: str) -> bool:
+    def ack(self, now_us: int, access: Access, ack: Ack, *, key_id: str) -> bool:
         """End an attempt.
 
         Returns:
@@ -534,23 +552,24 @@ class Core:
         Raises:
             JobNotFound, NotAckable (no token, job not running), LeaseLost (any other token).
         """
-    def ack_many(self, now_us: int, acks: list[Ack], *, key_id: str) -> list[ApiError | None]:
+    def ack_many(self, now_us: int, access: Access, acks: list[Ack], *, key_id: str) -> list[ApiError | None]:
         """End attempts, those that may end in one record. Returns None or the error for each, in order."""
-    def extend(self, now_us: int, job_id: str, token: str, lease_ms: int) -> int:
+    def extend(self, now_us: int, access: Access, job_id: str, token: str, lease_ms: int) -> int:
         """Move a lease's deadline to now + `lease_ms`, if that is later. Returns the deadline.
 
         Raises:
             JobNotFound, LeaseLost.
         """
-    def extend_many(self, now_us: int, extends: list[Extend]) -> list[tuple[int, bool] | ApiError]:
+    def extend_many(self, now_us: int, access: Access, extends: list[Extend]) -> list[tuple[int, bool] | ApiError]:
         """Extend leases in one record. Returns (deadline, cancel_requested) or the error for each, in order."""
-    def report(self, now_us: int, job_id: str, token: str, percent: int, note: str) -> None:
+    def report(self, now_us: int, access: Access, job_id: str, token: str, percent: int, note: str) -> None:
         """Store an attempt's progress. Raises JobNotFound, LeaseLost."""
     def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
         """Take back a lease that was not delivered; the attempt does not count. False: it is not the present lease."""
     def transact(
         self,
         now_us: int,
+        access: Access,
         acks: list[Ack],
         extends: list[Extend],
         jobs: list[NewJob],
@@ -569,17 +588,18 @@ class Core:
         Raises:
             The error of the first operation that is refused.
         """
-    def cancel(self, now_us: int, job_id: str, *, force: bool, key_id: str) -> str:
+    def cancel(self, now_us: int, access: Access, job_id: str, *, force: bool, key_id: str) -> str:
         """Cancel a job. Returns its new state: CANCELLED; or RUNNING if it runs, unless `force`.
 
         Raises:
             JobNotFound, JobFinished.
         """
-    def redrive(self, now_us: int, job_id: str, *, key_id: str) -> None:
+    def redrive(self, now_us: int, access: Access, job_id: str, *, key_id: str) -> None:
         """Make a DEAD job ready again, its attempts counted from 0. Raises JobNotFound, NotDead, JobDuplicate."""
     def edit(
         self,
         now_us: int,
+        access: Access,
         job_id: str,
         place: RecordPlace,
         submit: bytes,
@@ -597,13 +617,15 @@ class Core:
         Raises:
             JobNotFound, JobRunning, JobFinished, JobDuplicate (its unique key is taken in the other queue), QueueFull.
         """
-    def delete(self, now_us: int, job_ids: list[str]) -> None:
+    def delete(self, now_us: int, access: Access, job_ids: list[str]) -> None:
         """Remove jobs, all or none. Raises JobNotFound, JobRunning for the first that cannot be removed."""
-    def job(self, now_us: int, job_id: str) -> JobView:
+    def job(self, now_us: int, access: Access, job_id: str) -> JobView:
         """The present state of a job. Raises JobNotFound."""
 
     # reads
-    def page(self, now_us: int, filter: Filter, before: int, limit: int, examine_max: int) -> tuple[list[JobView], int]:
+    def page(
+        self, now_us: int, access: Access, filter: Filter, before: int, limit: int, examine_max: int
+    ) -> tuple[list[JobView], int]:
         """Jobs that match, newest first, with numbers below `before` (0: all).
 
         Args:
@@ -611,10 +633,11 @@ class Core:
         Returns:
             The jobs, and `before` for the next page; 0: this is the last page.
         """
-    def running(self, limit: int) -> list[JobView]:
-        """Running jobs, at most `limit`, in no particular order."""
-    def position(self, job_id: str, count_max: int) -> int:
-        """How many ready jobs of its queue and group come before a ready job, counted up to `count_max`."""
+    def running(self, access: Access, limit: int) -> tuple[list[JobView], bool]:
+        """Running jobs, at most `limit`, in no particular order, and whether these are all."""
+    def position(self, access: Access, job_id: str, count_max: int) -> tuple[bool, int]:
+        """Whether ready jobs of its queue and group come before a ready job, and how many of those exist for the
+        caller; at most `count_max` are examined."""
     def queues(self) -> list[str]:
         """The names of queues that have jobs or settings."""
     def queue(self, name: str) -> QueueView: ...

@@ -31,8 +31,8 @@ cdef int append_change(Core core, uint32_t slot, int64_t now_us, uint8_t what, u
     return commit(core, record, n, &place)
 
 
-cdef str cancel_job(Core core, int64_t now_us, str job_id, bint force, bytes key):
-    cdef uint32_t slot = slot_of(core, job_id)
+cdef str cancel_job(Core core, int64_t now_us, Access access, str job_id, bint force, bytes key):
+    cdef uint32_t slot = slot_of(core, access, job_id)
     cdef Job* job = job_at(&core.t, slot)
     if job.state >= TERMINAL:
         raise JobFinished(STATE_NAMES[job.state])
@@ -45,8 +45,8 @@ cdef str cancel_job(Core core, int64_t now_us, str job_id, bint force, bytes key
     return STATE_NAMES[job.state]
 
 
-cdef int redrive_job(Core core, int64_t now_us, str job_id, bytes key) except -1:
-    cdef uint32_t slot = slot_of(core, job_id), other
+cdef int redrive_job(Core core, int64_t now_us, Access access, str job_id, bytes key) except -1:
+    cdef uint32_t slot = slot_of(core, access, job_id), other
     cdef Job* job = job_at(&core.t, slot)
     if job.state != DEAD:
         raise NotDead(state_name(core, job, now_us))
@@ -57,9 +57,9 @@ cdef int redrive_job(Core core, int64_t now_us, str job_id, bytes key) except -1
     return append_change(core, slot, now_us, CHANGE_REDRIVEN, READY, name_in(key))
 
 
-cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, bytes submit, bytes key, bytes payload,
-                   priority, run_at_us, queue) except *:
-    cdef uint32_t slot = slot_of(core, job_id), n
+cdef bint edit_job(Core core, int64_t now_us, Access access, str job_id, RecordPlace place, bytes submit, bytes key,
+                   bytes payload, priority, run_at_us, queue) except *:
+    cdef uint32_t slot = slot_of(core, access, job_id), n
     cdef Job* job = job_at(&core.t, slot)
     cdef SubmitFields f
     cdef uint16_t flags = 0
@@ -115,8 +115,8 @@ cdef int check_move(Core core, Job* job, SubmitFields* f, str queue, bytes name)
 
 # --- several at once --------------------------------------------------------------------------------------------------
 
-cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list jobs, bytes owner, bytes key,
-                    bytes idempotency_key, uint64_t body_digest):
+cdef tuple transact(Core core, int64_t now_us, Access access, list acks, list extends, list jobs, bytes owner,
+                    bytes key, bytes idempotency_key, uint64_t body_digest):
     cdef uint64_t hash[2]
     cdef list untils = [], answers = []
     cdef dict keys = {}
@@ -133,17 +133,17 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
             return repeated_answer(core, core.answers[hash[0], hash[1]])
         keys[hash[0], hash[1]] = None
     for ack in acks:
-        check_held(core, now_us, ack.job_id, ack.token)
+        check_held(core, now_us, access, ack.job_id, ack.token)
     for extend in extends:
-        check_held(core, now_us, extend.job_id, extend.token)
+        check_held(core, now_us, access, extend.job_id, extend.token)
     check_new(core, now_us, jobs, owner, keys)
     room = jobs_bytes_max(jobs) + acks_bytes_max(acks) + len(extends) * (RECORD_HEAD_BYTES + 28)
     core.tail.begin_group(room + RECORD_HEAD_BYTES + 32 + 17 * (len(extends) + len(jobs)))
     try:
         for ack in acks:
-            append_ack(core, now_us, ack, key)
+            append_ack(core, now_us, access, ack, key)
         for extend in extends:
-            untils.append(append_extend(core, now_us, extend.job_id, extend.token, extend.lease_ms))
+            untils.append(append_extend(core, now_us, access, extend.job_id, extend.token, extend.lease_ms))
         for job in jobs:
             answers.append(submit_one(core, now_us, job, owner, key))
         if idempotency_key:
@@ -153,9 +153,9 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
     return untils, answers, False
 
 
-cdef int check_held(Core core, int64_t now_us, str job_id, str token) except -1:
+cdef int check_held(Core core, int64_t now_us, Access access, str job_id, str token) except -1:
     """Check that the token is the present lease's. Raises NotAckable, LeaseLost, also for a repeated ack."""
-    cdef Job* job = job_at(&core.t, slot_of(core, job_id))
+    cdef Job* job = job_at(&core.t, slot_of(core, access, job_id))
     if token is None and job.state != RUNNING:
         raise NotAckable(state_name(core, job, now_us))
     if not run_at(&core.t, job.run).legacy if token is None else not holds(core, job, token):

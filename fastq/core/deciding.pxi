@@ -311,10 +311,10 @@ cdef bint holds(Core core, Job* job, str token) except *:
     return lease_no != 0 and job.state == RUNNING and run_at(&core.t, job.run).lease_no == lease_no
 
 
-cdef bint end_attempt(Core core, int64_t now_us, str job_id, str token, uint8_t outcome, bytes error, bytes result,
-                      bytes code, bytes key, int64_t wait_ms, double jitter) except *:
+cdef bint end_attempt(Core core, int64_t now_us, Access access, str job_id, str token, uint8_t outcome, bytes error,
+                      bytes result, bytes code, bytes key, int64_t wait_ms, double jitter) except *:
     """End an attempt with its worker's outcome. False: the ack repeats an earlier one."""
-    cdef uint32_t slot = slot_of(core, job_id), lease_no
+    cdef uint32_t slot = slot_of(core, access, job_id), lease_no
     cdef Job* job = job_at(&core.t, slot)
     assert len(key) <= 64
     if token is None:
@@ -332,9 +332,9 @@ cdef bint end_attempt(Core core, int64_t now_us, str job_id, str token, uint8_t 
     return True
 
 
-cdef bint append_ack(Core core, int64_t now_us, Ack ack, bytes key) except *:
-    return end_attempt(core, now_us, ack.job_id, ack.token, ack.outcome, ack.error, ack.result, ack.error_code, key,
-                       ack.wait_ms, ack.jitter)
+cdef bint append_ack(Core core, int64_t now_us, Access access, Ack ack, bytes key) except *:
+    return end_attempt(core, now_us, access, ack.job_id, ack.token, ack.outcome, ack.error, ack.result, ack.error_code,
+                       key, ack.wait_ms, ack.jitter)
 
 
 cdef bint is_repetition(Core core, Run* run, uint32_t lease_no, uint8_t outcome, bytes error, bytes result) except *:
@@ -450,8 +450,9 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
 
 # --- extend and report ------------------------------------------------------------------------------------------------
 
-cdef int64_t append_extend(Core core, int64_t now_us, str job_id, str token, int64_t lease_ms) except? -1:
-    cdef uint32_t slot = slot_of(core, job_id), n = RECORD_HEAD_BYTES + 28
+cdef int64_t append_extend(Core core, int64_t now_us, Access access, str job_id, str token,
+                           int64_t lease_ms) except? -1:
+    cdef uint32_t slot = slot_of(core, access, job_id), n = RECORD_HEAD_BYTES + 28
     cdef Job* job = job_at(&core.t, slot)
     cdef Run* run
     cdef Place place
@@ -468,12 +469,13 @@ cdef int64_t append_extend(Core core, int64_t now_us, str job_id, str token, int
     return run.lease_until_us
 
 
-cdef bint cancel_requested(Core core, str job_id) except *:
-    return job_at(&core.t, slot_of(core, job_id)).flags & JOB_CANCEL != 0
+cdef bint cancel_requested(Core core, Access access, str job_id) except *:
+    return job_at(&core.t, slot_of(core, access, job_id)).flags & JOB_CANCEL != 0
 
 
-cdef int append_progress(Core core, int64_t now_us, str job_id, str token, int percent, bytes note) except -1:
-    cdef Job* job = job_at(&core.t, slot_of(core, job_id))
+cdef int append_progress(Core core, int64_t now_us, Access access, str job_id, str token, int percent,
+                         bytes note) except -1:
+    cdef Job* job = job_at(&core.t, slot_of(core, access, job_id))
     cdef uint32_t n = RECORD_HEAD_BYTES + 21 + len(note)
     cdef Place place
     cdef char* record

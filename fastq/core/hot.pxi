@@ -171,9 +171,10 @@ cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) exc
     return (key_id, request) in core.requests and bool(leased_before(core, now_us, key_id, request))
 
 
-cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
+cdef bint ack_plain(Core core, int64_t now_us, Access access, str job_id, str token, bytes result,
+                    bytes key_id) except *:
     """Ack an attempt with outcome ok. Raises JobNotFound, NotAckable, LeaseLost."""
-    end_attempt(core, now_us, job_id, token, OUTCOME_OK, b"", result, b"", key_id, -1, 0)
+    end_attempt(core, now_us, access, job_id, token, OUTCOME_OK, b"", result, b"", key_id, -1, 0)
     return True
 
 

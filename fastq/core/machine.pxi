@@ -114,10 +114,10 @@ cdef class Core:
     def leased_before(self, int64_t now_us, str key_id, str request_id):
         return leased_before(self, now_us, key_id.encode(), request_id.encode())
 
-    def ack(self, int64_t now_us, Ack ack not None, *, str key_id):
-        return append_ack(self, now_us, ack, key_id.encode())
+    def ack(self, int64_t now_us, Access access not None, Ack ack not None, *, str key_id):
+        return append_ack(self, now_us, access, ack, key_id.encode())
 
-    def ack_many(self, int64_t now_us, list acks, *, str key_id):
+    def ack_many(self, int64_t now_us, Access access not None, list acks, *, str key_id):
         cdef bytes key = key_id.encode()
         cdef list refusals = []
         cdef Ack ack
@@ -125,7 +125,7 @@ cdef class Core:
         try:
             for ack in acks:
                 try:
-                    append_ack(self, now_us, ack, key)
+                    append_ack(self, now_us, access, ack, key)
                 except ApiError as refusal:
                     refusals.append(refusal)
                 else:
@@ -134,55 +134,56 @@ cdef class Core:
             self.tail.end_group()
         return refusals
 
-    def extend(self, int64_t now_us, str job_id, str token, int64_t lease_ms):
-        return append_extend(self, now_us, job_id, token, lease_ms)
+    def extend(self, int64_t now_us, Access access not None, str job_id, str token, int64_t lease_ms):
+        return append_extend(self, now_us, access, job_id, token, lease_ms)
 
-    def extend_many(self, int64_t now_us, list extends):
+    def extend_many(self, int64_t now_us, Access access not None, list extends):
         cdef list answers = []
         cdef Extend extend
         self.tail.begin_group(len(extends) * (RECORD_HEAD_BYTES + 28))
         try:
             for extend in extends:
                 try:
-                    until_us = append_extend(self, now_us, extend.job_id, extend.token, extend.lease_ms)
+                    until_us = append_extend(self, now_us, access, extend.job_id, extend.token, extend.lease_ms)
                 except ApiError as refusal:
                     answers.append(refusal)
                 else:
-                    answers.append((until_us, cancel_requested(self, extend.job_id)))
+                    answers.append((until_us, cancel_requested(self, access, extend.job_id)))
         finally:
             self.tail.end_group()
         return answers
 
-    def report(self, int64_t now_us, str job_id, str token, int percent, str note):
-        append_progress(self, now_us, job_id, token, percent, note.encode())
+    def report(self, int64_t now_us, Access access not None, str job_id, str token, int percent, str note):
+        append_progress(self, now_us, access, job_id, token, percent, note.encode())
 
     def undelivered(self, int64_t now_us, str job_id, str token):
-        cdef uint32_t slot = slot_of(self, job_id)
+        cdef uint32_t slot = slot_of(self, ALL, job_id)
         if not holds(self, job_at(&self.t, slot), token):
             return False
         append_close(self, slot, now_us, OUTCOME_UNDELIVERED, b"", None, b"", b"", -1, 0)
         return True
 
-    def transact(self, int64_t now_us, list acks, list extends, list jobs, *, str owner_id, str key_id,
+    def transact(self, int64_t now_us, Access access not None, list acks, list extends, list jobs, *, str owner_id, str key_id,
                  str idempotency_key="", uint64_t body_digest=0):
-        return transact(self, now_us, acks, extends, jobs, owner_id.encode(), key_id.encode(),
+        return transact(self, now_us, access, acks, extends, jobs, owner_id.encode(), key_id.encode(),
                         idempotency_key.encode(), body_digest)
 
-    def cancel(self, int64_t now_us, str job_id, *, bint force, str key_id):
-        return cancel_job(self, now_us, job_id, force, key_id.encode())
+    def cancel(self, int64_t now_us, Access access not None, str job_id, *, bint force, str key_id):
+        return cancel_job(self, now_us, access, job_id, force, key_id.encode())
 
-    def redrive(self, int64_t now_us, str job_id, *, str key_id):
-        redrive_job(self, now_us, job_id, key_id.encode())
+    def redrive(self, int64_t now_us, Access access not None, str job_id, *, str key_id):
+        redrive_job(self, now_us, access, job_id, key_id.encode())
 
-    def edit(self, int64_t now_us, str job_id, RecordPlace place not None, bytes submit, *, str key_id,
-             bytes payload=None, priority=None, run_at_us=None, queue=None):
-        return edit_job(self, now_us, job_id, place, submit, key_id.encode(), payload, priority, run_at_us, queue)
+    def edit(self, int64_t now_us, Access access not None, str job_id, RecordPlace place not None, bytes submit, *,
+             str key_id, bytes payload=None, priority=None, run_at_us=None, queue=None):
+        return edit_job(self, now_us, access, job_id, place, submit, key_id.encode(), payload, priority, run_at_us,
+                        queue)
 
-    def delete(self, int64_t now_us, list job_ids):
+    def delete(self, int64_t now_us, Access access not None, list job_ids):
         cdef list seqs = []
         cdef Job* job
         for job_id in job_ids:
-            job = job_at(&self.t, slot_of(self, job_id))
+            job = job_at(&self.t, slot_of(self, access, job_id))
             if job.state == RUNNING:
                 raise JobRunning()
             seqs.append(job.seq)
@@ -191,18 +192,18 @@ cdef class Core:
 
     # --- reads --------------------------------------------------------------------------------------------------------
 
-    def job(self, int64_t now_us, str job_id):
-        return job_view(self, now_us, slot_of(self, job_id))
+    def job(self, int64_t now_us, Access access not None, str job_id):
+        return job_view(self, now_us, slot_of(self, access, job_id))
 
-    def page(self, int64_t now_us, Filter filter not None, uint64_t before, int limit, int examine_max):
-        return find_page(self, now_us, before, limit, examine_max, filter)
+    def page(self, int64_t now_us, Access access not None, Filter filter not None, uint64_t before, int limit,
+             int examine_max):
+        return find_page(self, now_us, access, before, limit, examine_max, filter)
 
-    def running(self, int limit):
-        cdef uint32_t i, n = min(<uint32_t>limit, self.leased.count)
-        return [job_view(self, self.last_us, self.leased.slots[i]) for i in range(n)]
+    def running(self, Access access not None, int limit):
+        return running_jobs(self, access, limit)
 
-    def position(self, str job_id, uint32_t count_max):
-        return position_of(self, slot_of(self, job_id), count_max)
+    def position(self, Access access not None, str job_id, uint32_t count_max):
+        return position_of(self, access, slot_of(self, access, job_id), count_max)
 
     def queues(self):
         return sorted(name for name in self.queue_names if name is not None)
@@ -316,7 +317,7 @@ cdef class Core:
         return touched
 
     def watch_end(self, str job_id):
-        cdef Job* job = job_at(&self.t, slot_of(self, job_id))
+        cdef Job* job = job_at(&self.t, slot_of(self, ALL, job_id))
         if job.state >= TERMINAL:
             self.ended.append(job_id)
         else:
@@ -324,7 +325,7 @@ cdef class Core:
 
     def unwatch_end(self, str job_id):
         try:
-            job_at(&self.t, slot_of(self, job_id)).flags &= ~JOB_WATCHED
+            job_at(&self.t, slot_of(self, ALL, job_id)).flags &= ~JOB_WATCHED
         except JobNotFound:
             pass  # the job was removed
 

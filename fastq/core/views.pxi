@@ -64,11 +64,21 @@ cdef class QueueView:
     cdef readonly dict finished
 
 
-cdef uint32_t slot_of(Core core, str job_id) except NONE:
+cdef bint has_job(Core core, Access access, Job* job) except *:
+    """Whether a job exists for a caller."""
+    if access.owner is not None and <bytes>core.names[job.owner] != access.owner:
+        return False
+    return access.queues is None or queue_name(core, core.groups[job.group].queue) in access.queues
+
+
+cdef uint32_t slot_of(Core core, Access access, str job_id) except NONE:
+    """The slot of a job. Raises JobNotFound, also for a job that does not exist for the caller."""
     cdef int64_t created_us = 0
     cdef uint64_t seq = id_seq(job_id, core.tag, &created_us)
     cdef uint32_t slot = NONE if seq == 0 else index_find(&core.t, seq)
     if slot == NONE or job_at(&core.t, slot).created_us != created_us:
+        raise JobNotFound(job_id)
+    if not has_job(core, access, job_at(&core.t, slot)):
         raise JobNotFound(job_id)
     return slot
 

@@ -32,8 +32,12 @@ class Authenticator:
     A change of a key removes it from the cache, so a revocation takes effect with the next request.
     """
 
-    def __init__(self, store: KeyStore, now_us: Callable[[], int]) -> None:
-        self._store = store
+    def __init__(self, store: KeyStore, now_us: Callable[[], int], owner_isolation: bool = True) -> None:
+        """
+        Args:
+            owner_isolation: client keys see only their owner's jobs.
+        """
+        self._store, self._owner_isolation = store, owner_isolation
         self._now_us = now_us
         self._known: dict[bytes, Known] = {}
         self._buckets: dict[str, tuple[int, TokenBucket]] = {}  # key_id -> (its rate limit, its bucket)
@@ -112,7 +116,7 @@ class Authenticator:
             raise Unauthenticated("API key has been revoked")
         if record.expires_us is not None and record.expires_us <= now_us:
             raise Unauthenticated("API key has expired")
-        known = Known(record, record.principal(), self._bucket(record))
+        known = Known(record, record.principal(self._owner_isolation), self._bucket(record))
         if generation == self.generation:  # else the key may have been revoked since the store read it
             if len(self._known) >= CACHED_MAX:
                 self._known.clear()

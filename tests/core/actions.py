@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from fastq._core import Access
 from tests.core.agreement import agree_on_pages, agree_on_positions
 from tests.core.model import Server
 from tests.core.model_jobs import Ack, Job, New
@@ -292,12 +293,13 @@ def look(world: World, draw: Draw) -> None:
         queue=draw.pick(["", "", *QUEUES]),
         group=draw.pick([None, None, *GROUPS]),
         tag=draw.pick(["", "", "red", "blue"]),
-        owner_id=draw.pick([None, None, "o1", "o2"]),
         since_us=draw.pick([0, 0, world.now_us - 1_000_000]),
-        queues=draw.pick([None, None, frozenset({"mail", "bulk"})]),
     )
-    agree_on_pages(world, wanted, draw.pick([1, 3, 50]), draw.pick([1, 4, 10_000]))
-    agree_on_positions(world, draw.pick([1, 3, 1000]))
+    access = Access(
+        owner_id=draw.pick([None, None, "o1", "o2"]), queues=draw.pick([None, None, frozenset({"mail", "bulk"})])
+    )
+    agree_on_pages(world, access, wanted, draw.pick([1, 3, 50]), draw.pick([1, 4, 10_000]))
+    agree_on_positions(world, access, draw.pick([1, 3, 1000]))
 
 
 def documents(world: World, draw: Draw) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastq._core import ALL
 from tests.core.agreement import agree
 from tests.core.model_jobs import Ack, New
 from tests.core.model_order import Settings
@@ -32,7 +33,7 @@ def forget(world: World, bytes_max: int, limit: int = 100) -> list[str]:
 
 def record_bytes(world: World, job_id: str) -> int:
     """The bytes of a finished job's records that replay needs."""
-    view = world.core.job(world.now_us, job_id)
+    view = world.core.job(world.now_us, ALL, job_id)
     assert view.close_place is not None
     return view.place.bytes + view.close_place.bytes
 

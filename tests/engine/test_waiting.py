@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from fastq._core import ALL
 from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, Lease, Submit
 from fastq.engine.results import LeasedJob
@@ -112,7 +113,7 @@ async def test_delayed_jobs_retries_and_expired_leases_wake_requests() -> None:
         job_id = await r.submit(CLIENT, Submit(b"1", delay_ms=1000, max_retries=9))
 
         def leases() -> int:
-            return r.core.job(hand.us, job_id).lease_no
+            return r.core.job(hand.us, ALL, job_id).lease_no
 
         for ended_by in ("delay", "error", "expiry"):
             task = wait_for(r, lease_ms=1000)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastq._core import ALL
 from tests.http.resources.requests import call, post, submit
 from tests.http.world import World, running
 
@@ -67,7 +68,7 @@ async def test_options_are_in_the_lease_and_in_the_job(world: World) -> None:
         "group": "ann", "tags": ["a", "b"], "traceparent": TRACE,
     }  # fmt: skip
     now_us = world.engine.now_us()
-    until_us = world.core.job(now_us, job_id).lease_until_us
+    until_us = world.core.job(now_us, ALL, job_id).lease_until_us
     assert until_us is not None and 0 < until_us - now_us <= 5_000_000
 
 
@@ -91,7 +92,7 @@ async def test_backoff_of_a_job(world: World) -> None:
         at_us = world.engine.now_us()
         failed = {"result_error": "x", "lease_token": leased["lease_token"]}
         await world.call("worker", "POST", f"/jobs/{job_id}/ack", failed)
-        wait_ms = (world.core.job(at_us, job_id).run_at_us - at_us) / 1000
+        wait_ms = (world.core.job(at_us, ALL, job_id).run_at_us - at_us) / 1000
         assert bound_ms / 2 <= wait_ms < bound_ms / 2 + 5_000  # jitter is a half here
         world.hands.ahead_us += 300_000_000
 

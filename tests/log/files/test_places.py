@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fastq._core import ALL
 from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, JobOptions, Lease, Submit
 from fastq.log.files.log import LocalLog
@@ -81,7 +82,7 @@ async def test_a_link_is_the_place_of_the_record_before() -> None:
     log = MemoryLog()
     async with running(log, options=KEPT) as r:
         job_id = await failed(r, 2)
-        newest = r.core.job(r.hand.us, job_id).history_place
+        newest = r.core.job(r.hand.us, ALL, job_id).history_place
         assert newest is not None
         before = next(frame for frame in log._frames if b"error 0" in frame.records)
         assert packed(before.seq, 8, len(before.records) - 8) in (await log.read([newest]))[0]
@@ -119,7 +120,7 @@ async def test_a_broken_link_cuts_one_history_and_the_server_goes_on(
 async def test_cached_pages_are_read_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(log_of(tmp_path / "log"), Hand(), KEPT) as r:
         job_id = await r.submit(CLIENT, Submit(b'"%s"' % (b"x" * 9000)))
-        place = r.core.job(r.core.last_us, job_id).place
+        place = r.core.job(r.core.last_us, ALL, job_id).place
         (record,) = await r.log.read([place])  # so it is in the page cache from here on
         assert r.log.read_now(place) == record
 
