@@ -399,7 +399,7 @@ cdef class ShortWay:
         cdef char* p
         cdef char* start
         cdef int next_read = 0
-        cdef bint first = True
+        cdef bint first = True, was_read
         cdef Leased lease
         for lease in leased:
             n += leased_bytes(lease, as_string) + 1
@@ -420,11 +420,12 @@ cdef class ShortWay:
                 p += 1
             first = False
             record = record_in_memory(self.core, lease)
-            if record == NULL:
+            was_read = record == NULL
+            if was_read:
                 record = PyBytes_AS_STRING(<bytes>read[next_read])
                 next_read += 1
-            size = put_leased(lease, record, as_string, p)
-            if size == 0:
+            size = put_leased(lease, record, was_read, as_string, p)
+            if size == 0:  # the other way says what is wrong with the record
                 return False
             p += size
         if many:
