@@ -361,6 +361,9 @@ class JobView:
     """The present state of a job."""
 
     @property
+    def number(self) -> int:
+        """Of the job in this database; it is part of the id."""
+    @property
     def job_id(self) -> str: ...
     @property
     def state(self) -> str:
@@ -759,14 +762,14 @@ def submit_payload(record: bytes, job_id: str) -> bytes:
     """The payload's JSON text in a SUBMIT record.
 
     Raises:
-        LogDamaged: it is not that job's record.
+        RecordUnreadable: it is not that job's record, or not as it was written.
     """
 
 def submit_facts(record: bytes, job_id: str) -> SubmitFacts:
-    """Read a SUBMIT record. Raises LogDamaged as `submit_payload`."""
+    """Read a SUBMIT record. Raises RecordUnreadable as `submit_payload`."""
 
 def close_result(record: bytes, job_id: str) -> tuple[bytes | None, str]:
-    """The result (JSON text) and error text in a CLOSE record. Raises LogDamaged as `submit_payload`."""
+    """The result (JSON text) and error text in a CLOSE record. Raises RecordUnreadable as `submit_payload`."""
 
 @final
 class Event:
@@ -796,15 +799,22 @@ class Event:
     @property
     def error_code(self) -> str: ...
 
-def history_of(record: bytes) -> tuple[list[bytes], RecordPlace | None]:
+def history_of(record: bytes, number: int) -> tuple[list[bytes], RecordPlace | None]:
     """The history records in the record at a history place, newest first, and the place of the one before them.
 
-    A CLOSE or CHANGE record is a history record itself; a JOB record contains those of a moved job. Raises LogDamaged
-    for any other.
+    A CLOSE or CHANGE record is a history record itself; a JOB record contains those of a moved job.
+
+    Args:
+        number: of the job.
+    Raises:
+        RecordUnreadable: it is none of these, of another job, or not as it was written.
     """
 
 def read_event(record: bytes) -> Event:
-    """Read a CLOSE or CHANGE record. Raises LogDamaged for any other."""
+    """Read a CLOSE or CHANGE record. Raises RecordUnreadable for any other, and if it is not as it was written."""
+
+def is_sound_record(record: bytes) -> bool:
+    """Whether these bytes are one record as it was written: its length and its check fit."""
 
 # records for people
 

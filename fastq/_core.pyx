@@ -28,6 +28,7 @@ from fastq.errors import (
     OwnerFull,
     QueueFull,
     RecordTooLarge,
+    RecordUnreadable,
     UnsupportedFormat,
 )
 
@@ -36,6 +37,12 @@ cdef extern from "Python.h":
 
 cdef extern from "<stdlib.h>":
     int posix_memalign(void** memory, size_t alignment, size_t size)
+
+cdef extern from "core/crc32c.h":
+    void crc32c_prepare()
+    uint32_t crc32c_more(uint32_t crc, const uint8_t* p, size_t n) nogil
+
+crc32c_prepare()
 
 globals().update(
     FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, FRAME_RECORD_BYTES_MAX=FRAME_RECORD_BYTES_MAX,

@@ -18,17 +18,9 @@ cdef int apply_each(Core core, const char* p, const char* end, uint64_t frame, u
 
 
 cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -1:
-    cdef Reader r
-    cdef uint8_t type
-    cdef uint8_t version
+    cdef uint8_t type = <uint8_t>record[0], version = <uint8_t>record[1]
     cdef uint16_t flags
-    r.p = record
-    r.end = record + n
-    r.short = False
-    type = <uint8_t>get_int(&r, 1)
-    version = <uint8_t>get_int(&r, 1)
-    flags = <uint16_t>get_int(&r, 2)
-    get_int(&r, 4)
+    cdef Reader r = reader_of(record, n, &flags)
     if type < TRIM or type > RECORD_TYPE_LAST or version != RECORD_VERSION or flags & ~known_flags(type):
         raise UnsupportedFormat(
             f"record of type {type}, version {version}, flags {flags:#x} at {place_text(place)}: "

@@ -1,7 +1,8 @@
 # Deciding: a command and the present state give records. A refused command raises before it appends a record.
 
 cdef int commit(Core core, char* record, uint32_t n, Place* place) except -1:
-    """Apply a record that was just appended. It cannot be removed, so a failure here ends the process."""
+    """Seal and apply a record that was just appended. It cannot be removed, so a failure here ends the process."""
+    seal(record, n)
     try:
         return apply(core, record, n, place)
     except BaseException as failure:

@@ -2,6 +2,7 @@
 
 @cython.final
 cdef class Leased:
+    cdef uint64_t seq
     cdef readonly str job_id
     cdef readonly str token
     cdef readonly str queue
@@ -41,4 +42,4 @@ cdef Ack ack_of(str job_id, str token, bytes result)
 cdef Extend extend_of(str job_id, str token, int64_t lease_ms)
 cdef const char* record_in_memory(Core core, Leased lease) noexcept
 cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept
-cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1
+cdef Py_ssize_t put_leased(Leased lease, const char* record, bint was_read, bint payload_as_string, char* p) except -1

@@ -189,19 +189,21 @@ cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept:
     return LEASED_TEXT_BYTES + (2 * record_bytes if payload_as_string else record_bytes)
 
 
-cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1:
+cdef Py_ssize_t put_leased(Leased lease, const char* record, bint was_read, bint payload_as_string,
+                           char* p) except -1:
     """Write a lease as the JSON object of an answer. Returns its length; 0: the record is not the job's.
 
     Args:
         record: the job's SUBMIT record.
+        was_read: it comes from a file, so it is checked.
     """
+    cdef uint32_t n = place_bytes(&lease.place.place)
     cdef uint16_t flags
     cdef SubmitFields f
     cdef char* start = p
-    cdef Reader r = reader_of(record, place_bytes(&lease.place.place), &flags)
-    if <uint8_t>record[0] != SUBMIT:
+    cdef Reader r = reader_of(record, n, &flags)
+    if <uint8_t>record[0] != SUBMIT or get_int(&r, 8) != lease.seq or (was_read and not is_sound(record, n)):
         return 0
-    get_int(&r, 8)
     read_submit(&r, flags, &f)
     if r.short:
         return 0

@@ -163,8 +163,8 @@ cdef class Core:
         append_close(self, slot, now_us, OUTCOME_UNDELIVERED, b"", None, b"", b"", -1, 0)
         return True
 
-    def transact(self, int64_t now_us, Access access not None, list acks, list extends, list jobs, *, str owner_id, str key_id,
-                 str idempotency_key="", uint64_t body_digest=0):
+    def transact(self, int64_t now_us, Access access not None, list acks, list extends, list jobs, *, str owner_id,
+                 str key_id, str idempotency_key="", uint64_t body_digest=0):
         return transact(self, now_us, access, acks, extends, jobs, owner_id.encode(), key_id.encode(),
                         idempotency_key.encode(), body_digest)
 

@@ -30,20 +30,21 @@ class History:
         view = self._core.job(self._now_us(), who.sees, job_id)
         places = [view.place] if view.history_place is None else [view.place, view.history_place]
         submit, *newest = await self._commits.records(places)
-        records = await self._chain(newest[0] if newest else None)
+        records = await self._chain(view.number, newest[0] if newest else None)
         events = [_core.read_event(record) for record in records]
         return JobHistory(job_id, events, view.created_us, _core.submit_facts(submit, job_id).key_id)
 
-    async def _chain(self, newest: bytes | None) -> list[bytes]:
+    async def _chain(self, number: int, newest: bytes | None) -> list[bytes]:
         """The CLOSE and CHANGE records of a job, newest first, as many as are kept.
 
         Args:
+            number: of the job.
             newest: the record at the job's history place, if it has one.
         """
         history: list[bytes] = []
         record = newest
         while record is not None:
-            found, place = history_of(record)
+            found, place = history_of(record, number)
             history += found
             record = None if place is None or is_full(history) else (await self._commits.records([place]))[0]
         return cut(history)

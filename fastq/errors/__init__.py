@@ -14,6 +14,7 @@ from fastq.errors.capacity import (
     Overloaded,
     OwnerFull,
     QueueFull,
+    RecordUnreadable,
 )
 from fastq.errors.domain import (
     BackupRefused,
@@ -101,6 +102,7 @@ __all__ = [
     "QueueNotFound",
     "RateLimited",
     "RecordTooLarge",
+    "RecordUnreadable",
     "RepairRefused",
     "ScheduleNotFound",
     "StartError",

@@ -69,3 +69,13 @@ class DiskFull(ApiError):
 
     def __init__(self) -> None:
         super().__init__("no space left in the data directory: free some on the server's disk")
+
+
+class RecordUnreadable(ApiError):
+    """One record of the log cannot be read back, or is not as it was written. Others can be read."""
+
+    code = "record_unreadable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"a record of this job cannot be read from the log: {reason}")
+        self.reason = reason

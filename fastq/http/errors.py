@@ -145,6 +145,7 @@ STATUSES: dict[type[ApiError], int] = {
     errors.RateLimited: 429,
     errors.TooManyFailures: 429,
     HeadTooLarge: 431,
+    errors.RecordUnreadable: 500,
     errors.Draining: 503,
     errors.KeyStoreUnavailable: 503,
     errors.Overloaded: 503,

@@ -76,9 +76,8 @@ def agree_on(world: World, job: Job) -> None:
 
 
 def agree_on_history(world: World, job: Job) -> None:
-    events = [
-        read_event(record) for record in world.history(world.core.job(world.now_us, ALL, job.job_id).history_place)
-    ]
+    view = world.core.job(world.now_us, ALL, job.job_id)
+    events = [read_event(record) for record in world.history(view.number, view.history_place)]
     names = Event.__dataclass_fields__
     shown = [Event(**{name: getattr(event, name) for name in names}) for event in events]
     assert shown == job.shown_history()

@@ -318,7 +318,7 @@ def test_a_record_that_cannot_be_applied_ends_the_process() -> None:
 
     async def run() -> None:
         async with running() as r:
-            resume = struct.pack("<BBHIqQQI", 2, 1, 0, 36, START_US, 1, 1 << 40, 0)
+            resume = struct.pack("<BBHIIqQQI", 2, 1, 0, 40, 0, START_US, 1, 1 << 40, 0)
             assert r.core.replay(memoryview(resume), 9) == 1
             with pytest.raises(CoreFailed):
                 await r.submit(CLIENT, Submit(b"1"))

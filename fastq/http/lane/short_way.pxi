@@ -403,7 +403,7 @@ cdef class ShortWay:
         cdef char* p
         cdef char* start
         cdef int next_read = 0
-        cdef bint first = True
+        cdef bint first = True, was_read
         cdef Leased lease
         for lease in leased:
             n += leased_bytes(lease, as_string) + 1
@@ -424,11 +424,12 @@ cdef class ShortWay:
                 p += 1
             first = False
             record = record_in_memory(self.core, lease)
-            if record == NULL:
+            was_read = record == NULL
+            if was_read:
                 record = PyBytes_AS_STRING(<bytes>read[next_read])
                 next_read += 1
-            size = put_leased(lease, record, as_string, p)
-            if size == 0:
+            size = put_leased(lease, record, was_read, as_string, p)
+            if size == 0:  # the other way says what is wrong with the record
                 return False
             p += size
         if many:
@@ -483,7 +484,10 @@ cdef class ShortWay:
         if ack.result.at != NULL:
             result = bytes_of(ack.result)
         try:
-            ack_plain(self.core, now_us, head.access, PyUnicode_DecodeUTF8(job_id, HOT_ID_CHARS, NULL), token, result, head.key_id)
+            ack_plain(
+                self.core, now_us, head.access, PyUnicode_DecodeUTF8(job_id, HOT_ID_CHARS, NULL), token, result,
+                head.key_id,
+            )
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise

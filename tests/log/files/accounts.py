@@ -201,7 +201,7 @@ def read_everything(core: Core, record: Callable[[RecordPlace], bytes]) -> None:
             close_result(record(job.close_place), job.job_id)
         attempts, place = 0, job.history_place
         while place is not None:
-            records, place = history_of(record(place))
+            records, place = history_of(record(place), job.number)
             attempts += sum(read_event(one).what == "attempt" for one in records)
         assert attempts >= min(job.attempts - (job.state == "RUNNING"), ATTEMPTS_KEPT), f"{job.job_id}: {attempts}"
 

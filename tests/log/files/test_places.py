@@ -14,6 +14,7 @@ from fastq.engine.commands import Ack, JobOptions, Lease, Submit
 from fastq.log.files.log import LocalLog
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, running, until
+from tests.log.files.frames import checked
 from tests.log.files.jobs import has_room
 from tests.log.files.writer import quiet
 
@@ -85,7 +86,7 @@ async def test_a_link_is_the_place_of_the_record_before() -> None:
         newest = r.core.job(r.hand.us, ALL, job_id).history_place
         assert newest is not None
         before = next(frame for frame in log._frames if b"error 0" in frame.records)
-        assert packed(before.seq, 8, len(before.records) - 8) in (await log.read([newest]))[0]
+        assert packed(before.seq, 12, len(before.records) - 12) in (await log.read([newest]))[0]
 
 
 @pytest.mark.parametrize("nowhere", [packed(1 << 40, 0, 60), packed(1, 0, 32), packed(1, 0, 8), packed(1, 9999, 8)])
@@ -97,9 +98,10 @@ async def test_a_broken_link_cuts_one_history_and_the_server_goes_on(
     async with running(log, options=KEPT) as r:
         job_id, other_id = await failed(r, 3), await failed(r, 3, "b")
         first, second, _ = [frame for frame in log._frames if b"error" in frame.records][:3]
-        link = packed(first.seq, 8, len(first.records) - 8)  # in a group of its own
+        link = packed(first.seq, 12, len(first.records) - 12)  # in a group of its own
         assert link in second.records
-        log._frames[second.seq - 1] = replace(second, records=second.records.replace(link, nowhere))
+        broken = second.records[:12] + checked(second.records[12:].replace(link, nowhere))
+        log._frames[second.seq - 1] = replace(second, records=broken)
         log = log.crash()
     async with running(log, options=CLEANED) as r:
         assert r.core.broken_links == 1
