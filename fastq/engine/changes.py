@@ -55,7 +55,7 @@ class Changes:
         """Change a job that waits or is DEAD. Reads its current payload. Returns its new state.
 
         Raises:
-            JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull.
+            JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull, QueuesFull.
         """
         self._admission.need_serving()
         while True:

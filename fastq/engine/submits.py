@@ -34,7 +34,8 @@ class Submits:
         """Store a job.
 
         Raises:
-            Draining, DiskFull, Overloaded, CleanerBehind; IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
+            Draining, DiskFull, Overloaded, CleanerBehind; IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull,
+            QueuesFull.
         """
         self._admission.need_job_room(bytes_of(command))
         with self._commits.change:
