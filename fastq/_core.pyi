@@ -286,6 +286,7 @@ class CoreSettings:
         idempotency_us: int = ...,
         idempotency_keys_max: int = 8_000_000,
         owner_depth_max: int = 0,
+        queues_max: int = 1_000_000,
     ) -> None:
         """
         Args:
@@ -295,6 +296,7 @@ class CoreSettings:
             idempotency_us: how long an idempotency key is remembered; by default an hour.
             idempotency_keys_max: with more keys than this the oldest are forgotten.
             owner_depth_max: unfinished jobs of one owner; 0: no limit.
+            queues_max: above it a job for a new queue is refused.
         """
     @property
     def lease_ms(self) -> int: ...
@@ -520,7 +522,7 @@ class Core:
         """Store a job.
 
         Raises:
-            IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
+            IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull, QueuesFull.
         """
     def submit_many(self, now_us: int, jobs: list[NewJob], *, owner_id: str, key_id: str) -> list[Submitted]:
         """Store jobs as one record: all of them or none. Raises what `submit` raises."""
@@ -618,7 +620,8 @@ class Core:
         Returns:
             False if the record has moved since: read it again.
         Raises:
-            JobNotFound, JobRunning, JobFinished, JobDuplicate (its unique key is taken in the other queue), QueueFull.
+            JobNotFound, JobRunning, JobFinished, QueueFull, QueuesFull.
+            JobDuplicate: its unique key is taken in the other queue.
         """
     def delete(self, now_us: int, access: Access, job_ids: list[str]) -> None:
         """Remove jobs, all or none. Raises JobNotFound, JobRunning for the first that cannot be removed."""
@@ -643,6 +646,11 @@ class Core:
         caller; at most `count_max` are examined."""
     def queues(self) -> list[str]:
         """The names of queues that have jobs or settings."""
+    def queues_in(self, first: int, end: int, after: str) -> list[str]:
+        """The names after `after` of queues in places `first` to `end` - 1, in no order. A queue keeps its place."""
+    @property
+    def queue_places(self) -> int:
+        """All queues are in places below it."""
     def queue(self, name: str) -> QueueView: ...
     def blocked_by(self, now_us: int, name: str, group: str) -> str:
         """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
@@ -659,12 +667,19 @@ class Core:
         """When the rate limit of a queue allows the next lease; 0: now, or it has no rate limit."""
 
     # retention and cleaning
-    def has_old(self, now_us: int, acked_ms: int, dead_ms: int, count_max: int, bytes_max: int) -> bool:
-        """Whether `forget` or `forget_keys` may have work."""
-    def forget(self, now_us: int, state: str, kept_ms: int, count_max: int, bytes_max: int, limit: int) -> int:
-        """Remove up to `limit` jobs of a terminal state that are too old or too many, oldest first. Returns how many.
+    def retain(self, acked_ms: int, dead_ms: int, count_max: int, bytes_max: int) -> None:
+        """Set what `forget` keeps: how long, and how many jobs and bytes of each terminal state. It takes O(queues).
 
-        A queue's own settings replace `kept_ms` and `count_max`.
+        Before this call it keeps everything. -1: for ever. `acked_ms` is for CANCELLED and EXPIRED jobs too. A queue's
+        own settings replace the times and `count_max`.
+        """
+    def tidy(self, now_us: int) -> bool:
+        """Drop some empty groups. Returns whether `forget` or `forget_keys` has work. It takes O(1)."""
+    def forget(self, now_us: int, limit: int) -> int:
+        """Remove up to `limit` finished jobs that are too old or too many, the oldest of a queue first.
+
+        Returns:
+            How many.
         """
     def forget_keys(self, now_us: int, limit: int) -> int:
         """Forget idempotency keys whose window is over: up to `limit`, and those used at the same time as the last.
@@ -720,6 +735,9 @@ class Core:
     @property
     def dropped_early(self) -> int:
         """Idempotency keys that this process dropped before their window was over, to make room."""
+    @property
+    def table_bytes(self) -> int:
+        """The memory of pools, indexes and heaps, about: without the texts of names, documents and small dicts."""
     watching: bool
     """Whether to collect queues for `take_touched`."""
 

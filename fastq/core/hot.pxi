@@ -16,7 +16,7 @@ cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, byt
     id: returns REPEATED or DUPLICATE. Else returns ELSEWHERE.
     """
     cdef int how
-    if core.depth_limits:
+    if core.depth_limits or queues_are_full(core, 1):
         return ELSEWHERE
     new.fields.owner = name_in(owner)
     how = found_plain(core, now_us, new, job_id)
@@ -79,7 +79,7 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
     cdef uint64_t hash[2]
     cdef list answer = []
     cdef int i, key_count
-    if core.depth_limits:
+    if core.depth_limits or queues_are_full(core, count):
         return ELSEWHERE
     for i in range(count):
         new[i].fields.owner = name_in(owner)

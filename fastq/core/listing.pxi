@@ -78,14 +78,14 @@ cdef bint fits(Core core, int64_t now_us, uint32_t slot, Filter filter) except *
     cdef Extra* extra
     if filter.state and state_name(core, job, now_us) != filter.state:
         return False
-    if filter.queue and queue_name(core, core.groups[job.group].queue) != filter.queue:
+    if filter.queue and queue_name(core, group_by(core, job.group).queue) != filter.queue:
         return False
-    if filter.group is not None and name_text(core, core.groups[job.group].name) != filter.group:
+    if filter.group is not None and name_text(core, group_by(core, job.group).name) != filter.group:
         return False
     if filter.tag:
         if job.extra == NONE or extra_at(&core.t, job.extra).tags == NONE:
             return False
-        return filter.tag in tags_of(core.names[extra_at(&core.t, job.extra).tags])
+        return filter.tag in tags_of(name_at(core, extra_at(&core.t, job.extra).tags))
     return True
 
 
@@ -106,7 +106,7 @@ cdef tuple position_of(Core core, Access access, uint32_t slot, uint32_t count_m
 
     Examines heap nodes that come before it, from the root down, at most count_max.
     """
-    cdef Heap* heap = &core.groups[job_at(&core.t, slot).group].ready
+    cdef Heap* heap = &group_by(core, job_at(&core.t, slot).group).ready
     cdef list open = [0]
     cdef uint32_t pos, child, n = 0, seen = 0
     if job_at(&core.t, slot).heap != IN_READY:
@@ -124,11 +124,10 @@ cdef tuple position_of(Core core, Access access, uint32_t slot, uint32_t count_m
 
 cdef str blocked_by(Core core, int64_t now_us, bytes name, bytes group):
     cdef Queue* queue
-    cdef uint32_t at
-    index = core.queue_index.get(name)
-    if index is None:
+    cdef uint32_t index = find_queue(core, name), at
+    if index == NONE:
         return ""
-    queue = &core.all_queues[<uint32_t>index]
+    queue = queue_by(core, index)
     if queue.paused:
         return "paused"
     if queue.concurrency and queue.counts[RUNNING] >= queue.concurrency:
@@ -137,9 +136,8 @@ cdef str blocked_by(Core core, int64_t now_us, bytes name, bytes group):
         refill(queue, now_us)
         if queue.credit < queue.rate_per_us:
             return "rate_limit"
-    found = core.group_index.get((index, group)) if group else queue.default_group
-    if found is not None and found != NONE and queue.group_concurrency:
-        at = found
-        if core.groups[at].running >= queue.group_concurrency:
+    at = find_group(core, index, group)
+    if at != NONE and queue.group_concurrency:
+        if group_by(core, at).running >= queue.group_concurrency:
             return "group_concurrency"
     return ""

@@ -15,14 +15,18 @@ cdef class Core:
         tables_init(&self.t)
 
     def __init__(self, Tail tail not None, CoreSettings settings not None):
+        cdef int i
         self.tail = tail
         self.settings = settings
         self.delayed.kind = IN_DELAYED
         self.leased.kind = IN_LEASED
         self.expiring.kind = IN_EXPIRING
-        self.queues_free, self.queue_names, self.queue_index = [], [], {}
-        self.groups_free, self.group_index, self.idle_groups, self.shares = [], {}, deque(), {}
-        self.names, self.names_free, self.name_index = [], [], {}
+        self.idle_groups, self.shares = deque(), {}
+        self.due.kind = BY_DUE
+        for i in range(FINAL_COUNT):
+            self.ended_first[i].kind = BY_END
+            self.kept_ms[i] = -1
+        self.finished_max = self.finished_bytes_max = <uint64_t>-1
         self.documents_by_kind, self.requests, self.progress, self.blocks, self.answers = {}, {}, {}, {}, {}
         self.request_of = {}
         self.touched, self.ended = set(), []
@@ -35,14 +39,17 @@ cdef class Core:
 
     def __dealloc__(self):
         cdef uint32_t i
+        for i in range(pool_end(&self.t.queues)):
+            if queue_exists(self, i):
+                free(queue_by(self, i).groups)
+        for i in range(pool_end(&self.t.groups)):
+            if group_exists(self, i):
+                free(group_by(self, i).ready.slots)
+        names_clear(self)
         tables_clear(&self.t)
-        for i in range(self.queue_count):
-            free(self.all_queues[i].groups)
-        for i in range(self.group_count):
-            free(self.groups[i].ready.slots)
-        free(self.all_queues)
-        free(self.groups)
-        free(self.name_uses)
+        free(self.due.items)
+        for i in range(FINAL_COUNT):
+            free(self.ended_first[i].items)
         free(self.delayed.slots)
         free(self.leased.slots)
         free(self.expiring.slots)
@@ -88,7 +95,7 @@ cdef class Core:
     def submit(self, int64_t now_us, NewJob job not None, *, str owner_id, str key_id):
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         assert self.database_id
-        if job.options is not None or self.depth_limits:
+        if job.options is not None or self.depth_limits or queues_are_full(self, 1):
             check_new(self, now_us, [job], owner, {})
         return submit_one(self, now_us, job, owner, key)
 
@@ -206,7 +213,21 @@ cdef class Core:
         return position_of(self, access, slot_of(self, access, job_id), count_max)
 
     def queues(self):
-        return sorted(name for name in self.queue_names if name is not None)
+        return sorted(self.queues_in(0, pool_end(&self.t.queues), ""))
+
+    def queues_in(self, uint32_t first, uint32_t end, str after):
+        cdef list found = []
+        cdef uint32_t i
+        for i in range(first, min(end, pool_end(&self.t.queues))):
+            if queue_exists(self, i):
+                name = queue_name(self, i)
+                if name > after:
+                    found.append(name)
+        return found
+
+    @property
+    def queue_places(self):
+        return pool_end(&self.t.queues)
 
     def queue(self, str name):
         return queue_view(self, name)
@@ -235,24 +256,29 @@ cdef class Core:
 
     def rate_due_us(self, str name):
         cdef Queue* queue
-        index = self.queue_index.get(name.encode())
-        if index is None:
+        cdef uint32_t at = find_queue(self, name.encode())
+        if at == NONE:
             return 0
-        queue = &self.all_queues[<uint32_t>index]
+        queue = queue_by(self, at)
         if queue.rate_n == 0 or queue.credit >= queue.rate_per_us:
             return 0
         return queue.credit_us + (queue.rate_per_us - queue.credit + queue.rate_n - 1) // queue.rate_n
 
     # --- retention and cleaning ---------------------------------------------------------------------------------------
 
-    def has_old(self, int64_t now_us, int64_t acked_ms, int64_t dead_ms, uint64_t count_max, uint64_t bytes_max):
+    def retain(self, int64_t acked_ms, int64_t dead_ms, uint64_t count_max, uint64_t bytes_max):
+        retain(self, acked_ms, dead_ms, count_max, bytes_max)
+
+    def tidy(self, int64_t now_us):
         cdef uint32_t key = self.oldest_key
+        if self.idle_groups:
+            drop_idle(self)
         if key != NONE and remembered_at(&self.t, key).used_us + self.settings.idempotency_us <= now_us:
             return True
-        return has_old_jobs(self, now_us, acked_ms, dead_ms, count_max, bytes_max)
+        return has_old_jobs(self, now_us)
 
-    def forget(self, int64_t now_us, str state, int64_t kept_ms, uint64_t count_max, uint64_t bytes_max, int limit):
-        return forget_finished(self, now_us, STATE_NAMES.index(state), kept_ms, count_max, bytes_max, limit)
+    def forget(self, int64_t now_us, int limit):
+        return forget_finished(self, now_us, limit)
 
     def forget_keys(self, int64_t now_us, uint32_t limit):
         return forget_old_keys(self, now_us, limit)
@@ -311,6 +337,10 @@ cdef class Core:
     @property
     def idempotency_keys(self):
         return self.t.remembered.live
+
+    @property
+    def table_bytes(self):
+        return table_bytes(self)
 
     def take_touched(self):
         touched, self.touched = self.touched, set()

@@ -340,7 +340,7 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
         relearn_key(core, &inner_reader, submit_flags, place_frame(place))
     job = job_at(&core.t, slot)
     if not is_new and job.state >= TERMINAL:
-        queue_at(core, job.group).finished[job.state].bytes -= kept_bytes(&core.t, job)
+        grow_finished(core, job, -<int64_t>kept_bytes(&core.t, job))
     core.live_bytes -= kept_bytes(&core.t, job)
     job.place = inner
     if job.run != NONE:
@@ -352,7 +352,7 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
         if is_new:
             add_finished(core, slot)
         else:
-            queue_at(core, job.group).finished[job.state].bytes += kept_bytes(&core.t, job)
+            grow_finished(core, job, kept_bytes(&core.t, job))
     return 0
 
 

@@ -69,7 +69,7 @@ cdef bint has_job(Core core, Access access, Job* job) except *:
     """Whether a job exists for a caller."""
     if access.owner is not None and <bytes>core.names[job.owner] != access.owner:
         return False
-    return access.queues is None or queue_name(core, core.groups[job.group].queue) in access.queues
+    return access.queues is None or queue_name(core, group_by(core, job.group).queue) in access.queues
 
 
 cdef uint32_t slot_of(Core core, Access access, str job_id) except NONE:
@@ -101,8 +101,8 @@ cdef Leased leased_view(Core core, uint32_t slot):
     leased.seq = job.seq
     leased.job_id = job_id_of(core, job)
     leased.token = token_text(core.key, job.seq, run.lease_no)
-    leased.queue = queue_name(core, core.groups[job.group].queue)
-    leased.group = name_text(core, core.groups[job.group].name)
+    leased.queue = queue_name(core, group_by(core, job.group).queue)
+    leased.group = name_text(core, group_by(core, job.group).name)
     leased.place = place_of(&job.place)
     leased.lease_until_us = run.lease_until_us
     leased.created_us = job.created_us
@@ -119,8 +119,8 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
     view.number = job.seq
     view.job_id = job_id_of(core, job)
     view.state = state_name(core, job, now_us)
-    view.queue = queue_name(core, core.groups[job.group].queue)
-    view.group = name_text(core, core.groups[job.group].name)
+    view.queue = queue_name(core, group_by(core, job.group).queue)
+    view.group = name_text(core, group_by(core, job.group).name)
     view.owner_id = name_text(core, job.owner)
     view.place = place_of(&job.place)
     view.created_us = job.created_us
@@ -135,7 +135,7 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
     if job.extra != NONE:
         view.expires_us = extra_at(&core.t, job.extra).expires_us
         if extra_at(&core.t, job.extra).tags != NONE:
-            view.tags = tags_of(core.names[extra_at(&core.t, job.extra).tags])
+            view.tags = tags_of(name_at(core, extra_at(&core.t, job.extra).tags))
     if job.run != NONE:
         run = run_at(&core.t, job.run)
         view.lease_no = <int>run.lease_no
@@ -155,19 +155,20 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
 cdef QueueView queue_view(Core core, str name):
     cdef QueueView view = QueueView.__new__(QueueView)
     cdef Queue* queue
+    cdef uint32_t at
     view.name = name
     view.finished = {STATE_NAMES[i]: 0 for i in range(TERMINAL, STATE_COUNT)}
-    index = core.queue_index.get(name.encode())
-    if index is None:
+    at = find_queue(core, name.encode())
+    if at == NONE:
         return view
-    queue = &core.all_queues[<uint32_t>index]
+    queue = queue_by(core, at)
     view.ready = queue.ready
     view.waiting = queue.counts[READY] + queue.counts[RETRY] - queue.ready
     view.running = queue.counts[RUNNING]
     view.groups = queue.all_groups
     view.finished = {STATE_NAMES[i]: queue.counts[i] for i in range(TERMINAL, STATE_COUNT)}
     if queue.group_count:
-        view.oldest_ready_us = job_at(&core.t, core.groups[queue.groups[0]].ready.slots[0]).run_at_us
+        view.oldest_ready_us = job_at(&core.t, group_by(core, queue.groups[0]).ready.slots[0]).run_at_us
     return view
 
 

@@ -45,7 +45,7 @@ class Changes:
         """Change a job that waits or is DEAD. Reads its current payload. Returns its new state.
 
         Raises:
-            JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull.
+            JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull, QueuesFull.
             QueueForbidden: the job would leave the queues that the caller is bound to.
         """
         self._admission.need_serving()

@@ -72,7 +72,7 @@ class Engine:
         self.submit, self.submit_many = self._submits.submit, self._submits.submit_many
         self.lease, self.deliver, self.take_back = self._leases.lease, self._leases.deliver, self._leases.take_back
         self.note_asked, self.last_seen = self._leases.note_asked, self._leases.last_seen
-        self.serve_waiters = self._leases.waiters.serve
+        self.serve_waiters = self._leases.serve_waiters
         self.ack, self.ack_many, self.extend = self._acks.ack, self._acks.ack_many, self._acks.extend
         self.report = self._acks.report
         self.cancel, self.redrive = self._changes.cancel, self._changes.redrive

@@ -52,8 +52,8 @@ class Leases:
         for queue in command.queues:
             if not who.sees.has_queue(queue):
                 raise QueueForbidden(queue)
-        self.waiters.serve()  # requests that wait came first
-        granted = self._grant(who, command)
+        may_grant = self.serve_waiters(command)
+        granted = self._grant(who, command) if may_grant else []
         if not granted and command.wait_ms:
             granted = await self.waiters.wait(who, command, connection)
         return await self.deliver(granted, connection)
@@ -65,6 +65,14 @@ class Leases:
             self.take_back(leased)
             return []
         return [_leased_job(lease, record) for lease, record in zip(leased, records, strict=True)]
+
+    def serve_waiters(self, command: Lease) -> bool:
+        """Serve requests that wait: they came before `command`. False: some are left, so it has to wait too.
+
+        A request that does not wait may lease before them: their jobs are offered in slices.
+        """
+        self.waiters.serve()
+        return not (command.wait_ms and self.waiters.are_before(command.queues))
 
     def _grant(self, who: Principal, command: Lease) -> list[_core.Leased]:
         """Lease jobs that are ready now. Raises DiskFull, Overloaded."""

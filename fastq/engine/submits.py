@@ -35,8 +35,8 @@ class Submits:
         """Store a job.
 
         Raises:
-            Draining, DiskFull, Overloaded, CleanerBehind; IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull;
-            QueueForbidden: see `need_queue`.
+            Draining, DiskFull, Overloaded, CleanerBehind; IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull,
+            QueuesFull; QueueForbidden: see `need_queue`.
         """
         need_queue(who, command)
         self._admission.need_job_room(bytes_of(command))

@@ -14,6 +14,7 @@ from fastq.errors.capacity import (
     Overloaded,
     OwnerFull,
     QueueFull,
+    QueuesFull,
     RecordUnreadable,
 )
 from fastq.errors.domain import (
@@ -100,6 +101,7 @@ __all__ = [
     "QueueFull",
     "QueueHasJobs",
     "QueueNotFound",
+    "QueuesFull",
     "RateLimited",
     "RecordTooLarge",
     "RecordUnreadable",

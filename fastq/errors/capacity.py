@@ -52,6 +52,16 @@ class OwnerFull(ApiError):
         super().__init__(f"an owner may have at most {depth_max} unfinished jobs; submit again when some ended")
 
 
+class QueuesFull(ApiError):
+    """There is the maximum of queues."""
+
+    code = "queues_full"
+    retry_after_s = 5
+
+    def __init__(self, queues_max: int) -> None:
+        super().__init__(f"queue: there may be at most {queues_max} queues; submit to one of them, or when some ended")
+
+
 class Draining(ApiError):
     """The server is stopping and takes no more work."""
 

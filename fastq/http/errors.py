@@ -142,6 +142,7 @@ STATUSES: dict[type[ApiError], int] = {
     errors.IdempotencyFull: 429,
     errors.OwnerFull: 429,
     errors.QueueFull: 429,
+    errors.QueuesFull: 429,
     errors.RateLimited: 429,
     errors.TooManyFailures: 429,
     HeadTooLarge: 431,

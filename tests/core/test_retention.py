@@ -23,7 +23,8 @@ def finished(world: World, payload_bytes: int, queue: str) -> str:
 
 def forget(world: World, bytes_max: int, limit: int = 100) -> list[str]:
     """Run retention. Returns the ids of the removed jobs in order of submission."""
-    world.core.forget(world.now_us, "ACKED", KEPT_MS, 1_000_000, bytes_max, limit)
+    world.core.retain(KEPT_MS, KEPT_MS, 1_000_000, bytes_max)
+    world.core.forget(world.now_us, limit)
     gone = [job_id for job_id in world.model.jobs if not world.exists(job_id)]
     for job_id in gone:
         world.model.remove(job_id)

@@ -232,7 +232,7 @@ def test_every_lease_agrees_with_the_model(seed: int) -> None:
         for job in rng.sample(running, k=min(len(running), rng.choice([0, 1, 1, 4]))):
             world.ack(Ack(job.job_id, job.token, rng.choice(["ok", "ok", "release"])))
         world.time_passes(rng.choice([0, 1, SECOND_US // 3]))
-        world.forget("ACKED", 0, 0)
+        world.forget(0, 0)
         if step % 50 == 0:
             agree(world, step)
 

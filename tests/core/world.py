@@ -329,14 +329,16 @@ class World(Disk):
         self.both(lambda: self.core.expire(self.now_us, draw, limit), of_model)
         assert left == [], "one drew jitter more often than the other"
 
-    def forget(self, state: str, kept_ms: int, count_max: int, limit: int = 1_000_000) -> None:
+    def forget(self, kept_ms: int, count_max: int, limit: int = 1_000_000) -> None:
+        """Run retention; then keep everything, so that the next change is the next call's."""
         n = 0
-        while removed := self.core.forget(self.now_us, state, kept_ms, count_max, 1 << 40, limit):
+        self.core.retain(kept_ms, kept_ms, count_max, 1 << 40)
+        while removed := self.core.forget(self.now_us, limit):
             assert removed <= limit
             n += removed
         gone = {job_id for job_id in self.model.jobs if not self.exists(job_id)}
         assert len(gone) == n
-        model_views.forget(self.model, self.now_us, state, kept_ms, count_max, gone)
+        model_views.forget(self.model, self.now_us, kept_ms, count_max, gone)
         self.both(lambda: None, lambda _: None)
 
     def forget_keys(self, limit: int) -> None:

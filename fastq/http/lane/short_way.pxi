@@ -366,9 +366,9 @@ cdef class ShortWay:
         if ask is None:
             return False
         request_id = bytes_of(request)
-        if self.core.watching:
-            self.serve_waiters()  # waiting lease requests come first
         command = ask.command
+        if self.core.watching and not self.serve_waiters(command):  # waiting lease requests come first
+            return False
         if not has_room(self.tail, command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
             return False
         if request_id and was_leased(self.core, now_us, head.key_id, request_id):

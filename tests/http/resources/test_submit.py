@@ -221,3 +221,20 @@ async def test_the_limit_of_an_owners_unfinished_jobs() -> None:
         leased = await world.lease({})
         await world.call("worker", "POST", f"/jobs/{leased['job_id']}/ack", {"lease_token": leased["lease_token"]})
         await world.submit()
+
+
+@pytest.mark.parametrize("lane", [True, False])
+async def test_the_limit_of_queues(lane: bool) -> None:
+    """Each way refuses the job for a new queue, and takes one for a queue that exists."""
+    async with running(queues_max=2, lane=lane) as world:
+        await world.submit(queue="a")
+        job_id = await world.submit(queue="b")
+        full = await submit(world, {"payload": 1, "queue": "c"})
+        assert (full.status, full.json["code"], full.headers["retry-after"]) == (429, "queues_full", "5")
+        assert "at most 2 queues" in full.json["error"]
+        batch = await submit(world, {"jobs": [{"payload": 1, "queue": "a"}, {"payload": 1}]}, path="/jobs/batch")
+        assert (batch.status, batch.json["code"]) == (429, "queues_full")
+        moved = await world.call("admin", "PATCH", f"/jobs/{job_id}", {"queue": "c"})
+        assert (moved.status, moved.json["code"]) == (429, "queues_full")
+        await world.submit(queue="a")
+        await world.call("client", "DELETE", f"/jobs/{job_id}")
