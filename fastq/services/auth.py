@@ -13,7 +13,7 @@ from fastq.errors import RateLimited, TooManyFailures, Unauthenticated
 from fastq.services.buckets import TokenBucket
 from fastq.services.keys import KeyRecord, KeyStore
 
-SCHEME = "Bearer "
+SCHEME = "bearer"  # in any case
 CACHED_MAX = 10_000  # keys; above it the oldest are dropped
 FAILURES_AT_ONCE, FAILURES_PER_S = 20, 1  # of one address; above it TooManyFailures
 ADDRESSES_MAX = 50_000  # with failures; above it those whose last failure is oldest are dropped
@@ -53,7 +53,7 @@ class Authenticator:
         Args:
             address: the client's trusted address, empty if unknown. Failures of an unknown address are not counted.
         Raises:
-            Unauthenticated: no header, another scheme (case-sensitive), or an unknown, revoked or expired key.
+            Unauthenticated: no header, another scheme, or an unknown, revoked or expired key.
             TooManyFailures, RateLimited, KeyStoreUnavailable.
         """
         secret, now_us = _secret(authorization), self._now_us()
@@ -72,9 +72,8 @@ class Authenticator:
 
     def look(self, authorization: str) -> Known | None:
         """Return a key from the cache, None if it is not there."""
-        if not authorization.startswith(SCHEME):
-            return None
-        return self._fresh(_digest(authorization[len(SCHEME) :]), self._now_us())
+        secret = _secret_in(authorization)
+        return self._fresh(_digest(secret), self._now_us()) if secret else None
 
     def charge(self, known: Known) -> None:
         """Count a request of the key. Raises RateLimited."""
@@ -198,10 +197,16 @@ def _network(address: str) -> str:
 def _secret(authorization: str | None) -> str:
     if not authorization:
         raise Unauthenticated("Missing Authorization header")
-    secret = authorization.removeprefix(SCHEME)
-    if secret == authorization or not secret:
+    secret = _secret_in(authorization)
+    if not secret:
         raise Unauthenticated("Invalid Authorization header format. Expected: Bearer <token>")
     return secret
+
+
+def _secret_in(authorization: str) -> str:
+    """Return the secret in the header's value, an empty string if it has another form."""
+    scheme, _, secret = authorization.partition(" ")
+    return secret.lstrip(" ") if scheme.lower() == SCHEME else ""
 
 
 def _digest(secret: str) -> bytes:
