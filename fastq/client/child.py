@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from fastq.client import forks
+from fastq.client.errors import ReachedRun
 from fastq.client.job import Job
 from fastq.client.models import Failure
 from fastq.client.outcomes import Raised, code_of, outcome_of, text_of
@@ -34,10 +35,6 @@ LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU, resou
 
 is_importing_main = False
 """Whether this is a child process that imports the main script of its worker."""
-
-
-class ReachedRun(BaseException):
-    """Raised by `Worker.run` in a child: everything that the child needs of the main script is defined by then."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 
 from fastq.client import forks
-from fastq.client.outcomes import Interrupted
+from fastq.client.errors import Interrupted
 from fastq.client.threads import DaemonThreads
 from fastq.clock import monotonic_us
 
@@ -89,6 +89,7 @@ class Signals:
         numbers = [signal.SIGTERM, signal.SIGINT]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # whoever started this process may have blocked them
         self._before = forks.take_signals(dict.fromkeys(numbers, self._arrived))
 
     def __exit__(self, *_: object) -> None:

@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw
 
 from fastq.client import calls
 from fastq.client.codec import Codec
-from fastq.client.errors import LeaseGone, ProcessFailed
+from fastq.client.errors import Interrupted, LeaseGone, ProcessFailed
 from fastq.client.job import WHY, Job
 from fastq.client.models import Ack, Failure, LeasedJob, NewJob, Snooze, Success
 
@@ -28,10 +28,6 @@ CODE_BYTES_MAX = 64
 RESULT_BYTES_MAX = 1 << 20  # the server's limit. It closes the connection of a much larger request unread.
 PIECES = ("result", "retry_after_ms", "error_code")
 """What a failure can lose, first to last. It keeps its text, and whether it is final."""
-
-
-class Interrupted(BaseException):
-    """Raised in a handler that blocks the event loop, when the worker has to stop at once. Its job is released."""
 
 
 @dataclass(frozen=True, slots=True)

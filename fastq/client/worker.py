@@ -15,6 +15,7 @@ from fastq.client import child
 from fastq.client.async_client import AsyncClient
 from fastq.client.async_transport import AsyncTransport, LoopTransport
 from fastq.client.codec import CODEC, Codec
+from fastq.client.errors import ReachedRun
 from fastq.client.handlers import Function, Handler, Middleware
 from fastq.client.job import Job
 from fastq.client.loops import Signals, run_to_end
@@ -259,5 +260,5 @@ def _is_in_a_child() -> bool:
     the script, without a second worker.
     """
     if child.is_importing_main:
-        raise child.ReachedRun
+        raise ReachedRun
     return bool(getattr(multiprocessing.current_process(), "_inheriting", False))

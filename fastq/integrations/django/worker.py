@@ -12,10 +12,10 @@ import msgspec
 from django.db import close_old_connections
 
 from fastq.client.codec import CODEC, encoded
-from fastq.client.errors import LeaseGone
+from fastq.client.errors import Interrupted, LeaseGone
 from fastq.client.job import Job
 from fastq.client.models import Failure
-from fastq.client.outcomes import Interrupted, class_name, text_of
+from fastq.client.outcomes import class_name, text_of
 from fastq.client.worker import Worker
 from fastq.clock import wall_us
 from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, normalized, result_of, shown, task_of
