@@ -64,7 +64,7 @@ WAITS_FOR_THE_LOG = {
     "visible": ("fastq/engine/commits.py", "fastq/http/output_commit.py"),
     "call_at": ("fastq/engine/commits.py", "fastq/http/lane/"),
     "log_caught_up": (  # work in slices, no faster than the disk
-        "fastq/engine/", "fastq/services/bulk.py", "fastq/services/schedules.py",
+        "fastq/engine/", "fastq/services/audit.py", "fastq/services/bulk.py", "fastq/services/schedules.py",
     ),
 }  # fmt: skip
 

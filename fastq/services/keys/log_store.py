@@ -22,6 +22,7 @@ from fastq.services.keys.records import (
     Documents,
     Grants,
     KeyRecord,
+    Records,
     digest_of,
     masked,
     new_key_id,
@@ -35,9 +36,6 @@ ENDED_KEPT_US = 30 * 86_400_000_000  # how long revoked and expired keys are sho
 REVOKED_MAX = 1_000  # revoked keys that are shown; above it the oldest go
 
 Age = tuple[int, str]  # created_us, key_id: the order of lists
-
-
-Records = list[KeyRecord]
 
 
 class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -236,7 +234,7 @@ class LogKeyStore:
         """Remove up to `limit` keys that ended long ago, or are revoked and too many. Returns how many."""
         if not self._gone and len(self._revoked) <= REVOKED_MAX:
             return 0
-        ended = []
+        ended: list[str] = []
         now_us = self._documents.now_us()
         for key_id in self._revoked:
             if len(self._revoked) - len(ended) <= REVOKED_MAX or len(ended) == limit:

@@ -76,6 +76,9 @@ class KeyRecord(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, expires_us=min(end_us, self.expires_us or FOR_EVER_US))
 
 
+Records = list[KeyRecord]
+
+
 class KeyStore(Protocol):
     """A store of keys. A change takes effect when its call returns, and is durable when the log is.
 
@@ -111,7 +114,7 @@ class KeyStore(Protocol):
     async def list(self, owner_id: str | None) -> list[KeyRecord]:
         """Return the keys of one owner, or all, the oldest first, with revoked ones that are still kept."""
 
-    def pages(self, owner_id: str | None, after: tuple[int, str] = (0, "")) -> AsyncIterator[list[KeyRecord]]:
+    def pages(self, owner_id: str | None, after: tuple[int, str] = (0, "")) -> AsyncIterator[Records]:
         """Yield the same in pieces, each made in about a millisecond.
 
         Args:

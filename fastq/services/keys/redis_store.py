@@ -32,6 +32,7 @@ from fastq.services.keys.records import (
     Documents,
     Grants,
     KeyRecord,
+    Records,
     digest_of,
     masked,
     new_key_id,
@@ -56,7 +57,6 @@ STORE_NAME = "redis"  # the name of the document with the store's id
 Command = tuple[str | bytes | int, ...]
 Answers = list[Any]
 Members = list[str]
-Records = list[KeyRecord]
 
 
 class RedisKeyStore:
