@@ -31,16 +31,17 @@ class Heartbeat:
         heard: called in the event loop with the answers by lease token.
         running: names the handlers that run, and the one that has the event loop now, else "". Called in any thread.
         blocked: called in the thread, again and again while the event loop is blocked.
+        alive: called in the event loop, about once a second.
     """
 
     def __init__(
         self, lease_ms: int, send: Send, held: Callable[[], list[LeasedJob]],
         heard: Callable[[Sequence[tuple[str, Held]]], None], running: Callable[[], tuple[str, str]],
-        blocked: Callable[[], None], logger: logging.Logger,
+        blocked: Callable[[], None], alive: Callable[[], None], logger: logging.Logger,
     ) -> None:  # fmt: skip
         self._beat_us = lease_ms * 1000 // BEATS_A_LEASE
         self._send, self._held, self._heard, self._running = send, held, heard, running
-        self._blocked, self._log = blocked, logger
+        self._blocked, self._alive, self._log = blocked, alive, logger
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
@@ -123,3 +124,4 @@ class Heartbeat:
         if self._is_warned:
             self._log.warning("the event loop is free again after %.1f s", (monotonic_us() - self._asked_us) / 1e6)
         self._asked_us, self._is_warned = 0, False
+        self._alive()

@@ -47,7 +47,7 @@ class WorkerRun:
         self._slots = Slots(worker, self._acks, client, self._slot_is_free)
         self._heartbeat = Heartbeat(
             worker.lease_ms, self._send_heartbeat, self._held, self._heard, self._slots.running, worker.insist,
-            worker.logger,
+            worker.keep_signals, worker.logger,
         )  # fmt: skip
 
     def stop(self) -> None:
