@@ -130,15 +130,15 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
         if i != NONE:
             if remembered_at(&core.t, i).seq or remembered_at(&core.t, i).body_digest != body_digest:
                 raise IdempotencyMismatch()
-            return repeated_answer(core, core.answers[hash[0], hash[1]])
+            return repeated_answer(core, remembered_at(&core.t, i))
         keys[hash[0], hash[1]] = None
     for ack in acks:
         check_held(core, now_us, ack.job_id, ack.token)
     for extend in extends:
         check_held(core, now_us, extend.job_id, extend.token)
-    check_new(core, now_us, jobs, owner, keys)
+    check_new(core, now_us, jobs, owner, keys, max(1, len(extends) + len(jobs)) if idempotency_key else 0)
     room = jobs_bytes_max(jobs) + acks_bytes_max(acks) + len(extends) * (RECORD_HEAD_BYTES + 28)
-    core.tail.begin_group(room + RECORD_HEAD_BYTES + 32 + 17 * (len(extends) + len(jobs)))
+    core.tail.begin_group(room + <uint32_t>remember_bytes(len(extends) + len(jobs)))
     try:
         for ack in acks:
             append_ack(core, now_us, ack, key)
@@ -163,22 +163,38 @@ cdef int check_held(Core core, int64_t now_us, str job_id, str token) except -1:
     return 0
 
 
-cdef list answer_to_remember(Core core, list untils, list answers):
-    """A transaction's answer in the form that is remembered: (seq, value, how) of each operation."""
-    cdef list remembered = [(0, until_us, EXTENDED) for until_us in untils]
+cdef bytes answer_to_remember(Core core, list untils, list answers):
+    """A transaction's answer as a REMEMBER record has it."""
+    cdef bytes text = PyBytes_FromStringAndSize(NULL, ANSWER_BYTES * (len(untils) + len(answers)))
+    cdef char* p = <char*>text
     cdef int64_t created_us = 0
+    cdef uint64_t seq
+    for until_us in untils:
+        p = put_answer(p, 0, until_us, EXTENDED)
     for job_id, how in answers:
         seq = id_seq(job_id, core.tag, &created_us)
-        remembered.append((seq, created_us, how))
-    return remembered
+        p = put_answer(p, seq, created_us, how)
+    return text
 
 
-cdef tuple repeated_answer(Core core, list remembered):
-    return (
-        [value for _, value, how in remembered if how == EXTENDED],
-        [(id_text(value, seq, core.tag), how) for seq, value, how in remembered if how != EXTENDED],
-        True,
-    )
+cdef tuple repeated_answer(Core core, Remembered* entry):
+    cdef Reader r
+    cdef list untils = [], answers = []
+    cdef uint64_t seq
+    cdef int64_t value
+    cdef int how
+    r.p = entry.answer.text
+    r.end = r.p + <size_t>entry.answers * ANSWER_BYTES
+    r.short = False
+    while r.p < r.end:
+        seq = get_int(&r, 8)
+        value = <int64_t>get_int(&r, 8)
+        how = <int>get_int(&r, 1)
+        if how == EXTENDED:
+            untils.append(value)
+        else:
+            answers.append((id_text(value, seq, core.tag), how))
+    return untils, answers, True
 
 
 # --- retention --------------------------------------------------------------------------------------------------------
@@ -203,7 +219,7 @@ cdef int forget_finished(Core core, int64_t now_us, int state, int64_t kept_ms, 
     for i in range(core.queue_count):
         if core.queue_names[i] is not None and len(seqs) < limit:
             collect_old(core, i, now_us, state, kept_ms, limit, seqs)
-    if not seqs and (core.counts_by_state[state] > count_max or core.live_bytes > bytes_max):
+    if not seqs and (core.counts_by_state[state] > count_max or core.job_bytes > bytes_max):
         collect_surplus(core, state, count_max, bytes_max, limit, seqs)
     if seqs:
         append_forget(core, now_us, seqs)
@@ -218,7 +234,7 @@ cdef bint has_old_jobs(Core core, int64_t now_us, int64_t acked_ms, int64_t dead
     for state in range(TERMINAL, STATE_COUNT):
         if core.counts_by_state[state] == 0:
             continue
-        if core.counts_by_state[state] > count_max or core.live_bytes > bytes_max:
+        if core.counts_by_state[state] > count_max or core.job_bytes > bytes_max:
             return True
         for i in range(core.queue_count):
             if has_old_in(core, &core.all_queues[i], now_us, state, dead_ms if state == DEAD else acked_ms):
@@ -289,7 +305,7 @@ cdef int collect_surplus(Core core, int state, uint64_t count_max, uint64_t byte
 cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes body, bytes key,
                          uint16_t flags) except -1:
     cdef Place place
-    cdef uint32_t n = RECORD_HEAD_BYTES + 10 + len(name) + len(body)
+    cdef uint32_t n = <uint32_t>document_bytes(len(name), len(body))
     cdef char* p
     cdef char* record
     assert 0 < len(name) <= 255 and len(key) <= 255 and 0 < kind <= 255

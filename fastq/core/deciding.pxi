@@ -18,11 +18,14 @@ cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
 
 # --- submit -----------------------------------------------------------------------------------------------------------
 
-cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys) except -1:
+cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys, uint64_t answers) except -1:
     """Check new jobs' keys and limits, then make room for their keys.
 
-    `keys`: the transaction's own key, which no job may have.
-    Raises IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
+    Args:
+        keys: the transaction's own key, which no job may have.
+        answers: how many it remembers.
+    Raises:
+        IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
     """
     cdef SubmitOptions options
     cdef uint64_t key[2]
@@ -48,6 +51,7 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
                     raise IdempotencyMismatch()
                 continue
             keys[key[0], key[1]] = options.body_digest
+            answers += 1
         if options is not None and options.unique_key:
             name = job.queue.encode()
             if (name, options.unique_key) in uniques:
@@ -58,11 +62,11 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
         fresh += 1
         if core.depth_limits:
             depths[job.queue] = depths.get(job.queue, 0) + 1
-    if keys and keys_are_full(core, now_us, len(keys), repeated_us):
+    if answers and keys_are_full(core, now_us, answers, repeated_us):
         raise IdempotencyFull()
     if core.depth_limits:
         check_depths(core, depths, owner, fresh)
-    return make_room_for_keys(core, now_us, len(keys)) if keys else 0
+    return make_room_for_keys(core, now_us, answers) if answers else 0
 
 
 cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) except -1:
@@ -141,7 +145,7 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
         i = remembered_key(core, now_us, key)
         if i != NONE:
             entry = remembered_at(&core.t, i)
-            return (id_text(entry.created_us, entry.seq, core.tag), REPEATED)
+            return (id_text(entry.answer.created_us, entry.seq, core.tag), REPEATED)
     if not options.unique_key:
         return None
     name = new.queue.encode()
@@ -155,7 +159,7 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
             replace_job(core, i, now_us, f, options, new.payload)
             how = REPLACED
         if options.idempotency_key:
-            append_remember(core, now_us, key, options.body_digest, [(job.seq, job.created_us, how)], False)
+            append_remember_job(core, now_us, key, options.body_digest, job.seq, job.created_us)
     finally:
         if ours:
             core.tail.end_group()

@@ -23,7 +23,7 @@ cdef class Core:
         self.queues_free, self.queue_names, self.queue_index = [], [], {}
         self.groups_free, self.group_index, self.idle_groups, self.shares = [], {}, deque(), {}
         self.names, self.names_free, self.name_index = [], [], {}
-        self.documents_by_kind, self.requests, self.progress, self.blocks, self.answers = {}, {}, {}, {}, {}
+        self.documents_by_kind, self.requests, self.progress, self.blocks = {}, {}, {}, {}
         self.request_of = {}
         self.touched, self.ended = set(), []
         self.oldest_key = self.newest_key = self.last_key = NONE
@@ -35,6 +35,7 @@ cdef class Core:
 
     def __dealloc__(self):
         cdef uint32_t i
+        free_answers(self)
         tables_clear(&self.t)
         for i in range(self.queue_count):
             free(self.all_queues[i].groups)
@@ -89,7 +90,7 @@ cdef class Core:
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         assert self.database_id
         if job.options is not None or self.depth_limits:
-            check_new(self, now_us, [job], owner, {})
+            check_new(self, now_us, [job], owner, {}, 0)
         return submit_one(self, now_us, job, owner, key)
 
     def submit_many(self, int64_t now_us, list jobs, *, str owner_id, str key_id):
@@ -97,7 +98,7 @@ cdef class Core:
         cdef list answers = []
         cdef NewJob job
         assert self.database_id
-        check_new(self, now_us, jobs, owner, {})
+        check_new(self, now_us, jobs, owner, {}, 0)
         self.tail.begin_group(jobs_bytes_max(jobs))
         try:
             for job in jobs:
@@ -245,10 +246,7 @@ cdef class Core:
     # --- retention and cleaning ---------------------------------------------------------------------------------------
 
     def has_old(self, int64_t now_us, int64_t acked_ms, int64_t dead_ms, uint64_t count_max, uint64_t bytes_max):
-        cdef uint32_t key = self.oldest_key
-        if key != NONE and remembered_at(&self.t, key).used_us + self.settings.idempotency_us <= now_us:
-            return True
-        return has_old_jobs(self, now_us, acked_ms, dead_ms, count_max, bytes_max)
+        return has_old_keys(self, now_us) or has_old_jobs(self, now_us, acked_ms, dead_ms, count_max, bytes_max)
 
     def forget(self, int64_t now_us, str state, int64_t kept_ms, uint64_t count_max, uint64_t bytes_max, int limit):
         return forget_finished(self, now_us, STATE_NAMES.index(state), kept_ms, count_max, bytes_max, limit)
@@ -308,8 +306,16 @@ cdef class Core:
     # --- counts and state ---------------------------------------------------------------------------------------------
 
     @property
+    def live_bytes(self):
+        return self.job_bytes + self.other_bytes
+
+    @property
     def idempotency_keys(self):
         return self.t.remembered.live
+
+    @property
+    def idempotency_count(self):
+        return self.remembered_count
 
     def take_touched(self):
         touched, self.touched = self.touched, set()

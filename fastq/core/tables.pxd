@@ -35,5 +35,6 @@ cdef struct Tables:
     Pool runs
     Pool extras
     Pool closings
+    Pool sizes
     Pool remembered
     Index by[3]             # an IndexKind each

@@ -65,6 +65,10 @@ cdef inline Closing* closing_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Closing*>pool_at(&t.closings, slot)
 
 
+cdef inline Sizes* sizes_at(Tables* t, uint32_t slot) noexcept nogil:
+    return <Sizes*>pool_at(&t.sizes, slot)
+
+
 cdef inline Remembered* remembered_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Remembered*>pool_at(&t.remembered, slot)
 
@@ -75,6 +79,7 @@ cdef void tables_init(Tables* t) noexcept:
     pool_init(&t.runs, sizeof(Run))
     pool_init(&t.extras, sizeof(Extra))
     pool_init(&t.closings, sizeof(Closing))
+    pool_init(&t.sizes, sizeof(Sizes))
     pool_init(&t.remembered, sizeof(Remembered))
 
 
@@ -84,6 +89,7 @@ cdef void tables_clear(Tables* t) noexcept:
     pool_clear(&t.runs)
     pool_clear(&t.extras)
     pool_clear(&t.closings)
+    pool_clear(&t.sizes)
     pool_clear(&t.remembered)
     for kind in range(3):
         for i in range(SHARDS):
@@ -301,18 +307,6 @@ cdef void heap_rebuild(Tables* t, Heap* heap) noexcept nogil:
 
 
 # --- finished jobs, oldest first: a list through the runs -------------------------------------------------------------
-
-cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
-    """The bytes of a job's records that replay needs."""
-    cdef uint64_t n = place_bytes(&job.place)
-    cdef Run* run
-    if job.run != NONE:
-        run = run_at(t, job.run)
-        n += run.history_bytes
-        if job.state == RUNNING:
-            n += place_bytes(&run.lease_place)
-    return n
-
 
 cdef void finished_add(Tables* t, Finished* list, uint32_t slot) noexcept nogil:
     """Insert a job into its list by the time of its end: last, except for moved jobs in a replay.
