@@ -18,17 +18,9 @@ cdef int apply_each(Core core, const char* p, const char* end, uint64_t frame, u
 
 
 cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -1:
-    cdef Reader r
-    cdef uint8_t type
-    cdef uint8_t version
+    cdef uint8_t type = <uint8_t>record[0], version = <uint8_t>record[1]
     cdef uint16_t flags
-    r.p = record
-    r.end = record + n
-    r.short = False
-    type = <uint8_t>get_int(&r, 1)
-    version = <uint8_t>get_int(&r, 1)
-    flags = <uint16_t>get_int(&r, 2)
-    get_int(&r, 4)
+    cdef Reader r = reader_of(record, n, &flags)
     if type < TRIM or type > RECORD_TYPE_LAST or version != RECORD_VERSION or flags & ~known_flags(type):
         raise UnsupportedFormat(
             f"record of type {type}, version {version}, flags {flags:#x} at {place_text(place)}: "
@@ -166,7 +158,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
 
 cdef int join_group(Core core, Job* job, SubmitFields* f) except -1:
     job.group = group_of(core, job_queue_of(core, f.queue), name_bytes(f.group))
-    core.groups[job.group].jobs += 1
+    group_by(core, job.group).jobs += 1
     return 0
 
 
@@ -187,7 +179,7 @@ cdef int set_extra(Core core, Job* job, SubmitFields* f) except -1:
     if f.tags_bytes:
         extra.tags = name_of(core, f.tags[:f.tags_bytes])
     if f.unique_key.n:
-        queue = core.names[core.all_queues[core.groups[job.group].queue].name]
+        queue = name_at(core, queue_by(core, group_by(core, job.group).queue).name)
         scoped_hash(core, f.owner, name_in(queue), f.unique_key, extra.unique)
     return 0
 
@@ -274,15 +266,15 @@ cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except 
 
 cdef inline int count_running(Core core, uint32_t group) except -1:
     """One more job of a group runs."""
-    core.groups[group].running += 1
+    group_by(core, group).running += 1
     return settle_group(core, group) if queue_at(core, group).group_concurrency else 0
 
 
 cdef inline int uncount_running(Core core, uint32_t group) except -1:
     """One job of a group no longer runs: the group or its queue may be eligible again."""
-    core.groups[group].running -= 1
+    group_by(core, group).running -= 1
     if core.watching and queue_at(core, group).ready:
-        core.touched.add(queue_name(core, core.groups[group].queue))
+        core.touched.add(queue_name(core, group_by(core, group).queue))
     return settle_group(core, group) if queue_at(core, group).group_concurrency else 0
 
 
@@ -394,13 +386,7 @@ cdef int finish(Core core, uint32_t slot) except -1:
     if job.flags & JOB_WATCHED:
         job.flags &= ~JOB_WATCHED
         core.ended.append(job_id_of(core, job))
-    add_finished(core, slot)
-    return 0
-
-
-cdef inline void add_finished(Core core, uint32_t slot) noexcept:
-    cdef Job* job = job_at(&core.t, slot)
-    finished_add(&core.t, &queue_at(core, job.group).finished[job.state], slot)
+    return add_finished(core, slot)
 
 
 # --- change -----------------------------------------------------------------------------------------------------------
@@ -424,7 +410,7 @@ cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except
     add_to_history(core, job, place, &f.previous, False)
     recount_job(core, job, before)
     if job.state == DEAD and f.what != CHANGE_REDRIVEN:  # its list counts what it keeps
-        queue_at(core, job.group).finished[DEAD].bytes += kept_bytes(&core.t, job) - before
+        grow_finished(core, job, kept_bytes(&core.t, job) - before)
     if f.what == CANCEL_REQUESTED:
         job.flags |= JOB_CANCEL
     elif f.what == CHANGE_CANCELLED or f.what == CHANGE_EXPIRED:
@@ -488,12 +474,12 @@ cdef int forget_job(Core core, uint32_t slot) except -1:
         raise LogDamaged(f"job {job.seq} is removed while it runs")
     if job.flags & JOB_WATCHED:
         core.ended.append(job_id_of(core, job))
-    core.job_bytes -= kept_bytes(&core.t, job)
+    core.live_bytes -= kept_bytes(&core.t, job)
     end_keyed(core, job)
     core.counts_by_state[job.state] -= 1
     queue_at(core, group).counts[job.state] -= 1
     if job.state < TERMINAL:
-        core.name_uses[job.owner].unfinished -= 1
+        named(core, job.owner).unfinished -= 1
     index_drop(&core.t, BY_SEQ, slot)
     uncount_in_block(core, job.seq)
     drop_extra(core, job)
@@ -517,8 +503,7 @@ cdef int leave_place(Core core, uint32_t slot) except -1:
     """Remove a job that does not run from its heaps, or from its list of finished jobs."""
     cdef Job* job = job_at(&core.t, slot)
     if job.state >= TERMINAL:
-        finished_drop(&core.t, &queue_at(core, job.group).finished[job.state], slot)
-        return 0
+        return drop_finished(core, slot)
     release_unique(core, slot)
     return stop_waiting(core, slot)
 
@@ -535,12 +520,12 @@ cdef int apply_document(Core core, Reader* r, uint16_t flags, Place* place) exce
     named = core.documents_by_kind.setdefault(kind, {})
     earlier = named.get(name.decode())
     if earlier is not None:
-        core.other_bytes -= document_bytes(len(name), len(<bytes>earlier[0]))
+        core.live_bytes -= document_bytes(len(name), len(<bytes>earlier[0]))
     if flags & DOCUMENT_DROPPED:
         named.pop(name.decode(), None)
     else:
         named[name.decode()] = (r.p[:r.end - r.p], place_of(place))
-        core.other_bytes += document_bytes(len(name), r.end - r.p)
+        core.live_bytes += document_bytes(len(name), r.end - r.p)
     return 0
 
 
@@ -555,9 +540,9 @@ cdef inline void set_state(Core core, Job* job, uint8_t state) noexcept:
         queue.counts[job.state] -= 1
     if was_unfinished != (state < TERMINAL):
         if was_unfinished:
-            core.name_uses[job.owner].unfinished -= 1
+            named(core, job.owner).unfinished -= 1
         else:
-            core.name_uses[job.owner].unfinished += 1
+            named(core, job.owner).unfinished += 1
     job.state = state
     core.counts_by_state[state] += 1
     queue.counts[state] += 1

@@ -1,7 +1,8 @@
 # Deciding: a command and the present state give records. A refused command raises before it appends a record.
 
 cdef int commit(Core core, char* record, uint32_t n, Place* place) except -1:
-    """Apply a record that was just appended. It cannot be removed, so a failure here ends the process."""
+    """Seal and apply a record that was just appended. It cannot be removed, so a failure here ends the process."""
+    seal(record, n)
     try:
         return apply(core, record, n, place)
     except BaseException as failure:
@@ -25,7 +26,7 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys,
         keys: the transaction's own key, which no job may have.
         answers: how many it remembers.
     Raises:
-        IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
+        IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull, QueuesFull.
     """
     cdef SubmitOptions options
     cdef uint64_t key[2]
@@ -33,6 +34,7 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys,
     cdef int64_t repeated_us = NEVER_US   # first use of the oldest key that gets its earlier answer
     cdef uint32_t i
     cdef dict depths = {}
+    cdef bint bounded = core.depth_limits or queues_are_full(core, len(jobs))
     cdef set uniques = set()
     cdef bytes name
     cdef NewJob job
@@ -60,28 +62,35 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys,
             if unique_holder(core, name_in(owner), name_in(name), name_in(options.unique_key)) != NONE:
                 continue
         fresh += 1
-        if core.depth_limits:
+        if bounded:
             depths[job.queue] = depths.get(job.queue, 0) + 1
     if answers and keys_are_full(core, now_us, answers, repeated_us):
         raise IdempotencyFull()
-    if core.depth_limits:
+    if bounded:
         check_depths(core, depths, owner, fresh)
     return make_room_for_keys(core, now_us, answers) if answers else 0
 
 
 cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) except -1:
-    """Check the number of new jobs, by queue and for the owner. Raises QueueFull, OwnerFull."""
+    """Check the number of new jobs, by queue and for the owner, and of new queues.
+
+    Raises QueueFull, OwnerFull, QueuesFull.
+    """
     cdef Queue* queue
+    cdef uint32_t at, missing = 0
     for name, count in depths.items():
-        index = core.queue_index.get((<str>name).encode())
-        if index is None:
+        at = find_queue(core, (<str>name).encode())
+        if at == NONE:
+            missing += 1
             continue
-        queue = &core.all_queues[<uint32_t>index]
+        queue = queue_by(core, at)
         if queue.max_depth and unfinished_in(queue) + <uint64_t>count > queue.max_depth:
             raise QueueFull(name, queue.max_depth)
+    if missing and queues_are_full(core, missing):
+        raise QueuesFull(core.settings.queues_max)
     if core.settings.owner_depth_max and fresh:
-        index = core.name_index.get(owner)
-        if (0 if index is None else core.name_uses[<uint32_t>index].unfinished) + fresh > core.settings.owner_depth_max:
+        at = find_name(core, owner)
+        if (0 if at == NONE else named(core, at).unfinished) + fresh > core.settings.owner_depth_max:
             raise OwnerFull(core.settings.owner_depth_max)
     return 0
 
@@ -178,7 +187,7 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
     f.max_retries = job.max_retries
     f.unique_key = name_in(options.unique_key)
     f.trace = name_in(options.trace)
-    group = b"" if core.groups[job.group].name == NONE else core.names[core.groups[job.group].name]
+    group = b"" if group_by(core, job.group).name == NONE else name_at(core, group_by(core, job.group).name)
     f.group = name_in(group)
     f.expires_us = extra.expires_us
     f.lease_ms = extra.lease_ms
@@ -186,7 +195,7 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
     f.backoff_factor = extra.backoff_factor
     f.backoff_cap_ms = extra.backoff_cap_ms
     if extra.tags != NONE:
-        tags = core.names[extra.tags]
+        tags = name_at(core, extra.tags)
         f.tags = <const char*>tags
         f.tags_bytes = <uint16_t>len(tags)
     append_change(core, slot, now_us, CHANGE_REPLACED, job.state, new.key_id)  # first: it sets the time
@@ -230,15 +239,15 @@ cdef list lease_jobs(Core core, int64_t now_us, queues, int limit, int64_t lease
             at = choose(core, &asked, shares, now_us)
             if at == NONE:
                 break
-            group = core.all_queues[asked.queues[at]].groups[0]
-            slot = core.groups[group].ready.slots[0]
+            group = queue_by(core, asked.queues[at]).groups[0]
+            slot = group_by(core, group).ready.slots[0]
             payload_bytes += place_bytes(&job_at(&core.t, slot).place)
             if leased and payload_bytes > bytes_max or has_expired(core, slot, now_us):
                 break
             if shares is not None:
                 share_served(shares, asked.share[at])
-            if core.all_queues[asked.queues[at]].configured:
-                charge(&core.all_queues[asked.queues[at]], &core.groups[group])
+            if queue_by(core, asked.queues[at]).configured:
+                charge(queue_by(core, asked.queues[at]), group_by(core, group))
             append_lease(core, slot, now_us, lease_ms, key, worker, request, legacy)
             leased.append(leased_view(core, slot))
     finally:
@@ -315,10 +324,10 @@ cdef bint holds(Core core, Job* job, str token) except *:
     return lease_no != 0 and job.state == RUNNING and run_at(&core.t, job.run).lease_no == lease_no
 
 
-cdef bint end_attempt(Core core, int64_t now_us, str job_id, str token, uint8_t outcome, bytes error, bytes result,
-                      bytes code, bytes key, int64_t wait_ms, double jitter) except *:
+cdef bint end_attempt(Core core, int64_t now_us, Access access, str job_id, str token, uint8_t outcome, bytes error,
+                      bytes result, bytes code, bytes key, int64_t wait_ms, double jitter) except *:
     """End an attempt with its worker's outcome. False: the ack repeats an earlier one."""
-    cdef uint32_t slot = slot_of(core, job_id), lease_no
+    cdef uint32_t slot = slot_of(core, access, job_id), lease_no
     cdef Job* job = job_at(&core.t, slot)
     assert len(key) <= 64
     if token is None:
@@ -336,9 +345,9 @@ cdef bint end_attempt(Core core, int64_t now_us, str job_id, str token, uint8_t 
     return True
 
 
-cdef bint append_ack(Core core, int64_t now_us, Ack ack, bytes key) except *:
-    return end_attempt(core, now_us, ack.job_id, ack.token, ack.outcome, ack.error, ack.result, ack.error_code, key,
-                       ack.wait_ms, ack.jitter)
+cdef bint append_ack(Core core, int64_t now_us, Access access, Ack ack, bytes key) except *:
+    return end_attempt(core, now_us, access, ack.job_id, ack.token, ack.outcome, ack.error, ack.result, ack.error_code,
+                       key, ack.wait_ms, ack.jitter)
 
 
 cdef bint is_repetition(Core core, Run* run, uint32_t lease_no, uint8_t outcome, bytes error, bytes result) except *:
@@ -424,7 +433,7 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     if outcome != OUTCOME_UNDELIVERED:
         flags |= CLOSE_LEASED
         if run.worker != NONE:
-            worker = name_in(core.names[run.worker])
+            worker = name_in(name_at(core, run.worker))
         n += 9 + worker.n
         if place_bytes(&run.history):
             flags |= CLOSE_PREVIOUS
@@ -454,8 +463,9 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
 
 # --- extend and report ------------------------------------------------------------------------------------------------
 
-cdef int64_t append_extend(Core core, int64_t now_us, str job_id, str token, int64_t lease_ms) except? -1:
-    cdef uint32_t slot = slot_of(core, job_id), n = RECORD_HEAD_BYTES + 28
+cdef int64_t append_extend(Core core, int64_t now_us, Access access, str job_id, str token,
+                           int64_t lease_ms) except? -1:
+    cdef uint32_t slot = slot_of(core, access, job_id), n = RECORD_HEAD_BYTES + 28
     cdef Job* job = job_at(&core.t, slot)
     cdef Run* run
     cdef Place place
@@ -472,12 +482,13 @@ cdef int64_t append_extend(Core core, int64_t now_us, str job_id, str token, int
     return run.lease_until_us
 
 
-cdef bint cancel_requested(Core core, str job_id) except *:
-    return job_at(&core.t, slot_of(core, job_id)).flags & JOB_CANCEL != 0
+cdef bint cancel_requested(Core core, Access access, str job_id) except *:
+    return job_at(&core.t, slot_of(core, access, job_id)).flags & JOB_CANCEL != 0
 
 
-cdef int append_progress(Core core, int64_t now_us, str job_id, str token, int percent, bytes note) except -1:
-    cdef Job* job = job_at(&core.t, slot_of(core, job_id))
+cdef int append_progress(Core core, int64_t now_us, Access access, str job_id, str token, int percent,
+                         bytes note) except -1:
+    cdef Job* job = job_at(&core.t, slot_of(core, access, job_id))
     cdef uint32_t n = RECORD_HEAD_BYTES + 21 + len(note)
     cdef Place place
     cdef char* record

@@ -177,10 +177,11 @@ cdef int forget_key(Core core, uint32_t i) except -1:
 
 
 cdef void free_answers(Core core) noexcept:
-    cdef uint32_t i
-    for i in range(core.t.remembered.used):
-        if remembered_at(&core.t, i).key[1] and remembered_at(&core.t, i).seq == 0:
+    cdef uint32_t i = core.oldest_key
+    while i != NONE:
+        if remembered_at(&core.t, i).seq == 0:
             free(remembered_at(&core.t, i).answer.text)
+        i = remembered_at(&core.t, i).newer
 
 
 cdef inline uint64_t surplus(Core core, uint64_t more) noexcept:

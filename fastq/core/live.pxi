@@ -35,7 +35,7 @@ cdef inline uint32_t run_facts_bytes(Tables* t, Run* run) noexcept nogil:
 
 cdef inline void recount_job(Core core, Job* job, uint64_t before) noexcept:
     """Count a job's bytes after a change. before: what it took until then."""
-    core.job_bytes += kept_bytes(&core.t, job) - before
+    core.live_bytes += kept_bytes(&core.t, job) - before
 
 
 cdef inline uint64_t progress_bytes(object progress):
@@ -46,7 +46,7 @@ cdef inline uint64_t progress_bytes(object progress):
 cdef int set_progress(Core core, uint64_t seq, tuple progress) except -1:
     drop_progress(core, seq)
     core.progress[seq] = progress
-    core.other_bytes += progress_bytes(progress)
+    core.live_bytes += progress_bytes(progress)
     return 0
 
 
@@ -54,7 +54,7 @@ cdef int drop_progress(Core core, uint64_t seq) except -1:
     if core.progress:
         progress = core.progress.pop(seq, None)
         if progress is not None:
-            core.other_bytes -= progress_bytes(progress)
+            core.live_bytes -= progress_bytes(progress)
     return 0
 
 
@@ -164,13 +164,13 @@ cdef inline uint64_t answer_count(Remembered* entry) noexcept nogil:
 
 cdef void count_key(Core core, Remembered* entry) noexcept:
     core.remembered_count += answer_count(entry)
-    core.other_bytes += key_bytes(entry)
+    core.live_bytes += key_bytes(entry)
 
 
 cdef void uncount_key(Core core, Remembered* entry) noexcept:
     cdef uint32_t slot
     core.remembered_count -= answer_count(entry)
-    core.other_bytes -= key_bytes(entry)
+    core.live_bytes -= key_bytes(entry)
     if entry.seq and entry.answers == 0:
         slot = index_find(&core.t, entry.seq)
         if slot != NONE:
@@ -181,7 +181,7 @@ cdef inline void begin_keyed(Core core, Job* job) noexcept:
     """A job's SUBMIT record states a key that is remembered: no other record of that key is needed."""
     job.flags |= JOB_KEYED
     core.keyed_jobs += 1
-    core.other_bytes -= remember_bytes(1)
+    core.live_bytes -= remember_bytes(1)
 
 
 cdef inline void end_keyed(Core core, Job* job) noexcept:
@@ -189,4 +189,4 @@ cdef inline void end_keyed(Core core, Job* job) noexcept:
     if job.flags & JOB_KEYED:
         job.flags &= ~JOB_KEYED
         core.keyed_jobs -= 1
-        core.other_bytes += remember_bytes(1)
+        core.live_bytes += remember_bytes(1)

@@ -137,4 +137,4 @@ def test_a_lower_maximum_drops_keys_in_slices() -> None:
 
 
 def has_old(core: Core, now_us: int) -> bool:
-    return core.has_old(now_us, 1 << 40, 1 << 40, 1 << 40, 1 << 60)
+    return core.tidy(now_us)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from fastq.engine.commands import Ack, Edit, Extend, JobOptions, Lease, Submit, Transaction
 from fastq.engine.results import LeasedJob
-from fastq.errors import ApiError, CleanerBehind, Overloaded
+from fastq.errors import CleanerBehind, Overloaded
 from tests.engines import CLIENT, WORKER, Running, until
 
 JOBS = 20
