@@ -67,7 +67,7 @@ cdef class QueueView:
 
 cdef bint has_job(Core core, Access access, Job* job) except *:
     """Whether a job exists for a caller."""
-    if access.owner is not None and <bytes>core.names[job.owner] != access.owner:
+    if access.owner is not None and name_at(core, job.owner) != access.owner:
         return False
     return access.queues is None or queue_name(core, group_by(core, job.group).queue) in access.queues
 
