@@ -120,7 +120,7 @@ cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil:
 
 
 cdef int free_keys(Core core, int64_t now_us, PlainJob* new, int count, uint64_t* whole) except -2:
-    """How many answers to idempotency keys these jobs need. -1: one is in use or given twice, or they cannot be remembered.
+    """How many answers are remembered for these jobs' keys. -1: a key is in use or given twice, or there is no room.
 
     Args:
         whole: hash of the batch's own key, or NULL.

@@ -59,7 +59,8 @@ cdef tuple job_facts(Core core, Job* job):
 
 
 cdef int check_core(Core core) except -1:
-    cdef uint64_t found = 0, live = 0, keyed = 0, sizes = 0, uniques = 0, expiring = 0, waiting = 0, in_heaps = core.delayed.count
+    cdef uint64_t found = 0, live = 0, keyed = 0, sizes = 0, uniques = 0, expiring = 0, waiting = 0
+    cdef uint64_t in_heaps = core.delayed.count
     cdef uint64_t counts[STATE_COUNT]
     cdef uint32_t slot
     cdef Job* job

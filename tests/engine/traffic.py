@@ -39,7 +39,8 @@ class Traffic:
 
     async def have_jobs(self, options: JobOptions | None = None) -> list[str]:
         if not self.ids:
-            stored, _ = await self.ask("submit_many", CLIENT, [Submit(b'"payload"', 1000, options=options)] * JOBS)  # type: ignore[misc]
+            jobs = [Submit(b'"payload"', 1000, options=options)] * JOBS
+            stored, _ = await self.ask("submit_many", CLIENT, jobs)  # type: ignore[misc]
             self.ids = [job_id for job_id, _ in stored]  # type: ignore[has-type]
         return self.ids
 
