@@ -599,12 +599,13 @@ class Core:
     ) -> tuple[list[int], list[Submitted], bool]:
         """Ack, extend and submit as one record: all or nothing.
 
-        A repeated ack is refused here. A job may be named once.
+        A repeated ack is refused here. A job may be named once. The jobs belong to the acked jobs' owner, or without
+        acks to `owner_id`, as the idempotency keys do. A known key is answered before anything else is looked up.
 
         Returns:
             The deadlines, the jobs, and whether this repeats the answer to an earlier transaction with that key.
         Raises:
-            The error of the first operation that is refused.
+            The error of the first operation that is refused; InvalidRequest: the acked jobs have two owners.
         """
     def cancel(self, now_us: int, access: Access, job_id: str, *, force: bool, key_id: str) -> str:
         """Cancel a job. Returns its new state: CANCELLED; or RUNNING if it runs, unless `force`.

@@ -18,6 +18,7 @@ from fastq.errors import (
     CoreFailed,
     IdempotencyFull,
     IdempotencyMismatch,
+    InvalidRequest,
     JobDuplicate,
     JobFinished,
     JobNotFound,

@@ -116,7 +116,7 @@ cdef int check_move(Core core, Job* job, SubmitFields* f, str queue, bytes name)
 
 # --- several at once --------------------------------------------------------------------------------------------------
 
-cdef tuple transact(Core core, int64_t now_us, Access access, list acks, list extends, list jobs, bytes owner,
+cdef tuple transact(Core core, int64_t now_us, Access access, list acks, list extends, list jobs, bytes caller,
                     bytes key, bytes idempotency_key, uint64_t body_digest):
     cdef uint64_t hash[2]
     cdef list untils = [], answers = []
@@ -125,8 +125,9 @@ cdef tuple transact(Core core, int64_t now_us, Access access, list acks, list ex
     cdef Ack ack
     cdef Extend extend
     cdef NewJob job
-    if idempotency_key:
-        scoped_hash(core, name_in(owner), no_name(), name_in(idempotency_key), hash)
+    cdef bytes owner
+    if idempotency_key:  # first: the answer is the same when what the request names is gone
+        scoped_hash(core, name_in(caller), no_name(), name_in(idempotency_key), hash)
         i = remembered_key(core, now_us, hash)
         if i != NONE:
             if remembered_at(&core.t, i).seq or remembered_at(&core.t, i).body_digest != body_digest:
@@ -137,7 +138,8 @@ cdef tuple transact(Core core, int64_t now_us, Access access, list acks, list ex
         check_held(core, now_us, access, ack.job_id, ack.token)
     for extend in extends:
         check_held(core, now_us, access, extend.job_id, extend.token)
-    check_new(core, now_us, jobs, owner, keys, max(1, len(extends) + len(jobs)) if idempotency_key else 0)
+    owner = owner_of_new(core, access, acks, caller) if jobs else caller
+    check_new(core, now_us, jobs, owner, caller, keys, max(1, len(extends) + len(jobs)) if idempotency_key else 0)
     room = jobs_bytes_max(jobs) + acks_bytes_max(acks) + len(extends) * (RECORD_HEAD_BYTES + 28)
     core.tail.begin_group(room + <uint32_t>remember_bytes(len(extends) + len(jobs)))
     try:
@@ -146,7 +148,7 @@ cdef tuple transact(Core core, int64_t now_us, Access access, list acks, list ex
         for extend in extends:
             untils.append(append_extend(core, now_us, access, extend.job_id, extend.token, extend.lease_ms))
         for job in jobs:
-            answers.append(submit_one(core, now_us, job, owner, key))
+            answers.append(submit_one(core, now_us, job, owner, caller, key))
         if idempotency_key:
             append_remember(core, now_us, hash, body_digest, answer_to_remember(core, untils, answers), True)
     finally:
@@ -162,6 +164,17 @@ cdef int check_held(Core core, int64_t now_us, Access access, str job_id, str to
     if not run_at(&core.t, job.run).legacy if token is None else not holds(core, job, token):
         raise LeaseLost(state_name(core, job, now_us))
     return 0
+
+
+cdef bytes owner_of_new(Core core, Access access, list acks, bytes caller):
+    """The owner of a transaction's new jobs: that of the acked jobs, else the caller. Raises InvalidRequest."""
+    cdef set owners = set()
+    cdef Ack ack
+    for ack in acks:
+        owners.add(name_at(core, job_at(&core.t, slot_of(core, access, ack.job_id)).owner))
+    if len(owners) > 1:
+        raise InvalidRequest("ops: the acked jobs must have one owner when there is also a submit")
+    return owners.pop() if owners else caller
 
 
 cdef bytes answer_to_remember(Core core, list untils, list answers):

@@ -19,10 +19,12 @@ cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
 
 # --- submit -----------------------------------------------------------------------------------------------------------
 
-cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys, uint64_t answers) except -1:
+cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, bytes caller, dict keys,
+                   uint64_t answers) except -1:
     """Check new jobs' keys and limits, then make room for their keys.
 
     Args:
+        owner: of the jobs. caller: the owner of the request, whose idempotency keys they are.
         keys: the transaction's own key, which no job may have.
         answers: how many it remembers.
     Raises:
@@ -41,7 +43,7 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys,
     for job in jobs:
         options = job.options
         if options is not None and options.idempotency_key:
-            scoped_hash(core, name_in(owner), no_name(), name_in(options.idempotency_key), key)
+            scoped_hash(core, name_in(caller), no_name(), name_in(options.idempotency_key), key)
             i = remembered_key(core, now_us, key)
             if i != NONE:
                 if remembered_at(&core.t, i).seq == 0 or remembered_at(&core.t, i).body_digest != options.body_digest:
@@ -99,9 +101,10 @@ cdef inline uint64_t unfinished_in(Queue* queue) noexcept:
     return queue.counts[READY] + queue.counts[RUNNING] + queue.counts[RETRY]
 
 
-cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes key):
+cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes caller, bytes key):
     """Store a job, unless its keys name an existing one. Call `check_new` first."""
     cdef SubmitFields f
+    cdef uint64_t hash[2]
     cdef bytes queue_bytes
     memset(&f, 0, sizeof(SubmitFields))
     f.seq = core.next_seq
@@ -115,11 +118,16 @@ cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes 
         queue_bytes = job.queue.encode()
         f.queue = name_in(queue_bytes)
     if job.options is not None:
-        known = known_answer(core, now_us, &f, job)
+        known = known_answer(core, now_us, &f, job, caller)
         if known is not None:
             return known
         set_options(&f, job.options)
+        if caller != owner:  # the record's key is its owner's: the caller's has a record of its own
+            f.idempotency_key = no_name()
     append_submit(core, &f, job.payload, 0)
+    if caller != owner and job.options is not None and job.options.idempotency_key:
+        scoped_hash(core, name_in(caller), no_name(), name_in(job.options.idempotency_key), hash)
+        append_remember_job(core, now_us, hash, job.options.body_digest, f.seq, now_us)
     return (id_text(now_us, f.seq, core.tag), CREATED)
 
 
@@ -139,7 +147,7 @@ cdef int set_options(SubmitFields* f, SubmitOptions options) except -1:
     return 0
 
 
-cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
+cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new, bytes caller):
     """The answer to a submit whose idempotency or unique key is taken; None: both are free."""
     cdef uint64_t key[2]
     cdef Remembered* entry
@@ -150,7 +158,7 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
     cdef bytes name
     cdef bint ours
     if options.idempotency_key:
-        scoped_hash(core, f.owner, no_name(), name_in(options.idempotency_key), key)
+        scoped_hash(core, name_in(caller), no_name(), name_in(options.idempotency_key), key)
         i = remembered_key(core, now_us, key)
         if i != NONE:
             entry = remembered_at(&core.t, i)

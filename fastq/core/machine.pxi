@@ -97,19 +97,19 @@ cdef class Core:
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         assert self.database_id
         if job.options is not None or self.depth_limits or queues_are_full(self, 1):
-            check_new(self, now_us, [job], owner, {}, 0)
-        return submit_one(self, now_us, job, owner, key)
+            check_new(self, now_us, [job], owner, owner, {}, 0)
+        return submit_one(self, now_us, job, owner, owner, key)
 
     def submit_many(self, int64_t now_us, list jobs, *, str owner_id, str key_id):
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         cdef list answers = []
         cdef NewJob job
         assert self.database_id
-        check_new(self, now_us, jobs, owner, {}, 0)
+        check_new(self, now_us, jobs, owner, owner, {}, 0)
         self.tail.begin_group(jobs_bytes_max(jobs))
         try:
             for job in jobs:
-                answers.append(submit_one(self, now_us, job, owner, key))
+                answers.append(submit_one(self, now_us, job, owner, owner, key))
         finally:
             self.tail.end_group()
         return answers
