@@ -103,13 +103,7 @@ class Model:
         return holders[0] if holders else None
 
     def check_new(
-        self,
-        now_us: int,
-        jobs: list[New],
-        owner_id: str,
-        caller_id: str,
-        of_transaction: str = "",
-        answers: int = 0,
+        self, now_us: int, jobs: list[New], owner_id: str, caller_id: str, of_transaction: str = "", answers: int = 0
     ) -> None:
         """Raise Refused if the jobs may not be stored. The transaction's own key counts too, once an answer."""
         said: list[tuple[str, int | None]] = [(of_transaction, None)] if of_transaction else []
