@@ -658,14 +658,15 @@ class Core:
     def position(self, access: Access, job_id: str, count_max: int) -> tuple[bool, int]:
         """Whether ready jobs of its queue and group come before a ready job, and how many of those exist for the
         caller; at most `count_max` are examined."""
-    def queues(self) -> list[str]:
-        """The names of queues that have jobs or settings."""
-    def queues_in(self, first: int, end: int, after: str) -> list[str]:
+    def queues(self, access: Access) -> list[str]:
+        """The names of queues that have jobs or settings; for an owner, of those that have its jobs."""
+    def queues_in(self, access: Access, first: int, end: int, after: str) -> list[str]:
         """The names after `after` of queues in places `first` to `end` - 1, in no order. A queue keeps its place."""
     @property
     def queue_places(self) -> int:
         """All queues are in places below it."""
-    def queue(self, name: str) -> QueueView: ...
+    def queue(self, access: Access, name: str) -> QueueView:
+        """A queue with the counts of the jobs that exist for the caller; to an owner without groups and next job."""
     def blocked_by(self, now_us: int, name: str, group: str) -> str:
         """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
         `group_concurrency`; empty: none."""

@@ -139,6 +139,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     job.run = job.extra = job.sizes = NONE
     job.max_retries = f.max_retries
     join_group(core, job, &f)
+    join_holding(core, job)
     set_extra(core, job, &f)
     recount_job(core, job, 0)
     index_add(&core.t, BY_SEQ, slot)
@@ -208,6 +209,7 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
     before = kept_bytes(&core.t, job)
     end_keyed(core, job)
     queue_at(core, group).counts[job.state] -= 1
+    leave_holding(core, group_by(core, group).queue, job)
     job.run_at_us = f.run_at_us
     job.priority = f.priority
     run = run_of(core, job)
@@ -216,6 +218,7 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
     job.place = place[0]
     drop_extra(core, job)
     join_group(core, job, f)
+    join_holding(core, job)
     set_extra(core, job, f)
     recount_job(core, job, before)
     queue_at(core, job.group).counts[job.state] += 1
@@ -478,6 +481,7 @@ cdef int forget_job(Core core, uint32_t slot) except -1:
     end_keyed(core, job)
     core.counts_by_state[job.state] -= 1
     queue_at(core, group).counts[job.state] -= 1
+    leave_holding(core, group_by(core, group).queue, job)
     if job.state < TERMINAL:
         named(core, job.owner).unfinished -= 1
     index_drop(&core.t, BY_SEQ, slot)
@@ -534,7 +538,10 @@ cdef int apply_document(Core core, Reader* r, uint16_t flags, Place* place) exce
 cdef inline void set_state(Core core, Job* job, uint8_t state) noexcept:
     """Set a job's state, and count it in its queue and for its owner."""
     cdef Queue* queue = queue_at(core, job.group)
+    cdef Holding* holding = holding_at(core, job)
     cdef bint was_unfinished = 0 < job.state < TERMINAL
+    holding.counts[job.state] -= 1  # of a new job: from state 0
+    holding.counts[state] += 1
     if job.state:
         core.counts_by_state[job.state] -= 1
         queue.counts[job.state] -= 1

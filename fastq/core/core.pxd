@@ -14,6 +14,7 @@ cdef class Core:
     cdef object idle_groups         # indexes of empty groups whose turn may not be over
     cdef dict shares                # a set of weighted queues -> its Shares, least recently used first
     cdef uint32_t last_owner, last_queue    # of the last new job: an index of names and one of queues, or NONE
+    cdef uint32_t last_holding              # that was looked up, or NONE
     cdef dict documents_by_kind     # kind -> {name: (body, its RecordPlace)}
     cdef dict requests              # (key_id, request_id) -> (lease time, {seq: lease_no}), while those leases last
     cdef dict request_of            # seq -> (key_id, request_id)

@@ -31,7 +31,7 @@ cdef class Core:
         self.request_of = {}
         self.touched, self.ended = set(), []
         self.oldest_key = self.newest_key = self.last_key = NONE
-        self.last_owner = self.last_queue = NONE
+        self.last_owner = self.last_queue = self.last_holding = NONE
         self.next_seq = 1
         self.oldest_frame = 1
         self.database_id = b""
@@ -213,14 +213,16 @@ cdef class Core:
     def position(self, Access access not None, str job_id, uint32_t count_max):
         return position_of(self, access, slot_of(self, access, job_id), count_max)
 
-    def queues(self):
-        return sorted(self.queues_in(0, pool_end(&self.t.queues), ""))
+    def queues(self, Access access not None):
+        if access.owner is not None:
+            return sorted(name for name in holding_names(self, access.owner) if access.has_queue(name))
+        return sorted(self.queues_in(access, 0, pool_end(&self.t.queues), ""))
 
-    def queues_in(self, uint32_t first, uint32_t end, str after):
+    def queues_in(self, Access access not None, uint32_t first, uint32_t end, str after):
         cdef list found = []
         cdef uint32_t i
         for i in range(first, min(end, pool_end(&self.t.queues))):
-            if queue_exists(self, i):
+            if queue_exists(self, i) and has_queue(self, access, i):
                 name = queue_name(self, i)
                 if name > after:
                     found.append(name)
@@ -230,8 +232,8 @@ cdef class Core:
     def queue_places(self):
         return pool_end(&self.t.queues)
 
-    def queue(self, str name):
-        return queue_view(self, name)
+    def queue(self, Access access not None, str name):
+        return queue_view(self, access, name)
 
     def blocked_by(self, int64_t now_us, str name, str group):
         return blocked_by(self, now_us, name.encode(), group.encode())

@@ -97,6 +97,7 @@ cdef int check_core(Core core) except -1:
     assert core.leased.count == counts[RUNNING] and core.expiring.count == expiring, "heaps do not add up"
     assert uniques == used_in(&core.t.by[BY_UNIQUE]), "unique keys do not add up"
     check_queues(core, members, running, uses)
+    check_holdings(core)
     check_names(core, uses, unfinished)
     check_keys(core)
     assert sizes == core.t.sizes.live, "sizes of histories do not add up"
@@ -232,6 +233,35 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
     assert there == core.t.queues.live, "queues do not add up"
     check_lines(core, count_by, bytes_by)
     assert core.depth_limits == depth_limits, "limits on depths are counted wrongly"
+    return 0
+
+
+cdef int check_holdings(Core core) except -1:
+    """Each owner's jobs by queue and state, and the ready ones, against a count of all jobs."""
+    cdef uint32_t slot, at, total = 0
+    cdef int state
+    cdef Job* job
+    cdef dict counts = {}, ready = {}, listed = {}
+    for slot in range(pool_end(&core.t.jobs)):
+        if not pool_has(&core.t.jobs, slot) or job_at(&core.t, slot).state == 0:
+            continue
+        job = job_at(&core.t, slot)
+        at = find_holding(core, group_by(core, job.group).queue, job.owner)
+        assert at != NONE, f"job {job.seq} is in no holding"
+        counts.setdefault(at, [0] * STATE_COUNT)[job.state] += 1
+        ready[at] = ready.get(at, 0) + (job.heap == IN_READY)
+        listed[job.owner] = at
+    for at in counts:
+        assert holding_by(core, at).ready == ready[at], "an owner's ready jobs are counted wrongly"
+        assert holding_by(core, at).jobs == sum(counts[at])
+        assert [holding_by(core, at).counts[state] for state in range(STATE_COUNT)] == counts[at]
+    for slot in listed:
+        at = named(core, slot).first_holding
+        while at != NONE:
+            assert holding_by(core, at).owner == slot and at in counts, "an owner's holdings are listed wrongly"
+            total += 1
+            at = holding_by(core, at).next
+    assert total == len(counts) == core.t.holdings.live == used_in(&core.t.by[BY_HOLDING]), "holdings do not add up"
     return 0
 
 
