@@ -297,9 +297,15 @@ class AsyncClient:
         """Replace all settings of a queue. Returns the queue."""
         return await self.call(operator_calls.put_queue(name, settings))
 
-    async def pause_queue(self, name: str) -> Queue:
-        """Stop leasing jobs of the queue. Running jobs continue."""
-        return await self.call(operator_calls.pause_queue(name))
+    async def pause_queue(self, name: str, *, create: bool = False) -> Queue:
+        """Stop leasing jobs of the queue. Running jobs continue.
+
+        Args:
+            create: also if it has neither jobs nor settings yet.
+        Raises:
+            NotFound: it has neither.
+        """
+        return await self.call(operator_calls.pause_queue(name, create))
 
     async def resume_queue(self, name: str) -> Queue:
         """Lease jobs of a paused queue again. Raises NotFound."""

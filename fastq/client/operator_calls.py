@@ -50,8 +50,8 @@ def put_queue(name: str, settings: QueueSettings) -> Call[Queue]:
     return Call("PUT", _below("queues", name), _QUEUE.decode, encoded_body(settings))
 
 
-def pause_queue(name: str) -> Call[Queue]:
-    return Call("POST", _below("queues", name, "/pause"), _QUEUE.decode)
+def pause_queue(name: str, create: bool) -> Call[Queue]:
+    return Call("POST", _below("queues", name, "/pause" + ("?create=true" if create else "")), _QUEUE.decode)
 
 
 def resume_queue(name: str) -> Call[Queue]:

@@ -312,9 +312,15 @@ class Client:
         """Replace all settings of a queue. Returns the queue."""
         return self.call(operator_calls.put_queue(name, settings))
 
-    def pause_queue(self, name: str) -> Queue:
-        """Stop leasing jobs of the queue. Running jobs continue."""
-        return self.call(operator_calls.pause_queue(name))
+    def pause_queue(self, name: str, *, create: bool = False) -> Queue:
+        """Stop leasing jobs of the queue. Running jobs continue.
+
+        Args:
+            create: also if it has neither jobs nor settings yet.
+        Raises:
+            NotFound: it has neither.
+        """
+        return self.call(operator_calls.pause_queue(name, create))
 
     def resume_queue(self, name: str) -> Queue:
         """Lease jobs of a paused queue again. Raises NotFound."""
