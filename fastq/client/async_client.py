@@ -297,9 +297,13 @@ class AsyncClient:
         """Replace all settings of a queue. Returns the queue."""
         return await self.call(operator_calls.put_queue(name, settings))
 
-    async def pause_queue(self, name: str) -> Queue:
-        """Stop leasing jobs of the queue. Running jobs continue."""
-        return await self.call(operator_calls.pause_queue(name))
+    async def pause_queue(self, name: str, *, create: bool = False) -> Queue:
+        """Stop leasing jobs of the queue. Running jobs continue.
+
+        Args:
+            create: also pause a queue that has neither jobs nor settings.
+        """
+        return await self.call(operator_calls.pause_queue(name, create))
 
     async def resume_queue(self, name: str) -> Queue:
         """Lease jobs of a paused queue again. Raises NotFound."""
@@ -334,6 +338,14 @@ class AsyncClient:
     async def run_schedule(self, name: str) -> str:
         """Submit the schedule's job now. Returns its id. Not retried after a lost answer. Raises NotFound."""
         return await self.call(operator_calls.run_schedule(name))
+
+    async def pause_schedule(self, name: str) -> Schedule:
+        """Submit no job at its times until it is resumed. `run_schedule` still works. Raises NotFound."""
+        return await self.call(operator_calls.pause_schedule(name))
+
+    async def resume_schedule(self, name: str) -> Schedule:
+        """Submit jobs again, from the next time on. Times while it was paused are skipped. Raises NotFound."""
+        return await self.call(operator_calls.resume_schedule(name))
 
     async def delete_schedule(self, name: str) -> None:
         """Delete a schedule. Jobs that it submitted stay. Raises NotFound."""

@@ -51,8 +51,8 @@ def put_queue(name: str, settings: QueueSettings) -> Call[Queue]:
     return Call("PUT", _below("queues", name), _QUEUE.decode, _encode(settings))
 
 
-def pause_queue(name: str) -> Call[Queue]:
-    return Call("POST", _below("queues", name, "/pause"), _QUEUE.decode)
+def pause_queue(name: str, create: bool) -> Call[Queue]:
+    return Call("POST", _below("queues", name, "/pause" + ("?create=true" if create else "")), _QUEUE.decode)
 
 
 def resume_queue(name: str) -> Call[Queue]:
@@ -88,6 +88,14 @@ def run_schedule(name: str) -> Call[str]:
     """Not repeated after a lost answer: a repetition would submit another job."""
     path = _below("schedules", name, "/run")
     return Call("POST", path, lambda body: _SUBMITTED.decode(body).job_id, repeatable=False)
+
+
+def pause_schedule(name: str) -> Call[Schedule]:
+    return Call("POST", _below("schedules", name, "/pause"), _SCHEDULE.decode)
+
+
+def resume_schedule(name: str) -> Call[Schedule]:
+    return Call("POST", _below("schedules", name, "/resume"), _SCHEDULE.decode)
 
 
 def delete_schedule(name: str) -> Call[None]:
