@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from fastq._core import Ack, Core, CoreSettings, NewJob, SubmitOptions, Tail
+from fastq._core import ALL, Ack, Core, CoreSettings, NewJob, SubmitOptions, Tail
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 98 + b'"'
@@ -92,13 +92,14 @@ def come_due(bare: Bare, jobs: int) -> None:
 def drain(bare: Bare, jobs: int, before: int) -> None:
     """Lease, ack and forget all jobs, and measure the memory that is left."""
     now_us, slowest = START_US + 10**12, 0.0
+    bare.core.retain(0, 0, 0, 0)
     done = 0
     while done < jobs:
         granted = bare.core.lease(now_us, ["default"], 100, lease_ms=30_000, key_id="worker_abcdefghijkl")
         at = time.thread_time()
         for leased in granted:
-            bare.core.ack(now_us, Ack(leased.job_id, leased.token), key_id="worker_abcdefghijkl")
-        bare.core.forget(now_us + 10, "ACKED", 0, 0, 0, SLICE)
+            bare.core.ack(now_us, ALL, Ack(leased.job_id, leased.token), key_id="worker_abcdefghijkl")
+        bare.core.forget(now_us + 10, SLICE)
         slowest = max(slowest, time.thread_time() - at)
         done += len(granted)
         bare.settle()

@@ -13,7 +13,7 @@ import random
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastq._core import Ack, Core, CoreSettings, NewJob, QueueSettings, SubmitOptions, Tail
+from fastq._core import ALL, Ack, Core, CoreSettings, NewJob, QueueSettings, SubmitOptions, Tail
 
 START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 100 + b'"'
@@ -72,7 +72,7 @@ class Bare:
 
     def ack_all(self, outcome: str) -> None:
         for job_id, token in self.held:
-            self.core.ack(self.now_us, Ack(job_id, token, outcome), key_id=WORKER)
+            self.core.ack(self.now_us, ALL, Ack(job_id, token, outcome), key_id=WORKER)
         self.held.clear()
         self.settle()
 
@@ -99,7 +99,7 @@ def test_submit_lease_ack(benchmark: BenchmarkFixture, backlog: int) -> None:
             bare.submit()
             bare.lease(["default"], 1)
             ((job_id, token),) = bare.held
-            bare.core.ack(bare.now_us, Ack(job_id, token), key_id=WORKER)
+            bare.core.ack(bare.now_us, ALL, Ack(job_id, token), key_id=WORKER)
             bare.held.clear()
         bare.settle()
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         NewJob,
         NotFinished,
         NotFound,
+        NotJSON,
         Page,
         Queue,
         QueueSettings,
@@ -62,9 +63,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
     "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus",
-    "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished", "NotFound", "Page", "Queue", "QueueSettings",
-    "RateLimit", "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable",
-    "Snooze", "Submitted", "Success", "Unauthenticated", "Why", "Worker", "__version__",
+    "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished", "NotFound", "NotJSON", "Page", "Queue",
+    "QueueSettings", "RateLimit", "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers",
+    "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated", "Why", "Worker", "__version__",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ to the process; the state hash leaves them out. All times are Unix microseconds 
 """
 
 cimport cython
+from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 include "core/places.pxd"

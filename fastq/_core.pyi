@@ -234,6 +234,27 @@ class Extend:
         """
 
 @final
+class Access:
+    """The jobs that exist for a caller: of one owner, or of any; of some queues, or of any. Immutable.
+
+    A method that takes one raises JobNotFound for any other job, or leaves it out.
+    """
+
+    owner_id: str | None
+    queues: frozenset[str] | None
+
+    def __init__(self, owner_id: str | None = None, queues: frozenset[str] | None = None) -> None: ...
+    @property
+    def is_all(self) -> bool: ...
+    def has_queue(self, queue: str) -> bool:
+        """Whether jobs of this queue may exist for the caller."""
+    def has(self, owner_id: str, queue: str) -> bool:
+        """Whether a job of this owner and queue exists for the caller."""
+
+ALL: Access
+"""Every job: for the server's own work."""
+
+@final
 class Filter:
     """A filter of jobs: a job matches if every field that is set matches. Immutable."""
 
@@ -244,14 +265,11 @@ class Filter:
         queue: str = "",
         group: str | None = None,
         tag: str = "",
-        owner_id: str | None = None,
         since_us: int = 0,
-        queues: frozenset[str] | None = None,
     ) -> None:
         """
         Args:
             group: empty is the default group; None: any.
-            queues: only jobs of these queues; None: of all.
         """
 
 @final
@@ -268,6 +286,7 @@ class CoreSettings:
         idempotency_us: int = ...,
         idempotency_keys_max: int = 8_000_000,
         owner_depth_max: int = 0,
+        queues_max: int = 1_000_000,
     ) -> None:
         """
         Args:
@@ -277,6 +296,7 @@ class CoreSettings:
             idempotency_us: how long an idempotency key is remembered; by default an hour.
             idempotency_keys_max: with more keys than this the oldest are forgotten.
             owner_depth_max: unfinished jobs of one owner; 0: no limit.
+            queues_max: above it a job for a new queue is refused.
         """
     @property
     def lease_ms(self) -> int: ...
@@ -342,6 +362,9 @@ class Leased:
 class JobView:
     """The present state of a job."""
 
+    @property
+    def number(self) -> int:
+        """Of the job in this database; it is part of the id."""
     @property
     def job_id(self) -> str: ...
     @property
@@ -499,7 +522,7 @@ class Core:
         """Store a job.
 
         Raises:
-            IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
+            IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull, QueuesFull.
         """
     def submit_many(self, now_us: int, jobs: list[NewJob], *, owner_id: str, key_id: str) -> list[Submitted]:
         """Store jobs as one record: all of them or none. Raises what `submit` raises."""
@@ -526,7 +549,7 @@ class Core:
         """
     def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[Leased]:
         """The leases of a request with this id in the last minute that are still held."""
-    def ack(self, now_us: int, ack: Ack, *, key_id: str) -> bool:
+    def ack(self, now_us: int, access: Access, ack: Ack, *, key_id: str) -> bool:
         """End an attempt.
 
         Returns:
@@ -534,23 +557,24 @@ class Core:
         Raises:
             JobNotFound, NotAckable (no token, job not running), LeaseLost (any other token).
         """
-    def ack_many(self, now_us: int, acks: list[Ack], *, key_id: str) -> list[ApiError | None]:
+    def ack_many(self, now_us: int, access: Access, acks: list[Ack], *, key_id: str) -> list[ApiError | None]:
         """End attempts, those that may end in one record. Returns None or the error for each, in order."""
-    def extend(self, now_us: int, job_id: str, token: str, lease_ms: int) -> int:
+    def extend(self, now_us: int, access: Access, job_id: str, token: str, lease_ms: int) -> int:
         """Move a lease's deadline to now + `lease_ms`, if that is later. Returns the deadline.
 
         Raises:
             JobNotFound, LeaseLost.
         """
-    def extend_many(self, now_us: int, extends: list[Extend]) -> list[tuple[int, bool] | ApiError]:
+    def extend_many(self, now_us: int, access: Access, extends: list[Extend]) -> list[tuple[int, bool] | ApiError]:
         """Extend leases in one record. Returns (deadline, cancel_requested) or the error for each, in order."""
-    def report(self, now_us: int, job_id: str, token: str, percent: int, note: str) -> None:
+    def report(self, now_us: int, access: Access, job_id: str, token: str, percent: int, note: str) -> None:
         """Store an attempt's progress. Raises JobNotFound, LeaseLost."""
     def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
         """Take back a lease that was not delivered; the attempt does not count. False: it is not the present lease."""
     def transact(
         self,
         now_us: int,
+        access: Access,
         acks: list[Ack],
         extends: list[Extend],
         jobs: list[NewJob],
@@ -562,24 +586,26 @@ class Core:
     ) -> tuple[list[int], list[Submitted], bool]:
         """Ack, extend and submit as one record: all or nothing.
 
-        A repeated ack is refused here. A job may be named once.
+        A repeated ack is refused here. A job may be named once. The jobs belong to the acked jobs' owner, or without
+        acks to `owner_id`, as the idempotency keys do. A known key is answered before anything else is looked up.
 
         Returns:
             The deadlines, the jobs, and whether this repeats the answer to an earlier transaction with that key.
         Raises:
-            The error of the first operation that is refused.
+            The error of the first operation that is refused; InvalidRequest: the acked jobs have two owners.
         """
-    def cancel(self, now_us: int, job_id: str, *, force: bool, key_id: str) -> str:
+    def cancel(self, now_us: int, access: Access, job_id: str, *, force: bool, key_id: str) -> str:
         """Cancel a job. Returns its new state: CANCELLED; or RUNNING if it runs, unless `force`.
 
         Raises:
             JobNotFound, JobFinished.
         """
-    def redrive(self, now_us: int, job_id: str, *, key_id: str) -> None:
+    def redrive(self, now_us: int, access: Access, job_id: str, *, key_id: str) -> None:
         """Make a DEAD job ready again, its attempts counted from 0. Raises JobNotFound, NotDead, JobDuplicate."""
     def edit(
         self,
         now_us: int,
+        access: Access,
         job_id: str,
         place: RecordPlace,
         submit: bytes,
@@ -595,15 +621,18 @@ class Core:
         Returns:
             False if the record has moved since: read it again.
         Raises:
-            JobNotFound, JobRunning, JobFinished, JobDuplicate (its unique key is taken in the other queue), QueueFull.
+            JobNotFound, JobRunning, JobFinished, QueueFull, QueuesFull.
+            JobDuplicate: its unique key is taken in the other queue.
         """
-    def delete(self, now_us: int, job_ids: list[str]) -> None:
+    def delete(self, now_us: int, access: Access, job_ids: list[str]) -> None:
         """Remove jobs, all or none. Raises JobNotFound, JobRunning for the first that cannot be removed."""
-    def job(self, now_us: int, job_id: str) -> JobView:
+    def job(self, now_us: int, access: Access, job_id: str) -> JobView:
         """The present state of a job. Raises JobNotFound."""
 
     # reads
-    def page(self, now_us: int, filter: Filter, before: int, limit: int, examine_max: int) -> tuple[list[JobView], int]:
+    def page(
+        self, now_us: int, access: Access, filter: Filter, before: int, limit: int, examine_max: int
+    ) -> tuple[list[JobView], int]:
         """Jobs that match, newest first, with numbers below `before` (0: all).
 
         Args:
@@ -611,12 +640,18 @@ class Core:
         Returns:
             The jobs, and `before` for the next page; 0: this is the last page.
         """
-    def running(self, limit: int) -> list[JobView]:
-        """Running jobs, at most `limit`, in no particular order."""
-    def position(self, job_id: str, count_max: int) -> int:
-        """How many ready jobs of its queue and group come before a ready job, counted up to `count_max`."""
+    def running(self, access: Access, limit: int) -> tuple[list[JobView], bool]:
+        """Running jobs, at most `limit`, in no particular order, and whether these are all."""
+    def position(self, access: Access, job_id: str, count_max: int) -> tuple[bool, int]:
+        """Whether ready jobs of its queue and group come before a ready job, and how many of those exist for the
+        caller; at most `count_max` are examined."""
     def queues(self) -> list[str]:
         """The names of queues that have jobs or settings."""
+    def queues_in(self, first: int, end: int, after: str) -> list[str]:
+        """The names after `after` of queues in places `first` to `end` - 1, in no order. A queue keeps its place."""
+    @property
+    def queue_places(self) -> int:
+        """All queues are in places below it."""
     def queue(self, name: str) -> QueueView: ...
     def blocked_by(self, now_us: int, name: str, group: str) -> str:
         """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
@@ -633,12 +668,19 @@ class Core:
         """When the rate limit of a queue allows the next lease; 0: now, or it has no rate limit."""
 
     # retention and cleaning
-    def has_old(self, now_us: int, acked_ms: int, dead_ms: int, count_max: int, bytes_max: int) -> bool:
-        """Whether `forget` or `forget_keys` may have work."""
-    def forget(self, now_us: int, state: str, kept_ms: int, count_max: int, bytes_max: int, limit: int) -> int:
-        """Remove up to `limit` jobs of a terminal state that are too old or too many, oldest first. Returns how many.
+    def retain(self, acked_ms: int, dead_ms: int, count_max: int, bytes_max: int) -> None:
+        """Set what `forget` keeps: how long, and how many jobs and bytes of each terminal state. It takes O(queues).
 
-        A queue's own settings replace `kept_ms` and `count_max`.
+        Before this call it keeps everything. -1: for ever. `acked_ms` is for CANCELLED and EXPIRED jobs too. A queue's
+        own settings replace the times and `count_max`.
+        """
+    def tidy(self, now_us: int) -> bool:
+        """Drop some empty groups. Returns whether `forget` or `forget_keys` has work. It takes O(1)."""
+    def forget(self, now_us: int, limit: int) -> int:
+        """Remove up to `limit` finished jobs that are too old or too many, the oldest of a queue first.
+
+        Returns:
+            How many.
         """
     def forget_keys(self, now_us: int, limit: int) -> int:
         """Forget idempotency keys whose window is over: up to `limit`, and those used at the same time as the last.
@@ -694,6 +736,9 @@ class Core:
     @property
     def dropped_early(self) -> int:
         """Idempotency keys that this process dropped before their window was over, to make room."""
+    @property
+    def table_bytes(self) -> int:
+        """The memory of pools, indexes and heaps, about: without the texts of names, documents and small dicts."""
     watching: bool
     """Whether to collect queues for `take_touched`."""
 
@@ -736,14 +781,14 @@ def submit_payload(record: bytes, job_id: str) -> bytes:
     """The payload's JSON text in a SUBMIT record.
 
     Raises:
-        LogDamaged: it is not that job's record.
+        RecordUnreadable: it is not that job's record, or not as it was written.
     """
 
 def submit_facts(record: bytes, job_id: str) -> SubmitFacts:
-    """Read a SUBMIT record. Raises LogDamaged as `submit_payload`."""
+    """Read a SUBMIT record. Raises RecordUnreadable as `submit_payload`."""
 
 def close_result(record: bytes, job_id: str) -> tuple[bytes | None, str]:
-    """The result (JSON text) and error text in a CLOSE record. Raises LogDamaged as `submit_payload`."""
+    """The result (JSON text) and error text in a CLOSE record. Raises RecordUnreadable as `submit_payload`."""
 
 @final
 class Event:
@@ -773,15 +818,22 @@ class Event:
     @property
     def error_code(self) -> str: ...
 
-def history_of(record: bytes) -> tuple[list[bytes], RecordPlace | None]:
+def history_of(record: bytes, number: int) -> tuple[list[bytes], RecordPlace | None]:
     """The history records in the record at a history place, newest first, and the place of the one before them.
 
-    A CLOSE or CHANGE record is a history record itself; a JOB record contains those of a moved job. Raises LogDamaged
-    for any other.
+    A CLOSE or CHANGE record is a history record itself; a JOB record contains those of a moved job.
+
+    Args:
+        number: of the job.
+    Raises:
+        RecordUnreadable: it is none of these, of another job, or not as it was written.
     """
 
 def read_event(record: bytes) -> Event:
-    """Read a CLOSE or CHANGE record. Raises LogDamaged for any other."""
+    """Read a CLOSE or CHANGE record. Raises RecordUnreadable for any other, and if it is not as it was written."""
+
+def is_sound_record(record: bytes) -> bool:
+    """Whether these bytes are one record as it was written: its length and its check fit."""
 
 # records for people
 

@@ -4,19 +4,21 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.math cimport pow
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from collections import deque
-from heapq import heapify, heappop, heapreplace
+from heapq import heappop, heappush
 
 from fastq.errors import (
     ApiError,
     CoreFailed,
     IdempotencyFull,
     IdempotencyMismatch,
+    InvalidRequest,
     JobDuplicate,
     JobFinished,
     JobNotFound,
@@ -27,15 +29,29 @@ from fastq.errors import (
     NotDead,
     OwnerFull,
     QueueFull,
+    QueuesFull,
     RecordTooLarge,
+    RecordUnreadable,
     UnsupportedFormat,
 )
 
 cdef extern from "Python.h":
     str PyUnicode_FromStringAndSize(const char* text, Py_ssize_t n)
 
+cdef extern from "<sys/mman.h>":
+    enum: PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
+    void* MAP_FAILED
+    void* mmap(void* at, size_t size, int protection, int flags, int fd, long offset) nogil
+    int munmap(void* at, size_t size) nogil
+
 cdef extern from "<stdlib.h>":
     int posix_memalign(void** memory, size_t alignment, size_t size)
+
+cdef extern from "core/crc32c.h":
+    void crc32c_prepare()
+    uint32_t crc32c_more(uint32_t crc, const uint8_t* p, size_t n) nogil
+
+crc32c_prepare()
 
 globals().update(
     FRAME_HEAD_BYTES=FRAME_HEAD_BYTES, FRAME_RECORD_BYTES_MAX=FRAME_RECORD_BYTES_MAX,
@@ -54,7 +70,9 @@ include "core/settings.pxi"
 include "core/commands.pxi"
 include "core/ids.pxi"
 include "core/views.pxi"
+include "core/names.pxi"
 include "core/queues.pxi"
+include "core/finished.pxi"
 include "core/machine.pxi"
 include "core/keys.pxi"
 include "core/deciding.pxi"

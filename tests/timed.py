@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from fastq._core import Filter
+from fastq._core import ALL, Filter
 from fastq.clock import Clock
 from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, Lease, Principal
@@ -102,7 +102,7 @@ class World:
 
     def jobs(self) -> list[Any]:
         """The earliest first."""
-        return self.engine.views(Filter(), 0, 10_000, 10_000)[0][::-1]
+        return self.engine.views(ALL, Filter(), 0, 10_000, 10_000)[0][::-1]
 
     def fired(self) -> list[str]:
         """When each job was submitted."""

@@ -13,6 +13,7 @@ from fastq.client.errors import (
     LeaseLost,
     NotFinished,
     NotFound,
+    NotJSON,
     Refused,
     ServerUnreachable,
     Unauthenticated,
@@ -56,7 +57,7 @@ from fastq.client.worker import Job, Worker
 __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
     "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus",
-    "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished", "NotFound", "Page", "Queue", "QueueSettings",
-    "RateLimit", "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable",
-    "Snooze", "Submitted", "Success", "Unauthenticated", "Why", "Worker",
+    "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished", "NotFound", "NotJSON", "Page", "Queue",
+    "QueueSettings", "RateLimit", "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers",
+    "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated", "Why", "Worker",
 ]  # fmt: skip

@@ -258,7 +258,7 @@ class AsyncClient:
 
     async def ack_many(self, acks: Sequence[Ack]) -> list[Acked]:
         """End up to 10,000 attempts in one request. Each has its own result; the valid ones are applied together."""
-        return await self.call(calls.ack_many([calls.ack_body(ack, self._codec) for ack in acks]))
+        return await self.call(calls.ack_many(calls.ack_bodies(acks, self._codec)))
 
     async def extend(self, job: LeasedJob, lease_ms: int | None = None) -> Held:
         """Move a deadline to `lease_ms` from now, never earlier. Default: the granted length. Raises LeaseLost."""

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from fastq.client.codec import Codec
+from fastq.client.codec import Codec, encoded, encoded_body
 from fastq.client.errors import NotFinished, Refused
 from fastq.client.models import (
     Ack,
@@ -37,8 +37,6 @@ T = TypeVar("T")
 WAIT_MS_MAX = 60_000
 WAIT_MS = 20_000  # of one long poll for a job's end
 EARLY_S = 0.5  # after a shorter empty long poll the client pauses before the next
-
-_encode = msgspec.json.Encoder().encode
 
 
 class _Stored(msgspec.Struct):
@@ -102,9 +100,10 @@ def query(**members: Any) -> str:
 # --- submit -----------------------------------------------------------------------------------------------------------
 
 
-def job_body(job: NewJob, codec: Codec) -> Raw:
-    """The body of POST /jobs. Raises TypeError, ValueError: the codec cannot encode the payload."""
-    return Raw(_encode(msgspec.structs.replace(job, payload=Raw(codec.encode(job.payload)))))
+def job_body(job: NewJob, codec: Codec, within: str = "") -> Raw:
+    """The body of POST /jobs. Raises NotJSON: the payload cannot be encoded. within: its place in a larger request."""
+    payload = encoded(codec, job.payload, f"{within}payload")
+    return Raw(encoded_body(msgspec.structs.replace(job, payload=payload), within))
 
 
 def new_jobs(jobs: Iterable[Any]) -> list[NewJob]:
@@ -127,7 +126,8 @@ def submit_many(jobs: Sequence[NewJob], codec: Codec) -> Call[list[Submitted]]:
             msgspec.structs.replace(job, idempotency_key=new_key()) if job.idempotency_key is UNSET else job
             for job in jobs
         ]
-    body = _encode({"jobs": [job_body(in_trace(job), codec) for job in jobs]})
+    bodies = [job_body(in_trace(job), codec, f"jobs[{number}].") for number, job in enumerate(jobs)]
+    body = encoded_body({"jobs": bodies})
     return Call("POST", "/jobs/batch", _read_stored, body, "" if own_keys else new_key())
 
 
@@ -190,7 +190,7 @@ def submit_and_wait(job: NewJob, codec: Codec, timeout_s: float | None, retries:
 
 def cancel(job_id: str, force: bool) -> Call[str]:
     """Returns the state: CANCELLED, or RUNNING until its worker stops."""
-    return Call("POST", _path(job_id, "/cancel"), _state_of("CANCELLED"), _encode({"force": force}),
+    return Call("POST", _path(job_id, "/cancel"), _state_of("CANCELLED"), encoded_body({"force": force}),
                 happened=lambda refused: refused.code == "job_finished" and refused.state == "CANCELLED")  # fmt: skip
 
 
@@ -204,18 +204,18 @@ def delete(job_id: str) -> Call[None]:
 
 
 def edit(job_id: str, changes: Mapping[str, Any], codec: Codec) -> Call[str]:
-    """`changes`: see `JobChanges`. Raises TypeError, ValueError: the codec cannot encode the payload."""
+    """`changes`: see `JobChanges`. Raises NotJSON: the payload cannot be encoded."""
     body = dict(changes)
     if "payload" in body:
-        body["payload"] = Raw(codec.encode(body["payload"]))
-    return Call("PATCH", _path(job_id), _CHANGED, _encode(body))
+        body["payload"] = encoded(codec, body["payload"], "payload")
+    return Call("PATCH", _path(job_id), _CHANGED, encoded_body(body))
 
 
 def change_many(
     action: Literal["cancel", "redrive", "delete"], where: Mapping[str, Any], dry_run: bool
 ) -> Call[ChangedMany]:
     """A redrive is not repeated after a lost answer: jobs that died again since would run again."""
-    body = _encode({"filter": where, "dry_run": dry_run})
+    body = encoded_body({"filter": where, "dry_run": dry_run})
     return Call("POST", f"/jobs/{action}", changed_many, body, repeatable=dry_run or action != "redrive")
 
 
@@ -238,34 +238,40 @@ def lease(
         body["lease_ms"] = lease_ms
     if worker_id:
         body["worker_id"] = worker_id
-    return Call("POST", "/jobs/lease", _LEASED, _encode(body), wait_ms=wait_ms)
+    return Call("POST", "/jobs/lease", _LEASED, encoded_body(body), wait_ms=wait_ms)
 
 
-def ack_body(ack: Ack, codec: Codec) -> Raw:
-    """One ack of POST /jobs/ack. Raises TypeError, ValueError: the codec cannot encode the result."""
-    return Raw(_encode(_with_json(ack, codec)))
+def ack_body(ack: Ack, codec: Codec, within: str = "") -> Raw:
+    """One ack of POST /jobs/ack. Raises NotJSON: the result cannot be encoded. within: as for `job_body`."""
+    return Raw(encoded_body(_with_json(ack, codec, within), within))
 
 
-def _with_json(ack: Ack, codec: Codec) -> Ack:
-    return ack if ack.result is UNSET else msgspec.structs.replace(ack, result=Raw(codec.encode(ack.result)))
+def _with_json(ack: Ack, codec: Codec, within: str = "") -> Ack:
+    if ack.result is UNSET:
+        return ack
+    return msgspec.structs.replace(ack, result=encoded(codec, ack.result, f"{within}result"))
+
+
+def ack_bodies(acks: Sequence[Ack], codec: Codec) -> list[Raw]:
+    return [ack_body(ack, codec, f"acks[{number}].") for number, ack in enumerate(acks)]
 
 
 def ack_many(bodies: Sequence[Raw]) -> Call[list[Acked]]:
     """`bodies`: of `ack_body`."""
-    return Call("POST", "/jobs/ack", _ACKED, _encode({"acks": bodies}))
+    return Call("POST", "/jobs/ack", _ACKED, encoded_body({"acks": bodies}))
 
 
 def ack(ack: Ack, codec: Codec) -> Call[None]:
     fields = msgspec.structs.asdict(_with_json(ack, codec))
     body = {name: value for name, value in fields.items() if name != "job_id" and value is not UNSET}
-    return Call("POST", _path(ack.job_id, "/ack"), nothing, _encode(body))
+    return Call("POST", _path(ack.job_id, "/ack"), nothing, encoded_body(body))
 
 
 def extend(one: Extend) -> Call[Held]:
     body = {"lease_token": one.lease_token} | (
         {} if isinstance(one.lease_ms, UnsetType) else {"lease_ms": one.lease_ms}
     )
-    return Call("POST", _path(one.job_id, "/extend"), _HELD.decode, _encode(body))
+    return Call("POST", _path(one.job_id, "/extend"), _HELD.decode, encoded_body(body))
 
 
 def heartbeat(worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None) -> Call[list[Held]]:
@@ -273,25 +279,25 @@ def heartbeat(worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None) -
     body: dict[str, Any] = {"worker_id": worker_id, "leases": leases}
     if lease_ms is not None:
         body["lease_ms"] = lease_ms
-    return Call("POST", "/workers/heartbeat", _HELD_ALL, _encode(body))
+    return Call("POST", "/workers/heartbeat", _HELD_ALL, encoded_body(body))
 
 
 def progress(job: LeasedJob, percent: int, note: str) -> Call[bool]:
     """Returns whether a cancel was requested."""
-    body = _encode({"lease_token": job.lease_token, "percent": percent, "note": note})
+    body = encoded_body({"lease_token": job.lease_token, "percent": percent, "note": note})
     return Call("POST", _path(job.job_id, "/progress"), _NOTED, body)
 
 
 def transaction(ops: Sequence[Ack | Extend | NewJob], codec: Codec, idempotency_key: str | None) -> Call[list[Done]]:
-    body = _encode({"ops": [_op(op, codec) for op in ops]})
+    body = encoded_body({"ops": [_op(op, codec, f"ops[{number}].") for number, op in enumerate(ops)]})
     return Call("POST", "/transactions", _DONE, body, idempotency_key or new_key())
 
 
-def _op(op: Ack | Extend | NewJob, codec: Codec) -> dict[str, Any]:
+def _op(op: Ack | Extend | NewJob, codec: Codec, within: str) -> dict[str, Any]:
     if isinstance(op, Ack):
-        return {"ack": ack_body(op, codec)}
+        return {"ack": ack_body(op, codec, within)}
     if isinstance(op, NewJob):
-        return {"submit": job_body(in_trace(op), codec)}
+        return {"submit": job_body(in_trace(op), codec, within)}
     return {"extend": op}
 
 

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+PLACE_CHARACTERS = 200  # of a place in a message
+
 
 class ClientError(Exception):
     """The base class of all exceptions of the SDK."""
+
+
+class NotJSON(ValueError, TypeError):
+    """A value that JSON cannot carry, or that would come back as something else. Nothing was sent.
+
+    place: where it is, such as `payload["a"][3]`. why: what is wrong there.
+    """
+
+    def __init__(self, place: str, why: str) -> None:
+        shown = place if len(place) <= PLACE_CHARACTERS else f"{place[:PLACE_CHARACTERS]}…"
+        super().__init__(f"{shown}: {why}" if shown else why)
+        self.place, self.why = place, why
+
+    def within(self, outer: str) -> NotJSON:
+        """The same error, for a value that is a part of `outer`."""
+        return NotJSON(outer + self.place, self.why)
 
 
 class ServerUnreachable(ClientError):

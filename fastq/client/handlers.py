@@ -6,12 +6,13 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias
 
-from fastq.client.codec import Codec
+from fastq.client.codec import CODEC, Codec
 from fastq.client.errors import LeaseGone, ProcessFailed
 from fastq.client.job import WHY, Job
 from fastq.client.models import Ack, Failure, LeasedJob, NewJob, Snooze, Success
+from fastq.client.signatures import payload_type_of
 
 Function: TypeAlias = Callable[[Job[Any]], Any]
 Rest: TypeAlias = Callable[[], Awaitable[Any]]
@@ -29,28 +30,25 @@ class Handler:
     in_process: bool = False
 
     @classmethod
-    def of(cls, function: Function, payload_type: Any = None, in_process: bool = False) -> Handler:
-        """payload_type: default: T of a parameter annotated `Job[T]`, else the JSON types. Raises ValueError."""
-        called = function if inspect.isroutine(function) else type(function).__call__
-        is_async = inspect.iscoroutinefunction(called)
+    def of(
+        cls, function: Function, payload_type: Any = None, in_process: bool = False, codec: Codec = CODEC
+    ) -> Handler:  # fmt: skip
+        """payload_type: default: T of the parameter annotated `Job[T]`; without an annotation JSON types.
+
+        Raises:
+            ValueError: the type is not found or cannot be read by the codec, or an async function has `in_process`.
+        """
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
         if is_async and in_process:
             raise ValueError("an async handler cannot run in a child process: make it a plain function")
-        return cls(function, payload_type or _annotated(called), is_async, in_process)
+        payload_type = payload_type_of(function) if payload_type is None else payload_type
+        if (check := getattr(codec, "check", None)) is not None:
+            check(payload_type)
+        return cls(function, payload_type, is_async, in_process)
 
     def payload_of(self, leased: LeasedJob, codec: Codec) -> Any:
         """The decoded payload. Raises ValueError."""
         return codec.decode(bytes(leased.payload_json), self.payload_type)
-
-
-def _annotated(function: Callable[..., Any]) -> Any:
-    try:
-        hints = get_type_hints(function)
-    except (NameError, TypeError):  # a name that exists for type checkers only
-        return Any
-    for name, hint in hints.items():
-        if name != "return" and get_origin(hint) is Job:
-            return get_args(hint)[0]
-    return Any
 
 
 def wrapped(innermost: Rest, job: Job[Any], middleware: Sequence[Middleware]) -> Rest:

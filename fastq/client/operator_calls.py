@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from fastq.client.calls import changed_many, nothing, paged, query, reader
 from fastq.client.calls import job_body as job_json
-from fastq.client.codec import Codec
+from fastq.client.codec import Codec, encoded_body
 from fastq.client.models import ChangedMany, Cron, NewJob, Page, Schedule, Submitted
 from fastq.client.operator_models import AuditEntry, Key, Queue, QueueSettings, RevokedKey, SeenWorkers
 from fastq.client.protocol import Call
@@ -19,7 +19,6 @@ from fastq.client.protocol import Call
 T = TypeVar("T")
 PAGE = 1000  # items in a page when a whole list is read
 
-_encode = msgspec.json.Encoder().encode
 _QUEUE = reader(Queue)
 _SCHEDULE = reader(Schedule)
 _SUBMITTED = reader(Submitted)
@@ -48,7 +47,7 @@ def get_queue(name: str) -> Call[Queue]:
 
 
 def put_queue(name: str, settings: QueueSettings) -> Call[Queue]:
-    return Call("PUT", _below("queues", name), _QUEUE.decode, _encode(settings))
+    return Call("PUT", _below("queues", name), _QUEUE.decode, encoded_body(settings))
 
 
 def pause_queue(name: str, create: bool) -> Call[Queue]:
@@ -76,7 +75,7 @@ def list_schedules(cursor: str = "", limit: int = PAGE) -> Call[Page[Schedule]]:
 
 def put_schedule(name: str, cron: Cron, job: NewJob, codec: Codec) -> Call[Schedule]:
     fields = {name: value for name, value in msgspec.structs.asdict(cron).items() if value is not UNSET}
-    body = _encode({**fields, "job": job_json(job, codec)})
+    body = encoded_body({**fields, "job": job_json(job, codec)})
     return Call("PUT", _below("schedules", name), _SCHEDULE.decode, body)
 
 
@@ -107,7 +106,7 @@ def delete_schedule(name: str) -> Call[None]:
 
 def create_key(name: str, owner_id: str, kind: str, options: Mapping[str, Any]) -> Call[Key]:
     """Not repeated after a lost answer: a repetition would create another key."""
-    body = _encode({"name": name, "owner_id": owner_id, "type": kind, **options})
+    body = encoded_body({"name": name, "owner_id": owner_id, "type": kind, **options})
     return Call("POST", "/admin/keys", _KEY.decode, body, repeatable=False)
 
 
@@ -125,7 +124,7 @@ def revoke_key(key_id: str) -> Call[RevokedKey]:
 
 def rotate_key(key_id: str, overlap_ms: int | None) -> Call[Key]:
     """Not repeated after a lost answer: a repetition would end the old secret at once."""
-    body = _encode({} if overlap_ms is None else {"overlap_ms": overlap_ms})
+    body = encoded_body({} if overlap_ms is None else {"overlap_ms": overlap_ms})
     return Call("POST", _below("admin/keys", key_id, "/rotate"), _KEY.decode, body, repeatable=False)
 
 

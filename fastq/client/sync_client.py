@@ -68,7 +68,7 @@ class Client:
     Raises:
         Refused: the server answered with an error; each method names the subclasses that it adds.
         ServerUnreachable: no answer came within `Retries.for_s`.
-        TypeError, ValueError: the codec cannot encode a payload or result.
+        NotJSON: JSON cannot carry a payload or result. It is a ValueError and a TypeError.
     """
 
     def __init__(
@@ -273,7 +273,7 @@ class Client:
 
     def ack_many(self, acks: Sequence[Ack]) -> list[Acked]:
         """End up to 10,000 attempts in one request. Each has its own result; the valid ones are applied together."""
-        return self.call(calls.ack_many([calls.ack_body(ack, self._codec) for ack in acks]))
+        return self.call(calls.ack_many(calls.ack_bodies(acks, self._codec)))
 
     def extend(self, job: LeasedJob, lease_ms: int | None = None) -> Held:
         """Move a deadline to `lease_ms` from now, never earlier. Default: the granted length. Raises LeaseLost."""

@@ -85,7 +85,7 @@ class Worker:
         self.tls, self.transport = tls, transport
         self.left_behind = 0
         """How many handlers still ran in threads after the last stop. Python waits for them before it exits."""
-        self._fallback = None if handler is None else Handler.of(handler)
+        self._fallback = None if handler is None else Handler.of(handler, codec=codec)
         self._handlers: dict[str, Handler] = {}
         self._run: WorkerRun | None = None
 
@@ -95,17 +95,22 @@ class Worker:
         """A decorator that registers a handler for a queue.
 
         Args:
-            payload_type: the class to decode payloads to. Default: T of a parameter annotated `Job[T]`.
+            payload_type: the class to decode payloads to. Default: T of the parameter annotated `Job[T]`; without an
+                annotation JSON types.
             in_process: run it in a child process, which is killed when the job is cancelled or its lease lost. The
                 function must be importable, and payload and result picklable.
         Raises:
-            ValueError: the queue has a handler, or an async function has `in_process`.
+            ValueError: the queue has a handler, the payload type is not found or cannot be read, or an async function
+                has `in_process`.
+            TypeError: `queue` is not a name, as under a bare `@worker.handles`.
         """
+        if not isinstance(queue, str):
+            raise TypeError('handles needs the name of a queue, as in @worker.handles("mail")')
 
         def register(function: F) -> F:
             if queue in self._handlers:
                 raise ValueError(f"queue {queue!r} already has a handler")
-            self._handlers[queue] = Handler.of(function, payload_type, in_process)
+            self._handlers[queue] = Handler.of(function, payload_type, in_process, self.codec)
             return function
 
         return register

@@ -18,17 +18,9 @@ cdef int apply_each(Core core, const char* p, const char* end, uint64_t frame, u
 
 
 cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -1:
-    cdef Reader r
-    cdef uint8_t type
-    cdef uint8_t version
+    cdef uint8_t type = <uint8_t>record[0], version = <uint8_t>record[1]
     cdef uint16_t flags
-    r.p = record
-    r.end = record + n
-    r.short = False
-    type = <uint8_t>get_int(&r, 1)
-    version = <uint8_t>get_int(&r, 1)
-    flags = <uint16_t>get_int(&r, 2)
-    get_int(&r, 4)
+    cdef Reader r = reader_of(record, n, &flags)
     if type < TRIM or type > RECORD_TYPE_LAST or version != RECORD_VERSION or flags & ~known_flags(type):
         raise UnsupportedFormat(
             f"record of type {type}, version {version}, flags {flags:#x} at {place_text(place)}: "
@@ -165,7 +157,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
 
 cdef int join_group(Core core, Job* job, SubmitFields* f) except -1:
     job.group = group_of(core, job_queue_of(core, f.queue), name_bytes(f.group))
-    core.groups[job.group].jobs += 1
+    group_by(core, job.group).jobs += 1
     return 0
 
 
@@ -186,7 +178,7 @@ cdef int set_extra(Core core, Job* job, SubmitFields* f) except -1:
     if f.tags_bytes:
         extra.tags = name_of(core, f.tags[:f.tags_bytes])
     if f.unique_key.n:
-        queue = core.names[core.all_queues[core.groups[job.group].queue].name]
+        queue = name_at(core, queue_by(core, group_by(core, job.group).queue).name)
         scoped_hash(core, f.owner, name_in(queue), f.unique_key, extra.unique)
     return 0
 
@@ -271,15 +263,15 @@ cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except 
 
 cdef inline int count_running(Core core, uint32_t group) except -1:
     """One more job of a group runs."""
-    core.groups[group].running += 1
+    group_by(core, group).running += 1
     return settle_group(core, group) if queue_at(core, group).group_concurrency else 0
 
 
 cdef inline int uncount_running(Core core, uint32_t group) except -1:
     """One job of a group no longer runs: the group or its queue may be eligible again."""
-    core.groups[group].running -= 1
+    group_by(core, group).running -= 1
     if core.watching and queue_at(core, group).ready:
-        core.touched.add(queue_name(core, core.groups[group].queue))
+        core.touched.add(queue_name(core, group_by(core, group).queue))
     return settle_group(core, group) if queue_at(core, group).group_concurrency else 0
 
 
@@ -389,13 +381,7 @@ cdef int finish(Core core, uint32_t slot) except -1:
     if job.flags & JOB_WATCHED:
         job.flags &= ~JOB_WATCHED
         core.ended.append(job_id_of(core, job))
-    add_finished(core, slot)
-    return 0
-
-
-cdef inline void add_finished(Core core, uint32_t slot) noexcept:
-    cdef Job* job = job_at(&core.t, slot)
-    finished_add(&core.t, &queue_at(core, job.group).finished[job.state], slot)
+    return add_finished(core, slot)
 
 
 # --- change -----------------------------------------------------------------------------------------------------------
@@ -416,7 +402,7 @@ cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except
     if f.what == CHANGE_REDRIVEN:
         leave_place(core, slot)
     elif job.state == DEAD:  # its list counts what it keeps
-        queue_at(core, job.group).finished[DEAD].bytes += place_bytes(place)
+        grow_finished(core, job, place_bytes(place))
     add_to_history(core, run, place, &f.previous)
     core.live_bytes += kept_bytes(&core.t, job)
     if f.what == CANCEL_REQUESTED:
@@ -486,7 +472,7 @@ cdef int forget_job(Core core, uint32_t slot) except -1:
     core.counts_by_state[job.state] -= 1
     queue_at(core, group).counts[job.state] -= 1
     if job.state < TERMINAL:
-        core.name_uses[job.owner].unfinished -= 1
+        named(core, job.owner).unfinished -= 1
     index_drop(&core.t, BY_SEQ, slot)
     uncount_in_block(core, job.seq)
     drop_extra(core, job)
@@ -510,8 +496,7 @@ cdef int leave_place(Core core, uint32_t slot) except -1:
     """Remove a job that does not run from its heaps, or from its list of finished jobs."""
     cdef Job* job = job_at(&core.t, slot)
     if job.state >= TERMINAL:
-        finished_drop(&core.t, &queue_at(core, job.group).finished[job.state], slot)
-        return 0
+        return drop_finished(core, slot)
     release_unique(core, slot)
     return stop_waiting(core, slot)
 
@@ -545,9 +530,9 @@ cdef inline void set_state(Core core, Job* job, uint8_t state) noexcept:
         queue.counts[job.state] -= 1
     if was_unfinished != (state < TERMINAL):
         if was_unfinished:
-            core.name_uses[job.owner].unfinished -= 1
+            named(core, job.owner).unfinished -= 1
         else:
-            core.name_uses[job.owner].unfinished += 1
+            named(core, job.owner).unfinished += 1
     job.state = state
     core.counts_by_state[state] += 1
     queue.counts[state] += 1

@@ -1,4 +1,4 @@
-# Deciding, continued: changes of a job, transactions, retention, documents, and queue settings.
+# Deciding, continued: changes of a job, transactions, documents, and queue settings.
 
 # --- one job ----------------------------------------------------------------------------------------------------------
 
@@ -31,8 +31,8 @@ cdef int append_change(Core core, uint32_t slot, int64_t now_us, uint8_t what, u
     return commit(core, record, n, &place)
 
 
-cdef str cancel_job(Core core, int64_t now_us, str job_id, bint force, bytes key):
-    cdef uint32_t slot = slot_of(core, job_id)
+cdef str cancel_job(Core core, int64_t now_us, Access access, str job_id, bint force, bytes key):
+    cdef uint32_t slot = slot_of(core, access, job_id)
     cdef Job* job = job_at(&core.t, slot)
     if job.state >= TERMINAL:
         raise JobFinished(STATE_NAMES[job.state])
@@ -45,8 +45,8 @@ cdef str cancel_job(Core core, int64_t now_us, str job_id, bint force, bytes key
     return STATE_NAMES[job.state]
 
 
-cdef int redrive_job(Core core, int64_t now_us, str job_id, bytes key) except -1:
-    cdef uint32_t slot = slot_of(core, job_id), other
+cdef int redrive_job(Core core, int64_t now_us, Access access, str job_id, bytes key) except -1:
+    cdef uint32_t slot = slot_of(core, access, job_id), other
     cdef Job* job = job_at(&core.t, slot)
     if job.state != DEAD:
         raise NotDead(state_name(core, job, now_us))
@@ -57,9 +57,9 @@ cdef int redrive_job(Core core, int64_t now_us, str job_id, bytes key) except -1
     return append_change(core, slot, now_us, CHANGE_REDRIVEN, READY, name_in(key))
 
 
-cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, bytes submit, bytes key, bytes payload,
-                   priority, run_at_us, queue) except *:
-    cdef uint32_t slot = slot_of(core, job_id), n
+cdef bint edit_job(Core core, int64_t now_us, Access access, str job_id, RecordPlace place, bytes submit, bytes key,
+                   bytes payload, priority, run_at_us, queue) except *:
+    cdef uint32_t slot = slot_of(core, access, job_id), n
     cdef Job* job = job_at(&core.t, slot)
     cdef SubmitFields f
     cdef uint16_t flags = 0
@@ -80,7 +80,7 @@ cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, byt
     f.idempotency_key = no_name()  # the earlier record keeps its answer
     if job.flags & JOB_NO_EXPIRY:
         f.expires_us = 0
-    if queue is not None and queue != queue_name(core, core.groups[job.group].queue):
+    if queue is not None and queue != queue_name(core, group_by(core, job.group).queue):
         queue_bytes = (<str>queue).encode()
         check_move(core, job, &f, queue, queue_bytes)
         f.queue = no_name() if queue == "default" else name_in(queue_bytes)
@@ -98,25 +98,26 @@ cdef bint edit_job(Core core, int64_t now_us, str job_id, RecordPlace place, byt
 
 
 cdef int check_move(Core core, Job* job, SubmitFields* f, str queue, bytes name) except -1:
-    """Check that an unfinished job may move to a queue. Raises JobDuplicate, QueueFull."""
-    cdef uint32_t holder
+    """Check that a job may move to a queue. Raises QueuesFull; if it is unfinished: JobDuplicate, QueueFull."""
+    cdef uint32_t holder, at = find_queue(core, name)
+    if at == NONE and queues_are_full(core, 1):
+        raise QueuesFull(core.settings.queues_max)
     if job.state >= TERMINAL:
         return 0
     if f.unique_key.n:
         holder = unique_holder(core, f.owner, name_in(name), f.unique_key)
         if holder != NONE:
             raise JobDuplicate(job_id_of(core, job_at(&core.t, holder)))
-    index = core.queue_index.get(name)
-    if index is not None and core.all_queues[<uint32_t>index].max_depth:
-        if unfinished_in(&core.all_queues[<uint32_t>index]) >= core.all_queues[<uint32_t>index].max_depth:
-            raise QueueFull(queue, core.all_queues[<uint32_t>index].max_depth)
+    if at != NONE and queue_by(core, at).max_depth:
+        if unfinished_in(queue_by(core, at)) >= queue_by(core, at).max_depth:
+            raise QueueFull(queue, queue_by(core, at).max_depth)
     return 0
 
 
 # --- several at once --------------------------------------------------------------------------------------------------
 
-cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list jobs, bytes owner, bytes key,
-                    bytes idempotency_key, uint64_t body_digest):
+cdef tuple transact(Core core, int64_t now_us, Access access, list acks, list extends, list jobs, bytes caller,
+                    bytes key, bytes idempotency_key, uint64_t body_digest):
     cdef uint64_t hash[2]
     cdef list untils = [], answers = []
     cdef dict keys = {}
@@ -124,8 +125,9 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
     cdef Ack ack
     cdef Extend extend
     cdef NewJob job
-    if idempotency_key:
-        scoped_hash(core, name_in(owner), no_name(), name_in(idempotency_key), hash)
+    cdef bytes owner
+    if idempotency_key:  # first: the answer is the same when what the request names is gone
+        scoped_hash(core, name_in(caller), no_name(), name_in(idempotency_key), hash)
         i = remembered_key(core, now_us, hash)
         if i != NONE:
             if remembered_at(&core.t, i).seq or remembered_at(&core.t, i).body_digest != body_digest:
@@ -133,19 +135,20 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
             return repeated_answer(core, core.answers[hash[0], hash[1]])
         keys[hash[0], hash[1]] = None
     for ack in acks:
-        check_held(core, now_us, ack.job_id, ack.token)
+        check_held(core, now_us, access, ack.job_id, ack.token)
     for extend in extends:
-        check_held(core, now_us, extend.job_id, extend.token)
-    check_new(core, now_us, jobs, owner, keys)
+        check_held(core, now_us, access, extend.job_id, extend.token)
+    owner = owner_of_new(core, access, acks, caller) if jobs else caller
+    check_new(core, now_us, jobs, owner, caller, keys)
     room = jobs_bytes_max(jobs) + acks_bytes_max(acks) + len(extends) * (RECORD_HEAD_BYTES + 28)
     core.tail.begin_group(room + RECORD_HEAD_BYTES + 32 + 17 * (len(extends) + len(jobs)))
     try:
         for ack in acks:
-            append_ack(core, now_us, ack, key)
+            append_ack(core, now_us, access, ack, key)
         for extend in extends:
-            untils.append(append_extend(core, now_us, extend.job_id, extend.token, extend.lease_ms))
+            untils.append(append_extend(core, now_us, access, extend.job_id, extend.token, extend.lease_ms))
         for job in jobs:
-            answers.append(submit_one(core, now_us, job, owner, key))
+            answers.append(submit_one(core, now_us, job, owner, caller, key))
         if idempotency_key:
             append_remember(core, now_us, hash, body_digest, answer_to_remember(core, untils, answers), True)
     finally:
@@ -153,14 +156,25 @@ cdef tuple transact(Core core, int64_t now_us, list acks, list extends, list job
     return untils, answers, False
 
 
-cdef int check_held(Core core, int64_t now_us, str job_id, str token) except -1:
+cdef int check_held(Core core, int64_t now_us, Access access, str job_id, str token) except -1:
     """Check that the token is the present lease's. Raises NotAckable, LeaseLost, also for a repeated ack."""
-    cdef Job* job = job_at(&core.t, slot_of(core, job_id))
+    cdef Job* job = job_at(&core.t, slot_of(core, access, job_id))
     if token is None and job.state != RUNNING:
         raise NotAckable(state_name(core, job, now_us))
     if not run_at(&core.t, job.run).legacy if token is None else not holds(core, job, token):
         raise LeaseLost(state_name(core, job, now_us))
     return 0
+
+
+cdef bytes owner_of_new(Core core, Access access, list acks, bytes caller):
+    """The owner of a transaction's new jobs: that of the acked jobs, else the caller. Raises InvalidRequest."""
+    cdef set owners = set()
+    cdef Ack ack
+    for ack in acks:
+        owners.add(name_at(core, job_at(&core.t, slot_of(core, access, ack.job_id)).owner))
+    if len(owners) > 1:
+        raise InvalidRequest("ops: the acked jobs must have one owner when there is also a submit")
+    return owners.pop() if owners else caller
 
 
 cdef list answer_to_remember(Core core, list untils, list answers):
@@ -179,109 +193,6 @@ cdef tuple repeated_answer(Core core, list remembered):
         [(id_text(value, seq, core.tag), how) for seq, value, how in remembered if how != EXTENDED],
         True,
     )
-
-
-# --- retention --------------------------------------------------------------------------------------------------------
-
-cdef int append_forget(Core core, int64_t now_us, list seqs) except -1:
-    cdef Place place
-    cdef uint32_t n = RECORD_HEAD_BYTES + 8 + 8 * len(seqs)
-    cdef char* record = core.tail.reserve(n, &place)
-    cdef char* p = put_i64(put_head(record, FORGET, 0, n), now_us)
-    for seq in seqs:
-        p = put_u64(p, seq)
-    return commit(core, record, n, &place)
-
-
-cdef int forget_finished(Core core, int64_t now_us, int state, int64_t kept_ms, uint64_t count_max, uint64_t bytes_max,
-                         int limit) except -1:
-    """Remove finished jobs that are too old or too many: by their queues' own rules first, then by the server's."""
-    cdef list seqs = []
-    cdef uint32_t i
-    if core.counts_by_state[state] == 0:
-        return 0
-    for i in range(core.queue_count):
-        if core.queue_names[i] is not None and len(seqs) < limit:
-            collect_old(core, i, now_us, state, kept_ms, limit, seqs)
-    if not seqs and (core.counts_by_state[state] > count_max or core.live_bytes > bytes_max):
-        collect_surplus(core, state, count_max, bytes_max, limit, seqs)
-    if seqs:
-        append_forget(core, now_us, seqs)
-    return len(seqs)
-
-
-cdef bint has_old_jobs(Core core, int64_t now_us, int64_t acked_ms, int64_t dead_ms, uint64_t count_max,
-                       uint64_t bytes_max) noexcept:
-    """Whether `forget_finished` may have work."""
-    cdef int state
-    cdef uint32_t i
-    for state in range(TERMINAL, STATE_COUNT):
-        if core.counts_by_state[state] == 0:
-            continue
-        if core.counts_by_state[state] > count_max or core.live_bytes > bytes_max:
-            return True
-        for i in range(core.queue_count):
-            if has_old_in(core, &core.all_queues[i], now_us, state, dead_ms if state == DEAD else acked_ms):
-                return True
-    return False
-
-
-cdef inline int64_t kept_from_us(Queue* queue, int64_t now_us, int state, int64_t kept_ms) noexcept:
-    """Jobs that ended before this time are too old, by the queue's retention or the server's."""
-    cdef int64_t own_ms = queue.retention_dead_ms if state == DEAD else queue.retention_acked_ms
-    return now_us - (own_ms if own_ms >= 0 else kept_ms) * 1000
-
-
-cdef inline bint has_old_in(Core core, Queue* queue, int64_t now_us, int state, int64_t kept_ms) noexcept:
-    cdef Finished* list = &queue.finished[state]
-    if list.count == 0:
-        return False
-    if queue.finished_max >= 0 and list.count > <uint64_t>queue.finished_max:
-        return True
-    return finished_us(&core.t, list.oldest) < kept_from_us(queue, now_us, state, kept_ms)
-
-
-cdef int collect_old(Core core, uint32_t index, int64_t now_us, int state, int64_t kept_ms, int limit,
-                    list seqs) except -1:
-    """Remove finished jobs of one queue that are older or more than it keeps."""
-    cdef Queue* queue = &core.all_queues[index]
-    cdef Finished* list = &queue.finished[state]
-    cdef int64_t before_us = kept_from_us(queue, now_us, state, kept_ms)
-    cdef uint64_t over = 0, n = 0
-    cdef uint32_t slot = list.oldest
-    if queue.finished_max >= 0 and list.count > <uint64_t>queue.finished_max:
-        over = list.count - queue.finished_max
-    while slot != NONE and len(seqs) < limit and (n < over or finished_us(&core.t, slot) < before_us):
-        seqs.append(job_at(&core.t, slot).seq)
-        slot = run_at(&core.t, job_at(&core.t, slot).run).newer
-        n += 1
-    return 0
-
-
-cdef int collect_surplus(Core core, int state, uint64_t count_max, uint64_t bytes_max, int limit, list seqs) except -1:
-    """Remove the oldest jobs of all queues without own bounds, while they are too many or take too many bytes."""
-    cdef uint64_t count = 0, size = 0
-    cdef uint32_t i, slot
-    cdef list heads = []
-    for i in range(core.queue_count):
-        if core.queue_names[i] is not None and core.all_queues[i].finished_max < 0:
-            count += core.all_queues[i].finished[state].count
-            size += core.all_queues[i].finished[state].bytes
-            slot = core.all_queues[i].finished[state].oldest
-            if slot != NONE:
-                heads.append((finished_us(&core.t, slot), slot))
-    heapify(heads)
-    while heads and len(seqs) < limit and (count > count_max or size > bytes_max):
-        slot = heads[0][1]
-        seqs.append(job_at(&core.t, slot).seq)
-        count -= 1
-        size -= kept_bytes(&core.t, job_at(&core.t, slot))
-        slot = run_at(&core.t, job_at(&core.t, slot).run).newer
-        if slot == NONE:
-            heappop(heads)
-        else:
-            heapreplace(heads, (finished_us(&core.t, slot), slot))
-    return 0
 
 
 # --- documents, queues ------------------------------------------------------------------------------------------------
@@ -308,13 +219,15 @@ cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes 
 cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings settings) except -1:
     cdef uint32_t index
     cdef Queue* queue
-    if settings is None and name not in core.queue_index:
+    cdef bint reordered
+    if settings is None and find_queue(core, name) == NONE:
         return 0
     index = queue_of(core, name)
-    queue = &core.all_queues[index]
+    queue = queue_by(core, index)
     queue.configured = settings is not None
     if settings is None:
         settings = QueueSettings()
+    reordered = queue.fair != settings.fair or queue.group_concurrency != settings.group_concurrency
     queue.paused = settings.paused
     queue.fair = settings.fair
     queue.concurrency = settings.concurrency
@@ -325,13 +238,14 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
     queue.backoff_base_ms, queue.backoff_factor, queue.backoff_cap_ms = settings.backoff or (0, 0, 0)
     queue.retention_acked_ms = settings.retention_acked_ms
     queue.retention_dead_ms = settings.retention_dead_ms
-    queue.finished_max = settings.finished_max
+    bound_finished(core, index, settings.finished_max)
     if queue.rate_n != settings.rate_n or queue.rate_per_us != settings.rate_per_ms * 1000:
         queue.rate_n = settings.rate_n
         queue.rate_per_us = settings.rate_per_ms * 1000
         queue.credit = 0
         queue.credit_us = now_us
-    settle_groups(core, index)
+    if reordered:
+        settle_groups(core, index)
     if core.watching and queue.ready:
         core.touched.add(queue_name(core, index))
     return drop_queue(core, index)

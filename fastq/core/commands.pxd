@@ -41,8 +41,14 @@ cdef class Extend:              # a new deadline for a lease
 
 
 @cython.final
+cdef class Access:              # the jobs that exist for a caller; every lookup of a job by a caller takes one
+    cdef bytes owner            # None: of any owner
+    cdef readonly str owner_id
+    cdef readonly frozenset queues  # None: of any queue
+
+
+@cython.final
 cdef class Filter:              # the jobs of a page: those that match every field
     cdef str state, queue, tag  # empty: any
-    cdef str group, owner_id    # None: any
-    cdef object queues          # a frozenset: no others; None: any
+    cdef str group              # None: any
     cdef int64_t since_us

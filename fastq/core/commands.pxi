@@ -75,11 +75,30 @@ cdef Extend extend_of(str job_id, str token, int64_t lease_ms):
 
 
 @cython.final
+cdef class Access:
+    def __init__(self, str owner_id=None, frozenset queues=None):
+        self.owner_id, self.queues = owner_id, queues
+        self.owner = None if owner_id is None else owner_id.encode()
+
+    @property
+    def is_all(self):
+        return self.owner is None and self.queues is None
+
+    def has_queue(self, str queue not None):
+        return self.queues is None or queue in self.queues
+
+    def has(self, str owner_id not None, str queue not None):
+        return (self.owner is None or owner_id == self.owner_id) and self.has_queue(queue)
+
+
+ALL = Access()
+
+
+@cython.final
 cdef class Filter:
-    def __init__(self, str state="", *, str queue="", str group=None, str tag="", str owner_id=None,
-                 int64_t since_us=0, frozenset queues=None):
-        self.state, self.queue, self.group, self.tag, self.owner_id = state, queue, group, tag, owner_id
-        self.since_us, self.queues = since_us, queues
+    def __init__(self, str state="", *, str queue="", str group=None, str tag="", int64_t since_us=0):
+        self.state, self.queue, self.group, self.tag = state, queue, group, tag
+        self.since_us = since_us
 
 
 cdef uint32_t jobs_bytes_max(list jobs) except? 0:

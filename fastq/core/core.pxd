@@ -6,22 +6,13 @@ cdef class Core:
     cdef CoreSettings settings
     cdef Tables t
     cdef Heap delayed, leased, expiring
-    cdef Queue* all_queues
-    cdef uint32_t queue_count
-    cdef list queues_free           # unused indexes
-    cdef list queue_names           # index -> str
-    cdef dict queue_index           # bytes -> index
-    cdef Group* groups
-    cdef uint32_t group_count, group_capacity
-    cdef list groups_free
-    cdef dict group_index           # (queue index, name) -> index; default groups are in their queues
+    cdef Line due                   # lists of finished jobs, by when retention removes their oldest job
+    cdef Line ended_first[FINAL_COUNT]      # the same by when it ended, for each terminal state
+    cdef uint64_t surplus_count[FINAL_COUNT], surplus_bytes[FINAL_COUNT]    # of the lists in them
+    cdef int64_t kept_ms[FINAL_COUNT]       # the server's retention
+    cdef uint64_t finished_max, finished_bytes_max
     cdef object idle_groups         # indexes of empty groups whose turn may not be over
     cdef dict shares                # a set of weighted queues -> its Shares, least recently used first
-    cdef list names                 # index -> bytes, of queues, groups, owners, workers and tags; None where free
-    cdef NameUse* name_uses         # index -> its uses
-    cdef uint32_t name_capacity
-    cdef list names_free
-    cdef dict name_index            # bytes -> index
     cdef uint32_t last_owner, last_queue    # of the last new job: an index of names and one of queues, or NONE
     cdef dict documents_by_kind     # kind -> {name: (body, its RecordPlace)}
     cdef dict requests              # (key_id, request_id) -> (lease time, {seq: lease_no}), while those leases last

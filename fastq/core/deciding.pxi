@@ -1,7 +1,8 @@
 # Deciding: a command and the present state give records. A refused command raises before it appends a record.
 
 cdef int commit(Core core, char* record, uint32_t n, Place* place) except -1:
-    """Apply a record that was just appended. It cannot be removed, so a failure here ends the process."""
+    """Seal and apply a record that was just appended. It cannot be removed, so a failure here ends the process."""
+    seal(record, n)
     try:
         return apply(core, record, n, place)
     except BaseException as failure:
@@ -18,11 +19,13 @@ cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
 
 # --- submit -----------------------------------------------------------------------------------------------------------
 
-cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys) except -1:
+cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, bytes caller, dict keys) except -1:
     """Check new jobs' keys and limits, then make room for their keys.
 
-    `keys`: the transaction's own key, which no job may have.
-    Raises IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
+    Args:
+        owner: of the jobs. caller: the owner of the request, whose idempotency keys they are.
+        keys: the transaction's own key, which no job may have.
+    Raises IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull, QueuesFull.
     """
     cdef SubmitOptions options
     cdef uint64_t key[2]
@@ -30,13 +33,14 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
     cdef int64_t repeated_us = NEVER_US   # first use of the oldest key that gets its earlier answer
     cdef uint32_t i
     cdef dict depths = {}
+    cdef bint bounded = core.depth_limits or queues_are_full(core, len(jobs))
     cdef set uniques = set()
     cdef bytes name
     cdef NewJob job
     for job in jobs:
         options = job.options
         if options is not None and options.idempotency_key:
-            scoped_hash(core, name_in(owner), no_name(), name_in(options.idempotency_key), key)
+            scoped_hash(core, name_in(caller), no_name(), name_in(options.idempotency_key), key)
             i = remembered_key(core, now_us, key)
             if i != NONE:
                 if remembered_at(&core.t, i).seq == 0 or remembered_at(&core.t, i).body_digest != options.body_digest:
@@ -56,28 +60,35 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, dict keys)
             if unique_holder(core, name_in(owner), name_in(name), name_in(options.unique_key)) != NONE:
                 continue
         fresh += 1
-        if core.depth_limits:
+        if bounded:
             depths[job.queue] = depths.get(job.queue, 0) + 1
     if keys and keys_are_full(core, now_us, len(keys), repeated_us):
         raise IdempotencyFull()
-    if core.depth_limits:
+    if bounded:
         check_depths(core, depths, owner, fresh)
     return make_room_for_keys(core, now_us, len(keys)) if keys else 0
 
 
 cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) except -1:
-    """Check the number of new jobs, by queue and for the owner. Raises QueueFull, OwnerFull."""
+    """Check the number of new jobs, by queue and for the owner, and of new queues.
+
+    Raises QueueFull, OwnerFull, QueuesFull.
+    """
     cdef Queue* queue
+    cdef uint32_t at, missing = 0
     for name, count in depths.items():
-        index = core.queue_index.get((<str>name).encode())
-        if index is None:
+        at = find_queue(core, (<str>name).encode())
+        if at == NONE:
+            missing += 1
             continue
-        queue = &core.all_queues[<uint32_t>index]
+        queue = queue_by(core, at)
         if queue.max_depth and unfinished_in(queue) + <uint64_t>count > queue.max_depth:
             raise QueueFull(name, queue.max_depth)
+    if missing and queues_are_full(core, missing):
+        raise QueuesFull(core.settings.queues_max)
     if core.settings.owner_depth_max and fresh:
-        index = core.name_index.get(owner)
-        if (0 if index is None else core.name_uses[<uint32_t>index].unfinished) + fresh > core.settings.owner_depth_max:
+        at = find_name(core, owner)
+        if (0 if at == NONE else named(core, at).unfinished) + fresh > core.settings.owner_depth_max:
             raise OwnerFull(core.settings.owner_depth_max)
     return 0
 
@@ -86,9 +97,10 @@ cdef inline uint64_t unfinished_in(Queue* queue) noexcept:
     return queue.counts[READY] + queue.counts[RUNNING] + queue.counts[RETRY]
 
 
-cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes key):
+cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes caller, bytes key):
     """Store a job, unless its keys name an existing one. Call `check_new` first."""
     cdef SubmitFields f
+    cdef uint64_t hash[2]
     cdef bytes queue_bytes
     memset(&f, 0, sizeof(SubmitFields))
     f.seq = core.next_seq
@@ -102,11 +114,16 @@ cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes 
         queue_bytes = job.queue.encode()
         f.queue = name_in(queue_bytes)
     if job.options is not None:
-        known = known_answer(core, now_us, &f, job)
+        known = known_answer(core, now_us, &f, job, caller)
         if known is not None:
             return known
         set_options(&f, job.options)
+        if caller != owner:  # the record's key is its owner's: the caller's has a record of its own
+            f.idempotency_key = no_name()
     append_submit(core, &f, job.payload, 0)
+    if caller != owner and job.options is not None and job.options.idempotency_key:
+        scoped_hash(core, name_in(caller), no_name(), name_in(job.options.idempotency_key), hash)
+        append_remember(core, now_us, hash, job.options.body_digest, [(f.seq, now_us, CREATED)], False)
     return (id_text(now_us, f.seq, core.tag), CREATED)
 
 
@@ -126,7 +143,7 @@ cdef int set_options(SubmitFields* f, SubmitOptions options) except -1:
     return 0
 
 
-cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
+cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new, bytes caller):
     """The answer to a submit whose idempotency or unique key is taken; None: both are free."""
     cdef uint64_t key[2]
     cdef Remembered* entry
@@ -137,7 +154,7 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new):
     cdef bytes name
     cdef bint ours
     if options.idempotency_key:
-        scoped_hash(core, f.owner, no_name(), name_in(options.idempotency_key), key)
+        scoped_hash(core, name_in(caller), no_name(), name_in(options.idempotency_key), key)
         i = remembered_key(core, now_us, key)
         if i != NONE:
             entry = remembered_at(&core.t, i)
@@ -174,7 +191,7 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
     f.max_retries = job.max_retries
     f.unique_key = name_in(options.unique_key)
     f.trace = name_in(options.trace)
-    group = b"" if core.groups[job.group].name == NONE else core.names[core.groups[job.group].name]
+    group = b"" if group_by(core, job.group).name == NONE else name_at(core, group_by(core, job.group).name)
     f.group = name_in(group)
     f.expires_us = extra.expires_us
     f.lease_ms = extra.lease_ms
@@ -182,7 +199,7 @@ cdef int replace_job(Core core, uint32_t slot, int64_t now_us, SubmitFields* new
     f.backoff_factor = extra.backoff_factor
     f.backoff_cap_ms = extra.backoff_cap_ms
     if extra.tags != NONE:
-        tags = core.names[extra.tags]
+        tags = name_at(core, extra.tags)
         f.tags = <const char*>tags
         f.tags_bytes = <uint16_t>len(tags)
     append_change(core, slot, now_us, CHANGE_REPLACED, job.state, new.key_id)  # first: it sets the time
@@ -226,15 +243,15 @@ cdef list lease_jobs(Core core, int64_t now_us, queues, int limit, int64_t lease
             at = choose(core, &asked, shares, now_us)
             if at == NONE:
                 break
-            group = core.all_queues[asked.queues[at]].groups[0]
-            slot = core.groups[group].ready.slots[0]
+            group = queue_by(core, asked.queues[at]).groups[0]
+            slot = group_by(core, group).ready.slots[0]
             payload_bytes += place_bytes(&job_at(&core.t, slot).place)
             if leased and payload_bytes > bytes_max or has_expired(core, slot, now_us):
                 break
             if shares is not None:
                 share_served(shares, asked.share[at])
-            if core.all_queues[asked.queues[at]].configured:
-                charge(&core.all_queues[asked.queues[at]], &core.groups[group])
+            if queue_by(core, asked.queues[at]).configured:
+                charge(queue_by(core, asked.queues[at]), group_by(core, group))
             append_lease(core, slot, now_us, lease_ms, key, worker, request, legacy)
             leased.append(leased_view(core, slot))
     finally:
@@ -311,10 +328,10 @@ cdef bint holds(Core core, Job* job, str token) except *:
     return lease_no != 0 and job.state == RUNNING and run_at(&core.t, job.run).lease_no == lease_no
 
 
-cdef bint end_attempt(Core core, int64_t now_us, str job_id, str token, uint8_t outcome, bytes error, bytes result,
-                      bytes code, bytes key, int64_t wait_ms, double jitter) except *:
+cdef bint end_attempt(Core core, int64_t now_us, Access access, str job_id, str token, uint8_t outcome, bytes error,
+                      bytes result, bytes code, bytes key, int64_t wait_ms, double jitter) except *:
     """End an attempt with its worker's outcome. False: the ack repeats an earlier one."""
-    cdef uint32_t slot = slot_of(core, job_id), lease_no
+    cdef uint32_t slot = slot_of(core, access, job_id), lease_no
     cdef Job* job = job_at(&core.t, slot)
     assert len(key) <= 64
     if token is None:
@@ -332,9 +349,9 @@ cdef bint end_attempt(Core core, int64_t now_us, str job_id, str token, uint8_t 
     return True
 
 
-cdef bint append_ack(Core core, int64_t now_us, Ack ack, bytes key) except *:
-    return end_attempt(core, now_us, ack.job_id, ack.token, ack.outcome, ack.error, ack.result, ack.error_code, key,
-                       ack.wait_ms, ack.jitter)
+cdef bint append_ack(Core core, int64_t now_us, Access access, Ack ack, bytes key) except *:
+    return end_attempt(core, now_us, access, ack.job_id, ack.token, ack.outcome, ack.error, ack.result, ack.error_code,
+                       key, ack.wait_ms, ack.jitter)
 
 
 cdef bint is_repetition(Core core, Run* run, uint32_t lease_no, uint8_t outcome, bytes error, bytes result) except *:
@@ -420,7 +437,7 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
     if outcome != OUTCOME_UNDELIVERED:
         flags |= CLOSE_LEASED
         if run.worker != NONE:
-            worker = name_in(core.names[run.worker])
+            worker = name_in(name_at(core, run.worker))
         n += 9 + worker.n
         if place_bytes(&run.history):
             flags |= CLOSE_PREVIOUS
@@ -450,8 +467,9 @@ cdef int append_close(Core core, uint32_t slot, int64_t now_us, uint8_t outcome,
 
 # --- extend and report ------------------------------------------------------------------------------------------------
 
-cdef int64_t append_extend(Core core, int64_t now_us, str job_id, str token, int64_t lease_ms) except? -1:
-    cdef uint32_t slot = slot_of(core, job_id), n = RECORD_HEAD_BYTES + 28
+cdef int64_t append_extend(Core core, int64_t now_us, Access access, str job_id, str token,
+                           int64_t lease_ms) except? -1:
+    cdef uint32_t slot = slot_of(core, access, job_id), n = RECORD_HEAD_BYTES + 28
     cdef Job* job = job_at(&core.t, slot)
     cdef Run* run
     cdef Place place
@@ -468,12 +486,13 @@ cdef int64_t append_extend(Core core, int64_t now_us, str job_id, str token, int
     return run.lease_until_us
 
 
-cdef bint cancel_requested(Core core, str job_id) except *:
-    return job_at(&core.t, slot_of(core, job_id)).flags & JOB_CANCEL != 0
+cdef bint cancel_requested(Core core, Access access, str job_id) except *:
+    return job_at(&core.t, slot_of(core, access, job_id)).flags & JOB_CANCEL != 0
 
 
-cdef int append_progress(Core core, int64_t now_us, str job_id, str token, int percent, bytes note) except -1:
-    cdef Job* job = job_at(&core.t, slot_of(core, job_id))
+cdef int append_progress(Core core, int64_t now_us, Access access, str job_id, str token, int percent,
+                         bytes note) except -1:
+    cdef Job* job = job_at(&core.t, slot_of(core, access, job_id))
     cdef uint32_t n = RECORD_HEAD_BYTES + 21 + len(note)
     cdef Place place
     cdef char* record

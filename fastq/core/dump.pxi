@@ -67,6 +67,8 @@ cdef dict describe_one(const char* record, uint32_t n, uint64_t tag, bint bodies
     describe_fields(&r, type, flags, tag, bodies, d)
     if r.short:
         d["damaged"] = "the record is cut short"
+    elif not is_sound(record, n):
+        d["damaged"] = "the record's check does not fit"
     return d
 
 

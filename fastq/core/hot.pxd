@@ -2,6 +2,7 @@
 
 @cython.final
 cdef class Leased:
+    cdef uint64_t seq
     cdef readonly str job_id
     cdef readonly str token
     cdef readonly str queue
@@ -35,9 +36,10 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
 cdef list lease_plain(Core core, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,
                       bytes worker, bint legacy, bytes request, uint64_t bytes_max)
 cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) except *
-cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *
+cdef bint ack_plain(Core core, int64_t now_us, Access access, str job_id, str token, bytes result,
+                    bytes key_id) except *
 cdef Ack ack_of(str job_id, str token, bytes result)
 cdef Extend extend_of(str job_id, str token, int64_t lease_ms)
 cdef const char* record_in_memory(Core core, Leased lease) noexcept
 cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept
-cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1
+cdef Py_ssize_t put_leased(Leased lease, const char* record, bint was_read, bint payload_as_string, char* p) except -1

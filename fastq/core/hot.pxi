@@ -16,7 +16,7 @@ cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, byt
     id: returns REPEATED or DUPLICATE. Else returns ELSEWHERE.
     """
     cdef int how
-    if core.depth_limits:
+    if core.depth_limits or queues_are_full(core, 1):
         return ELSEWHERE
     new.fields.owner = name_in(owner)
     how = found_plain(core, now_us, new, job_id)
@@ -79,7 +79,7 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
     cdef uint64_t hash[2]
     cdef list answer = []
     cdef int i, key_count
-    if core.depth_limits:
+    if core.depth_limits or queues_are_full(core, count):
         return ELSEWHERE
     for i in range(count):
         new[i].fields.owner = name_in(owner)
@@ -171,9 +171,10 @@ cdef bint was_leased(Core core, int64_t now_us, bytes key_id, bytes request) exc
     return (key_id, request) in core.requests and bool(leased_before(core, now_us, key_id, request))
 
 
-cdef bint ack_plain(Core core, int64_t now_us, str job_id, str token, bytes result, bytes key_id) except *:
+cdef bint ack_plain(Core core, int64_t now_us, Access access, str job_id, str token, bytes result,
+                    bytes key_id) except *:
     """Ack an attempt with outcome ok. Raises JobNotFound, NotAckable, LeaseLost."""
-    end_attempt(core, now_us, job_id, token, OUTCOME_OK, b"", result, b"", key_id, -1, 0)
+    end_attempt(core, now_us, access, job_id, token, OUTCOME_OK, b"", result, b"", key_id, -1, 0)
     return True
 
 
@@ -188,19 +189,21 @@ cdef Py_ssize_t leased_bytes(Leased lease, bint payload_as_string) noexcept:
     return LEASED_TEXT_BYTES + (2 * record_bytes if payload_as_string else record_bytes)
 
 
-cdef Py_ssize_t put_leased(Leased lease, const char* record, bint payload_as_string, char* p) except -1:
+cdef Py_ssize_t put_leased(Leased lease, const char* record, bint was_read, bint payload_as_string,
+                           char* p) except -1:
     """Write a lease as the JSON object of an answer. Returns its length; 0: the record is not the job's.
 
     Args:
         record: the job's SUBMIT record.
+        was_read: it comes from a file, so it is checked.
     """
+    cdef uint32_t n = place_bytes(&lease.place.place)
     cdef uint16_t flags
     cdef SubmitFields f
     cdef char* start = p
-    cdef Reader r = reader_of(record, place_bytes(&lease.place.place), &flags)
-    if <uint8_t>record[0] != SUBMIT:
+    cdef Reader r = reader_of(record, n, &flags)
+    if <uint8_t>record[0] != SUBMIT or get_int(&r, 8) != lease.seq or (was_read and not is_sound(record, n)):
         return 0
-    get_int(&r, 8)
     read_submit(&r, flags, &f)
     if r.short:
         return 0

@@ -6,6 +6,7 @@
 cdef enum:
     BLOCK_BITS = 12
     BLOCKS_TRIED_MAX = 100_000      # a page ends after these, even if it is empty
+    RUNNING_EXAMINED_MAX = 100_000  # leases, of one list of running jobs
 
 
 cdef inline int count_in_block(Core core, uint64_t seq) except -1:
@@ -41,7 +42,8 @@ cdef inline uint64_t jobs_in_block(Core core, uint64_t block) except? 0:
     return core.block_jobs if block == core.block else core.blocks.get(block, 0)
 
 
-cdef tuple find_page(Core core, int64_t now_us, uint64_t before, int limit, int examine_max, Filter filter):
+cdef tuple find_page(Core core, int64_t now_us, Access access, uint64_t before, int limit, int examine_max,
+                     Filter filter):
     """Jobs that match the filter, newest first, and where the next page begins; 0: the end."""
     cdef list found = []
     cdef uint64_t seq, block, left = 0
@@ -65,7 +67,7 @@ cdef tuple find_page(Core core, int64_t now_us, uint64_t before, int limit, int 
             examine_max -= 1
             if job_at(&core.t, slot).created_us < filter.since_us:
                 break  # those with lower numbers are older
-            if fits(core, now_us, slot, filter):
+            if has_job(core, access, job_at(&core.t, slot)) and fits(core, now_us, slot, filter):
                 found.append(job_view(core, now_us, slot))
         seq -= 1
     return found, 0
@@ -76,45 +78,56 @@ cdef bint fits(Core core, int64_t now_us, uint32_t slot, Filter filter) except *
     cdef Extra* extra
     if filter.state and state_name(core, job, now_us) != filter.state:
         return False
-    if filter.queue and queue_name(core, core.groups[job.group].queue) != filter.queue:
+    if filter.queue and queue_name(core, group_by(core, job.group).queue) != filter.queue:
         return False
-    if filter.queues is not None and queue_name(core, core.groups[job.group].queue) not in filter.queues:
-        return False
-    if filter.group is not None and name_text(core, core.groups[job.group].name) != filter.group:
-        return False
-    if filter.owner_id is not None and name_text(core, job.owner) != filter.owner_id:
+    if filter.group is not None and name_text(core, group_by(core, job.group).name) != filter.group:
         return False
     if filter.tag:
         if job.extra == NONE or extra_at(&core.t, job.extra).tags == NONE:
             return False
-        return filter.tag in tags_of(core.names[extra_at(&core.t, job.extra).tags])
+        return filter.tag in tags_of(name_at(core, extra_at(&core.t, job.extra).tags))
     return True
 
 
-cdef int position_of(Core core, uint32_t slot, uint32_t count_max) except -1:
-    """How many ready jobs of its group come before a ready job. Counts heap nodes that do, from the root down."""
-    cdef Heap* heap = &core.groups[job_at(&core.t, slot).group].ready
+cdef tuple running_jobs(Core core, Access access, uint32_t limit):
+    """Running jobs that exist for a caller, and whether these are all."""
+    cdef uint32_t i, examined = min(core.leased.count, <uint32_t>RUNNING_EXAMINED_MAX)
+    cdef list found = []
+    for i in range(examined):
+        if has_job(core, access, job_at(&core.t, core.leased.slots[i])):
+            if <uint32_t>len(found) == limit:
+                return found, False
+            found.append(job_view(core, core.last_us, core.leased.slots[i]))
+    return found, examined == core.leased.count
+
+
+cdef tuple position_of(Core core, Access access, uint32_t slot, uint32_t count_max):
+    """Whether ready jobs of its group come before a ready job, and how many of those exist for a caller.
+
+    Examines heap nodes that come before it, from the root down, at most count_max.
+    """
+    cdef Heap* heap = &group_by(core, job_at(&core.t, slot).group).ready
     cdef list open = [0]
-    cdef uint32_t pos, child, n = 0
+    cdef uint32_t pos, child, n = 0, seen = 0
     if job_at(&core.t, slot).heap != IN_READY:
-        return 0
+        return False, 0
     while open and n < count_max:
         pos = open.pop()
         if pos >= heap.count or not before(&core.t, IN_READY, heap.slots[pos], slot):
             continue  # nor does any node below it
         n += 1
+        seen += has_job(core, access, job_at(&core.t, heap.slots[pos]))
         for child in range(pos * 4 + 1, pos * 4 + 5):
             open.append(child)
-    return <int>n
+    return n > 0, seen
 
 
 cdef str blocked_by(Core core, int64_t now_us, bytes name, bytes group):
     cdef Queue* queue
-    cdef uint32_t at
-    index = core.queue_index.get(name)
-    if index is None:
+    cdef uint32_t index = find_queue(core, name), at
+    if index == NONE:
         return ""
-    queue = &core.all_queues[<uint32_t>index]
+    queue = queue_by(core, index)
     if queue.paused:
         return "paused"
     if queue.concurrency and queue.counts[RUNNING] >= queue.concurrency:
@@ -123,9 +136,8 @@ cdef str blocked_by(Core core, int64_t now_us, bytes name, bytes group):
         refill(queue, now_us)
         if queue.credit < queue.rate_per_us:
             return "rate_limit"
-    found = core.group_index.get((index, group)) if group else queue.default_group
-    if found is not None and found != NONE and queue.group_concurrency:
-        at = found
-        if core.groups[at].running >= queue.group_concurrency:
+    at = find_group(core, index, group)
+    if at != NONE and queue.group_concurrency:
+        if group_by(core, at).running >= queue.group_concurrency:
             return "group_concurrency"
     return ""

@@ -15,14 +15,18 @@ cdef class Core:
         tables_init(&self.t)
 
     def __init__(self, Tail tail not None, CoreSettings settings not None):
+        cdef int i
         self.tail = tail
         self.settings = settings
         self.delayed.kind = IN_DELAYED
         self.leased.kind = IN_LEASED
         self.expiring.kind = IN_EXPIRING
-        self.queues_free, self.queue_names, self.queue_index = [], [], {}
-        self.groups_free, self.group_index, self.idle_groups, self.shares = [], {}, deque(), {}
-        self.names, self.names_free, self.name_index = [], [], {}
+        self.idle_groups, self.shares = deque(), {}
+        self.due.kind = BY_DUE
+        for i in range(FINAL_COUNT):
+            self.ended_first[i].kind = BY_END
+            self.kept_ms[i] = -1
+        self.finished_max = self.finished_bytes_max = <uint64_t>-1
         self.documents_by_kind, self.requests, self.progress, self.blocks, self.answers = {}, {}, {}, {}, {}
         self.request_of = {}
         self.touched, self.ended = set(), []
@@ -35,14 +39,17 @@ cdef class Core:
 
     def __dealloc__(self):
         cdef uint32_t i
+        for i in range(pool_end(&self.t.queues)):
+            if queue_exists(self, i):
+                free(queue_by(self, i).groups)
+        for i in range(pool_end(&self.t.groups)):
+            if group_exists(self, i):
+                free(group_by(self, i).ready.slots)
+        names_clear(self)
         tables_clear(&self.t)
-        for i in range(self.queue_count):
-            free(self.all_queues[i].groups)
-        for i in range(self.group_count):
-            free(self.groups[i].ready.slots)
-        free(self.all_queues)
-        free(self.groups)
-        free(self.name_uses)
+        free(self.due.items)
+        for i in range(FINAL_COUNT):
+            free(self.ended_first[i].items)
         free(self.delayed.slots)
         free(self.leased.slots)
         free(self.expiring.slots)
@@ -88,20 +95,20 @@ cdef class Core:
     def submit(self, int64_t now_us, NewJob job not None, *, str owner_id, str key_id):
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         assert self.database_id
-        if job.options is not None or self.depth_limits:
-            check_new(self, now_us, [job], owner, {})
-        return submit_one(self, now_us, job, owner, key)
+        if job.options is not None or self.depth_limits or queues_are_full(self, 1):
+            check_new(self, now_us, [job], owner, owner, {})
+        return submit_one(self, now_us, job, owner, owner, key)
 
     def submit_many(self, int64_t now_us, list jobs, *, str owner_id, str key_id):
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         cdef list answers = []
         cdef NewJob job
         assert self.database_id
-        check_new(self, now_us, jobs, owner, {})
+        check_new(self, now_us, jobs, owner, owner, {})
         self.tail.begin_group(jobs_bytes_max(jobs))
         try:
             for job in jobs:
-                answers.append(submit_one(self, now_us, job, owner, key))
+                answers.append(submit_one(self, now_us, job, owner, owner, key))
         finally:
             self.tail.end_group()
         return answers
@@ -114,10 +121,10 @@ cdef class Core:
     def leased_before(self, int64_t now_us, str key_id, str request_id):
         return leased_before(self, now_us, key_id.encode(), request_id.encode())
 
-    def ack(self, int64_t now_us, Ack ack not None, *, str key_id):
-        return append_ack(self, now_us, ack, key_id.encode())
+    def ack(self, int64_t now_us, Access access not None, Ack ack not None, *, str key_id):
+        return append_ack(self, now_us, access, ack, key_id.encode())
 
-    def ack_many(self, int64_t now_us, list acks, *, str key_id):
+    def ack_many(self, int64_t now_us, Access access not None, list acks, *, str key_id):
         cdef bytes key = key_id.encode()
         cdef list refusals = []
         cdef Ack ack
@@ -125,7 +132,7 @@ cdef class Core:
         try:
             for ack in acks:
                 try:
-                    append_ack(self, now_us, ack, key)
+                    append_ack(self, now_us, access, ack, key)
                 except ApiError as refusal:
                     refusals.append(refusal)
                 else:
@@ -134,55 +141,56 @@ cdef class Core:
             self.tail.end_group()
         return refusals
 
-    def extend(self, int64_t now_us, str job_id, str token, int64_t lease_ms):
-        return append_extend(self, now_us, job_id, token, lease_ms)
+    def extend(self, int64_t now_us, Access access not None, str job_id, str token, int64_t lease_ms):
+        return append_extend(self, now_us, access, job_id, token, lease_ms)
 
-    def extend_many(self, int64_t now_us, list extends):
+    def extend_many(self, int64_t now_us, Access access not None, list extends):
         cdef list answers = []
         cdef Extend extend
         self.tail.begin_group(len(extends) * (RECORD_HEAD_BYTES + 28))
         try:
             for extend in extends:
                 try:
-                    until_us = append_extend(self, now_us, extend.job_id, extend.token, extend.lease_ms)
+                    until_us = append_extend(self, now_us, access, extend.job_id, extend.token, extend.lease_ms)
                 except ApiError as refusal:
                     answers.append(refusal)
                 else:
-                    answers.append((until_us, cancel_requested(self, extend.job_id)))
+                    answers.append((until_us, cancel_requested(self, access, extend.job_id)))
         finally:
             self.tail.end_group()
         return answers
 
-    def report(self, int64_t now_us, str job_id, str token, int percent, str note):
-        append_progress(self, now_us, job_id, token, percent, note.encode())
+    def report(self, int64_t now_us, Access access not None, str job_id, str token, int percent, str note):
+        append_progress(self, now_us, access, job_id, token, percent, note.encode())
 
     def undelivered(self, int64_t now_us, str job_id, str token):
-        cdef uint32_t slot = slot_of(self, job_id)
+        cdef uint32_t slot = slot_of(self, ALL, job_id)
         if not holds(self, job_at(&self.t, slot), token):
             return False
         append_close(self, slot, now_us, OUTCOME_UNDELIVERED, b"", None, b"", b"", -1, 0)
         return True
 
-    def transact(self, int64_t now_us, list acks, list extends, list jobs, *, str owner_id, str key_id,
-                 str idempotency_key="", uint64_t body_digest=0):
-        return transact(self, now_us, acks, extends, jobs, owner_id.encode(), key_id.encode(),
+    def transact(self, int64_t now_us, Access access not None, list acks, list extends, list jobs, *, str owner_id,
+                 str key_id, str idempotency_key="", uint64_t body_digest=0):
+        return transact(self, now_us, access, acks, extends, jobs, owner_id.encode(), key_id.encode(),
                         idempotency_key.encode(), body_digest)
 
-    def cancel(self, int64_t now_us, str job_id, *, bint force, str key_id):
-        return cancel_job(self, now_us, job_id, force, key_id.encode())
+    def cancel(self, int64_t now_us, Access access not None, str job_id, *, bint force, str key_id):
+        return cancel_job(self, now_us, access, job_id, force, key_id.encode())
 
-    def redrive(self, int64_t now_us, str job_id, *, str key_id):
-        redrive_job(self, now_us, job_id, key_id.encode())
+    def redrive(self, int64_t now_us, Access access not None, str job_id, *, str key_id):
+        redrive_job(self, now_us, access, job_id, key_id.encode())
 
-    def edit(self, int64_t now_us, str job_id, RecordPlace place not None, bytes submit, *, str key_id,
-             bytes payload=None, priority=None, run_at_us=None, queue=None):
-        return edit_job(self, now_us, job_id, place, submit, key_id.encode(), payload, priority, run_at_us, queue)
+    def edit(self, int64_t now_us, Access access not None, str job_id, RecordPlace place not None, bytes submit, *,
+             str key_id, bytes payload=None, priority=None, run_at_us=None, queue=None):
+        return edit_job(self, now_us, access, job_id, place, submit, key_id.encode(), payload, priority, run_at_us,
+                        queue)
 
-    def delete(self, int64_t now_us, list job_ids):
+    def delete(self, int64_t now_us, Access access not None, list job_ids):
         cdef list seqs = []
         cdef Job* job
         for job_id in job_ids:
-            job = job_at(&self.t, slot_of(self, job_id))
+            job = job_at(&self.t, slot_of(self, access, job_id))
             if job.state == RUNNING:
                 raise JobRunning()
             seqs.append(job.seq)
@@ -191,21 +199,35 @@ cdef class Core:
 
     # --- reads --------------------------------------------------------------------------------------------------------
 
-    def job(self, int64_t now_us, str job_id):
-        return job_view(self, now_us, slot_of(self, job_id))
+    def job(self, int64_t now_us, Access access not None, str job_id):
+        return job_view(self, now_us, slot_of(self, access, job_id))
 
-    def page(self, int64_t now_us, Filter filter not None, uint64_t before, int limit, int examine_max):
-        return find_page(self, now_us, before, limit, examine_max, filter)
+    def page(self, int64_t now_us, Access access not None, Filter filter not None, uint64_t before, int limit,
+             int examine_max):
+        return find_page(self, now_us, access, before, limit, examine_max, filter)
 
-    def running(self, int limit):
-        cdef uint32_t i, n = min(<uint32_t>limit, self.leased.count)
-        return [job_view(self, self.last_us, self.leased.slots[i]) for i in range(n)]
+    def running(self, Access access not None, int limit):
+        return running_jobs(self, access, limit)
 
-    def position(self, str job_id, uint32_t count_max):
-        return position_of(self, slot_of(self, job_id), count_max)
+    def position(self, Access access not None, str job_id, uint32_t count_max):
+        return position_of(self, access, slot_of(self, access, job_id), count_max)
 
     def queues(self):
-        return sorted(name for name in self.queue_names if name is not None)
+        return sorted(self.queues_in(0, pool_end(&self.t.queues), ""))
+
+    def queues_in(self, uint32_t first, uint32_t end, str after):
+        cdef list found = []
+        cdef uint32_t i
+        for i in range(first, min(end, pool_end(&self.t.queues))):
+            if queue_exists(self, i):
+                name = queue_name(self, i)
+                if name > after:
+                    found.append(name)
+        return found
+
+    @property
+    def queue_places(self):
+        return pool_end(&self.t.queues)
 
     def queue(self, str name):
         return queue_view(self, name)
@@ -234,24 +256,29 @@ cdef class Core:
 
     def rate_due_us(self, str name):
         cdef Queue* queue
-        index = self.queue_index.get(name.encode())
-        if index is None:
+        cdef uint32_t at = find_queue(self, name.encode())
+        if at == NONE:
             return 0
-        queue = &self.all_queues[<uint32_t>index]
+        queue = queue_by(self, at)
         if queue.rate_n == 0 or queue.credit >= queue.rate_per_us:
             return 0
         return queue.credit_us + (queue.rate_per_us - queue.credit + queue.rate_n - 1) // queue.rate_n
 
     # --- retention and cleaning ---------------------------------------------------------------------------------------
 
-    def has_old(self, int64_t now_us, int64_t acked_ms, int64_t dead_ms, uint64_t count_max, uint64_t bytes_max):
+    def retain(self, int64_t acked_ms, int64_t dead_ms, uint64_t count_max, uint64_t bytes_max):
+        retain(self, acked_ms, dead_ms, count_max, bytes_max)
+
+    def tidy(self, int64_t now_us):
         cdef uint32_t key = self.oldest_key
+        if self.idle_groups:
+            drop_idle(self)
         if key != NONE and remembered_at(&self.t, key).used_us + self.settings.idempotency_us <= now_us:
             return True
-        return has_old_jobs(self, now_us, acked_ms, dead_ms, count_max, bytes_max)
+        return has_old_jobs(self, now_us)
 
-    def forget(self, int64_t now_us, str state, int64_t kept_ms, uint64_t count_max, uint64_t bytes_max, int limit):
-        return forget_finished(self, now_us, STATE_NAMES.index(state), kept_ms, count_max, bytes_max, limit)
+    def forget(self, int64_t now_us, int limit):
+        return forget_finished(self, now_us, limit)
 
     def forget_keys(self, int64_t now_us, uint32_t limit):
         return forget_old_keys(self, now_us, limit)
@@ -311,12 +338,16 @@ cdef class Core:
     def idempotency_keys(self):
         return self.t.remembered.live
 
+    @property
+    def table_bytes(self):
+        return table_bytes(self)
+
     def take_touched(self):
         touched, self.touched = self.touched, set()
         return touched
 
     def watch_end(self, str job_id):
-        cdef Job* job = job_at(&self.t, slot_of(self, job_id))
+        cdef Job* job = job_at(&self.t, slot_of(self, ALL, job_id))
         if job.state >= TERMINAL:
             self.ended.append(job_id)
         else:
@@ -324,7 +355,7 @@ cdef class Core:
 
     def unwatch_end(self, str job_id):
         try:
-            job_at(&self.t, slot_of(self, job_id)).flags &= ~JOB_WATCHED
+            job_at(&self.t, slot_of(self, ALL, job_id)).flags &= ~JOB_WATCHED
         except JobNotFound:
             pass  # the job was removed
 

@@ -140,30 +140,21 @@ cdef int find_live_document(Core core, Reader* r, Place place, list found) excep
     return 0
 
 
-def history_of(bytes record):
+def history_of(bytes record, uint64_t number):
     cdef const char* p = record
-    cdef const char* end = p + len(record)
-    cdef uint32_t n = record_bytes(p, end)
+    cdef uint32_t n = <uint32_t>len(record)
     cdef uint16_t flags
     cdef Reader r
     cdef CloseFields close
     cdef ChangeFields change
     cdef Place previous
-    cdef list found = []
-    if n == 0 or not (p[0] == CLOSE or p[0] == CHANGE or p[0] == JOB):
-        raise LogDamaged("the record of a job's history is of another type")
+    if not is_sound(p, n):
+        raise RecordUnreadable(NOT_SOUND)
     r = reader_of(p, n, &flags)
+    if not (p[0] == CLOSE or p[0] == CHANGE or p[0] == JOB) or get_int(&r, 8) != number:
+        raise RecordUnreadable("it is another record")
     if p[0] == JOB:
-        skip_job_facts(&r, flags)
-        while r.p < r.end:
-            n = record_bytes(r.p, r.end)
-            if n == 0:
-                raise LogDamaged("the record of a whole job is cut short")
-            if r.p[0] == CLOSE or r.p[0] == CHANGE:
-                found.append(r.p[:n])
-            r.p += n
-        return found, None
-    get_int(&r, 8)
+        return moved_history(p, n, number), None
     if p[0] == CLOSE:
         read_close(&r, flags, &close)
         previous = close.previous
@@ -171,8 +162,28 @@ def history_of(bytes record):
         read_change(&r, flags, &change)
         previous = change.previous
     if r.short:
-        raise LogDamaged("the record of a job's history is cut short")
+        raise RecordUnreadable(CUT_SHORT)
     return [record], place_of(&previous) if place_bytes(&previous) else None
+
+
+cdef list moved_history(const char* record, uint32_t n, uint64_t number):
+    """The CLOSE and CHANGE records in a JOB record of n bytes. The SUBMIT record, its first, need not be sound."""
+    cdef uint16_t flags
+    cdef Reader r = reader_of(record, n, &flags), inner
+    cdef list found = []
+    skip_job_facts(&r, flags)
+    get_bytes(&r, record_bytes(r.p, r.end))
+    while r.p < r.end:
+        n = record_bytes(r.p, r.end)
+        if not is_sound(r.p, n):
+            raise RecordUnreadable(NOT_SOUND)
+        inner = reader_of(r.p, n, &flags)
+        if get_int(&inner, 8) != number:
+            raise RecordUnreadable("it is another record")
+        if r.p[0] != LEASE:
+            found.append(r.p[:n])
+        r.p += n
+    return found
 
 
 # --- moving -----------------------------------------------------------------------------------------------------------
@@ -329,7 +340,7 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
         relearn_key(core, &inner_reader, submit_flags, place_frame(place))
     job = job_at(&core.t, slot)
     if not is_new and job.state >= TERMINAL:
-        queue_at(core, job.group).finished[job.state].bytes -= kept_bytes(&core.t, job)
+        grow_finished(core, job, -<int64_t>kept_bytes(&core.t, job))
     core.live_bytes -= kept_bytes(&core.t, job)
     job.place = inner
     if job.run != NONE:
@@ -341,7 +352,7 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
         if is_new:
             add_finished(core, slot)
         else:
-            queue_at(core, job.group).finished[job.state].bytes += kept_bytes(&core.t, job)
+            grow_finished(core, job, kept_bytes(&core.t, job))
     return 0
 
 

@@ -6,9 +6,9 @@ cdef uint64_t hash_state(Core core) except? 0:
     cdef uint32_t slot
     cdef Job* job
     cdef Remembered* entry
-    for slot in range(core.t.jobs.used):
-        job = job_at(&core.t, slot)
-        if job.state:
+    for slot in range(pool_end(&core.t.jobs)):
+        job = job_at(&core.t, slot) if pool_has(&core.t.jobs, slot) else NULL
+        if job != NULL and job.state:
             total += hash_text(core, repr(job_facts(core, job)))
     for kind, named in core.documents_by_kind.items():
         for name, found in named.items():
@@ -37,8 +37,8 @@ cdef tuple job_facts(Core core, Job* job):
     cdef uint32_t i
     facts = (
         job.seq, job.created_us, job.run_at_us, job.priority, job.attempts, job.max_retries, job.state,
-        job.flags & ~JOB_WATCHED, queue_name(core, core.groups[job.group].queue),
-        name_text(core, core.groups[job.group].name), core.names[job.owner], place_bytes(&job.place),
+        job.flags & ~JOB_WATCHED, queue_name(core, group_by(core, job.group).queue),
+        name_text(core, group_by(core, job.group).name), name_at(core, job.owner), place_bytes(&job.place),
         core.progress.get(job.seq), core.request_of.get(job.seq),
     )
     if job.extra != NONE:
@@ -68,9 +68,9 @@ cdef int check_core(Core core) except -1:
     check_heap(core, &core.delayed)
     check_heap(core, &core.leased)
     check_heap(core, &core.expiring)
-    for slot in range(core.t.jobs.used):
-        job = job_at(&core.t, slot)
-        if not job.state:
+    for slot in range(pool_end(&core.t.jobs)):
+        job = job_at(&core.t, slot) if pool_has(&core.t.jobs, slot) else NULL
+        if job == NULL or not job.state:
             continue
         found += 1
         counts[job.state] += 1
@@ -84,9 +84,9 @@ cdef int check_core(Core core) except -1:
         if job.state < TERMINAL:
             bump(unfinished, job.owner)
         check_job(core, slot, uses, &uniques, &expiring)
-    for slot in range(core.group_count):
-        if core.groups[slot].queue != NONE:
-            in_heaps += core.groups[slot].ready.count
+    for slot in range(pool_end(&core.t.groups)):
+        if group_exists(core, slot):
+            in_heaps += group_by(core, slot).ready.count
     assert found == core.t.jobs.live and in_heaps == waiting, "jobs, heaps and states do not add up"
     assert live == core.live_bytes, f"{core.live_bytes} bytes are counted as live instead of {live}"
     assert core.leased.count == counts[RUNNING] and core.expiring.count == expiring, "heaps do not add up"
@@ -143,14 +143,16 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
     cdef uint32_t i, there = 0, group, listed, depth_limits = 1 if core.settings.owner_depth_max else 0
     cdef Queue* queue
     cdef Group* one
-    ready, groups, eligible = [0] * core.queue_count, [0] * core.queue_count, [0] * core.queue_count
-    for i in range(core.group_count):
-        one = &core.groups[i]
-        if one.queue == NONE:
+    cdef uint32_t end = pool_end(&core.t.queues)
+    count_by, bytes_by = [0] * FINAL_COUNT, [0] * FINAL_COUNT
+    ready, groups, eligible = [0] * end, [0] * end, [0] * end
+    for i in range(pool_end(&core.t.groups)):
+        if not group_exists(core, i):
             continue
+        one = group_by(core, i)
         check_heap(core, &one.ready)
         assert one.jobs == members.get(i, 0) and one.running == running.get(i, 0), "a group's jobs are counted wrongly"
-        queue = &core.all_queues[one.queue]
+        queue = queue_by(core, one.queue)
         assert (one.pos != NONE) == is_eligible(queue, one), "a group is held back wrongly"
         assert one.pos == NONE or queue.groups[one.pos] == i, "a group is at another place"
         assert one.jobs or one.turn > queue.turn or i in core.idle_groups, "an empty group stays"
@@ -159,38 +161,44 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
         ready[one.queue] += one.ready.count
         groups[one.queue] += 1
         eligible[one.queue] += one.pos != NONE
-    for i in range(core.queue_count):
-        if core.queue_names[i] is None:
+        assert find_group(core, one.queue, b"" if one.name == NONE else name_at(core, one.name)) == i
+    for i in range(end):
+        if not queue_exists(core, i):
             continue
         there += 1
-        queue = &core.all_queues[i]
+        queue = queue_by(core, i)
         bump(uses, queue.name)
-        assert core.queue_index[core.names[queue.name]] == i
+        assert named(core, queue.name).queue == i and queue_name(core, i) == name_text(core, queue.name)
         assert queue.ready == ready[i] and queue.all_groups == groups[i] and queue.group_count == eligible[i]
         assert queue.all_groups or queue.configured, "an empty queue stays"
         depth_limits += queue.max_depth != 0
         listed, group = 0, queue.first_group
         while group != NONE and listed <= queue.all_groups:
-            assert core.groups[group].queue == i, "a queue lists another one's group"
+            assert group_by(core, group).queue == i, "a queue lists another one's group"
             listed += 1
-            group = core.groups[group].next
+            group = group_by(core, group).next
         assert listed == queue.all_groups, "a queue lists its groups wrongly"
         for group in range(1, queue.group_count):
             assert not group_before(core, queue, queue.groups[group], queue.groups[(group - 1) // 4]), "group order"
-        check_finished(core, queue)
-    assert there == <uint32_t>len(core.queue_index), "queues do not add up"
+        check_finished(core, i, count_by, bytes_by)
+    assert there == core.t.queues.live, "queues do not add up"
+    check_lines(core, count_by, bytes_by)
     assert core.depth_limits == depth_limits, "limits on depths are counted wrongly"
     return 0
 
 
 cdef int check_names(Core core, dict uses, dict unfinished) except -1:
-    cdef uint32_t i
-    for i in range(<uint32_t>len(core.names)):
-        assert core.name_uses[i].uses == uses.get(i, 0), f"the uses of name {core.names[i]} are counted wrongly"
-        assert (core.names[i] is None) == (core.name_uses[i].uses == 0), "a name that nobody uses stays"
-        if core.names[i] is not None:
-            assert core.name_index[core.names[i]] == i
-            assert core.name_uses[i].unfinished == unfinished.get(i, 0), "an owner's jobs are counted wrongly"
+    cdef uint32_t i, there = 0
+    cdef Named* one
+    for i in range(pool_end(&core.t.names)):
+        if not pool_has(&core.t.names, i) or named(core, i).text == NULL:
+            continue
+        there += 1
+        one = named(core, i)
+        assert one.uses == uses.get(i, 0) > 0, f"the uses of name {name_at(core, i)} are counted wrongly"
+        assert find_name(core, name_at(core, i)) == i
+        assert one.unfinished == unfinished.get(i, 0), "an owner's jobs are counted wrongly"
+    assert there == core.t.names.live == used_in(&core.t.by[BY_NAME]), "names do not add up"
     return 0
 
 
@@ -227,13 +235,15 @@ cdef int check_heap(Core core, Heap* heap) except -1:
     return 0
 
 
-cdef int check_finished(Core core, Queue* queue) except -1:
+cdef int check_finished(Core core, uint32_t index, list count_by, list bytes_by) except -1:
+    """Check a queue's lists of finished jobs, and add those without an own maximum to the sums by state."""
+    cdef Queue* queue = queue_by(core, index)
     cdef Finished* list
     cdef uint64_t count, n
     cdef uint32_t slot, older, state
     cdef Run* run
-    for state in range(STATE_COUNT):
-        list = &queue.finished[state]
+    for state in range(TERMINAL, STATE_COUNT):
+        list = &queue.finished[state - TERMINAL]
         count = n = 0
         slot = list.oldest
         older = NONE
@@ -246,5 +256,55 @@ cdef int check_finished(Core core, Queue* queue) except -1:
             older = slot
             slot = run.newer
         assert older == list.newest and count == list.count and n == list.bytes, "finished jobs do not add up"
-        assert count == (queue.counts[state] if state >= TERMINAL else 0), "a finished job is in no list"
+        assert count == queue.counts[state], "a finished job is in no list"
+        if queue.finished_max < 0:
+            count_by[state - TERMINAL] += count
+            bytes_by[state - TERMINAL] += n
+            assert (list.pos[BY_END] == NONE) == (count == 0), "a list of finished jobs is in the wrong line"
     return 0
+
+
+cdef int check_lines(Core core, list count_by, list bytes_by) except -1:
+    cdef int i
+    check_line(core, &core.due)
+    for i in range(FINAL_COUNT):
+        check_line(core, &core.ended_first[i])
+        assert core.surplus_count[i] == count_by[i] and core.surplus_bytes[i] == bytes_by[i], "surplus does not add up"
+    return 0
+
+
+cdef int check_line(Core core, Line* line) except -1:
+    cdef uint32_t i, list, queue
+    cdef int64_t us
+    for i in range(line.count):
+        list = line.items[i].list
+        queue = list // FINAL_COUNT
+        us = line.items[i].us
+        assert finished_in(core, list).pos[line.kind] == i, "a list of finished jobs has another place"
+        assert i == 0 or line.items[(i - 1) // 4].us <= us, "lists of finished jobs are out of order"
+        settle_finished(core, queue, list % FINAL_COUNT + TERMINAL)
+        assert line.items[i].list == list and line.items[i].us == us, "a list of finished jobs has a wrong time"
+    return 0
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+cdef uint64_t table_bytes(Core core) noexcept:
+    """The bytes of the tables: of pools, indexes, and the heaps that are not in a group or queue."""
+    cdef Pool* pools[8]
+    cdef uint64_t n = 0
+    cdef uint32_t i, j
+    pools[0], pools[1], pools[2] = &core.t.jobs, &core.t.runs, &core.t.extras
+    pools[3], pools[4] = &core.t.closings, &core.t.remembered
+    pools[5], pools[6], pools[7] = &core.t.names, &core.t.queues, &core.t.groups
+    for i in range(8):
+        for j in range(pools[i].chunk_count):
+            if pools[i].chunks[j].items != NULL:
+                n += chunk_bytes(pools[i])
+    for i in range(INDEX_KINDS):
+        for j in range(SHARDS):
+            n += core.t.by[i].shards[j].capacity * sizeof(uint32_t)
+    for i in range(FINAL_COUNT):
+        n += core.ended_first[i].capacity * sizeof(Dated)
+    n += core.due.capacity * sizeof(Dated)
+    return n + (core.delayed.capacity + core.leased.capacity + core.expiring.capacity) * sizeof(uint32_t)

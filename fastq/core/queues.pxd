@@ -23,17 +23,35 @@ cdef struct Group:          # of a queue; exists while it has jobs, or a turn th
     uint32_t pos            # in its queue's heap of eligible groups; NONE if it is empty or held back
     uint32_t next           # of the list of its queue's groups; NONE at the ends
     uint32_t previous
+    uint8_t exists
+    uint8_t idle            # it is among the idle groups
 
 cdef struct Finished:       # jobs of one queue and terminal state, in the order of their ends
     uint32_t oldest         # slots; NONE: empty
     uint32_t newest
     uint32_t last_added     # where the search for the next one's place begins
+    uint32_t pos[2]         # in the line of lists by OldestKind; NONE: not in it
     uint64_t count
     uint64_t bytes          # of their records that replay needs
 
 cdef enum:
     STATE_COUNT = 8
     TERMINAL = 4            # states from here on
+    FINAL_COUNT = 4         # of them
+
+cdef enum:                  # OldestKind
+    BY_DUE = 0              # when retention removes its oldest job
+    BY_END = 1              # when its oldest job ended; lists of queues without a maximum of their own
+
+cdef struct Dated:
+    int64_t us
+    uint32_t list           # queue * FINAL_COUNT + state - TERMINAL
+
+cdef struct Line:           # heap of lists of finished jobs: the earliest first; four children a node
+    Dated* items
+    uint32_t count
+    uint32_t capacity
+    uint8_t kind            # an OldestKind
 
 cdef struct Queue:          # there while it has jobs or settings
     uint32_t* groups        # heap of eligible groups: the next to serve is first
@@ -45,7 +63,7 @@ cdef struct Queue:          # there while it has jobs or settings
     uint32_t all_groups     # how many there are
     uint32_t ready          # jobs in its groups' heaps
     uint64_t counts[STATE_COUNT] # of jobs by state
-    Finished finished[STATE_COUNT]   # of the terminal states
+    Finished finished[FINAL_COUNT]   # of the terminal states
     # from its settings; 0 (-1 for retention) where they do not say
     uint8_t configured
     uint8_t paused
@@ -69,6 +87,10 @@ cdef struct Queue:          # there while it has jobs or settings
     uint64_t turn           # of the group that was served last
     uint64_t last_turn      # the highest given out
 
-cdef struct NameUse:
-    uint32_t uses                   # by jobs, queues and groups
-    uint32_t unfinished             # of an owner: its jobs that are not finished
+cdef struct Named:          # a text that many share; exists while it has uses
+    uint64_t hash
+    PyObject* text          # bytes
+    PyObject* shown         # str, if it is a queue's
+    uint32_t uses           # by jobs, queues and groups
+    uint32_t unfinished     # of an owner: its jobs that are not finished
+    uint32_t queue          # index of the queue of this name; NONE

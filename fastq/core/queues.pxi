@@ -1,230 +1,203 @@
-# The scheduler: names, queues and their groups, and which job is leased next.
+# The scheduler: queues and their groups, and which job is leased next.
 
 cdef enum:
     QUEUES_ASKED_MAX = 64
     WEIGHTS_KEPT = 1000             # sets of weighted queues whose shares are remembered
+    IDLE_TRIED = 64                 # empty groups that are looked at together
 
 cdef bytes DEFAULT_QUEUE = b"default"
 cdef uint64_t STRIDE = <uint64_t>1 << 32    # so large that the rounding of a division by a weight does not matter
 
 
-# --- names: texts that many jobs share --------------------------------------------------------------------------------
-
-cdef uint32_t name_of(Core core, bytes name) except NONE:
-    """The index of a name, with one more use: see `drop_name`."""
-    cdef NameUse* uses
-    cdef uint32_t at
-    index = core.name_index.get(name)
-    if index is not None:
-        at = index
-    elif core.names_free:
-        at = core.names_free.pop()
-        core.names[at] = name
-        core.name_index[name] = at
-    else:
-        at = <uint32_t>len(core.names)
-        if at == core.name_capacity:
-            uses = <NameUse*>realloc(core.name_uses, max(64, <size_t>at * 2) * sizeof(NameUse))
-            if uses == NULL:
-                raise MemoryError
-            core.name_uses = uses
-            core.name_capacity = max(64, at * 2)
-        memset(&core.name_uses[at], 0, sizeof(NameUse))
-        core.names.append(name)
-        core.name_index[name] = at
-    core.name_uses[at].uses += 1
-    return at
-
-
-cdef uint32_t owner_of(Core core, Name owner) except NONE:
-    """As `name_of`, for an owner. Jobs come in runs of one owner: the last one is tried before the dict."""
-    if core.last_owner == NONE or not is_text(core.names[core.last_owner], owner):
-        core.last_owner = name_of(core, name_bytes(owner))
-        return core.last_owner
-    core.name_uses[core.last_owner].uses += 1
-    return core.last_owner
-
-
-cdef inline bint is_text(bytes text, Name name):
-    return len(text) == name.n and memcmp(<const char*>text, name.p, name.n) == 0
-
-
-cdef int drop_name(Core core, uint32_t index) except -1:
-    core.name_uses[index].uses -= 1
-    if core.name_uses[index].uses == 0:
-        if index == core.last_owner:
-            core.last_owner = NONE
-        del core.name_index[core.names[index]]
-        core.names[index] = None
-        core.names_free.append(index)
-    return 0
-
-
-cdef inline str name_text(Core core, uint32_t index):
-    return "" if index == NONE else (<bytes>core.names[index]).decode()
-
-
 # --- queues and groups come and go with their jobs --------------------------------------------------------------------
+
+cdef inline Queue* queue_by(Core core, uint32_t index) noexcept:
+    return <Queue*>pool_at(&core.t.queues, index)
+
+
+cdef inline Group* group_by(Core core, uint32_t index) noexcept:
+    return <Group*>pool_at(&core.t.groups, index)
+
 
 cdef inline Queue* queue_at(Core core, uint32_t group) noexcept:
     """The queue of a group."""
-    return &core.all_queues[core.groups[group].queue]
+    return queue_by(core, group_by(core, group).queue)
 
 
-cdef str queue_name(Core core, uint32_t queue):
-    return core.queue_names[queue]
+cdef inline bint queue_exists(Core core, uint32_t index) noexcept:
+    return pool_has(&core.t.queues, index) and (queue_by(core, index).all_groups or queue_by(core, index).configured)
+
+
+cdef inline bint group_exists(Core core, uint32_t index) noexcept:
+    return pool_has(&core.t.groups, index) and group_by(core, index).exists
+
+
+cdef inline str queue_name(Core core, uint32_t queue):
+    return <str>named(core, queue_by(core, queue).name).shown
 
 
 cdef uint32_t job_queue_of(Core core, Name name) except NONE:
-    """The index of a new job's queue, which is made if it does not exist. The last one is tried before the dict."""
+    """The index of a new job's queue, which is made if it does not exist. The last one is tried before the index."""
     if name.n == 0:
         name = name_in(DEFAULT_QUEUE)
-    if core.last_queue == NONE or not is_text(core.names[core.all_queues[core.last_queue].name], name):
+    if core.last_queue == NONE or not is_text(name_at(core, queue_by(core, core.last_queue).name), name):
         core.last_queue = queue_of(core, name_bytes(name))
     return core.last_queue
 
 
 cdef uint32_t queue_of(Core core, bytes name) except NONE:
     """The index of a queue, which is made if it does not exist."""
-    cdef Queue* queues
-    cdef uint32_t at
+    cdef uint32_t at = find_queue(core, name)
+    cdef Queue* queue
+    cdef Named* one
+    cdef str shown
     cdef int i
-    index = core.queue_index.get(name)
-    if index is not None:
-        return index
-    if core.queues_free:
-        at = core.queues_free.pop()
-    else:
-        queues = <Queue*>realloc(core.all_queues, (core.queue_count + 1) * sizeof(Queue))
-        if queues == NULL:
-            raise MemoryError
-        core.all_queues = queues
-        at = core.queue_count
-        core.queue_count += 1
-        core.queue_names.append(None)
-    memset(&core.all_queues[at], 0, sizeof(Queue))
-    core.all_queues[at].default_group = core.all_queues[at].first_group = NONE
-    core.all_queues[at].retention_acked_ms = core.all_queues[at].retention_dead_ms = -1
-    core.all_queues[at].finished_max = -1
-    for i in range(STATE_COUNT):
-        core.all_queues[at].finished[i].oldest = core.all_queues[at].finished[i].newest = NONE
-        core.all_queues[at].finished[i].last_added = NONE
-    core.all_queues[at].name = name_of(core, name)
-    core.queue_index[name] = at
-    core.queue_names[at] = name.decode()
+    if at != NONE:
+        return at
+    at = pool_take(&core.t.queues)
+    queue = queue_by(core, at)
+    queue.default_group = queue.first_group = NONE
+    queue.retention_acked_ms = queue.retention_dead_ms = -1
+    queue.finished_max = -1
+    for i in range(FINAL_COUNT):
+        queue.finished[i].oldest = queue.finished[i].newest = queue.finished[i].last_added = NONE
+        queue.finished[i].pos[BY_DUE] = queue.finished[i].pos[BY_END] = NONE
+    queue.name = name_of(core, name)
+    one = named(core, queue.name)
+    one.queue = at
+    if one.shown == NULL:
+        shown = name.decode()
+        Py_INCREF(shown)
+        one.shown = <PyObject*>shown
     return at
 
 
 cdef int drop_queue(Core core, uint32_t index) except -1:
     """Drop a queue without groups, unless it has settings."""
-    cdef Queue* queue = &core.all_queues[index]
+    cdef Queue* queue = queue_by(core, index)
     if queue.all_groups or queue.configured:
         return 0
     if index == core.last_queue:
         core.last_queue = NONE
-    del core.queue_index[core.names[queue.name]]
+    named(core, queue.name).queue = NONE
     drop_name(core, queue.name)
     free(queue.groups)
-    memset(queue, 0, sizeof(Queue))
-    core.queue_names[index] = None
-    core.queues_free.append(index)
+    pool_give(&core.t.queues, index)
     return 0
+
+
+cdef bint queues_are_full(Core core, uint64_t more) noexcept:
+    """Whether so many more queues exceed the maximum."""
+    return core.t.queues.live + more > core.settings.queues_max
+
+
+cdef uint32_t find_group(Core core, uint32_t queue, bytes name) except? NONE:
+    """The index of a queue's group, or NONE. No name: the default group."""
+    cdef Shard* shard
+    cdef uint32_t mask, i, text
+    cdef uint64_t hashed
+    if not name:
+        return queue_by(core, queue).default_group
+    text = find_name(core, name)
+    if text == NONE:
+        return NONE
+    hashed = group_hash(queue, text)
+    shard = shard_of(&core.t, BY_GROUP, hashed)
+    if shard.capacity == 0:
+        return NONE
+    mask = shard.capacity - 1
+    i = <uint32_t>(hashed >> 22) & mask
+    while shard.slots[i] != NONE:
+        if group_by(core, shard.slots[i]).queue == queue and group_by(core, shard.slots[i]).name == text:
+            return shard.slots[i]
+        i = (i + 1) & mask
+    return NONE
 
 
 cdef uint32_t group_of(Core core, uint32_t queue, bytes name) except NONE:
     """The index of a queue's group, which is made if it does not exist. No name: the default group."""
-    cdef Group* groups
-    cdef uint32_t at
-    if not name:
-        if core.all_queues[queue].default_group != NONE:
-            return core.all_queues[queue].default_group
-    else:
-        index = core.group_index.get((queue, name))
-        if index is not None:
-            return index
-    if core.groups_free:
-        at = core.groups_free.pop()
-    else:
-        at = core.group_count
-        if at == core.group_capacity:
-            groups = <Group*>realloc(core.groups, max(16, <size_t>at * 2) * sizeof(Group))
-            if groups == NULL:
-                raise MemoryError
-            core.groups = groups
-            core.group_capacity = max(16, at * 2)
-        core.group_count += 1
-    memset(&core.groups[at], 0, sizeof(Group))
-    core.groups[at].ready.kind = IN_READY
-    core.groups[at].queue = queue
-    core.groups[at].pos = NONE
-    core.groups[at].name = NONE
-    link_group(core, &core.all_queues[queue], at)
+    cdef uint32_t at = find_group(core, queue, name)
+    cdef Group* group
+    if at != NONE:
+        return at
+    at = pool_take(&core.t.groups)
+    group = group_by(core, at)
+    group.exists = True
+    group.ready.kind = IN_READY
+    group.queue = queue
+    group.pos = NONE
+    group.name = NONE
+    link_group(core, queue_by(core, queue), at)
     if name:
-        core.groups[at].name = name_of(core, name)
-        core.group_index[queue, name] = at
+        group.name = name_of(core, name)
+        index_add(&core.t, BY_GROUP, at)
     else:
-        core.all_queues[queue].default_group = at
+        queue_by(core, queue).default_group = at
     return at
 
 
 cdef void link_group(Core core, Queue* queue, uint32_t index) noexcept:
-    core.groups[index].previous = NONE
-    core.groups[index].next = queue.first_group
+    group_by(core, index).previous = NONE
+    group_by(core, index).next = queue.first_group
     if queue.first_group != NONE:
-        core.groups[queue.first_group].previous = index
+        group_by(core, queue.first_group).previous = index
     queue.first_group = index
     queue.all_groups += 1
 
 
 cdef void unlink_group(Core core, Queue* queue, uint32_t index) noexcept:
-    cdef Group* group = &core.groups[index]
+    cdef Group* group = group_by(core, index)
     if group.previous == NONE:
         queue.first_group = group.next
     else:
-        core.groups[group.previous].next = group.next
+        group_by(core, group.previous).next = group.next
     if group.next != NONE:
-        core.groups[group.next].previous = group.previous
+        group_by(core, group.next).previous = group.previous
     queue.all_groups -= 1
 
 
 cdef int leave_group(Core core, uint32_t index) except -1:
     """Count one job of a group less. An empty group is dropped when its turn is over: see `drop_idle`."""
-    cdef Group* group = &core.groups[index]
+    cdef Group* group = group_by(core, index)
     group.jobs -= 1
     if group.jobs:
         return 0
-    if group.turn > core.all_queues[group.queue].turn:
-        core.idle_groups.append(index)
+    if group.turn > queue_by(core, group.queue).turn:
+        if not group.idle:
+            group.idle = True
+            core.idle_groups.append(index)
         return 0
     return drop_group(core, index)
 
 
 cdef int drop_group(Core core, uint32_t index) except -1:
-    cdef Group* group = &core.groups[index]
+    cdef Group* group = group_by(core, index)
     cdef uint32_t queue = group.queue
     if group.name == NONE:
-        core.all_queues[queue].default_group = NONE
+        queue_by(core, queue).default_group = NONE
     else:
-        del core.group_index[queue, core.names[group.name]]
+        index_drop(&core.t, BY_GROUP, index)
         drop_name(core, group.name)
-    unlink_group(core, &core.all_queues[queue], index)
+    unlink_group(core, queue_by(core, queue), index)
     free(group.ready.slots)
-    memset(group, 0, sizeof(Group))
-    group.queue = NONE
-    core.groups_free.append(index)
+    pool_give(&core.t.groups, index)
     return drop_queue(core, queue)
 
 
 cdef int drop_idle(Core core) except -1:
     """Drop empty groups whose turn is over, a few at a time. Dropped earlier, a group could gain a turn."""
-    cdef uint32_t index, tries = min(len(core.idle_groups), 16)
+    cdef uint32_t index, tries = min(len(core.idle_groups), IDLE_TRIED)
     cdef Group* group
     for _ in range(tries):
         index = core.idle_groups.popleft()
-        group = &core.groups[index]
-        if group.queue == NONE or group.jobs:
+        if not group_exists(core, index):
             continue
-        if group.turn > core.all_queues[group.queue].turn:
+        group = group_by(core, index)
+        group.idle = False
+        if group.jobs:
+            continue
+        if group.turn > queue_by(core, group.queue).turn:
+            group.idle = True
             core.idle_groups.append(index)
         else:
             drop_group(core, index)
@@ -234,8 +207,8 @@ cdef int drop_idle(Core core) except -1:
 # --- the heap of a queue's eligible groups ----------------------------------------------------------------------------
 
 cdef inline bint group_before(Core core, Queue* queue, uint32_t a, uint32_t b) noexcept:
-    cdef Group* x = &core.groups[a]
-    cdef Group* y = &core.groups[b]
+    cdef Group* x = group_by(core, a)
+    cdef Group* y = group_by(core, b)
     if queue.fair and x.turn != y.turn:
         return x.turn < y.turn
     return before(&core.t, IN_READY, x.ready.slots[0], y.ready.slots[0])
@@ -243,7 +216,7 @@ cdef inline bint group_before(Core core, Queue* queue, uint32_t a, uint32_t b) n
 
 cdef inline void group_set(Core core, Queue* queue, uint32_t pos, uint32_t index) noexcept:
     queue.groups[pos] = index
-    core.groups[index].pos = pos
+    group_by(core, index).pos = pos
 
 
 cdef void group_up(Core core, Queue* queue, uint32_t pos, uint32_t index) noexcept:
@@ -283,8 +256,8 @@ cdef inline bint is_eligible(Queue* queue, Group* group) noexcept:
 
 cdef int settle_group(Core core, uint32_t index) except -1:
     """Add, move or remove a group in the heap of eligible groups, after its head, turn or load has changed."""
-    cdef Group* group = &core.groups[index]
-    cdef Queue* queue = &core.all_queues[group.queue]
+    cdef Group* group = group_by(core, index)
+    cdef Queue* queue = queue_by(core, group.queue)
     cdef uint32_t pos = group.pos
     if pos == NONE:
         if is_eligible(queue, group):
@@ -313,8 +286,8 @@ cdef int add_eligible(Core core, Queue* queue, uint32_t index) except -1:
 
 
 cdef void drop_eligible(Core core, Queue* queue, uint32_t index) noexcept:
-    cdef uint32_t pos = core.groups[index].pos, last
-    core.groups[index].pos = NONE
+    cdef uint32_t pos = group_by(core, index).pos, last
+    group_by(core, index).pos = NONE
     queue.group_count -= 1
     last = queue.groups[queue.group_count]
     if queue.group_count == 0:
@@ -328,17 +301,17 @@ cdef void drop_eligible(Core core, Queue* queue, uint32_t index) noexcept:
 
 
 cdef int settle_groups(Core core, uint32_t index) except -1:
-    """Rebuild a queue's heap of groups after its settings have changed."""
-    cdef Queue* queue = &core.all_queues[index]
+    """Rebuild a queue's heap of groups after its order or limits have changed."""
+    cdef Queue* queue = queue_by(core, index)
     cdef uint32_t i = queue.first_group
     queue.group_count = 0
     while i != NONE:
-        core.groups[i].pos = NONE
-        i = core.groups[i].next
+        group_by(core, i).pos = NONE
+        i = group_by(core, i).next
     i = queue.first_group
     while i != NONE:
         settle_group(core, i)
-        i = core.groups[i].next
+        i = group_by(core, i).next
     if queue.group_count == 0:
         queue.turn = queue.last_turn
     return 0
@@ -358,8 +331,8 @@ cdef int wait(Core core, uint32_t slot, int64_t now_us) except -1:
 
 cdef int make_ready(Core core, uint32_t slot) except -1:
     cdef uint32_t index = job_at(&core.t, slot).group
-    cdef Group* group = &core.groups[index]
-    cdef Queue* queue = &core.all_queues[group.queue]
+    cdef Group* group = group_by(core, index)
+    cdef Queue* queue = queue_by(core, group.queue)
     heap_push(&core.t, &group.ready, slot)
     queue.ready += 1
     if group.ready.count == 1 and group.turn < queue.turn:
@@ -380,9 +353,9 @@ cdef int stop_waiting(Core core, uint32_t slot) except -1:
     if job.heap == IN_DELAYED:
         heap_remove(&core.t, &core.delayed, slot)
     elif job.heap == IN_READY:
-        group = &core.groups[job.group]
+        group = group_by(core, job.group)
         heap_remove(&core.t, &group.ready, slot)
-        core.all_queues[group.queue].ready -= 1
+        queue_by(core, group.queue).ready -= 1
         settle_group(core, job.group)
     return 0
 
@@ -470,12 +443,12 @@ cdef uint32_t choose(Core core, Asked* asked, Shares shares, int64_t now_us) noe
     cdef uint64_t at, best_at = 0
     if shares is None:
         while asked.first < asked.count:
-            if can_lease(&core.all_queues[asked.queues[asked.first]], now_us):
+            if can_lease(queue_by(core, asked.queues[asked.first]), now_us):
                 return asked.first
             asked.first += 1
         return NONE
     for i in range(asked.count):
-        if can_lease(&core.all_queues[asked.queues[i]], now_us):
+        if can_lease(queue_by(core, asked.queues[i]), now_us):
             at = max(shares.passes[asked.share[i]], shares.now)
             if best == NONE or at < best_at:
                 best = i
@@ -494,10 +467,9 @@ cdef uint32_t find_asked(Core core, queues, Shares shares, int64_t now_us, Asked
     cdef Queue* queue
     asked.count = asked.first = 0
     for name in (queues if shares is None else shares.names):
-        index = core.queue_index.get((<str>name).encode())
-        if index is not None:
-            at = index
-            queue = &core.all_queues[at]
+        at = find_queue(core, (<str>name).encode())
+        if at != NONE:
+            queue = queue_by(core, at)
             asked.queues[asked.count] = at
             asked.share[asked.count] = i
             asked.count += 1

@@ -1,6 +1,7 @@
 # The types of records, and their fields.
 # All values are little-endian, without padding. A record is a head, a fixed part, optional fields in the order of their
 # flags (a name is one length byte and its bytes), and a body up to `bytes`. docs/log-format.md has every detail.
+# Each record has a check of its own, also in a GROUP or JOB: whatever is read back later is checked by itself.
 
 cdef enum RecordType:
     TRIM = 1                # at i64, oldest_frame u64, next_seq u64, epoch u64: earlier frames are not needed
@@ -26,7 +27,8 @@ cdef enum:
     CLOSE_RECORD_BYTES = 480   # an upper bound of a CLOSE record without result and error text
     SMALL_RECORD_BYTES = 1200  # an upper bound of any other record about one job
     ERROR_BYTES_MAX = 2048     # of an error's text; the rest is cut
-    RECORD_HEAD_BYTES = 8   # type u8, version u8, flags u16, bytes u32 (head included)
+    RECORD_HEAD_BYTES = 12  # type u8, version u8, flags u16, bytes u32 (head included), check u32: see `check_of`
+    RECORD_CHECK_AT = 8     # the check's offset
     FRAME_HEAD_BYTES = 64   # in front of each batch; the log fills it in
 
 cdef enum How:             # how a submit was answered; also in REMEMBER records

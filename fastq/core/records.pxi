@@ -227,10 +227,46 @@ cdef void read_change(Reader* r, uint16_t flags, ChangeFields* f) noexcept nogil
 
 
 cdef inline char* put_head(char* p, uint8_t type, uint16_t flags, uint32_t n) noexcept nogil:
+    """Write a record's head. Its check comes when the record is complete: see `seal`."""
     p = put_u8(p, type)
     p = put_u8(p, RECORD_VERSION)
     p = put_u16(p, flags)
-    return put_u32(p, n)
+    return put_u32(put_u32(p, n), 0)
+
+
+cdef uint32_t check_of(const char* record, uint32_t n) noexcept nogil:
+    """The CRC32C of a record of n bytes without its check, and without the records in it: those have their own."""
+    cdef uint32_t covered = n
+    cdef uint16_t flags
+    cdef Reader r
+    if record[0] == GROUP:
+        covered = RECORD_HEAD_BYTES
+    elif record[0] == JOB:
+        r = reader_of(record, n, &flags)
+        skip_job_facts(&r, flags)
+        covered = <uint32_t>(r.p - record)
+    return crc32c_more(
+        crc32c_more(0, <const uint8_t*>record, RECORD_CHECK_AT),
+        <const uint8_t*>record + RECORD_HEAD_BYTES, covered - RECORD_HEAD_BYTES,
+    )
+
+
+cdef inline void seal(char* record, uint32_t n) noexcept nogil:
+    """Write the check of a complete record."""
+    put_u32(record + RECORD_CHECK_AT, check_of(record, n))
+
+
+cdef bint is_sound(const char* record, uint32_t n) noexcept nogil:
+    """Whether n bytes are one record as it was written."""
+    cdef uint32_t check
+    if n == 0 or record_bytes(record, record + n) != n:
+        return False
+    memcpy(&check, record + RECORD_CHECK_AT, 4)
+    return check == check_of(record, n)
+
+
+def is_sound_record(bytes record):
+    return is_sound(<const char*>record, <uint32_t>len(record))
 
 
 cdef uint16_t known_flags(uint8_t type) noexcept nogil:

@@ -8,7 +8,7 @@ cdef class CoreSettings:
     cdef int poison_expiries
     cdef int64_t idempotency_us
     cdef uint64_t idempotency_keys_max
-    cdef uint32_t owner_depth_max
+    cdef uint32_t owner_depth_max, queues_max
 
 
 @cython.final

@@ -4,13 +4,13 @@
 cdef class CoreSettings:
     def __init__(self, uint32_t lease_ms=30_000, *, uint32_t grace_ms=30_000,
                  tuple backoff=(1_000, 2.0, 3_600_000), int poison_expiries=0, int64_t idempotency_us=3_600_000_000,
-                 uint64_t idempotency_keys_max=8_000_000, uint32_t owner_depth_max=0):
+                 uint64_t idempotency_keys_max=8_000_000, uint32_t owner_depth_max=0, uint32_t queues_max=1_000_000):
         assert lease_ms > 0 and poison_expiries >= 0 and idempotency_us > 0 and idempotency_keys_max > 0
         self.lease_ms, self.grace_ms = lease_ms, grace_ms
         self.backoff_base_ms, self.backoff_factor, self.backoff_cap_ms = backoff
         self.poison_expiries = poison_expiries
         self.idempotency_us, self.idempotency_keys_max = idempotency_us, idempotency_keys_max
-        self.owner_depth_max = owner_depth_max
+        self.owner_depth_max, self.queues_max = owner_depth_max, queues_max
 
 
 @cython.final

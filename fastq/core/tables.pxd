@@ -5,11 +5,21 @@ cdef enum:
     SHARDS = 1024           # of an index: each grows by itself, so that growing takes no long pause
 
 
+cdef struct PoolChunk:      # POOL_CHUNK_ITEMS items, mapped by itself: its memory goes back when the last item goes
+    char* items             # NULL: it has no memory
+    uint32_t used           # items ever used
+    uint32_t live
+    uint32_t free_head      # first free item, the others linked through their first four bytes; NONE
+    uint32_t next           # of the list that the chunk is in: with free items, or without memory; NONE at the ends
+    uint32_t previous
+
+
 cdef struct Pool:           # of structs of one size; an item is named by its slot and never moves
-    char** chunks
+    PoolChunk* chunks
     uint32_t chunk_count
-    uint32_t used           # slots ever used
-    uint32_t free_head      # first free slot, the others linked through their first four bytes; NONE
+    uint32_t free_chunk     # first chunk with a free item; NONE
+    uint32_t gone_chunk     # first chunk without memory; NONE
+    uint32_t spare_chunk    # an empty chunk that keeps its memory; NONE
     uint32_t live
     uint32_t item_bytes
 
@@ -18,6 +28,9 @@ cdef enum:                  # IndexKind
     BY_SEQ = 0              # jobs, by number
     BY_UNIQUE = 1           # unfinished jobs, by unique key
     BY_KEY = 2              # remembered idempotency keys
+    BY_NAME = 3             # names, by text
+    BY_GROUP = 4            # groups, by queue and name
+    INDEX_KINDS = 5
 
 
 cdef struct Shard:
@@ -36,4 +49,7 @@ cdef struct Tables:
     Pool extras
     Pool closings
     Pool remembered
-    Index by[3]             # an IndexKind each
+    Pool names
+    Pool queues
+    Pool groups
+    Index by[INDEX_KINDS]   # an IndexKind each

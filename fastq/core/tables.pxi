@@ -1,50 +1,138 @@
-# The tables of jobs: pools of fixed structs, the indexes to their slots, and the heaps that order slots.
+# The tables: pools of fixed structs, the indexes to their slots, and the heaps that order jobs.
+
+cdef enum:
+    HEAP_KEPT = 1024        # a heap of at most so many keeps its memory
+
 
 cdef inline void* pool_at(Pool* pool, uint32_t slot) noexcept nogil:
-    return pool.chunks[slot // POOL_CHUNK_ITEMS] + <size_t>(slot % POOL_CHUNK_ITEMS) * pool.item_bytes
+    return pool.chunks[slot // POOL_CHUNK_ITEMS].items + <size_t>(slot % POOL_CHUNK_ITEMS) * pool.item_bytes
+
+
+cdef inline uint32_t pool_end(Pool* pool) noexcept nogil:
+    """All slots are below it."""
+    return pool.chunk_count * POOL_CHUNK_ITEMS
+
+
+cdef inline bint pool_has(Pool* pool, uint32_t slot) noexcept nogil:
+    """Whether the slot has memory. It may be free: then all bytes after the first four are zero."""
+    cdef PoolChunk* chunk
+    if slot >= pool_end(pool):
+        return False
+    chunk = &pool.chunks[slot // POOL_CHUNK_ITEMS]
+    return chunk.items != NULL and slot % POOL_CHUNK_ITEMS < chunk.used
 
 
 cdef void pool_init(Pool* pool, uint32_t item_bytes) noexcept:
     memset(pool, 0, sizeof(Pool))
-    pool.free_head = NONE
+    pool.free_chunk = pool.gone_chunk = pool.spare_chunk = NONE
     pool.item_bytes = item_bytes
 
 
 cdef void pool_clear(Pool* pool) noexcept:
     cdef uint32_t i
     for i in range(pool.chunk_count):
-        free(pool.chunks[i])
+        if pool.chunks[i].items != NULL:
+            munmap(pool.chunks[i].items, chunk_bytes(pool))
     free(pool.chunks)
+
+
+cdef inline size_t chunk_bytes(Pool* pool) noexcept nogil:
+    return <size_t>POOL_CHUNK_ITEMS * pool.item_bytes
+
+
+cdef inline void link_chunk(Pool* pool, uint32_t* first, uint32_t at) noexcept nogil:
+    pool.chunks[at].previous = NONE
+    pool.chunks[at].next = first[0]
+    if first[0] != NONE:
+        pool.chunks[first[0]].previous = at
+    first[0] = at
+
+
+cdef inline void unlink_chunk(Pool* pool, uint32_t* first, uint32_t at) noexcept nogil:
+    cdef PoolChunk* chunk = &pool.chunks[at]
+    if chunk.previous == NONE:
+        first[0] = chunk.next
+    else:
+        pool.chunks[chunk.previous].next = chunk.next
+    if chunk.next != NONE:
+        pool.chunks[chunk.next].previous = chunk.previous
+
+
+cdef int add_chunk(Pool* pool) except -1:
+    """Make a chunk with free items: one that gave its memory back, or a new one."""
+    cdef uint32_t at = pool.gone_chunk
+    cdef PoolChunk* chunks
+    cdef void* items
+    if at == NONE:
+        if pool.chunk_count % 64 == 0:
+            chunks = <PoolChunk*>realloc(pool.chunks, (pool.chunk_count + 64) * sizeof(PoolChunk))
+            if chunks == NULL:
+                raise MemoryError
+            pool.chunks = chunks
+        at = pool.chunk_count
+        memset(&pool.chunks[at], 0, sizeof(PoolChunk))
+    items = mmap(NULL, chunk_bytes(pool), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if items == MAP_FAILED:
+        raise MemoryError
+    if at == pool.chunk_count:
+        pool.chunk_count += 1
+    else:
+        unlink_chunk(pool, &pool.gone_chunk, at)
+    pool.chunks[at].items = <char*>items
+    pool.chunks[at].used = pool.chunks[at].live = 0
+    pool.chunks[at].free_head = NONE
+    link_chunk(pool, &pool.free_chunk, at)
+    return 0
 
 
 cdef uint32_t pool_take(Pool* pool) except NONE:
     """A new slot, all bytes zero."""
-    cdef uint32_t slot = pool.free_head
-    cdef char** chunks
-    if slot != NONE:
-        memcpy(&pool.free_head, pool_at(pool, slot), 4)
+    cdef PoolChunk* chunk
+    cdef uint32_t at, i
+    if pool.free_chunk == NONE:
+        add_chunk(pool)
+    at = pool.free_chunk
+    chunk = &pool.chunks[at]
+    i = chunk.free_head
+    if i != NONE:
+        memcpy(&chunk.free_head, chunk.items + <size_t>i * pool.item_bytes, 4)
     else:
-        slot = pool.used
-        if slot // POOL_CHUNK_ITEMS == pool.chunk_count:
-            chunks = <char**>realloc(pool.chunks, (pool.chunk_count + 1) * sizeof(char*))
-            if chunks == NULL:
-                raise MemoryError
-            pool.chunks = chunks
-            chunks[pool.chunk_count] = <char*>malloc(<size_t>POOL_CHUNK_ITEMS * pool.item_bytes)
-            if chunks[pool.chunk_count] == NULL:
-                raise MemoryError
-            pool.chunk_count += 1
-        pool.used += 1
-    memset(pool_at(pool, slot), 0, pool.item_bytes)
+        i = chunk.used
+        chunk.used += 1
+    memset(chunk.items + <size_t>i * pool.item_bytes, 0, pool.item_bytes)
+    chunk.live += 1
     pool.live += 1
-    return slot
+    if at == pool.spare_chunk:
+        pool.spare_chunk = NONE
+    if chunk.live == POOL_CHUNK_ITEMS:
+        unlink_chunk(pool, &pool.free_chunk, at)
+    return at * POOL_CHUNK_ITEMS + i
 
 
-cdef inline void pool_give(Pool* pool, uint32_t slot) noexcept nogil:
-    memset(pool_at(pool, slot), 0, pool.item_bytes)
-    memcpy(pool_at(pool, slot), &pool.free_head, 4)
-    pool.free_head = slot
+cdef void pool_give(Pool* pool, uint32_t slot) noexcept nogil:
+    cdef uint32_t at = slot // POOL_CHUNK_ITEMS, i = slot % POOL_CHUNK_ITEMS
+    cdef PoolChunk* chunk = &pool.chunks[at]
+    cdef char* item = chunk.items + <size_t>i * pool.item_bytes
+    memset(item, 0, pool.item_bytes)
+    memcpy(item, &chunk.free_head, 4)
+    chunk.free_head = i
+    if chunk.live == POOL_CHUNK_ITEMS:
+        link_chunk(pool, &pool.free_chunk, at)
+    chunk.live -= 1
     pool.live -= 1
+    if chunk.live == 0:
+        empty_chunk(pool, at)
+
+
+cdef void empty_chunk(Pool* pool, uint32_t at) noexcept nogil:
+    """Give an empty chunk's memory back, unless it is the only empty one: the next item may come at once."""
+    if pool.spare_chunk == NONE:
+        pool.spare_chunk = at
+        return
+    unlink_chunk(pool, &pool.free_chunk, at)
+    munmap(pool.chunks[at].items, chunk_bytes(pool))
+    pool.chunks[at].items = NULL
+    link_chunk(pool, &pool.gone_chunk, at)
 
 
 # --- indexes: a hash -> a slot of some pool. Open addressing with linear probing, in shards --------------------------
@@ -76,6 +164,9 @@ cdef void tables_init(Tables* t) noexcept:
     pool_init(&t.extras, sizeof(Extra))
     pool_init(&t.closings, sizeof(Closing))
     pool_init(&t.remembered, sizeof(Remembered))
+    pool_init(&t.names, sizeof(Named))
+    pool_init(&t.queues, sizeof(Queue))
+    pool_init(&t.groups, sizeof(Group))
 
 
 cdef void tables_clear(Tables* t) noexcept:
@@ -85,7 +176,10 @@ cdef void tables_clear(Tables* t) noexcept:
     pool_clear(&t.extras)
     pool_clear(&t.closings)
     pool_clear(&t.remembered)
-    for kind in range(3):
+    pool_clear(&t.names)
+    pool_clear(&t.queues)
+    pool_clear(&t.groups)
+    for kind in range(INDEX_KINDS):
         for i in range(SHARDS):
             free(t.by[kind].shards[i].slots)
 
@@ -99,7 +193,15 @@ cdef inline uint64_t slot_hash(Tables* t, int kind, uint32_t slot) noexcept nogi
         return seq_hash(job_at(t, slot).seq)
     if kind == BY_UNIQUE:
         return extra_at(t, job_at(t, slot).extra).unique[0]
-    return remembered_at(t, slot).key[0]
+    if kind == BY_KEY:
+        return remembered_at(t, slot).key[0]
+    if kind == BY_NAME:
+        return (<Named*>pool_at(&t.names, slot)).hash
+    return group_hash((<Group*>pool_at(&t.groups, slot)).queue, (<Group*>pool_at(&t.groups, slot)).name)
+
+
+cdef inline uint64_t group_hash(uint32_t queue, uint32_t name) noexcept nogil:
+    return seq_hash(<uint64_t>queue << 32 | name)
 
 
 cdef inline Shard* shard_of(Tables* t, int kind, uint64_t hash) noexcept nogil:
@@ -152,22 +254,28 @@ cdef inline void shard_put(Tables* t, int kind, Shard* shard, uint32_t slot) noe
 
 cdef int index_add(Tables* t, int kind, uint32_t slot) except -1:
     cdef Shard* shard = shard_of(t, kind, slot_hash(t, kind, slot))
-    cdef uint32_t* old = shard.slots
-    cdef uint32_t i, old_capacity = shard.capacity
-    if (shard.used + 1) * 4 > old_capacity * 3:
-        shard.slots = <uint32_t*>malloc(max(8, old_capacity * 2) * sizeof(uint32_t))
-        if shard.slots == NULL:
-            shard.slots = old
-            raise MemoryError
-        shard.capacity = max(8, old_capacity * 2)
-        memset(shard.slots, 0xff, shard.capacity * sizeof(uint32_t))
-        for i in range(old_capacity):
-            if old[i] != NONE:
-                shard_put(t, kind, shard, old[i])
-        free(old)
+    if (shard.used + 1) * 4 > shard.capacity * 3 and not resize_shard(t, kind, shard, max(8, shard.capacity * 2)):
+        raise MemoryError
     shard_put(t, kind, shard, slot)
     shard.used += 1
     return 0
+
+
+cdef bint resize_shard(Tables* t, int kind, Shard* shard, uint32_t capacity) noexcept nogil:
+    """False: there is no memory, and nothing changed."""
+    cdef uint32_t* old = shard.slots
+    cdef uint32_t i, old_capacity = shard.capacity
+    cdef uint32_t* slots = <uint32_t*>malloc(capacity * sizeof(uint32_t))
+    if slots == NULL:
+        return False
+    memset(slots, 0xff, capacity * sizeof(uint32_t))
+    shard.slots = slots
+    shard.capacity = capacity
+    for i in range(old_capacity):
+        if old[i] != NONE:
+            shard_put(t, kind, shard, old[i])
+    free(old)
+    return True
 
 
 cdef void index_drop(Tables* t, int kind, uint32_t slot) noexcept nogil:
@@ -189,6 +297,8 @@ cdef void index_drop(Tables* t, int kind, uint32_t slot) noexcept nogil:
             hole = i
     shard.slots[hole] = NONE
     shard.used -= 1
+    if shard.capacity > 64 and shard.used * 8 < shard.capacity:
+        resize_shard(t, kind, shard, shard.capacity // 4)
 
 
 # --- heaps ------------------------------------------------------------------------------------------------------------
@@ -271,6 +381,13 @@ cdef int heap_push(Tables* t, Heap* heap, uint32_t slot) except -1:
     return 0
 
 
+cdef void shrink_heap(Heap* heap) noexcept nogil:
+    cdef uint32_t* slots = <uint32_t*>realloc(heap.slots, <size_t>(heap.capacity // 4) * sizeof(uint32_t))
+    if slots != NULL:
+        heap.slots = slots
+        heap.capacity //= 4
+
+
 cdef void heap_remove(Tables* t, Heap* heap, uint32_t slot) noexcept nogil:
     cdef Job* job = job_at(t, slot)
     cdef uint32_t pos = job.heap_pos, last
@@ -281,6 +398,8 @@ cdef void heap_remove(Tables* t, Heap* heap, uint32_t slot) noexcept nogil:
         job.heap = IN_NONE
     heap.count -= 1
     last = heap.slots[heap.count]
+    if heap.count * 8 < heap.capacity and heap.capacity > HEAP_KEPT:
+        shrink_heap(heap)
     if last == slot:
         return
     if pos and before(t, heap.kind, last, heap.slots[(pos - 1) // 4]):
@@ -298,67 +417,3 @@ cdef void heap_rebuild(Tables* t, Heap* heap) noexcept nogil:
     while pos:
         pos -= 1
         heap_down(t, heap, pos, heap.slots[pos])
-
-
-# --- finished jobs, oldest first: a list through the runs -------------------------------------------------------------
-
-cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
-    """The bytes of a job's records that replay needs."""
-    cdef uint64_t n = place_bytes(&job.place)
-    cdef Run* run
-    if job.run != NONE:
-        run = run_at(t, job.run)
-        n += run.history_bytes
-        if job.state == RUNNING:
-            n += place_bytes(&run.lease_place)
-    return n
-
-
-cdef void finished_add(Tables* t, Finished* list, uint32_t slot) noexcept nogil:
-    """Insert a job into its list by the time of its end: last, except for moved jobs in a replay.
-
-    Moved jobs come in runs of neighbours, so the search begins where the last one was inserted.
-    """
-    cdef Run* run = run_at(t, job_at(t, slot).run)
-    cdef uint32_t older = list.newest, newer = NONE
-    if older != NONE and finished_us(t, older) > run.ended_us:
-        older = list.last_added
-        while older != NONE and finished_us(t, older) > run.ended_us:
-            older = run_at(t, job_at(t, older).run).older
-        newer = list.oldest if older == NONE else run_at(t, job_at(t, older).run).newer
-        while newer != NONE and finished_us(t, newer) <= run.ended_us:
-            older = newer
-            newer = run_at(t, job_at(t, newer).run).newer
-    run.older = older
-    run.newer = newer
-    if older == NONE:
-        list.oldest = slot
-    else:
-        run_at(t, job_at(t, older).run).newer = slot
-    if newer == NONE:
-        list.newest = slot
-    else:
-        run_at(t, job_at(t, newer).run).older = slot
-    list.last_added = slot
-    list.count += 1
-    list.bytes += kept_bytes(t, job_at(t, slot))
-
-
-cdef inline int64_t finished_us(Tables* t, uint32_t slot) noexcept nogil:
-    return run_at(t, job_at(t, slot).run).ended_us
-
-
-cdef void finished_drop(Tables* t, Finished* list, uint32_t slot) noexcept nogil:
-    cdef Run* run = run_at(t, job_at(t, slot).run)
-    if run.older == NONE:
-        list.oldest = run.newer
-    else:
-        run_at(t, job_at(t, run.older).run).newer = run.newer
-    if run.newer == NONE:
-        list.newest = run.older
-    else:
-        run_at(t, job_at(t, run.newer).run).older = run.older
-    if list.last_added == slot:
-        list.last_added = run.older
-    list.count -= 1
-    list.bytes -= kept_bytes(t, job_at(t, slot))

@@ -212,8 +212,11 @@ cdef class Tail:
     cdef void end_group(self) noexcept:
         """Complete the group's record. An empty group leaves no record."""
         cdef uint32_t n = self.open_bytes - self.group_start
+        cdef char* record
         if n > RECORD_HEAD_BYTES:
-            put_head(self.chunk.data + self.chunk_used + self.group_start, GROUP, 0, n)
+            record = self.chunk.data + self.chunk_used + self.group_start
+            put_head(record, GROUP, 0, n)
+            seal(record, n)
         else:
             self.open_bytes -= RECORD_HEAD_BYTES
             self.unsynced_bytes -= RECORD_HEAD_BYTES

@@ -28,6 +28,7 @@ cdef class Leased:
 
 @cython.final
 cdef class JobView:
+    cdef readonly uint64_t number
     cdef readonly str job_id
     cdef readonly str state
     cdef readonly str queue
@@ -64,11 +65,21 @@ cdef class QueueView:
     cdef readonly dict finished
 
 
-cdef uint32_t slot_of(Core core, str job_id) except NONE:
+cdef bint has_job(Core core, Access access, Job* job) except *:
+    """Whether a job exists for a caller."""
+    if access.owner is not None and name_at(core, job.owner) != access.owner:
+        return False
+    return access.queues is None or queue_name(core, group_by(core, job.group).queue) in access.queues
+
+
+cdef uint32_t slot_of(Core core, Access access, str job_id) except NONE:
+    """The slot of a job. Raises JobNotFound, also for a job that does not exist for the caller."""
     cdef int64_t created_us = 0
     cdef uint64_t seq = id_seq(job_id, core.tag, &created_us)
     cdef uint32_t slot = NONE if seq == 0 else index_find(&core.t, seq)
     if slot == NONE or job_at(&core.t, slot).created_us != created_us:
+        raise JobNotFound(job_id)
+    if not has_job(core, access, job_at(&core.t, slot)):
         raise JobNotFound(job_id)
     return slot
 
@@ -87,10 +98,11 @@ cdef Leased leased_view(Core core, uint32_t slot):
     cdef Job* job = job_at(&core.t, slot)
     cdef Run* run = run_at(&core.t, job.run)
     cdef Leased leased = Leased.__new__(Leased)
+    leased.seq = job.seq
     leased.job_id = job_id_of(core, job)
     leased.token = token_text(core.key, job.seq, run.lease_no)
-    leased.queue = queue_name(core, core.groups[job.group].queue)
-    leased.group = name_text(core, core.groups[job.group].name)
+    leased.queue = queue_name(core, group_by(core, job.group).queue)
+    leased.group = name_text(core, group_by(core, job.group).name)
     leased.place = place_of(&job.place)
     leased.lease_until_us = run.lease_until_us
     leased.created_us = job.created_us
@@ -104,10 +116,11 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
     cdef Job* job = job_at(&core.t, slot)
     cdef JobView view = JobView.__new__(JobView)
     cdef Run* run
+    view.number = job.seq
     view.job_id = job_id_of(core, job)
     view.state = state_name(core, job, now_us)
-    view.queue = queue_name(core, core.groups[job.group].queue)
-    view.group = name_text(core, core.groups[job.group].name)
+    view.queue = queue_name(core, group_by(core, job.group).queue)
+    view.group = name_text(core, group_by(core, job.group).name)
     view.owner_id = name_text(core, job.owner)
     view.place = place_of(&job.place)
     view.created_us = job.created_us
@@ -122,7 +135,7 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
     if job.extra != NONE:
         view.expires_us = extra_at(&core.t, job.extra).expires_us
         if extra_at(&core.t, job.extra).tags != NONE:
-            view.tags = tags_of(core.names[extra_at(&core.t, job.extra).tags])
+            view.tags = tags_of(name_at(core, extra_at(&core.t, job.extra).tags))
     if job.run != NONE:
         run = run_at(&core.t, job.run)
         view.lease_no = <int>run.lease_no
@@ -142,23 +155,28 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
 cdef QueueView queue_view(Core core, str name):
     cdef QueueView view = QueueView.__new__(QueueView)
     cdef Queue* queue
+    cdef uint32_t at
     view.name = name
     view.finished = {STATE_NAMES[i]: 0 for i in range(TERMINAL, STATE_COUNT)}
-    index = core.queue_index.get(name.encode())
-    if index is None:
+    at = find_queue(core, name.encode())
+    if at == NONE:
         return view
-    queue = &core.all_queues[<uint32_t>index]
+    queue = queue_by(core, at)
     view.ready = queue.ready
     view.waiting = queue.counts[READY] + queue.counts[RETRY] - queue.ready
     view.running = queue.counts[RUNNING]
     view.groups = queue.all_groups
     view.finished = {STATE_NAMES[i]: queue.counts[i] for i in range(TERMINAL, STATE_COUNT)}
     if queue.group_count:
-        view.oldest_ready_us = job_at(&core.t, core.groups[queue.groups[0]].ready.slots[0]).run_at_us
+        view.oldest_ready_us = job_at(&core.t, group_by(core, queue.groups[0]).ready.slots[0]).run_at_us
     return view
 
 
 # --- the bodies of records that were read from the log ----------------------------------------------------------------
+
+cdef str NOT_SOUND = "its check does not fit: it is not as it was written"
+cdef str CUT_SHORT = "it is cut short"
+
 
 @cython.final
 cdef class SubmitFacts:
@@ -185,17 +203,13 @@ cdef class Event:
 
 
 cdef Reader open_record(bytes record, uint8_t type, uint64_t seq, uint16_t* flags) except *:
-    """A reader after the head and seq of a record, which must be of this type and job."""
+    """A reader after the head and seq of a record, which must be sound, and of this type and job."""
     cdef Reader r
-    cdef uint8_t found
-    r.p = <const char*>record
-    r.end = r.p + len(record)
-    r.short = False
-    found = <uint8_t>get_int(&r, 1)
-    get_int(&r, 1)
-    flags[0] = <uint16_t>get_int(&r, 2)
-    if get_int(&r, 4) != <uint64_t>len(record) or found != type or get_int(&r, 8) != seq or r.short:
-        raise LogDamaged(f"the log does not hold record {type} of job {seq} where it should")
+    if not is_sound(<const char*>record, <uint32_t>len(record)):
+        raise RecordUnreadable(NOT_SOUND)
+    r = reader_of(<const char*>record, <uint32_t>len(record), flags)
+    if record[0] != type or get_int(&r, 8) != seq:
+        raise RecordUnreadable("it is another record")
     return r
 
 
@@ -209,7 +223,7 @@ cdef Reader read_submit_of(bytes record, str job_id, SubmitFields* f) except *:
     cdef Reader r = open_record(record, SUBMIT, seq_of(job_id), &flags)
     read_submit(&r, flags, f)
     if r.short:
-        raise LogDamaged(f"the submit record of job {job_id} is cut short")
+        raise RecordUnreadable(CUT_SHORT)
     return r
 
 
@@ -240,20 +254,22 @@ def close_result(bytes record, str job_id):
     cdef CloseFields f
     read_close(&r, flags, &f)
     if r.short:
-        raise LogDamaged(f"the close record of job {job_id} is cut short")
+        raise RecordUnreadable(CUT_SHORT)
     result = PyBytes_FromStringAndSize(r.p, r.end - r.p) if flags & CLOSE_RESULT else None
     return result, (f.error[:f.error_bytes]).decode()
 
 
 def read_event(bytes record):
     cdef uint16_t flags = 0
-    cdef uint32_t n = record_bytes(<const char*>record, <const char*>record + len(record))
+    cdef uint32_t n = <uint32_t>len(record)
     cdef Event event = Event.__new__(Event)
     cdef Reader r
     cdef CloseFields close
     cdef ChangeFields change
-    if n == 0 or n != <uint32_t>len(record) or record[0] not in (CLOSE, CHANGE):
-        raise LogDamaged("a record of a job's history is of another type")
+    if not is_sound(<const char*>record, n):
+        raise RecordUnreadable(NOT_SOUND)
+    if record[0] not in (CLOSE, CHANGE):
+        raise RecordUnreadable("it is another record")
     r = reader_of(<const char*>record, n, &flags)
     get_int(&r, 8)
     event.worker_id = event.outcome = event.error = event.error_code = ""
@@ -274,5 +290,5 @@ def read_event(bytes record):
         event.at_us = change.at_us
         event.key_id = text_of(change.key_id)
     if r.short:
-        raise LogDamaged("a record of a job's history is cut short")
+        raise RecordUnreadable(CUT_SHORT)
     return event

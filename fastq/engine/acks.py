@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from fastq import _core
 from fastq.engine.commands import ERROR_BYTES_KEPT, Ack, Principal
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
-from fastq.engine.visibility import Visibility
-from fastq.errors import ApiError, JobNotFound
+from fastq.errors import ApiError
 
 EXTEND_RECORD_BYTES = 64
 
@@ -18,7 +17,6 @@ class Acks:
         self,
         core: _core.Core,
         commits: Commits,
-        visibility: Visibility,
         now_us: Callable[[], int],
         jitter: Callable[[], float],
     ) -> None:
@@ -26,7 +24,7 @@ class Acks:
         Args:
             jitter: draws from [0, 1); a retry waits this share of its upper bound.
         """
-        self._core, self._commits, self._visibility = core, commits, visibility
+        self._core, self._commits = core, commits
         self._now_us, self._jitter = now_us, jitter
 
     def ack(self, who: Principal, command: Ack) -> None:
@@ -42,14 +40,9 @@ class Acks:
             For each command, in order: None, or the error that refuses it.
         """
         self._commits.need_room(acks_bytes(commands) + ROOM_BYTES_SMALL, spare_segments=0)
-        hidden = self._visibility.hidden(who, [ack.job_id for ack in commands])
-        acks = [self.ack_of(ack) for ack in commands if not hidden or ack.job_id not in hidden]
+        acks = [self.ack_of(ack) for ack in commands]
         with self._commits.change:
-            refusals = self._core.ack_many(self._now_us(), acks, key_id=who.key_id)
-        if not hidden:
-            return refusals
-        answered = iter(refusals)
-        return [JobNotFound(ack.job_id) if ack.job_id in hidden else next(answered) for ack in commands]
+            return self._core.ack_many(self._now_us(), who.sees, acks, key_id=who.key_id)
 
     def extend(
         self, who: Principal, leases: Sequence[tuple[str, str]], lease_ms: int = 0
@@ -63,19 +56,17 @@ class Acks:
             JobNotFound, LeaseLost.
         """
         self._commits.need_room(len(leases) * EXTEND_RECORD_BYTES + ROOM_BYTES_SMALL, spare_segments=0)
-        hidden = self._visibility.hidden(who, [job_id for job_id, _ in leases])
-        shown = [_core.Extend(job_id, token, lease_ms) for job_id, token in leases if job_id not in hidden]
+        extends = [_core.Extend(job_id, token, lease_ms) for job_id, token in leases]
         with self._commits.change:
-            answered = iter(self._core.extend_many(self._now_us(), shown))
-        return [JobNotFound(job_id) if job_id in hidden else next(answered) for job_id, _ in leases]
+            return self._core.extend_many(self._now_us(), who.sees, extends)
 
     def report(self, who: Principal, job_id: str, token: str, percent: int, note: str) -> bool:
         """Store an attempt's progress. Returns whether a cancel was requested. Raises JobNotFound, LeaseLost."""
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        job = self._visibility.visible_job(who, job_id)
+        now_us = self._now_us()
         with self._commits.change:
-            self._core.report(self._now_us(), job_id, token, percent, note)
-        return job.cancel_requested
+            self._core.report(now_us, who.sees, job_id, token, percent, note)
+        return self._core.job(now_us, who.sees, job_id).cancel_requested
 
     def ack_of(self, ack: Ack) -> _core.Ack:
         """An ack in the core's form. Without an outcome, an error text makes it an error, as the original does."""

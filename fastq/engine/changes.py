@@ -8,22 +8,14 @@ from fastq import _core
 from fastq.engine.admission import Admission
 from fastq.engine.commands import Edit, Principal
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
-from fastq.engine.visibility import Visibility
+from fastq.errors import QueueForbidden
 
 
 class Changes:
-    """A caller may change its owner's jobs, an admin any. Any other job is answered with JobNotFound."""
+    """A caller may change the jobs that it owns. Any other job is answered with JobNotFound."""
 
-    def __init__(
-        self,
-        core: _core.Core,
-        commits: Commits,
-        admission: Admission,
-        visibility: Visibility,
-        now_us: Callable[[], int],
-    ) -> None:
-        self._core, self._commits, self._admission, self._visibility = core, commits, admission, visibility
-        self._now_us = now_us
+    def __init__(self, core: _core.Core, commits: Commits, admission: Admission, now_us: Callable[[], int]) -> None:
+        self._core, self._commits, self._admission, self._now_us = core, commits, admission, now_us
 
     def cancel(self, who: Principal, job_id: str, force: bool = False) -> str:
         """Cancel a job.
@@ -34,9 +26,8 @@ class Changes:
             JobNotFound, JobFinished.
         """
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        self._visibility.owned_job(who, job_id)
         with self._commits.change:
-            return self._core.cancel(self._now_us(), job_id, force=force, key_id=who.key_id)
+            return self._core.cancel(self._now_us(), who.owns, job_id, force=force, key_id=who.key_id)
 
     def redrive(self, who: Principal, job_id: str) -> str:
         """Make a DEAD job ready again, its attempts counted from 0. Returns its new state.
@@ -46,20 +37,22 @@ class Changes:
         """
         self._admission.need_serving()
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=1)
-        self._visibility.owned_job(who, job_id)
         with self._commits.change:
-            self._core.redrive(self._now_us(), job_id, key_id=who.key_id)
-        return self._core.job(self._now_us(), job_id).state
+            self._core.redrive(self._now_us(), who.owns, job_id, key_id=who.key_id)
+        return self._core.job(self._now_us(), who.owns, job_id).state
 
     async def edit(self, who: Principal, job_id: str, edit: Edit) -> str:
         """Change a job that waits or is DEAD. Reads its current payload. Returns its new state.
 
         Raises:
-            JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull.
+            JobNotFound, JobRunning, JobFinished, JobDuplicate, QueueFull, QueuesFull.
+            QueueForbidden: the job would leave the queues that the caller is bound to.
         """
         self._admission.need_serving()
         while True:
-            place = self._visibility.owned_job(who, job_id).place
+            place = self._core.job(self._now_us(), who.owns, job_id).place
+            if edit.queue is not None and not who.owns.has_queue(edit.queue):
+                raise QueueForbidden(edit.queue, "move a job to")
             (record,) = await self._commits.records([place])
             room_bytes = len(record) + len(edit.payload or b"") + ROOM_BYTES_SMALL
             self._commits.need_room(room_bytes, spare_segments=1)
@@ -68,6 +61,7 @@ class Changes:
             with self._commits.change:
                 edited = self._core.edit(
                     now_us,
+                    who.owns,
                     job_id,
                     place,
                     record,
@@ -78,11 +72,10 @@ class Changes:
                     queue=edit.queue,
                 )
             if edited:
-                return self._core.job(now_us, job_id).state
+                return self._core.job(now_us, who.owns, job_id).state
 
     def delete(self, who: Principal, job_id: str) -> None:
         """Remove a job. Raises JobNotFound, JobRunning."""
         self._commits.need_room(ROOM_BYTES_SMALL, spare_segments=0)
-        self._visibility.owned_job(who, job_id)
         with self._commits.change:
-            self._core.delete(self._now_us(), [job_id])
+            self._core.delete(self._now_us(), who.owns, [job_id])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fastq._core import CLOSE, Core, LiveDocument, LiveJob, LiveKey, history_of, job_id_by_number
 from fastq.engine.commits import Commits
 from fastq.engine.history import cut, is_full
-from fastq.errors import ApiError, LogDamaged
+from fastq.errors import ApiError, RecordUnreadable
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
@@ -157,15 +157,16 @@ class Cleaner:
         intact, so the server goes on and logs which history is cut.
         """
         try:
-            return [history_of(record) for record in await self._commits.records(list(at.values()))]
-        except (FileNotFoundError, LogDamaged):
+            records = await self._commits.records(list(at.values()))
+            return [history_of(record, seq) for seq, record in zip(at, records, strict=True)]
+        except (FileNotFoundError, RecordUnreadable):
             pass
         found: list[tuple[list[bytes], RecordPlace | None]] = []
         for seq, place in at.items():
             try:
                 (record,) = await self._commits.records([place])
-                found.append(history_of(record))
-            except (FileNotFoundError, LogDamaged) as error:
+                found.append(history_of(record, seq))
+            except (FileNotFoundError, RecordUnreadable) as error:
                 job_id = job_id_by_number(self._core, seq)
                 LOG.error("job %s: history at %s cannot be read; older events are dropped: %s", job_id, place, error)
                 found.append(([], None))

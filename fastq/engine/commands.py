@@ -6,8 +6,10 @@ The engine uses a command's values as they are and does not check them again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from fastq._core import Access
 
 # The limits of a request. One that exceeds a limit is refused with an error that names the field and the limit.
 PAYLOAD_BYTES_MAX = 1 << 20
@@ -49,13 +51,29 @@ OVERLAP_MS_DEFAULT, OVERLAP_MS_MAX = 3_600_000, 30 * 24 * 3_600_000  # how long 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a request: the key, its owner, and what the key may do."""
+    """Who makes a request: the key, its owner, what the key may do, and what exists for it.
+
+    Args:
+        type: client, worker or admin.
+        queues: the key is bound to these queues; None: to none.
+        isolated: a client key sees only its owner's jobs.
+        sees: the jobs that the key may read, ack and extend.
+        owns: the jobs that it may cancel, redrive, edit and delete.
+    """
 
     key_id: str
     owner_id: str
-    type: str  # client, worker or admin
+    type: str
     scopes: frozenset[str]
-    queues: frozenset[str] | None = None  # it sees only jobs of these queues; None: all
+    queues: frozenset[str] | None = None
+    isolated: bool = True
+    sees: Access = field(init=False, repr=False, compare=False)
+    owns: Access = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        of_owner = self.type == "client" and self.isolated
+        object.__setattr__(self, "sees", Access(self.owner_id if of_owner else None, self.queues))
+        object.__setattr__(self, "owns", Access(None if self.is_admin else self.owner_id, self.queues))
 
     @property
     def is_admin(self) -> bool:

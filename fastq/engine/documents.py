@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from fastq import _core
+from fastq._core import Access
 from fastq.engine.commands import Submit
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.engine.submits import Submits
@@ -46,17 +47,17 @@ class Group:
         """Store a job. Raises what `Core.submit` raises."""
         return self._submits.store(self.now_us, command, owner_id, key_id)
 
-    def cancel(self, job_id: str, key_id: str) -> str:
+    def cancel(self, access: Access, job_id: str, key_id: str) -> str:
         """Cancel a job; returns its new state. Raises JobNotFound, JobFinished."""
-        return self._core.cancel(self.now_us, job_id, force=False, key_id=key_id)
+        return self._core.cancel(self.now_us, access, job_id, force=False, key_id=key_id)
 
-    def redrive(self, job_id: str, key_id: str) -> None:
+    def redrive(self, access: Access, job_id: str, key_id: str) -> None:
         """Redrive a DEAD job. Raises JobNotFound, NotDead, JobDuplicate."""
-        self._core.redrive(self.now_us, job_id, key_id=key_id)
+        self._core.redrive(self.now_us, access, job_id, key_id=key_id)
 
-    def delete(self, job_ids: list[str]) -> None:
+    def delete(self, access: Access, job_ids: list[str]) -> None:
         """Delete jobs. Raises JobNotFound, JobRunning."""
-        self._core.delete(self.now_us, job_ids)
+        self._core.delete(self.now_us, access, job_ids)
 
 
 class Documents:

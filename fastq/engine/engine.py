@@ -27,7 +27,6 @@ from fastq.engine.retention import Retention
 from fastq.engine.submits import Submits
 from fastq.engine.timer import Timer
 from fastq.engine.transactions import Transactions
-from fastq.engine.visibility import Visibility
 from fastq.log.protocol import Backup, Log, Opened
 
 
@@ -56,25 +55,24 @@ class Engine:
         self.commits = commits = Commits(log, self._before_commit, self._failed)
         self.cleaner = Cleaner(core, log, commits, now_us, options.log_slack_bytes)
         self.admission = admission = Admission(log, commits, self.cleaner)
-        self._visibility = visibility = Visibility(core, now_us, options.owner_isolation)
         self._timer = Timer(self._tick, options.lease_check_ms)
         self._expiry = Expiry(core, tail, commits, jitter)
         self._retention = Retention(core, tail, commits, options)
         self._submits = Submits(core, commits, admission, now_us, options.max_retries)
-        self._leases = Leases(core, tail, commits, admission, now_us, self._watch_timer, options.owner_isolation)
-        self._acks = Acks(core, commits, visibility, now_us, jitter)
-        self._changes = Changes(core, commits, admission, visibility, now_us)
-        self._transactions = Transactions(core, commits, admission, visibility, self._submits, self._acks, now_us)
+        self._leases = Leases(core, tail, commits, admission, now_us, self._watch_timer)
+        self._acks = Acks(core, commits, now_us, jitter)
+        self._changes = Changes(core, commits, admission, now_us)
+        self._transactions = Transactions(core, commits, admission, self._submits, self._acks, now_us)
         self._documents = Documents(core, commits, self._submits, now_us)
-        self._reads = Reads(core, commits, admission, visibility, self._leases, now_us)
-        self._history = History(commits, visibility)
+        self._reads = Reads(core, commits, admission, self._leases, now_us)
+        self._history = History(core, commits, now_us)
 
     def _bind_operations(self) -> None:
         """Expose each part's operations as the engine's own."""
         self.submit, self.submit_many = self._submits.submit, self._submits.submit_many
         self.lease, self.deliver, self.take_back = self._leases.lease, self._leases.deliver, self._leases.take_back
         self.note_asked, self.last_seen = self._leases.note_asked, self._leases.last_seen
-        self.serve_waiters = self._leases.waiters.serve
+        self.serve_waiters = self._leases.serve_waiters
         self.ack, self.ack_many, self.extend = self._acks.ack, self._acks.ack_many, self._acks.extend
         self.report = self._acks.report
         self.cancel, self.redrive = self._changes.cancel, self._changes.redrive
@@ -86,7 +84,6 @@ class Engine:
         self.page, self.search, self.views = self._reads.page, self._reads.search, self._reads.views
         self.running = self._reads.running
         self.why, self.history = self._reads.why, self._history.history
-        self.is_bounded = self._visibility.is_bounded
         commits = self.commits
         self.records, self.durable = commits.records, commits.durable
         self.cleaner_caught_up, self.log_caught_up = self.admission.cleaner_caught_up, commits.caught_up

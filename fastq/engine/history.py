@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastq import _core
 from fastq._core import ATTEMPTS_KEPT, CLOSE, EVENTS_KEPT, HISTORY_BYTES_MAX, history_of
 from fastq.engine.commands import Principal
 from fastq.engine.commits import Commits
 from fastq.engine.results import JobHistory
-from fastq.engine.visibility import Visibility
 
 TRIES = 3  # reads, before a missing file counts as a fault
 
 
 class History:
-    def __init__(self, commits: Commits, visibility: Visibility) -> None:
-        self._commits, self._visibility = commits, visibility
+    def __init__(self, core: _core.Core, commits: Commits, now_us: Callable[[], int]) -> None:
+        self._core, self._commits, self._now_us = core, commits, now_us
 
     async def history(self, who: Principal, job_id: str) -> JobHistory:
         """Read a job's history from the log. Raises JobNotFound."""
@@ -26,23 +27,24 @@ class History:
         return await self._history(who, job_id)
 
     async def _history(self, who: Principal, job_id: str) -> JobHistory:
-        view = self._visibility.visible_job(who, job_id)
+        view = self._core.job(self._now_us(), who.sees, job_id)
         places = [view.place] if view.history_place is None else [view.place, view.history_place]
         submit, *newest = await self._commits.records(places)
-        records = await self._chain(newest[0] if newest else None)
+        records = await self._chain(view.number, newest[0] if newest else None)
         events = [_core.read_event(record) for record in records]
         return JobHistory(job_id, events, view.created_us, _core.submit_facts(submit, job_id).key_id)
 
-    async def _chain(self, newest: bytes | None) -> list[bytes]:
+    async def _chain(self, number: int, newest: bytes | None) -> list[bytes]:
         """The CLOSE and CHANGE records of a job, newest first, as many as are kept.
 
         Args:
+            number: of the job.
             newest: the record at the job's history place, if it has one.
         """
         history: list[bytes] = []
         record = newest
         while record is not None:
-            found, place = history_of(record)
+            found, place = history_of(record, number)
             history += found
             record = None if place is None or is_full(history) else (await self._commits.records([place]))[0]
         return cut(history)

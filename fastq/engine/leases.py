@@ -26,15 +26,13 @@ class Leases:
         admission: Admission,
         now_us: Callable[[], int],
         on_due_changed: Callable[[], None],
-        owner_isolation: bool,
     ) -> None:
         """
         Args:
             on_due_changed: see `LeaseWaiters`.
-            owner_isolation: client keys may not lease.
         """
         self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
-        self._now_us, self._owner_isolation = now_us, owner_isolation
+        self._now_us = now_us
         self._asked_us: dict[str, int] = {}
         self.waiters = LeaseWaiters(core, self._grant, on_due_changed)
         self.last_seen = LastSeen()
@@ -48,15 +46,14 @@ class Leases:
             WorkersOnly, QueueForbidden; Draining, DiskFull, Overloaded.
         """
         self._admission.need_serving()
-        if who.type == "client" and self._owner_isolation:
+        if who.sees.owner_id is not None:
             raise WorkersOnly()
         self.last_seen.note(command.worker_id, self._now_us())
-        if who.queues is not None:
-            for queue in command.queues:
-                if queue not in who.queues:
-                    raise QueueForbidden(queue)
-        self.waiters.serve()  # requests that wait came first
-        granted = self._grant(who, command)
+        for queue in command.queues:
+            if not who.sees.has_queue(queue):
+                raise QueueForbidden(queue)
+        may_grant = self.serve_waiters(command)
+        granted = self._grant(who, command) if may_grant else []
         if not granted and command.wait_ms:
             granted = await self.waiters.wait(who, command, connection)
         return await self.deliver(granted, connection)
@@ -68,6 +65,14 @@ class Leases:
             self.take_back(leased)
             return []
         return [_leased_job(lease, record) for lease, record in zip(leased, records, strict=True)]
+
+    def serve_waiters(self, command: Lease) -> bool:
+        """Serve requests that wait: they came before `command`. False: some are left, so it has to wait too.
+
+        A request that does not wait may lease before them: their jobs are offered in slices.
+        """
+        self.waiters.serve()
+        return not (command.wait_ms and self.waiters.are_before(command.queues))
 
     def _grant(self, who: Principal, command: Lease) -> list[_core.Leased]:
         """Lease jobs that are ready now. Raises DiskFull, Overloaded."""

@@ -26,6 +26,7 @@ class EngineOptions:
     idempotency_ms: int = 3_600_000  # how long a key is remembered
     idempotency_keys_max: int = 8_000_000
     poison_expiries: int = 0  # this many expired leases in a row make a job DEAD; 0: never
+    queues_max: int = 1_000_000
     owner_depth_max: int = 0  # unfinished jobs of one owner; 0: no limit
 
     def for_core(self) -> CoreSettings:
@@ -35,5 +36,6 @@ class EngineOptions:
             poison_expiries=self.poison_expiries,
             idempotency_us=self.idempotency_ms * 1000,
             idempotency_keys_max=self.idempotency_keys_max,
+            queues_max=self.queues_max,
             owner_depth_max=self.owner_depth_max,
         )

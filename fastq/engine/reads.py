@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastq import _core
-from fastq._core import FINISHED, JobView
+from fastq._core import FINISHED, Access, JobView
 from fastq.engine.admission import Admission
 from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.commits import Commits
 from fastq.engine.leases import Leases
 from fastq.engine.results import JobsPage, JobStatus, Why
-from fastq.engine.visibility import Visibility
 from fastq.engine.waiting import EndWaiters
 
 POSITION_MAX = 10_000
@@ -27,11 +26,10 @@ class Reads:
         core: _core.Core,
         commits: Commits,
         admission: Admission,
-        visibility: Visibility,
         leases: Leases,
         now_us: Callable[[], int],
     ) -> None:
-        self._core, self._commits, self._admission, self._visibility = core, commits, admission, visibility
+        self._core, self._commits, self._admission = core, commits, admission
         self._leases, self._now_us = leases, now_us
         self.end_waiters = EndWaiters(core)
 
@@ -39,7 +37,7 @@ class Reads:
 
     async def job(self, who: Principal, job_id: str, *, with_payload: bool = False) -> JobStatus:
         """Read a job and its result. Raises JobNotFound, also for a job that the caller may not see."""
-        view = self._visibility.visible_job(who, job_id)
+        view = self.view(who.sees, job_id)
         places = [] if view.close_place is None else [view.close_place]
         if with_payload:
             places.append(view.place)
@@ -54,19 +52,19 @@ class Reads:
         self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None, *, with_payload: bool = False
     ) -> JobStatus:
         """Wait until a job is finished, at most `wait_ms`, then read it."""
-        if self._visibility.visible_job(who, job_id).state not in FINISHED and not self._admission.draining:
+        if self.view(who.sees, job_id).state not in FINISHED and not self._admission.draining:
             await self.end_waiters.wait(job_id, wait_ms, connection)
         return await self.job(who, job_id, with_payload=with_payload)
 
-    def view(self, job_id: str) -> JobView:
-        """A job without its result and payload, for any caller. Raises JobNotFound."""
-        return self._core.job(self._now_us(), job_id)
+    def view(self, access: Access, job_id: str) -> JobView:
+        """A job without its result and payload. Raises JobNotFound."""
+        return self._core.job(self._now_us(), access, job_id)
 
     def why(self, who: Principal, job_id: str) -> Why:
         """Say why a job does not run now. Raises JobNotFound."""
-        job, now_us = self._visibility.visible_job(who, job_id), self._now_us()
+        job, now_us = self.view(who.sees, job_id), self._now_us()
         due = job.state not in FINISHED and job.state != "RUNNING" and job.run_at_us <= now_us
-        position = self._core.position(job.job_id, POSITION_MAX) if due else 0
+        is_behind, position = self._core.position(who.sees, job_id, POSITION_MAX) if due else (False, 0)
         workers = self._leases.waiters.waiting_for(job.queue)
         asked_us = self._leases.asked_us(job.queue)
         reason = "next"
@@ -76,7 +74,7 @@ class Reads:
             reason = blocked
         elif not workers and asked_us < now_us - NO_WORKER_AFTER_US:
             reason = "no_worker"
-        elif position:
+        elif is_behind:
             reason = "behind"
         return Why(
             job_id=job.job_id,
@@ -127,23 +125,22 @@ class Reads:
             queue=find.queue,
             group=find.group,
             tag=find.tag,
-            owner_id=who.owner_id if who.type == "client" and self._visibility.owner_isolation else None,
             since_us=find.since_us,
-            queues=who.queues,
         )
-        return self.views(wanted, find.before, limit, PAGE_EXAMINED_MAX)
+        return self.views(who.sees, wanted, find.before, limit, PAGE_EXAMINED_MAX)
 
     def _number(self, job: JobView) -> int:
         return _core.job_number(job.job_id, self._core.database_id)
 
-    def views(self, wanted: _core.Filter, before: int, limit: int, examined_max: int) -> tuple[list[JobView], int]:
-        """List jobs that match, newest first, for any caller: see `Core.page`."""
-        return self._core.page(self._now_us(), wanted, before, limit, examined_max)
+    def views(
+        self, access: Access, wanted: _core.Filter, before: int, limit: int, examined_max: int
+    ) -> tuple[list[JobView], int]:
+        """List jobs that match, newest first: see `Core.page`."""
+        return self._core.page(self._now_us(), access, wanted, before, limit, examined_max)
 
-    def running(self, who: Principal, examined_max: int) -> tuple[list[JobView], bool]:
-        """Running jobs that the caller may see, and whether all running jobs were examined."""
-        jobs = self._core.running(examined_max + 1)
-        return [job for job in jobs[:examined_max] if self._visibility.may_see(who, job)], len(jobs) <= examined_max
+    def running(self, who: Principal, limit: int) -> tuple[list[JobView], bool]:
+        """Running jobs that the caller may see, at most `limit`, and whether these are all."""
+        return self._core.running(who.sees, limit)
 
 
 def _status(view: JobView, result: bytes | None, error: str, payload: bytes | None) -> JobStatus:

@@ -88,6 +88,6 @@ class Why:
     group: str
     run_at_us: int  # 0 unless the reason is `not_due`
     rate_due_us: int  # when the rate limit allows the next lease; 0 unless the reason is `rate_limit`
-    position: int  # how many jobs come before it in its group, counted up to a bound
+    position: int  # how many jobs that the caller sees come before it in its group, counted up to a bound
     waiting_workers: int  # lease requests that wait for jobs of its queue
     asked_us: int  # when a worker last asked for jobs of its queue; 0: not since the start

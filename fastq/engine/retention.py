@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from fastq import _core
-from fastq._core import FINISHED
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.engine.options import EngineOptions
 
-SLICE = 1000  # jobs of each terminal state, and keys, that one frame removes
+SLICE = 1000  # jobs, and keys, that one frame removes
 
 
 class Retention:
@@ -15,13 +14,16 @@ class Retention:
 
     def __init__(self, core: _core.Core, tail: _core.Tail, commits: Commits, options: EngineOptions) -> None:
         self._core, self._tail, self._commits = core, tail, commits
-        self._acked_ms, self._dead_ms = options.retention_acked_ms, options.retention_dead_ms
-        self._states = sorted(FINISHED)
-        self._count_max, self._bytes_max = options.finished_jobs_max, options.finished_bytes_max
+        core.retain(
+            options.retention_acked_ms,
+            options.retention_dead_ms,
+            options.finished_jobs_max,
+            options.finished_bytes_max,
+        )
 
     def forget(self, now_us: int) -> None:
         """Remove jobs and keys that are due, a slice of them. Mostly there are none, which the core says at once."""
-        if self._core.has_old(now_us, self._acked_ms, self._dead_ms, self._count_max, self._bytes_max):
+        if self._core.tidy(now_us):
             more_keys = self._forget_keys(now_us)
             if self._forget_finished(now_us) or more_keys:
                 self._commits.kick_soon()
@@ -32,10 +34,6 @@ class Retention:
 
     def _forget_finished(self, now_us: int) -> bool:
         """Whether there may be more."""
-        gone = 0
-        for state in self._states:
-            if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
-                return False
-            kept_ms = self._dead_ms if state == "DEAD" else self._acked_ms
-            gone += self._core.forget(now_us, state, kept_ms, self._count_max, self._bytes_max, SLICE)
-        return gone >= SLICE
+        if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
+            return False
+        return self._core.forget(now_us, SLICE) == SLICE

@@ -9,6 +9,7 @@ from fastq import _core
 from fastq.engine.admission import Admission
 from fastq.engine.commands import JobOptions, Principal, Submit
 from fastq.engine.commits import Commits
+from fastq.errors import QueueForbidden
 
 if TYPE_CHECKING:
     from fastq._core import Submitted
@@ -34,8 +35,10 @@ class Submits:
         """Store a job.
 
         Raises:
-            Draining, DiskFull, Overloaded, CleanerBehind; IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull.
+            Draining, DiskFull, Overloaded, CleanerBehind; IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull,
+            QueuesFull; QueueForbidden: see `need_queue`.
         """
+        need_queue(who, command)
         self._admission.need_job_room(bytes_of(command))
         with self._commits.change:
             return self.store(self._now_us(), command, who.owner_id, who.key_id)
@@ -56,6 +59,8 @@ class Submits:
         Raises:
             What `submit` raises.
         """
+        for command in commands:
+            need_queue(who, command)
         self._admission.need_job_room(sum(map(bytes_of, commands)))
         now_us = self._now_us()
         jobs = [self.job_of(command, now_us) for command in commands]
@@ -64,6 +69,7 @@ class Submits:
                 return self._core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id), False
             _, stored, repeated = self._core.transact(
                 now_us,
+                who.sees,
                 [],
                 [],
                 jobs,
@@ -82,6 +88,16 @@ class Submits:
         retries = self._max_retries if command.max_retries is None else command.max_retries
         options = None if command.options is None else _options_of(command.options, now_us)
         return _core.NewJob(command.payload, retries, command.priority, run_at_us, command.queue, options)
+
+
+def need_queue(who: Principal, command: Submit) -> None:
+    """Check that a submit neither shows nor changes a job of a queue that the caller is not bound to.
+
+    A bound key adds new jobs to any queue. The answer to a unique key tells of the job that has it.
+    Raises QueueForbidden.
+    """
+    if command.options is not None and command.options.unique_key and not who.sees.has_queue(command.queue):
+        raise QueueForbidden(command.queue, "use unique_key in")
 
 
 def bytes_of(command: Submit) -> int:

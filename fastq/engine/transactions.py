@@ -9,9 +9,8 @@ from fastq.engine.acks import EXTEND_RECORD_BYTES, Acks, acks_bytes
 from fastq.engine.admission import Admission
 from fastq.engine.commands import Ack, Extend, Principal, Submit, Transaction
 from fastq.engine.commits import Commits
-from fastq.engine.submits import Submits, bytes_of
-from fastq.engine.visibility import Visibility
-from fastq.errors import Forbidden, InvalidRequest, JobNotFound
+from fastq.engine.submits import Submits, bytes_of, need_queue
+from fastq.errors import Forbidden
 
 
 class Transactions:
@@ -20,18 +19,18 @@ class Transactions:
         core: _core.Core,
         commits: Commits,
         admission: Admission,
-        visibility: Visibility,
         submits: Submits,
         acks: Acks,
         now_us: Callable[[], int],
     ) -> None:
-        self._core, self._commits, self._admission, self._visibility = core, commits, admission, visibility
+        self._core, self._commits, self._admission = core, commits, admission
         self._submits, self._acks, self._now_us = submits, acks, now_us
 
     def transact(self, who: Principal, transaction: Transaction) -> tuple[list[int | _core.Submitted | None], bool]:
         """Ack, extend and submit together.
 
-        A submit beside an ack needs no scope of its own; the new job belongs to the acked job's owner.
+        A submit beside an ack needs no scope of its own; the new job belongs to the acked job's owner. Idempotency keys
+        are the caller's owner's. A repeated transaction is answered before anything that it names is looked up.
 
         Returns:
             For each operation, in order: None for an ack, the deadline for an extend, the job for a submit; and
@@ -42,21 +41,22 @@ class Transactions:
         acks = [op for op in transaction.ops if isinstance(op, Ack)]
         extends = [op for op in transaction.ops if isinstance(op, Extend)]
         submits = [op for op in transaction.ops if isinstance(op, Submit)]
+        if submits and not acks and not who.is_admin and "jobs:submit" not in who.scopes:
+            raise Forbidden("Insufficient permissions")
+        for submit in submits:
+            need_queue(who, submit)
         self._admission.need_job_room(
             acks_bytes(acks) + len(extends) * EXTEND_RECORD_BYTES + sum(map(bytes_of, submits))
         )
         now_us = self._now_us()
-        if self._visibility.is_bounded(who):
-            for job_id in [*(ack.job_id for ack in acks), *(extend.job_id for extend in extends)]:
-                self._visibility.visible_job(who, job_id)
-        owner_id = self._owner_of(who, acks, now_us) if submits else who.owner_id
         with self._commits.change:
             untils, stored, repeated = self._core.transact(
                 now_us,
+                who.sees,
                 [self._acks.ack_of(ack) for ack in acks],
                 [_core.Extend(extend.job_id, extend.lease_token, extend.lease_ms) for extend in extends],
                 [self._submits.job_of(submit, now_us) for submit in submits],
-                owner_id=owner_id,
+                owner_id=who.owner_id,
                 key_id=who.key_id,
                 idempotency_key=transaction.idempotency_key,
                 body_digest=transaction.body_digest,
@@ -66,19 +66,3 @@ class Transactions:
         for op in transaction.ops:
             answers.append(None if isinstance(op, Ack) else next(until) if isinstance(op, Extend) else next(job))
         return answers, repeated
-
-    def _owner_of(self, who: Principal, acks: list[Ack], now_us: int) -> str:
-        """The owner of the jobs that a transaction submits."""
-        if not acks:
-            if not who.is_admin and "jobs:submit" not in who.scopes:
-                raise Forbidden("Insufficient permissions")
-            return who.owner_id
-        owners = set()
-        for ack in acks:
-            try:
-                owners.add(self._core.job(now_us, ack.job_id).owner_id)
-            except JobNotFound:  # the core refuses it, or repeats an earlier answer
-                owners.add(who.owner_id)
-        if len(owners) > 1:
-            raise InvalidRequest("ops: the acked jobs must have one owner when there is also a submit")
-        return owners.pop()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from fastq import _core
 from fastq._core import Leased
@@ -12,6 +14,7 @@ from fastq.engine.commands import Connection, Lease, Principal
 from fastq.errors import ApiError
 
 NEVER_US = 1 << 62
+SERVED_AT_ONCE = 100  # leases for waiting requests before the loop does other work
 
 Grant = Callable[[Principal, Lease], list[Leased]]
 """Leases jobs that are ready now for a request. Raises ApiError."""
@@ -29,9 +32,9 @@ class Waiter:
 
 @dataclass(slots=True)
 class WaitList:
-    """Waiting lease requests by queue, in order of arrival. A dict is an ordered set with removal in O(1)."""
+    """Waiting lease requests by queue, in order of arrival. An OrderedDict finds and removes its first in O(1)."""
 
-    _by_queue: dict[str, dict[Waiter, None]] = field(default_factory=dict)
+    _by_queue: dict[str, OrderedDict[Waiter, None]] = field(default_factory=dict)
     _by_request: dict[tuple[str, str], Waiter] = field(default_factory=dict)
     count: int = 0
 
@@ -43,7 +46,7 @@ class WaitList:
                 self.end(before, [])
             self._by_request[key] = waiter
         for queue in waiter.command.queues:
-            self._by_queue.setdefault(queue, {})[waiter] = None
+            self._by_queue.setdefault(queue, OrderedDict())[waiter] = None
         self.count += 1
 
     def first(self, queue: str) -> Waiter | None:
@@ -80,7 +83,8 @@ class WaitList:
 class LeaseWaiters:
     """Lease requests that wait. Jobs that became ready are offered to them before each commit, oldest first.
 
-    Jobs that a rate limit holds back are offered again when it allows the next lease: see `next_due_us`.
+    Jobs that a rate limit holds back are offered again when it allows the next lease: see `next_due_us`. No call takes
+    longer when more requests wait.
     """
 
     def __init__(self, core: _core.Core, grant: Grant, on_due_changed: Callable[[], None]) -> None:
@@ -92,7 +96,8 @@ class LeaseWaiters:
         self._list = WaitList()
         self._touched: set[str] = set()  # queues with ready jobs that no waiting request was offered yet
         self._rate_due: dict[str, int] = {}  # when the rate limit of a waited-for queue allows the next lease
-        self.next_due_us = NEVER_US  # the first of these, Unix microseconds
+        self._rate_heap: list[tuple[int, str]] = []  # the same, the earliest first; other entries are outdated
+        self._next_slice: asyncio.Handle | None = None
 
     @property
     def count(self) -> int:
@@ -121,46 +126,77 @@ class LeaseWaiters:
             if forget is not None:
                 forget()
 
+    def are_before(self, queues: Collection[str]) -> bool:
+        """Whether requests that wait are still to be offered ready jobs of these queues."""
+        return any(queue in self._touched and self._list.first(queue) is not None for queue in queues)
+
     def serve(self) -> None:
-        """Offer jobs that became ready to the requests that wait for them, in order of arrival."""
-        if not self._core.watching:
+        """Offer jobs that became ready to the requests that wait for them, in order of arrival.
+
+        It leases at most SERVED_AT_ONCE jobs; more of them follow in the next turn of the loop.
+        """
+        if not self._core.watching or self._next_slice is not None:
             return
         self._touched |= self._core.take_touched()
-        while self._touched:
-            queue = next(iter(self._touched))
-            waiter = self._list.first(queue)
-            if waiter is None:
-                self._touched.discard(queue)
-                continue
+        left = SERVED_AT_ONCE
+        while self._touched and left > 0:
+            queue = self._touched.pop()
+            try:
+                left = self._offer(queue, left)
+            except ApiError:
+                self._touched.add(queue)
+                return  # no room now: the jobs are offered again with the next frame
+        if self._touched:
+            self._next_slice = asyncio.get_running_loop().call_soon(self._serve_more)
+        self._core.watching = self._list.count > 0
+
+    def _serve_more(self) -> None:
+        self._next_slice = None
+        self.serve()
+
+    def _offer(self, queue: str, left: int) -> int:
+        """Offer a queue's jobs until about `left` are leased. Returns the rest. Raises DiskFull, Overloaded."""
+        while (waiter := self._list.first(queue)) is not None:
             if waiter.granted.done():  # cancelled: it has not left the list yet
                 self._list.end(waiter, [])
                 continue
-            try:
-                leased = self._grant(waiter.who, waiter.command)
-            except ApiError:
-                return  # no room now: the jobs are offered again with the next frame
-            if leased:
-                self._list.end(waiter, leased)
-            else:
-                self._touched.discard(queue)
+            leased = self._grant(waiter.who, waiter.command)
+            if not leased:
                 self._note_rate(queue)
-        self._core.watching = self._list.count > 0
+                break
+            self._list.end(waiter, leased)
+            left -= len(leased)
+            if left <= 0:
+                self._touched.add(queue)
+                break
+        return left
 
     def end_all(self) -> None:
         """End all waits without a lease: the server stops."""
         self._list.end_all()
 
+    # --- rate limits --------------------------------------------------------------------------------------------------
+
+    @property
+    def next_due_us(self) -> int:
+        """When the first rate limit allows a lease that a request waits for, Unix microseconds."""
+        heap = self._rate_heap
+        while heap and self._rate_due.get(heap[0][1]) != heap[0][0]:
+            heappop(heap)
+        return heap[0][0] if heap else NEVER_US
+
     def offer_by_rate(self, now_us: int) -> None:
         """Offer jobs of the queues whose rate limit allows a lease by now, with the next `serve`."""
-        for queue in [queue for queue, due_us in self._rate_due.items() if due_us <= now_us]:
+        while self.next_due_us <= now_us:
+            _, queue = heappop(self._rate_heap)
             del self._rate_due[queue]
             self._touched.add(queue)
-        self.next_due_us = min(self._rate_due.values(), default=NEVER_US)
 
     def _note_rate(self, queue: str) -> None:
-        if due_us := self._core.rate_due_us(queue):
+        due_us = self._core.rate_due_us(queue)
+        if due_us and self._rate_due.get(queue) != due_us:
             self._rate_due[queue] = due_us
-            self.next_due_us = min(self._rate_due.values())
+            heappush(self._rate_heap, (due_us, queue))
 
 
 class EndWaiters:
@@ -201,10 +237,9 @@ class EndWaiters:
 
     def wake_ended(self) -> None:
         """Wake the readers whose job has ended."""
-        if self._ends:
-            for job_id in self._core.take_ended():
-                for ended in self._ends.pop(job_id, ()):
-                    _finish(ended)
+        for job_id in self._core.take_ended():  # also those whose readers are gone: the core's list must not grow
+            for ended in self._ends.pop(job_id, ()):
+                _finish(ended)
 
     def end_all(self) -> None:
         """Wake all readers: the server stops, and they read the job as it is."""

@@ -14,6 +14,8 @@ from fastq.errors.capacity import (
     Overloaded,
     OwnerFull,
     QueueFull,
+    QueuesFull,
+    RecordUnreadable,
 )
 from fastq.errors.domain import (
     BackupRefused,
@@ -99,8 +101,10 @@ __all__ = [
     "QueueFull",
     "QueueHasJobs",
     "QueueNotFound",
+    "QueuesFull",
     "RateLimited",
     "RecordTooLarge",
+    "RecordUnreadable",
     "RepairRefused",
     "ScheduleNotFound",
     "StartError",

@@ -52,6 +52,16 @@ class OwnerFull(ApiError):
         super().__init__(f"an owner may have at most {depth_max} unfinished jobs; submit again when some ended")
 
 
+class QueuesFull(ApiError):
+    """There is the maximum of queues."""
+
+    code = "queues_full"
+    retry_after_s = 5
+
+    def __init__(self, queues_max: int) -> None:
+        super().__init__(f"queue: there may be at most {queues_max} queues; submit to one of them, or when some ended")
+
+
 class Draining(ApiError):
     """The server is stopping and takes no more work."""
 
@@ -69,3 +79,13 @@ class DiskFull(ApiError):
 
     def __init__(self) -> None:
         super().__init__("no space left in the data directory: free some on the server's disk")
+
+
+class RecordUnreadable(ApiError):
+    """One record of the log cannot be read back, or is not as it was written. Others can be read."""
+
+    code = "record_unreadable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"a record of this job cannot be read from the log: {reason}")
+        self.reason = reason

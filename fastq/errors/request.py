@@ -38,12 +38,12 @@ class Forbidden(ApiError):
 
 
 class QueueForbidden(ApiError):
-    """The key may lease, but not from this queue."""
+    """The key is bound to other queues than this one."""
 
     code = "queue_forbidden"
 
-    def __init__(self, queue: str) -> None:
-        super().__init__(f"queues: this key may not lease from '{queue}'")
+    def __init__(self, queue: str, refused: str = "lease from") -> None:
+        super().__init__(f"queues: this key may not {refused} '{queue}'")
 
 
 class WorkersOnly(ApiError):

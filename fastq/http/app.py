@@ -20,6 +20,7 @@ from fastq.http.errors import MethodNotAllowed, on_api_error, on_defect, on_falc
 from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
 from fastq.http.output_commit import OutputCommit
+from fastq.http.paths import ExactRouter, path_of
 from fastq.http.request_ids import RequestIds
 from fastq.http.resources.ack import Acks
 from fastq.http.resources.audit import AuditRoutes
@@ -75,7 +76,7 @@ class Authentication:
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         req.context.request_id = self._ids.choose(req.get_header("X-Request-Id"))
-        if req.path not in self._open_paths:
+        if path_of(req.scope) not in self._open_paths:
             req.context.principal = await self._auth.principal(req.get_header("Authorization"), req.remote_addr)
 
     async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
@@ -86,14 +87,18 @@ class Authentication:
 
 
 class Path:
-    """All methods of one path under Falcon's names, `on_get` and so on. A method without a route is refused."""
+    """All methods of one path under Falcon's names, `on_get` and so on. A method without a route is refused.
+
+    HEAD is answered as GET without the body.
+    """
 
     def __init__(self, routes: list[Route]) -> None:
-        self.allowed = sorted(route.method for route in routes)
+        responders = {route.method: _guarded(route) for route in routes}
+        if "GET" in responders:
+            responders["HEAD"] = responders["GET"]
+        self.allowed = sorted(responders)
         for method in _METHODS:
-            setattr(self, f"on_{method.lower()}", self._refuse)
-        for route in routes:
-            setattr(self, f"on_{route.method.lower()}", _guarded(route))
+            setattr(self, f"on_{method.lower()}", responders.get(method, self._refuse))
 
     async def _refuse(self, _req: Request, _resp: Response, **_fields: str) -> None:
         raise MethodNotAllowed(self.allowed)
@@ -108,6 +113,9 @@ def _guarded(route: Route) -> Callable[..., Awaitable[None]]:
 
     async def guarded(req: Request, resp: Response, **fields: str) -> None:
         enforce(req.context.principal, scope)
+        for name, value in fields.items():
+            if not value:
+                raise InvalidRequest(f"{name} is required")
         await responder(req, resp, **fields)
 
     return guarded
@@ -121,7 +129,10 @@ class Api(falcon.asgi.App[Request, Response]):
     ) -> None:
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
-        super().__init__(middleware=[OutputCommit(commits, open_paths), Authentication(auth, request_ids, open_paths)])
+        super().__init__(
+            middleware=[OutputCommit(commits, open_paths), Authentication(auth, request_ids, open_paths)],
+            router=ExactRouter(),
+        )
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # empty answers have none
         self.route_table = routes
         self.request_ids = request_ids

@@ -12,6 +12,7 @@ from typing import Any
 from falcon.asgi import Request, Response
 
 from fastq.engine.commits import Commits
+from fastq.http.paths import path_of
 from fastq.http.scope import CONNECTION
 
 
@@ -27,7 +28,7 @@ class OutputCommit:
         self._commits, self._open_paths = commits, open_paths
 
     async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
-        if req.path in self._open_paths:
+        if path_of(req.scope) in self._open_paths:
             return
         undo = getattr(resp.context, "undo", None)
         if seq := self._commits.hidden_seq():

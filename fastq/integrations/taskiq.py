@@ -12,11 +12,15 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
-from taskiq import AckableMessage, AsyncBroker, AsyncResultBackend, BrokerMessage, TaskiqResult
+from taskiq import AckableMessage, AsyncBroker, AsyncResultBackend, BrokerMessage, TaskiqMessage, TaskiqResult
+from taskiq.formatters.proxy_formatter import ProxyFormatter
 
 from fastq.client.async_client import AsyncClient
+from fastq.client.codec import CODEC, DEPTH_MAX, encoded
+from fastq.client.errors import NotJSON
 from fastq.client.job import Job
 from fastq.client.models import Failure, JobOptions, JobStatus, Snooze
+from fastq.client.round_trip import find_misfit
 from fastq.client.worker import Worker
 
 Outcome: TypeAlias = Any  # the return value of a handler
@@ -52,6 +56,7 @@ class FastqBroker(AsyncBroker):
             stop_s: seconds that a stop waits for running tasks before it releases them.
         """
         super().__init__()
+        self.formatter = _Formatter(self)
         if task_id_generator is not None:
             self.id_generator = task_id_generator
         self.url, self.key, self.queue, self.retry_failed, self.max_retries = url, key, queue, retry_failed, max_retries
@@ -63,7 +68,7 @@ class FastqBroker(AsyncBroker):
         self._deliveries: asyncio.Queue[_Delivery] = asyncio.Queue()
         self._client: AsyncClient | None = None
         self._jobs: OrderedDict[str, str] = OrderedDict()  # task id -> its last job, for tasks that this process sent
-        self._results: dict[str, TaskiqResult[Any]] = {}  # by task id, until the ack
+        self._results: dict[str, TaskiqResult[Any] | NotJSON] = {}  # by task id, until the ack
         self.result_backend = FastqResults(self)
 
     @property
@@ -151,13 +156,15 @@ class FastqBroker(AsyncBroker):
         if result is None:
             job_id = self._jobs.get(message.task_id, delivery.job_id)
             return None if job_id == delivery.job_id else {NEXT_JOB: job_id}
+        if isinstance(result, NotJSON):
+            return Failure(error=f"{result}", code="result_refused", discard=not self.retry_failed)
         shown = result.model_dump(mode="json")
         if not result.is_err:
             return shown
         name = type(result.error).__name__
         return Failure(error=f"{name}: {result.error}", code=name[:64], result=shown, discard=not self.retry_failed)
 
-    def _keep(self, task_id: str, result: TaskiqResult[Any]) -> None:
+    def _keep(self, task_id: str, result: TaskiqResult[Any] | NotJSON) -> None:
         self._results[task_id] = result
 
 
@@ -171,8 +178,12 @@ class FastqResults(AsyncResultBackend[Any]):
         self._broker = broker
 
     async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
-        """Keep the result until the ack sends it. Raises an exception if it cannot be encoded as JSON."""
-        result.model_dump_json()
+        """Keep the result until the ack sends it. Raises NotJSON: the task has then failed, with that error."""
+        try:
+            encoded(CODEC, _shown(result), "result")
+        except NotJSON as error:
+            self._broker._keep(task_id, error)
+            raise
         self._broker._keep(task_id, result)
 
     async def is_result_ready(self, task_id: str) -> bool:
@@ -211,6 +222,32 @@ class _Delivery:
     def end(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
+
+
+def _shown(result: TaskiqResult[Any]) -> Any:
+    """The result as JSON types. Raises NotJSON."""
+    _check(result.return_value, "result")
+    try:
+        return result.model_dump(mode="json")
+    except Exception as error:
+        raise NotJSON("result", f"{type(result.return_value).__qualname__} has no JSON form: {error}") from error
+
+
+class _Formatter(ProxyFormatter):
+    """taskiq's formatter writes nan as null. This one raises NotJSON, which taskiq chains to its SendTaskError."""
+
+    def dumps(self, message: TaskiqMessage) -> BrokerMessage:
+        _check(message.args, "args")
+        _check(message.kwargs, "kwargs")
+        return super().dumps(message)
+
+
+def _check(value: Any, name: str) -> None:
+    """Raises NotJSON. taskiq reads an argument by its annotation, so it may be all that pydantic writes."""
+    try:
+        find_misfit(value, DEPTH_MAX, "pydantic")
+    except NotJSON as error:
+        raise error.within(name) from error.__cause__
 
 
 def _payload(message: bytes) -> Any:

@@ -81,7 +81,8 @@ class Node:
         engine, keys = self.engine, self.keys
         self.schedules = Schedules(engine, self.audit, read_job)
         options = HttpOptions(keys, self.queues, self.schedules, self.audit, instance)
-        self.app = create_app(engine, self.core, Authenticator(keys, engine.now_us), options)
+        auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
+        self.app = create_app(engine, self.core, auth, options)
         self.schedules.start()
         try:
             yield self.app

@@ -126,6 +126,7 @@ def _open(settings: Settings) -> tuple[Node, Opened]:
         idempotency_ms=settings.idempotency_ms,
         idempotency_keys_max=settings.idempotency_keys_max,
         poison_expiries=settings.poison_expiries,
+        queues_max=settings.queues_max,
         owner_depth_max=settings.owner_depth_max,
         log_slack_bytes=max(settings.log_slack_bytes, SLACK_SEGMENTS_MIN * settings.segment_bytes),
     )

@@ -57,6 +57,7 @@ class Settings:
     idempotency_ms: int
     idempotency_keys_max: int
     poison_expiries: int
+    queues_max: int
     owner_depth_max: int
     log_slack_bytes: int
     zero_cleaned: bool
@@ -270,6 +271,8 @@ SETTINGS: tuple[Setting, ...] = (
             "maximum of remembered keys, oldest dropped first; 429 if all are under a minute old"),
     Setting("POISON_EXPIRIES", "poison_expiries", "0", _integer(0, 255),
             "consecutive expired leases that make a job DEAD; 0: never"),
+    Setting("QUEUES_MAX", "queues_max", "1000000", _integer(1, 10**8),
+            "maximum of queues; above it a job for a new queue is refused"),
     Setting("OWNER_MAX_DEPTH", "owner_depth_max", "0", _integer(0, 10**9),
             "maximum of unfinished jobs of an owner; 0: no limit"),
     Setting("WAL_SLACK_BYTES", "log_slack_bytes", "256MiB", _size_bytes(MIB, 1024 * GIB),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,10 +13,10 @@ from fastq.errors import RateLimited, TooManyFailures, Unauthenticated
 from fastq.services.buckets import TokenBucket
 from fastq.services.keys import KeyRecord, KeyStore
 
-SCHEME = "Bearer "
-CACHED_MAX = 10_000  # keys; a full cache is cleared
+SCHEME = "bearer"  # in any case
+CACHED_MAX = 10_000  # keys; above it the oldest are dropped
 FAILURES_AT_ONCE, FAILURES_PER_S = 20, 1  # of one address; above it TooManyFailures
-ADDRESSES_MAX = 50_000  # with recent failures; above it the oldest are dropped
+ADDRESSES_MAX = 50_000  # with failures; above it those whose last failure is oldest are dropped
 IPV6_PREFIX = 64  # one customer has a whole prefix
 
 
@@ -32,11 +33,16 @@ class Authenticator:
     A change of a key removes it from the cache, so a revocation takes effect with the next request.
     """
 
-    def __init__(self, store: KeyStore, now_us: Callable[[], int]) -> None:
-        self._store = store
+    def __init__(self, store: KeyStore, now_us: Callable[[], int], owner_isolation: bool = True) -> None:
+        """
+        Args:
+            owner_isolation: client keys see only their owner's jobs.
+        """
+        self._store, self._owner_isolation = store, owner_isolation
         self._now_us = now_us
-        self._known: dict[bytes, Known] = {}
-        self._buckets: dict[str, tuple[int, TokenBucket]] = {}  # key_id -> (its rate limit, its bucket)
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._digests: dict[str, set[bytes]] = {}  # key_id -> its entries in `_known`: a rotated key has two
+        self._buckets: OrderedDict[str, tuple[int, TokenBucket]] = OrderedDict()  # key_id -> (its rate limit, bucket)
         self.generation = 0  # changes when a cached key may have changed
         self._failures = Failures()
         store.watch(self.forget)
@@ -47,7 +53,7 @@ class Authenticator:
         Args:
             address: the client's trusted address, empty if unknown. Failures of an unknown address are not counted.
         Raises:
-            Unauthenticated: no header, another scheme (case-sensitive), or an unknown, revoked or expired key.
+            Unauthenticated: no header, another scheme, or an unknown, revoked or expired key.
             TooManyFailures, RateLimited, KeyStoreUnavailable.
         """
         secret, now_us = _secret(authorization), self._now_us()
@@ -66,9 +72,8 @@ class Authenticator:
 
     def look(self, authorization: str) -> Known | None:
         """Return a key from the cache, None if it is not there."""
-        if not authorization.startswith(SCHEME):
-            return None
-        return self._fresh(_digest(authorization[len(SCHEME) :]), self._now_us())
+        secret = _secret_in(authorization)
+        return self._fresh(_digest(secret), self._now_us()) if secret else None
 
     def charge(self, known: Known) -> None:
         """Count a request of the key. Raises RateLimited."""
@@ -91,9 +96,21 @@ class Authenticator:
         self.generation += 1
         if key_ids is None:
             self._known.clear()
+            self._digests.clear()
             return
-        for digest in [digest for digest, known in self._known.items() if known.record.key_id in key_ids]:
-            del self._known[digest]
+        for key_id in key_ids:
+            for digest in self._digests.pop(key_id, ()):
+                del self._known[digest]
+
+    def _cache(self, digest: bytes, known: Known) -> None:
+        if digest not in self._known and len(self._known) >= CACHED_MAX:
+            oldest, dropped = self._known.popitem(last=False)
+            digests = self._digests[dropped.record.key_id]
+            digests.discard(oldest)
+            if not digests:
+                del self._digests[dropped.record.key_id]
+        self._known[digest] = known
+        self._digests.setdefault(known.record.key_id, set()).add(digest)
 
     def _fresh(self, digest: bytes, now_us: int) -> Known | None:
         """Return a key from the cache if it is still valid."""
@@ -112,23 +129,22 @@ class Authenticator:
             raise Unauthenticated("API key has been revoked")
         if record.expires_us is not None and record.expires_us <= now_us:
             raise Unauthenticated("API key has expired")
-        known = Known(record, record.principal(), self._bucket(record))
+        known = Known(record, record.principal(self._owner_isolation), self._bucket(record))
         if generation == self.generation:  # else the key may have been revoked since the store read it
-            if len(self._known) >= CACHED_MAX:
-                self._known.clear()
-            self._known[digest] = known
+            self._cache(digest, known)
         return known
 
     def _bucket(self, record: KeyRecord) -> TokenBucket | None:
-        """Return the key's bucket. It outlives the cached key, so that a cleared cache refills no bucket."""
+        """Return the key's bucket. It outlives the cached key, so that a dropped one refills no bucket."""
         if record.rate_limit is None:
             return None
         limit, bucket = self._buckets.get(record.key_id, (0, None))
         if bucket is None or limit != record.rate_limit:
-            if len(self._buckets) >= CACHED_MAX:
-                self._buckets.clear()
             bucket = TokenBucket(record.rate_limit, record.rate_limit)
             self._buckets[record.key_id] = record.rate_limit, bucket
+        self._buckets.move_to_end(record.key_id)
+        if len(self._buckets) > CACHED_MAX:
+            self._buckets.popitem(last=False)
         return bucket
 
 
@@ -136,7 +152,7 @@ class Failures:
     """Failed authentications by address. They limit only requests with keys that are not cached."""
 
     def __init__(self) -> None:
-        self._buckets: dict[str, TokenBucket] = {}
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def check(self, address: str, now_us: int) -> None:
         """Raise TooManyFailures if the address has too many failures."""
@@ -151,19 +167,18 @@ class Failures:
         network = _network(address)
         bucket = self._buckets.get(network)
         if bucket is None:
-            if len(self._buckets) >= ADDRESSES_MAX:
-                self._drop_some(now_us)
+            self._drop_some(now_us)
             bucket = self._buckets[network] = TokenBucket(FAILURES_PER_S, FAILURES_AT_ONCE)
+        self._buckets.move_to_end(network)
         if wait_us := bucket.take(now_us):
             raise TooManyFailures(wait_us)
 
     def _drop_some(self, now_us: int) -> None:
-        """Drop the addresses without recent failures; if there are none, the oldest tenth."""
-        for network in [network for network, bucket in self._buckets.items() if bucket.is_full(now_us)]:
-            del self._buckets[network]
-        if len(self._buckets) >= ADDRESSES_MAX:
-            for network in list(self._buckets)[: max(1, ADDRESSES_MAX // 10)]:
-                del self._buckets[network]
+        """Make room for one more: drop the oldest, and two that count no more, so that a burst leaves memory again."""
+        for _ in range(2):
+            oldest = next(iter(self._buckets), None)
+            if oldest is not None and (len(self._buckets) >= ADDRESSES_MAX or self._buckets[oldest].is_full(now_us)):
+                del self._buckets[oldest]
 
 
 def _network(address: str) -> str:
@@ -182,10 +197,16 @@ def _network(address: str) -> str:
 def _secret(authorization: str | None) -> str:
     if not authorization:
         raise Unauthenticated("Missing Authorization header")
-    secret = authorization.removeprefix(SCHEME)
-    if secret == authorization or not secret:
+    secret = _secret_in(authorization)
+    if not secret:
         raise Unauthenticated("Invalid Authorization header format. Expected: Bearer <token>")
     return secret
+
+
+def _secret_in(authorization: str) -> str:
+    """Return the secret in the header's value, an empty string if it has another form."""
+    scheme, _, secret = authorization.partition(" ")
+    return secret.lstrip(" ") if scheme.lower() == SCHEME else ""
 
 
 def _digest(secret: str) -> bytes:

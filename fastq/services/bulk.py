@@ -101,7 +101,7 @@ class Bulk:
         self._slice_jobs = max(1, min(SLICE_JOBS, jobs_max))
 
     async def run(self, who: Principal, order: Order, *, dry_run: bool = False) -> Result:
-        """Change the matching jobs that were submitted before the call. A caller that is no admin changes its owner's.
+        """Change the matching jobs that were submitted before the call, of those that the caller owns.
 
         Raises:
             DiskFull, Overloaded: nothing was changed.
@@ -130,28 +130,23 @@ class Bulk:
 
     async def _slices(self, who: Principal, chosen: Filter) -> AsyncIterator[list[JobView]]:
         """Yield slices of jobs whose payload matches, the newest first. A slice may be empty."""
-        owner_id = None if who.is_admin else who.owner_id
         if chosen.ids is not None:
             ids = list(dict.fromkeys(chosen.ids))
             for at in range(0, len(ids), self._slice_jobs):
-                views = list(self._named(ids[at : at + self._slice_jobs]))
-                views = [view for view in views if owner_id in (None, view.owner_id)]
+                views = list(self._named(who, ids[at : at + self._slice_jobs]))
                 yield await self._with_text(views, chosen.text)
             return
-        wanted = _core.Filter(
-            queue=chosen.queue, group=chosen.group, tag=chosen.tag, owner_id=owner_id, since_us=chosen.since_us,
-            queues=who.queues,
-        )  # fmt: skip
+        wanted = _core.Filter(queue=chosen.queue, group=chosen.group, tag=chosen.tag, since_us=chosen.since_us)
         before, more = 0, True
         while more:
-            views, before = self._engine.views(wanted, before, self._slice_jobs, EXAMINED_MAX)
+            views, before = self._engine.views(who.owns, wanted, before, self._slice_jobs, EXAMINED_MAX)
             more = before > 0
             yield await self._with_text(views, chosen.text)
 
-    def _named(self, ids: Iterable[str]) -> Iterator[JobView]:
+    def _named(self, who: Principal, ids: Iterable[str]) -> Iterator[JobView]:
         for job_id in ids:
             try:
-                yield self._engine.view(job_id)
+                yield self._engine.view(who.owns, job_id)
             except JobNotFound:
                 continue
 
@@ -173,17 +168,17 @@ class Bulk:
 
     def _change(self, group: Group, who: Principal, order: Order, views: list[JobView]) -> int:
         """Change the jobs. Return how many: some may have another state by now."""
-        ids = [view.job_id for view in self._named(view.job_id for view in views) if order.applies(view)]
+        ids = [view.job_id for view in self._named(who, (view.job_id for view in views)) if order.applies(view)]
         if order.action == "delete":
-            group.delete(ids)
+            group.delete(who.owns, ids)
             return len(ids)
         changed = 0
         for job_id in ids:
             try:
                 if order.action == "cancel":
-                    group.cancel(job_id, who.key_id)
+                    group.cancel(who.owns, job_id, who.key_id)
                 else:
-                    group.redrive(job_id, who.key_id)
+                    group.redrive(who.owns, job_id, who.key_id)
                 changed += 1
             except JobDuplicate:  # another job has its unique key
                 continue

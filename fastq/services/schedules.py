@@ -15,11 +15,20 @@ from itertools import islice, takewhile
 
 import msgspec
 
-from fastq._core import FINISHED
+from fastq._core import ALL, FINISHED
 from fastq.engine import Engine
-from fastq.engine.commands import Principal, Submit
+from fastq.engine.commands import DEFAULT_QUEUE, Principal, Submit
 from fastq.engine.documents import DocumentKind, Group
-from fastq.errors import ApiError, CleanerBehind, InvalidRequest, JobNotFound, NameTaken, ScheduleNotFound, TooMany
+from fastq.errors import (
+    ApiError,
+    CleanerBehind,
+    InvalidRequest,
+    JobNotFound,
+    NameTaken,
+    QueueForbidden,
+    ScheduleNotFound,
+    TooMany,
+)
 from fastq.services.audit import ENTRY_BYTES, Audit
 from fastq.services.cron import Cron
 
@@ -159,7 +168,10 @@ class Schedules:
         Raises:
             InvalidRequest, TooMany, DiskFull, Overloaded.
             NameTaken: another owner has a schedule of this name.
+            QueueForbidden: its jobs go to a queue that `who` is not bound to.
         """
+        if who.queues is not None and not who.owns.has_queue(queue := _queue_of(schedule)):
+            raise QueueForbidden(queue, "schedule jobs in")
         cron = Cron(schedule.cron, schedule.timezone)
         known = self._kept.get(name)
         if known is None and len(self._kept) >= SCHEDULES_MAX:
@@ -323,7 +335,7 @@ class Schedules:
         if not job_id:
             return False
         try:
-            return self._engine.view(job_id).state not in FINISHED
+            return self._engine.view(ALL, job_id).state not in FINISHED
         except JobNotFound:
             return False
 
@@ -366,7 +378,16 @@ def _kept(name: str, schedule: Schedule, state: State) -> Kept:
 
 
 def _may_see(who: Principal, schedule: Schedule) -> bool:
-    return who.is_admin or who.owner_id == schedule.owner_id
+    """Whether the schedule exists for `who`: its jobs do."""
+    return who.owns.has(schedule.owner_id, "" if who.queues is None else _queue_of(schedule))
+
+
+class _Into(msgspec.Struct):
+    queue: str | None = None
+
+
+def _queue_of(schedule: Schedule) -> str:
+    return msgspec.json.decode(schedule.job, type=_Into).queue or DEFAULT_QUEUE
 
 
 def _are_equal(one: Schedule, other: Schedule) -> bool:

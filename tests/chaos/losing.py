@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastq._core import Filter
+from fastq._core import ALL, Filter
 from fastq.cli import main
 from fastq.engine import Engine
 
@@ -13,9 +13,9 @@ if __name__ == "__main__":
 
     async def start_and_lose(self: Engine, *arguments: Any) -> None:
         await start(self, *arguments)
-        jobs, _ = self.views(Filter(), 0, 1000, 10_000)
+        jobs, _ = self.views(ALL, Filter(), 0, 1000, 10_000)
         with self.group(10_000) as group:
-            group.delete([job.job_id for job in jobs if job.state != "RUNNING"][:1])
+            group.delete(ALL, [job.job_id for job in jobs if job.state != "RUNNING"][:1])
         await self.durable()
 
     Engine.start = start_and_lose  # type: ignore[method-assign]

@@ -84,7 +84,7 @@ RETURNED: list[tuple[Any, str, Any, str]] = [
     (Failure(error="never", discard=True), "DEAD", None, "never"),
     (ValueError("wrong"), "DEAD", None, "ValueError: wrong"),
     ({1, object()}, "DEAD", None, "the result cannot be encoded as JSON"),
-    ("r" * 1_100_000, "DEAD", None, "the server refused the outcome: "),
+    ("r" * 1_100_000, "DEAD", None, "the result cannot be encoded as JSON: result: 1,100,002 bytes"),
 ]
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from fastq._core import Access
 from tests.core.agreement import agree_on_pages, agree_on_positions
 from tests.core.model import Server
 from tests.core.model_jobs import Ack, Job, New
@@ -58,8 +59,7 @@ CLEANS = ["move", "trim", "drop", "drop"]
 LEASES_MS = [0, 0, 1000, 5000, 60_000]
 STEPS_US = [0, 1, 999, 1_000_000, 1_000_000, 2_500_000, 31_000_000, 61_000_000]
 STRANGERS = ["", "nope", "018bcfe5-6800-707b-8000-000001646464", "\u00e9" * 36, "0" * 36]
-FINAL = ["ACKED", "DEAD", "EXPIRED", "CANCELLED"]
-SHOWN = ["", "READY", "SCHEDULED", "RUNNING", "RETRY", *FINAL]
+SHOWN = ["", "READY", "SCHEDULED", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED"]
 
 SERVERS = [
     Server(),
@@ -283,7 +283,7 @@ def expire(world: World, draw: Draw) -> None:
 
 def forget(world: World, draw: Draw) -> None:
     kept_ms = draw.pick([0, 1, 1000, 40_000])
-    world.forget(draw.pick(FINAL), kept_ms, draw.pick([0, 2, 99]), draw.pick([1, 3, 1_000_000]))
+    world.forget(kept_ms, draw.pick([0, 2, 99]), draw.pick([1, 3, 1_000_000]))
 
 
 def look(world: World, draw: Draw) -> None:
@@ -292,12 +292,13 @@ def look(world: World, draw: Draw) -> None:
         queue=draw.pick(["", "", *QUEUES]),
         group=draw.pick([None, None, *GROUPS]),
         tag=draw.pick(["", "", "red", "blue"]),
-        owner_id=draw.pick([None, None, "o1", "o2"]),
         since_us=draw.pick([0, 0, world.now_us - 1_000_000]),
-        queues=draw.pick([None, None, frozenset({"mail", "bulk"})]),
     )
-    agree_on_pages(world, wanted, draw.pick([1, 3, 50]), draw.pick([1, 4, 10_000]))
-    agree_on_positions(world, draw.pick([1, 3, 1000]))
+    access = Access(
+        owner_id=draw.pick([None, None, "o1", "o2"]), queues=draw.pick([None, None, frozenset({"mail", "bulk"})])
+    )
+    agree_on_pages(world, access, wanted, draw.pick([1, 3, 50]), draw.pick([1, 4, 10_000]))
+    agree_on_positions(world, access, draw.pick([1, 3, 1000]))
 
 
 def documents(world: World, draw: Draw) -> None:

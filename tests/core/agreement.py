@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fastq import _core
-from fastq._core import close_result, read_event, submit_facts
+from fastq._core import ALL, close_result, read_event, submit_facts
+from fastq.errors import JobNotFound
 from tests.core import model_views
 from tests.core.model_jobs import Event, Job
 from tests.core.model_views import Filter
@@ -31,7 +34,7 @@ def agree(world: World, step: int) -> None:
 
 
 def agree_on(world: World, job: Job) -> None:
-    view = world.core.job(world.now_us, job.job_id)
+    view = world.core.job(world.now_us, ALL, job.job_id)
     expected = {
         "job_id": job.job_id,
         "state": job.shown_state(world.now_us),
@@ -73,7 +76,8 @@ def agree_on(world: World, job: Job) -> None:
 
 
 def agree_on_history(world: World, job: Job) -> None:
-    events = [read_event(record) for record in world.history(world.core.job(world.now_us, job.job_id).history_place)]
+    view = world.core.job(world.now_us, ALL, job.job_id)
+    events = [read_event(record) for record in world.history(view.number, view.history_place)]
     names = Event.__dataclass_fields__
     shown = [Event(**{name: getattr(event, name) for name in names}) for event in events]
     assert shown == job.shown_history()
@@ -96,22 +100,31 @@ def agree_on_queues(world: World) -> None:
         assert (due_us if due_us > world.now_us else 0) == order.rate_due_us(world.now_us, name)
 
 
-def agree_on_pages(world: World, wanted: Filter, limit: int, examine_max: int) -> None:
+def agree_on_pages(world: World, access: _core.Access, wanted: Filter, limit: int, examine_max: int) -> None:
     before = 0
     while True:
-        found = world.core.page(world.now_us, _core.Filter(**vars(wanted)), before, limit, examine_max)
+        found = world.core.page(world.now_us, access, _core.Filter(**vars(wanted)), before, limit, examine_max)
         ids = [view.job_id for view in found[0]], found[1]
-        assert ids == model_views.page(world.model, world.now_us, before, limit, examine_max, wanted)
+        assert ids == model_views.page(world.model, world.now_us, access, before, limit, examine_max, wanted)
         if (before := found[1]) == 0:
             break
 
 
-def agree_on_positions(world: World, count_max: int) -> None:
-    for job_id in world.model.jobs:
-        assert world.core.position(job_id, count_max) == model_views.position(world.model, job_id, count_max)
-    running = {job.job_id for job in world.model.jobs.values() if job.state == "RUNNING"}
-    assert {view.job_id for view in world.core.running(1_000_000)} == running
-    assert len(world.core.running(2)) == min(2, len(running))
+def agree_on_positions(world: World, access: _core.Access, count_max: int) -> None:
+    """Positions, running jobs, and that any other job is absent for this caller."""
+    for job_id, job in world.model.jobs.items():
+        if not access.has(job.owner_id, job.queue):
+            with pytest.raises(JobNotFound):
+                world.core.position(access, job_id, count_max)
+            continue
+        found = world.core.position(access, job_id, 1_000_000)
+        assert found == model_views.position(world.model, access, job_id)
+        assert world.core.position(access, job_id, count_max)[1] <= min(found[1], count_max)
+    jobs = [job for job in world.model.jobs.values() if job.state == "RUNNING" and access.has(job.owner_id, job.queue)]
+    views, is_all = world.core.running(access, 1_000_000)
+    assert ({view.job_id for view in views}, is_all) == ({job.job_id for job in jobs}, True)
+    views, is_all = world.core.running(access, 2)
+    assert (len(views), is_all) == (min(2, len(jobs)), len(jobs) <= 2)
 
 
 def agree_on_the_timer(world: World) -> None:

@@ -85,12 +85,12 @@ class Disk:
         assert cached is None or on_disk is None or cached == on_disk
         return cached if cached is not None else on_disk  # type: ignore[return-value]
 
-    def history(self, place: RecordPlace | None) -> list[bytes]:
+    def history(self, number: int, place: RecordPlace | None) -> list[bytes]:
         """The kept records of a job's history, newest first."""
         kept: list[bytes] = []
         attempts = 0
         while place is not None:
-            found, place = history_of(self.record(place))
+            found, place = history_of(self.record(place), number)
             for record in found:
                 attempts += read_event(record).what == "attempt"
                 kept_bytes = sum(len(one) for one in kept) + len(record)
@@ -147,7 +147,7 @@ class Disk:
             return self.core.move_document(now_us, live)
         if isinstance(live, LiveKey):
             return self.core.move_key(now_us, live)
-        history = self.history(live.history_place)
+        history = self.history(live.seq, live.history_place)
         if live.close_place and (close := self.record(live.close_place)) not in history:
             history.append(close)
         lease = self.record(live.lease_place) if live.lease_place else None

@@ -88,8 +88,8 @@ class Model:
     # --- submit -----------------------------------------------------------------------------------------------------
 
     def submit(self, now_us: int, jobs: list[New], owner_id: str, key_id: str, ids: list[str]) -> list[Submitted]:
-        self.check_new(now_us, jobs, owner_id)
-        return [self.submit_one(now_us, new, owner_id, key_id, ids[at]) for at, new in enumerate(jobs)]
+        self.check_new(now_us, jobs, owner_id, owner_id)
+        return [self.submit_one(now_us, new, owner_id, owner_id, key_id, ids[at]) for at, new in enumerate(jobs)]
 
     def holder(self, owner_id: str, queue: str, unique_key: str) -> Job | None:
         """The unfinished job that has a unique key."""
@@ -102,7 +102,7 @@ class Model:
         assert len(holders) <= 1
         return holders[0] if holders else None
 
-    def check_new(self, now_us: int, jobs: list[New], owner_id: str, of_transaction: str = "") -> None:
+    def check_new(self, now_us: int, jobs: list[New], owner_id: str, caller_id: str, of_transaction: str = "") -> None:
         """Raise Refused if the jobs may not be stored. The transaction's own key counts too."""
         said: list[tuple[str, int | None]] = [(of_transaction, None)] if of_transaction else []
         repeated = []
@@ -110,7 +110,7 @@ class Model:
         fresh: Counter[str] = Counter()
         for new in jobs:
             if key := new.idempotency_key:
-                entry = self.keys.find(now_us, owner_id, key)
+                entry = self.keys.find(now_us, caller_id, key)
                 earlier = [None if entry.of_transaction else entry.body_digest] if entry else []
                 repeated += [entry] if entry else []
                 earlier += [digest for other, digest in said if other == key]
@@ -141,9 +141,9 @@ class Model:
         if 0 < self.order.of(queue).max_depth < unfinished + more:
             raise Refused("QueueFull")
 
-    def submit_one(self, now_us: int, new: New, owner_id: str, key_id: str, new_id: str) -> Submitted:
+    def submit_one(self, now_us: int, new: New, owner_id: str, caller_id: str, key_id: str, new_id: str) -> Submitted:
         key = new.idempotency_key
-        if key and (entry := self.keys.find(now_us, owner_id, key)):
+        if key and (entry := self.keys.find(now_us, caller_id, key)):
             return (entry.answer, REPEATED)
         found = self.holder(owner_id, new.queue, new.unique_key)
         answer = (new_id, CREATED)
@@ -158,7 +158,7 @@ class Model:
         else:
             answer = (found.job_id, DUPLICATE)
         if key:
-            self.keys.remember(now_us, owner_id, key, new.body_digest, answer[0], False)
+            self.keys.remember(now_us, caller_id, key, new.body_digest, answer[0], False)
         return answer
 
     def replace(self, now_us: int, job: Job, new: New, key_id: str) -> None:
@@ -391,11 +391,15 @@ class Model:
                 raise Refused("NotAckable")
             if not (token is None and self.find(job_id).legacy):
                 self.held(job_id, token or "")
-        self.check_new(now_us, jobs, owner_id, idempotency_key)
+        owners = {self.find(ack.job_id).owner_id for ack in acks if jobs} or {owner_id}
+        if len(owners) > 1:
+            raise Refused("InvalidRequest")
+        (owner,) = owners
+        self.check_new(now_us, jobs, owner, owner_id, idempotency_key)
         for ack in acks:
             self.ack(now_us, ack, key_id)
         untils = [self.extend(now_us, *extend) for extend in extends]
-        answers = [self.submit_one(now_us, new, owner_id, key_id, ids[at]) for at, new in enumerate(jobs)]
+        answers = [self.submit_one(now_us, new, owner, owner_id, key_id, ids[at]) for at, new in enumerate(jobs)]
         if idempotency_key:
             self.keys.remember(now_us, owner_id, idempotency_key, body_digest, (untils, answers), True)
         return untils, answers, False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastq._core import Access
 from tests.core.model import Model
 from tests.core.model_jobs import TERMINAL, Job
 
@@ -16,9 +17,7 @@ class Filter:
     queue: str = ""
     group: str | None = None
     tag: str = ""
-    owner_id: str | None = None
     since_us: int = 0
-    queues: frozenset[str] | None = None
 
     def fits(self, now_us: int, job: Job) -> bool:
         return (
@@ -26,13 +25,13 @@ class Filter:
             and self.queue in ("", job.queue)
             and self.group in (None, job.group)
             and self.tag in ("", *job.spec.tags)
-            and self.owner_id in (None, job.owner_id)
             and job.created_us >= self.since_us
-            and (self.queues is None or job.queue in self.queues)
         )
 
 
-def page(model: Model, now_us: int, before: int, limit: int, examine_max: int, wanted: Filter) -> tuple[list[str], int]:
+def page(
+    model: Model, now_us: int, access: Access, before: int, limit: int, examine_max: int, wanted: Filter
+) -> tuple[list[str], int]:
     """Ids of jobs that match, newest first, and where the next page begins."""
     found: list[str] = []
     newest_first = sorted(model.jobs.values(), key=lambda job: -job.number)
@@ -41,15 +40,19 @@ def page(model: Model, now_us: int, before: int, limit: int, examine_max: int, w
             return found, job.number + 1
         if job.created_us < wanted.since_us:
             break
-        if wanted.fits(now_us, job):
+        if access.has(job.owner_id, job.queue) and wanted.fits(now_us, job):
             found.append(job.job_id)
     return found, 0
 
 
-def position(model: Model, job_id: str, count_max: int) -> int:
-    """How many ready jobs of its group come before a ready job."""
+def position(model: Model, access: Access, job_id: str) -> tuple[bool, int]:
+    """Whether ready jobs of its group come before a ready job, and how many of those exist for the caller."""
     job = model.jobs[job_id]
-    return min(count_max, model.order.ready(job.queue, job.group).index(job)) if job.due else 0
+    if not job.due:
+        return False, 0
+    ready = model.order.ready(job.queue, job.group)
+    first = ready[: ready.index(job)]
+    return bool(first), sum(access.has(other.owner_id, other.queue) for other in first)
 
 
 def queue(model: Model, name: str) -> dict[str, object]:
@@ -66,8 +69,16 @@ def queue(model: Model, name: str) -> dict[str, object]:
     }
 
 
-def forget(model: Model, now_us: int, state: str, kept_ms: int, count_max: int, gone: set[str]) -> None:
+def forget(model: Model, now_us: int, kept_ms: int, count_max: int, gone: set[str]) -> None:
     """Remove the jobs that the core removed. Assert that they are the oldest; of jobs with equal ends any may go."""
+    for state in TERMINAL:
+        of_state = {job_id for job_id in gone if model.jobs[job_id].state == state}
+        forget_state(model, now_us, state, kept_ms, count_max, of_state)
+        gone -= of_state
+    assert not gone
+
+
+def forget_state(model: Model, now_us: int, state: str, kept_ms: int, count_max: int, gone: set[str]) -> None:
     rest: list[Job] = []
     expected: list[int] = []
     for name in {job.queue for job in model.jobs.values()}:
@@ -86,6 +97,5 @@ def forget(model: Model, now_us: int, state: str, kept_ms: int, count_max: int, 
     rest.sort(key=lambda job: job.ended_us)
     expected += [job.ended_us for job in rest[: max(0, len(rest) - count_max)]]
     assert sorted(model.jobs[job_id].ended_us for job_id in gone) == sorted(expected)
-    assert all(model.jobs[job_id].state == state for job_id in gone)
     for job_id in gone:
         model.remove(job_id)

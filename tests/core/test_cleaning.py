@@ -6,7 +6,7 @@ from itertools import repeat
 
 import pytest
 
-from fastq._core import REPEATED, read_event
+from fastq._core import ALL, REPEATED, read_event
 from tests.core.agreement import agree
 from tests.core.model import Server
 from tests.core.model_jobs import ATTEMPTS_SHOWN, EVENTS_SHOWN, Ack, New
@@ -31,6 +31,11 @@ def clean_all(world: World) -> None:
         world.clean_oldest("drop")
     world.restart()
     agree(world, 0)
+
+
+def history(world: World, job_id: str) -> list[bytes]:
+    view = world.core.job(world.now_us, ALL, job_id)
+    return world.history(view.number, view.history_place)
 
 
 def test_an_edited_job_outlives_the_segment_of_its_submit() -> None:
@@ -93,7 +98,7 @@ def test_a_history_keeps_its_last_attempts_through_any_number_of_moves() -> None
         if n % 13 == 0:
             clean_all(world)
     clean_all(world)
-    events = [read_event(record) for record in world.history(world.core.job(world.now_us, job_id).history_place)]
+    events = [read_event(record) for record in history(world, job_id)]
     assert [event.error for event in events] == [f"error {n}" for n in range(59, 59 - ATTEMPTS_SHOWN, -1)]
 
 
@@ -106,7 +111,7 @@ def test_a_history_keeps_its_last_events_and_the_result() -> None:
         world.edit(job_id, priority=n)
     for _ in range(3):
         clean_all(world)
-        events = [read_event(record) for record in world.history(world.core.job(world.now_us, job_id).history_place)]
+        events = [read_event(record) for record in history(world, job_id)]
         assert len(events) == EVENTS_SHOWN and {event.what for event in events} == {"edited"}
     world.redrive(job_id)
     clean_all(world)
@@ -120,7 +125,7 @@ def test_a_history_of_long_errors_stays_within_its_bytes() -> None:
         (token,) = world.lease(["default"], worker_id="w" * 64)
         world.ack(Ack(job_id, token, "error", error=f"{n}" * 2048, wait_ms=0))
     clean_all(world)
-    assert len(world.history(world.core.job(world.now_us, job_id).history_place)) == ATTEMPTS_SHOWN
+    assert len(history(world, job_id)) == ATTEMPTS_SHOWN
 
 
 def test_an_older_request_does_not_hide_a_newer_one_when_its_lease_is_moved() -> None:

@@ -9,7 +9,7 @@ from itertools import repeat
 
 import pytest
 
-from fastq._core import CREATED, DUPLICATE, REPEATED
+from fastq._core import ALL, CREATED, DUPLICATE, REPEATED
 from fastq.clock import Clock, start_us
 from tests.core.agreement import agree
 from tests.core.model import Server
@@ -40,7 +40,7 @@ def pass_and_expire(world: World, step_us: int) -> None:
 
 def state(world: World, job_id: str) -> str:
     agree(world, 0)
-    return world.core.job(world.now_us, job_id).state
+    return world.core.job(world.now_us, ALL, job_id).state
 
 
 def test_a_worker_killed_while_running_gives_its_job_to_another_after_the_lease() -> None:
@@ -50,7 +50,7 @@ def test_a_worker_killed_while_running_gives_its_job_to_another_after_the_lease(
     pass_and_expire(world, 29_999_999)
     assert state(world, job_id) == "RUNNING" and world.lease(["default"]) == []
     pass_and_expire(world, 1)
-    view = world.core.job(world.now_us, job_id)
+    view = world.core.job(world.now_us, ALL, job_id)
     assert (view.state, view.attempts, view.outcome) == ("RETRY", 1, "lease_expired")
     pass_and_expire(world, SECOND_US)
     job, token = lease(world, worker_id="w2")
@@ -97,7 +97,7 @@ def test_a_double_ack_ends_one_attempt() -> None:
     _, token = lease(world)
     assert world.ack(Ack(job_id, token, "error", error="boom", wait_ms=0)) is True
     assert world.ack(Ack(job_id, token, "error", error="boom", wait_ms=0)) is False
-    assert world.core.job(world.now_us, job_id).attempts == 1
+    assert world.core.job(world.now_us, ALL, job_id).attempts == 1
     assert world.ack(Ack(job_id, token)) == "LeaseLost", "it ended with an error, not with this outcome"
     assert world.ack_many([Ack(job_id, token, "error", error="boom")] * 3) == ["", "", ""]
     _, token = lease(world)
@@ -155,7 +155,7 @@ def test_a_poison_job_that_kills_its_workers_stops() -> None:
         lease(world, 1_000)
         pass_and_expire(world, 2 * SECOND_US)
         pass_and_expire(world, HOUR_US)
-    view = world.core.job(world.now_us, job_id)
+    view = world.core.job(world.now_us, ALL, job_id)
     assert (view.state, view.outcome, view.attempts) == ("DEAD", "poisoned", 3)
     world.redrive(job_id)
     lease(world, 1_000)

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from fastq._core import Ack, Core, CoreSettings, NewJob, Tail
+from fastq._core import ALL, Ack, Core, CoreSettings, NewJob, Tail
 from fastq.errors import JobNotFound, LeaseLost
 
 NOW_US = 1_763_973_600_123_456
@@ -42,14 +42,14 @@ def test_ids_sort_by_creation() -> None:
 def test_any_other_spelling_of_an_id_is_refused() -> None:
     core = new_core()
     job_id = submit(core, NOW_US)
-    assert core.job(NOW_US, job_id).job_id == job_id
+    assert core.job(NOW_US, ALL, job_id).job_id == job_id
     for i, char in enumerate(job_id):
         other = job_id[:i] + ("0" if char != "0" else "1") + job_id[i + 1 :]
         with pytest.raises(JobNotFound):
-            core.job(NOW_US, other)
+            core.job(NOW_US, ALL, other)
     for other in [job_id.upper(), job_id[:-1], job_id + "0", job_id.replace("-", ""), f"{{{job_id}}}", " " + job_id]:
         with pytest.raises(JobNotFound):
-            core.job(NOW_US, other)
+            core.job(NOW_US, ALL, other)
 
 
 def siphash_2_4(key: bytes, data: bytes) -> int:
@@ -99,5 +99,5 @@ def test_every_changed_token_is_refused() -> None:
     for i, char in enumerate(leased.token):
         forged = leased.token[:i] + ("0" if char != "0" else "1") + leased.token[i + 1 :]
         with pytest.raises(LeaseLost):
-            core.ack(NOW_US, Ack(job_id, forged), key_id="k")
-    assert core.ack(NOW_US, Ack(job_id, leased.token), key_id="k")
+            core.ack(NOW_US, ALL, Ack(job_id, forged), key_id="k")
+    assert core.ack(NOW_US, ALL, Ack(job_id, leased.token), key_id="k")

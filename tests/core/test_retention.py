@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastq._core import ALL
 from tests.core.agreement import agree
 from tests.core.model_jobs import Ack, New
 from tests.core.model_order import Settings
@@ -22,7 +23,8 @@ def finished(world: World, payload_bytes: int, queue: str) -> str:
 
 def forget(world: World, bytes_max: int, limit: int = 100) -> list[str]:
     """Run retention. Returns the ids of the removed jobs in order of submission."""
-    world.core.forget(world.now_us, "ACKED", KEPT_MS, 1_000_000, bytes_max, limit)
+    world.core.retain(KEPT_MS, KEPT_MS, 1_000_000, bytes_max)
+    world.core.forget(world.now_us, limit)
     gone = [job_id for job_id in world.model.jobs if not world.exists(job_id)]
     for job_id in gone:
         world.model.remove(job_id)
@@ -32,7 +34,7 @@ def forget(world: World, bytes_max: int, limit: int = 100) -> list[str]:
 
 def record_bytes(world: World, job_id: str) -> int:
     """The bytes of a finished job's records that replay needs."""
-    view = world.core.job(world.now_us, job_id)
+    view = world.core.job(world.now_us, ALL, job_id)
     assert view.close_place is not None
     return view.place.bytes + view.close_place.bytes
 

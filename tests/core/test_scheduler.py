@@ -16,7 +16,7 @@ from itertools import accumulate, combinations
 import pytest
 
 from fastq import _core
-from fastq._core import CoreSettings, Leased, NewJob, QueueSettings, SubmitOptions
+from fastq._core import ALL, CoreSettings, Leased, NewJob, QueueSettings, SubmitOptions
 from tests.core.actions import RandomDraw, configure_queue
 from tests.core.agreement import agree
 from tests.core.disk import Disk
@@ -171,7 +171,7 @@ class Load(Disk):
         self.held[at], self.held[-1] = self.held[-1], self.held[at]
         job_id, token, group, key = self.held.pop()
         outcome = self.rng.choice(["ok", "ok", "ok", "release"])
-        self.core.ack(self.now_us, _core.Ack(job_id, token, outcome), key_id="k")
+        self.core.ack(self.now_us, ALL, _core.Ack(job_id, token, outcome), key_id="k")
         self.groups.end(group)
         if outcome == "release":
             self.groups.add(group, key)
@@ -232,7 +232,7 @@ def test_every_lease_agrees_with_the_model(seed: int) -> None:
         for job in rng.sample(running, k=min(len(running), rng.choice([0, 1, 1, 4]))):
             world.ack(Ack(job.job_id, job.token, rng.choice(["ok", "ok", "release"])))
         world.time_passes(rng.choice([0, 1, SECOND_US // 3]))
-        world.forget("ACKED", 0, 0)
+        world.forget(0, 0)
         if step % 50 == 0:
             agree(world, step)
 

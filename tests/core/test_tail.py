@@ -9,7 +9,7 @@ import pytest
 from fastq._core import FRAME_HEAD_BYTES, FRAME_RECORD_BYTES_MAX, Batch, Core, CoreSettings, RecordPlace, Tail
 from fastq.errors import RecordTooLarge
 
-HEAD_BYTES = 20  # of a document record named "n" by nobody: head 8, time 8, kind 1, name 2; and one byte of body
+HEAD_BYTES = 24  # of a document record named "n" by nobody: head 12, time 8, kind 1, name 2; and one byte of body
 
 
 def core_on(tail: Tail) -> Core:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastq import _core, errors
 from fastq._core import (
+    ALL,
     CoreSettings,
     Extend,
     NewJob,
@@ -169,7 +170,7 @@ class World(Disk):
         }
 
         def size_of(job: Job) -> int:
-            return self.core.job(self.now_us, job.job_id).place.bytes
+            return self.core.job(self.now_us, ALL, job.job_id).place.bytes
 
         granted = self.core.lease(self.now_us, queues, limit, lease_ms=lease_ms, **asked)
         expected = self.model.lease(self.now_us, queues, limit, lease_ms, **asked, size_of=size_of)
@@ -189,7 +190,7 @@ class World(Disk):
     def ack(self, ack: Ack) -> Any:
         before = self.core.state_hash()
         changed = self.both(
-            lambda: self.core.ack(self.now_us, core_ack(ack), key_id="k2"),
+            lambda: self.core.ack(self.now_us, ALL, core_ack(ack), key_id="k2"),
             lambda _: self.model.ack(self.now_us, ack, "k2"),
         )
         assert changed is True or before == self.core.state_hash(), "a repeated ack left a trace"
@@ -197,25 +198,25 @@ class World(Disk):
 
     def ack_many(self, acks: list[Ack]) -> list[str]:
         return self.both(  # type: ignore[no-any-return]
-            lambda: names_of(self.core.ack_many(self.now_us, [core_ack(ack) for ack in acks], key_id="k2")),
+            lambda: names_of(self.core.ack_many(self.now_us, ALL, [core_ack(ack) for ack in acks], key_id="k2")),
             lambda _: self.model.ack_many(self.now_us, acks, "k2"),
         )
 
     def extend(self, job_id: str, token: str, lease_ms: int) -> Any:
         return self.both(
-            lambda: self.core.extend(self.now_us, job_id, token, lease_ms),
+            lambda: self.core.extend(self.now_us, ALL, job_id, token, lease_ms),
             lambda _: self.model.extend(self.now_us, job_id, token, lease_ms),
         )
 
     def extend_many(self, leases: list[tuple[str, str]], lease_ms: int) -> Any:
         return self.both(
-            lambda: names_of(self.core.extend_many(self.now_us, [Extend(*lease, lease_ms) for lease in leases])),
+            lambda: names_of(self.core.extend_many(self.now_us, ALL, [Extend(*lease, lease_ms) for lease in leases])),
             lambda _: self.model.extend_many(self.now_us, leases, lease_ms),
         )
 
     def report(self, job_id: str, token: str, percent: int, note: str) -> Any:
         return self.both(
-            lambda: self.core.report(self.now_us, job_id, token, percent, note),
+            lambda: self.core.report(self.now_us, ALL, job_id, token, percent, note),
             lambda _: self.model.report(self.now_us, job_id, token, percent, note),
         )
 
@@ -243,6 +244,7 @@ class World(Disk):
         return self.both(
             lambda: self.core.transact(
                 self.now_us,
+                ALL,
                 [core_ack(ack) for ack in acks],
                 [Extend(*extend) for extend in extends],
                 [core_job(new) for new in jobs],
@@ -257,28 +259,28 @@ class World(Disk):
 
     def cancel(self, job_id: str, force: bool = False) -> Any:
         return self.both(
-            lambda: self.core.cancel(self.now_us, job_id, force=force, key_id="k1"),
+            lambda: self.core.cancel(self.now_us, ALL, job_id, force=force, key_id="k1"),
             lambda _: self.model.cancel(self.now_us, job_id, force, "k1"),
         )
 
     def redrive(self, job_id: str) -> Any:
         return self.both(
-            lambda: self.core.redrive(self.now_us, job_id, key_id="k1"),
+            lambda: self.core.redrive(self.now_us, ALL, job_id, key_id="k1"),
             lambda _: self.model.redrive(self.now_us, job_id, "k1"),
         )
 
     def edit(self, job_id: str, **changes: Any) -> Any:
         def of_core() -> None:
-            place = self.core.job(self.now_us, job_id).place
+            place = self.core.job(self.now_us, ALL, job_id).place
             record = self.record(place)
             elsewhere = RecordPlace(place.frame + 1, place.offset, place.bytes)
-            assert self.core.edit(self.now_us, job_id, elsewhere, record, key_id="k1", **changes) is False
-            assert self.core.edit(self.now_us, job_id, place, record, key_id="k1", **changes) is True
+            assert self.core.edit(self.now_us, ALL, job_id, elsewhere, record, key_id="k1", **changes) is False
+            assert self.core.edit(self.now_us, ALL, job_id, place, record, key_id="k1", **changes) is True
 
         return self.both(of_core, lambda _: self.model.edit(self.now_us, job_id, "k1", **changes))
 
     def delete(self, job_ids: list[str]) -> Any:
-        return self.both(lambda: self.core.delete(self.now_us, job_ids), lambda _: self.model.delete(job_ids))
+        return self.both(lambda: self.core.delete(self.now_us, ALL, job_ids), lambda _: self.model.delete(job_ids))
 
     def in_group(self, commands: list[Callable[[], object]]) -> None:
         """Several commands as one record."""
@@ -298,7 +300,7 @@ class World(Disk):
 
     def stranger(self, job_id: str) -> None:
         """Try an id of another database."""
-        assert outcome_of(lambda: self.core.job(self.now_us, job_id)) == "JobNotFound"
+        assert outcome_of(lambda: self.core.job(self.now_us, ALL, job_id)) == "JobNotFound"
         refused = [
             self.ack(Ack(job_id, None)),
             self.cancel(job_id),
@@ -327,14 +329,16 @@ class World(Disk):
         self.both(lambda: self.core.expire(self.now_us, draw, limit), of_model)
         assert left == [], "one drew jitter more often than the other"
 
-    def forget(self, state: str, kept_ms: int, count_max: int, limit: int = 1_000_000) -> None:
+    def forget(self, kept_ms: int, count_max: int, limit: int = 1_000_000) -> None:
+        """Run retention; then keep everything, so that the next change is the next call's."""
         n = 0
-        while removed := self.core.forget(self.now_us, state, kept_ms, count_max, 1 << 40, limit):
+        self.core.retain(kept_ms, kept_ms, count_max, 1 << 40)
+        while removed := self.core.forget(self.now_us, limit):
             assert removed <= limit
             n += removed
         gone = {job_id for job_id in self.model.jobs if not self.exists(job_id)}
         assert len(gone) == n
-        model_views.forget(self.model, self.now_us, state, kept_ms, count_max, gone)
+        model_views.forget(self.model, self.now_us, kept_ms, count_max, gone)
         self.both(lambda: None, lambda _: None)
 
     def forget_keys(self, limit: int) -> None:
@@ -344,7 +348,7 @@ class World(Disk):
         )
 
     def exists(self, job_id: str) -> bool:
-        return bool(outcome_of(lambda: self.core.job(self.now_us, job_id)) != "JobNotFound")
+        return bool(outcome_of(lambda: self.core.job(self.now_us, ALL, job_id)) != "JobNotFound")
 
     def put_document(self, name: str, body: bytes) -> None:
         self.core.put_document(self.now_us, 1, name, body, "k3")

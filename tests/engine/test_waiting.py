@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
+from fastq._core import ALL
 from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, Lease, Submit
 from fastq.engine.results import LeasedJob
+from fastq.engine.waiting import SERVED_AT_ONCE
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, is_pending, running, until
 
@@ -112,7 +115,7 @@ async def test_delayed_jobs_retries_and_expired_leases_wake_requests() -> None:
         job_id = await r.submit(CLIENT, Submit(b"1", delay_ms=1000, max_retries=9))
 
         def leases() -> int:
-            return r.core.job(hand.us, job_id).lease_no
+            return r.core.job(hand.us, ALL, job_id).lease_no
 
         for ended_by in ("delay", "error", "expiry"):
             task = wait_for(r, lease_ms=1000)
@@ -223,3 +226,41 @@ async def test_the_payloads_of_one_lease_answer_are_bounded() -> None:
         first = await r.ask.lease(WORKER, Lease(had_body=True, limit=100))
         rest = await r.ask.lease(WORKER, Lease(had_body=True, limit=100))
         assert (len(first), len(rest)) == (7, 5)
+
+
+async def test_many_waiting_requests_are_served_in_slices_in_order() -> None:
+    """Each turn of the loop leases a bounded number of jobs; a later request does not overtake the rest."""
+    async with running(options=EVENTS_ONLY) as r:
+        waiting = [wait_for(r) for _ in range(5 * SERVED_AT_ONCE)]
+        assert await is_pending(waiting[-1])
+        running_jobs = [0]
+        ids, _ = r.engine.submit_many(CLIENT, [Submit(b"1") for _ in range(len(waiting) + 1)])
+        turns = 0
+        late: asyncio.Task[list[LeasedJob]] | None = None
+        while running_jobs[-1] < len(waiting):
+            await asyncio.sleep(0)
+            turns += 1
+            running_jobs.append(r.engine.counts()["RUNNING"])
+            if late is None and running_jobs[-1]:
+                late = wait_for(r)
+            assert turns < 1_000
+        steps = [after - before for before, after in pairwise(running_jobs)]
+        assert max(steps) <= SERVED_AT_ONCE and sum(step > 0 for step in steps) >= 5
+        granted = [(await task)[0].job_id for task in waiting]
+        assert late is not None
+        assert [*granted, (await late)[0].job_id] == [job_id for job_id, _ in ids]
+
+
+async def test_a_reader_that_leaves_before_the_commit_leaves_nothing() -> None:
+    async with running(options=EVENTS_ONLY) as r:
+        for _ in range(100):
+            job_id = await r.submit(CLIENT, Submit(b"1"))
+            line = Line()
+            reader = asyncio.create_task(r.ask.job_at_end(CLIENT, job_id, 60_000, line))
+            assert await is_pending(reader)
+            r.engine.cancel(CLIENT, job_id, force=False)
+            line.close()
+            await reader
+        await r.engine.durable()
+        assert r.core.take_ended() == []
+        assert r.engine._reads.end_waiters.count == 0

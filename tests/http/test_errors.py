@@ -149,6 +149,7 @@ async def test_every_status_is_documented_and_no_other(world: World) -> None:
         (errors.IdempotencyFull(), {"Retry-After": "10"}),
         (errors.QueueFull("q", 1), {"Retry-After": "5"}),
         (errors.OwnerFull(1), {"Retry-After": "5"}),
+        (errors.QueuesFull(1), {"Retry-After": "5"}),
         (errors.Draining(), {"Retry-After": "5"}),
         (errors.KeyStoreUnavailable("why"), {"Retry-After": "2"}),
         (errors.Overloaded("why"), {"Retry-After": "1"}),

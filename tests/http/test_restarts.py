@@ -28,6 +28,7 @@ CHANGED: dict[str, tuple[Any, ...]] = {
     "idempotency_ms": (2 * DAY_MS, 365 * DAY_MS),
     "idempotency_keys_max": (1_000, 10**9),
     "poison_expiries": (0, 255),
+    "queues_max": (1_000_000, 100),
     "owner_depth_max": (0, 100),
 }
 """Every option, and values that forget nothing of what the test makes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from fastq._core import ALL
 from tests.http.wire import PATIENCE_S, request_bytes
 from tests.http.world import World
 
@@ -16,7 +17,7 @@ async def _gone(world: World, count: int) -> None:
 
 async def _until_state(world: World, job_id: str, state: str) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while world.core.job(world.engine.now_us(), job_id).state != state:  # noqa: ASYNC110 - there is no event
+        while world.core.job(world.engine.now_us(), ALL, job_id).state != state:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0)
 
 
@@ -44,7 +45,7 @@ async def test_a_lease_after_a_wait_is_taken_back_too(world: World) -> None:
     world.log.hold()
     await submitting.send(request_bytes("POST", "/jobs", (world.bearer("client"),), b'{"payload":1}'))
     async with asyncio.timeout(PATIENCE_S):
-        while not (running := world.core.running(1)):  # noqa: ASYNC110 - there is no event
+        while not (running := world.core.running(ALL, 1)[0]):  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0)
     others = len(world.server.server_state.connections) - 1
     wire.abort()

@@ -41,3 +41,20 @@ def second_time(context: Any) -> str:
 @task
 def no_json() -> Any:
     return object()
+
+
+@task
+def take(*values: Any, **named: Any) -> Any:
+    return named.get("result")
+
+
+@task
+def give_nan() -> Any:
+    return {"a": [float("nan")]}
+
+
+@task
+def give_loop() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import django
@@ -27,7 +28,7 @@ settings.configure(
 )
 django.setup()
 
-from fastq import Client, Worker  # noqa: E402 -- Django wants its settings first
+from fastq import Client, NotJSON, Worker  # noqa: E402 -- Django wants its settings first
 from fastq.integrations.django import FastqBackend, worker_of  # noqa: E402
 from fastq.integrations.django.backend import client_of  # noqa: E402
 from fastq.integrations.django.compat import (  # noqa: E402
@@ -183,7 +184,40 @@ def test_arguments_and_results_must_be_json(queue: str, place: Place) -> None:
     result = tasks.no_json.using(queue_name=queue, backend="once").enqueue()
     worked()
     result.refresh()
-    assert result.status == "FAILED" and result.errors[0].exception_class is TypeError
+    assert result.status == "FAILED" and result.errors[0].exception_class is NotJSON
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "place_of_it"),
+    [
+        ((float("nan"),), {}, "payload.args[0]"), ((1, {"a": [0, float("inf")]}), {}, 'payload.args[1]["a"][1]'),
+        ((LOOP,), {}, "args[0][0]"), ((), {"a": [b"\xff"]}, "kwargs['a'][0]"), ((), {"a": {1, 2}}, 'kwargs["a"]'),
+        (("caf\udce9",), {}, "payload.args[0]"), (([2**64],), {}, "payload.args[0][0]"),
+        (({1: 2},), {}, "payload.args[0]"), ((), {"a": datetime.now(UTC)}, "kwargs['a']"),
+        (("x" * (1 << 20),), {}, "payload"),
+    ],
+    ids=itertools.count(),
+)  # fmt: skip
+def test_arguments_that_json_cannot_carry_are_refused(
+    queue: str, place: Place, args: Any, kwargs: Any, place_of_it: str
+) -> None:
+    with pytest.raises(NotJSON) as refused:
+        tasks.take.using(queue_name=queue).enqueue(*args, **kwargs)
+    assert refused.value.place == place_of_it
+    assert place.jobs(queue=queue) == []
+
+
+@pytest.mark.parametrize("task", ["give_nan", "give_loop"])
+def test_a_result_that_json_cannot_carry_fails_the_task(queue: str, task: str) -> None:
+    result = getattr(tasks, task).using(queue_name=queue, backend="once").enqueue()
+    worked()
+    result.refresh()
+    assert result.status == "FAILED" and result.errors[0].exception_class is NotJSON
+    assert "result[" in result.errors[0].traceback
 
 
 def test_unknown_results(queue: str, client: Client) -> None:

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import pytest
 from taskiq import AsyncTaskiqTask, Context, SimpleRetryMiddleware, TaskiqDepends, TaskiqResult
+from taskiq.exceptions import SendTaskError
 from taskiq.receiver import Receiver
 from taskiq.serializers import PickleSerializer
 
-from fastq import AsyncClient, Unauthenticated
+from fastq import AsyncClient, NotJSON, Unauthenticated
 from fastq.integrations.taskiq import FastqBroker
 from tests.client.served import WAIT_S, Place, outcome
 
@@ -243,3 +244,36 @@ async def test_a_rejected_key_stops_the_worker(place: Place, queue: str) -> None
     with pytest.raises(BaseExceptionGroup) as caught:
         await asyncio.wait_for(Receiver(broker, max_async_tasks=1).listen(asyncio.Event()), WAIT_S)
     assert caught.group_contains(Unauthenticated)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"a": [float("-inf")]}, object()])
+async def test_a_result_that_json_cannot_carry_fails_the_task(broker_of: Make, value: Any) -> None:
+    broker = broker_of()
+
+    @broker.task
+    async def give() -> Any:
+        return value
+
+    async with working(broker):
+        result = await end_of(await give.kiq())
+    assert result.is_err and "result" in str(result.error) and "has no JSON form" in str(result.error)
+
+
+async def test_an_argument_that_json_cannot_carry_is_not_sent(broker_of: Make, place: Place, queue: str) -> None:
+    broker = broker_of()
+
+    @broker.task
+    async def take(value: Any) -> None: ...
+
+    loop: list[Any] = []
+    loop.append(loop)
+    for value, where in (
+        ({"a": [0, float("nan")]}, 'args[0]["a"][1]'),
+        (loop, "args[0][0]"),
+        (["\udce9"], "args[0][0]"),
+    ):
+        with pytest.raises(SendTaskError) as failed:
+            await take.kiq(value)
+        assert isinstance(failed.value.__cause__, NotJSON)
+        assert failed.value.__cause__.place == where
+    assert place.jobs(queue=queue) == []

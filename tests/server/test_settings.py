@@ -40,6 +40,7 @@ DEFAULTS = {
     "idempotency_ms": 3_600_000,
     "idempotency_keys_max": 8_000_000,
     "poison_expiries": 0,
+    "queues_max": 1_000_000,
     "owner_depth_max": 0,
     "log_slack_bytes": 256 << 20,
     "zero_cleaned": False,

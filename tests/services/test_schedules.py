@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import fastq.services.schedules
+from fastq._core import ALL
 from fastq.engine.commands import Submit
 from fastq.engine.documents import DocumentKind
 from fastq.errors import InvalidRequest, NameTaken, QueueFull, ScheduleNotFound, TooMany
@@ -133,7 +134,7 @@ async def test_overlap_skip_skips_the_time_and_does_not_catch_up() -> None:
         assert world.fired() == ["05 01:00"], "a time that was let pass came back after a restart"
         await world.until(at("2026-01-05T04:00"))
         assert world.fired() == ["05 01:00", "05 04:00"]
-        world.node.core.delete(world.engine.now_us(), [world.jobs()[-1].job_id])  # not there is not unfinished
+        world.node.core.delete(world.engine.now_us(), ALL, [world.jobs()[-1].job_id])  # not there is not unfinished
         await world.until(at("2026-01-05T05:00"))
         assert world.fired() == ["05 01:00", "05 05:00"]
 
@@ -359,7 +360,7 @@ async def test_a_full_queue_is_tried_again() -> None:
         kept = world.schedules._kept["s"]
         assert "at most 1 unfinished" in kept.refusal
         assert kept.state == State()
-        world.node.core.delete(world.engine.now_us(), [world.jobs()[0].job_id])
+        world.node.core.delete(world.engine.now_us(), ALL, [world.jobs()[0].job_id])
         await world.until(at("2026-01-05T01:00") + RETRY_US)
         assert world.fired() == ["05 01:00"]
         assert kept.refusal == ""

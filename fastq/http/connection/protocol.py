@@ -23,6 +23,7 @@ from fastq.errors import ApiError, Overloaded
 from fastq.http import errors
 from fastq.http.connection import limits
 from fastq.http.connection.flow import AnswerTransport, ConnectionState, Flow
+from fastq.http.connection.framing import framing_of
 from fastq.http.reply import JSON
 from fastq.http.scope import CONNECTION
 
@@ -109,6 +110,7 @@ class Protocol(HttpToolsProtocol):
         is reset, and the reset can overtake the answer.
         """
         self._deaf = True
+        self._refusal = None  # the last answer asked for the end: nothing follows it
         self._stop_deadline()
         self._unset_keepalive_if_required()
         self._forget()
@@ -261,18 +263,7 @@ class Protocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise errors.VersionNotSupported
-        hosts, lengths, codings = [], [], []
-        for name, value in self.headers:
-            if name == b"host":
-                hosts.append(value)
-            elif name == b"content-length":
-                lengths.append(value)
-            elif name == b"transfer-encoding":
-                codings.append(value.lower())
-        if len(hosts) > 1 or (not hosts and version == "1.1") or (hosts and not limits.is_host(hosts[0])):
-            raise errors.BadHttp("there must be exactly one valid Host header")
-        if codings and (codings != [b"chunked"] or lengths or version == "1.0"):
-            raise errors.BadHttp("Transfer-Encoding must be chunked, alone, and without Content-Length")
+        framing = framing_of(self.headers, version)
         if self.parser.should_upgrade():
             return  # `_ignore_upgrade` handles it
         super().on_headers_complete()
@@ -280,8 +271,7 @@ class Protocol(HttpToolsProtocol):
         self._bodies.append(0)
         self._in_head = False
         self._in_body = True
-        self._chunked = bool(codings)
-        self._body_left = int(lengths[0]) if lengths else 0
+        self._chunked, self._body_left = framing.chunked, framing.body_bytes
         self._discarded_bytes = 0
 
     def on_chunk_header(self) -> None:
@@ -378,6 +368,7 @@ class Protocol(HttpToolsProtocol):
             elif cycle is self._active:
                 self._active = None
                 cycle.disconnected = True
+                cycle.waiting_for_100_continue = False  # nobody is asked for the body any more
                 cycle.message_event.set()
         if not self._is_answering():
             self._send_refusal()

@@ -23,8 +23,8 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 
 from fastq._clock cimport Clock
 from fastq._core cimport (
-    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Ack, Core, Extend, Leased,
-    Name, PlainJob, SubmitFields, Tail, ack_of, ack_plain, appended_seq, extend_of, has_room, lease_plain,
+    CLOSE_RECORD_BYTES, CREATED, DUPLICATE, ELSEWHERE, HOT_ID_CHARS, SMALL_RECORD_BYTES, Access, Ack, Core, Extend,
+    Leased, Name, PlainJob, SubmitFields, Tail, ack_of, ack_plain, appended_seq, extend_of, has_room, lease_plain,
     leased_bytes, plain_bytes, put_leased, record_in_memory, remember_bytes, submit_plain, submit_plain_many,
     was_leased,
 )

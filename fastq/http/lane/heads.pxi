@@ -47,6 +47,7 @@ cdef class Head:
     cdef int64_t until_us
     cdef int64_t generation
     cdef object principal
+    cdef Access access          # the jobs that exist for the key
     cdef object bucket      # the token bucket of its rate limit, or None
     cdef bytes owner, key_id
     cdef int may            # a bit for each of SCOPES

@@ -131,9 +131,9 @@ cdef class ShortWay:
         elif kind == ACKS:
             done = self.ack_many(answers, head, body, now_us)
         elif kind == EXTEND:
-            done = self.extend(answers, p + ID_AT, body, now_us)
+            done = self.extend(answers, head, p + ID_AT, body, now_us)
         else:
-            done = self.heartbeat(answers, body, now_us)
+            done = self.heartbeat(answers, head, body, now_us)
         if not done:
             return 0
         if head.bucket is not None:
@@ -203,11 +203,15 @@ cdef class ShortWay:
         cdef int kind
         self.auth.touch(known)
         who = known.principal
-        head.principal, head.bucket = who, known.bucket
+        head.principal, head.access, head.bucket = who, who.sees, known.bucket
         head.owner, head.key_id = who.owner_id.encode(), who.key_id.encode()
         head.may = 0
         for kind in range(NOT_HOT):
-            if may(who, SCOPES[kind]) and (kind == SUBMIT or kind == BATCH or not self.engine.is_bounded(who)):
+            # Falcon checks the queues that a bound key names, and refuses leases to a client key.
+            if may(who, SCOPES[kind]) and (
+                who.sees.is_all
+                or (who.queues is None if kind == SUBMIT or kind == BATCH else kind != LEASE)
+            ):
                 head.may |= 1 << kind
         return 0
 
@@ -362,9 +366,9 @@ cdef class ShortWay:
         if ask is None:
             return False
         request_id = bytes_of(request)
-        if self.core.watching:
-            self.serve_waiters()  # waiting lease requests come first
         command = ask.command
+        if self.core.watching and not self.serve_waiters(command):  # waiting lease requests come first
+            return False
         if not has_room(self.tail, command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
             return False
         if request_id and was_leased(self.core, now_us, head.key_id, request_id):
@@ -399,7 +403,7 @@ cdef class ShortWay:
         cdef char* p
         cdef char* start
         cdef int next_read = 0
-        cdef bint first = True
+        cdef bint first = True, was_read
         cdef Leased lease
         for lease in leased:
             n += leased_bytes(lease, as_string) + 1
@@ -420,11 +424,12 @@ cdef class ShortWay:
                 p += 1
             first = False
             record = record_in_memory(self.core, lease)
-            if record == NULL:
+            was_read = record == NULL
+            if was_read:
                 record = PyBytes_AS_STRING(<bytes>read[next_read])
                 next_read += 1
-            size = put_leased(lease, record, as_string, p)
-            if size == 0:
+            size = put_leased(lease, record, was_read, as_string, p)
+            if size == 0:  # the other way says what is wrong with the record
                 return False
             p += size
         if many:
@@ -479,7 +484,10 @@ cdef class ShortWay:
         if ack.result.at != NULL:
             result = bytes_of(ack.result)
         try:
-            ack_plain(self.core, now_us, PyUnicode_DecodeUTF8(job_id, HOT_ID_CHARS, NULL), token, result, head.key_id)
+            ack_plain(
+                self.core, now_us, head.access, PyUnicode_DecodeUTF8(job_id, HOT_ID_CHARS, NULL), token, result,
+                head.key_id,
+            )
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
@@ -509,7 +517,7 @@ cdef class ShortWay:
         if found != LAST or not has_room(self.tail, n, self.unsynced_bytes_max):
             return False
         try:
-            refusals = self.core.ack_many(now_us, acks, key_id=head.principal.key_id)
+            refusals = self.core.ack_many(now_us, head.access, acks, key_id=head.principal.key_id)
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise
@@ -520,7 +528,7 @@ cdef class ShortWay:
             ),
         )
 
-    cdef bint extend(self, Answers answers, const char* id_at, Span body, int64_t now_us) except *:
+    cdef bint extend(self, Answers answers, Head head, const char* id_at, Span body, int64_t now_us) except *:
         cdef PlainHold hold
         cdef Text end = read_hold(body.at, body.end, &hold)
         cdef str job_id
@@ -529,12 +537,12 @@ cdef class ShortWay:
         if hold.job_id.at != NULL or hold.token.at == NULL:
             return False
         job_id = PyUnicode_DecodeUTF8(id_at, HOT_ID_CHARS, NULL)
-        extended = self.extend_all([extend_of(job_id, str_of(hold.token), hold.lease_ms)], now_us)
+        extended = self.extend_all(head.access, [extend_of(job_id, str_of(hold.token), hold.lease_ms)], now_us)
         if extended is None or isinstance(extended[0], ApiError):
             return False  # nothing was changed; the other way says why
         return self.answer_ok(answers, lease_extended(job_id, extended[0]))
 
-    cdef bint heartbeat(self, Answers answers, Span body, int64_t now_us) except *:
+    cdef bint heartbeat(self, Answers answers, Head head, Span body, int64_t now_us) except *:
         cdef PlainHeartbeat beat
         cdef list leases
         if not read_heartbeat(body, &beat):
@@ -542,7 +550,7 @@ cdef class ShortWay:
         leases = self.read_leases(beat.leases, beat.lease_ms)
         if leases is None:
             return False
-        extended = self.extend_all(leases, now_us)
+        extended = self.extend_all(head.access, leases, now_us)
         if extended is None:
             return False
         self.note_seen(str_of(beat.worker), now_us)
@@ -569,13 +577,13 @@ cdef class ShortWay:
             at = past_space(at + 1, array.end)
         return None
 
-    cdef list extend_all(self, list leases, int64_t now_us):
+    cdef list extend_all(self, Access access, list leases, int64_t now_us):
         """As `Core.extend_many`; None without room."""
         cdef uint64_t record_bytes = len(leases) * EXTEND_RECORD_BYTES + ROOM_BYTES_SMALL
         if not has_room(self.tail, record_bytes, self.unsynced_bytes_max):
             return None
         try:
-            return self.core.extend_many(now_us, leases)
+            return self.core.extend_many(now_us, access, leases)
         except CoreFailed as failure:
             self.commits.fail(failure)
             raise

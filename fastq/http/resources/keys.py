@@ -233,6 +233,9 @@ class ApiKeys:
 
     async def revoke(self, req: Request, resp: Response, key: str) -> None:
         asked_us = self._engine.now_us()
+        key = key.strip()  # as the original does
+        if not key:
+            raise InvalidRequest("key is required")
         with self._audit.of_change(req.context.principal, "key.revoke") as audited:
             record = await self._keys.revoke(key, req.context.principal)
             audited.target = record.key_id

@@ -74,7 +74,7 @@ class WorkerRoutes:
         for job in jobs:
             held.setdefault(job.worker_id, []).append(job)
         seen_us = self._engine.last_seen.since(0)
-        if not self._engine.is_bounded(who):  # a bounded caller sees only workers that hold its jobs
+        if who.sees.is_all:  # a bounded caller sees only workers that hold its jobs
             idle = self._engine.last_seen.since(self._engine.now_us() - IDLE_US).keys() - held.keys()
             complete = complete and len(idle) <= IDLE_SHOWN
             held |= {worker_id: [] for worker_id in sorted(idle)[:IDLE_SHOWN]}

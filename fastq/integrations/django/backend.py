@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -15,9 +15,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from fastq.client.errors import NotFound
+from fastq.client.codec import DEPTH_MAX
+from fastq.client.errors import NotFound, NotJSON
 from fastq.client.models import JobOptions, JobStatus
 from fastq.client.protocol import Call
+from fastq.client.round_trip import find_misfit
 from fastq.client.sync_client import Client
 from fastq.clock import wall_us
 from fastq.integrations.django.compat import (
@@ -112,7 +114,7 @@ class FastqBackend(BaseTaskBackend):
 
     def _submitted(self, task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult[Any]:
         self.validate_task(task)
-        payload = Payload(task.module_path, normalize_json(list(args)), normalize_json(dict(kwargs)))
+        payload = Payload(task.module_path, normalized(list(args), "args"), normalized(dict(kwargs), "kwargs"))
         options: JobOptions = {"queue": task.queue_name, "priority": int(task.priority)}
         if task.run_after is not None:
             options["run_at"] = task.run_after if timezone.is_aware(task.run_after) else _aware(task.run_after)
@@ -170,6 +172,33 @@ def result_of(
         last_attempted_at=None, args=payload.args, kwargs=payload.kwargs, backend=backend.alias, errors=[],
         worker_ids=[],
     )  # fmt: skip
+
+
+def normalized(value: Any, place: str) -> Any:
+    """The value as JSON types, by Django's rules. Raises NotJSON, which names the place."""
+    try:
+        return normalize_json(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        try:
+            find_misfit(value, DEPTH_MAX)
+        except NotJSON as misfit:
+            raise misfit.within(place) from error
+        raise NotJSON(*_unsupported(value, place)) from error
+
+
+def _unsupported(value: Any, place: str) -> tuple[str, str]:
+    """The place of a part that Django does not normalize, and why."""
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        parts = enumerate(value)
+    for key, part in parts:
+        try:
+            normalize_json(part)
+        except (TypeError, ValueError):
+            return _unsupported(part, f"{place}[{key!r}]")
+    return place, f"{type(value).__qualname__} has no JSON form in Django: {value!r:.60}"
 
 
 def fill(result: TaskResult[Any], **fields: Any) -> None:

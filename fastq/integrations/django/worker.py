@@ -11,18 +11,18 @@ from typing import Any
 import msgspec
 from django.db import close_old_connections
 
+from fastq.client.codec import CODEC, encoded
 from fastq.client.errors import LeaseGone
 from fastq.client.job import Job
 from fastq.client.models import Failure
 from fastq.client.worker import Worker
 from fastq.clock import wall_us
-from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, result_of, shown, task_of
+from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, normalized, result_of, shown, task_of
 from fastq.integrations.django.compat import (
     TaskContext,
     TaskError,
     TaskResult,
     TaskResultStatus,
-    normalize_json,
     task_finished,
     task_started,
 )
@@ -66,7 +66,8 @@ def _run_task(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
     task_started.send(type(backend), task_result=result)
     args = (TaskContext(task_result=result), *result.args) if task.takes_context else result.args
     try:
-        value = normalize_json(task.call(*args, **result.kwargs))
+        value = normalized(task.call(*args, **result.kwargs), "result")
+        encoded(CODEC, value, "result")  # before the signal says that the task has succeeded
     except LeaseGone:
         raise
     except Exception as error:  # noqa: BLE001 -- a task raises anything

@@ -18,7 +18,7 @@ from pathlib import Path
 from fastq.errors import DirectoryLocked, LogDamaged, UnsupportedFormat
 from fastq.log.files._flusher import crc32c, send_to_device
 
-FORMAT = 2
+FORMAT = 3
 HEAD_BYTES = 4096
 FIRST_SEGMENT = 1  # of a new log
 SEGMENT_MAGIC = b"FASTQSEG"

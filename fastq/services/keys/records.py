@@ -33,7 +33,7 @@ class Grants(msgspec.Struct, frozen=True):
 
     Args:
         scopes: None: the scopes of its type.
-        queues: the only ones that the key may lease from; None: all.
+        queues: the only ones whose jobs exist for the key; None: all.
         rate_limit: requests a second; None: no limit.
         expires_us: when it expires; None: never.
     """
@@ -63,8 +63,13 @@ class KeyRecord(msgspec.Struct, frozen=True):
     queues: frozenset[str] | None = None
     rate_limit: int | None = None
 
-    def principal(self) -> Principal:
-        return Principal(self.key_id, self.owner_id, self.type, frozenset(self.scopes), self.queues)
+    def principal(self, isolated: bool = True) -> Principal:
+        """Return who uses the key.
+
+        Args:
+            isolated: a client key sees only its owner's jobs.
+        """
+        return Principal(self.key_id, self.owner_id, self.type, frozenset(self.scopes), self.queues, isolated)
 
     def until(self, end_us: int) -> KeyRecord:
         """Return the record for the key's old secret, which expires at `end_us`."""

@@ -1,84 +1,46 @@
-"""A differential fuzzer of the two ways: one server with the lane, one without, and the same requests to both.
+"""A differential fuzzer of the two ways: one server with the lane, one without, and the same bytes to both.
 
-    python -m tests.http.lane.fuzz [--requests N] [--seed N]        (`./dev fuzz lane`)
+    python -m tests.http.lane.fuzz [--requests N] [--seed N] [--processes N]        (`./dev fuzz lane`)
 
-Both have the same keys, the same database id and a clock that only the fuzzer moves, so equal states give equal bytes:
-ids, tokens and times too. Every answer is compared, and now and then the hash of the whole state.
+Both servers have the same keys, the same database id and a clock that only the fuzzer moves, so equal states give equal
+bytes: ids, tokens and times too. After each packet everything that left either server is compared, and every record
+that either wrote to its log. At the end of a seed the hashes of both states are compared, and what the API lists.
+
+No connection may be left without an end: one that waits has a timer.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
 import random
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from unittest.mock import patch
 
-import orjson
+import uvloop
 
 from fastq.clock import Clock
-from tests.http.wire import Reply, Wire
+from tests.http.lane.corpus import kept_bodies
+from tests.http.lane.drawn import Requests
+from tests.http.lane.memory_connection import MemoryConnection
+from tests.http.lane.records import Appended, difference
 from tests.http.world import Hands, World, running
 
 START_US = 1_767_225_600_000_000
-LONG_REQUESTS = 200_000
-COMPARED_EVERY = 50  # requests, the states
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-OWN = ("date", "x-request-id")  # headers in which the two servers differ
+LONG_REQUESTS = 5_000_000
+SEED_REQUESTS = 10_000  # of one pair of servers
+LISTS = ["/jobs?limit=1000", "/queues", "/workers", "/schedules"]
 
-VALUES = [
-    b"1", b"-0", b"01", b"1.5e3", b"1e400", b"1e99", b"true", b"null", b'""', b'"a"', b'"\\n\\u00e9"', b'"\\ud83d"',
-    "\"\u00e9\U0001f600\"".encode(), b'"\xff"', b'"a\tb"', b"[]", b"{}", b"[1, 2 ,3]", b'{"a":1,"a":[{}]}', b'"x\\"y"',
-    b"[" * 63 + b"]" * 63, b'"' + b"q" * 300 + b'"', b'{"mail": "ann@example.org",\n "n": [1, null, "\\\\"]}',
-]  # fmt: skip
-FIELDS: dict[bytes, list[bytes]] = {
-    b"queue": [b'"default"', b'"mail"', b'"a.b-c_d"', b'"a b"', b'""', b"null"],
-    b"priority": [b"0", b"5", b"-7", b"2147483648", b"1.0"],
-    b"max_retries": [b"0", b"3", b"1000", b"1001"],
-    b"delay_ms": [b"0", b"1", b"5000", b"315619200001"],
-    b"run_at": [b'"2026-01-01T00:00:05Z"', b'"2026-01-01T01:00:00.1234567+01:00"', b'"2026-02-29T00:00:00Z"',
-                b'"2024-02-29t00:00:00z"', b'"2050-01-01T00:00:00Z"', b'"1969-12-31T23:59:59Z"', b'"2026-01-01"',
-                b'"2026-06-30T23:59:60Z"', b'"2026-01-01T24:00:00Z"', b'"2026-01-01T00:00:00.Z"'],
-    b"group": [b'"g1"', b'"g2"', b'"g 3"'],
-    b"lease_ms": [b"1000", b"60000", b"999", b"43200001"],
-    b"backoff": [b"{}", b'{"base_ms":5}', b'{"factor":1.50, "cap_ms":9}', b'{"base_ms":50,"factor":3,"cap_ms":60000}',
-                 b'{"factor":1.1234567}', b'{"factor":2e0}', b'{"base_ms":10,"cap_ms":5}', b'{"factor":100.000001}'],
-    b"expires_ms": [b"1", b"60000", b"0"],
-    b"expires_at": [b'"2026-01-02T00:00:00Z"', b'"2020-01-01T00:00:00Z"'],
-    b"unique_key": [b'"u1"', b'"u2"', b'"u 3"', '"u\u00e9"'.encode(), b'""', b'"a\\nb"'],
-    b"on_duplicate": [b'"keep"', b'"replace"', b'"other"'],
-    b"tags": [b'["a"]', b'["a", "b c"]', b'["a","a"]', b'["q\\"q"]', b"[]", '["\u00e9"]'.encode(), b'["a",]'],
-    b"idempotency_key": [b'"k1"', b'"k2"', b'"k3"', b'"k\\u0031"', b'""'],
-    b"traceparent": [b'"%s"' % TRACE.encode(), b'"00-1"', b"1"],
-}  # fmt: skip
-COMMON = {b"queue": b'"mail"', b"priority": b"3", b"max_retries": b"2", b"lease_ms": b"20000"}
-KEYS = ["k1", "k2", "k3", "k4", "k5", "fresh", "fresh", "fresh"]
-ODD_KEYS = ["", "two words", "caf\u00e9", "k" * 200, "k" * 201, "end ", "\ttab"]
-LEASES = [
-    b"", b"{}", b'{"max":3}', b'{"queues":["mail","default"]}', b'{"queues":{"mail":2,"default":1},"max":5}',
-    b'{"queues":["default"],"max":2,"request_id":"r%d"}', b'{ "request_id" : "r%d" , "worker_id":"w1"}',
-    b'{"request_id":"a\\u0041"}', b'{"lease_ms":5000}', b'{"lease_ms":1}', b'{"wait_ms":1,"queues":["none"]}',
-    b'{"queues":[]}', b'{"max":0}', b'{"request_id":"r1","request_id":"r2"}', b'{"worker_id":"w\xc3\xa9"}', b'{"max":',
-]  # fmt: skip
-DURATIONS = [b"1000", b"60000", b"90000", b"999", b"43200000", b"43200001", b"null", b"2e3", b'"5000"']
-WORKERS = [
-    b'"w1"',
-    b'"w1"',
-    b'"w2"',
-    b'""',
-    b'"w\xc3\xa9"',
-    b'"\\u0077"',
-    b'"a\\tb"',
-    b'"' + b"w" * 201 + b'"',
-    b"null",
-]
-STYLES = [  # what header lines a client sends, `%s` stands for the lines that change
-    "%sHost: test\r\nAuthorization: Bearer {secret}\r\nUser-Agent: fuzz\r\nContent-Type: application/json\r\n",
-    "Host: test\r\nUser-Agent: curl/8\r\nAccept: */*\r\nAuthorization: Bearer {secret}\r\n%s",
-    "host: test\r\n%sauthorization: Bearer {secret}\r\nconnection: keep-alive\r\n",
-    "Host: test\r\nX-Odd: 1\r\n%sAuthorization: Bearer {secret}\r\n",
-]
+_ANSWER = re.compile(rb"(?=HTTP/1\.1 \d\d\d )")
+_OWN = (b"date:", b"x-request-id:")  # header lines in which the two servers differ
 
 
 class Still(Hands):
@@ -101,141 +63,110 @@ class SeededSecrets:
         return self._rng.randbytes(n).hex()
 
 
-class Requests:
-    """Draws requests; learns from the answers which leases there are."""
+class Failures(logging.Handler):
+    """What was logged as an error: a request must not end in a traceback."""
 
-    def __init__(self, rng: random.Random, secrets: dict[str, str]) -> None:
-        self._rng, self._secrets = rng, secrets
-        self._held: list[tuple[str, str]] = []
-        self._bodies: dict[tuple[str, str], bytes] = {}  # of (path, idempotency key)
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
 
-    def draw(self) -> bytes:
-        kinds = {"submit": 40, "batch": 15, "lease": 25, "ack": 15, "acks": 5, "extend": 5, "heartbeat": 10}
-        kind = self._rng.choices(list(kinds), list(kinds.values()))[0]
-        if kind == "submit":
-            return self._request("client", "/jobs", self._mutated(self._job()))
-        if kind == "batch":
-            jobs = [self._job() if self._rng.random() < 0.3 else b'{"payload":1}' for _ in range(self._rng.choice(
-                [0, 1, 1, 2, 3, 20]))]  # fmt: skip
-            body = b'{"jobs":[' + self._rng.choice([b",", b" , "]).join(jobs) + b"]}"
-            return self._request("client", "/jobs/batch", self._mutated(body))
-        if kind == "lease":
-            body = self._rng.choice(LEASES)
-            body = body % self._rng.randrange(4) if b"%d" in body else body
-            return self._request("worker", "/jobs/lease", self._mutated(body) if body else body)
-        if kind == "extend":
-            return self._extend()
-        if kind == "heartbeat":
-            return self._request("worker", "/workers/heartbeat", self._mutated(self._heartbeat()))
-        acks = [self._ack() for _ in range(self._rng.choice([1, 1, 2, 5]) if kind == "acks" else 1)]
-        if kind == "ack":
-            ((job_id, members),) = acks
-            return self._request("worker", f"/jobs/{job_id}/ack", self._mutated(b"{" + members + b"}"))
-        bodies = [b'{"job_id":"%s"%s}' % (one.encode(), b"," + more if more else b"") for one, more in acks]
-        return self._request("worker", "/jobs/ack", self._mutated(b'{"acks":[' + b",".join(bodies) + b"]}"))
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(self.format(record))
 
-    def learn(self, reply: Reply) -> None:
-        if reply.status == 200 and b'"lease_token"' in reply.body:
-            answer = orjson.loads(reply.body)
-            leases = answer.get("jobs", [answer])
-            self._held = [*self._held, *((lease["job_id"], lease["lease_token"]) for lease in leases)][-50:]
 
-    def _job(self) -> bytes:
-        rng = self._rng
-        members = {b"payload": rng.choice(VALUES) if rng.random() < 0.2 else b'{"n": 1}'}
-        for name in rng.sample(list(COMMON), rng.choice([0, 0, 1, 2])):
-            members[name] = COMMON[name]
-        for name in rng.sample(list(FIELDS), rng.choice([0, 0, 0, 1, 1, 2, 4])):
-            members[name] = rng.choice(FIELDS[name][:2] * 5 + FIELDS[name])
-        shown = [b'"%s"%s%s' % (name, rng.choice([b":", b":", b" : "]), value) for name, value in members.items()]
-        if rng.random() < 0.3:
-            rng.shuffle(shown)
-        return b"{" + rng.choice([b",", b",", b" ,\n"]).join(shown) + b"}"
+FAILURES = Failures()
 
-    def _ack(self) -> tuple[str, bytes]:
-        rng = self._rng
-        job_id, token = rng.choice(self._held or [("0" * 36, "x")])
-        members = [b'"lease_token":"%s"' % token.encode()] if rng.random() < 0.95 else []
-        if rng.random() < 0.5:
-            members.append(b'"result":' + rng.choice(VALUES[:1] * 10 + VALUES))
-        if rng.random() < 0.3:
-            members.append(b'"outcome":' + rng.choice([b'"ok"', b'"error"', b'"release"', b"null"]))
-        return job_id, b",".join(members)
 
-    def _extend(self) -> bytes:
-        rng = self._rng
-        job_id, token = rng.choice(self._held or [("0" * 36, "x")])
-        members = [b'"lease_token":"%s"' % token.encode()] if rng.random() < 0.95 else []
-        if rng.random() < 0.6:
-            members.append(b'"lease_ms":' + rng.choice(DURATIONS))
-        return self._request("worker", f"/jobs/{job_id}/extend", self._mutated(b"{" + b", ".join(members) + b"}"))
+class Side:
+    """One of the two servers, with the connection to it."""
 
-    def _heartbeat(self) -> bytes:
-        rng = self._rng
-        members = [b'"worker_id":' + rng.choice(WORKERS)] if rng.random() < 0.95 else []
-        if rng.random() < 0.9:
-            held = rng.sample(self._held, min(len(self._held), rng.choice([0, 1, 1, 2, 5])))
-            held += rng.choice([[], [], [], [("0" * 36, "x")], [("no id", "x")], held[:1]])
-            shown = [[b'"job_id":"%s"' % one.encode(), b'"lease_token":"%s"' % token.encode()] for one, token in held]
-            if shown and rng.random() < 0.1:
-                shown[0].append(rng.choice([b'"lease_ms":2000', b'"more":1', *shown[0]]))
-            leases = [b"{" + rng.choice([b",", b" , "]).join(one[:: rng.choice([1, -1])]) + b"}" for one in shown]
-            members.append(b'"leases": [' + rng.choice([b",", b" , "]).join(leases) + b"]")
-        if rng.random() < 0.4:
-            members.append(b'"lease_ms":' + rng.choice(DURATIONS))
-        if rng.random() < 0.3:
-            rng.shuffle(members)
-        return b"{" + b",".join(members) + b"}"
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.connection = MemoryConnection(world)
+        self.appended = Appended(world.log)
+        self._taken = 0
 
-    def _mutated(self, body: bytes) -> bytes:
-        rng = self._rng
-        if rng.random() < 0.9 or not body:
-            return body
-        at, to = sorted(rng.randrange(len(body) + 1) for _ in range(2))
-        how = rng.randrange(5)
-        if how == 0:
-            return body[:at]
-        if how == 1:
-            return body[:at] + rng.choice([b",", b"}", b"]", b'"', b" ", b"\\", b"\x00", b"0", b"{"]) + body[at:]
-        if how == 2:
-            return body[:at] + body[to:]
-        if how == 3:
-            return body[:to] + body[at:to] + body[to:]
-        return body[:at] + bytes([rng.randrange(256)]) + body[at + 1 :]
+    async def send(self, pieces: list[bytes]) -> tuple[bytes, tuple[object, ...]]:
+        """Send pieces one after the other. What came back, and how the connection stands."""
+        connection = self.connection
+        for piece in pieces:
+            connection.send(piece)
+        await connection.at_rest()
+        watched = not connection.is_open or connection.is_watched()
+        return connection.take(), (
+            connection.is_open,
+            connection.half_closed,
+            watched,
+            connection.is_between_requests(),
+        )
 
-    def _request(self, who: str, path: str, body: bytes) -> bytes:
-        rng = self._rng
-        style = rng.choices(STYLES, [8, 4, 4, 1])[0]
-        lines = []
-        if rng.random() < 0.4:
-            key = rng.choice(KEYS)
-            if key == "fresh":
-                key = rng.randbytes(8).hex()
-            elif rng.random() < 0.1:
-                key = rng.choice(ODD_KEYS)
-            elif rng.random() < 0.7:  # again what it came with first
-                body = self._bodies.setdefault((path, key), body)
-            lines.append(f"Idempotency-Key: {key}\r\n")
-        if rng.random() < 0.2:
-            lines.append(f"traceparent: {TRACE if rng.random() < 0.8 else TRACE.upper()}\r\n")
-        if body or rng.random() < 0.5:
-            zeros = "0" if rng.random() < 0.02 else ""
-            lines.append(f"Content-Length: {zeros}{len(body)}\r\n")
-        if rng.random() < 0.01:
-            lines.append(rng.choice(lines) if lines else "Accept: x\r\n")
-        head = style.format(secret=self._secrets[who]) % "".join(lines)
-        return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+    async def hang_up(self) -> None:
+        """Make a new connection in place of this one."""
+        self._taken = self.taken
+        self.connection.abort()
+        await self.connection.at_rest()
+        self.connection = MemoryConnection(self.world)
+
+    @property
+    def taken(self) -> int:
+        """How many requests took the short way."""
+        answers = getattr(self.connection.protocol, "_answers", None)
+        return self._taken + (answers.taken if answers is not None else 0)
 
 
 @asynccontextmanager
-async def pair(seed: int) -> AsyncIterator[tuple[World, World]]:
+async def pair(seed: int) -> AsyncIterator[tuple[Side, Side]]:
     """The lane's server, and the reference."""
     async with AsyncExitStack() as stack:
-        worlds = []
+        sides = []
         for lane in (True, False):
             with patch("fastq.services.keys.records.secrets", SeededSecrets(seed)):
-                worlds.append(await stack.enter_async_context(running(lane=lane, hands=Still())))
-        yield worlds[0], worlds[1]
+                world = await stack.enter_async_context(running(lane=lane, hands=Still()))
+            sides.append(Side(world))
+        logging.getLogger().addHandler(FAILURES)
+        FAILURES.found.clear()
+        try:
+            yield sides[0], sides[1]
+        finally:
+            logging.getLogger().removeHandler(FAILURES)
+            for side in sides:
+                side.connection.abort()
+
+
+def comparable(answers: bytes) -> list[tuple[list[bytes], bytes]]:
+    """Each answer as its head's lines in order, without those that differ, and its body."""
+    found = []
+    for answer in filter(None, _ANSWER.split(answers)):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        found.append((sorted(line for line in head.split(b"\r\n") if not line.startswith(_OWN)), body))
+    return found
+
+
+async def compare(sides: tuple[Side, Side], pieces: list[bytes], about: str) -> list[bytes]:
+    """Send the same to both. Returns the bodies of the answers. Raises AssertionError for a difference."""
+    (lane, lane_ends), (falcon, falcon_ends) = [await side.send(pieces) for side in sides]
+    shown = f"{about}: {pieces!r}\nlane:   {lane!r}\nfalcon: {falcon!r}"
+    answers = comparable(falcon)
+    assert comparable(lane) == answers, f"the answers differ: {shown}"
+    assert lane_ends == falcon_ends, f"the connections end differently, {lane_ends} and {falcon_ends}: {shown}"
+    assert lane_ends[2], f"the connection waits for ever: {shown}"
+    assert not FAILURES.found, f"an error was logged: {shown}\n{FAILURES.found[0]}"
+    differing = difference(*(side.appended.take() for side in sides))
+    assert not differing, f"the records differ: {shown}\n{differing}"
+    if not lane_ends[0] or not lane_ends[3]:
+        for side in sides:
+            await side.hang_up()
+    return [body for _, body in answers]
+
+
+async def compare_states(sides: tuple[Side, Side], about: str) -> None:
+    """Compare the hashes of the states, and everything that the API lists."""
+    hashes = [side.world.core.state_hash() for side in sides]
+    assert hashes[0] == hashes[1], f"the states differ: {about}"
+    for path in LISTS:
+        head = f"GET {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {sides[0].world.secrets['admin']}\r\n\r\n"
+        await compare(sides, [head.encode()], about)
 
 
 async def fuzz(seed: int, count: int) -> tuple[int, int]:
@@ -244,68 +175,80 @@ async def fuzz(seed: int, count: int) -> tuple[int, int]:
     Raises AssertionError for the first difference.
     """
     rng = random.Random(seed)
-    async with pair(seed) as worlds:
-        requests = Requests(rng, worlds[0].secrets)
-        wires = [await world.connect() for world in worlds]
-        taken = sent = compared = 0
+    async with pair(seed) as sides:
+        requests = Requests(rng, sides[0].world.secrets, kept_bodies())
+        sent = 0
         while sent < count:
-            batch = [requests.draw() for _ in range(rng.choice([1, 1, 1, 1, 4]))]
-            sent += len(batch)
-            answers = [await _ask(wire, batch) for wire in wires]
-            for request, by_lane, by_falcon in zip(batch, *answers, strict=False):
-                assert _shown(by_lane) == _shown(by_falcon), f"seed {seed}: {request!r}\n{by_lane}\n{by_falcon}"
-                requests.learn(by_falcon)
-            assert len(answers[0]) == len(answers[1]), f"seed {seed}: {batch!r}\n{answers}"
-            if any(reply.headers.get("connection") == "close" for reply in answers[0]):
-                taken += _taken(worlds[0])
-                for world, wire in zip(worlds, wires, strict=True):
-                    await wire.close()
-                    await _until_gone(world)
-                wires = [await world.connect() for world in worlds]
+            packet = [requests.draw() for _ in range(rng.choice([1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 6]))]
+            sent += len(packet)
+            for body in await compare(sides, pieces_of(b"".join(packet), rng), f"seed {seed}"):
+                requests.learn(body)
             if rng.random() < 0.02:
                 ahead_us = rng.randrange(1, 40_000_000)
-                for world in worlds:
-                    world.hands.ahead_us += ahead_us
-                    world.engine.run_due()
-            if sent - compared >= COMPARED_EVERY:
-                compared = sent
-                hashes = [world.core.state_hash() for world in worlds]
-                assert hashes[0] == hashes[1], f"seed {seed}: the states differ within {COMPARED_EVERY} requests"
-        return sent, taken + _taken(worlds[0])
+                for side in sides:
+                    side.world.hands.ahead_us += ahead_us
+                    side.world.engine.run_due()
+        await compare_states(sides, f"seed {seed}")
+        return sent, sides[0].taken
 
 
-def _taken(world: World) -> int:
-    return sum(one._answers.taken for one in world.server.server_state.connections)
+def pieces_of(data: bytes, rng: random.Random) -> list[bytes]:
+    """The data whole, mostly; cut in a few places; or byte by byte."""
+    how = rng.random()
+    if how < 0.93:
+        return [data]
+    if how < 0.99 or len(data) > 1000:
+        cuts = sorted(rng.randrange(len(data)) for _ in range(rng.choice([1, 1, 2, 5])))
+        return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True) if a < b]
+    return [data[at : at + 1] for at in range(len(data))]
 
 
-async def _until_gone(world: World) -> None:
-    while world.server.server_state.connections:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0)
-
-
-async def _ask(wire: Wire, batch: list[bytes]) -> list[Reply]:
-    """The answers, up to one that closes the connection."""
-    await wire.send(b"".join(batch))
-    replies: list[Reply] = []
-    for _ in batch:
-        replies.append(await wire.reply())
-        if replies[-1].headers.get("connection") == "close":
-            break
-    return replies
-
-
-def _shown(reply: Reply) -> tuple[int, dict[str, str], bytes]:
-    return reply.status, {name: value for name, value in reply.headers.items() if name not in OWN}, reply.body
+def fuzz_seeds(first: int, step: int, count: int) -> tuple[int, int]:
+    """Fuzz seeds `first`, `first + step` and so on until `count` requests are sent."""
+    sent = taken = 0
+    seed, began, told = first, time.monotonic(), time.monotonic()
+    while sent < count:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            more = runner.run(fuzz(seed, min(SEED_REQUESTS, count - sent)))
+        sent, taken, seed = sent + more[0], taken + more[1], seed + step
+        if time.monotonic() - told > 60:
+            told = time.monotonic()
+            print(f"{sent:,} requests, {taken / sent:.0%} the short way, {sent / (told - began):.0f}/s", flush=True)
+    return sent, taken
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev fuzz lane", description="the lane against Falcon, byte by byte")
-    parser.add_argument("--requests", type=int, default=LONG_REQUESTS)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument(
+        "--requests", type=int, default=LONG_REQUESTS, help=f"{LONG_REQUESTS:,} take about 40 minutes of one core"
+    )
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="the first one")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--step", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.processes > 1:
+        sys.exit(_in_processes(options))
     print(f"seed {options.seed}", flush=True)
-    sent, taken = asyncio.run(fuzz(options.seed, options.requests))
-    print(f"{sent} requests, {taken} of them the short way: no difference")
+    sent, taken = fuzz_seeds(options.seed, options.step, options.requests)
+    print(f"{sent:,} requests, {taken:,} of them the short way: no difference")
+
+
+def _in_processes(options: argparse.Namespace) -> int:
+    """Give each process its part of the seeds. Stop all when one finds a difference."""
+    part = -(-options.requests // options.processes)
+    command = [sys.executable, "-m", "tests.http.lane.fuzz", "--requests", str(part), "--step", str(options.processes)]
+    running_ones = [
+        subprocess.Popen([*command, "--seed", str(options.seed + number)]) for number in range(options.processes)
+    ]
+    code = 0
+    while running_ones:
+        pid, status = os.wait()
+        running_ones = [one for one in running_ones if one.pid != pid]
+        if os.waitstatus_to_exitcode(status) and not code:
+            code = 1
+            for one in running_ones:
+                one.send_signal(signal.SIGTERM)
+    return code
 
 
 if __name__ == "__main__":

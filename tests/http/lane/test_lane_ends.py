@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import orjson
 import pytest
 
+from fastq._core import ALL
 from fastq.http.connection import limits
 from fastq.http.lane._lane import Lane
 from fastq.log.memory import MemoryLog
@@ -138,7 +139,7 @@ async def test_a_lease_is_taken_back_if_the_client_is_gone_when_it_is_durable(wo
     lane = await newest(world, before)
     world.log.hold()
     client.sendall(lease_of(world))
-    await until(lambda: world.core.job(world.engine.now_us(), job_id).state == "RUNNING")
+    await until(lambda: world.core.job(world.engine.now_us(), ALL, job_id).state == "RUNNING")
     await until(lambda: not world.log.idle)
     if end == "reset":
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -146,7 +147,7 @@ async def test_a_lease_is_taken_back_if_the_client_is_gone_when_it_is_durable(wo
     else:
         lane.transport.close()  # as the loop does when it reads the end of a stream
     world.log.release()
-    await until(lambda: world.core.job(world.engine.now_us(), job_id).state == "READY")
+    await until(lambda: world.core.job(world.engine.now_us(), ALL, job_id).state == "READY")
     client.close()
     assert (await world.lease({}))["attempt"] == 1
 
@@ -214,7 +215,7 @@ async def test_a_lease_is_taken_back_if_its_connection_closes_before_its_payload
     wire.abort()
     await until(lambda: lane not in cold.server.server_state.connections)
     cold.log.release()
-    await until(lambda: cold.core.job(cold.engine.now_us(), job_id).state == "READY")
+    await until(lambda: cold.core.job(cold.engine.now_us(), ALL, job_id).state == "READY")
     cold.log.reads_wait = False
     assert (await cold.lease({}))["attempt"] == 1
 
@@ -237,7 +238,7 @@ async def test_a_lease_is_taken_back_if_its_key_expires_before_its_payload_is_re
     cold.log.release()
     assert (await wire.reply()).status == 201
     assert (await wire.reply()).status == 401
-    await until(lambda: cold.core.job(cold.engine.now_us(), job_id).state == "READY")
+    await until(lambda: cold.core.job(cold.engine.now_us(), ALL, job_id).state == "READY")
 
 
 # --- a stop -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fastq._core import ALL
 from fastq.clock import Clock
 from fastq.services.keys import Grants
 from tests.http.lane.fuzz import Still
@@ -69,7 +70,7 @@ def body_of(rng: Random, names: list[bytes], given: dict[bytes, bytes]) -> bytes
 
 
 def job_as_stored(world: World, job_id: str) -> tuple[Any, ...]:
-    job = world.core.job(world.engine.now_us(), job_id)
+    job = world.core.job(world.engine.now_us(), ALL, job_id)
     record = world.log.tail.cached(job.place)
     assert record is not None
     delay_us = job.run_at_us - job.created_us

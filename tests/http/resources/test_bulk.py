@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastq._core import Filter
+from fastq._core import ALL, Filter
 from fastq.engine import EngineOptions, assemble
 from fastq.engine.commands import JobOptions, Principal, Submit
 from fastq.errors import DiskFull
@@ -51,7 +51,7 @@ async def test_cancel(world: World) -> None:
     assert await run(world, "cancel", chosen) == {"matched": 3, "changed": 3, "complete": True}
     states = [(await world.show(job_id))["state"] for job_id in (first, delayed, acked, held)]
     assert states == ["CANCELLED", "CANCELLED", "ACKED", "RUNNING"]
-    assert world.core.job(world.engine.now_us(), held).cancel_requested
+    assert world.core.job(world.engine.now_us(), ALL, held).cancel_requested
     assert await run(world, "cancel", chosen) == {"matched": 0, "changed": 0, "complete": True}
 
 
@@ -205,6 +205,6 @@ async def test_a_bulk_change_survives_a_crash() -> None:
     engine, after = assemble(log, EngineOptions(), lambda: 0.5)
     engine.open()
     now_us = after.last_us
-    assert [after.job(now_us, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
-    assert deleted not in [job.job_id for job in after.page(now_us, Filter(), 0, 10, 100)[0]]
+    assert [after.job(now_us, ALL, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
+    assert deleted not in [job.job_id for job in after.page(now_us, ALL, Filter(), 0, 10, 100)[0]]
     assert after.state_hash() == state

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fastq import _core
 from fastq.engine.commands import JobOptions, Principal, Submit
 from fastq.engine.documents import DocumentKind
 from fastq.services.queues import DEFAULT
@@ -174,7 +175,7 @@ async def test_limits_of_running_jobs(world: World) -> None:
         await world.ask.submit(CLIENT, Submit(b"1", queue="work", options=JobOptions(group=group)))
     leased = (await world.call("worker", "POST", "/jobs/lease", {"queues": ["work"], "max": 9})).json["jobs"]
     now_us = world.engine.now_us()
-    assert [world.core.job(now_us, job["job_id"]).group for job in leased] == ["a", "a", "b"]
+    assert [world.core.job(now_us, _core.ALL, job["job_id"]).group for job in leased] == ["a", "a", "b"]
     await put(world, "work")
     assert len((await world.call("worker", "POST", "/jobs/lease", {"queues": ["work"], "max": 9})).json["jobs"]) == 1
 
@@ -197,11 +198,11 @@ async def test_lease_length_and_backoff_of_a_queue(world: World) -> None:
     await put(world, "slow", lease_ms=3_600_000, backoff={"base_ms": 60_000, "factor": 1, "cap_ms": 60_000})
     job_id = await world.submit(queue="slow")
     leased = await world.lease({"queues": ["slow"]})
-    kept = world.core.job(world.engine.now_us(), job_id)
+    kept = world.core.job(world.engine.now_us(), _core.ALL, job_id)
     assert (kept.lease_until_us or 0) - kept.leased_us == 3_600_000_000
     body = {"lease_token": leased["lease_token"], "result_error": "boom"}
     await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)
-    kept = world.core.job(world.engine.now_us(), job_id)
+    kept = world.core.job(world.engine.now_us(), _core.ALL, job_id)
     assert kept.run_at_us - kept.ended_us == 30_000_000  # half of the bound
 
 

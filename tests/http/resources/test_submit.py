@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastq._core import ALL
 from tests.http.resources.requests import call, post, submit
 from tests.http.world import World, running
 
@@ -67,7 +68,7 @@ async def test_options_are_in_the_lease_and_in_the_job(world: World) -> None:
         "group": "ann", "tags": ["a", "b"], "traceparent": TRACE,
     }  # fmt: skip
     now_us = world.engine.now_us()
-    until_us = world.core.job(now_us, job_id).lease_until_us
+    until_us = world.core.job(now_us, ALL, job_id).lease_until_us
     assert until_us is not None and 0 < until_us - now_us <= 5_000_000
 
 
@@ -91,7 +92,7 @@ async def test_backoff_of_a_job(world: World) -> None:
         at_us = world.engine.now_us()
         failed = {"result_error": "x", "lease_token": leased["lease_token"]}
         await world.call("worker", "POST", f"/jobs/{job_id}/ack", failed)
-        wait_ms = (world.core.job(at_us, job_id).run_at_us - at_us) / 1000
+        wait_ms = (world.core.job(at_us, ALL, job_id).run_at_us - at_us) / 1000
         assert bound_ms / 2 <= wait_ms < bound_ms / 2 + 5_000  # jitter is a half here
         world.hands.ahead_us += 300_000_000
 
@@ -220,3 +221,20 @@ async def test_the_limit_of_an_owners_unfinished_jobs() -> None:
         leased = await world.lease({})
         await world.call("worker", "POST", f"/jobs/{leased['job_id']}/ack", {"lease_token": leased["lease_token"]})
         await world.submit()
+
+
+@pytest.mark.parametrize("lane", [True, False])
+async def test_the_limit_of_queues(lane: bool) -> None:
+    """Each way refuses the job for a new queue, and takes one for a queue that exists."""
+    async with running(queues_max=2, lane=lane) as world:
+        await world.submit(queue="a")
+        job_id = await world.submit(queue="b")
+        full = await submit(world, {"payload": 1, "queue": "c"})
+        assert (full.status, full.json["code"], full.headers["retry-after"]) == (429, "queues_full", "5")
+        assert "at most 2 queues" in full.json["error"]
+        batch = await submit(world, {"jobs": [{"payload": 1, "queue": "a"}, {"payload": 1}]}, path="/jobs/batch")
+        assert (batch.status, batch.json["code"]) == (429, "queues_full")
+        moved = await world.call("admin", "PATCH", f"/jobs/{job_id}", {"queue": "c"})
+        assert (moved.status, moved.json["code"]) == (429, "queues_full")
+        await world.submit(queue="a")
+        await world.call("client", "DELETE", f"/jobs/{job_id}")

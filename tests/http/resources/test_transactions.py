@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from fastq.log.memory import MemoryLog
+from fastq.services.keys import Grants
 from tests.http.resources.requests import leased_job, post
-from tests.http.world import World
+from tests.http.world import World, running
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,51 @@ async def test_a_transaction_with_jobs_of_two_owners_submits_nothing(world: Worl
     ops = [*map(op_ack, both), {"submit": {"payload": 1}}]
     reply = await post(world, "/transactions", {"ops": ops})
     assert (reply.status, reply.error) == (400, "ops: the acked jobs must have one owner when there is also a submit")
+
+
+@pytest.mark.parametrize("queues", [None, frozenset({"default"})])
+@pytest.mark.parametrize("gone", ["deleted", "restarted", "deleted and restarted"])
+async def test_a_transaction_is_repeated_when_what_it_named_is_gone(gone: str, queues: frozenset[str] | None) -> None:
+    """The worker's owner is not the job's; the answer depends on the key alone."""
+    log = MemoryLog()
+    async with running(log=log) as world:
+        await world.make_key("worker", "worker", "worker-owner", Grants(queues=queues))
+        parent, other = await leased_job(world), await leased_job(world)
+        extend = {"extend": {"job_id": other["job_id"], "lease_token": other["lease_token"]}}
+        body = {"ops": [op_ack(parent), extend, {"submit": {"payload": 1, "queue": "next"}}]}
+        first = await post(world, "/transactions", body, key="t1")
+        assert first.status == 200, first.body
+        if "deleted" in gone:
+            for job_id in (parent["job_id"], first.json["results"][2]["job_id"]):
+                assert (await world.call("admin", "DELETE", f"/jobs/{job_id}")).status == 200
+            await post(world, f"/jobs/{other['job_id']}/ack", {"lease_token": other["lease_token"]})
+            await world.call("admin", "DELETE", f"/jobs/{other['job_id']}")
+        again = await post(world, "/transactions", body, key="t1")
+        secret, log = world.secrets["worker"], world.log.crash()
+    assert (again.status, again.json) == (200, first.json)
+    if "restarted" in gone:
+        async with running(roles={}, log=log) as world:
+            world.secrets["worker"] = secret
+            again = await post(world, "/transactions", body, key="t1")
+            assert (again.status, again.json) == (200, first.json)
+
+
+async def test_an_idempotency_key_belongs_to_the_owner_of_the_caller(world: World) -> None:
+    """The jobs' owner used the same keys. A worker's first transaction and its new jobs are no repetitions."""
+    for key in ("t1", "c1"):
+        reply = await world.call("client", "POST", "/jobs", {"payload": 0}, (("Idempotency-Key", key),))
+        assert reply.status == 201
+    parent, later = await world.lease({}), await world.lease({})
+    child = {"submit": {"payload": 1, "idempotency_key": "c1"}}
+    keyed = await post(world, "/transactions", {"ops": [op_ack(parent), {"submit": {"payload": 1}}]}, key="t1")
+    assert keyed.status == 200, keyed.body
+    made = await post(world, "/transactions", {"ops": [op_ack(later), child]})
+    assert made.status == 200, made.body
+    child_id = made.json["results"][1]["job_id"]
+    assert (await world.show(child_id))["state"] == "READY"  # it belongs to the client, its key to the worker
+    assert (await world.call("admin", "DELETE", f"/jobs/{child_id}")).status == 200
+    again = await leased_job(world)
+    repeated = await post(world, "/transactions", {"ops": [op_ack(again), child]})
+    assert repeated.json["results"][1]["job_id"] == child_id
+    reply = await world.call("client", "POST", "/jobs", {"payload": 1}, (("Idempotency-Key", "c1"),))
+    assert (reply.status, reply.json["code"]) == (422, "idempotency_mismatch")

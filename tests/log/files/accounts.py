@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fastq._core import (
+    ALL,
     ATTEMPTS_KEPT,
     RECORD_NAMES,
     Core,
@@ -124,7 +125,7 @@ class Accounts:
     def _judge_jobs(self, core: Core, index: FrameIndex, spans: SpanReader) -> None:
         for job_id, book in self.ledger.books.items():
             try:
-                view = core.job(self._now_us, job_id)
+                view = core.job(self._now_us, ALL, job_id)
             except JobNotFound:
                 self.ledger.judge(job_id, 404, {}, self._now_us)
                 continue
@@ -143,7 +144,7 @@ class Accounts:
         job_id = asyncio.run(_work_off(directory, before))
         after, _ = recovered(directory)
         after.check()
-        assert after.job(self._now_us, job_id).state == "RUNNING"
+        assert after.job(self._now_us, ALL, job_id).state == "RUNNING"
         assert after.counts()["jobs"] == expected
 
 
@@ -192,7 +193,7 @@ def recovered(directory: Path) -> tuple[Core, Found]:
 
 def read_everything(core: Core, record: Callable[[RecordPlace], bytes]) -> None:
     """The payload, the last result and the history of every job. Raises LogDamaged, OSError, AssertionError."""
-    jobs, more = core.page(core.last_us, Filter(), 0, JOBS_MAX, JOBS_MAX)
+    jobs, more = core.page(core.last_us, ALL, Filter(), 0, JOBS_MAX, JOBS_MAX)
     assert not more and len(jobs) == core.counts()["jobs"]
     for job in jobs:
         assert submit_payload(record(job.place), job.job_id)
@@ -200,7 +201,7 @@ def read_everything(core: Core, record: Callable[[RecordPlace], bytes]) -> None:
             close_result(record(job.close_place), job.job_id)
         attempts, place = 0, job.history_place
         while place is not None:
-            records, place = history_of(record(place))
+            records, place = history_of(record(place), job.number)
             attempts += sum(read_event(one).what == "attempt" for one in records)
         assert attempts >= min(job.attempts - (job.state == "RUNNING"), ATTEMPTS_KEPT), f"{job.job_id}: {attempts}"
 

@@ -51,13 +51,22 @@ def crc(data: bytes) -> int:
     return int(google_crc32c.value(data))
 
 
+def checked(record: bytes, covered: int | None = None) -> bytes:
+    """A record with the check that fits it.
+
+    Args:
+        covered: the bytes before the first record in it, for a GROUP or JOB.
+    """
+    return record[:8] + crc(record[:8] + record[12:covered]).to_bytes(4, "little") + record[12:]
+
+
 def read_segment(path: Path) -> Segment:
     """Read a segment and its frames, up to the first offset without a frame of its salt."""
     data = path.read_bytes()
     magic, version, align, database_id, epoch, number, zero, size, first_seq, synced_seq, salt, head_crc = (
         SEGMENT.unpack_from(data)
     )
-    assert (magic, version, zero) == (b"FASTQSEG", 2, 0)
+    assert (magic, version, zero) == (b"FASTQSEG", 3, 0)
     assert head_crc == crc(data[: SEGMENT.size - 4])
     assert not any(data[SEGMENT.size : 4096])
     frames, at = [], max(4096, align)

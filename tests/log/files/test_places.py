@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from fastq._core import ALL
 from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, JobOptions, Lease, Submit
 from fastq.log.files.log import LocalLog
 from fastq.log.memory import MemoryLog
 from tests.engines import CLIENT, WORKER, Hand, Running, running, until
+from tests.log.files.frames import checked
 from tests.log.files.jobs import has_room
 from tests.log.files.writer import quiet
 
@@ -81,10 +83,10 @@ async def test_a_link_is_the_place_of_the_record_before() -> None:
     log = MemoryLog()
     async with running(log, options=KEPT) as r:
         job_id = await failed(r, 2)
-        newest = r.core.job(r.hand.us, job_id).history_place
+        newest = r.core.job(r.hand.us, ALL, job_id).history_place
         assert newest is not None
         before = next(frame for frame in log._frames if b"error 0" in frame.records)
-        assert packed(before.seq, 8, len(before.records) - 8) in (await log.read([newest]))[0]
+        assert packed(before.seq, 12, len(before.records) - 12) in (await log.read([newest]))[0]
 
 
 @pytest.mark.parametrize("nowhere", [packed(1 << 40, 0, 60), packed(1, 0, 32), packed(1, 0, 8), packed(1, 9999, 8)])
@@ -96,9 +98,10 @@ async def test_a_broken_link_cuts_one_history_and_the_server_goes_on(
     async with running(log, options=KEPT) as r:
         job_id, other_id = await failed(r, 3), await failed(r, 3, "b")
         first, second, _ = [frame for frame in log._frames if b"error" in frame.records][:3]
-        link = packed(first.seq, 8, len(first.records) - 8)  # in a group of its own
+        link = packed(first.seq, 12, len(first.records) - 12)  # in a group of its own
         assert link in second.records
-        log._frames[second.seq - 1] = replace(second, records=second.records.replace(link, nowhere))
+        broken = second.records[:12] + checked(second.records[12:].replace(link, nowhere))
+        log._frames[second.seq - 1] = replace(second, records=broken)
         log = log.crash()
     async with running(log, options=CLEANED) as r:
         assert r.core.broken_links == 1
@@ -119,7 +122,7 @@ async def test_a_broken_link_cuts_one_history_and_the_server_goes_on(
 async def test_cached_pages_are_read_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(log_of(tmp_path / "log"), Hand(), KEPT) as r:
         job_id = await r.submit(CLIENT, Submit(b'"%s"' % (b"x" * 9000)))
-        place = r.core.job(r.core.last_us, job_id).place
+        place = r.core.job(r.core.last_us, ALL, job_id).place
         (record,) = await r.log.read([place])  # so it is in the page cache from here on
         assert r.log.read_now(place) == record
 

@@ -143,7 +143,7 @@ def test_a_missing_and_a_swapped_segment(log: Path) -> None:
 def test_a_later_version_is_reported_as_unknown(log: Path) -> None:
     path = segment_files(log)[0]
     head = bytearray(path.read_bytes()[: SEGMENT.size])
-    head[8] = 3
+    head[8] = 4
     head[-4:] = crc(bytes(head[:-4])).to_bytes(4, "little")
     change(path, 0, bytes(head))
     done = run_check(log)

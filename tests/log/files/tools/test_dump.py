@@ -18,7 +18,7 @@ from fastq._core import describe_records, job_number
 from fastq.cli import main
 from fastq.log.files.tools.dump import EndSeen, FrameSeen, GapSeen, walk
 from tests.house.tree import ROOT
-from tests.log.files.frames import HEAD_BYTES, flip, read_segment
+from tests.log.files.frames import HEAD_BYTES, checked, flip, read_segment
 from tests.log.files.jobs import segment_files, write_jobs
 
 DATABASE_ID = bytes(range(16))
@@ -36,7 +36,8 @@ RECORD_TYPES = {name: value for name, value in enum("RecordType").items() if not
 
 
 def record(kind: int, body: bytes, flags: int = 0) -> bytes:
-    return struct.pack("<BBHI", kind, _core.RECORD_VERSION, flags, 8 + len(body)) + body
+    covered = {RECORD_TYPES["GROUP"]: 12, RECORD_TYPES["JOB"]: 32}.get(kind)
+    return checked(struct.pack("<BBHII", kind, _core.RECORD_VERSION, flags, 12 + len(body), 0) + body, covered)
 
 
 def lines_of(directory: Path, *options: str) -> list[dict[str, Any]]:
@@ -94,11 +95,11 @@ def test_every_change_has_a_name(name: str) -> None:
 def test_unknown_records_are_shown_as_unknown() -> None:
     unknown_type, unknown_flag, cut, damaged = (
         record(200, b"abc"), record(RECORD_TYPES["FORGET"], bytes(16), flags=1 << 15),
-        record(RECORD_TYPES["LEASE"], b"abc"), b"\3\1\0\0\xff\0\0\0",
+        record(RECORD_TYPES["LEASE"], b"abc"), b"\3\1\0\0\xff" + bytes(7),
     )  # fmt: skip
     described = describe_records(unknown_type + unknown_flag + cut + damaged, DATABASE_ID)
     assert [set(each) & {"unknown", "damaged"} for each in described[:3]] == [{"unknown"}, {"unknown"}, {"damaged"}]
-    assert described[3] == {"type": "damaged", "bytes": 8}
+    assert described[3] == {"type": "damaged", "bytes": 12}
 
 
 def test_a_dump_never_reads_past_a_record() -> None:

@@ -150,10 +150,10 @@ def test_a_repair_cuts_before_inconsistent_records(memory_path: Path) -> None:
 
     write_jobs(memory_path, 20, lives=1, killed=True)
     path, frame = next(
-        (path, frame) for path, frame in reversed(frames_of(memory_path)[:-3]) if frame.records[::8][:2] == b"\x08\x03"
+        (path, frame) for path, frame in reversed(frames_of(memory_path)[:-3]) if frame.records[::12][:2] == b"\x08\x03"
     )  # the last that submits a batch
     data = bytearray(HEAD_BYTES) + frame.records
-    data[HEAD_BYTES + 16 : HEAD_BYTES + 24] = (1).to_bytes(8, "little")  # job 1, once more
+    data[HEAD_BYTES + 24 : HEAD_BYTES + 32] = (1).to_bytes(8, "little")  # job 1, once more
     crc = fill_head(
         data, seq=frame.seq, durable_seq=frame.durable_seq, epoch=frame.epoch, salt=frame.salt, segment=frame.segment,
         record_bytes=frame.record_bytes, count=frame.count, prev_crc=frame.prev_crc,
