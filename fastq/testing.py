@@ -135,7 +135,7 @@ class Server:
 
     async def _run_due(self) -> None:
         self._node.engine.run_due()
-        self._node.schedules.look()
+        await self._node.schedules.fire_due()
         await self._node.engine.durable()
 
     # --- start and stop -----------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class World:
         loop, node = self.loop, self.node
         node.open()
         clock = Clock(loop.us, lambda: loop.us, lambda: loop.us + self._wall_ahead_us)
-        await self._running.enter_async_context(node.running(clock, _fail))
+        await self._running.enter_async_context(node.running(clock, fail))
         await self._running.enter_async_context(node.serving("timed"))
         self.audit, self.queues, self.schedules = node.audit, node.queues, node.schedules
         await rest()
@@ -118,7 +118,7 @@ class World:
             await self.ask.ack(WORKER, Ack(leased.job_id, leased.token))
 
 
-def _fail(error: BaseException) -> None:
+def fail(error: BaseException) -> None:
     raise AssertionError("the log failed") from error
 
 

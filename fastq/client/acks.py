@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from msgspec import Raw
 
@@ -14,11 +15,13 @@ from fastq.client.async_client import AsyncClient
 from fastq.client.codec import Codec
 from fastq.client.errors import BadRequest, Forbidden, Refused, Unauthenticated
 from fastq.client.models import Ack, LeasedJob, NewJob
+from fastq.client.outcomes import cleaned, encoded, text_of, without_a_piece
 from fastq.client.protocol import Retries
 
 BATCH_MAX = 1000
 BATCH_BYTES_MAX = 4 << 20
 
+Waiting: TypeAlias = tuple[LeasedJob, Ack, Raw]
 OnAnswered = Callable[[LeasedJob, str], None]
 """Called once a job when its ack has an answer, with the error code; empty if the ack was accepted."""
 
@@ -30,31 +33,43 @@ class AckSender:
         self._client, self._codec, self._retries, self._on_answered, self._log = (
             client, codec, retries, on_answered, logger
         )  # fmt: skip
-        self._waiting: deque[tuple[LeasedJob, Raw]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._transactions: set[asyncio.Task[None]] = set()
+        self._later: set[asyncio.Task[None]] = set()
         self.pending = 0
         """How many outcomes have no answer yet."""
 
-    def add(self, job: LeasedJob, ack: Ack, then: Sequence[NewJob] = ()) -> None:
+    def add(
+        self, job: LeasedJob, ack: Ack, then: Sequence[NewJob] = (), after: asyncio.Task[None] | None = None
+    ) -> None:
+        """Send an ack with its follow-up jobs. after: a task to wait for: the last progress report of the job."""
         self.pending += 1
         self._idle.clear()
-        if then:
-            task = asyncio.get_running_loop().create_task(self._transact(job, ack, then))
-            self._transactions.add(task)
-            task.add_done_callback(self._transactions.discard)
-            return
-        self._waiting.append((job, self._body(job, ack)))
+        if then or after is not None:
+            task = asyncio.get_running_loop().create_task(self._send_later(job, ack, then, after))
+            self._later.add(task)
+            task.add_done_callback(self._later.discard)
+        else:
+            self._put(job, ack)
+
+    def _put(self, job: LeasedJob, ack: Ack) -> None:
+        self._waiting.append((job, *encoded(job, ack, self._codec, self._told(job))))
         self._more.set()
 
-    def _body(self, job: LeasedJob, ack: Ack) -> Raw:
-        try:
-            return calls.ack_body(ack, self._codec)
-        except Exception as error:  # noqa: BLE001 -- a codec raises anything
-            failed = Ack.error(job, f"the result cannot be encoded as JSON: {error}", code="result_refused")
-            return calls.ack_body(failed, self._codec)
+    def _told(self, job: LeasedJob) -> Callable[[str], None]:
+        return lambda what: self._log.warning("job %s: %s", job.job_id, what, extra={"job_id": job.job_id})
+
+    async def _send_later(
+        self, job: LeasedJob, ack: Ack, then: Sequence[NewJob], after: asyncio.Task[None] | None
+    ) -> None:
+        if after is not None:
+            await asyncio.wait([after])
+        if then:
+            await self._transact(job, ack, then)
+        else:
+            self._put(job, ack)
 
     async def flushed(self) -> None:
         """Wait until every outcome has an answer."""
@@ -68,20 +83,20 @@ class AckSender:
                 await self._send(self._take())
             self._more.clear()
 
-    def _take(self) -> list[tuple[LeasedJob, Raw]]:
+    def _take(self) -> list[Waiting]:
         batch, batch_bytes = [self._waiting.popleft()], 0
         while self._waiting and len(batch) < BATCH_MAX:
-            batch_bytes += len(bytes(batch[-1][1]))
-            if batch_bytes + len(bytes(self._waiting[0][1])) > BATCH_BYTES_MAX:
+            batch_bytes += len(bytes(batch[-1][2]))
+            if batch_bytes + len(bytes(self._waiting[0][2])) > BATCH_BYTES_MAX:
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _send(self, batch: list[tuple[LeasedJob, Raw]]) -> None:
+    async def _send(self, batch: list[Waiting]) -> None:
         failures = 0
         while True:
             try:
-                results = await self._client.call(calls.ack_many([body for _, body in batch]))
+                results = await self._client.call(calls.ack_many([body for _, _, body in batch]))
             except BadRequest as refused:
                 await self._one_by_one(batch, refused)
                 return
@@ -93,44 +108,46 @@ class AckSender:
                 self._log.warning("the server refused a batch of acks, retrying: %s", refused)
                 await asyncio.sleep(self._retries.wait_s(failures))
                 continue
-            for (job, _), result in zip(batch, results, strict=True):
+            for (job, _, _), result in zip(batch, results, strict=True):
                 self._answered(job, "" if result.ok else result.code)
             return
 
-    async def _one_by_one(self, batch: list[tuple[LeasedJob, Raw]], refused: BadRequest) -> None:
+    async def _one_by_one(self, batch: list[Waiting], refused: BadRequest) -> None:
         """One ack of a refused batch is invalid. Send each alone, so that the others are accepted."""
         if len(batch) > 1:
             for one in batch:
                 await self._send([one])
             return
-        ((job, body),) = batch
-        if b'"result_refused"' in bytes(body):
+        ((job, ack, _),) = batch
+        why = f"the server refused the outcome: {refused.message}"
+        lesser = without_a_piece(job, ack, why, self._told(job))
+        if lesser is None:
             self._give_up(batch, refused)
-            return
-        failed = Ack.error(job, f"the server refused the outcome: {refused.message}", code="result_refused")
-        await self._send([(job, calls.ack_body(failed, self._codec))])
+        else:
+            await self._send([(job, *encoded(job, lesser, self._codec, self._told(job)))])
 
-    def _give_up(self, batch: list[tuple[LeasedJob, Raw]], refused: Refused) -> None:
+    def _give_up(self, batch: list[Waiting], refused: Refused) -> None:
         self._log.error("the server refused %d acks, dropping them: %s", len(batch), refused)
-        for job, _ in batch:
+        for job, _, _ in batch:
             self._answered(job, refused.code)
 
     async def _transact(self, job: LeasedJob, ack: Ack, then: Sequence[NewJob]) -> None:
         """Send the ack and its follow-up jobs as one transaction."""
         try:
-            await self._client.transaction([ack, *then])
-        except Refused as refused:
-            if calls.is_lease_lost(refused):
-                self._answered(job, refused.code)
+            sent, _ = encoded(job, ack, self._codec, self._told(job))
+            if sent is ack:
+                await self._client.transaction([ack, *then])
+                self._answered(job, "")
+            else:  # its result was refused, so there is nothing to follow up
+                self._put(job, sent)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- a codec, or a method of a payload, raises anything
+            if isinstance(error, Refused) and calls.is_lease_lost(error):
+                self._answered(job, error.code)
                 return
-            error: Exception = refused
-        except Exception as failure:  # noqa: BLE001 -- a codec raises anything
-            error = failure
-        else:
-            self._answered(job, "")
-            return
-        self.pending -= 1
-        self.add(job, Ack.error(job, f"the follow-up jobs were refused: {error}", code="then_refused"))
+            text = cleaned(f"the follow-up jobs were refused: {text_of(error)}")
+            self._put(job, Ack.error(job, text, code="then_refused"))
 
     def _answered(self, job: LeasedJob, code: str) -> None:
         self.pending -= 1

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from typing import Protocol, cast
 
+from fastq.client import forks
 from fastq.client.errors import ServerUnreachable
 from fastq.client.protocol import Answer, Call
 from fastq.client.wire import Address, Reply
@@ -102,6 +103,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._reply: Reply | None = None
         self._answered: asyncio.Future[Answer] | None = None
+        self._is_lost = False
         self.is_good = True
         """Whether it is open and idle."""
 
@@ -119,12 +121,19 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self.is_good = False
+        forks.shut(self)  # for the server, even if a child process of a handler still holds the connection
         self._transport.abort()  # at once: unsent bytes are dropped
+
+    def fileno(self) -> int:
+        """-1 when it is closed."""
+        opened = self._transport.get_extra_info("socket")
+        return -1 if self._is_lost or opened is None else int(opened.fileno())
 
     # --- called by the loop -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not subclass asyncio's
+        forks.keep_private(self)
 
     def data_received(self, data: bytes) -> None:
         reply, answered = self._reply, self._answered
@@ -141,7 +150,7 @@ class _Connection(asyncio.Protocol):
             answered.set_result(answer)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.is_good = False
+        self.is_good, self._is_lost = False, True
         self._fail(f"the connection was closed before the answer{f': {error}' if error else ''}")
 
     def _fail(self, message: str) -> None:

@@ -53,6 +53,14 @@ class ProcessFailed(ClientError):
         self.name, self.message = name, message
 
 
+class Interrupted(BaseException):
+    """Raised in a handler that blocks the event loop, when the worker has to stop at once. Its job is released."""
+
+
+class ReachedRun(BaseException):
+    """Raised by `Worker.run` in a child process, which needs of the main script only what is defined before."""
+
+
 class Refused(ClientError):
     """The server answered with an error.
 

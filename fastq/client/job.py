@@ -15,6 +15,8 @@ Cut = Literal["cancelled", "lost", "time_limit", "released"]
 Report = Callable[[LeasedJob, int, str], None]
 """Sends a progress report: the job, percent, a note."""
 
+NOTE_BYTES_MAX = 200
+
 WHY: dict[Cut, str] = {
     "cancelled": "the job was cancelled",
     "lost": "the lease is lost; another worker may have the job",
@@ -80,11 +82,15 @@ class Job(Generic[T]):
     def progress(self, percent: int, note: str = "") -> None:
         """Report progress without waiting for the answer. Thread-safe.
 
+        Only the newest report counts: one that comes while another is sent replaces those that wait. The last one is
+        sent before the outcome. After the end of the attempt reports are ignored.
+
         Args:
-            percent: 0 to 100.
-            note: text for people, at most 200 bytes.
+            percent: a number; below 0 it counts as 0, above 100 as 100.
+            note: text for people; its first 200 bytes are kept.
         """
-        self._report(self.leased, percent, note)
+        kept = str(note).encode(errors="backslashreplace")[:NOTE_BYTES_MAX].decode(errors="ignore")
+        self._report(self.leased, max(0, min(100, int(percent))), kept)
 
     def end(self, why: Cut) -> None:
         """Set `cut`. Called by the worker. A cancel may be followed by a stronger reason."""

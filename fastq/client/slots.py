@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastq.client import tracing
 from fastq.client.acks import AckSender
-from fastq.client.handlers import Handler, ack_of, wrapped
-from fastq.client.job import WHY, Cut, Job, Report
+from fastq.client.async_client import AsyncClient
+from fastq.client.errors import LeaseGone, ProcessFailed
+from fastq.client.handlers import Function, Handler, wrapped
+from fastq.client.job import WHY, Cut, Job
+from fastq.client.loops import HANDLING
 from fastq.client.models import Ack, Held, LeasedJob
-from fastq.client.processes import Children
+from fastq.client.outcomes import Outcome, Raised, ack_of, outcome_of, text_of
+from fastq.client.processes import Children, preparation
+from fastq.client.progress import Reports
+from fastq.client.threads import DaemonThreads
 from fastq.clock import monotonic_us
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 
 PREFETCH_US = 50_000  # prefetch as many jobs as finish in that time, by the recent average
 PREFETCH_MAX = 1000
+THREADS_MAX = 100_000  # the slots are the limit
 STALL_S = 0.5  # if no job starts for that long, prefetched jobs are released
 NEWEST_WEIGHT = 0.25  # of the last job, in the moving average
 
@@ -33,21 +41,24 @@ class Attempt:
     """A running handler. It keeps its slot until it returns, even if its outcome is `settled` before."""
 
     job: Job[Any]
+    handler: Handler
     begun_us: int
-    task: asyncio.Future[Any]
+    task: asyncio.Task[Outcome]
     kill: Callable[[], object] | None = None
     limit: asyncio.TimerHandle | None = None
     settled: bool = False
 
 
 class Slots:
-    def __init__(self, worker: Worker, acks: AckSender, report: Report, changed: Callable[[], None]) -> None:
+    def __init__(self, worker: Worker, acks: AckSender, client: AsyncClient, changed: Callable[[], None]) -> None:
         """changed: called when a slot becomes free."""
-        self._worker, self._acks, self._report, self._changed = worker, acks, report, changed
+        self._worker, self._acks, self._changed = worker, acks, changed
         self._log = worker.logger
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(worker.concurrency, "fastq-handler")
-        self._children = Children()
+        self._process = os.getpid()
+        self.reports = Reports(client, self.heard, worker.logger)
+        self._threads = DaemonThreads(THREADS_MAX, "fastq-handler")
+        self._children = Children(worker.processes, preparation(worker.logger))
         self._prefetched: deque[LeasedJob] = deque()
         self._busy: dict[str, Attempt] = {}  # by lease token
         self._none_busy = asyncio.Event()
@@ -67,6 +78,10 @@ class Slots:
     @property
     def busy(self) -> int:
         return len(self._busy)
+
+    @property
+    def free_processes(self) -> int:
+        return self._children.free
 
     @property
     def prefetch(self) -> int:
@@ -116,61 +131,113 @@ class Slots:
             return
         try:
             payload = handler.payload_of(leased, worker.codec)
-        except Exception as error:  # noqa: BLE001 -- a codec raises anything
-            self._acks.add(
-                leased, Ack.error(leased, f"the payload does not match the handler's type: {error}", code="bad_payload")
-            )
+        except BaseException as error:  # noqa: BLE001 -- a codec raises anything
+            text = f"the payload does not match the handler's type: {text_of(error)}"
+            self._acks.add(leased, Ack.error(leased, text, code="bad_payload"))
             return
-        job = Job(leased, payload, self._log, self._report)
-        task: asyncio.Task[Any] = self._loop.create_task(self._attempted(handler, job))
-        attempt = self._busy[token] = Attempt(job, monotonic_us(), task)
+        job = Job(leased, payload, self._log, self.reports.report)
+        task: asyncio.Task[Outcome] = self._loop.create_task(self._attempted(handler, job))
+        attempt = self._busy[token] = Attempt(job, handler, monotonic_us(), task)
+        self.reports.open(token)
         self._none_busy.clear()
         if handler.is_async:
             attempt.kill = task.cancel
-        if worker.time_limit_s is not None:
-            attempt.limit = self._loop.call_later(worker.time_limit_s, self.cut, token, "time_limit")
+        if not handler.in_process:
+            self._limit(attempt)
         task.add_done_callback(partial(self._ended, attempt))
 
-    async def _attempted(self, handler: Handler, job: Job[Any]) -> Any:
-        middleware = self._worker.middleware
-        if middleware or tracing.is_enabled():
-            return await wrapped(lambda: self._outcome(handler, job), job, (tracing.traced, *middleware))()
-        value = await (handler.function(job) if handler.is_async else self._outcome(handler, job))
-        return tracing.followed(value, job.leased.traceparent)
+    def _limit(self, attempt: Attempt) -> None:
+        """Start the time limit of an attempt. That of a process starts when its handler is called."""
+        limit_s = self._worker.time_limit_s
+        if limit_s is not None and not attempt.task.done():
+            attempt.limit = self._loop.call_later(limit_s, self.cut, attempt.job.leased.lease_token, "time_limit")
 
-    async def _outcome(self, handler: Handler, job: Job[Any]) -> Any:
+    async def _attempted(self, handler: Handler, job: Job[Any]) -> Outcome:
+        """The outcome of one attempt. It never raises: an exception that leaves a task can end the event loop."""
+        try:
+            if handler.is_async:
+                HANDLING.set(job.job_id)
+            middleware = self._worker.middleware
+            if middleware or tracing.is_enabled():
+                rest = wrapped(lambda: self._value(handler, job), job, (tracing.traced, *middleware))
+                value = await rest()
+            else:
+                value = await (handler.function(job) if handler.is_async else self._value(handler, job))
+                value = tracing.followed(value, job.leased.traceparent)
+        except BaseException as error:  # noqa: BLE001 -- a handler raises anything
+            value = Raised.of(error)
+        if os.getpid() != self._process:  # a fork of the handler came back from it
+            os._exit(0)
+        return value
+
+    async def _value(self, handler: Handler, job: Job[Any]) -> Any:
+        """What the handler returns. Raises what it raises."""
         if handler.is_async:
             return await handler.function(job)
         if handler.in_process:
-            return await self._outcome_in_process(handler, job)
+            return await self._value_of_process(handler, job)
         context = contextvars.copy_context()
-        value = await self._loop.run_in_executor(self._threads, context.run, handler.function, job)
-        return await value if asyncio.iscoroutine(value) else value
+        outcome = await self._loop.run_in_executor(self._threads, context.run, self._call, handler.function, job)
+        if type(outcome) is Raised:
+            raise outcome.error
+        if not asyncio.iscoroutine(outcome):
+            return outcome
+        attempt = self._busy[job.leased.lease_token]
+        attempt.kill = attempt.task.cancel
+        return await outcome
 
-    async def _outcome_in_process(self, handler: Handler, job: Job[Any]) -> Any:
-        child, attempt = self._children.take(), self._busy[job.leased.lease_token]
-        attempt.kill = child.kill
-        if job.cut is not None:  # cut before the child was assigned
-            child.kill()
-        try:
-            return await self._loop.run_in_executor(
-                self._threads, child.run, handler.function, job.leased, job.payload, job.progress
-            )
-        finally:
-            attempt.kill = None
-            self._children.give_back(child)
+    def _call(self, function: Function, job: Job[Any]) -> Outcome:
+        """Call a handler in a thread."""
+        outcome = outcome_of(function, job)
+        if os.getpid() != self._process:
+            os._exit(0)
+        return outcome
 
-    def _ended(self, attempt: Attempt, task: asyncio.Task[Any]) -> None:
+    async def _value_of_process(self, handler: Handler, job: Job[Any]) -> Any:
+        attempt = self._busy[job.leased.lease_token]
+
+        def on(what: str, *told: Any) -> None:
+            if what == "progress":
+                job.progress(*told)
+            elif what == "started":
+                self._loop.call_soon_threadsafe(self._limit, attempt)
+            elif self._log_of(record := logging.makeLogRecord(*told)).isEnabledFor(record.levelno):
+                self._log_of(record).handle(record)
+
+        attempt.kill = attempt.task.cancel  # while it waits for a process
+        async with self._children.one() as child:
+            attempt.kill = child.kill
+            try:
+                return await self._loop.run_in_executor(
+                    self._threads, child.run, handler.function, job.leased, job.payload, self._log.name, on
+                )
+            except ProcessFailed:
+                if job.cut is not None:  # the worker killed it
+                    raise LeaseGone(WHY[job.cut]) from None
+                raise
+
+    def _log_of(self, record: logging.LogRecord) -> logging.Logger:
+        return self._log if record.name == self._log.name else logging.getLogger(record.name)
+
+    def _ended(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:
         """Free the slot and start the next job."""
         token = attempt.job.leased.lease_token
         del self._busy[token]
+        attempt.kill = None
         if attempt.limit is not None:
             attempt.limit.cancel()
         self._job_us += NEWEST_WEIGHT * (monotonic_us() - attempt.begun_us - self._job_us)
-        error: BaseException | None = None if task.cancelled() else task.exception()  # retrieved, else the loop logs it
         if not attempt.settled:
             try:
-                self._settle(attempt, error)
+                if task.cancelled():  # before it began
+                    outcome = Raised.of(asyncio.CancelledError())
+                elif (error := task.exception()) is not None:  # a signal interrupted it after its handler
+                    outcome = Raised.of(error)
+                else:
+                    outcome = task.result()
+                self._settle(attempt, outcome)
+                if type(outcome) is Raised:
+                    outcome.error.__traceback__ = None  # its frames hold the handler's data, and the outcome itself
             except Exception as fault:  # noqa: BLE001 -- a bug of this package
                 self._log.error("bug in the worker: the lease will expire and the job run again", exc_info=fault)
                 self.held.pop(token, None)
@@ -180,16 +247,24 @@ class Slots:
         if self.free > 0 or self.prefetch:
             self._changed()
 
-    def _settle(self, attempt: Attempt, error: BaseException | None = None) -> None:
+    def _settle(self, attempt: Attempt, outcome: Outcome = None) -> None:
         attempt.settled = True
-        job = attempt.job
-        ack, then = ack_of(job, attempt.task, self._worker.time_limit_s)
+        job, token = attempt.job, attempt.job.leased.lease_token
+        ack, then = ack_of(job, outcome, self._worker.time_limit_s)
         if ack is None:
-            del self.held[job.leased.lease_token]
+            self.reports.drop(token)
+            del self.held[token]
             return
         if ack.outcome in ("error", "discard"):
+            self._tell_failure(job, ack, outcome)
+        self._acks.add(job.leased, ack, then, after=self.reports.close(token))
+
+    def _tell_failure(self, job: Job[Any], ack: Ack, outcome: Outcome) -> None:
+        error = outcome.error if type(outcome) is Raised and not outcome.is_cut else None
+        try:
             job.log.warning("attempt %d failed: %s", job.attempt, ack.result_error, exc_info=error)
-        self._acks.add(job.leased, ack, then)
+        except Exception:  # noqa: BLE001 -- an exception that cannot be shown, or a log handler of the program
+            self._log.warning("job %s: attempt %d failed: %s", job.job_id, job.attempt, ack.result_error)
 
     # --- heartbeat answers --------------------------------------------------------------------------------------------
 
@@ -223,6 +298,14 @@ class Slots:
             del self.held[token]
         else:
             self._acks.add(waiting, Ack.release(waiting))
+
+    def running(self) -> tuple[str, str]:
+        """The handlers that run, and the one that has the event loop now, else "". Thread-safe."""
+        attempts = list(self._busy.copy().values())
+        current = asyncio.current_task(self._loop)
+        names = [f"handler {one.handler.name} of job {one.job.job_id}" for one in attempts]
+        at_work = next((name for name, one in zip(names, attempts, strict=True) if one.task is current), "")
+        return ", ".join(names) or "no handler", at_work
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

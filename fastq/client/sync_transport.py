@@ -10,6 +10,7 @@ import ssl
 from collections import deque
 from typing import Protocol
 
+from fastq.client import forks
 from fastq.client.errors import ServerUnreachable
 from fastq.client.protocol import Answer, Call
 from fastq.client.wire import Address, Reply
@@ -60,7 +61,7 @@ class SocketTransport:
             if kept:
                 self._idle.append(connection)
             else:
-                connection.close()
+                _end(connection)
 
     def close(self) -> None:
         self._closed = True
@@ -69,12 +70,12 @@ class SocketTransport:
     def _close_idle(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
-                self._idle.pop().close()
+                _end(self._idle.pop())
 
     def _take_idle(self) -> socket.socket | None:
         """The last used connection that is still open, or None."""
         if self._process != os.getpid():  # after a fork the connections belong to the parent
-            self._close_idle()
+            self._idle.clear()
             self._process = os.getpid()
         while True:
             try:
@@ -83,7 +84,7 @@ class SocketTransport:
                 return None
             if not _is_readable(connection):
                 return connection
-            connection.close()  # the server closed it, or sent bytes without a request
+            _end(connection)  # the server closed it, or sent bytes without a request
 
     def _connect(self, timeout_s: float) -> socket.socket:
         """Raises ServerUnreachable: nothing was sent."""
@@ -94,10 +95,17 @@ class SocketTransport:
             raise ServerUnreachable(f"no connection to {address.host}:{address.port}: {error}", sent=False) from error
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return plain if self._tls is None else self._tls.wrap_socket(plain, server_hostname=address.host)
+            connection = plain if self._tls is None else self._tls.wrap_socket(plain, server_hostname=address.host)
+            forks.keep_private(connection)
+            return connection
         except OSError as error:
             plain.close()
             raise ServerUnreachable(f"no TLS with {address.host}:{address.port}: {error}", sent=False) from error
+
+
+def _end(connection: socket.socket) -> None:
+    forks.shut(connection)
+    connection.close()
 
 
 def _set_deadline(connection: socket.socket, deadline_us: int) -> None:

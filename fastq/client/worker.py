@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import multiprocessing
 import os
-import signal
 import socket
 import ssl
-import threading
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import uvloop
-
+from fastq.client import child
 from fastq.client.async_client import AsyncClient
-from fastq.client.async_transport import AsyncTransport
+from fastq.client.async_transport import AsyncTransport, LoopTransport
 from fastq.client.codec import CODEC, Codec
+from fastq.client.errors import ReachedRun
 from fastq.client.handlers import Function, Handler, Middleware
 from fastq.client.job import Job
+from fastq.client.loops import Signals, run_to_end
+from fastq.client.outages import Outages
+from fastq.client.processes import check_importable
 from fastq.client.protocol import Retries
 from fastq.client.randomness import new_key
+from fastq.client.sync_client import address_of
 from fastq.client.worker_run import WorkerRun
 
 __all__ = ["Job", "Worker"]
 
 F = TypeVar("F", bound=Function)
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LEASE_MS_MIN, LEASE_MS_MAX = 1_000, 12 * 3_600_000
 
 
@@ -48,8 +52,8 @@ class Worker:
         self, handler: Function | None = None, *, url: str | None = None, key: str | None = None,
         queues: Sequence[str] | Mapping[str, int] | None = None, concurrency: int = 10, lease_ms: int = 30_000,
         wait_ms: int = 20_000, time_limit_s: float | None = None, stop_s: float = 30.0, worker_id: str | None = None,
-        middleware: Sequence[Middleware] = (), logger: logging.Logger | None = None, codec: Codec = CODEC,
-        tls: ssl.SSLContext | None = None, transport: AsyncTransport | None = None,
+        processes: int | None = None, middleware: Sequence[Middleware] = (), logger: logging.Logger | None = None,
+        codec: Codec = CODEC, tls: ssl.SSLContext | None = None, transport: AsyncTransport | None = None,
     ) -> None:  # fmt: skip
         """
         Args:
@@ -62,6 +66,8 @@ class Worker:
                 jobs of a worker that died run again after it.
             wait_ms: the length of the long poll for jobs, 0 to 60,000 milliseconds.
             time_limit_s: seconds; a longer attempt fails. Default: no limit.
+            processes: how many handlers run in processes at once, and so how many processes there are. Default: the
+                number of cores that the worker may use, at most `concurrency`.
             stop_s: seconds that a stop waits for handlers before it releases their jobs.
             worker_id: default: host name, process id and a random part.
             middleware: called around each attempt; the first one is the outermost.
@@ -75,6 +81,8 @@ class Worker:
             raise ValueError(f"lease_ms must be {LEASE_MS_MIN} to {LEASE_MS_MAX}, not {lease_ms}")
         if time_limit_s is not None and time_limit_s <= 0:
             raise ValueError(f"time_limit_s must be > 0, not {time_limit_s:g}")
+        if processes is not None and processes < 1:
+            raise ValueError(f"processes must be >= 1, not {processes}")
         self.url, self.key, self.queues = url, key, queues
         self.concurrency, self.lease_ms, self.wait_ms = concurrency, lease_ms, wait_ms
         self.time_limit_s, self.stop_s = time_limit_s, stop_s
@@ -84,10 +92,13 @@ class Worker:
         self.retries = Retries(for_s=None)
         self.tls, self.transport = tls, transport
         self.left_behind = 0
-        """How many handlers still ran in threads after the last stop. Python waits for them before it exits."""
+        """How many handlers still ran after the last stop. They end with the process, which does not wait for them."""
         self._fallback = None if handler is None else Handler.of(handler, codec=codec)
         self._handlers: dict[str, Handler] = {}
+        self._processes = processes
         self._run: WorkerRun | None = None
+        self._signals: Signals | None = None
+        self._outages: Outages | None = None
 
     # --- handlers -----------------------------------------------------------------------------------------------------
 
@@ -128,13 +139,49 @@ class Worker:
         queues = self.queues or list(dict.fromkeys(own))
         if missing := [queue for queue in queues if self.handler_of(queue) is None]:
             raise ValueError(f"no handler for queue {missing[0]!r}")
+        for queue in queues:
+            if (handler := self.handler_of(queue)) is not None and handler.in_process:
+                check_importable(queue, handler.function)
         return queues
+
+    @property
+    def queues_without_process(self) -> Sequence[str] | Mapping[str, int]:
+        """Those of `asked_queues` whose handlers run in the worker itself."""
+        asked = self.asked_queues
+        handlers = {queue: self.handler_of(queue) for queue in asked}
+        kept = [queue for queue, handler in handlers.items() if handler is not None and not handler.in_process]
+        return {queue: asked[queue] for queue in kept} if isinstance(asked, Mapping) else kept
+
+    @property
+    def processes(self) -> int:
+        """How many handlers run in processes at once."""
+        return self._processes or min(self.concurrency, len(os.sched_getaffinity(0)))
+
+    @property
+    def description(self) -> str:
+        """For people: the queues, slots and the server."""
+        asked, alone = self.asked_queues, self.queues_without_process
+        slots = self.concurrency if alone else min(self.concurrency, self.processes)
+        processes = "" if len(alone) == len(asked) else f", {self.processes} processes"
+        server = self._outages.server if self._outages is not None else "a server"
+        return f"queues {', '.join(asked)}; {slots} slots{processes}; {server}"
 
     # --- run and stop -------------------------------------------------------------------------------------------------
 
     def run(self, *, burst: bool = False) -> None:
-        """Work until SIGINT or SIGTERM. A second one releases the jobs of running handlers. Raises as `run_async`."""
-        uvloop.run(self._until_signal(burst))
+        """Work until SIGINT, SIGTERM or SIGHUP. Raises as `run_async`.
+
+        A second signal releases the jobs of running handlers, a third one ends the process. If the program has not
+        configured logging, the worker writes its log to stderr.
+        """
+        if _is_in_a_child():
+            return
+        shown = self._show_log()
+        try:
+            run_to_end(self._until_signal(burst), self.logger)
+        finally:
+            if shown is not None:
+                self.logger.removeHandler(shown)
 
     async def run_async(self, *, burst: bool = False) -> None:
         """Work until `stop`. Network errors and a busy or absent server are retried without limit.
@@ -145,11 +192,17 @@ class Worker:
             Refused: the server rejects the key or the request. Raised after the handlers have finished.
             ValueError: a queue has no handler, or the URL or key is malformed.
         """
+        if _is_in_a_child():
+            return
         if self._run is not None:
             raise RuntimeError("the worker is already running")
-        client = AsyncClient(
-            self.url, self.key, retries=self.retries, codec=self.codec, tls=self.tls, transport=self.transport
-        )
+        if (transport := self.transport) is None:
+            address = address_of(self.url, self.key)
+            transport, server = LoopTransport(address, self.tls), f"{address.host}:{address.port}"
+        else:
+            server = type(transport).__name__
+        self._outages = Outages(transport, server, self.logger)
+        client = AsyncClient(retries=self.retries, codec=self.codec, transport=self._outages)
         try:
             self._run = WorkerRun(self, client, burst)
             await self._run.run()
@@ -165,9 +218,47 @@ class Worker:
         if self._run is not None:
             self._run.stop()
 
+    def resize(self, concurrency: int) -> None:
+        """Change the number of slots, in the thread of the event loop. Running handlers keep theirs."""
+        self.concurrency = concurrency
+        if self._run is not None:
+            self._run.changed()
+
+    def insist(self) -> None:
+        """Interrupt a handler that blocks the event loop and the stop of the worker. Called by the worker."""
+        if self._signals is not None:
+            self._signals.insist(self.stop_s)
+
+    @property
+    def is_server_away(self) -> bool:
+        return self._outages is not None and self._outages.is_away
+
     async def _until_signal(self, burst: bool) -> None:
-        if threading.current_thread() is threading.main_thread():  # Python delivers signals to the main thread only
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, self.stop)
-        await self.run_async(burst=burst)
+        self._signals = Signals(self.stop)
+        try:
+            with self._signals:
+                await self.run_async(burst=burst)
+        finally:
+            self._signals = None
+
+    def _show_log(self) -> logging.Handler | None:
+        """Write the worker's log to stderr, unless the program has configured logging."""
+        if self.logger.hasHandlers():
+            return None
+        shown = logging.StreamHandler(sys.stderr)
+        shown.setFormatter(logging.Formatter(LOG_FORMAT))
+        self.logger.addHandler(shown)
+        if self.logger.getEffectiveLevel() > logging.INFO and self.logger.level == logging.NOTSET:
+            self.logger.setLevel(logging.INFO)
+        return shown
+
+
+def _is_in_a_child() -> bool:
+    """Whether this process imports the main script of a worker, to run a part of it.
+
+    Raises ReachedRun in a child process of the worker. A child that a handler made with multiprocessing goes on with
+    the script, without a second worker.
+    """
+    if child.is_importing_main:
+        raise ReachedRun
+    return bool(getattr(multiprocessing.current_process(), "_inheriting", False))

@@ -1,29 +1,32 @@
-"""One run of a worker: the lease loop, the heartbeat, and the stop."""
+"""One run of a worker: the lease loop and the stop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fastq.client import forks
 from fastq.client.acks import AckSender
 from fastq.client.async_client import AsyncClient
-from fastq.client.errors import BadRequest, ClientError, Forbidden, Refused, Unauthenticated
+from fastq.client.errors import BadRequest, ClientError, Forbidden, Unauthenticated
+from fastq.client.heartbeat import BEATS_A_LEASE, Heartbeat
 from fastq.client.models import Ack, Held, LeasedJob
 from fastq.client.protocol import Retries
 from fastq.client.randomness import jitter, new_key
 from fastq.client.slots import Slots
+from fastq.client.sync_client import Client
 from fastq.clock import monotonic_us
 
 if TYPE_CHECKING:
     from fastq.client.worker import Worker
 
 LEASES_MAX = 1000  # in one request
-BEATS_MAX = 10_000  # in one heartbeat
-BEATS_A_LEASE = 3
 UNACKED_MAX = 5_000  # with more outcomes without an answer the worker leases no more jobs
 EARLY_S = 0.5  # after a shorter empty long poll the worker pauses before the next
 FLUSH_S = 10.0  # how long a stop waits for the last acks
+AWAY_S = 1.0  # and how long when it is in a hurry, or the server is away
 FINAL = (BadRequest, Unauthenticated, Forbidden)  # a retry cannot succeed
 
 
@@ -31,47 +34,64 @@ class WorkerRun:
     def __init__(self, worker: Worker, client: AsyncClient, burst: bool = False) -> None:
         """burst: stop when no job is ready and none runs. Raises ValueError: a queue has no handler."""
         self._worker, self._client, self._log = worker, client, worker.logger
-        self._queues = worker.asked_queues
+        self._queues, self._queues_without_process = worker.asked_queues, worker.queues_without_process
         self._wait_ms = 0 if burst else worker.wait_ms
         self._burst = burst
         self._loop = asyncio.get_running_loop()
         self._acks = AckSender(client, worker.codec, worker.retries, self._on_answered, worker.logger)
+        self._beating: Client | None = None  # used by the heartbeat's thread alone
         self._fault: BaseException | None = None
         self._backlog = True  # the last answer had as many jobs as requested
-        self._reports: set[asyncio.Task[None]] = set()
         self._stopping, self._hurry, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._slots = Slots(worker, self._acks, self._report_threadsafe, self._changed.set)
+        self._poll_over, self._is_narrow = asyncio.Event(), False
+        self._slots = Slots(worker, self._acks, client, self._slot_is_free)
+        self._heartbeat = Heartbeat(
+            worker.lease_ms, self._send_heartbeat, self._held, self._heard, self._slots.running, worker.insist,
+            worker.logger,
+        )  # fmt: skip
 
     def stop(self) -> None:
         """Stop leasing and let handlers finish. A second call releases their jobs."""
         if self._stopping.is_set():
             self._hurry.set()
-        self._stopping.set()
+        self._begin_stop()
         self._slots.release_prefetched()
         self._changed.set()
+
+    def changed(self) -> None:
+        """The worker's concurrency has changed."""
+        self._changed.set()
+
+    def _begin_stop(self) -> None:
+        self._stopping.set()
+        self._poll_over.set()
 
     async def run(self) -> None:
         """Work until `stop`. Raises Refused: the server rejects the key or the lease request."""
         worker = self._worker
-        self._log.info("worker %s leases from %s", worker.worker_id, ", ".join(self._queues))
-        tasks = [self._loop.create_task(self._acks.run()), self._loop.create_task(self._beat())]
-        for task in tasks:
-            task.add_done_callback(self._task_ended)
+        self._log.info("worker %s: %s", worker.worker_id, worker.description)
+        sending = self._loop.create_task(self._acks.run())
+        sending.add_done_callback(self._task_ended)
+        forks.keep_loop(self._loop)
+        self._heartbeat.start()
         try:
             await self._lease_until_stopped()
         finally:
-            self._stopping.set()
+            self._begin_stop()
             await self._finish()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._heartbeat.end()
+            if self._beating is not None:
+                self._beating.close()
+            forks.forget_loop(self._loop)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             self._slots.close()
             self._log.info("worker %s has stopped", worker.worker_id)
         if self._fault is not None:
             raise self._fault
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """The heartbeat or the ack sender failed: stop, and raise its error from `run`."""
+        """The ack sender failed: stop, and raise its error from `run`."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fault = error
             self.stop()
@@ -113,14 +133,21 @@ class WorkerRun:
         """
         free = self._slots.free
         prefetch = self._slots.prefetch if self._backlog or free > 0 else 0
-        return min(
-            max(free, 0) + prefetch, LEASES_MAX, UNACKED_MAX - self._acks.pending
-        ), self._wait_ms if free > 0 else 0
+        most = min(max(free, 0) + prefetch, LEASES_MAX, UNACKED_MAX - self._acks.pending)
+        if self._slots.free_processes < 1:
+            most = most if self._queues_without_process else 0
+        elif not self._queues_without_process:
+            most = min(most, self._slots.free_processes)
+        return most, self._wait_ms if free > 0 else 0
+
+    def _asked(self) -> Sequence[str] | Mapping[str, int]:
+        """The queues to lease from now: while all processes are busy, only those whose handlers need none."""
+        return self._queues if self._slots.free_processes > 0 else self._queues_without_process
 
     async def _next_outcome(self) -> None:
         """In a burst: wait for the next outcome, since a handler may submit jobs. Stop if nothing ran meanwhile."""
         if not self._slots.busy and not self._acks.pending and not self._changed.is_set():
-            self._stopping.set()
+            self._begin_stop()
         else:
             await self._changed.wait()
 
@@ -129,33 +156,47 @@ class WorkerRun:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _lease(self, limit: int, wait_ms: int) -> list[LeasedJob]:
-        """Lease jobs. If the worker stops meanwhile, release what the server leased to it and return none."""
-        request_id = new_key()
-        asking = self._loop.create_task(self._request(request_id, limit, wait_ms))
-        stopping = self._loop.create_task(self._stopping.wait())
+        """Lease jobs.
+
+        If the worker stops meanwhile, release what the server leased to it and return none. If a process becomes free
+        meanwhile, end the long poll: the next one asks for the jobs of processes too.
+        """
+        queues, request_id = self._asked(), new_key()
+        self._is_narrow = queues is not self._queues
+        self._poll_over.clear()
+        asking = self._loop.create_task(self._request(queues, request_id, limit, wait_ms))
+        over = self._loop.create_task(self._poll_over.wait())
         try:
-            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({asking, over}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stopping.cancel()
-            if not asking.done():
-                asking.cancel()
-        if not self._stopping.is_set():
+            over.cancel()
+            is_answered = asking.done() or not asking.cancel()
+        if is_answered and not self._stopping.is_set():
             return await asking
         with contextlib.suppress(asyncio.CancelledError, ClientError):
             await asking
+        if not self._stopping.is_set():
+            return await self._request(queues, request_id, limit, 0)
         with contextlib.suppress(TimeoutError, ClientError):
-            async with asyncio.timeout(FLUSH_S):
-                for job in await self._request(request_id, limit, 0):
+            async with asyncio.timeout(AWAY_S if self._worker.is_server_away else FLUSH_S):
+                for job in await self._request(queues, request_id, limit, 0):
                     self._slots.held[job.lease_token] = job
                     self._acks.add(job, Ack.release(job))
         return []
 
-    async def _request(self, request_id: str, limit: int, wait_ms: int) -> list[LeasedJob]:
+    async def _request(
+        self, queues: Sequence[str] | Mapping[str, int], request_id: str, limit: int, wait_ms: int
+    ) -> list[LeasedJob]:
         worker = self._worker
         return await self._client.lease(
-            self._queues, limit=limit, wait_ms=wait_ms, lease_ms=worker.lease_ms, worker_id=worker.worker_id,
+            queues, limit=limit, wait_ms=wait_ms, lease_ms=worker.lease_ms, worker_id=worker.worker_id,
             request_id=request_id,
         )  # fmt: skip
+
+    def _slot_is_free(self) -> None:
+        self._changed.set()
+        if self._is_narrow and self._slots.free_processes > 0:
+            self._poll_over.set()
 
     def _on_answered(self, job: LeasedJob, code: str) -> None:
         self._slots.held.pop(job.lease_token, None)
@@ -165,42 +206,26 @@ class WorkerRun:
                 "job %s: the server rejected its outcome (%s)", job.job_id, code, extra={"job_id": job.job_id}
             )
 
-    # --- heartbeat and progress ---------------------------------------------------------------------------------------
+    # --- heartbeat ----------------------------------------------------------------------------------------------------
 
-    async def _beat(self) -> None:
-        """Extend all leases periodically. The answers name lost leases and cancelled jobs."""
-        worker = self._worker
-        beat_s = worker.lease_ms / 1000 / BEATS_A_LEASE
-        client = self._client.trying(Retries(for_s=beat_s, timeout_s=min(beat_s, 10.0)))
-        while True:
-            await asyncio.sleep(beat_s)
-            held = list(self._slots.held.values())
-            try:
-                for first in range(0, max(1, len(held)), BEATS_MAX):
-                    part = held[first : first + BEATS_MAX]
-                    answers = await client.heartbeat(worker.worker_id, part, worker.lease_ms)
-                    for job, answer in zip(part, answers, strict=True):
-                        self._slots.heard(job.lease_token, answer)
-            except ClientError as error:
-                self._log.warning("the heartbeat failed, retrying: %s", error)
+    def _send_heartbeat(self, jobs: Sequence[LeasedJob]) -> list[Held]:
+        """Extend leases, in the thread of the heartbeat. Raises ClientError."""
+        worker, beat_s = self._worker, self._worker.lease_ms / 1000 / BEATS_A_LEASE
+        retries = Retries(for_s=beat_s, timeout_s=min(beat_s, 10.0))
+        if worker.transport is None:
+            if self._beating is None:
+                self._beating = Client(worker.url, worker.key, retries=retries, tls=worker.tls)
+            return self._beating.heartbeat(worker.worker_id, jobs, worker.lease_ms)
+        client = self._client.trying(retries)
+        asking = client.heartbeat(worker.worker_id, jobs, worker.lease_ms)
+        return asyncio.run_coroutine_threadsafe(asking, self._loop).result()
 
-    def _report_threadsafe(self, job: LeasedJob, percent: int, note: str) -> None:
-        """Report progress from any thread."""
-        self._loop.call_soon_threadsafe(self._report, job, percent, note)
+    def _held(self) -> list[LeasedJob]:
+        return list(self._slots.held.copy().values())
 
-    def _report(self, job: LeasedJob, percent: int, note: str) -> None:
-        task = self._loop.create_task(self._send_progress(job, percent, note))
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
-
-    async def _send_progress(self, job: LeasedJob, percent: int, note: str) -> None:
-        try:
-            if await self._client.trying(Retries(for_s=0)).progress(job, percent, note):
-                self._slots.heard(job.lease_token, Held(job.job_id, cancel_requested=True))
-        except Refused as refused:
-            self._log.warning("job %s: the server rejected its progress report: %s", job.job_id, refused)
-        except ClientError:
-            pass  # the next report replaces it
+    def _heard(self, answers: Sequence[tuple[str, Held]]) -> None:
+        for token, answer in answers:
+            self._slots.heard(token, answer)
 
     # --- stop ---------------------------------------------------------------------------------------------------------
 
@@ -211,8 +236,13 @@ class WorkerRun:
         self._slots.release()
         self._hurry.clear()
         await self._wait_for_handlers(1.0)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._acks.flushed(), FLUSH_S)
+        flushed = self._loop.create_task(self._acks.flushed())
+        hurry = self._loop.create_task(self._hurry.wait())
+        await asyncio.wait({flushed, hurry}, timeout=FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
+        if not flushed.done():
+            await asyncio.wait({flushed}, timeout=AWAY_S)
+        for task in (flushed, hurry):
+            task.cancel()
         if self._acks.pending:
             self._log.error(
                 "%d outcomes were not acknowledged: their leases will expire and the jobs run again", self._acks.pending

@@ -27,6 +27,7 @@ from fastq.engine.retention import Retention
 from fastq.engine.submits import Submits
 from fastq.engine.timer import Timer
 from fastq.engine.transactions import Transactions
+from fastq.engine.turns import Turns
 from fastq.log.protocol import Backup, Log, Opened
 
 
@@ -46,6 +47,7 @@ class Engine:
         self._opened: Opened
         self._on_failed: Callable[[BaseException], None]
         self._cleaning: asyncio.Task[None] | None = None
+        self.turns = Turns()
         self._build_parts(jitter)
         self._bind_operations()
 

@@ -20,6 +20,7 @@ from fastq.client.codec import CODEC, DEPTH_MAX, encoded
 from fastq.client.errors import NotJSON
 from fastq.client.job import Job
 from fastq.client.models import Failure, JobOptions, JobStatus, Snooze
+from fastq.client.outcomes import class_name, text_of
 from fastq.client.round_trip import find_misfit
 from fastq.client.worker import Worker
 
@@ -40,7 +41,7 @@ class FastqBroker(AsyncBroker):
 
     def __init__(
         self, url: str | None = None, key: str | None = None, *, queue: str = "taskiq", queues: list[str] | None = None,
-        retry_failed: bool = False, max_retries: int | None = None, prefetch: int = 100, lease_ms: int = 30_000,
+        retry_failed: bool = False, max_retries: int | None = None, prefetch: int = 0, lease_ms: int = 30_000,
         stop_s: float = 30.0, task_id_generator: Callable[[], str] | None = None,
     ) -> None:  # fmt: skip
         """
@@ -50,8 +51,8 @@ class FastqBroker(AsyncBroker):
             queues: the queues that a worker leases from. Default: `queue`.
             retry_failed: retry tasks that raise, up to `max_retries` attempts.
             max_retries: attempts, 0 to 1,000. Default: the server's.
-            prefetch: how many tasks a worker process leases, running ones included. Use at least taskiq's
-                --max-async-tasks.
+            prefetch: how many tasks a worker process leases beyond those that taskiq has asked for. It asks for
+                --max-async-tasks and --max-prefetch.
             lease_ms: milliseconds, 1,000 to 43,200,000.
             stop_s: seconds that a stop waits for running tasks before it releases them.
         """
@@ -61,9 +62,11 @@ class FastqBroker(AsyncBroker):
             self.id_generator = task_id_generator
         self.url, self.key, self.queue, self.retry_failed, self.max_retries = url, key, queue, retry_failed, max_retries
         self._worker = Worker(
-            self._deliver, url=url, key=key, queues=queues or [queue], concurrency=prefetch, lease_ms=lease_ms,
+            self._deliver, url=url, key=key, queues=queues or [queue], concurrency=1 + prefetch, lease_ms=lease_ms,
             stop_s=stop_s,
         )  # fmt: skip
+        self._prefetch = prefetch
+        self._asked = self._taken = 0  # the tasks that taskiq waits for, and those that it has
         self._working: asyncio.Task[None] | None = None
         self._deliveries: asyncio.Queue[_Delivery] = asyncio.Queue()
         self._client: AsyncClient | None = None
@@ -115,6 +118,7 @@ class FastqBroker(AsyncBroker):
         waiting: asyncio.Task[_Delivery] | None = None
         try:
             while True:
+                self._count(asked=1)
                 waiting = asyncio.create_task(self._deliveries.get())
                 await asyncio.wait({waiting, self._working}, return_when=asyncio.FIRST_COMPLETED)
                 if not waiting.done():
@@ -123,6 +127,8 @@ class FastqBroker(AsyncBroker):
                 delivery = waiting.result()
                 waiting = None
                 if not delivery.outcome.done():  # else the job was cancelled, or its lease lost
+                    self._count(taken=1)
+                    delivery.outcome.add_done_callback(lambda _: self._count(taken=-1))
                     yield AckableMessage(data=delivery.data, ack=partial(self._ack, delivery))
         finally:
             self._worker.stop()
@@ -130,6 +136,12 @@ class FastqBroker(AsyncBroker):
                 await self._release_unless_taken(waiting)
             while not self._deliveries.empty():
                 self._deliveries.get_nowait().end(Snooze(0))
+
+    def _count(self, *, asked: int = 0, taken: int = 0) -> None:
+        """Lease as many tasks as taskiq has and waits for, and those to prefetch."""
+        self._asked = self._asked if taken < 0 else asked
+        self._taken += taken
+        self._worker.resize(self._asked + self._taken + self._prefetch)
 
     async def _release_unless_taken(self, waiting: asyncio.Task[_Delivery]) -> None:
         waiting.cancel()
@@ -161,8 +173,8 @@ class FastqBroker(AsyncBroker):
         shown = result.model_dump(mode="json")
         if not result.is_err:
             return shown
-        name = type(result.error).__name__
-        return Failure(error=f"{name}: {result.error}", code=name[:64], result=shown, discard=not self.retry_failed)
+        name = class_name(result.error)
+        return Failure(error=f"{name}: {text_of(result.error)}", code=name, result=shown, discard=not self.retry_failed)
 
     def _keep(self, task_id: str, result: TaskiqResult[Any] | NotJSON) -> None:
         self._results[task_id] = result

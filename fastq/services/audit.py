@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from fastq.engine.commands import Principal
 from fastq.engine.documents import DocumentKind, Group
 
 ENTRIES_KEPT = 10_000
+DOCUMENT_HEAD_BYTES = 640  # of a document's record: at most, without its body
 ENTRY_BYTES = 4096  # the largest record of an entry: the limits of requests bound its details
 
 
@@ -100,7 +101,9 @@ class Audit:
 
         `before` 0 starts at the newest entry. The next page's is 0 if there are no more.
         """
-        numbers = (number for number in reversed(self._entries) if not before or number < before)
+        newest = min(before - 1 if before else self._last, self._last)
+        oldest = next(iter(self._entries), self._last + 1)
+        numbers = (number for number in range(newest, oldest - 1, -1) if number in self._entries)
         found = [self._entries[number] for number in islice(numbers, limit)]
         more = bool(found) and found[-1].number > next(iter(self._entries))
         return found, found[-1].number if more else 0
@@ -116,7 +119,7 @@ class AuditedDocuments:
 
     def __init__(self, engine: Engine, audit: Audit) -> None:
         self._engine, self._audit = engine, audit
-        self.documents, self.durable = engine.documents, engine.durable
+        self.documents, self.durable, self.caught_up = engine.documents, engine.durable, engine.log_caught_up
         self.now_us = engine.now_us
 
     def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None:
@@ -129,3 +132,19 @@ class AuditedDocuments:
             group.put_document(kind, name, body, key_id)
             self._audit.write(group, audited.who, audited.action, name, **audited.details)
             audited.is_written = True
+
+    def put_documents(self, kind: int, bodies: Mapping[str, bytes], key_id: str = "") -> None:
+        """Put documents, all in one record. Of a change that is audited there is one."""
+        if len(bodies) == 1:
+            ((name, body),) = bodies.items()
+            self.put_document(kind, name, body, key_id)
+        elif bodies:
+            with self._engine.group(sum(map(len, bodies.values())) + DOCUMENT_HEAD_BYTES * len(bodies)) as group:
+                for name, body in bodies.items():
+                    group.put_document(kind, name, body, key_id)
+
+    def drop_documents(self, kind: int, names: Sequence[str]) -> None:
+        """Drop documents, all in one record."""
+        with self._engine.group(DOCUMENT_HEAD_BYTES * len(names)) as group:
+            for name in names:
+                group.drop_document(kind, name)

@@ -2,16 +2,18 @@
 
 A fire is one record of the log: the job and the schedule's new state. So a crash never repeats or skips a fire. All
 schedules share one timer, set for the earliest of them.
+
+Missed times fire one by one, the earliest of all schedules first. That is done in slices, with other work between them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from itertools import islice, takewhile
 
 import msgspec
 
@@ -30,6 +32,7 @@ from fastq.errors import (
     TooMany,
 )
 from fastq.services.audit import ENTRY_BYTES, Audit
+from fastq.services.catch_up import Search
 from fastq.services.cron import Cron
 
 logger = logging.getLogger("fastq.schedules")
@@ -38,9 +41,10 @@ SCHEDULES_MAX = 10_000
 JOB_BYTES_MAX = 64 << 20  # of the jobs of all schedules, which are in memory
 CATCH_UP_MAX = 1_000  # missed times of one schedule
 CATCH_UP_DEFAULT = 100
-MISSED_US = 60_000_000  # a time that is late by this much was missed; a quick restart misses none
 RETRY_US = 5_000_000  # after a refused fire: a full queue, a full disk
-FIRES_MAX = 100  # schedules before the loop does other work
+SLICE_STEPS = 200  # before the loop does other work: times that are looked at; a fire is worth FIRE_STEPS of them
+FIRE_STEPS = 10
+STALE_MAX = 100  # entries of the heap
 DOCUMENT_BYTES = 4096  # of a schedule without its job, and of its state
 CLOCK_PULL = 1.1  # the clock runs at most this much faster than the timer: see fastq.clock
 NEAR_US = 1_000_000  # below it the difference does not matter
@@ -95,6 +99,8 @@ class Kept:
         since_us: times up to this one have fired or were skipped.
         due_us: None if it is never due again.
         refusal: the error of the last fire, empty if it succeeded.
+        search: goes on to the first of the times that fire now; None: it has not begun, or it is over.
+        fire_us: the time that fires when `due_us` is reached; None: search it first.
     """
 
     schedule: Schedule
@@ -103,6 +109,8 @@ class Kept:
     since_us: int
     due_us: int | None = None
     refusal: str = ""
+    search: Search | None = None
+    fire_us: int | None = None
 
     @property
     def next_us(self) -> int | None:
@@ -111,20 +119,6 @@ class Kept:
 
 ReadJob = Callable[[bytes, int], Submit]
 """Decodes a job: (the JSON text of a body for POST /jobs, now in Unix microseconds)."""
-
-
-def times_to_fire(schedule: Schedule, cron: Cron, since_us: int, now_us: int) -> tuple[list[int], int]:
-    """Return the times after `since_us` up to now that fire, in order, and the latest due time, `since_us` without one.
-
-    Times that are late by less than MISSED_US are not missed.
-    """
-    due = takewhile(lambda due_us: due_us > since_us, cron.until(now_us))
-    latest = list(islice(due, schedule.catch_up_max if schedule.catch_up == "all" else 1))
-    if not latest:
-        return [], since_us
-    if schedule.catch_up == "skip" and now_us - latest[0] >= MISSED_US:
-        return [], latest[0]
-    return latest[::-1], latest[0]
 
 
 class Schedules:
@@ -138,25 +132,34 @@ class Schedules:
         for name, body in engine.documents(DocumentKind.SCHEDULE).items():
             state = msgspec.json.decode(states[name], type=State) if name in states else State()
             self._kept[name] = _kept(name, msgspec.json.decode(body, type=Schedule), state)
+        self._names = sorted(self._kept)
+        self._job_bytes = sum(len(kept.schedule.job) for kept in self._kept.values())
         self._due: list[tuple[int, str]] = []  # a heap; an entry that differs from `due_us` is stale
         self._timer: asyncio.TimerHandle | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start firing, first the schedules that are due."""
+        """Start firing. What is due fires when the loop goes on."""
         self._loop = asyncio.get_running_loop()
         now_us = self._engine.now_us()
         for kept in self._kept.values():
             kept.since_us = min(kept.since_us, now_us)  # the clock may have been set back before this start
             kept.due_us = kept.next_us
         self._order()
-        self._tick()
+        self._arm()
 
     def stop(self) -> None:
+        self._disarm()
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -178,15 +181,14 @@ class Schedules:
             raise TooMany("schedules", SCHEDULES_MAX)
         if known is not None and not _may_see(who, known.schedule):
             raise NameTaken(name)
-        others_bytes = sum(len(kept.schedule.job) for other, kept in self._kept.items() if other != name)
+        others_bytes = self._job_bytes - (0 if known is None else len(known.schedule.job))
         if others_bytes + len(schedule.job) > JOB_BYTES_MAX:
             raise TooMany("bytes of jobs in all schedules", JOB_BYTES_MAX)
         if known is not None:
             schedule = msgspec.structs.replace(schedule, paused=known.schedule.paused)
             if _are_equal(known.schedule, schedule):
                 return known
-        details = {"cron": schedule.cron, "timezone": schedule.timezone, "catch_up": schedule.catch_up,
-                   "overlap": schedule.overlap}  # fmt: skip
+        details = {field: getattr(schedule, field) for field in ("cron", "timezone", "catch_up", "overlap")}
         return self._put(who, name, schedule, cron, "schedule.put", details)
 
     def pause(self, who: Principal, name: str) -> Kept:
@@ -204,13 +206,7 @@ class Schedules:
         return self._put(who, name, msgspec.structs.replace(kept.schedule, paused=paused), kept.cron, action, {})
 
     def _put(
-        self,
-        who: Principal,
-        name: str,
-        schedule: Schedule,
-        cron: Cron | None,
-        action: str,
-        details: dict[str, str],
+        self, who: Principal, name: str, schedule: Schedule, cron: Cron | None, action: str, details: dict[str, str]
     ) -> Kept:
         """Write the schedule, with effect from now on."""
         known = self._kept.get(name)
@@ -221,6 +217,9 @@ class Schedules:
         kept = Kept(schedule, cron, State() if known is None else known.state, group.now_us)
         if known is not None and cron is None:
             kept.refusal = known.refusal  # it cannot be parsed: it never fires
+        if known is None:
+            insort(self._names, name)
+        self._job_bytes += len(schedule.job) - (0 if known is None else len(known.schedule.job))
         self._kept[name] = kept
         self._set_due(name, kept, kept.next_us)
         return kept
@@ -232,7 +231,8 @@ class Schedules:
             group.drop_document(DocumentKind.SCHEDULE, name, who.key_id)
             group.drop_document(DocumentKind.SCHEDULE_STATE, name, who.key_id)
             self._audit.write(group, who, "schedule.delete", name)
-        del self._kept[name]
+        self._job_bytes -= len(self._kept.pop(name).schedule.job)
+        del self._names[bisect_right(self._names, name) - 1]
 
     def run(self, who: Principal, name: str) -> str:
         """Submit the schedule's job now, even if the last one is unfinished. Return the job's id.
@@ -248,9 +248,15 @@ class Schedules:
 
     def list(self, who: Principal, after: str, limit: int) -> tuple[list[tuple[str, Kept]], str]:
         """Return at most `limit` schedules that `who` may see, by name, and the next page's `after`, "" without one."""
-        names = sorted(name for name, kept in self._kept.items() if name > after and _may_see(who, kept.schedule))
-        found = [(name, self._kept[name]) for name in names[:limit]]
-        return found, names[limit - 1] if len(names) > limit else ""
+        found: list[tuple[str, Kept]] = []
+        for at in range(bisect_right(self._names, after), len(self._names)):
+            name = self._names[at]
+            kept = self._kept[name]
+            if _may_see(who, kept.schedule):
+                if len(found) == limit:
+                    return found, found[-1][0]
+                found.append((name, kept))
+        return found, ""
 
     def show(self, who: Principal, name: str) -> Kept:
         """Return a schedule. Raises ScheduleNotFound."""
@@ -269,15 +275,20 @@ class Schedules:
         """When a schedule may fire next, Unix microseconds."""
         return self._due[0][0] if self._due else None
 
-    def look(self) -> None:
-        """Fire the schedules that are due. Tests call it after they move the clock, which the loop's timer ignores."""
+    async def fire_due(self) -> None:
+        """Fire all that is due. Tests call it after they move the clock, which the loop's timer ignores."""
         self._tick()
+        if self._catching_up is not None:
+            await self._catching_up
 
-    def _set_due(self, name: str, kept: Kept, due_us: int | None) -> None:
+    def _push_due(self, name: str, kept: Kept, due_us: int | None) -> None:
         kept.due_us = due_us
         if due_us is not None:
             heappush(self._due, (due_us, name))
-        if len(self._due) > 2 * len(self._kept) + FIRES_MAX:  # most entries are stale
+
+    def _set_due(self, name: str, kept: Kept, due_us: int | None) -> None:
+        self._push_due(name, kept, due_us)
+        if len(self._due) > 2 * len(self._kept) + STALE_MAX:  # most entries are stale
             self._order()
         self._arm()
 
@@ -290,9 +301,8 @@ class Schedules:
 
         The clock may run faster than the timer, so the timer for a later time ends early and is set again.
         """
-        self.stop()
-        self._timer = None
-        if not self._due or self._engine.draining:
+        self._disarm()
+        if not self._due or self._engine.draining or self._catching_up is not None:
             return
         wait_us = float(self._due[0][0] - self._engine.now_us())
         if wait_us > NEAR_US:
@@ -300,36 +310,79 @@ class Schedules:
         self._timer = self._loop.call_later(max(0.0, wait_us / 1e6), self._tick)
 
     def _tick(self) -> None:
-        now_us = self._engine.now_us()
-        try:
-            for _ in range(FIRES_MAX):
-                if self._engine.draining or not self._due or self._due[0][0] > now_us:
-                    break
-                due_us, name = heappop(self._due)
-                kept = self._kept.get(name)
-                if kept is not None and kept.cron is not None and kept.due_us == due_us:
-                    self._fire(name, kept, kept.cron, now_us)
-                    self._set_due(name, kept, now_us + RETRY_US if kept.refusal else kept.next_us)
-        finally:
-            self._arm()
+        """Fire what is due, a slice of it. A task does the rest."""
+        if self._catching_up is not None:
+            return
+        if self._fire_slice():
+            self._catching_up = self._loop.create_task(self._catch_up())
+        self._arm()
 
-    def _fire(self, name: str, kept: Kept, cron: Cron, now_us: int) -> None:
-        """Fire the times that are due. `refusal` has the error, if there is one."""
-        times, seen_us = times_to_fire(kept.schedule, cron, kept.since_us, now_us)
+    async def _catch_up(self) -> None:
+        """Fire what is due, in slices. Each is durable before the next one: the log keeps room for other work."""
+        more = True
+        while more:
+            await self._engine.log_caught_up()
+            async with self._engine.turns:
+                more = self._fire_slice()
+        self._catching_up = None
+        self._arm()
+
+    def _fire_slice(self) -> bool:
+        """Fire what is due, the earliest time first. Returns whether more is due."""
+        now_us, left = self._engine.now_us(), SLICE_STEPS
+        while self._due and self._due[0][0] <= now_us and not self._engine.draining:
+            if left <= 0:
+                return True
+            due_us, name = heappop(self._due)
+            kept = self._kept.get(name)
+            left -= 1
+            if kept is not None and kept.cron is not None and kept.due_us == due_us:
+                left -= self._go_on(name, kept, kept.cron, now_us, left)
+        return False
+
+    def _go_on(self, name: str, kept: Kept, cron: Cron, now_us: int, steps: int) -> int:
+        """Fire the schedule's next time, or search it. Returns how many steps that took; the heap has its next one."""
         refusal = ""
         try:
-            for time_us in times:
-                if kept.schedule.overlap == "skip" and self._is_unfinished(kept.state.job_id):
-                    self._skip(name, kept, seen_us)
-                    break
-                self._submit(name, kept, time_us)
-            if not times and seen_us > kept.since_us:
-                self._skip(name, kept, seen_us)
+            if kept.fire_us is None:
+                taken = self._search(name, kept, cron, now_us, max(1, steps))
+            else:
+                taken = FIRE_STEPS
+                self._fire(name, kept, cron, kept.fire_us, now_us)
         except ApiError as error:
-            refusal = str(error)
+            refusal, taken = str(error), FIRE_STEPS
+            kept.search = kept.fire_us = None
             if refusal != kept.refusal:
                 logger.warning("schedule %s did not fire and is tried again: %s", name, refusal)
+            self._push_due(name, kept, now_us + RETRY_US)
         kept.refusal = refusal
+        return taken
+
+    def _search(self, name: str, kept: Kept, cron: Cron, now_us: int, steps: int) -> int:
+        """Search the first time that fires. Returns how many steps that took."""
+        if kept.search is None:
+            kept.search = Search(cron, kept.since_us, now_us, kept.schedule.catch_up, kept.schedule.catch_up_max)
+        search = kept.search
+        taken = search.go(steps)
+        if not search.is_over:
+            assert kept.due_us is not None
+            self._push_due(name, kept, kept.due_us)
+            return taken
+        kept.search, kept.fire_us = None, search.first_us
+        if search.first_us is None and search.last_us > kept.since_us:
+            self._skip(name, kept, search.last_us)
+        self._push_due(name, kept, kept.next_us if search.first_us is None else search.first_us)
+        return taken
+
+    def _fire(self, name: str, kept: Kept, cron: Cron, fire_us: int, now_us: int) -> None:
+        """Fire one time. If it may not overlap, skip all that is due now."""
+        if kept.schedule.overlap == "skip" and self._is_unfinished(kept.state.job_id):
+            self._skip(name, kept, max(fire_us, next(cron.until(now_us), fire_us)))
+        else:
+            self._submit(name, kept, fire_us)
+        next_us = kept.next_us
+        kept.fire_us = next_us if next_us is not None and next_us <= now_us else None
+        self._push_due(name, kept, next_us)
 
     def _is_unfinished(self, job_id: str) -> bool:
         if not job_id:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import django
@@ -29,6 +30,18 @@ async def double(numbers: list[int]) -> list[int]:
 @task
 def fail(text: str) -> None:
     raise Declined(text)
+
+
+@task
+def leave(how: str) -> None:
+    if how == "exit":
+        sys.exit(3)
+    raise {"interrupt": KeyboardInterrupt, "stop": StopIteration, "mute": Mute, "text": Declined}[how]("caf\udce9")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
 
 
 @task(takes_context=True)

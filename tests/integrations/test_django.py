@@ -131,6 +131,28 @@ def test_a_task_that_raises_runs_again_and_then_has_failed(queue: str) -> None:
         _ = result.return_value
 
 
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("exit", "SystemExit"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("stop", "StopIteration"),
+        ("mute", "tests.integrations.tasks.Mute"),
+        ("text", "tests.integrations.tasks.Declined"),
+    ],
+)
+def test_whatever_a_task_raises_fails_it_alone(queue: str, client: Client, how: str, error: str) -> None:
+    left = tasks.leave.using(queue_name=queue, backend="once").enqueue(how)
+    after = tasks.add.using(queue_name=queue, backend="once").enqueue(1, 2)
+    worked()
+    left.refresh()
+    after.refresh()
+    assert (left.status, after.return_value) == ("FAILED", 3)
+    assert left.errors[0].exception_class_path.removeprefix("builtins.") == error
+    assert error in client.get(left.id).error
+    assert "in leave" in left.errors[0].traceback
+
+
 def test_max_retries_of_the_settings(queue: str) -> None:
     result = tasks.fail.using(queue_name=queue, backend="once").enqueue("no card")
     worked()

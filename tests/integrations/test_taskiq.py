@@ -65,6 +65,32 @@ async def test_a_task_runs_and_its_result_comes_back(broker_of: Make) -> None:
         assert (result.is_err, result.return_value) == (False, 42)
 
 
+async def test_a_worker_holds_no_more_tasks_than_it_runs(broker_of: Make, place: Place, queue: str) -> None:
+    """Beside the one that taskiq waits for. So two workers share the tasks."""
+    ran: list[str] = []
+
+    def broker(name: str) -> FastqBroker:
+        one = broker_of()
+
+        @one.task(task_name="slow")
+        async def slow() -> None:
+            ran.append(name)
+            held = [job["worker_id"] for job in place.jobs(queue=queue, state="RUNNING")]
+            assert max(held.count(worker) for worker in held) <= 3
+            await asyncio.sleep(0.2)
+
+        return one
+
+    first, second = broker("first"), broker("second")
+    async with working(first, slots=2), working(second, slots=2):
+        task = first.find_task("slow")
+        assert task is not None
+        sent = [await task.kiq() for _ in range(24)]
+        for one in sent:
+            (await end_of(one)).raise_for_error()
+    assert min(ran.count("first"), ran.count("second")) >= 6
+
+
 async def test_labels_say_queue_priority_and_delay(broker_of: Make, aclient: AsyncClient, queue: str) -> None:
     broker = broker_of()
 
@@ -201,7 +227,7 @@ async def until(aclient: AsyncClient, job_id: str, state: str) -> None:
 
 
 async def test_a_stop_finishes_running_tasks_and_releases_the_others(broker_of: Make, aclient: AsyncClient) -> None:
-    broker, started, go_on = broker_of(), asyncio.Event(), asyncio.Event()
+    broker, started, go_on = broker_of(prefetch=4), asyncio.Event(), asyncio.Event()
 
     @broker.task
     async def slow() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,12 +12,14 @@ import pytest
 
 import fastq.services.schedules
 from fastq._core import ALL
+from fastq.clock import Clock
 from fastq.engine.commands import Submit
 from fastq.engine.documents import DocumentKind
 from fastq.errors import InvalidRequest, NameTaken, QueueFull, ScheduleNotFound, TooMany
+from fastq.services.catch_up import MISSED_US, Search
 from fastq.services.cron import Cron
 from fastq.services.queues import QueueSettings
-from fastq.services.schedules import MISSED_US, RETRY_US, State, times_to_fire
+from fastq.services.schedules import FIRE_STEPS, RETRY_US, SLICE_STEPS, State
 from tests.timed import (
     ADMIN,
     ANN,
@@ -23,7 +27,10 @@ from tests.timed import (
     DAY_US,
     HOUR_US,
     MINUTE_US,
+    HandLoop,
+    World,
     at,
+    fail,
     in_hand,
     running,
     schedule,
@@ -50,8 +57,14 @@ NOON = at("2026-01-05T12:00")
     ],
 )
 def test_times_to_fire(fields: dict[str, Any], since: int, now: int, fires: list[int] | None, seen: int) -> None:
-    times, last = times_to_fire(schedule(**fields), HOURLY, since, now)
-    assert last == seen
+    search = Search(HOURLY, since, now, fields["catch_up"], fields.get("catch_up_max", 100))
+    while not search.is_over:
+        assert search.go(7) <= 7
+    times, next_us = [], search.first_us
+    while next_us is not None and next_us <= now:
+        times.append(next_us)
+        next_us = HOURLY.after(next_us)
+    assert search.last_us == seen
     assert times == ([NOON - n * HOUR_US for n in range(999, -1, -1)] if fires is None else fires)
 
 
@@ -199,68 +212,6 @@ async def test_a_changed_schedule_fires_from_now_on() -> None:
         assert world.fired()[3:] == ["05 03:00"]
 
 
-# --- paused -----------------------------------------------------------------------------------------------------------
-
-
-@in_hand
-async def test_a_paused_schedule_is_not_due_until_it_is_resumed() -> None:
-    """Times while it was paused never fire, whatever catch_up is; a put, a run and a crash leave it paused."""
-    async with running() as world:
-        await world.put(catch_up="all", overlap="allow")
-        await world.until(at("2026-01-05T01:00"))
-        assert world.schedules.pause(ANN, "s").due_us is None
-        frames = len(world.log._frames)
-        world.schedules.pause(ADMIN, "s")
-        assert len(world.log._frames) == frames
-        await world.until(at("2026-01-05T02:00"))
-        await world.put(cron="30 * * * *", catch_up="all", overlap="allow")
-        await world.until(at("2026-01-05T02:45"))
-        world.schedules.run(ANN, "s")
-        await world.until(at("2026-01-05T02:46"))
-        assert world.fired() == ["05 01:00", "05 02:45"]
-        log = world.crash()
-    async with running(log) as world:
-        await world.until(at("2026-01-05T03:45"))
-        kept = world.schedules.show(ANN, "s")
-        assert kept.schedule.paused and kept.due_us is None and kept.state.passed == 0
-        assert world.schedules.resume(ANN, "s").due_us == at("2026-01-05T04:30")
-        world.schedules.resume(ANN, "s")
-        entries, _ = world.audit.page(0, 9)
-        assert [one.action for one in entries if one.action != "schedule.put"] == [
-            "schedule.resume", "schedule.run", "schedule.pause",
-        ]  # fmt: skip
-        log = world.crash()
-    async with running(log) as world:
-        await world.until(at("2026-01-05T04:30"))
-        assert world.fired() == ["05 01:00", "05 02:45", "05 04:30"]
-
-
-@in_hand
-async def test_a_pause_while_a_fire_is_refused_ends_it() -> None:
-    async with running() as world:
-        world.queues.put(ADMIN, "q", QueueSettings(max_depth=1))
-        await world.put(job=b'{"payload":1,"queue":"q"}', overlap="allow")
-        world.schedules.run(ANN, "s")
-        await world.until(at("2026-01-05T01:00"))
-        assert world.schedules.show(ANN, "s").refusal
-        world.schedules.pause(ANN, "s")
-        world.node.core.delete(world.engine.now_us(), [world.jobs()[0].job_id])
-        await world.until(at("2026-01-05T01:30"))
-        assert not world.schedules.resume(ANN, "s").refusal
-        await world.until(at("2026-01-05T02:00"))
-        assert world.fired() == ["05 02:00"]
-
-
-@in_hand
-async def test_pausing_is_for_the_owner() -> None:
-    async with running() as world:
-        await world.put()
-        for change in (world.schedules.pause, world.schedules.resume):
-            for who, name in ((BOB, "s"), (ANN, "absent")):
-                with pytest.raises(ScheduleNotFound):
-                    change(who, name)
-
-
 @in_hand
 async def test_a_deleted_schedule_does_not_fire() -> None:
     async with running() as world:
@@ -374,3 +325,107 @@ async def test_nothing_fires_while_the_server_stops() -> None:
         world.engine.drain()
         await world.until(at("2026-01-05T01:00"))
         assert world.jobs() == []
+
+
+# --- catching up ------------------------------------------------------------------------------------------------------
+
+
+async def put_missed(world: Any, schedules: int, catch_up_max: int, minutes: int) -> None:
+    """Schedules for each minute whose times of the last `minutes` are missed, all put long before."""
+    for n in range(schedules):
+        await world.put(
+            f"s{n}", cron="* * * * *", catch_up="all", catch_up_max=catch_up_max, overlap="allow",
+            job=b'{"payload":%d}' % n,
+        )  # fmt: skip
+    world.schedules.stop()
+    world.loop.us += minutes * MINUTE_US
+
+
+@in_hand
+async def test_a_start_does_not_wait_for_missed_times_and_each_turn_fires_a_bounded_number() -> None:
+    async with running() as world:
+        await put_missed(world, 20, 100, 100)
+        log = world.crash()
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, HandLoop)
+    late = World(loop, log)
+    loop.us += 1
+    fired: list[int] = []
+    late.node.open()
+    clock = Clock(loop.us, lambda: loop.us, lambda: loop.us)
+    async with late.node.running(clock, fail), late.node.serving("late"):
+        assert late.engine.counts()["jobs"] == 0, "nothing fires before the server listens"
+        fired.append(0)
+        while fired[-1] < 2_000:
+            await asyncio.sleep(0)
+            fired.append(late.engine.counts()["jobs"])
+            assert len(fired) < 20_000
+        steps = [after - before for before, after in pairwise(fired)]
+        assert max(steps) <= SLICE_STEPS / FIRE_STEPS
+        assert late.engine.counts()["jobs"] == 2_000
+
+
+@in_hand
+async def test_missed_times_fire_in_the_order_of_time_over_all_schedules() -> None:
+    async with running() as world:
+        await put_missed(world, 3, 50, 10)
+        await world.schedules.fire_due()
+        found = [await world.engine.job(ADMIN, job.job_id, with_payload=True) for job in world.jobs()]
+        payloads = [int(job.payload) for job in found]
+        assert [sorted(payloads[at : at + 3]) for at in range(0, 30, 3)] == [[0, 1, 2]] * 10
+
+
+@in_hand
+async def test_a_kill_in_the_middle_of_catching_up_repeats_and_skips_no_time() -> None:
+    """Killed again and again: each time fires once, and at most the last `catch_up_max` of each schedule."""
+    async with running() as world:
+        await put_missed(world, 30, 60, 90)
+        log = world.crash()
+    starts, seen = 0, 0
+    while seen < 30 * 60:
+        starts += 1
+        async with running(log) as world:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            seen = len(world.jobs())
+            log = world.crash()
+        assert starts < 100
+    async with running(log) as world:
+        await world.schedules.fire_due()
+        assert len(world.jobs()) == 30 * 60, "the last 60 times of each, whatever was killed"
+        states = [world.schedules._kept[f"s{n}"].state for n in range(30)]
+        assert {state.seen_us for state in states} == {world.loop.us // MINUTE_US * MINUTE_US}
+    assert starts > 2
+
+
+@in_hand
+async def test_a_put_and_a_delete_while_it_catches_up() -> None:
+    async with running() as world:
+        await put_missed(world, 2, 1_000, 1_000)
+        world.schedules._tick()
+        for _ in range(50):
+            await asyncio.sleep(0)
+            if world.jobs():
+                break
+        assert len(world.jobs()) < 100
+        world.schedules.delete(ANN, "s0")
+        world.schedules.put(ANN, "s1", schedule(cron="0 0 1 1 *", overlap="allow"))
+        await world.schedules.fire_due()
+        assert len(world.jobs()) < 100
+
+
+@in_hand
+async def test_the_bytes_of_jobs_are_counted_through_puts_and_deletes() -> None:
+    async with running() as world:
+        for n in range(5):
+            await world.put(f"s{n}", job=b'{"payload":"%s"}' % (b"x" * n))
+        await world.put("s1", job=b'{"payload":1}')
+        world.schedules.delete(ANN, "s3")
+        await world.engine.durable()
+        log = world.crash()
+        counted = world.schedules._job_bytes
+        assert counted == sum(len(kept.schedule.job) for kept in world.schedules._kept.values())
+    async with running(log) as world:
+        assert world.schedules._job_bytes == counted
+        assert [name for name, _ in world.schedules.list(ADMIN, "s0", 2)[0]] == ["s1", "s2"]
+        assert world.schedules.list(ADMIN, "s0", 2)[1] == "s2"

@@ -12,9 +12,10 @@ import msgspec
 from django.db import close_old_connections
 
 from fastq.client.codec import CODEC, encoded
-from fastq.client.errors import LeaseGone
+from fastq.client.errors import Interrupted, LeaseGone
 from fastq.client.job import Job
 from fastq.client.models import Failure
+from fastq.client.outcomes import class_name, text_of
 from fastq.client.worker import Worker
 from fastq.clock import wall_us
 from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, normalized, result_of, shown, task_of
@@ -68,24 +69,33 @@ def _run_task(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
     try:
         value = normalized(task.call(*args, **result.kwargs), "result")
         encoded(CODEC, value, "result")  # before the signal says that the task has succeeded
-    except LeaseGone:
+    except (LeaseGone, Interrupted):
         raise
-    except Exception as error:  # noqa: BLE001 -- a task raises anything
+    except BaseException as error:  # noqa: BLE001 -- a task raises anything, also what ends a process
         return _failed(backend, job, result, error)
     fill(result, finished_at=_now(), status=TaskResultStatus.SUCCESSFUL, _return_value=value)
     task_finished.send(type(backend), task_result=result)
     return value
 
 
-def _failed(backend: FastqBackend, job: Job[Any], result: TaskResult[Any], error: Exception) -> Failure:
+def _failed(backend: FastqBackend, job: Job[Any], result: TaskResult[Any], error: BaseException) -> Failure:
     """The failure of an attempt. The task has failed only if it was the last attempt."""
-    kind = type(error)
-    raised = Raised(f"{kind.__module__}.{kind.__qualname__}", "".join(format_exception(error))[-TRACEBACK_CHARACTERS:])
+    name, kind = class_name(error), type(error)
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    raised = Raised(path, _traceback(error))
     result.errors.append(TaskError(exception_class_path=raised.exception, traceback=raised.traceback))
     if job.is_last_attempt:
         fill(result, finished_at=_now(), status=TaskResultStatus.FAILED)
         task_finished.send(type(backend), task_result=result)
-    return Failure(error=f"{raised.exception}: {error}", code=kind.__name__[:64], result=raised)
+    return Failure(error=f"{path}: {text_of(error)}", code=name, result=raised)
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        text = "".join(format_exception(error))
+    except Exception:  # noqa: BLE001 -- the exception hides what it is
+        return ""
+    return text[-TRACEBACK_CHARACTERS:].encode(errors="backslashreplace").decode()
 
 
 def _now() -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol
 
@@ -76,6 +76,9 @@ class KeyRecord(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, expires_us=min(end_us, self.expires_us or FOR_EVER_US))
 
 
+Records = list[KeyRecord]
+
+
 class KeyStore(Protocol):
     """A store of keys. A change takes effect when its call returns, and is durable when the log is.
 
@@ -109,7 +112,14 @@ class KeyStore(Protocol):
         """Create a key with the given secret."""
 
     async def list(self, owner_id: str | None) -> list[KeyRecord]:
-        """Return the keys of one owner, or all, the oldest first, revoked ones included."""
+        """Return the keys of one owner, or all, the oldest first, with revoked ones that are still kept."""
+
+    def pages(self, owner_id: str | None, after: tuple[int, str] = (0, "")) -> AsyncIterator[Records]:
+        """Yield the same in pieces, each made in about a millisecond.
+
+        Args:
+            after: created_us and key_id of the last key before.
+        """
 
     async def find(self, secret: str) -> KeyRecord | None:
         """Return the key with the secret, even if it is revoked or expired."""
@@ -144,7 +154,14 @@ class Documents(Protocol):
 
     def documents(self, kind: int) -> dict[str, bytes]: ...
     def put_document(self, kind: int, name: str, body: bytes, key_id: str = "") -> None: ...
+    def put_documents(self, kind: int, bodies: Mapping[str, bytes], key_id: str = "") -> None:
+        """Put documents in one record. Raises DiskFull, Overloaded."""
+
+    def drop_documents(self, kind: int, names: Sequence[str]) -> None:
+        """Drop documents in one record. Raises DiskFull, Overloaded."""
+
     async def durable(self) -> None: ...
+    async def caught_up(self) -> None: ...
     def now_us(self) -> int: ...
 
 
@@ -168,10 +185,6 @@ def new_key_id(type: str) -> str:
 
 def new_store_id() -> str:
     return secrets.token_hex(16)
-
-
-def by_age(records: list[KeyRecord]) -> list[KeyRecord]:
-    return sorted(records, key=lambda record: (record.created_us, record.key_id))
 
 
 def require_owner(who: Principal, owner_id: str | None) -> None:

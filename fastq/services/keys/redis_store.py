@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from heapq import merge
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -21,7 +23,7 @@ from redis.exceptions import RedisError, WatchError
 
 from fastq.engine.commands import Principal
 from fastq.engine.documents import DocumentKind
-from fastq.errors import ApiError, BadSetting, KeyIsRevoked, KeyStoreUnavailable
+from fastq.errors import BadSetting, KeyIsRevoked, KeyStoreUnavailable
 from fastq.services.keys import redis_layout as layout
 from fastq.services.keys.records import (
     DEFAULT_SCOPES,
@@ -30,7 +32,7 @@ from fastq.services.keys.records import (
     Documents,
     Grants,
     KeyRecord,
-    by_age,
+    Records,
     digest_of,
     masked,
     new_key_id,
@@ -39,6 +41,7 @@ from fastq.services.keys.records import (
     require_owner,
 )
 from fastq.services.keys.redis_layout import ACTIVE, CHANGES, REVOKED, SECOND_US, STORE, KeyInRedis, hash_of
+from fastq.services.keys.revocations import Revocations
 
 logger = logging.getLogger("fastq.keys")
 
@@ -46,20 +49,14 @@ ANSWER_S = 1.0  # the timeout of one exchange
 CHECK_S = 0.4  # between two checks of found keys: a revocation by another server is seen within 1 s
 CONNECTIONS_MAX = 16  # the limit of lookups at a time
 FOUND_MAX = 10_000  # keys that a check asks for; a full table is cleared
-CHUNK = 500  # hashes in one exchange
+CHUNK = 500  # last uses in one exchange
+LISTED = 100  # keys in one exchange, and in a piece of a list
 USED_EVERY_US = 60 * SECOND_US
 STORE_NAME = "redis"  # the name of the document with the store's id
 
 Command = tuple[str | bytes | int, ...]
 Answers = list[Any]
 Members = list[str]
-Records = list[KeyRecord]
-
-
-class Revoked(msgspec.Struct, frozen=True):
-    """A revocation's document, under the key_id."""
-
-    revoked_us: int
 
 
 class RedisKeyStore:
@@ -87,10 +84,7 @@ class RedisKeyStore:
         self._found: dict[str, str] = {}  # key_id -> member, of the keys that `find` returned
         self._used_us: dict[str, tuple[str, int]] = {}  # key_id -> (member, last use)
         self._used_written_us: dict[str, int] = {}
-        self._revoked_us = {
-            key_id: msgspec.json.decode(body, type=Revoked).revoked_us
-            for key_id, body in documents.documents(DocumentKind.REVOKED_KEY).items()
-        }
+        self._revocations = Revocations(documents)
         store = documents.documents(DocumentKind.KEY_STORE).get(STORE_NAME)
         self._store_id = store.decode() if store else ""  # empty: the log is not bound to a store
         self._changes: bytes | None = None
@@ -108,7 +102,7 @@ class RedisKeyStore:
         if self._trouble:
             raise BadSetting(f"REDIS_URL: the key store must answer at a first start: {self._trouble}")
         (keys,) = await self._ask(("EXISTS", ACTIVE, REVOKED))
-        self._is_unused = not keys and not self._revoked_us and not self._documents.documents(DocumentKind.API_KEY)
+        self._is_unused = not keys and not self._revocations and not self._documents.documents(DocumentKind.API_KEY)
 
     @property
     def is_unused(self) -> bool:
@@ -179,13 +173,17 @@ class RedisKeyStore:
         """Revoke again what the log says is revoked: the store may be restored from an older copy."""
         if self._trouble and self._trusted_until_us:
             logger.info("the key store can be trusted again")
-        if not self._revoked_us:
+        if not self._revocations:
             return
-        (members,) = await self._ask(("SMEMBERS", ACTIVE))
-        for member in (one.decode("utf-8", "replace") for one in members):
-            for key_id in (member, layout.derived_key_id(member, member.partition("_")[0])):
-                if key_id in self._revoked_us:
-                    await self._ask(_revocation(member, self._revoked_us[key_id]))
+        async for members in self._scan_set(ACTIVE):
+            revived = []
+            for member in members:
+                for key_id in (member, layout.derived_key_id(member, member.partition("_")[0])):
+                    revoked_us = self._revocations.at_us(key_id)
+                    if revoked_us is not None:
+                        revived.append(_revocation(member, revoked_us))
+            if revived:
+                await self._ask(*revived)
 
     def _forget(self, key_ids: Sequence[str] | None) -> None:
         """Remove found keys and notify the watchers; None: all keys."""
@@ -250,33 +248,54 @@ class RedisKeyStore:
 
     async def _derived(self, key_id: str, owner_id: str | None) -> KeyInRedis | None:
         """Find an original key by its derived key_id, among one owner's keys or all."""
-        for member in await self._members(owner_id):
-            if layout.derived_key_id(member, member.partition("_")[0]) == key_id:
-                return await self._by_member(member)
+        async for members in self._scan(owner_id):
+            for member in members:
+                if layout.derived_key_id(member, member.partition("_")[0]) == key_id:
+                    return await self._by_member(member)
         return None
 
-    async def _members(self, owner_id: str | None) -> Members:
-        wanted: Command = ("SUNION", ACTIVE, REVOKED) if owner_id is None else ("SMEMBERS", layout.owner_set(owner_id))
-        (members,) = await self._ask(wanted)
-        return [member.decode("utf-8", "replace") for member in members]
+    async def _scan(self, owner_id: str | None) -> AsyncIterator[Members]:
+        """Yield the keys of one owner, or all, a few at a time. One that moves meanwhile may come twice."""
+        for name in (ACTIVE, REVOKED) if owner_id is None else (layout.owner_set(owner_id),):
+            async for members in self._scan_set(name):
+                yield members
+
+    async def _scan_set(self, name: str) -> AsyncIterator[Members]:
+        cursor = b"0"
+        while True:
+            ((cursor, found),) = await self._ask(("SSCAN", name, cursor, "COUNT", LISTED))
+            yield [member.decode("utf-8", "replace") for member in found]
+            if int(cursor) == 0:
+                return
 
     async def list(self, owner_id: str | None) -> Records:
+        return [record async for page in self.pages(owner_id) for record in page]
+
+    async def pages(self, owner_id: str | None, after: tuple[int, str] = (0, "")) -> AsyncIterator[Records]:
+        """Redis has no order by age: all keys are read first."""
         self._require_trust()
-        members = await self._members(owner_id)
-        records: Records = []
-        for start in range(0, len(members), CHUNK):
-            chunk = members[start : start + CHUNK]
-            hashes = await self._ask(*(("HGETALL", hash_of(member)) for member in chunk))
-            keys = [layout.decoded(member, found) for member, found in zip(chunk, hashes, strict=True)]
-            records += [self._as_known(key.record) for key in keys if key is not None]
-        return by_age(records)
+        runs = []
+        async for members in self._scan(owner_id):
+            hashes = await self._ask(*(("HGETALL", hash_of(member)) for member in members)) if members else []
+            keys = [layout.decoded(member, found) for member, found in zip(members, hashes, strict=True)]
+            records = [self._as_known(key.record) for key in keys if key is not None]
+            runs.append(sorted((((one.created_us, one.key_id), one) for one in records), key=itemgetter(0)))
+        page: Records = []
+        for age, record in merge(*runs, key=itemgetter(0)):
+            if age > after:
+                page.append(record)
+                after = age
+            if len(page) == LISTED:
+                yield page
+                page = []
+        yield page
 
     def _as_known(self, record: KeyRecord) -> KeyRecord:
         """Return the record with the revocation in the log and the last use in this process."""
         _, used_us = self._used_us.get(record.key_id, ("", 0))
         revoked_us = record.revoked_us
         if revoked_us is None:
-            revoked_us = self._revoked_us.get(record.key_id)
+            revoked_us = self._revocations.at_us(record.key_id)
         return msgspec.structs.replace(record, revoked_us=revoked_us, last_used_us=max(record.last_used_us, used_us))
 
     # --- changes ------------------------------------------------------------------------------------------------------
@@ -319,16 +338,8 @@ class RedisKeyStore:
 
     def _revoke_in_log(self, key_id: str, who: Principal) -> int:
         """Revoke a key in the log. It takes effect in this server with the next request, even without Redis."""
-        revoked_us = self._documents.now_us()
-        self._revoked_us[key_id] = revoked_us
+        revoked_us = self._revocations.add(key_id, who.key_id)
         self._forget([key_id])
-        try:
-            self._documents.put_document(
-                DocumentKind.REVOKED_KEY, key_id, msgspec.json.encode(Revoked(revoked_us)), who.key_id
-            )
-        except ApiError:  # nothing was written
-            del self._revoked_us[key_id]
-            raise
         return revoked_us
 
     async def rotate(self, key_id: str, who: Principal, overlap_ms: int) -> tuple[str, KeyRecord]:
@@ -372,6 +383,9 @@ class RedisKeyStore:
             times = [used_us // SECOND_US for *_, used_us in chunk]
             await self._ask(("EVAL", layout.USED, len(chunk), *hashes, *times))
             self._used_written_us.update((key_id, used_us) for key_id, _, used_us in chunk)
+        for key_id in [key_id for key_id in self._used_written_us if key_id not in self._found]:
+            self._used_written_us.pop(key_id)  # the table of found keys bounds both
+            self._used_us.pop(key_id, None)
         return len(moved)
 
     # --- Redis --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from fastq.engine.commands import Principal
 
@@ -15,7 +16,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.kept: dict[tuple[int, str], bytes] = {}
-        self.puts = 0
+        self.puts = self.drops = 0  # records
         self.time_us = 1_000_000
         self.refuses: Exception | None = None
         self.syncs = asyncio.Event()
@@ -29,6 +30,22 @@ class Kept:
             raise self.refuses
         self.puts += 1
         self.kept[kind, name] = body
+
+    def put_documents(self, kind: int, bodies: Mapping[str, bytes], key_id: str = "") -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.puts += 1
+        self.kept.update({(kind, name): body for name, body in bodies.items()})
+
+    def drop_documents(self, kind: int, names: Sequence[str]) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.drops += 1
+        for name in names:
+            del self.kept[kind, name]
+
+    async def caught_up(self) -> None:
+        await self.durable()
 
     async def durable(self) -> None:
         await self.syncs.wait()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Collection
 
@@ -8,7 +9,8 @@ import pytest
 
 from fastq.engine.documents import DocumentKind
 from fastq.errors import DiskFull, KeyIsRevoked, KeyNotFound, NotKeyOwner
-from fastq.services.keys import DEFAULT_SCOPES, LogKeyStore
+from fastq.services.keys import DEFAULT_SCOPES, LogKeyStore, log_store
+from fastq.services.keys.log_store import ENDED_KEPT_US, SLICE
 from fastq.services.keys.records import USED_EVERY_US, Grants
 from tests.services.keys.kept import ADMIN, OTHER, Kept
 
@@ -241,3 +243,110 @@ async def test_a_data_directory_with_keys_in_redis_is_not_new(kept: Kept, keys: 
     assert keys.is_unused
     kept.kept[DocumentKind.KEY_STORE, "redis"] = b"id"
     assert not keys.is_unused
+
+
+# --- many keys --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_uses_of_many_keys_are_written_together_a_slice_in_each_turn(kept: Kept, keys: LogKeyStore) -> None:
+    """Also while the log is slow: only one of 10,000 keys waits for it."""
+    made = [await keys.create(f"n{n}", "o", "client", n) for n in range(2_500)]
+    for _, record in made:
+        keys.touch(record, USED_EVERY_US * 2)
+    before = kept.puts
+    kept.syncs.clear()
+    saving = asyncio.create_task(keys.save_used())
+    most, records = 0, kept.puts
+    for _ in range(2_500 // SLICE + 3):
+        await asyncio.sleep(0)
+        most, records = max(most, kept.puts - records), kept.puts
+    assert saving.done() and await saving == 2_500
+    assert most == 1 and kept.puts - before == 2_500 // SLICE
+    again = LogKeyStore(kept)
+    assert {record.last_used_us for record in await again.list(None)} == {USED_EVERY_US * 2}
+
+
+async def test_a_key_that_is_revoked_while_uses_are_written_stays_revoked(kept: Kept, keys: LogKeyStore) -> None:
+    made = [await keys.create(f"n{n}", "o", "client", n) for n in range(3 * SLICE)]
+    for _, record in made:
+        keys.touch(record, USED_EVERY_US * 2)
+    saving = asyncio.create_task(keys.save_used())
+    await asyncio.sleep(0)
+    for secret, _ in made[:: SLICE // 2]:
+        await keys.revoke(secret, ADMIN)
+    await saving
+    for store in (keys, LogKeyStore(kept)):
+        revoked = [record.name for record in await store.list(None) if record.revoked_us is not None]
+        assert revoked == [f"n{n}" for n in range(0, 3 * SLICE, SLICE // 2)]
+
+
+async def test_revoked_keys_above_the_maximum_go_the_earliest_revoked_first(
+    kept: Kept, keys: LogKeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_store, "REVOKED_MAX", 3)
+    made = [await keys.create(f"n{n}", f"o{n % 2}", "client", n) for n in range(8)]
+    for secret, _ in reversed(made[1:]):
+        await keys.revoke(secret, ADMIN)
+    for store in (keys, LogKeyStore(kept)):
+        assert [record.name for record in await store.list(None)] == ["n0", "n1", "n2", "n3"]
+        assert [record.name for record in await store.list("o1")] == ["n1", "n3"]
+        assert await store.find(made[7][0]) is None, "without a record a secret is refused too"
+        assert len(store._keys) == len(store._id_by_digest) == len(store._by_age) == 4
+    assert len(kept.kept) == 4
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_a_key_that_ended_long_ago_goes(kept: Kept, how: str) -> None:
+    keys = LogKeyStore(kept)
+    until_us = kept.now_us() + 1_000
+    secret, record = await keys.create(
+        "ended", "o", "client", 1, grants=Grants(expires_us=until_us) if how == "expired" else Grants()
+    )
+    stays, _ = await keys.create("stays", "o", "client", 2, grants=Grants(expires_us=1 << 60))
+    if how == "revoked":
+        until_us = (await keys.revoke(secret, ADMIN)).revoked_us or 0
+    keys.touch(record, 5)
+    kept.time_us = until_us + ENDED_KEPT_US - 10
+    await keys.save_used(1)
+    assert [one.name for one in await LogKeyStore(kept).list(None)] == ["ended", "stays"]
+    kept.time_us = until_us + ENDED_KEPT_US
+    told: list[Collection[str] | None] = []
+    keys.watch(told.append)
+    await keys.save_used(1)
+    assert told == [(record.key_id,)]
+    for store in (keys, LogKeyStore(kept)):
+        assert [one.name for one in await store.list(None)] == ["stays"]
+        assert await store.find(secret) is None
+        assert await store.find(stays) is not None
+    assert keys._used_us == {} and set(keys._of_owner) == {"o"} and len(keys._gone) == 1
+
+
+async def test_without_room_ended_keys_go_later(kept: Kept, keys: LogKeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_store, "REVOKED_MAX", 1)
+    made = [await keys.create(f"n{n}", "o", "client", n) for n in range(3)]
+    full = DiskFull()
+
+    def refuse(_kind: int, _names: object) -> None:
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "drop_documents", refuse)
+        for secret, _ in made:
+            await keys.revoke(secret, ADMIN)
+        assert len(await keys.list(None)) == 3
+    await keys.save_used()
+    assert [record.name for record in await keys.list(None)] == ["n2"]
+
+
+async def test_pages_go_on_where_they_were_while_keys_come_and_go(keys: LogKeyStore) -> None:
+    made = [await keys.create(f"n{n}", "o", "client", n) for n in range(4 * SLICE)]
+    names: list[str] = []
+    async for page in keys.pages("o"):
+        assert len(page) <= SLICE
+        names += [record.name for record in page]
+        await keys.create("early", "o", "client", 1)
+        await keys.create("other", "p", "client", 1 << 50)
+    assert names == [f"n{n}" for n in range(4 * SLICE)]
+    middle = made[SLICE][1]
+    rest = [record.name async for page in keys.pages("o", (middle.created_us, middle.key_id)) for record in page]
+    assert rest == names[SLICE + 1 :]
