@@ -50,7 +50,7 @@ class QueueSettings(msgspec.Struct, frozen=True):
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue at the time of the request.
+    """A queue at the time of the request. A client key sees the jobs of its owner counted, and 0 groups.
 
     ready: jobs that are due. waiting: jobs whose run_at is in the future. finished: counts by state. groups: the number
     of groups. oldest_ready_at: since when the oldest ready job has been due.
@@ -62,7 +62,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     running: int
     finished: dict[str, int]
-    groups: int
+    groups: int = 0
     oldest_ready_at: datetime | None = None
 
 

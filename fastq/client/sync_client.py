@@ -315,8 +315,8 @@ class Client:
     def pause_queue(self, name: str, *, create: bool = False) -> Queue:
         """Stop leasing jobs of the queue. Running jobs continue.
 
-        Args:
-            create: also pause a queue that has neither jobs nor settings.
+        Raises:
+            NotFound: it has neither jobs nor settings. `create` pauses it before its first job.
         """
         return self.call(operator_calls.pause_queue(name, create))
 

@@ -44,7 +44,7 @@ cdef uint32_t name_of(Core core, bytes text) except NONE:
         Py_INCREF(text)
         one.text = <PyObject*>text
         one.hash = <uint64_t>hash(text)
-        one.queue = NONE
+        one.queue = one.first_holding = NONE
         index_add(&core.t, BY_NAME, at)
     named(core, at).uses += 1
     return at

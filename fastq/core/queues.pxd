@@ -87,6 +87,15 @@ cdef struct Queue:          # there while it has jobs or settings
     uint64_t turn           # of the group that was served last
     uint64_t last_turn      # the highest given out
 
+cdef struct Holding:        # of an owner in a queue: its jobs there; exists while it has some
+    uint32_t owner          # index in the names
+    uint32_t queue
+    uint32_t next           # of the list of its owner's holdings; NONE at the ends
+    uint32_t previous
+    uint32_t jobs
+    uint32_t ready          # in the queue's ready heaps
+    uint32_t counts[STATE_COUNT]
+
 cdef struct Named:          # a text that many share; exists while it has uses
     uint64_t hash
     PyObject* text          # bytes
@@ -94,3 +103,4 @@ cdef struct Named:          # a text that many share; exists while it has uses
     uint32_t uses           # by jobs, queues and groups
     uint32_t unfinished     # of an owner: its jobs that are not finished
     uint32_t queue          # index of the queue of this name; NONE
+    uint32_t first_holding  # of an owner; NONE

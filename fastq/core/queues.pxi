@@ -335,6 +335,7 @@ cdef int make_ready(Core core, uint32_t slot) except -1:
     cdef Queue* queue = queue_by(core, group.queue)
     heap_push(&core.t, &group.ready, slot)
     queue.ready += 1
+    holding_at(core, job_at(&core.t, slot)).ready += 1
     if group.ready.count == 1 and group.turn < queue.turn:
         group.turn = queue.turn  # an idle group gains no turns
     if core.watching:
@@ -356,6 +357,7 @@ cdef int stop_waiting(Core core, uint32_t slot) except -1:
         group = group_by(core, job.group)
         heap_remove(&core.t, &group.ready, slot)
         queue_by(core, group.queue).ready -= 1
+        holding_at(core, job).ready -= 1
         settle_group(core, job.group)
     return 0
 

@@ -30,7 +30,8 @@ cdef enum:                  # IndexKind
     BY_KEY = 2              # remembered idempotency keys
     BY_NAME = 3             # names, by text
     BY_GROUP = 4            # groups, by queue and name
-    INDEX_KINDS = 5
+    BY_HOLDING = 5          # holdings, by queue and owner
+    INDEX_KINDS = 6
 
 
 cdef struct Shard:
@@ -48,8 +49,10 @@ cdef struct Tables:
     Pool runs
     Pool extras
     Pool closings
+    Pool sizes
     Pool remembered
     Pool names
     Pool queues
     Pool groups
+    Pool holdings
     Index by[INDEX_KINDS]   # an IndexKind each

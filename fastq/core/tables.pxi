@@ -153,6 +153,10 @@ cdef inline Closing* closing_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Closing*>pool_at(&t.closings, slot)
 
 
+cdef inline Sizes* sizes_at(Tables* t, uint32_t slot) noexcept nogil:
+    return <Sizes*>pool_at(&t.sizes, slot)
+
+
 cdef inline Remembered* remembered_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Remembered*>pool_at(&t.remembered, slot)
 
@@ -163,10 +167,12 @@ cdef void tables_init(Tables* t) noexcept:
     pool_init(&t.runs, sizeof(Run))
     pool_init(&t.extras, sizeof(Extra))
     pool_init(&t.closings, sizeof(Closing))
+    pool_init(&t.sizes, sizeof(Sizes))
     pool_init(&t.remembered, sizeof(Remembered))
     pool_init(&t.names, sizeof(Named))
     pool_init(&t.queues, sizeof(Queue))
     pool_init(&t.groups, sizeof(Group))
+    pool_init(&t.holdings, sizeof(Holding))
 
 
 cdef void tables_clear(Tables* t) noexcept:
@@ -175,10 +181,12 @@ cdef void tables_clear(Tables* t) noexcept:
     pool_clear(&t.runs)
     pool_clear(&t.extras)
     pool_clear(&t.closings)
+    pool_clear(&t.sizes)
     pool_clear(&t.remembered)
     pool_clear(&t.names)
     pool_clear(&t.queues)
     pool_clear(&t.groups)
+    pool_clear(&t.holdings)
     for kind in range(INDEX_KINDS):
         for i in range(SHARDS):
             free(t.by[kind].shards[i].slots)
@@ -197,6 +205,8 @@ cdef inline uint64_t slot_hash(Tables* t, int kind, uint32_t slot) noexcept nogi
         return remembered_at(t, slot).key[0]
     if kind == BY_NAME:
         return (<Named*>pool_at(&t.names, slot)).hash
+    if kind == BY_HOLDING:
+        return group_hash((<Holding*>pool_at(&t.holdings, slot)).queue, (<Holding*>pool_at(&t.holdings, slot)).owner)
     return group_hash((<Group*>pool_at(&t.groups, slot)).queue, (<Group*>pool_at(&t.groups, slot)).name)
 
 

@@ -152,15 +152,32 @@ cdef JobView job_view(Core core, int64_t now_us, uint32_t slot):
     return view
 
 
-cdef QueueView queue_view(Core core, str name):
+cdef QueueView count_holding(Core core, bytes owner, uint32_t queue, QueueView view):
+    cdef uint32_t at = find_name(core, owner)
+    cdef Holding* holding
+    if at != NONE:
+        at = find_holding(core, queue, at)
+    if at != NONE:
+        holding = holding_by(core, at)
+        view.ready = holding.ready
+        view.waiting = holding.counts[READY] + holding.counts[RETRY] - holding.ready
+        view.running = holding.counts[RUNNING]
+        view.finished = {STATE_NAMES[i]: holding.counts[i] for i in range(TERMINAL, STATE_COUNT)}
+    return view
+
+
+cdef QueueView queue_view(Core core, Access access, str name):
+    """A queue with the jobs that exist for a caller. To one owner it shows neither groups nor the next job."""
     cdef QueueView view = QueueView.__new__(QueueView)
     cdef Queue* queue
     cdef uint32_t at
     view.name = name
     view.finished = {STATE_NAMES[i]: 0 for i in range(TERMINAL, STATE_COUNT)}
     at = find_queue(core, name.encode())
-    if at == NONE:
+    if at == NONE or not (access.queues is None or name in access.queues):
         return view
+    if access.owner is not None:
+        return count_holding(core, access.owner, at, view)
     queue = queue_by(core, at)
     view.ready = queue.ready
     view.waiting = queue.counts[READY] + queue.counts[RETRY] - queue.ready

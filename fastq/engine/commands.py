@@ -44,6 +44,7 @@ PAGE_JOBS_MAX = 1000
 PAGE_JOBS = 100  # if the request does not say
 PAGE_EXAMINED_MAX = 10_000
 SEARCH_BYTES_MAX = 200
+MANAGE = "queues:manage"  # the scope of keys that set, pause and purge queues
 KEY_QUEUES_MAX = 100  # queues that a key may be bound to
 KEY_RATE_MAX = 1_000_000  # requests a second
 OVERLAP_MS_DEFAULT, OVERLAP_MS_MAX = 3_600_000, 30 * 24 * 3_600_000  # how long a rotated key's old secret stays valid
@@ -59,6 +60,7 @@ class Principal:
         isolated: a client key sees only its owner's jobs.
         sees: the jobs that the key may read, ack and extend.
         owns: the jobs that it may cancel, redrive, edit and delete.
+        oversees: the jobs that it sees counted by queue. A key that manages queues sees all jobs of its queues counted.
     """
 
     key_id: str
@@ -69,11 +71,13 @@ class Principal:
     isolated: bool = True
     sees: Access = field(init=False, repr=False, compare=False)
     owns: Access = field(init=False, repr=False, compare=False)
+    oversees: Access = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         of_owner = self.type == "client" and self.isolated
         object.__setattr__(self, "sees", Access(self.owner_id if of_owner else None, self.queues))
         object.__setattr__(self, "owns", Access(None if self.is_admin else self.owner_id, self.queues))
+        object.__setattr__(self, "oversees", Access(None, self.queues) if MANAGE in self.scopes else self.sees)
 
     @property
     def is_admin(self) -> bool:

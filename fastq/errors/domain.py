@@ -128,8 +128,8 @@ class QueueNotFound(ApiError):
 
     code = "queue_not_found"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"queue not found: {name}")
+    def __init__(self, name: str, advice: str = "") -> None:
+        super().__init__(f"queue not found: {name}{advice}")
 
 
 class QueueHasJobs(ApiError):

@@ -7,12 +7,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from fastq._core import ALL, QueueView
 from fastq._core import QueueSettings as CoreSettings
-from fastq._core import QueueView
 from fastq.engine import Engine
 from fastq.engine.commands import LEASE_MS_MAX, LEASE_MS_MIN, Principal
 from fastq.engine.documents import DocumentKind
-from fastq.errors import QueueHasJobs, QueueNotFound, TooMany
+from fastq.errors import QueueForbidden, QueueHasJobs, QueueNotFound, TooMany
 from fastq.services.audit import ENTRY_BYTES, Audit
 
 CONFIGURED_MAX = 10_000  # queues with settings
@@ -117,36 +117,51 @@ class Queues:
         for name, settings in self._settings.items():
             self._engine.configure_queue(name, settings.for_core(), now_us)
 
-    def list(self, after: str, limit: int, only: frozenset[str] | None = None) -> tuple[list[Shown], str]:
-        """Return at most `limit` queues with jobs or settings, by name, and the next page's `after`, "" without one.
+    def list(self, who: Principal, after: str, limit: int) -> tuple[list[Shown], str]:
+        """Return at most `limit` queues that exist for `who`, by name, and the next page's `after`, "" without one.
 
         Args:
             after: the last name of the previous page.
-            only: the names of the queues to list; None: all.
         """
-        names = [name for name in self._engine.queue_names() if name > after and (only is None or name in only)]
-        shown = [self._shown(name) for name in names[:limit]]
+        names = [name for name in self._engine.queue_names(who.oversees) if name > after]
+        shown = [self._shown(who, name) for name in names[:limit]]
         return shown, names[limit - 1] if len(names) > limit else ""
 
-    def show(self, name: str) -> Shown:
-        """Return a queue. Raises QueueNotFound."""
-        if not self._exists(name):
+    def show(self, who: Principal, name: str) -> Shown:
+        """Return a queue. Raises QueueNotFound, also for a queue that does not exist for `who`."""
+        if not self._exists(who, name):
             raise QueueNotFound(name)
-        return self._shown(name)
+        return self._shown(who, name)
+
+    def need(self, who: Principal, name: str) -> None:
+        """Check that `who` may change the queue. Raises QueueForbidden, QueueNotFound."""
+        _need(who, name)
+        self.show(who, name)
 
     def put(self, who: Principal, name: str, settings: QueueSettings) -> Shown:
-        """Set a queue's settings. Raises TooMany, DiskFull, Overloaded."""
+        """Set a queue's settings. Raises QueueForbidden, TooMany, DiskFull, Overloaded."""
+        _need(who, name)
         return self._put(who, name, settings, "queue.put")
 
-    def pause(self, who: Principal, name: str) -> Shown:
-        """Lease none of the queue's jobs; running jobs go on. Raises TooMany, DiskFull, Overloaded."""
+    def pause(self, who: Principal, name: str, create: bool = False) -> Shown:
+        """Lease none of the queue's jobs; running jobs go on.
+
+        Args:
+            create: pause a queue before its first job.
+        Raises:
+            QueueNotFound, QueueForbidden, TooMany, DiskFull, Overloaded.
+        """
+        _need(who, name)
+        if not create and not self._exists(who, name):
+            raise QueueNotFound(name, "; create=true pauses a queue before its first job")
         settings = msgspec.structs.replace(self._settings.get(name, DEFAULT), paused=True)
         return self._put(who, name, settings, "queue.pause")
 
     def resume(self, who: Principal, name: str) -> Shown:
-        """Lease the queue's jobs again. Raises QueueNotFound, DiskFull, Overloaded."""
+        """Lease the queue's jobs again. Raises QueueNotFound, QueueForbidden, DiskFull, Overloaded."""
+        _need(who, name)
         if name not in self._settings:
-            return self.show(name)
+            return self.show(who, name)
         settings = msgspec.structs.replace(self._settings[name], paused=False)
         return self._put(who, name, settings, "queue.resume")
 
@@ -161,17 +176,18 @@ class Queues:
                 self._audit.write(group, who, action, name, settings=msgspec.to_builtins(settings))
             self._settings[name] = settings
             self._engine.configure_queue(name, settings.for_core(), group.now_us)
-        return self._shown(name)
+        return self._shown(who, name)
 
     def delete(self, who: Principal, name: str) -> None:
         """Delete the settings of a queue without unfinished jobs.
 
         Raises:
-            QueueNotFound, QueueHasJobs, DiskFull, Overloaded.
+            QueueNotFound, QueueForbidden, QueueHasJobs, DiskFull, Overloaded.
         """
-        if not self._exists(name):
+        _need(who, name)
+        if not self._exists(who, name):
             raise QueueNotFound(name)
-        view = self._engine.queue(name)
+        view = self._engine.queue(ALL, name)
         if unfinished := view.ready + view.waiting + view.running:
             raise QueueHasJobs(name, unfinished)
         if name in self._settings:
@@ -181,10 +197,17 @@ class Queues:
             del self._settings[name]
             self._engine.configure_queue(name, None, group.now_us)
 
-    def _exists(self, name: str) -> bool:
-        view = self._engine.queue(name)
+    def _exists(self, who: Principal, name: str) -> bool:
+        """Whether the queue has jobs that `who` sees counted, or settings that `who` may see."""
+        view = self._engine.queue(who.oversees, name)
         jobs = view.ready + view.waiting + view.running + sum(view.finished.values())
-        return jobs > 0 or name in self._settings
+        return jobs > 0 or (who.oversees.owner_id is None and who.oversees.has_queue(name) and name in self._settings)
 
-    def _shown(self, name: str) -> Shown:
-        return self._engine.queue(name), self._settings.get(name, DEFAULT)
+    def _shown(self, who: Principal, name: str) -> Shown:
+        return self._engine.queue(who.oversees, name), self._settings.get(name, DEFAULT)
+
+
+def _need(who: Principal, name: str) -> None:
+    """Raise QueueForbidden if the key is bound to other queues."""
+    if not who.oversees.has_queue(name):
+        raise QueueForbidden(name, "manage")

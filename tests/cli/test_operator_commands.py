@@ -97,7 +97,7 @@ def test_workers(run: Run, client: Client, queue: str) -> None:
 
 
 def test_audit(run: Run, client: Client, queue: str) -> None:
-    client.pause_queue(queue)
+    client.pause_queue(queue, create=True)
     client.resume_queue(queue)
     newest = run("audit", "--limit", "2", "--json").answers
     assert [entry["target"] for entry in newest] == [queue, queue]

@@ -29,8 +29,10 @@ def agree(world: World, step: int) -> None:
     assert counts == {state: states.count(state) for state in counts}
     assert world.core.documents(1) == {name: body for (_, name), body in world.model.documents.items()}
     assert world.core.idempotency_keys == len(world.model.keys.entries)
+    assert world.core.idempotency_count == world.model.keys.count
     assert world.core.dropped_early == world.model.keys.dropped_early
     agree_on_queues(world)
+    agree_on_owned_queues(world)
 
 
 def agree_on(world: World, job: Job) -> None:
@@ -86,10 +88,10 @@ def agree_on_history(world: World, job: Job) -> None:
 def agree_on_queues(world: World) -> None:
     order = world.model.order
     names = {job.queue for job in world.model.jobs.values()} | set(order.settings)
-    assert names <= set(world.core.queues())
-    assert all(order.last_turn.get(name) for name in set(world.core.queues()) - names), "an empty queue stays"
+    assert names <= set(world.core.queues(ALL))
+    assert all(order.last_turn.get(name) for name in set(world.core.queues(ALL)) - names), "an empty queue stays"
     for name in names:
-        view = world.core.queue(name)
+        view = world.core.queue(ALL, name)
         expected = model_views.queue(world.model, name)
         assert {field: getattr(view, field) for field in expected} == expected
         groups = {job.group for job in world.model.jobs.values() if job.queue == name}
@@ -98,6 +100,19 @@ def agree_on_queues(world: World) -> None:
             assert world.core.blocked_by(world.now_us, name, group) == order.blocked_by(world.now_us, name, group)
         due_us = world.core.rate_due_us(name)
         assert (due_us if due_us > world.now_us else 0) == order.rate_due_us(world.now_us, name)
+
+
+def agree_on_owned_queues(world: World) -> None:
+    """To an owner there are the queues with its jobs, and in them only these are counted."""
+    for owner_id in ("o1", "o2", "nobody"):
+        access = _core.Access(owner_id)
+        names = {job.queue for job in world.model.jobs.values() if job.owner_id == owner_id}
+        places = world.core.queue_places
+        assert world.core.queues(access) == sorted(names) == sorted(world.core.queues_in(access, 0, places, ""))
+        for name in {job.queue for job in world.model.jobs.values()}:
+            view = world.core.queue(access, name)
+            expected = model_views.owned_queue(world.model, owner_id, name)
+            assert {field: getattr(view, field) for field in expected} == expected
 
 
 def agree_on_pages(world: World, access: _core.Access, wanted: Filter, limit: int, examine_max: int) -> None:

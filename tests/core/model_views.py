@@ -69,6 +69,20 @@ def queue(model: Model, name: str) -> dict[str, object]:
     }
 
 
+def owned_queue(model: Model, owner_id: str, name: str) -> dict[str, object]:
+    """The fields of `QueueView` to an owner."""
+    jobs = [job for job in model.jobs.values() if job.queue == name and job.owner_id == owner_id]
+    return {
+        "name": name,
+        "ready": sum(job.due for job in jobs),
+        "waiting": sum(job.waits and not job.due for job in jobs),
+        "running": sum(job.state == "RUNNING" for job in jobs),
+        "finished": {state: sum(job.state == state for job in jobs) for state in TERMINAL},
+        "oldest_ready_us": 0,
+        "groups": 0,
+    }
+
+
 def forget(model: Model, now_us: int, kept_ms: int, count_max: int, gone: set[str]) -> None:
     """Remove the jobs that the core removed. Assert that they are the oldest; of jobs with equal ends any may go."""
     for state in TERMINAL:

@@ -122,7 +122,7 @@ def test_the_oldest_of_each_queue_goes_when_it_is_due_whatever_changed_its_time(
         assert not bare.core.tidy(bare.now_us) and bare.forget() == 0
         bare.now_us += 1
         assert bare.core.tidy(bare.now_us) and bare.forget() == 1
-        assert bare.core.queue(name).finished["ACKED"] == 0
+        assert bare.core.queue(ALL, name).finished["ACKED"] == 0
         bare.core.check()
 
 
@@ -135,10 +135,10 @@ def test_queues_groups_and_names_give_their_memory_back() -> None:
         bare.core.delete(bare.now_us, ALL, jobs[first : first + 1000])
         bare.settle()
     bare.core.check()
-    assert bare.core.queues() == [] and bare.core.counts()["jobs"] == 0
+    assert bare.core.queues(ALL) == [] and bare.core.counts()["jobs"] == 0
     assert full - empty > 2 * SPARE_BYTES and bare.core.table_bytes - empty < SPARE_BYTES
     bare.submit("queue-1", "group-1", "owner-1")
-    assert bare.core.queues() == ["queue-1"] and bare.core.queue_places < 2 * MANY
+    assert bare.core.queues(ALL) == ["queue-1"] and bare.core.queue_places < 2 * MANY
     bare.core.check()
 
 
@@ -146,10 +146,10 @@ def test_settings_alone_keep_a_queue_and_it_goes_with_them() -> None:
     bare = Bare()
     for number in range(1000):
         bare.core.configure_queue(bare.now_us, f"q{number}", QueueSettings(paused=True))
-    assert len(bare.core.queues()) == 1000
+    assert len(bare.core.queues(ALL)) == 1000
     for number in range(1000):
         bare.core.configure_queue(bare.now_us, f"q{number}", None)
-    assert bare.core.queues() == []
+    assert bare.core.queues(ALL) == []
     bare.core.check()
 
 
@@ -171,7 +171,7 @@ def test_empty_groups_go_though_no_other_job_is_removed() -> None:
     for _ in range(100):
         bare.core.tidy(bare.now_us)
     bare.core.check()
-    assert bare.core.queue("fair").groups == 0
+    assert bare.core.queue(ALL, "fair").groups == 0
 
 
 def test_places_of_queues_list_each_queue_once_while_others_come_and_go() -> None:
@@ -179,7 +179,7 @@ def test_places_of_queues_list_each_queue_once_while_others_come_and_go() -> Non
     stay = {f"stay-{number}": bare.submit(f"stay-{number}") for number in range(500)}
     found: list[str] = []
     for first in range(0, 10_000, 50):
-        found += bare.core.queues_in(first, first + 50, "stay-1")
+        found += bare.core.queues_in(ALL, first, first + 50, "stay-1")
         job_id = bare.submit(f"zz-{first}")
         bare.core.delete(bare.now_us, ALL, [job_id])
         bare.settle()
@@ -199,7 +199,7 @@ def test_a_job_for_one_queue_too_many_is_refused_alone_in_a_batch_and_by_an_edit
     submit = bytes(bare.tail.cached(view.place) or b"")
     with pytest.raises(QueuesFull):
         bare.core.edit(bare.now_us, ALL, job_id, view.place, submit, key_id="k", queue="c")
-    assert bare.core.queues() == ["a", "b"]
+    assert bare.core.queues(ALL) == ["a", "b"]
     bare.core.delete(bare.now_us, ALL, [job_id])
     bare.submit("c")
     bare.submit("a")

@@ -16,7 +16,7 @@ from fastq.http.routes import ADMIN, OPEN, SCOPES
 from fastq.services.keys import Grants
 from tests.http.test_table import ABSENT
 from tests.http.wire import Reply
-from tests.http.world import World
+from tests.http.world import World, running
 
 MINE, THEIRS = "my-owner", "hidden-owner"
 SHOWN, HIDDEN, NO_QUEUE = "shown", "hidden-queue", "absentqueue0"
@@ -103,8 +103,17 @@ JOBS: dict[tuple[str, str], list[Case]] = {
     ("POST", "/jobs/redrive"): by_filter(),
     ("POST", "/jobs/delete"): by_filter(),
 }
+QUEUES: dict[tuple[str, str], tuple[Any, set[str]]] = {  # a body; and for whom another queue is an absent one
+    ("GET", "/queues/{queue}"): (None, {"client", "bound"}),
+    ("PUT", "/queues/{queue}"): ({"max_depth": 9}, {"bound"}),
+    ("DELETE", "/queues/{queue}"): (None, {"bound"}),
+    ("POST", "/queues/{queue}/pause"): (None, {"bound"}),
+    ("POST", "/queues/{queue}/resume"): (None, {"bound"}),
+    ("POST", "/queues/{queue}/purge"): (None, {"bound"}),
+}
 LISTS = {
     ("GET", "/jobs"): ["", "?q=payload", "?tag=red", f"?queue={HIDDEN}", "?state=RUNNING", "?limit=1", "?group=g"],
+    ("GET", "/queues"): ["", "?limit=1"],
     ("GET", "/workers"): [""],
     ("GET", "/schedules"): [""],
     ("GET", "/keys"): [""],
@@ -119,19 +128,12 @@ OTHERS = {
     ("DELETE", "/schedules/{schedule}"),
     ("POST", "/schedules/{schedule}/run"),
     ("DELETE", "/keys/{key}"),
-    ("GET", "/queues"),
-    ("GET", "/queues/{queue}"),
-    ("PUT", "/queues/{queue}"),
-    ("DELETE", "/queues/{queue}"),
-    ("POST", "/queues/{queue}/pause"),
-    ("POST", "/queues/{queue}/resume"),
-    ("POST", "/queues/{queue}/purge"),
 }
 
 
 def test_every_route_has_a_case(world: World) -> None:
     table = {(route.method, route.path) for route in world.app.route_table if route.scope not in (OPEN, ADMIN)}
-    assert table == JOBS.keys() | LISTS.keys() | OTHERS
+    assert table == JOBS.keys() | QUEUES.keys() | LISTS.keys() | OTHERS
 
 
 async def hidden_jobs(world: World, state: str) -> list[Job]:
@@ -296,6 +298,58 @@ async def test_a_schedule_exists_for_a_bound_key_as_its_jobs_do(world: World) ->
     put["job"]["queue"] = SHOWN
     assert (await world.call("bound", "PUT", "/schedules/mine", put)).status == 200
     assert (await world.call("bound", "GET", "/schedules/mine")).status == 200
+
+
+@pytest.mark.parametrize("caller", ["client", "bound"])
+async def test_a_queue_that_does_not_exist_for_a_key_is_answered_as_an_absent_one(world: World, caller: str) -> None:
+    await hidden_jobs(world, "READY")
+    other = HIDDEN
+    if caller == "client":  # without queues:manage; this one has jobs of another owner only
+        await world.make_key("client", "client", MINE)
+        other = "theirqueue1"
+        await world.submit(1, THEIRS, queue=other)
+    assert (await world.call("admin", "PUT", f"/queues/{other}", {"max_depth": 5})).status == 200
+    for (method, path), (body, callers) in QUEUES.items():
+        if caller not in callers:
+            continue
+        before = world.core.state_hash()
+        theirs, absent = [
+            await world.call(caller, method, path.replace("{queue}", name), body, SAME_ID)
+            for name in (other, "absentqueue"[: len(other)].ljust(len(other), "0"))
+        ]
+        assert theirs.status == (404 if method == "GET" else 403), (method, path)
+        assert theirs.body.replace(other.encode(), b"<>") == re.sub(rb"absentqueue0?", b"<>", absent.body)
+        assert world.core.state_hash() == before
+
+
+async def test_queues_show_a_client_its_owners_jobs_only(world: World) -> None:
+    """Names and counts; through a whole life of jobs, and after a restart."""
+    for name, owner_id in (("mine", MINE), (THEIRS, THEIRS)):
+        await world.make_key(name, "client", owner_id)
+    for n, who in enumerate(["mine", THEIRS, THEIRS, "mine", THEIRS]):
+        await world.submit(n, who, queue="both", max_retries=1)
+    await world.submit(1, "mine", queue="both", delay_ms=60_000)
+    await world.submit(1, THEIRS, queue="theirs")
+    await world.call("admin", "PUT", "/queues/configured", {"max_depth": 5})
+    for outcome in ("ok", "error", "ok"):
+        (leased,) = (await world.call("worker", "POST", "/jobs/lease", {"queues": ["both"], "max": 1})).json["jobs"]
+        ack = {"lease_token": leased["lease_token"], "outcome": outcome}
+        assert (await world.call("worker", "POST", f"/jobs/{leased['job_id']}/ack", ack)).status == 200
+    await world.call("worker", "POST", "/jobs/lease", {"queues": ["both"]})
+    finished = {"ACKED": 1, "DEAD": 0, "EXPIRED": 0, "CANCELLED": 0}
+    mine = {"name": "both", "ready": 0, "waiting": 1, "running": 1, "finished": finished}
+    (shown,) = (await world.call("mine", "GET", "/queues")).json["queues"]
+    assert {**shown, "settings": None} == {**mine, "settings": None}
+    assert (await world.call("mine", "GET", "/queues/both")).json == shown
+    (theirs, _) = (await world.call(THEIRS, "GET", "/queues")).json["queues"]
+    assert (theirs["ready"], theirs["finished"]["DEAD"], theirs["finished"]["ACKED"]) == (1, 1, 1)
+    assert [queue["name"] for queue in (await world.call("worker", "GET", "/queues")).json["queues"]] == [
+        "both", "configured", "theirs",
+    ]  # fmt: skip
+    after = world.log.crash()
+    async with running(roles={}, log=after) as again:
+        again.secrets = world.secrets
+        assert (await again.call("mine", "GET", "/queues")).json["queues"] == [shown]
 
 
 async def test_why_counts_only_jobs_that_exist_for_the_caller(world: World) -> None:

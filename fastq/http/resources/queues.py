@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
+from fastq.engine.commands import MANAGE, Principal
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import SMALL_BODY_BYTES_MAX, BackoffBody, Time, backoff_of, queue_name
@@ -18,7 +19,6 @@ from fastq.http.routes import CHANGES, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.services.bulk import WAITING, Bulk, Filter, Order
 from fastq.services.queues import Queues, QueueSettings, RateLimit, Retention, Shown
 
-MANAGE = "queues:manage"
 PAGE_MAX = 1_000
 NO_SUCH = Answer(404, "the queue has neither jobs nor settings", Failure)
 
@@ -40,7 +40,7 @@ class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
 
 
 class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
-    """A queue as it is now.
+    """A queue as it is now. To a client key it shows the jobs of its owner, and neither `groups` nor `oldest_ready_at`.
 
     `ready` counts jobs that are due, `waiting` those with a later run_at, retries included. `oldest_ready_at` is the
     run_at of the next job.
@@ -52,7 +52,7 @@ class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
     waiting: int
     running: int
     finished: dict[str, int]
-    groups: int
+    groups: int | msgspec.UnsetType = msgspec.UNSET
     oldest_ready_at: Time | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -68,6 +68,12 @@ class QueuesQuery(msgspec.Struct, forbid_unknown_fields=True):
     cursor: Annotated[str, Meta(max_length=64, description="From the previous page.")] = ""
 
 
+class PauseQuery(msgspec.Struct, forbid_unknown_fields=True):
+    create: Annotated[
+        Literal["true", "false"], Meta(description="Pause a queue that has neither jobs nor settings.")
+    ] = "false"
+
+
 _SETTINGS = msgspec.json.Decoder(QueueBody)
 _EXAMPLE = {
     "rate_limit": {"n": 100, "per_ms": 1_000},
@@ -80,7 +86,7 @@ _EXAMPLE = {
 }
 
 
-def shown(queue: Shown) -> dict[str, Any]:
+def shown(queue: Shown, who: Principal) -> dict[str, Any]:
     view, settings = queue
     answer = {
         "name": view.name,
@@ -89,8 +95,9 @@ def shown(queue: Shown) -> dict[str, Any]:
         "waiting": view.waiting,
         "running": view.running,
         "finished": view.finished,
-        "groups": view.groups,
     }
+    if who.oversees.owner_id is None:
+        answer["groups"] = view.groups
     if view.oldest_ready_us:
         answer["oldest_ready_at"] = time_of(view.oldest_ready_us)
     return answer
@@ -104,12 +111,14 @@ class QueueRoutes:
 
     async def page(self, req: Request, resp: Response) -> None:
         query = read_query(req, QueuesQuery)
-        page, cursor = self._queues.list(query.cursor, query.limit)
-        answer: dict[str, Any] = {"queues": [shown(queue) for queue in page]}
+        who = req.context.principal
+        page, cursor = self._queues.list(who, query.cursor, query.limit)
+        answer: dict[str, Any] = {"queues": [shown(queue, who) for queue in page]}
         _answer(resp, answer | ({"cursor": cursor} if cursor else {}))
 
-    async def show(self, _req: Request, resp: Response, queue: str) -> None:
-        _answer(resp, shown(self._queues.show(queue)))
+    async def show(self, req: Request, resp: Response, queue: str) -> None:
+        who = req.context.principal
+        _answer(resp, shown(self._queues.show(who, queue), who))
 
     async def put(self, req: Request, resp: Response, queue: str) -> None:
         name = queue_name(queue, "queue")
@@ -117,23 +126,27 @@ class QueueRoutes:
         if body.backoff is not None:
             backoff_of(body.backoff)
         settings = msgspec.convert(msgspec.to_builtins(body), QueueSettings)
-        _answer(resp, shown(self._queues.put(req.context.principal, name, settings)))
+        who = req.context.principal
+        _answer(resp, shown(self._queues.put(who, name, settings), who))
 
     async def delete(self, req: Request, resp: Response, queue: str) -> None:
         self._queues.delete(req.context.principal, queue)
         resp.status = 204
 
     async def pause(self, req: Request, resp: Response, queue: str) -> None:
-        name = queue_name(queue, "queue")
-        _answer(resp, shown(self._queues.pause(req.context.principal, name)))
+        name, who = queue_name(queue, "queue"), req.context.principal
+        create = read_query(req, PauseQuery).create == "true"
+        _answer(resp, shown(self._queues.pause(who, name, create), who))
 
     async def resume(self, req: Request, resp: Response, queue: str) -> None:
-        _answer(resp, shown(self._queues.resume(req.context.principal, queue)))
+        who = req.context.principal
+        _answer(resp, shown(self._queues.resume(who, queue), who))
 
     async def purge(self, req: Request, resp: Response, queue: str) -> None:
-        self._queues.show(queue)
+        who = req.context.principal
+        self._queues.need(who, queue)
         order = Order("delete", Filter(states=WAITING, queue=queue), "queue.purge", queue)
-        _answer(resp, await self._bulk.run(req.context.principal, order))
+        _answer(resp, await self._bulk.run(who, order))
 
     def routes(self) -> list[Route]:
         return [*self._looking(), *self._changing()]
@@ -145,7 +158,7 @@ class QueueRoutes:
                 "/queues",
                 "jobs:read",
                 self.page,
-                "List the queues that have jobs or settings",
+                "List the queues that have jobs or settings; a client key sees those with jobs of its owner",
                 (Answer(200, "a page of queues", QueuesShown),),
                 query=QueuesQuery,
             ),
@@ -193,7 +206,8 @@ class QueueRoutes:
                 MANAGE,
                 self.pause,
                 "Pause a queue: lease none of its jobs; running jobs go on",
-                (served, full, *TOO_MUCH, DISK_FULL),
+                (served, NO_SUCH, full, *TOO_MUCH, DISK_FULL),
+                query=PauseQuery,
             ),
             Route(
                 "POST",

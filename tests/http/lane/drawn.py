@@ -70,7 +70,7 @@ OTHERS = [  # (who, method, path, body): requests that change how those of the s
     ("admin", "PUT", "/queues/default", b'{"rate_limit":{"rate_per_s":5,"burst":3}}'), ("admin", "PUT",
     "/queues/default", b"{}"),
     ("admin", "PUT", "/queues/mail", b'{"lease_ms":7000,"max_running":3}'), ("admin", "PUT", "/queues/mail", b"{}"),
-    ("admin", "POST", "/queues/mail/pause", b"{}"), ("admin", "POST", "/queues/mail/resume", b""),
+    ("admin", "POST", "/queues/mail/pause?create=true", b"{}"), ("admin", "POST", "/queues/mail/resume", b""),
     ("admin", "POST", "/queues/mail/resume", b""), ("admin", "POST", "/queues/default/purge", b"{}"),
     ("client", "GET", "/jobs/{id}", b""), ("client", "POST", "/jobs/{id}/cancel", b""), ("client", "DELETE",
     "/jobs/{id}", b""),

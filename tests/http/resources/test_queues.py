@@ -37,8 +37,8 @@ async def put(world: World, queue: str, **settings: Any) -> dict[str, Any]:
 
 
 async def test_settings_are_put_shown_replaced_and_deleted(world: World) -> None:
-    assert (await world.call("client", "GET", "/queues")).json == {"queues": []}
-    assert (await world.call("client", "GET", "/queues/mail")).json["code"] == "queue_not_found"
+    assert (await world.call("worker", "GET", "/queues")).json == {"queues": []}
+    assert (await world.call("worker", "GET", "/queues/mail")).json["code"] == "queue_not_found"
     shown = await put(world, "mail", **ALL)
     assert shown == {
         "name": "mail",
@@ -49,7 +49,7 @@ async def test_settings_are_put_shown_replaced_and_deleted(world: World) -> None
         "finished": {"ACKED": 0, "DEAD": 0, "EXPIRED": 0, "CANCELLED": 0},
         "groups": 0,
     }
-    assert (await world.call("client", "GET", "/queues/mail")).json == shown
+    assert (await world.call("worker", "GET", "/queues/mail")).json == shown
     again = await put(world, "mail", **shown["settings"])  # what is shown may be put
     assert again == shown
     assert (await put(world, "mail", fair=True))["settings"] == NONE | {"fair": True}  # what is left out is gone
@@ -63,17 +63,17 @@ async def test_counts(world: World) -> None:
     await world.submit(queue="a", delay_ms=60_000)
     await world.submit(queue="b")
     await world.ask.submit(CLIENT, Submit(b"1", queue="a", options=JobOptions(group="g")))
-    reply = await world.call("client", "GET", "/queues")
+    reply = await world.call("worker", "GET", "/queues")
     assert [(queue["name"], queue["ready"], queue["waiting"], queue["groups"]) for queue in reply.json["queues"]] == [
         ("a", 2, 1, 2),
         ("b", 1, 0, 1),
     ]
     assert reply.json["queues"][0]["settings"] == NONE
     leased = await world.lease({"queues": ["a"]})
-    shown = (await world.call("client", "GET", "/queues/a")).json
+    shown = (await world.call("worker", "GET", "/queues/a")).json
     assert (shown["ready"], shown["running"]) == (1, 1)
     await world.call("worker", "POST", f"/jobs/{leased['job_id']}/ack", {"lease_token": leased["lease_token"]})
-    assert (await world.call("client", "GET", "/queues/a")).json["finished"]["ACKED"] == 1
+    assert (await world.call("worker", "GET", "/queues/a")).json["finished"]["ACKED"] == 1
 
 
 async def test_paging(world: World) -> None:
@@ -81,7 +81,7 @@ async def test_paging(world: World) -> None:
         await put(world, name)
     found, cursor = [], ""
     while True:
-        page = (await world.call("client", "GET", f"/queues?limit=2&cursor={cursor}")).json
+        page = (await world.call("worker", "GET", f"/queues?limit=2&cursor={cursor}")).json
         found.append([queue["name"] for queue in page["queues"]])
         if "cursor" not in page:
             break
@@ -101,7 +101,7 @@ async def test_paging(world: World) -> None:
     ],
 )
 async def test_bad_parameters(world: World, query: str, message: str) -> None:
-    reply = await world.call("client", "GET", f"/queues?{query}")
+    reply = await world.call("worker", "GET", f"/queues?{query}")
     assert (reply.status, reply.error) == (400, message)
 
 
@@ -150,10 +150,29 @@ async def test_a_paused_queue(world: World) -> None:
     await world.until_at_work()
     assert (await world.call("admin", "POST", "/queues/default/resume")).json["settings"]["paused"] is False
     assert (await wire.reply()).status == 200
-    assert (await world.call("admin", "POST", "/queues/nothing/resume")).status == 404
-    assert (await world.call("admin", "POST", "/queues/later/pause")).status == 200  # before its first job
+    assert (await world.call("admin", "POST", "/queues/later/pause?create=true")).status == 200  # before its first job
     await world.submit(queue="later")
     assert (await world.call("worker", "POST", "/jobs/lease", {"queues": ["later"]})).status == 404
+
+
+@pytest.mark.parametrize("path", ["/pause", "/pause?create=false", "/resume", "/purge", ""])
+async def test_a_mistyped_name_makes_no_queue(world: World, path: str) -> None:
+    """A queue without jobs and settings is absent, also one that was there."""
+    await put(world, "gone")
+    await world.call("admin", "DELETE", "/queues/gone")
+    before = world.core.state_hash()
+    for name in ("never", "gone"):
+        reply = await world.call("admin", "DELETE" if path == "" else "POST", f"/queues/{name}{path}")
+        assert (reply.status, reply.json["code"]) == (404, "queue_not_found")
+        assert ("create=true" in reply.error) == path.startswith("/pause")
+    assert world.core.state_hash() == before
+    assert (await world.call("admin", "GET", "/queues")).json == {"queues": []}
+
+
+async def test_create_is_true_or_false(world: World) -> None:
+    reply = await world.call("admin", "POST", "/queues/x/pause?create=yes")
+    assert (reply.status, reply.json["code"]) == (400, "invalid_request")
+    assert (await world.call("admin", "POST", "/queues/x/pause?make=true")).error == "unknown parameter: make"
 
 
 async def test_a_depth_limit(world: World) -> None:
@@ -226,7 +245,7 @@ async def test_a_purge_deletes_only_waiting_jobs(world: World) -> None:
     assert (await world.call("admin", "POST", "/queues/absent/purge")).status == 404
     await world.call("worker", "POST", f"/jobs/{running_id}/ack", {"lease_token": leased[0]["lease_token"]})
     assert (await world.call("admin", "DELETE", "/queues/q")).status == 204
-    assert (await world.call("client", "GET", "/queues/q")).status == 200  # it still has finished jobs
+    assert (await world.call("worker", "GET", "/queues/q")).status == 200  # it still has finished jobs
 
 
 async def test_other_work_goes_on_during_a_purge(world: World) -> None:
@@ -252,13 +271,13 @@ async def test_other_work_goes_on_during_a_purge(world: World) -> None:
 async def test_settings_survive_a_restart() -> None:
     async with running() as world:
         await put(world, "mail", **ALL)
-        await world.call("admin", "POST", "/queues/default/pause")
+        await world.call("admin", "POST", "/queues/default/pause?create=true")
         await put(world, "gone")
         await world.call("admin", "DELETE", "/queues/gone")
         log = world.log.crash()
     async with running(log=log) as world:
-        assert (await world.call("client", "GET", "/queues/mail")).json["settings"] == ALL
-        assert [queue["name"] for queue in (await world.call("client", "GET", "/queues")).json["queues"]] == [
+        assert (await world.call("worker", "GET", "/queues/mail")).json["settings"] == ALL
+        assert [queue["name"] for queue in (await world.call("worker", "GET", "/queues")).json["queues"]] == [
             "default",
             "mail",
         ]
