@@ -128,6 +128,8 @@ class Tail:
     def has_room(self, record_bytes: int, segments_left: int) -> bool:
         """Whether records of `record_bytes` in all fit and leave `segments_left` offered segments unused."""
     @property
+    def align(self) -> int: ...
+    @property
     def appended_seq(self) -> int:
         """The batch of the last appended record. An answer about the present state waits for it."""
     @property
@@ -135,6 +137,12 @@ class Tail:
     @property
     def unsynced_bytes(self) -> int:
         """Bytes of records that are appended and not durable yet."""
+    @property
+    def closed_bytes(self) -> int:
+        """Bytes of all closed batches since the start, with their heads and padding."""
+    @property
+    def room_bytes(self) -> int:
+        """How many bytes fit into the segments at hand, at most."""
     @property
     def record_bytes_max(self) -> int:
         """The size of the largest record that fits a frame and a segment; 0 before a segment is offered."""
@@ -294,7 +302,8 @@ class CoreSettings:
             backoff: base_ms, factor, cap_ms.
             poison_expiries: this many expired leases in a row make a job DEAD; 0: never.
             idempotency_us: how long an idempotency key is remembered; by default an hour.
-            idempotency_keys_max: with more keys than this the oldest are forgotten.
+            idempotency_keys_max: with more answers than this the oldest keys are forgotten. A transaction's key counts
+                once for each of its answers.
             owner_depth_max: unfinished jobs of one owner; 0: no limit.
             queues_max: above it a job for a new queue is refused.
         """
@@ -441,6 +450,9 @@ class LiveJob:
     def lease_place(self) -> RecordPlace | None: ...
     @property
     def history_place(self) -> RecordPlace | None: ...
+    @property
+    def record_bytes(self) -> int:
+        """The bytes that moving it appends."""
 
 @final
 class LiveDocument:
@@ -453,7 +465,8 @@ class LiveDocument:
     @property
     def place(self) -> RecordPlace: ...
     @property
-    def body_bytes(self) -> int: ...
+    def record_bytes(self) -> int:
+        """The bytes that moving it appends."""
 
 @final
 class LiveKey:
@@ -743,10 +756,13 @@ class Core:
         """Records of histories in the replay whose link does not lead to the record before: a defect of fastq."""
     @property
     def live_bytes(self) -> int:
-        """Bytes of the records that replay needs."""
+        """The bytes of records that a rewrite of everything that replay needs would append."""
     @property
     def idempotency_keys(self) -> int:
         """The number of remembered idempotency keys."""
+    @property
+    def idempotency_count(self) -> int:
+        """The number of answers that they remember: what `idempotency_keys_max` bounds."""
     @property
     def dropped_early(self) -> int:
         """Idempotency keys that this process dropped before their window was over, to make room."""

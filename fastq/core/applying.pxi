@@ -136,12 +136,12 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     job.place = place[0]
     job.priority = f.priority
     job.owner = owner_of(core, f.owner)
-    job.run = job.extra = NONE
+    job.run = job.extra = job.sizes = NONE
     job.max_retries = f.max_retries
     join_group(core, job, &f)
     join_holding(core, job)
     set_extra(core, job, &f)
-    core.live_bytes += place_bytes(place)
+    recount_job(core, job, 0)
     index_add(&core.t, BY_SEQ, slot)
     count_in_block(core, seq)
     set_state(core, job, READY)
@@ -150,7 +150,8 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     wait(core, slot, f.created_us)
     if f.idempotency_key.n and states_key:
         scoped_hash(core, f.owner, no_name(), f.idempotency_key, key)
-        remember(core, f.created_us, key, f.body_digest, seq, f.created_us, place_frame(place), None)
+        if remember_job(core, f.created_us, key, f.body_digest, seq, f.created_us, place_frame(place), True):
+            begin_keyed(core, job)
     core.next_seq = max(core.next_seq, seq + 1)
     note_time(core, f.created_us)
     return 0
@@ -195,6 +196,7 @@ cdef int drop_extra(Core core, Job* job) except -1:
 
 cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) except -1:
     cdef uint32_t slot = known_slot(core, seq), group
+    cdef uint64_t before
     cdef Job* job
     cdef Run* run
     if slot == NONE:
@@ -204,7 +206,8 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
         raise LogDamaged(f"job {seq} is edited in state {STATE_NAMES[job.state]}")
     leave_place(core, slot)
     group = job.group
-    core.live_bytes -= kept_bytes(&core.t, job)
+    before = kept_bytes(&core.t, job)
+    end_keyed(core, job)
     queue_at(core, group).counts[job.state] -= 1
     leave_holding(core, group_by(core, group).queue, job)
     job.run_at_us = f.run_at_us
@@ -217,7 +220,7 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
     join_group(core, job, f)
     join_holding(core, job)
     set_extra(core, job, f)
-    core.live_bytes += kept_bytes(&core.t, job)
+    recount_job(core, job, before)
     queue_at(core, job.group).counts[job.state] += 1
     leave_group(core, group)
     if job.state == DEAD:
@@ -232,6 +235,7 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
 cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except -1:
     cdef LeaseFields f
     cdef uint32_t slot = known_slot(core, get_int(r, 8))
+    cdef uint64_t before
     cdef Job* job
     cdef Run* run
     read_lease(r, flags, &f)
@@ -241,7 +245,7 @@ cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except 
     if job.state != READY and job.state != RETRY:
         raise LogDamaged(f"job {job.seq} is leased in state {STATE_NAMES[job.state]}")
     stop_waiting(core, slot)
-    core.live_bytes -= kept_bytes(&core.t, job)
+    before = kept_bytes(&core.t, job)
     run = run_of(core, job)
     run.lease_place = place[0]
     run.lease_no = f.lease_no
@@ -253,11 +257,10 @@ cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except 
         run.worker = name_of(core, name_bytes(f.worker))
     job.attempts = f.attempts
     set_state(core, job, RUNNING)
-    core.live_bytes += kept_bytes(&core.t, job)
+    recount_job(core, job, before)
     heap_push(&core.t, &core.leased, slot)
     count_running(core, job.group)
-    if core.progress:
-        core.progress.pop(job.seq, None)
+    drop_progress(core, job.seq)
     if flags & LEASE_REQUEST_ID:
         remember_request(core, f.at_us, name_bytes(f.key_id), name_bytes(f.request_id), job.seq, f.lease_no)
     note_time(core, f.at_us)
@@ -307,7 +310,7 @@ cdef int apply_progress(Core core, Reader* r) except -1:
     if r.short or slot == NONE:
         return 0
     running_job(core, slot, lease_no)
-    core.progress[job_at(&core.t, slot).seq] = (percent, r.p[:r.end - r.p].decode(), at_us)
+    set_progress(core, job_at(&core.t, slot).seq, (percent, r.p[:r.end - r.p].decode(), at_us))
     note_time(core, at_us)
     return 0
 
@@ -317,6 +320,7 @@ cdef int apply_progress(Core core, Reader* r) except -1:
 cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except -1:
     cdef CloseFields f
     cdef uint32_t slot = known_slot(core, get_int(r, 8))
+    cdef uint64_t before
     cdef Job* job
     cdef Run* run
     read_close(r, flags, &f)
@@ -329,7 +333,7 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
     heap_remove(&core.t, &core.leased, slot)
     if core.request_of:
         forget_request(core, job.seq)
-    core.live_bytes -= kept_bytes(&core.t, job)
+    before = kept_bytes(&core.t, job)
     job.attempts = f.attempts
     if run.worker != NONE:
         drop_name(core, run.worker)
@@ -339,13 +343,13 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
         run.ended_us = f.at_us
         run.outcome = f.outcome
         run.place = place[0]
-        add_to_history(core, run, place, &f.previous)
+        add_to_history(core, job, place, &f.previous, True)
         end_row(job, run, &f)
-    core.live_bytes += kept_bytes(&core.t, job)
     if flags & CLOSE_BY_CLIENT:
         remember_closing(
             core, run, f.outcome, close_digest(core.key, f.outcome, f.error, f.error_bytes, r.p, r.end - r.p)
         )
+    recount_job(core, job, before)
     uncount_running(core, job.group)
     if f.state >= TERMINAL:
         run.ended_us = f.at_us
@@ -358,12 +362,13 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
     return 0
 
 
-cdef inline void add_to_history(Core core, Run* run, Place* place, Place* previous) noexcept:
+cdef int add_to_history(Core core, Job* job, Place* place, Place* previous, bint is_attempt) except -1:
     """Add a record to the job's history. previous: the place of the one before, as the record has it."""
+    cdef Run* run = run_at(&core.t, job.run)
     if not same_place(previous, &run.history):
         core.broken_links += 1
     run.history = place[0]
-    run.history_bytes += place_bytes(place)
+    return grow_history(&core.t, job, place_bytes(place), is_attempt)
 
 
 cdef inline void end_row(Job* job, Run* run, CloseFields* f) noexcept:
@@ -392,6 +397,7 @@ cdef int finish(Core core, uint32_t slot) except -1:
 cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except -1:
     cdef ChangeFields f
     cdef uint32_t slot = known_slot(core, get_int(r, 8))
+    cdef uint64_t before
     cdef Job* job
     cdef Run* run
     read_change(r, flags, &f)
@@ -400,14 +406,14 @@ cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except
     job = job_at(&core.t, slot)
     if not change_fits(job, &f):
         raise LogDamaged(f"change {f.what} of job {job.seq}, which is {STATE_NAMES[job.state]}")
-    core.live_bytes -= kept_bytes(&core.t, job)
-    run = run_of(core, job)
     if f.what == CHANGE_REDRIVEN:
         leave_place(core, slot)
-    elif job.state == DEAD:  # its list counts what it keeps
-        grow_finished(core, job, place_bytes(place))
-    add_to_history(core, run, place, &f.previous)
-    core.live_bytes += kept_bytes(&core.t, job)
+    before = kept_bytes(&core.t, job)
+    run = run_of(core, job)
+    add_to_history(core, job, place, &f.previous, False)
+    recount_job(core, job, before)
+    if job.state == DEAD and f.what != CHANGE_REDRIVEN:  # its list counts what it keeps
+        grow_finished(core, job, kept_bytes(&core.t, job) - before)
     if f.what == CANCEL_REQUESTED:
         job.flags |= JOB_CANCEL
     elif f.what == CHANGE_CANCELLED or f.what == CHANGE_EXPIRED:
@@ -472,6 +478,7 @@ cdef int forget_job(Core core, uint32_t slot) except -1:
     if job.flags & JOB_WATCHED:
         core.ended.append(job_id_of(core, job))
     core.live_bytes -= kept_bytes(&core.t, job)
+    end_keyed(core, job)
     core.counts_by_state[job.state] -= 1
     queue_at(core, group).counts[job.state] -= 1
     leave_holding(core, group_by(core, group).queue, job)
@@ -481,8 +488,8 @@ cdef int forget_job(Core core, uint32_t slot) except -1:
     uncount_in_block(core, job.seq)
     drop_extra(core, job)
     drop_name(core, job.owner)
-    if core.progress:
-        core.progress.pop(job.seq, None)
+    drop_progress(core, job.seq)
+    drop_sizes(&core.t, job)
     if job.run != NONE:
         run = run_at(&core.t, job.run)
         closing = run.closing
@@ -514,12 +521,15 @@ cdef int apply_document(Core core, Reader* r, uint16_t flags, Place* place) exce
     if r.short:
         return 0
     note_time(core, at_us)
+    named = core.documents_by_kind.setdefault(kind, {})
+    earlier = named.get(name.decode())
+    if earlier is not None:
+        core.live_bytes -= document_bytes(len(name), len(<bytes>earlier[0]))
     if flags & DOCUMENT_DROPPED:
-        core.documents_by_kind.get(kind, {}).pop(name.decode(), None)
+        named.pop(name.decode(), None)
     else:
-        core.documents_by_kind.setdefault(kind, {})[name.decode()] = (
-            r.p[:r.end - r.p], place_of(place)
-        )
+        named[name.decode()] = (r.p[:r.end - r.p], place_of(place))
+        core.live_bytes += document_bytes(len(name), r.end - r.p)
     return 0
 
 

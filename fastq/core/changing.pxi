@@ -132,16 +132,16 @@ cdef tuple transact(Core core, int64_t now_us, Access access, list acks, list ex
         if i != NONE:
             if remembered_at(&core.t, i).seq or remembered_at(&core.t, i).body_digest != body_digest:
                 raise IdempotencyMismatch()
-            return repeated_answer(core, core.answers[hash[0], hash[1]])
+            return repeated_answer(core, remembered_at(&core.t, i))
         keys[hash[0], hash[1]] = None
     for ack in acks:
         check_held(core, now_us, access, ack.job_id, ack.token)
     for extend in extends:
         check_held(core, now_us, access, extend.job_id, extend.token)
     owner = owner_of_new(core, access, acks, caller) if jobs else caller
-    check_new(core, now_us, jobs, owner, caller, keys)
+    check_new(core, now_us, jobs, owner, caller, keys, max(1, len(extends) + len(jobs)) if idempotency_key else 0)
     room = jobs_bytes_max(jobs) + acks_bytes_max(acks) + len(extends) * (RECORD_HEAD_BYTES + 28)
-    core.tail.begin_group(room + RECORD_HEAD_BYTES + 32 + 17 * (len(extends) + len(jobs)))
+    core.tail.begin_group(room + <uint32_t>remember_bytes(len(extends) + len(jobs)))
     try:
         for ack in acks:
             append_ack(core, now_us, access, ack, key)
@@ -177,22 +177,38 @@ cdef bytes owner_of_new(Core core, Access access, list acks, bytes caller):
     return owners.pop() if owners else caller
 
 
-cdef list answer_to_remember(Core core, list untils, list answers):
-    """A transaction's answer in the form that is remembered: (seq, value, how) of each operation."""
-    cdef list remembered = [(0, until_us, EXTENDED) for until_us in untils]
+cdef bytes answer_to_remember(Core core, list untils, list answers):
+    """A transaction's answer as a REMEMBER record has it."""
+    cdef bytes text = PyBytes_FromStringAndSize(NULL, ANSWER_BYTES * (len(untils) + len(answers)))
+    cdef char* p = <char*>text
     cdef int64_t created_us = 0
+    cdef uint64_t seq
+    for until_us in untils:
+        p = put_answer(p, 0, until_us, EXTENDED)
     for job_id, how in answers:
         seq = id_seq(job_id, core.tag, &created_us)
-        remembered.append((seq, created_us, how))
-    return remembered
+        p = put_answer(p, seq, created_us, how)
+    return text
 
 
-cdef tuple repeated_answer(Core core, list remembered):
-    return (
-        [value for _, value, how in remembered if how == EXTENDED],
-        [(id_text(value, seq, core.tag), how) for seq, value, how in remembered if how != EXTENDED],
-        True,
-    )
+cdef tuple repeated_answer(Core core, Remembered* entry):
+    cdef Reader r
+    cdef list untils = [], answers = []
+    cdef uint64_t seq
+    cdef int64_t value
+    cdef int how
+    r.p = entry.answer.text
+    r.end = r.p + <size_t>entry.answers * ANSWER_BYTES
+    r.short = False
+    while r.p < r.end:
+        seq = get_int(&r, 8)
+        value = <int64_t>get_int(&r, 8)
+        how = <int>get_int(&r, 1)
+        if how == EXTENDED:
+            untils.append(value)
+        else:
+            answers.append((id_text(value, seq, core.tag), how))
+    return untils, answers, True
 
 
 # --- documents, queues ------------------------------------------------------------------------------------------------
@@ -200,7 +216,7 @@ cdef tuple repeated_answer(Core core, list remembered):
 cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes body, bytes key,
                          uint16_t flags) except -1:
     cdef Place place
-    cdef uint32_t n = RECORD_HEAD_BYTES + 10 + len(name) + len(body)
+    cdef uint32_t n = <uint32_t>document_bytes(len(name), len(body))
     cdef char* p
     cdef char* record
     assert 0 < len(name) <= 255 and len(key) <= 255 and 0 < kind <= 255

@@ -22,13 +22,14 @@ cdef class Core:
     cdef dict blocks                # number of a block of seqs -> the number of its jobs
     cdef uint64_t block, block_jobs # the current block, kept out of the dict: see listing.pxi
     cdef uint32_t oldest_key, newest_key, last_key  # of the list of remembered idempotency keys
-    cdef dict answers               # key -> a transaction's answer
+    cdef uint64_t remembered_count  # of the keys: a transaction's key counts for each of its answers, any other once
+    cdef uint64_t keyed_jobs        # jobs that are JOB_KEYED
     cdef object touched             # names of queues in which jobs became ready, while `watching`
     cdef public bint watching
     cdef list ended                 # ids of watched jobs that finished
     cdef uint64_t counts_by_state[STATE_COUNT]
     cdef uint64_t next_seq, epoch, skipped_count
-    cdef readonly uint64_t live_bytes
+    cdef readonly uint64_t live_bytes       # what a rewrite would append: see live.pxi
     cdef readonly uint64_t dropped_early
     cdef readonly uint64_t oldest_frame, broken_links
     cdef readonly int64_t last_us

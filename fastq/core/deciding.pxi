@@ -19,13 +19,16 @@ cdef bint begin_own_group(Core core, uint32_t bytes_max) except *:
 
 # --- submit -----------------------------------------------------------------------------------------------------------
 
-cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, bytes caller, dict keys) except -1:
+cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, bytes caller, dict keys,
+                   uint64_t answers) except -1:
     """Check new jobs' keys and limits, then make room for their keys.
 
     Args:
         owner: of the jobs. caller: the owner of the request, whose idempotency keys they are.
         keys: the transaction's own key, which no job may have.
-    Raises IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull, QueuesFull.
+        answers: how many it remembers.
+    Raises:
+        IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull, QueuesFull.
     """
     cdef SubmitOptions options
     cdef uint64_t key[2]
@@ -52,6 +55,7 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, bytes call
                     raise IdempotencyMismatch()
                 continue
             keys[key[0], key[1]] = options.body_digest
+            answers += 1
         if options is not None and options.unique_key:
             name = job.queue.encode()
             if (name, options.unique_key) in uniques:
@@ -62,11 +66,11 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, bytes call
         fresh += 1
         if bounded:
             depths[job.queue] = depths.get(job.queue, 0) + 1
-    if keys and keys_are_full(core, now_us, len(keys), repeated_us):
+    if answers and keys_are_full(core, now_us, answers, repeated_us):
         raise IdempotencyFull()
     if bounded:
         check_depths(core, depths, owner, fresh)
-    return make_room_for_keys(core, now_us, len(keys)) if keys else 0
+    return make_room_for_keys(core, now_us, answers) if answers else 0
 
 
 cdef int check_depths(Core core, dict depths, bytes owner, uint64_t fresh) except -1:
@@ -123,7 +127,7 @@ cdef tuple submit_one(Core core, int64_t now_us, NewJob job, bytes owner, bytes 
     append_submit(core, &f, job.payload, 0)
     if caller != owner and job.options is not None and job.options.idempotency_key:
         scoped_hash(core, name_in(caller), no_name(), name_in(job.options.idempotency_key), hash)
-        append_remember(core, now_us, hash, job.options.body_digest, [(f.seq, now_us, CREATED)], False)
+        append_remember_job(core, now_us, hash, job.options.body_digest, f.seq, now_us)
     return (id_text(now_us, f.seq, core.tag), CREATED)
 
 
@@ -158,7 +162,7 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new, 
         i = remembered_key(core, now_us, key)
         if i != NONE:
             entry = remembered_at(&core.t, i)
-            return (id_text(entry.created_us, entry.seq, core.tag), REPEATED)
+            return (id_text(entry.answer.created_us, entry.seq, core.tag), REPEATED)
     if not options.unique_key:
         return None
     name = new.queue.encode()
@@ -172,7 +176,7 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new, 
             replace_job(core, i, now_us, f, options, new.payload)
             how = REPLACED
         if options.idempotency_key:
-            append_remember(core, now_us, key, options.body_digest, [(job.seq, job.created_us, how)], False)
+            append_remember_job(core, now_us, key, options.body_digest, job.seq, job.created_us)
     finally:
         if ours:
             core.tail.end_group()

@@ -6,18 +6,6 @@ cdef inline Finished* finished_in(Core core, uint32_t list) noexcept:
     return &queue_by(core, list // FINAL_COUNT).finished[list % FINAL_COUNT]
 
 
-cdef inline uint64_t kept_bytes(Tables* t, Job* job) noexcept nogil:
-    """The bytes of a job's records that replay needs."""
-    cdef uint64_t n = place_bytes(&job.place)
-    cdef Run* run
-    if job.run != NONE:
-        run = run_at(t, job.run)
-        n += run.history_bytes
-        if job.state == RUNNING:
-            n += place_bytes(&run.lease_place)
-    return n
-
-
 cdef void finished_add(Tables* t, Finished* list, uint32_t slot) noexcept nogil:
     """Insert a job into its list by the time of its end: last, except for moved jobs in a replay.
 

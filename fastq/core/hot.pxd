@@ -27,10 +27,10 @@ cdef struct PlainJob:       # a new job; its texts point into the request
     bint replace            # replace the job that has its unique key
 
 cdef bint has_room(Tail tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *
+cdef uint64_t remember_bytes(uint64_t answers) noexcept nogil
 cdef uint64_t appended_seq(Tail tail) noexcept
 cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except -1
 cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil
-cdef uint64_t remember_bytes(int count) noexcept nogil
 cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, bytes owner, bytes key_id, Name key,
                            uint64_t body_digest, char* job_ids) except -1
 cdef list lease_plain(Core core, int64_t now_us, object queues, int limit, int64_t lease_ms, bytes key_id,

@@ -41,7 +41,7 @@ cdef int found_plain(Core core, int64_t now_us, PlainJob* new, char* job_id) exc
         if i != NONE:
             if remembered_at(&core.t, i).seq == 0 or remembered_at(&core.t, i).body_digest != f.body_digest:
                 return ELSEWHERE
-            put_id(job_id, remembered_at(&core.t, i).created_us, remembered_at(&core.t, i).seq, core.tag)
+            put_id(job_id, remembered_at(&core.t, i).answer.created_us, remembered_at(&core.t, i).seq, core.tag)
             return REPEATED
     if f.unique_key.n:
         if queue.n == 0:
@@ -77,8 +77,9 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
     """
     cdef uint64_t bytes_max = 0
     cdef uint64_t hash[2]
-    cdef list answer = []
-    cdef int i, key_count
+    cdef bytes answer = b""
+    cdef char* p
+    cdef int i, answers
     if core.depth_limits or queues_are_full(core, count):
         return ELSEWHERE
     for i in range(count):
@@ -87,11 +88,13 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
     if key.n:
         scoped_hash(core, name_in(owner), no_name(), key, hash)
         bytes_max += remember_bytes(count)
-    key_count = free_keys(core, now_us, new, count, hash if key.n else NULL)
-    if key_count < 0:
+        answer = PyBytes_FromStringAndSize(NULL, ANSWER_BYTES * count)
+    p = <char*>answer
+    answers = free_keys(core, now_us, new, count, hash if key.n else NULL)
+    if answers < 0:
         return ELSEWHERE
-    if key_count:
-        make_room_for_keys(core, now_us, key_count)
+    if answers:
+        make_room_for_keys(core, now_us, answers)
     core.tail.begin_group(<uint32_t>bytes_max)
     try:
         for i in range(count):
@@ -101,17 +104,12 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
             job_ids[HOT_ID_CHARS + 2] = c','
             job_ids += HOT_ID_CHARS + 3
             if key.n:
-                answer.append((new[i].fields.seq, now_us, CREATED))
+                p = put_answer(p, new[i].fields.seq, now_us, CREATED)
         if key.n:
             append_remember(core, now_us, hash, body_digest, answer, True)
     finally:
         core.tail.end_group()
     return CREATED
-
-
-cdef uint64_t remember_bytes(int count) noexcept nogil:
-    """The length of a REMEMBER record of that many jobs."""
-    return RECORD_HEAD_BYTES + 32 + 17 * <uint64_t>count
 
 
 cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil:
@@ -122,27 +120,27 @@ cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil:
 
 
 cdef int free_keys(Core core, int64_t now_us, PlainJob* new, int count, uint64_t* whole) except -2:
-    """How many idempotency keys these jobs have. -1: one is in use or given twice, or they cannot be remembered.
+    """How many answers are remembered for these jobs' keys. -1: a key is in use or given twice, or there is no room.
 
     Args:
         whole: hash of the batch's own key, or NULL.
     """
     cdef char job_id[HOT_ID_CHARS]
     cdef set seen = set()
-    cdef int i, keyed = 0, key_count = 0
+    cdef int i, keyed = 0, answers = 0
     cdef Name queue
     if whole != NULL:
         if remembered_key(core, now_us, whole) != NONE:
             return -1
         seen.add((whole[0], whole[1]))
-        key_count = 1
+        answers = count
     for i in range(count):
         if new[i].fields.idempotency_key.n == 0 and new[i].fields.unique_key.n == 0:
             continue
         if found_plain(core, now_us, &new[i], job_id) != CREATED:
             return -1
         if new[i].fields.idempotency_key.n:
-            key_count += 1
+            answers += 1
             keyed += 1
             seen.add(key_hash(core, new[i].fields.owner, no_name(), new[i].fields.idempotency_key))
         if new[i].fields.unique_key.n:
@@ -152,7 +150,7 @@ cdef int free_keys(Core core, int64_t now_us, PlainJob* new, int count, uint64_t
                               new[i].fields.unique_key))
     if <Py_ssize_t>len(seen) != keyed + (0 if whole == NULL else 1):
         return -1
-    return -1 if key_count and keys_are_full(core, now_us, key_count, NEVER_US) else key_count
+    return -1 if answers and keys_are_full(core, now_us, answers, NEVER_US) else answers
 
 
 cdef tuple key_hash(Core core, Name owner, Name queue, Name key):

@@ -47,12 +47,16 @@ cdef struct Job:            # 72 bytes; one for each job that is not deleted
     uint8_t state           # [log] a State
     uint8_t flags           # [log] JobFlags
     uint8_t heap            # [memory] the heap that it is in: a HeapKind
+    uint8_t events          # [memory] records of its history that are kept
+    uint32_t sizes          # [memory] index of the newest Sizes; NONE with fewer than two of those records
 
 cdef enum JobFlags:
     JOB_FAILED = 1          # an attempt has failed since its submit or redrive: it waits as RETRY
     JOB_CANCEL = 2          # cancel_requested
     JOB_NO_EXPIRY = 4       # redriven: expires_at of its SUBMIT record no longer counts
+    JOB_KEYED = 64          # [memory] its SUBMIT record states an idempotency key that is remembered
     JOB_WATCHED = 128       # [memory] a reader waits for its end
+    JOB_IN_LOG = 63         # the flags that are [log]
 
 cdef struct Run:            # 96 bytes; one for each job that was ever leased or changed
     int64_t leased_us       # [log] when the last lease began
@@ -63,7 +67,7 @@ cdef struct Run:            # 96 bytes; one for each job that was ever leased or
     Place place             # [memory] of the last CLOSE record, which contains result and error
     Place lease_place       # [memory] of the last LEASE record, which names the worker; needed while RUNNING
     Place history           # [memory] of the newest record of its history
-    uint32_t history_bytes  # [memory] of all records of its history
+    uint32_t history_bytes  # [memory] of the records of its history that are kept
     uint32_t worker         # [log] index in the names, while it runs; NONE otherwise
     uint32_t closing        # [log] index of the newest Closing; NONE if there is none
     uint32_t older          # [memory] slots of the jobs that finished before and after it in its queue and state;
@@ -71,6 +75,7 @@ cdef struct Run:            # 96 bytes; one for each job that was ever leased or
     uint8_t legacy          # [log] leased by a request without a body: may be acked without a token
     uint8_t outcome         # [log] of the last attempt; 0: none has ended
     uint8_t expiries        # [log] expired leases in a row
+    uint8_t attempts_kept   # [memory] how many of those records are of attempts
     uint32_t anchor         # [memory] anchor_at the frame by which replay learns of the job, if the job was edited
                             #   after that; 0: it is the frame of its place
 
@@ -89,6 +94,15 @@ cdef struct Closing:        # 24 bytes; a chain of at most CLOSINGS_KEPT a job, 
     uint32_t lease_no       # [log]
     uint32_t next           # [memory]
     uint8_t outcome         # [log]
+
+cdef enum:
+    SIZES_EACH = 6
+
+cdef struct Sizes:          # 32 bytes; sizes of the kept records of a history of two and more: a chain, newest first
+    uint32_t next           # the older ones; NONE at the end
+    uint8_t first           # of `bytes`, those from first up to end are in use, the newest last
+    uint8_t end
+    uint32_t bytes[SIZES_EACH]  # of each record; the highest bit says that it is of an attempt
 
 cdef enum:
     CLOSINGS_KEPT = 4

@@ -27,7 +27,7 @@ cdef class Core:
             self.ended_first[i].kind = BY_END
             self.kept_ms[i] = -1
         self.finished_max = self.finished_bytes_max = <uint64_t>-1
-        self.documents_by_kind, self.requests, self.progress, self.blocks, self.answers = {}, {}, {}, {}, {}
+        self.documents_by_kind, self.requests, self.progress, self.blocks = {}, {}, {}, {}
         self.request_of = {}
         self.touched, self.ended = set(), []
         self.oldest_key = self.newest_key = self.last_key = NONE
@@ -39,6 +39,7 @@ cdef class Core:
 
     def __dealloc__(self):
         cdef uint32_t i
+        free_answers(self)
         for i in range(pool_end(&self.t.queues)):
             if queue_exists(self, i):
                 free(queue_by(self, i).groups)
@@ -96,7 +97,7 @@ cdef class Core:
         cdef bytes owner = owner_id.encode(), key = key_id.encode()
         assert self.database_id
         if job.options is not None or self.depth_limits or queues_are_full(self, 1):
-            check_new(self, now_us, [job], owner, owner, {})
+            check_new(self, now_us, [job], owner, owner, {}, 0)
         return submit_one(self, now_us, job, owner, owner, key)
 
     def submit_many(self, int64_t now_us, list jobs, *, str owner_id, str key_id):
@@ -104,7 +105,7 @@ cdef class Core:
         cdef list answers = []
         cdef NewJob job
         assert self.database_id
-        check_new(self, now_us, jobs, owner, owner, {})
+        check_new(self, now_us, jobs, owner, owner, {}, 0)
         self.tail.begin_group(jobs_bytes_max(jobs))
         try:
             for job in jobs:
@@ -280,12 +281,9 @@ cdef class Core:
         retain(self, acked_ms, dead_ms, count_max, bytes_max)
 
     def tidy(self, int64_t now_us):
-        cdef uint32_t key = self.oldest_key
         if self.idle_groups:
             drop_idle(self)
-        if key != NONE and remembered_at(&self.t, key).used_us + self.settings.idempotency_us <= now_us:
-            return True
-        return has_old_jobs(self, now_us)
+        return has_old_keys(self, now_us) or has_old_jobs(self, now_us)
 
     def forget(self, int64_t now_us, int limit):
         return forget_finished(self, now_us, limit)
@@ -347,6 +345,10 @@ cdef class Core:
     @property
     def idempotency_keys(self):
         return self.t.remembered.live
+
+    @property
+    def idempotency_count(self):
+        return self.remembered_count
 
     @property
     def table_bytes(self):

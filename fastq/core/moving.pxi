@@ -1,9 +1,5 @@
 # For the cleaner: find the live records of a frame, and write whole jobs as one record.
 
-cdef enum:
-    RUN_FACTS_BYTES = 36    # of a JOB record's facts about its run, without the closings
-
-
 @cython.final
 cdef class LiveJob:
     """A job that replay would lose without the frame in which it was found."""
@@ -12,6 +8,7 @@ cdef class LiveJob:
     cdef readonly RecordPlace close_place       # of its last CLOSE record, or None
     cdef readonly RecordPlace lease_place       # of its last LEASE record while it runs, or None
     cdef readonly RecordPlace history_place     # of the newest record of its history, or None
+    cdef readonly uint64_t record_bytes         # of a JOB record
 
 
 @cython.final
@@ -19,15 +16,15 @@ cdef class LiveDocument:
     cdef readonly int kind
     cdef readonly str name
     cdef readonly RecordPlace place
-    cdef readonly int body_bytes
+    cdef readonly uint64_t record_bytes
 
 
 @cython.final
 cdef class LiveKey:
     """A remembered idempotency key, found in the record that contains it."""
     cdef uint64_t key[2]
-    cdef uint64_t frame
-    cdef readonly uint32_t record_bytes # of the record that states it
+    cdef uint32_t anchor
+    cdef readonly uint64_t record_bytes # of a REMEMBER record
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
@@ -87,10 +84,10 @@ cdef int find_live_job(Core core, Reader* r, uint16_t flags, uint64_t frame, uin
 
 
 cdef inline uint32_t anchor_at(uint64_t frame) noexcept nogil:
-    """A frame's value for `Run.anchor`: never 0.
+    """A frame's value for `Run.anchor` and `Remembered.anchor`: never 0.
 
-    32 bits are enough. Two frames with the same value matter only if both have a SUBMIT record of one job, 2^32 frames
-    apart; then the job is moved once more than necessary.
+    32 bits are enough. Two frames with the same value matter only if both have a record of one job or key, 2^32 frames
+    apart; then it is moved once more than necessary.
     """
     return <uint32_t>frame or 1
 
@@ -99,14 +96,12 @@ cdef int find_live_key(Core core, uint64_t* key, uint64_t frame, list found) exc
     cdef LiveKey live
     cdef uint32_t i
     i = index_find_key(&core.t, BY_KEY, key)
-    if i != NONE and remembered_at(&core.t, i).frame == frame:
+    if i != NONE and remembered_at(&core.t, i).anchor == anchor_at(frame):
         live = LiveKey.__new__(LiveKey)
         live.key[0] = key[0]
         live.key[1] = key[1]
-        live.frame = frame
-        live.record_bytes = RECORD_HEAD_BYTES + 49
-        if remembered_at(&core.t, i).seq == 0:
-            live.record_bytes += 17 * len(core.answers[key[0], key[1]])
+        live.anchor = anchor_at(frame)
+        live.record_bytes = key_bytes(remembered_at(&core.t, i))
         found.append(live)
     return 0
 
@@ -116,6 +111,10 @@ cdef LiveJob live_job(Core core, Job* job):
     cdef Run* run
     live.seq = job.seq
     live.place = place_of(&job.place)
+    live.record_bytes = kept_bytes(&core.t, job)
+    progress = core.progress.get(job.seq)
+    if progress is not None:
+        live.record_bytes += progress_bytes(progress)
     if job.run != NONE:
         run = run_at(&core.t, job.run)
         if run.outcome:
@@ -129,13 +128,15 @@ cdef LiveJob live_job(Core core, Job* job):
 
 cdef int find_live_document(Core core, Reader* r, Place place, list found) except -1:
     cdef LiveDocument live = LiveDocument.__new__(LiveDocument)
+    cdef bytes name
     get_int(r, 8)
     live.kind = <int>get_int(r, 1)
-    live.name = get_name(r).decode()
+    name = get_name(r)
+    live.name = name.decode()
     live.place = place_of(&place)
     body, present = core.documents_by_kind.get(live.kind, {}).get(live.name, (None, None))
     if present == live.place:
-        live.body_bytes = len(body)
+        live.record_bytes = document_bytes(len(name), len(<bytes>body))
         found.append(live)
     return 0
 
@@ -192,19 +193,17 @@ cdef bint move_key(Core core, int64_t now_us, LiveKey live) except *:
     """Append a remembered answer again, with the time of its first use."""
     cdef uint32_t i = index_find_key(&core.t, BY_KEY, live.key)
     cdef Remembered* entry
+    cdef bytes answers
     if i == NONE:
         return False
     entry = remembered_at(&core.t, i)
-    if entry.frame != live.frame:
+    if entry.anchor != live.anchor:
         return False
     if entry.seq == 0:
-        append_remember(
-            core, entry.used_us, live.key, entry.body_digest, core.answers[entry.key[0], entry.key[1]], True
-        )
+        answers = answers_of(entry)
+        append_remember(core, entry.used_us, live.key, entry.body_digest, answers, True)
     else:
-        append_remember(
-            core, entry.used_us, live.key, entry.body_digest, [(entry.seq, entry.created_us, CREATED)], False
-        )
+        append_remember_job(core, entry.used_us, live.key, entry.body_digest, entry.seq, entry.answer.created_us)
     return True
 
 
@@ -226,10 +225,10 @@ cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list hi
         live.place, live.close_place, live.lease_place, live.history_place
     ):
         return False
-    n = RECORD_HEAD_BYTES + 20 + len(submit)
+    n = JOB_HEAD_BYTES + len(submit)
     if job.run != NONE:
         flags |= JOB_RUN
-        n += run_facts_bytes(core, run_at(&core.t, job.run))
+        n += run_facts_bytes(&core.t, run_at(&core.t, job.run))
     if states_key(core, submit):
         flags |= JOB_KEY
     if lease is not None:
@@ -244,7 +243,7 @@ cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list hi
         n += len(past)
     record = p = core.tail.reserve(n, &place)
     p = put_u8(put_u64(put_head(p, JOB, flags, n), job.seq), job.state)
-    p = put_u8(put_i64(put_u16(p, job.attempts), job.run_at_us), job.flags & ~JOB_WATCHED)
+    p = put_u8(put_i64(put_u16(p, job.attempts), job.run_at_us), job.flags & JOB_IN_LOG)
     if flags & JOB_RUN:
         p = put_run_facts(core, p, run_at(&core.t, job.run))
     if progress is not None:
@@ -281,17 +280,9 @@ cdef uint32_t key_of_submit(Core core, Reader* r, uint16_t flags) except? NONE:
     return i
 
 
-cdef uint32_t run_facts_bytes(Core core, Run* run) noexcept:
-    cdef uint32_t n = RUN_FACTS_BYTES, i = run.closing
-    while i != NONE:
-        n += 13
-        i = closing_at(&core.t, i).next
-    return n
-
-
 cdef char* put_run_facts(Core core, char* p, Run* run) noexcept:
     cdef uint32_t i = run.closing
-    cdef uint8_t closings = <uint8_t>((run_facts_bytes(core, run) - RUN_FACTS_BYTES) // 13)
+    cdef uint8_t closings = <uint8_t>((run_facts_bytes(&core.t, run) - RUN_FACTS_BYTES) // CLOSING_BYTES)
     p = put_i64(put_u32(put_u32(p, run.lease_no), run.lease_ms), run.leased_us)
     p = put_i64(put_i64(p, run.lease_until_us), run.ended_us)
     p = put_u8(put_u8(put_u8(put_u8(p, run.legacy), run.outcome), run.expiries), closings)
@@ -309,7 +300,7 @@ cdef void skip_job_facts(Reader* r, uint16_t flags) noexcept nogil:
     get_bytes(r, 20)
     if flags & JOB_RUN:
         get_bytes(r, 35)
-        get_bytes(r, 13 * get_int(r, 1))
+        get_bytes(r, CLOSING_BYTES * get_int(r, 1))
     if flags & JOB_PROGRESS:
         get_bytes(r, 9)
         get_bytes(r, get_int(r, 1))
@@ -323,6 +314,7 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
     cdef uint32_t slot = index_find(&core.t, seq)
     cdef uint16_t submit_flags
     cdef bint is_new = slot == NONE
+    cdef uint64_t before
     cdef Job* job
     cdef Place inner
     skip_job_facts(r, flags)
@@ -335,24 +327,24 @@ cdef int apply_job(Core core, Reader* r, uint16_t flags, Place* place) except -1
         slot = index_find(&core.t, seq)
         if slot == NONE:
             raise LogDamaged(f"the record of job {seq} holds another job")
+        before = kept_bytes(&core.t, job_at(&core.t, slot))
         restore_facts(core, slot, &facts, flags)
-    elif flags & JOB_KEY:
-        relearn_key(core, &inner_reader, submit_flags, place_frame(place))
+    else:
+        before = kept_bytes(&core.t, job_at(&core.t, slot))
+        if flags & JOB_KEY:
+            relearn_key(core, &inner_reader, submit_flags, place_frame(place))
     job = job_at(&core.t, slot)
-    if not is_new and job.state >= TERMINAL:
-        grow_finished(core, job, -<int64_t>kept_bytes(&core.t, job))
-    core.live_bytes -= kept_bytes(&core.t, job)
     job.place = inner
     if job.run != NONE:
         run_at(&core.t, job.run).anchor = 0
     if flags & JOB_RUN:
         relearn_places(core, job, begin, r, place, &inner, flags)
-    core.live_bytes += kept_bytes(&core.t, job)
+    recount_job(core, job, before)
     if job.state >= TERMINAL:
         if is_new:
             add_finished(core, slot)
         else:
-            grow_finished(core, job, kept_bytes(&core.t, job))
+            grow_finished(core, job, kept_bytes(&core.t, job) - before)
     return 0
 
 
@@ -360,20 +352,30 @@ cdef int relearn_places(Core core, Job* job, const char* begin, Reader* r, Place
                         uint16_t flags) except -1:
     """Set the places of the records after the SUBMIT record in a JOB record."""
     cdef Run* run = run_at(&core.t, job.run)
-    cdef bint closed = False
+    cdef uint32_t sizes[EVENTS_KEPT]
+    cdef uint32_t attempts = 0, events = 0
+    cdef uint64_t total = 0
+    cdef bint closed = False, is_attempt
     if flags & JOB_LEASE:
         next_inner(begin, r, place, inner)
         run.lease_place = inner[0]
         relearn_lease(core, job, begin + (place_offset(inner) - place_offset(place)), place_bytes(inner))
-    run.history_bytes = 0
-    memset(&run.history, 0, sizeof(Place))
-    while r.p < r.end:
+    clear_history(&core.t, job)
+    while r.p < r.end:  # newest first; the last may be the record of the result, older than what else is kept
         next_inner(begin, r, place, inner)
-        run.history_bytes += place_bytes(inner)
         run.history = place[0]
-        if not closed and begin[place_offset(inner) - place_offset(place)] == CLOSE:
+        is_attempt = begin[place_offset(inner) - place_offset(place)] == CLOSE
+        if is_attempt and not closed:
             run.place = inner[0]
             closed = True
+        if not is_history_full(attempts, events, total):
+            sizes[events] = place_bytes(inner) | (OF_ATTEMPT if is_attempt else 0)
+            events += 1
+            attempts += is_attempt
+            total += place_bytes(inner)
+    while events:
+        events -= 1
+        grow_history(&core.t, job, sizes[events] & ~OF_ATTEMPT, sizes[events] >> 31)
     return 0
 
 
@@ -381,7 +383,7 @@ cdef int relearn_key(Core core, Reader* r, uint16_t flags, uint64_t frame) excep
     """Note that a moved SUBMIT record contains its idempotency key."""
     cdef uint32_t i = key_of_submit(core, r, flags)
     if i != NONE:
-        remembered_at(&core.t, i).frame = frame
+        remembered_at(&core.t, i).anchor = anchor_at(frame)
     return 0
 
 
@@ -409,7 +411,7 @@ cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) 
     stop_waiting(core, slot)
     job.attempts = <uint16_t>get_int(facts, 2)
     job.run_at_us = <int64_t>get_int(facts, 8)
-    job.flags = <uint8_t>get_int(facts, 1) & ~JOB_WATCHED
+    job.flags = job.flags & JOB_KEYED | <uint8_t>get_int(facts, 1) & JOB_IN_LOG
     if job.flags & JOB_NO_EXPIRY and job.extra != NONE:
         extra_at(&core.t, job.extra).expires_us = 0
     if flags & JOB_RUN:
@@ -417,7 +419,7 @@ cdef int restore_facts(Core core, uint32_t slot, Reader* facts, uint16_t flags) 
     if flags & JOB_PROGRESS:
         at_us = <int64_t>get_int(facts, 8)
         percent = get_int(facts, 1)
-        core.progress[job.seq] = (percent, get_name(facts).decode(), at_us)
+        set_progress(core, job.seq, (percent, get_name(facts).decode(), at_us))
     set_state(core, job, state)
     if state >= TERMINAL:
         return 0

@@ -16,9 +16,9 @@ cdef uint64_t hash_state(Core core) except? 0:
     slot = core.oldest_key
     while slot != NONE:
         entry = remembered_at(&core.t, slot)
-        answer = core.answers.get((entry.key[0], entry.key[1])) if entry.seq == 0 else None
+        answer = answers_of(entry) if entry.seq == 0 else entry.answer.created_us
         total += hash_text(core, repr((
-            entry.key[0], entry.key[1], entry.body_digest, entry.seq, entry.created_us, entry.used_us, answer
+            entry.key[0], entry.key[1], entry.body_digest, entry.seq, entry.used_us, answer
         )))
         slot = entry.newer
     return total + hash_text(core, repr((core.next_seq, core.epoch, core.last_us, core.oldest_frame)))
@@ -37,7 +37,7 @@ cdef tuple job_facts(Core core, Job* job):
     cdef uint32_t i
     facts = (
         job.seq, job.created_us, job.run_at_us, job.priority, job.attempts, job.max_retries, job.state,
-        job.flags & ~JOB_WATCHED, queue_name(core, group_by(core, job.group).queue),
+        job.flags & JOB_IN_LOG, queue_name(core, group_by(core, job.group).queue),
         name_text(core, group_by(core, job.group).name), name_at(core, job.owner), place_bytes(&job.place),
         core.progress.get(job.seq), core.request_of.get(job.seq),
     )
@@ -59,7 +59,8 @@ cdef tuple job_facts(Core core, Job* job):
 
 
 cdef int check_core(Core core) except -1:
-    cdef uint64_t found = 0, live = 0, uniques = 0, expiring = 0, waiting = 0, in_heaps = core.delayed.count
+    cdef uint64_t found = 0, live = 0, keyed = 0, sizes = 0, uniques = 0, expiring = 0, waiting = 0
+    cdef uint64_t in_heaps = core.delayed.count
     cdef uint64_t counts[STATE_COUNT]
     cdef uint32_t slot
     cdef Job* job
@@ -75,6 +76,7 @@ cdef int check_core(Core core) except -1:
         found += 1
         counts[job.state] += 1
         live += kept_bytes(&core.t, job)
+        keyed += job.flags & JOB_KEYED != 0
         waiting += job.state == READY or job.state == RETRY
         bump(uses, job.owner)
         bump(members, job.group)
@@ -84,17 +86,21 @@ cdef int check_core(Core core) except -1:
         if job.state < TERMINAL:
             bump(unfinished, job.owner)
         check_job(core, slot, uses, &uniques, &expiring)
+        check_history(core, job, &sizes)
     for slot in range(pool_end(&core.t.groups)):
         if group_exists(core, slot):
             in_heaps += group_by(core, slot).ready.count
     assert found == core.t.jobs.live and in_heaps == waiting, "jobs, heaps and states do not add up"
+    live += beside_jobs_bytes(core)
     assert live == core.live_bytes, f"{core.live_bytes} bytes are counted as live instead of {live}"
+    assert keyed == core.keyed_jobs, "jobs whose records state a key do not add up"
     assert core.leased.count == counts[RUNNING] and core.expiring.count == expiring, "heaps do not add up"
     assert uniques == used_in(&core.t.by[BY_UNIQUE]), "unique keys do not add up"
     check_queues(core, members, running, uses)
     check_holdings(core)
     check_names(core, uses, unfinished)
     check_keys(core)
+    assert sizes == core.t.sizes.live, "sizes of histories do not add up"
     kept = dict(core.blocks)
     if core.block_jobs:
         kept[core.block] = core.block_jobs
@@ -102,6 +108,48 @@ cdef int check_core(Core core) except -1:
     for slot in range(STATE_COUNT):
         assert counts[slot] == core.counts_by_state[slot], f"{STATE_NAMES[slot]} is counted wrongly"
     return 0
+
+
+cdef int check_history(Core core, Job* job, uint64_t* blocks) except -1:
+    """Check the sizes of a job's history; count their blocks."""
+    cdef uint32_t i = job.sizes, k, events = 0, attempts = 0, oldest = 0
+    cdef uint64_t total = 0
+    cdef Run* run = NULL if job.run == NONE else run_at(&core.t, job.run)
+    assert (i == NONE) == (job.events < 2), f"job {job.seq} has sizes of no history"
+    while i != NONE:
+        blocks[0] += 1
+        assert sizes_at(&core.t, i).first < sizes_at(&core.t, i).end <= SIZES_EACH, "an empty block of sizes stays"
+        oldest = sizes_at(&core.t, i).bytes[sizes_at(&core.t, i).first]
+        for k in range(sizes_at(&core.t, i).first, sizes_at(&core.t, i).end):
+            total += sizes_at(&core.t, i).bytes[k] & ~OF_ATTEMPT
+            attempts += sizes_at(&core.t, i).bytes[k] >> 31
+            events += 1
+        i = sizes_at(&core.t, i).next
+    if events:
+        assert (events, attempts, total) == (job.events, run.attempts_kept, run.history_bytes), "history's sizes"
+        assert not is_history_full(attempts - (oldest >> 31), events - 1, total - (oldest & ~OF_ATTEMPT)), "not cut"
+    elif run != NULL:
+        assert run.attempts_kept <= job.events and (run.history_bytes != 0) == job.events, "history of one record"
+    return 0
+
+
+cdef uint64_t beside_jobs_bytes(Core core) except? 0:
+    """The live bytes of documents, progress and keys, counted anew."""
+    cdef uint64_t n = 0, count = 0
+    cdef uint32_t i = core.oldest_key, slot
+    for named in core.documents_by_kind.values():
+        for name, found in named.items():
+            n += document_bytes(len((<str>name).encode()), len(<bytes>found[0]))
+    for progress in core.progress.values():
+        n += progress_bytes(progress)
+    while i != NONE:
+        slot = index_find(&core.t, remembered_at(&core.t, i).seq)
+        count += answer_count(remembered_at(&core.t, i))
+        if slot == NONE or not job_at(&core.t, slot).flags & JOB_KEYED or remembered_at(&core.t, i).answers:
+            n += key_bytes(remembered_at(&core.t, i))
+        i = remembered_at(&core.t, i).newer
+    assert count == core.remembered_count, "remembered answers do not add up"
+    return n
 
 
 cdef int bump(dict counts, uint64_t key) except -1:
@@ -233,18 +281,16 @@ cdef int check_names(Core core, dict uses, dict unfinished) except -1:
 
 
 cdef int check_keys(Core core) except -1:
-    cdef uint32_t i = core.oldest_key, older = NONE, n = 0, transactions = 0
+    cdef uint32_t i = core.oldest_key, older = NONE, n = 0
     cdef Remembered* entry
     while i != NONE:
         entry = remembered_at(&core.t, i)
         assert entry.older == older and index_find_key(&core.t, BY_KEY, entry.key) == i, "the list of keys is broken"
         assert older == NONE or remembered_at(&core.t, older).used_us <= entry.used_us, "keys are out of order"
-        transactions += entry.seq == 0
         n += 1
         older = i
         i = entry.newer
     assert older == core.newest_key and n == core.t.remembered.live and n == used_in(&core.t.by[BY_KEY])
-    assert transactions == <uint32_t>len(core.answers), "the answers of transactions do not add up"
     asked = {seq: asked for asked, found in core.requests.items() for seq in found[1]}
     assert asked == core.request_of and all(found[1] for found in core.requests.values()), "requests do not add up"
     for seq in asked:
@@ -321,13 +367,14 @@ cdef int check_line(Core core, Line* line) except -1:
 
 cdef uint64_t table_bytes(Core core) noexcept:
     """The bytes of the tables: of pools, indexes, and the heaps that are not in a group or queue."""
-    cdef Pool* pools[8]
+    cdef Pool* pools[9]
     cdef uint64_t n = 0
     cdef uint32_t i, j
     pools[0], pools[1], pools[2] = &core.t.jobs, &core.t.runs, &core.t.extras
     pools[3], pools[4] = &core.t.closings, &core.t.remembered
     pools[5], pools[6], pools[7] = &core.t.names, &core.t.queues, &core.t.groups
-    for i in range(8):
+    pools[8] = &core.t.sizes
+    for i in range(9):
         for j in range(pools[i].chunk_count):
             if pools[i].chunks[j].items != NULL:
                 n += chunk_bytes(pools[i])

@@ -49,6 +49,7 @@ cdef struct Tables:
     Pool runs
     Pool extras
     Pool closings
+    Pool sizes
     Pool remembered
     Pool names
     Pool queues

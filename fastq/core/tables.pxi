@@ -153,6 +153,10 @@ cdef inline Closing* closing_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Closing*>pool_at(&t.closings, slot)
 
 
+cdef inline Sizes* sizes_at(Tables* t, uint32_t slot) noexcept nogil:
+    return <Sizes*>pool_at(&t.sizes, slot)
+
+
 cdef inline Remembered* remembered_at(Tables* t, uint32_t slot) noexcept nogil:
     return <Remembered*>pool_at(&t.remembered, slot)
 
@@ -163,6 +167,7 @@ cdef void tables_init(Tables* t) noexcept:
     pool_init(&t.runs, sizeof(Run))
     pool_init(&t.extras, sizeof(Extra))
     pool_init(&t.closings, sizeof(Closing))
+    pool_init(&t.sizes, sizeof(Sizes))
     pool_init(&t.remembered, sizeof(Remembered))
     pool_init(&t.names, sizeof(Named))
     pool_init(&t.queues, sizeof(Queue))
@@ -176,6 +181,7 @@ cdef void tables_clear(Tables* t) noexcept:
     pool_clear(&t.runs)
     pool_clear(&t.extras)
     pool_clear(&t.closings)
+    pool_clear(&t.sizes)
     pool_clear(&t.remembered)
     pool_clear(&t.names)
     pool_clear(&t.queues)

@@ -35,9 +35,10 @@ cdef class Batch:
 
 @cython.final
 cdef class Tail:
-    cdef uint32_t align
+    cdef readonly uint32_t align
     cdef size_t cache_bytes_max, batch_bytes_max, chunk_bytes_total, cached_bytes
     cdef readonly uint64_t unsynced_bytes, durable_seq
+    cdef readonly uint64_t closed_bytes     # of all closed batches since the start, as they lie on the disk
     cdef uint64_t next_seq          # of the open batch, or of the next one
     # the segment that fills, and the offered ones: (number, first_offset, bytes)
     cdef uint32_t segment

@@ -153,6 +153,11 @@ cdef class Tail:
         return ready > segments_left and self.offered[0][1] + needed + self.align <= self.offered[0][2]
 
     @property
+    def room_bytes(self):
+        free = self.segment_end - min(self.segment_end, self.write_offset + self.open_bytes)
+        return free + sum([size - first - self.align for _, first, size in self.offered])
+
+    @property
     def appended_seq(self):
         return self.next_seq if self.open_count else self.next_seq - 1
 
@@ -276,6 +281,7 @@ cdef class Tail:
         extent.frame_bytes = frame_bytes
         extent.record_bytes = self.open_bytes - FRAME_HEAD_BYTES
         extent.count = self.open_count
+        self.closed_bytes += frame_bytes
         self.ring_count += 1
         self.chunk.extents += 1
         self.chunk_used += frame_bytes

@@ -3,6 +3,9 @@
 It is due when the log takes more than twice its live bytes and some slack. Then at least half of the log is not
 needed, so cleaning all of it writes at most what it frees. It moves small pieces, one a commit, and waits until each is
 durable: no commit waits for more than one piece.
+
+A round cleans everything that was in the log when the round began. What a round could not free, padding and the ends of
+segments, the next one cannot free either: cleaning is due again, and new work waits for it, only when there is more.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from fastq._core import CLOSE, Core, LiveDocument, LiveJob, LiveKey, history_of, job_id_by_number
+from fastq._core import CLOSE, FRAME_HEAD_BYTES, Core, LiveDocument, LiveJob, LiveKey, history_of, job_id_by_number
 from fastq.engine.commits import Commits
 from fastq.engine.history import cut, is_full
 from fastq.errors import ApiError, RecordUnreadable
@@ -24,12 +27,26 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 PIECE_BYTES = 128 << 10
-RECORD_BYTES_EXTRA = 640  # a moved job, document or key adds at most this to the records in it
+PIECE_ALIGNS = 8  # but at least so many times the log's alignment: each piece is padded to it
+RECORD_BYTES_EXTRA = 640  # room for what a job may report while it is moved, and for a TRIM
 RETRY_S = 0.1  # between two checks for room
-FULL_PARTS_MIN = 3  # on a full disk, cleaning fewer parts may write more than it frees
+FULL_RETRY_S = 1.0  # on a full disk, between two looks at a part that cannot be moved
+FULL_SHARE = 1.25  # on a full disk, cleaning begins when the log exceeds its live bytes by a fourth
 LAG_BYTES_SHARE = 4  # submits are slowed when the log exceeds its bound by a fourth
+OTHERS_SHARE = 16  # a round was only a rewrite if other records took at most this share of it
 
 Live = LiveJob | LiveDocument | LiveKey
+
+
+class Packed(NamedTuple):
+    """What a log took beyond twice its live bytes after a round that could not free more."""
+
+    over_bytes: int  # negative: it took less; 0: nothing is known
+    live_bytes: int
+
+    def over_bytes_of(self, live_bytes: int) -> int:
+        """The same for a log with so many live bytes, at most."""
+        return self.over_bytes * min(live_bytes, self.live_bytes) // self.live_bytes
 
 
 class Cleaner:
@@ -38,8 +55,13 @@ class Cleaner:
     def __init__(self, core: Core, log: Log, commits: Commits, now_us: Callable[[], int], slack_bytes: int) -> None:
         self._core, self._log, self._commits, self._now_us = core, log, commits, now_us
         self._slack_bytes = slack_bytes
+        self._piece_bytes = max(PIECE_BYTES, PIECE_ALIGNS * log.tail.align)
         self._wanted = asyncio.Event()
         self._progress_waiters: set[asyncio.Future[None]] = set()
+        self._packed = Packed(0, 1)
+        self._round_end = 0  # the round ends when no frame before this one is left
+        self._round_begun_bytes = 0  # the tail's `closed_bytes` when it began
+        self._round_moved_bytes = 0  # what it wrote itself, padding included
         self.is_behind = False  # the log exceeds its bound so far that new work should wait
         self.moved_bytes = 0
         self.freed_parts = 0
@@ -47,12 +69,17 @@ class Cleaner:
     @property
     def bound_bytes(self) -> int:
         """How much disk the log may take before it is cleaned."""
-        return 2 * self._core.live_bytes + self._slack_bytes
+        live_bytes = self._core.live_bytes
+        return 2 * live_bytes + self._slack_bytes + self._packed.over_bytes_of(live_bytes)
 
     def wake_if_due(self) -> None:
         """Wake the task if cleaning is due. Called before every commit, so it is cheap."""
-        over_bytes = self._log.used_bytes - 2 * self._core.live_bytes - self._slack_bytes
-        self.is_behind = over_bytes > 0 and over_bytes > self.bound_bytes // LAG_BYTES_SHARE
+        live_bytes = self._core.live_bytes
+        bound_bytes = 2 * live_bytes + self._slack_bytes
+        if self._packed.over_bytes:
+            bound_bytes += self._packed.over_bytes_of(live_bytes)
+        over_bytes = self._log.used_bytes - bound_bytes
+        self.is_behind = over_bytes > bound_bytes // LAG_BYTES_SHARE
         if (over_bytes > 0 or self._log.disk_full) and self._is_due():
             self._wanted.set()
 
@@ -73,32 +100,70 @@ class Cleaner:
         while True:
             await self._wanted.wait()
             while self._is_due():
+                if self._log.disk_full and not await self._fits_room():
+                    await asyncio.sleep(FULL_RETRY_S)  # until a client's ack or delete has made room
+                    continue
                 await self._clean_oldest()
             self._wanted.clear()
 
     def _is_due(self) -> bool:
-        if self._log.disk_full and self._log.parts >= FULL_PARTS_MIN:
-            return self._log.used_bytes > 2 * self._core.live_bytes  # there is no slack
-        return self._log.used_bytes > self.bound_bytes and self._log.parts > 0
+        used_bytes, parts = self._log.used_bytes, self._log.parts
+        if parts == 0:
+            return False
+        if self._log.disk_full:  # there is no slack; but a part too little is in the way of none
+            live_bytes = self._core.live_bytes
+            packed_bytes = 2 * live_bytes + self._packed.over_bytes_of(live_bytes) if self._packed.over_bytes else 0
+            return used_bytes > max(FULL_SHARE * live_bytes, packed_bytes) + used_bytes / (parts + 1)
+        return used_bytes > self.bound_bytes
+
+    async def _fits_room(self) -> bool:
+        """On a full disk: whether the live records of the oldest part fit into the segments at hand."""
+        live_bytes = 0
+        async for frame, records in self._log.frames(self._log.oldest_part()):
+            live_bytes += sum(live.record_bytes for live in self._core.live_records(records, frame))
+        padded_bytes = live_bytes + live_bytes // PIECE_ALIGNS + 2 * self._piece_bytes
+        return live_bytes == 0 or padded_bytes <= self._log.tail.room_bytes
 
     async def _clean_oldest(self) -> None:
+        if self._core.oldest_frame >= self._round_end:
+            self._begin_round()
         part = self._log.oldest_part()
         frames: dict[int, bytes] = {}
         async for frame, records in self._log.frames(part):
             if self._core.live_records(records, frame):
                 frames[frame] = bytes(records)
-            if sum(map(len, frames.values())) >= PIECE_BYTES:
+            if sum(map(len, frames.values())) >= self._piece_bytes:
                 await self._move_live(frames)
                 frames.clear()
         await self._move_live(frames)
         await self._room(RECORD_BYTES_EXTRA)
         self._core.trim(self._now_us(), part.next)
+        self._round_moved_bytes += self._padded(0)
         await self._commits.durable()
         self._log.drop_before(part.next)
         self.freed_parts += 1
+        if part.next >= self._round_end:
+            self._end_round()
         self.wake_if_due()  # it may be behind no more
         for freed in self._progress_waiters:
             _finish(freed)
+
+    def _padded(self, record_bytes: int) -> int:
+        """What a frame of these records takes on the disk."""
+        align = self._log.tail.align
+        return (FRAME_HEAD_BYTES + record_bytes) // align * align + align
+
+    def _begin_round(self) -> None:
+        self._round_end = self._log.tail.appended_seq + 1
+        self._round_begun_bytes, self._round_moved_bytes = self._log.tail.closed_bytes, 0
+
+    def _end_round(self) -> None:
+        """Note what the log takes if it was only rewritten, hardly added to, and still exceeds its bound."""
+        self._packed = Packed(0, 1)
+        other_bytes = self._log.tail.closed_bytes - self._round_begun_bytes - self._round_moved_bytes
+        if self._is_due() and other_bytes <= self._round_moved_bytes // OTHERS_SHARE:
+            live_bytes = self._core.live_bytes
+            self._packed = Packed(self._log.used_bytes - 2 * live_bytes, max(1, live_bytes))
 
     async def _move_live(self, frames: dict[int, bytes]) -> None:
         """Move the live records of these frames (by sequence number) together: one at a time, each would fill a frame.
@@ -106,7 +171,7 @@ class Cleaner:
         A job that changes after it was read is not moved; the next pass of the loop finds it again.
         """
         while live := [one for frame, records in frames.items() for one in self._core.live_records(records, frame)]:
-            for piece in pieces(live):
+            for piece in pieces(live, self._piece_bytes):
                 await self._move(piece, frames)
 
     async def _move(self, piece: list[Live], frames: dict[int, bytes]) -> None:
@@ -116,21 +181,21 @@ class Cleaner:
         elsewhere = [live.place for live in jobs if live.place.frame not in frames]  # edited jobs
         elsewhere += [live.lease_place for live in jobs if live.lease_place is not None]
         read = dict(zip(elsewhere, await self._commits.records(elsewhere), strict=True)) if elsewhere else {}
+        moved_bytes = 0
         for live in piece:
-            record_bytes = bytes_of(live)
-            if isinstance(live, LiveJob):
-                record_bytes += sum(map(len, histories[live.seq]))
-            await self._room(record_bytes)
-            self.moved_bytes += record_bytes
+            await self._room(live.record_bytes + RECORD_BYTES_EXTRA)
             if isinstance(live, LiveDocument):
-                self._core.move_document(self._now_us(), live)
+                moved = self._core.move_document(self._now_us(), live)
             elif isinstance(live, LiveKey):
-                self._core.move_key(self._now_us(), live)
+                moved = self._core.move_key(self._now_us(), live)
             else:
                 at = live.place.offset
                 submit = read.get(live.place) or frames[live.place.frame][at : at + live.place.bytes]
                 lease = None if live.lease_place is None else read[live.lease_place]
-                self._core.move_job(live, submit, lease, histories[live.seq])
+                moved = self._core.move_job(live, submit, lease, histories[live.seq])
+            moved_bytes += live.record_bytes if moved else 0
+        self.moved_bytes += moved_bytes
+        self._round_moved_bytes += self._padded(moved_bytes)
         await self._commits.durable()
 
     async def _histories(self, jobs: list[LiveJob]) -> dict[int, list[bytes]]:
@@ -187,26 +252,15 @@ def _finish(freed: asyncio.Future[None]) -> None:
         freed.set_result(None)
 
 
-def bytes_of(live: Live) -> int:
-    """An upper bound of the bytes that moving it appends, without a job's history."""
-    if isinstance(live, LiveDocument):
-        return live.body_bytes + RECORD_BYTES_EXTRA
-    if isinstance(live, LiveKey):
-        return live.record_bytes
-    places = (live.place, live.lease_place)
-    return sum(place.bytes for place in places if place is not None) + RECORD_BYTES_EXTRA
-
-
-def pieces(live: list[Live]) -> Iterator[list[Live]]:
-    """Split into pieces of at most PIECE_BYTES, in order. A larger record is a piece of its own."""
+def pieces(live: list[Live], piece_bytes: int) -> Iterator[list[Live]]:
+    """Split into pieces of at most `piece_bytes`, in order. A larger record is a piece of its own."""
     piece: list[Live] = []
-    piece_bytes = 0
+    taken_bytes = 0
     for record in live:
-        record_bytes = bytes_of(record)
-        if piece and piece_bytes + record_bytes > PIECE_BYTES:
+        if piece and taken_bytes + record.record_bytes > piece_bytes:
             yield piece
-            piece, piece_bytes = [], 0
+            piece, taken_bytes = [], 0
         piece.append(record)
-        piece_bytes += record_bytes
+        taken_bytes += record.record_bytes
     if piece:
         yield piece

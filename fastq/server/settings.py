@@ -267,7 +267,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("IDEMPOTENCY_WINDOW", "idempotency_ms", "1h", _duration_ms(60_000, _YEAR_MS),
             "how long an idempotency key is remembered"),
     Setting("IDEMPOTENCY_KEYS_MAX", "idempotency_keys_max", "8000000", _integer(1, 10**9),
-            "maximum of remembered keys, oldest dropped first; 429 if all are under a minute old"),
+            "maximum of remembered answers (a batch has one a job), oldest keys dropped first; "
+            "429 if all are under a minute old"),
     Setting("POISON_EXPIRIES", "poison_expiries", "0", _integer(0, 255),
             "consecutive expired leases that make a job DEAD; 0: never"),
     Setting("QUEUES_MAX", "queues_max", "1000000", _integer(1, 10**8),

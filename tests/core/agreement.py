@@ -29,6 +29,7 @@ def agree(world: World, step: int) -> None:
     assert counts == {state: states.count(state) for state in counts}
     assert world.core.documents(1) == {name: body for (_, name), body in world.model.documents.items()}
     assert world.core.idempotency_keys == len(world.model.keys.entries)
+    assert world.core.idempotency_count == world.model.keys.count
     assert world.core.dropped_early == world.model.keys.dropped_early
     agree_on_queues(world)
     agree_on_owned_queues(world)

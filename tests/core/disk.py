@@ -8,6 +8,7 @@ from fastq._core import (
     ATTEMPTS_KEPT,
     EVENTS_KEPT,
     FRAME_HEAD_BYTES,
+    FRAME_RECORD_BYTES_MAX,
     HISTORY_BYTES_MAX,
     Core,
     CoreSettings,
@@ -87,16 +88,16 @@ class Disk:
 
     def history(self, number: int, place: RecordPlace | None) -> list[bytes]:
         """The kept records of a job's history, newest first."""
-        kept: list[bytes] = []
-        attempts = 0
-        while place is not None:
+        chain: list[bytes] = []
+        while place is not None and len(chain) < EVENTS_KEPT:
             found, place = history_of(self.record(place), number)
-            for record in found:
-                attempts += read_event(record).what == "attempt"
-                kept_bytes = sum(len(one) for one in kept) + len(record)
-                if len(kept) == EVENTS_KEPT or attempts > ATTEMPTS_KEPT or kept_bytes > HISTORY_BYTES_MAX:
-                    return kept
-                kept.append(record)
+            chain += found
+        kept: list[bytes] = []
+        for record in chain:
+            attempts = sum(read_event(one).what == "attempt" for one in kept)
+            if len(kept) >= EVENTS_KEPT or attempts >= ATTEMPTS_KEPT or sum(map(len, kept)) >= HISTORY_BYTES_MAX:
+                break
+            kept.append(record)
         return kept
 
     # --- parts ------------------------------------------------------------------------------------------------------
@@ -141,6 +142,20 @@ class Disk:
         if stop_after != "trim":
             self.drop_before(later)
         return True
+
+    def rewritten_bytes(self, now_us: int) -> int:
+        """Rewrite everything that is live, on a copy of the disk; returns the bytes of the records written."""
+        copy = Disk(1 << 30, FRAME_RECORD_BYTES_MAX)
+        copy.frames, copy.seq = list(self.frames), self.seq
+        copy.open(now_us, 1, CoreSettings())
+        copy.sync()
+        before = copy.seq
+        for frame in copy.frames[:]:
+            while found := copy.core.live_records(frame.records, frame.seq):
+                for live in found:
+                    copy.move(now_us, live)
+        copy.sync()
+        return sum(len(frame.records) for frame in copy.frames if frame.seq > before)
 
     def move(self, now_us: int, live: LiveJob | LiveDocument | LiveKey) -> bool:
         if isinstance(live, LiveDocument):

@@ -102,8 +102,10 @@ class Model:
         assert len(holders) <= 1
         return holders[0] if holders else None
 
-    def check_new(self, now_us: int, jobs: list[New], owner_id: str, caller_id: str, of_transaction: str = "") -> None:
-        """Raise Refused if the jobs may not be stored. The transaction's own key counts too."""
+    def check_new(
+        self, now_us: int, jobs: list[New], owner_id: str, caller_id: str, of_transaction: str = "", answers: int = 0
+    ) -> None:
+        """Raise Refused if the jobs may not be stored. The transaction's own key counts too, once an answer."""
         said: list[tuple[str, int | None]] = [(of_transaction, None)] if of_transaction else []
         repeated = []
         uniques: set[tuple[str, str]] = set()
@@ -126,7 +128,8 @@ class Model:
                 if self.holder(owner_id, new.queue, new.unique_key):
                     continue
             fresh[new.queue] += 1
-        if said and self.keys.are_full(now_us, len(said), repeated):
+        more = len(said) + (max(1, answers) - 1 if of_transaction else 0)
+        if said and self.keys.are_full(now_us, more, repeated):
             raise Refused("IdempotencyFull")
         for queue, count in fresh.items():
             self.check_depth(queue, count)
@@ -134,7 +137,7 @@ class Model:
         if fresh and 0 < self.server.owner_depth_max < unfinished + fresh.total():
             raise Refused("OwnerFull")
         if said:
-            self.keys.forget_oldest(now_us, len(said))
+            self.keys.forget_oldest(now_us, more)
 
     def check_depth(self, queue: str, more: int) -> None:
         unfinished = sum(not job.finished and job.queue == queue for job in self.jobs.values())
@@ -395,7 +398,7 @@ class Model:
         if len(owners) > 1:
             raise Refused("InvalidRequest")
         (owner,) = owners
-        self.check_new(now_us, jobs, owner, owner_id, idempotency_key)
+        self.check_new(now_us, jobs, owner, owner_id, idempotency_key, len(extends) + len(jobs))
         for ack in acks:
             self.ack(now_us, ack, key_id)
         untils = [self.extend(now_us, *extend) for extend in extends]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastq._core import CREATED, REPEATED
+import pytest
+
+from fastq._core import CREATED, REPEATED, Core, CoreSettings
+from fastq.errors import IdempotencyFull
 from tests.core.agreement import agree
+from tests.core.disk import Disk
 from tests.core.model import Server
 from tests.core.model_jobs import New
-from tests.core.world import World
+from tests.core.world import START_US, World, core_job
 
 MINUTE_US = 60_000_000
 
@@ -44,8 +48,8 @@ def test_no_key_younger_than_a_minute_makes_room_for_another() -> None:
 
 
 def test_a_batch_needs_room_for_all_its_keys() -> None:
-    world = World(Server(idempotency_keys_max=2))
-    assert world.submit([New(idempotency_key=key) for key in "abc"]) == "IdempotencyFull"
+    world = World(Server(idempotency_keys_max=3))
+    assert world.submit([New(idempotency_key=key) for key in "abcd"]) == "IdempotencyFull"
     assert world.transact([], [], [New(idempotency_key=key) for key in "ab"], "t") == "IdempotencyFull"
     assert world.transact([], [], [New(idempotency_key="t")], "t") == "IdempotencyMismatch"
     assert world.transact([], [], [New(idempotency_key="a"), New(idempotency_key="a")], "t")[1][1][1] == REPEATED
@@ -89,3 +93,48 @@ def test_a_longer_window_after_a_restart_restores_keys_not_yet_forgotten() -> No
     world.forget_keys(1)
     world.restart(Server(idempotency_us=9_000_000))
     assert world.submit([New(idempotency_key="k")]) != [(job_id, REPEATED)]
+
+
+def test_a_key_counts_once_for_each_answer_that_it_remembers() -> None:
+    world = World(Server(idempotency_keys_max=10))
+    assert world.transact([], [], [New()] * 11, "t") == "IdempotencyFull"
+    assert len(world.transact([], [], [New()] * 7, "t")[1]) == 7
+    assert world.core.idempotency_count == 7
+    assert world.submit([New(idempotency_key=key) for key in "abc"])[2][1] == CREATED
+    assert world.submit([New(idempotency_key="d")]) == "IdempotencyFull"
+    world.time_passes(MINUTE_US)
+    assert world.submit([New(idempotency_key="d")])[0][1] == CREATED
+    assert world.core.idempotency_count == 4, "the transaction's answers went together"
+    agree(world, 0)
+
+
+def test_a_lower_maximum_drops_keys_in_slices() -> None:
+    """After a restart no command and no slice drops more than its share at once."""
+    disk = Disk(64 << 20, 1 << 20)
+    disk.open(START_US, 1, CoreSettings(idempotency_keys_max=40_000))
+    for n in range(30):
+        batch = [core_job(New(idempotency_key=f"{n}.{i}")) for i in range(1000)]
+        disk.core.submit_many(START_US + n, batch, owner_id="o1", key_id="k1")
+    disk.sync()
+    disk.open(START_US + 100, 2, CoreSettings(idempotency_keys_max=100))
+    core, one = disk.core, core_job(New(idempotency_key="x"))
+    with pytest.raises(IdempotencyFull):
+        core.submit(START_US + MINUTE_US - 1, one, owner_id="o1", key_id="k1")
+    assert not has_old(core, START_US + MINUTE_US - 1)
+    now_us = START_US + MINUTE_US + 50
+    core.submit(now_us, one, owner_id="o1", key_id="k1")
+    assert 19_000 <= core.idempotency_keys <= 20_001, "one command takes ten thousand"
+    slices = 0
+    while has_old(core, now_us):
+        before = core.idempotency_keys
+        core.forget_keys(now_us, 1000)
+        assert before - 1000 <= core.idempotency_keys < before
+        slices += 1
+    assert slices == 19
+    assert core.idempotency_keys == 1
+    disk.sync()
+    core.check()
+
+
+def has_old(core: Core, now_us: int) -> bool:
+    return core.tidy(now_us)

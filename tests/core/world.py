@@ -379,6 +379,8 @@ class World(Disk):
             replayed = self.replayed(Tail(512, 0, 4096), settings)
             assert replayed.state_hash() == self.core.state_hash(), "a replay gives another state than live work"
             replayed.check()
+            assert replayed.live_bytes == self.core.live_bytes
+        assert self.rewritten_bytes(self.now_us) == self.core.live_bytes, "the account is not what a rewrite takes"
         self.start(server or self.server)
 
 

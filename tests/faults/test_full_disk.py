@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,28 @@ DISK_BYTES = 10 * SEGMENT_BYTES + (1 << 20)
 PAYLOAD = "p" * 100_000
 RESULT = "r" * 2000
 BATCH = 10
+ROUND_BYTES = 600  # in the log, about: a job's lease and its end
 START_S = 0.9  # less than the wait between two attempts on a full disk
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for ten segments."""
-    point = tmp_path / "disk"
+@contextmanager
+def mounted(point: Path, disk_bytes: int) -> Iterator[Path]:
+    """A file system of that size. Skips the test where none can be mounted."""
     point.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(point)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={disk_bytes}", "tmpfs", str(point)]
     if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
         pytest.skip("a file system can be mounted by root only, and where that is allowed")
     try:
         yield point
     finally:
         subprocess.run(["umount", "--lazy", str(point)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for ten segments."""
+    with mounted(tmp_path / "disk", DISK_BYTES) as disk:
+        yield disk
 
 
 def served(disk: Path, **settings: str) -> Served:
@@ -139,3 +147,33 @@ def test_a_server_starts_again_on_the_disk_that_it_filled(small_disk: Path) -> N
             assert client.ack(leased) == 200
         assert client.states() == {"READY"}
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("outcome", ["release", "snooze"])
+@pytest.mark.parametrize("disk_segments", [4.2, 7.5])
+def test_garbage_does_not_fill_a_disk_for_ever(tmp_path: Path, outcome: str, disk_segments: float) -> None:
+    """Few jobs, leased again and again, on a disk that is full from the first segments on."""
+    with mounted(tmp_path / "disk", int(disk_segments * SEGMENT_BYTES)) as disk, served(disk) as server:
+        client, worker = server.keys["client"], server.keys["worker"]
+        jobs = {"jobs": [{"payload": "p" * 200, "max_retries": 1000}] * 500}
+        assert server.call(client, "POST", "/jobs/batch", jobs)[0] == 201
+        acks: list[dict[str, Any]] = []
+        done, last_s = 0, time.monotonic()
+        while done * ROUND_BYTES < 2 * DISK_BYTES:
+            if acks:
+                status, _ = server.call(worker, "POST", "/jobs/ack", {"acks": acks})
+                done, acks = (done + len(acks), []) if status == 200 else (done, acks)
+            else:
+                status, leased = server.call(worker, "POST", "/jobs/lease", {"max": 500, "worker_id": "w" * 200})
+                extra = {"delay_ms": 0} if outcome == "snooze" else {}
+                for one in leased["jobs"] if status == 200 else []:
+                    acks.append(
+                        {"job_id": one["job_id"], "lease_token": one["lease_token"], "outcome": outcome, **extra}
+                    )
+            last_s = time.monotonic() if status == 200 else last_s
+            assert time.monotonic() - last_s < 20, f"refused for ever: {status}"
+        server.kill()
+        server.start()
+        until = time.monotonic() + 20
+        while server.call(client, "POST", "/jobs", {"payload": "x"})[0] != 201:
+            assert time.monotonic() < until, "submits are refused for ever"

@@ -24,8 +24,8 @@ def log_of(directory: Path, segment_bytes: int = SEGMENT_BYTES) -> LocalLog:
 
 
 async def has_room(r: Running) -> bool:
-    """Whether the next segment was made ready."""
-    return bool(r.log.tail.has_room(24 << 10, 0))
+    """Whether the next segment was made ready, and the cleaner keeps up."""
+    return bool(r.log.tail.has_room(24 << 10, 0)) and not r.engine.cleaner.is_behind
 
 
 async def work(r: Running, jobs: int, rng: random.Random) -> list[str]:
