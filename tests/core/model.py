@@ -253,7 +253,7 @@ class Model:
             job.run_at_us = now_us + wait_us
         elif outcome == "snoozed" and state != "CANCELLED":
             job.run_at_us = now_us + ack.wait_ms * 1000
-        if outcome in ("snoozed", "released", "undelivered"):
+        if outcome in ("snoozed", "released", "undelivered", "unreadable"):
             job.attempts -= 1
         if outcome != "undelivered":
             job.note(
@@ -289,6 +289,14 @@ class Model:
         if job.state != "RUNNING" or token != job.token:
             return False
         self.close(now_us, job, "undelivered", lambda: 0.0)
+        return True
+
+    def unreadable(self, now_us: int, job_id: str, token: str, reason: str) -> bool:
+        """The payload of a job that was just leased cannot be read."""
+        job = self.find(job_id)
+        if job.state != "RUNNING" or token != job.token:
+            return False
+        self.close(now_us, job, "unreadable", lambda: 0.0, Ack(job_id, token, "error", error=reason))
         return True
 
     # --- while it runs ----------------------------------------------------------------------------------------------
