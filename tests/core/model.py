@@ -284,20 +284,13 @@ class Model:
             self.watched.remove(job_id)
             self.ended.add(job_id)
 
-    def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
+    def undelivered(self, now_us: int, job_id: str, token: str, reason: str = "") -> bool:
+        """The answer could not be sent; or with a reason, the payload could not be read."""
         job = self.find(job_id)
-        if job.state != "RUNNING" or token != job.token:
-            return False
-        self.close(now_us, job, "undelivered", lambda: 0.0)
-        return True
-
-    def unreadable(self, now_us: int, job_id: str, token: str, reason: str) -> bool:
-        """The payload of a job that was just leased cannot be read."""
-        job = self.find(job_id)
-        if job.state != "RUNNING" or token != job.token:
-            return False
-        self.close(now_us, job, "unreadable", lambda: 0.0, Ack(job_id, token, "error", error=reason))
-        return True
+        if held := job.state == "RUNNING" and token == job.token:
+            ack = Ack(job_id, token, "error", error=reason)
+            self.close(now_us, job, "unreadable" if reason else "undelivered", lambda: 0.0, ack)
+        return held
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 

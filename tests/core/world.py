@@ -229,7 +229,7 @@ class World(Disk):
     def unreadable(self, job_id: str, token: str, reason: str) -> Any:
         return self.both(
             lambda: self.core.unreadable(self.now_us, job_id, token, reason),
-            lambda _: self.model.unreadable(self.now_us, job_id, token, reason),
+            lambda _: self.model.undelivered(self.now_us, job_id, token, reason),
         )
 
     def transact(
