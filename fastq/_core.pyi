@@ -878,6 +878,12 @@ def is_sound_record(record: bytes) -> bool:
 
 # records for people
 
+def new_jobs_bytes(jobs: list[NewJob]) -> int:
+    """Return an upper bound of the bytes that the records of new jobs take."""
+
+def remembered_bytes(count: int) -> int:
+    """Return the length of the record that remembers the answer to a request with that many jobs and extends."""
+
 def describe_records(records: Buffer, database_id: bytes, *, bodies: bool = False) -> list[dict[str, Any]]:
     """Describe the records of one frame, in order: `type`, `bytes`, and each field under its name.
 

@@ -14,6 +14,7 @@ import random
 import secrets
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 
@@ -30,8 +31,9 @@ from fastq.log.files.log import LocalLog
 from fastq.log.protocol import Opened
 from fastq.server.assembly import Node
 from fastq.server.first_start import FirstKeys, make_first_keys
-from fastq.server.logs import configure_logs, counted, jobs_counted
+from fastq.server.logs import configure_logs, counted, jobs_counted, notice
 from fastq.server.settings import Settings
+from fastq.server.tls import tls_of
 from fastq.services.keys import KeyStore
 
 logger = logging.getLogger("fastq.server")
@@ -48,6 +50,7 @@ def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code."""
     configure_logs(settings.log_format)
     faulthandler.enable()
+    _ignore_signals()
     try:
         raise_file_limit()
         listener = _bind(settings)
@@ -129,9 +132,9 @@ def open_node(settings: Settings) -> tuple[Node, Opened]:
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers, with our accept loop, and with a callback when it listens."""
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_listening = on_listening
+        self._tls, self._on_listening = tls, on_listening
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -141,13 +144,19 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets=[])
         state, config = self.server_state, self.config
         for listener in sockets or []:
-            acceptor = Acceptor(listener, connections_max(), state.connections, self._protocol, config.ssl)
+            acceptor = Acceptor(listener, connections_max(), state.connections, self._protocol, self._tls)
             acceptor.open(config.backlog)
             self.servers.append(acceptor)  # type: ignore[arg-type]  # uvicorn calls close and wait_closed
         self._on_listening()
 
     def _protocol(self) -> asyncio.Protocol:
         return Lane(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Use another certificate for the connections accepted from now on."""
+        self._tls = tls
+        for acceptor in self.servers:
+            acceptor.tls = tls  # type: ignore[attr-defined]
 
     def hang_up(self) -> None:
         """Abort all open connections: unfinished requests and unread answers."""
@@ -182,7 +191,8 @@ async def _answer_requests(
         _say_started(settings, url, recovered, first)
 
     async with node.serving(secrets.token_hex(4)) as app:
-        server = HttpServer(_http_config(settings, app), listening)
+        server = HttpServer(_http_config(settings, app), tls_of(settings.tls_cert, settings.tls_key), listening)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         saving = asyncio.create_task(_save_used(node.keys))
         stopping = asyncio.create_task(stop.wait())
@@ -209,6 +219,26 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
+def _ignore_signals() -> None:
+    """Ignore the signals that would end the process by default and mean no stop. SIGHUP has a handler later."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _reload(settings: Settings, server: HttpServer) -> None:
+    """Load the certificate again. One that cannot be used changes nothing."""
+    try:
+        tls = tls_of(settings.tls_cert, settings.tls_key)
+    except BadSetting as error:
+        logger.error("SIGHUP: the certificate in use stays: %s", error)
+        return
+    if tls is None:
+        logger.info("SIGHUP: there is nothing to reload without TLS_CERT")
+        return
+    server.use(tls)
+    logger.info("SIGHUP: new connections use the certificate in %s", settings.tls_cert)
+
+
 def _http_config(settings: Settings, app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
@@ -225,8 +255,6 @@ def _http_config(settings: Settings, app: object) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=FINISH_S + 2,  # never reached: hang_up runs before it
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
     )
 
 
@@ -292,15 +320,15 @@ def _say_started(settings: Settings, url: str, recovered: list[str], first: Firs
     key = first.client_secret or "$CLIENT"
     lines.append("Submit a job:")
     lines.append(f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'""")
-    _say(lines)
+    _say(lines, settings.log_format)
     if not _is_loopback(settings.host) and settings.tls_cert is None:
         logger.warning("HOST is %s and there is no TLS_CERT: keys travel in the clear", settings.host)
 
 
-def _say(lines: list[str]) -> None:
-    """Print lines on standard output, which may be closed."""
+def _say(lines: list[str], log_format: str) -> None:
+    """Print lines on standard output, which may be closed. As JSON each is an object, as the log's lines are."""
     try:
-        print("\n".join(lines), flush=True)
+        print("\n".join(map(notice, lines) if log_format == "json" else lines), flush=True)
     except OSError as error:
         logger.warning("cannot write the start message to standard output: %s", error.strerror)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the flush at exit fails again

@@ -7,9 +7,7 @@ with a message that begins with the name of the variable.
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastq.errors import BadSetting
+from fastq.server.tls import tls_of
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DURATION_CHARACTERS_MAX = 100
@@ -322,12 +321,4 @@ def _check_together(settings: Settings) -> None:
     if (settings.tls_cert is None) != (settings.tls_key is None):
         missing, given = ("TLS_CERT", "TLS_KEY") if settings.tls_cert is None else ("TLS_KEY", "TLS_CERT")
         raise BadSetting(f"{missing}: missing; {given} is set, and one needs the other")
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(os.fspath(settings.tls_cert), os.fspath(settings.tls_key), password="")
-        except (ssl.SSLError, OSError) as error:
-            raise BadSetting(
-                f"TLS_CERT: '{settings.tls_cert}' with TLS_KEY '{settings.tls_key}' cannot be used; allowed: a PEM "
-                f"certificate and its key without a passphrase ({error})"
-            ) from None
+    tls_of(settings.tls_cert, settings.tls_key)

@@ -19,7 +19,7 @@ from fastq.engine.commands import (
     OWNER_ID_BYTES_MAX,
 )
 from fastq.errors import InvalidRequest, shown
-from fastq.http.decoding import decode, read_body
+from fastq.http.decoding import decode, null_as_empty, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import SMALL_BODY_BYTES_MAX, QueueName, Time, at_most, queue_name, time_us
 from fastq.http.reply import JSON, encode, time_of
@@ -101,7 +101,7 @@ _ROTATE_KEY = msgspec.json.Decoder(RotateKeyBody)
 
 def create_key_fields(body: bytes, now_us: int) -> tuple[CreateKeyBody, Grants]:
     """Decode POST /admin/keys. `expires_at` is later than `now_us`, Unix microseconds. Raises InvalidRequest."""
-    fields = decode(body, _CREATE_KEY)
+    fields = decode(null_as_empty(body), _CREATE_KEY)
     at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
     at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
     if not _OWNER.fullmatch(fields.owner_id):
