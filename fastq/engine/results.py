@@ -56,7 +56,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobsPage:
-    """Jobs, newest first. The next page lists jobs with numbers below `before`; 0: this is the last page."""
+    """Jobs, newest first, of a piece of a page. The list goes on with numbers below `before`; 0: it is at its end."""
 
     jobs: list[JobView]
     before: int

@@ -51,6 +51,7 @@ from fastq.errors.process import (
     WouldOverwrite,
 )
 from fastq.errors.request import (
+    ClientGone,
     CommandTooLarge,
     Forbidden,
     InvalidRequest,
@@ -69,6 +70,7 @@ __all__ = [
     "BackupRefused",
     "BadSetting",
     "CleanerBehind",
+    "ClientGone",
     "ClockBehindLog",
     "CommandTooLarge",
     "CoreFailed",
