@@ -51,7 +51,6 @@ from fastq.errors.process import (
     WouldOverwrite,
 )
 from fastq.errors.request import (
-    ClientGone,
     CommandTooLarge,
     Forbidden,
     InvalidRequest,
@@ -70,7 +69,6 @@ __all__ = [
     "BackupRefused",
     "BadSetting",
     "CleanerBehind",
-    "ClientGone",
     "ClockBehindLog",
     "CommandTooLarge",
     "CoreFailed",
