@@ -655,6 +655,19 @@ class Core:
         """
     def running(self, access: Access, limit: int) -> tuple[list[JobView], bool]:
         """Running jobs, at most `limit`, in no particular order, and whether these are all."""
+    def rising(
+        self, now_us: int, access: Access, filter: Filter, after: int, until: int, limit: int, examine_max: int
+    ) -> tuple[list[JobView], int]:
+        """Jobs that match, in the order of their submits, with numbers above `after` and below `until`.
+
+        Args:
+            examine_max: how many jobs to examine at most.
+        Returns:
+            The jobs, and `after` for the next page; 0: this is the last page.
+        """
+    @property
+    def next_number(self) -> int:
+        """The number of the next new job."""
     def position(self, access: Access, job_id: str, count_max: int) -> tuple[bool, int]:
         """Whether ready jobs of its queue and group come before a ready job, and how many of those exist for the
         caller; at most `count_max` are examined."""

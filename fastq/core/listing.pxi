@@ -73,6 +73,33 @@ cdef tuple find_page(Core core, int64_t now_us, Access access, uint64_t before, 
     return found, 0
 
 
+cdef tuple find_rising(Core core, int64_t now_us, Access access, uint64_t after, uint64_t until, int limit,
+                       int examine_max, Filter filter):
+    """Jobs that match, oldest first, with numbers between the two, and `after` for the next page; 0: the end."""
+    cdef list found = []
+    cdef uint64_t seq = after + 1, block
+    cdef uint32_t slot
+    cdef int tried = 0
+    while seq < until:
+        block = seq >> BLOCK_BITS
+        if jobs_in_block(core, block) == 0:
+            tried += 1
+            if tried > BLOCKS_TRIED_MAX:
+                return found, seq - 1
+            seq = (block + 1) << BLOCK_BITS
+            continue
+        slot = index_find(&core.t, seq)
+        if slot != NONE:
+            if len(found) >= limit or examine_max == 0:
+                return found, seq - 1
+            examine_max -= 1
+            if job_at(&core.t, slot).created_us >= filter.since_us:
+                if has_job(core, access, job_at(&core.t, slot)) and fits(core, now_us, slot, filter):
+                    found.append(job_view(core, now_us, slot))
+        seq += 1
+    return found, 0
+
+
 cdef bint fits(Core core, int64_t now_us, uint32_t slot, Filter filter) except *:
     cdef Job* job = job_at(&core.t, slot)
     cdef Extra* extra

@@ -210,6 +210,14 @@ cdef class Core:
     def running(self, Access access not None, int limit):
         return running_jobs(self, access, limit)
 
+    def rising(self, int64_t now_us, Access access not None, Filter filter not None, uint64_t after, uint64_t until,
+               int limit, int examine_max):
+        return find_rising(self, now_us, access, after, until, limit, examine_max, filter)
+
+    @property
+    def next_number(self):
+        return self.next_seq
+
     def position(self, Access access not None, str job_id, uint32_t count_max):
         return position_of(self, access, slot_of(self, access, job_id), count_max)
 

@@ -84,7 +84,7 @@ class Engine:
         self.group = self._documents.group
         self.job, self.job_at_end, self.view = self._reads.job, self._reads.job_at_end, self._reads.view
         self.page, self.search, self.views = self._reads.page, self._reads.search, self._reads.views
-        self.running = self._reads.running
+        self.rising, self.running = self._reads.rising, self._reads.running
         self.why, self.history = self._reads.why, self._history.history
         commits = self.commits
         self.records, self.durable = commits.records, commits.durable
@@ -204,6 +204,11 @@ class Engine:
     @property
     def database_id(self) -> bytes:
         return self._core.database_id
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next new job."""
+        return self._core.next_number
 
     @property
     def last_us(self) -> int:

@@ -138,6 +138,12 @@ class Reads:
         """List jobs that match, newest first: see `Core.page`."""
         return self._core.page(self._now_us(), access, wanted, before, limit, examined_max)
 
+    def rising(
+        self, access: Access, wanted: _core.Filter, after: int, until: int, limit: int, examined_max: int
+    ) -> tuple[list[JobView], int]:
+        """List jobs that match, in the order of their submits: see `Core.rising`."""
+        return self._core.rising(self._now_us(), access, wanted, after, until, limit, examined_max)
+
     def running(self, who: Principal, limit: int) -> tuple[list[JobView], bool]:
         """Running jobs that the caller may see, at most `limit`, and whether these are all."""
         return self._core.running(who.sees, limit)

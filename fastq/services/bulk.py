@@ -1,4 +1,7 @@
-"""Changes of all jobs that match a filter. They are made in slices, with other work between them, and not atomic."""
+"""Changes of all jobs that match a filter, in the order of their submits.
+
+They are made in slices, with other work between them, and not atomic.
+"""
 
 from __future__ import annotations
 
@@ -129,18 +132,19 @@ class Bulk:
     # --- finding jobs -------------------------------------------------------------------------------------------------
 
     async def _slices(self, who: Principal, chosen: Filter) -> AsyncIterator[list[JobView]]:
-        """Yield slices of jobs whose payload matches, the newest first. A slice may be empty."""
+        """Yield slices of jobs whose payload matches, in the order of their submits. A slice may be empty."""
         if chosen.ids is not None:
-            ids = list(dict.fromkeys(chosen.ids))
+            database_id = self._engine.database_id
+            ids = sorted(set(chosen.ids), key=lambda job_id: _core.job_number(job_id, database_id))
             for at in range(0, len(ids), self._slice_jobs):
                 views = list(self._named(who, ids[at : at + self._slice_jobs]))
                 yield await self._with_text(views, chosen.text)
             return
         wanted = _core.Filter(queue=chosen.queue, group=chosen.group, tag=chosen.tag, since_us=chosen.since_us)
-        before, more = 0, True
+        after, until, more = 0, self._engine.next_number, True
         while more:
-            views, before = self._engine.views(who.owns, wanted, before, self._slice_jobs, EXAMINED_MAX)
-            more = before > 0
+            views, after = self._engine.rising(who.owns, wanted, after, until, self._slice_jobs, EXAMINED_MAX)
+            more = after > 0
             yield await self._with_text(views, chosen.text)
 
     def _named(self, who: Principal, ids: Iterable[str]) -> Iterator[JobView]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fastq._core import Access
-from tests.core.agreement import agree_on_pages, agree_on_positions
+from tests.core.agreement import agree_on_pages, agree_on_positions, agree_on_rising
 from tests.core.model import Server
 from tests.core.model_jobs import Ack, Job, New
 from tests.core.model_order import Settings
@@ -298,6 +298,7 @@ def look(world: World, draw: Draw) -> None:
         owner_id=draw.pick([None, None, "o1", "o2"]), queues=draw.pick([None, None, frozenset({"mail", "bulk"})])
     )
     agree_on_pages(world, access, wanted, draw.pick([1, 3, 50]), draw.pick([1, 4, 10_000]))
+    agree_on_rising(world, access, wanted, draw.pick([1, 3, 50]), draw.pick([1, 4, 10_000]))
     agree_on_positions(world, access, draw.pick([1, 3, 1000]))
 
 

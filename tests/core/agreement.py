@@ -125,6 +125,21 @@ def agree_on_pages(world: World, access: _core.Access, wanted: Filter, limit: in
             break
 
 
+def agree_on_rising(world: World, access: _core.Access, wanted: Filter, limit: int, examine_max: int) -> None:
+    """The pages upwards have the jobs of one page downwards."""
+    everything = 1_000_000
+    filter = _core.Filter(**vars(wanted))
+    jobs, _ = world.core.page(world.now_us, access, filter, 0, everything, everything)
+    after, until, found = 0, world.core.next_number, []
+    while True:
+        page, after = world.core.rising(world.now_us, access, filter, after, until, limit, examine_max)
+        assert len(page) <= min(limit, examine_max)
+        found += [view.job_id for view in page]
+        if after == 0:
+            break
+    assert found == [view.job_id for view in jobs][::-1]
+
+
 def agree_on_positions(world: World, access: _core.Access, count_max: int) -> None:
     """Positions, running jobs, and that any other job is absent for this caller."""
     for job_id, job in world.model.jobs.items():

@@ -11,6 +11,8 @@ from fastq._core import ALL, Filter
 from fastq.engine import EngineOptions, assemble
 from fastq.engine.commands import JobOptions, Principal, Submit
 from fastq.errors import DiskFull
+from fastq.services.bulk import Bulk, Order
+from fastq.services.bulk import Filter as JobFilter
 from tests.http.wire import request_bytes
 from tests.http.world import World, running
 
@@ -208,3 +210,74 @@ async def test_a_bulk_change_survives_a_crash() -> None:
     assert [after.job(now_us, ALL, job_id).state for job_id in (dead, cancelled)] == ["READY", "CANCELLED"]
     assert deleted not in [job.job_id for job in after.page(now_us, ALL, Filter(), 0, 10, 100)[0]]
     assert after.state_hash() == state
+
+
+async def dead_jobs(world: World, count: int, **options: Any) -> list[str]:
+    """Dead letters, in the order of their submits; they died in the reverse order."""
+    made = [await world.ask.submit(CLIENT, Submit(b"1", 1, options=JobOptions(**options))) for _ in range(count)]
+    leased: list[dict[str, Any]] = []
+    while len(leased) < count:
+        leased += (await world.call("worker", "POST", "/jobs/lease", {"max": 1000})).json["jobs"]
+    acks = [{"job_id": job["job_id"], "lease_token": job["lease_token"], "outcome": "discard"} for job in leased[::-1]]
+    reply = await world.call("worker", "POST", "/jobs/ack", {"acks": acks})
+    assert all("ok" in result for result in reply.json["results"])
+    return [job_id for job_id, _ in made]
+
+
+async def leased_ids(world: World, count: int) -> list[str]:
+    found: list[str] = []
+    while len(found) < count:
+        jobs = (await world.call("worker", "POST", "/jobs/lease", {"max": 1000})).json["jobs"]
+        assert jobs
+        found += [job["job_id"] for job in jobs]
+    return found
+
+
+@pytest.mark.parametrize("by", ["filter", "ids"])
+async def test_jobs_of_all_slices_are_redriven_in_the_order_of_their_submits(world: World, by: str) -> None:
+    dead = await dead_jobs(world, 2500)
+    chosen: dict[str, Any] = {"state": "DEAD"} if by == "filter" else {"ids": [*dead[1::2], *dead[::2]][::-1]}
+    assert await run(world, "redrive", chosen) == {"matched": 2500, "changed": 2500, "complete": True}
+    assert await leased_ids(world, 2500) == dead
+
+
+async def test_a_worker_gets_redriven_jobs_in_order_while_the_redrive_goes_on(world: World) -> None:
+    dead = await dead_jobs(world, 2500)
+    order = Order("redrive", JobFilter(states=frozenset({"DEAD"})))
+    redrive = asyncio.ensure_future(Bulk(world.engine, world.node.audit).run(CLIENT, order))
+    found: list[str] = []
+    while len(found) < 2500:
+        leased = (await world.call("worker", "POST", "/jobs/lease", {"max": 300})).json["jobs"]
+        found += [job["job_id"] for job in leased]
+    assert (await redrive).changed == 2500
+    assert found == dead
+
+
+@pytest.mark.parametrize("action", ["cancel", "delete"])
+async def test_jobs_are_changed_from_the_oldest_to_the_newest(world: World, action: str) -> None:
+    """A server that stops between two slices has changed the oldest."""
+    made = [(await world.ask.submit(CLIENT, Submit(b"1")))[0] for _ in range(2500)]
+    order = Order(action, JobFilter(queue="default"))
+    change = asyncio.ensure_future(Bulk(world.engine, world.node.audit).run(CLIENT, order))
+    while world.core.counts()["READY"] == 2500:  # noqa: ASYNC110 - there is no event
+        await asyncio.sleep(0)
+    world.engine.admission.draining = True
+    assert not (await change).complete
+    left = world.core.counts()["READY"]
+    states = [world.core.job(world.engine.now_us(), ALL, job_id).state for job_id in made[-left:]]
+    assert 0 < left < 2500 and set(states) == {"READY"}
+
+
+async def test_of_dead_jobs_with_one_unique_key_the_oldest_is_revived(world: World) -> None:
+    dead = []
+    for _ in range(3):
+        dead += await dead_jobs(world, 1, unique_key="one")
+    assert await run(world, "redrive", {"ids": dead[::-1]}) == {"matched": 3, "changed": 1, "complete": True}
+    assert [(await world.show(job_id))["state"] for job_id in dead] == ["READY", "DEAD", "DEAD"]
+
+
+async def test_since_leaves_out_older_jobs_in_the_order_of_their_submits(world: World) -> None:
+    dead = await dead_jobs(world, 3)
+    since = (await world.show(dead[1]))["created_at"]
+    assert (await run(world, "redrive", {"state": "DEAD", "since": since}))["changed"] == 2
+    assert await leased_ids(world, 2) == dead[1:]
