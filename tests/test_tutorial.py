@@ -16,7 +16,7 @@ def test_every_step(tmp_path: Path) -> None:
     assert run.commands() == [("./dev run", "")]
     with (
         Served(tmp_path / "data", WAL_SEGMENT_BYTES="4MiB") as server,
-        Shell(tmp_path, FASTQ_URL=f"http://127.0.0.1:{server.port}") as shell,
+        Shell(tmp_path, columns=160, FASTQ_URL=f"http://127.0.0.1:{server.port}") as shell,
     ):
         reader = Reader(tmp_path, server, shell)
         for step in steps:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -77,8 +81,12 @@ def agrees(expected: str, output: str) -> bool:
 class Shell:
     """One sh that a person types into. `./dev fastq`, `fastq` and `.venv/bin/python` in it are this checkout's."""
 
-    def __init__(self, directory: Path, **env: str) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, columns: int = 0, **env: str) -> None:
+        """
+        Args:
+            columns: of the terminal that it prints on. 0: a pipe.
+        """
+        self._directory, self._columns = directory, columns
         self._env = os.environ | {"LD_PRELOAD": ""} | env  # the sanitizer's library (./dev asan) is for Python only
         self._process: subprocess.Popen[str]
 
@@ -88,10 +96,15 @@ class Shell:
         self._script(".venv/bin/python", f'{python} "$@"\n')
         self._script("bin/fastq", f'{python} -m fastq "$@"\n')
         path = f"{self._directory}/bin:{os.environ['PATH']}"
+        ours, theirs = pty.openpty() if self._columns else os.pipe()
+        if self._columns:
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, self._columns, 0, 0))
+        self._output = open(ours)
         self._process = subprocess.Popen(
             ["sh"], cwd=self._directory, env=self._env | {"PATH": path}, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+        os.close(theirs)
         return self
 
     def _script(self, name: str, text: str) -> None:
@@ -103,11 +116,10 @@ class Shell:
     def enter(self, command: str) -> str:
         """Run it; what it printed, on both outputs."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(f"{command}\necho; echo {MARK}\n")
         self._process.stdin.flush()
         lines = []
-        while (line := self._process.stdout.readline()) != f"{MARK}\n":
+        while (line := self._output.readline()) != f"{MARK}\n":
             assert line, f"the shell ended: {command}"
             lines.append(line)
         return "".join(lines).removesuffix("\n")
@@ -121,6 +133,7 @@ class Shell:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
+            self._output.close()
 
 
 class Reader:

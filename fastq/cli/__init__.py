@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import click
 
 from fastq import __version__
+from fastq.cli import streams
+from fastq.cli.errors import Interrupted
+from fastq.cli.groups import Group
 from fastq.cli.notices import notice
 
 COMMANDS = {
@@ -38,12 +42,10 @@ COMMANDS = {
 }
 """Command name -> module in fastq.cli; the function has the same name, or the one after the colon."""
 
-NAME = "fastq"
-EXIT_BROKEN_PIPE = 1
-EXIT_INTERRUPTED = 130  # as shells report SIGINT
+NAME, PREFIX = "fastq", "FASTQ_"
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Imports a module when its command is called, so that a bad setting is reported before the extensions load."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -56,27 +58,67 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"fastq.cli.{module}"), attribute or name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """click's `invoke`, before click handles an interrupt and a closed pipe in its own way."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+        except BrokenPipeError:
+            streams.discard_output()
+            return streams.EXIT_BROKEN_PIPE
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """click's `main`, but an error is one line."""
         extra.setdefault("prog_name", NAME)  # for `python -m fastq` too: shell completion uses this name
         as_click: Callable[..., Any] = super().main  # drops click's overloads
         if not extra.pop("standalone_mode", True):
             return as_click(*args, standalone_mode=False, **extra)
-        try:
-            code = as_click(*args, standalone_mode=False, **extra)
-            sys.stdout.flush()
-        except click.exceptions.NoArgsIsHelpError as error:
-            notice(error.format_message())
-            code = error.exit_code
-        except click.ClickException as error:
-            notice(f"fastq: {_message(error)}")
-            code = error.exit_code
-        except click.Abort:
-            code = EXIT_INTERRUPTED
-        except BrokenPipeError:  # the reader left; the flush at exit must not fail again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            code = EXIT_BROKEN_PIPE
-        sys.exit(code if isinstance(code, int) else 0)
+        streams.prepare()
+        given = args[0] if args else extra.pop("args", None)
+
+        def run() -> Any:
+            streams.check_variables(os.environ, [name for name in os.environ if name.startswith(PREFIX)])
+            arguments = streams.arguments_as_text(sys.argv[1:] if given is None else given)
+            return as_click(arguments, standalone_mode=False, **extra)
+
+        code = _exit_code(run)
+        if code == Interrupted.exit_code and threading.active_count() > 1:
+            os._exit(code)  # a thread that waits for the server would hold the process until it answers
+        sys.exit(code)
+
+
+def _exit_code(run: Callable[[], Any]) -> int:
+    """Run a command and write what is left of its output. Return its exit code."""
+    try:
+        code = _outcome(run)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        streams.discard_output()
+        return streams.EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.filename is None:  # of the output: the network's errors are the SDK's
+            streams.discard_output()
+        notice(f"fastq: {error.filename or 'standard output'}: {error.strerror or error}")
+        return streams.EXIT_IO
+    return code if isinstance(code, int) else 0
+
+
+def _outcome(run: Callable[[], Any]) -> Any:
+    """Run a command and print its error on one line. Return its exit code."""
+    try:
+        return run()
+    except SystemExit as ended:
+        return ended.code
+    except click.exceptions.NoArgsIsHelpError as error:
+        notice(error.format_message())
+        return error.exit_code
+    except click.ClickException as error:
+        notice(f"fastq: {_message(error)}")
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        notice("fastq: interrupted")
+        return Interrupted.exit_code
 
 
 def _message(error: click.ClickException) -> str:

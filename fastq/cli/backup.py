@@ -7,15 +7,16 @@ import http.client
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 import click
 
 from fastq.cli.errors import Failed, Unreachable
 from fastq.cli.log import DIRECTORY, exits_on_error, viewed
 from fastq.cli.notices import notice
-from fastq.cli.remote import api_key, server_options
+from fastq.cli.remote import address_of, api_key, plain, server_options
+from fastq.cli.streams import say
 from fastq.client.protocol import Answer, refusal
+from fastq.client.wire import Address
 from fastq.clock import wall_us
 from fastq.log.files.tools.backup import LogCopy, Manifest, archive, write_archive
 from fastq.log.files.tools.check import empty_core, read_whole
@@ -42,7 +43,7 @@ def backup(destination: Path, directory: Path | None, url: str, key_file: Path |
         else:
             manifest = _from_server(url, api_key(key_file), destination)
     files = f"{counted(len(manifest.segments), 'segment')}, {counted(manifest.segment_bytes, 'byte')}"
-    print(f"{destination}: everything up to frame {manifest.last_seq:,}, {files}")
+    say(f"{destination}: everything up to frame {manifest.last_seq:,}, {files}")
 
 
 def _offline(directory: Path, destination: Path) -> Manifest:
@@ -55,15 +56,16 @@ def _offline(directory: Path, destination: Path) -> Manifest:
 
 def _from_server(url: str, key: str, destination: Path) -> Manifest:
     """Back up a running server. A backup is as large as the log, so it is streamed; the SDK would buffer it."""
-    with _connected(url) as connection:
+    address = address_of(url, key)
+    with _connected(address) as connection:
         try:
-            connection.request("POST", "/admin/backup", headers={"Authorization": f"Bearer {key}"})
+            connection.request("POST", f"{address.prefix}/admin/backup", headers={"Authorization": f"Bearer {key}"})
             answer = connection.getresponse()
         except (http.client.HTTPException, OSError, ValueError) as error:
             raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
         if answer.status != 200:
             refused = refusal(Answer(answer.status, answer.read(READ_BYTES)))
-            raise Failed(str(refused))
+            raise Failed(plain(str(refused)))
         try:
             return write_archive(_pieces(answer), destination)
         except http.client.HTTPException as error:
@@ -75,13 +77,9 @@ def _from_server(url: str, key: str, destination: Path) -> Manifest:
 
 
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[http.client.HTTPConnection]:
-    """A connection to the server at `url`. Raises click.UsageError."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.UsageError(f"url must be http://host:port or https://host:port, not {url!r}")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    with contextlib.closing(kind(parts.hostname, parts.port, timeout=SILENCE_S)) as connection:
+def _connected(address: Address) -> Iterator[http.client.HTTPConnection]:
+    kind = http.client.HTTPSConnection if address.is_tls else http.client.HTTPConnection
+    with contextlib.closing(kind(address.host, address.port, timeout=SILENCE_S)) as connection:
         yield connection
 
 
@@ -100,7 +98,7 @@ def restore(source: IO[bytes], directory: Path) -> None:
     """
     with exits_on_error():
         manifest, core = restore_archive(source, directory, wall_us())
-    print(f"{directory}: {jobs_counted(core.counts())}")
+    say(f"{directory}: {jobs_counted(core.counts())}")
     everything = f"everything up to frame {manifest.last_seq:,}, {manifest.segment_bytes:,} bytes"
-    print(f"{everything}; start it with WAL_DIR={directory}")
+    say(f"{everything}; start it with WAL_DIR={directory}")
     notice("Stop the original server first if it is still running: see docs/operations.md")

@@ -21,4 +21,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     kind = get_completion_class(shell)
     assert kind is not None, "click supports all three shells"
-    print(kind(ctx.find_root().command, {}, NAME, VARIABLE).source())
+    click.echo(kind(ctx.find_root().command, {}, NAME, VARIABLE).source())

@@ -21,3 +21,21 @@ class TimedOut(Failed):
     """No job was ready, or a job had not ended, within the timeout."""
 
     exit_code = 4
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C."""
+
+    exit_code = 130  # as shells report SIGINT
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")
+
+
+class Declined(click.ClickException):
+    """A question was answered with no."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("nothing was changed")

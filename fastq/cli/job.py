@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
 
 from fastq.cli.errors import Failed
+from fastq.cli.groups import Group
 from fastq.cli.job_options import given, where_options
+from fastq.cli.nothing_found import no_job_matches
 from fastq.cli.notices import confirm, notice
 from fastq.cli.param_types import DURATION, TIME, read_value
 from fastq.cli.remote import with_client
-from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
+from fastq.cli.streams import say, say_json
+from fastq.cli.tables import Column, Table, as_json, json_option, lines_option, members, record, show
 from fastq.client.errors import Refused
 from fastq.client.models import JobStatus
 from fastq.client.sync_client import Client
 from fastq.server.logs import counted
 
-COLUMNS = ("job_id", "state", "queue", "group", "priority", "attempts", "created_at", "run_at", "lease_until")
+COLUMNS = (
+    Column("job_id", is_whole=True), Column("state", is_whole=True), Column("queue", 1), Column("group", 8),
+    Column("priority", 7, True), Column("attempts", 4, True), Column("created_at", 3, True), Column("run_at", 5, True),
+    Column("lease_until", 6, True), Column("error", 2),
+)  # fmt: skip
 PAGE = 1000
+JOB_LABEL = len("result_error")  # the width of the labels of a job, at least
+Action = Literal["cancel", "redrive", "delete"]
 
 
-@click.group()
+@click.group(cls=Group)
 def job() -> None:
     """Show, list, edit, cancel, redrive and delete jobs."""
 
 
-def show_job(job: JobStatus, in_json: bool) -> None:
-    print(as_json(job)) if in_json else show(record(_fields(job)))
+def show_job(job: JobStatus, in_json: bool, is_begun: bool = False) -> None:
+    """Print a job. `is_begun`: its id is printed already."""
+    if in_json:
+        say_json(as_json(job))
+    else:
+        show(record(_fields(job), JOB_LABEL)[is_begun:])
 
 
 def _fields(job: JobStatus) -> dict[str, Any]:
@@ -80,9 +92,9 @@ def show_command(
         parts |= {"why": parts["why"][0]} if why else {}
         if "attempts" in parts:  # `attempts` of a job is their number
             parts["ended_attempts"] = parts.pop("attempts")
-        print(msgspec.json.encode(members(found) | parts).decode())
+        say_json(msgspec.json.encode(members(found) | parts).decode())
     else:
-        show(record(_fields(found)))
+        show_job(found, in_json=False)
         for name, several in more.items():
             _show_part(name, several)
     if wait:
@@ -90,14 +102,17 @@ def show_command(
 
 
 def _show_part(name: str, several: list[Any]) -> None:
-    print(f"\n{name}:")
+    say("")
+    say(f"{name}:")
     if name == "why":
         show(record({name: value for name, value in members(several[0]).items() if name not in ("job_id", "state")}))
         return
     rows = [members(one) for one in several]
     columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = Table([Column(column, rank) for rank, column in enumerate(columns)])
     if rows:
-        show(table(columns, [[row.get(column) for column in columns] for row in rows]))
+        table.add([[row.get(column) for column in columns] for row in rows])
+    table.end()
 
 
 @job.command("list")
@@ -109,23 +124,26 @@ def _show_part(name: str, several: list[Any]) -> None:
 @with_client()
 def list_command(client: Client, limit: int, everything: bool, cursor: str, as_json: bool, **where: Any) -> None:
     """List the jobs that match all filters, newest first."""
-    where, shown = given(where), 0
+    where, shown, table = given(where), 0, Table(COLUMNS)
     while True:
         page = client.list_jobs(limit=PAGE if everything else min(PAGE, limit - shown), cursor=cursor, **where)
-        _show_page(page.items, with_head=not shown, in_json=as_json)
+        _show_page(page.items, None if as_json else table)
         shown, cursor = shown + len(page.items), page.cursor
         if not cursor or (not everything and shown >= limit):
             break
+    table.end()
     if cursor:
         notice(f"there may be more: --all, or --cursor {cursor}")
+    elif not shown:
+        notice(no_job_matches(client, where.get("queue")))
 
 
-def _show_page(jobs: Sequence[JobStatus], with_head: bool, in_json: bool) -> None:
-    if in_json:
+def _show_page(jobs: Sequence[JobStatus], table: Table | None) -> None:
+    if table is not None and jobs:
+        table.add([[getattr(one, column.name) for column in COLUMNS] for one in jobs])
+    elif table is None:
         for one in jobs:
-            print(as_json(one))
-    elif jobs:
-        show(table(COLUMNS, [[getattr(one, column) for column in COLUMNS] for one in jobs], with_head))
+            say_json(as_json(one))
 
 
 # --- change one -------------------------------------------------------------------------------------------------------
@@ -152,7 +170,10 @@ def edit(client: Client, job_id: str, payload: str | None, as_text: bool, as_jso
 
 
 def _show_changed(job_id: str, state: str, in_json: bool) -> None:
-    print(msgspec.json.encode({"job_id": job_id, "state": state}).decode() if in_json else f"{job_id}  {state}")
+    if in_json:
+        say_json(msgspec.json.encode({"job_id": job_id, "state": state}).decode())
+    else:
+        say(f"{job_id}  {state}")
 
 
 # --- change one or many -----------------------------------------------------------------------------------------------
@@ -182,7 +203,7 @@ def cancel(
         state = client.cancel(job_id, force=force)
         return client.wait_for_completion(job_id).state if wait else state
 
-    _change("cancel", one, client.cancel_many, job_ids, given(where), yes, dry_run, as_json)
+    _change(client, "cancel", one, job_ids, given(where), yes, dry_run, as_json)
 
 
 @job.command()
@@ -201,7 +222,7 @@ def redrive(
     def one(job_id: str) -> str:
         return client.redrive(job_id)
 
-    _change("redrive", one, client.redrive_many, job_ids, given(where), yes, dry_run, as_json)
+    _change(client, "redrive", one, job_ids, given(where), yes, dry_run, as_json)
     if wait:
         for job_id in job_ids:
             found = client.wait_for_completion(job_id)
@@ -219,17 +240,17 @@ def delete(client: Client, job_ids: tuple[str, ...], yes: bool, dry_run: bool, a
         client.delete(job_id)
         return "deleted"
 
-    _change("delete", one, client.delete_many, job_ids, given(where), yes, dry_run, as_json)
+    _change(client, "delete", one, job_ids, given(where), yes, dry_run, as_json)
 
 
 def _change(
-    action: str, one: Callable[[str], str], many: Callable[..., Any], job_ids: tuple[str, ...], where: dict[str, Any],
+    client: Client, action: Action, one: Callable[[str], str], job_ids: tuple[str, ...], where: dict[str, Any],
     yes: bool, dry_run: bool, in_json: bool,
 ) -> None:  # fmt: skip
     if bool(job_ids) == bool(where):
         raise click.UsageError("give either JOB_ID or a filter, such as --queue or --state")
     if where:
-        _change_many(action, many, where, yes, dry_run, in_json)
+        _change_many(client, action, where, yes, dry_run, in_json)
         return
     if dry_run:
         raise click.UsageError("--dry-run needs a filter")
@@ -244,14 +265,15 @@ def _change(
 
 
 def _change_many(
-    action: str, many: Callable[..., Any], where: dict[str, Any], yes: bool, dry_run: bool, in_json: bool
+    client: Client, action: Action, where: dict[str, Any], yes: bool, dry_run: bool, in_json: bool
 ) -> None:
+    many = {"cancel": client.cancel_many, "redrive": client.redrive_many, "delete": client.delete_many}[action]
     if not (yes or dry_run):
-        if not sys.stdin.isatty():
-            raise click.UsageError("standard input is not a terminal: give --yes or --dry-run")
         matched = many(dry_run=True, **where).matched
-        confirm(f"{action} {counted(matched, 'job')}?")
+        confirm(f"{action} {counted(matched, 'job')}?", instead="give --yes or --dry-run")
     done = many(dry_run=dry_run, **where)
-    print(as_json(done) if in_json else f"{done.matched:,} matched, {done.changed:,} changed")
+    say_json(as_json(done)) if in_json else say(f"{done.matched:,} matched, {done.changed:,} changed")
+    if not done.matched:
+        notice(no_job_matches(client, where.get("queue")))
     if not done.complete:
         raise Failed("the server stopped before the last job: repeat the command")

@@ -8,17 +8,22 @@ from pathlib import Path
 import click
 import orjson
 
+from fastq.cli.groups import Group
 from fastq.cli.key_stores import Key, Keys, Offline, Remote
 from fastq.cli.log import DIRECTORY, exits_on_error
 from fastq.cli.notices import notice
 from fastq.cli.param_types import DURATION
 from fastq.cli.remote import server_options
-from fastq.cli.tables import record, show, table
+from fastq.cli.streams import say, say_json
+from fastq.cli.tables import Column, Table, record, show
 
-COLUMNS = ("key_id", "type", "owner_id", "name", "state", "created_at", "last_used_at")
+COLUMNS = (
+    Column("key_id", is_whole=True), Column("type", is_whole=True), Column("owner_id", 1), Column("name", 2),
+    Column("state", 3), Column("created_at", 5, True), Column("last_used_at", 4, True),
+)  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Create, list, revoke and rotate API keys.
 
@@ -87,9 +92,12 @@ def list_keys(owner: str | None, url: str, key_file: Path | None, directory: Pat
         found = _keys(url, key_file, directory).list_all()
         shown = [key for key in found if owner is None or key["owner_id"] == owner]
         if as_json:
-            show(orjson.dumps(key).decode() for key in shown)
+            for key in shown:
+                say_json(orjson.dumps(key).decode())
         else:
-            show(table(COLUMNS, [[key[name] for name in COLUMNS] for key in map(_with_state, shown)]))
+            table = Table(COLUMNS)
+            table.add([[key[column.name] for column in COLUMNS] for key in map(_with_state, shown)])
+            table.end()
 
 
 @keys.command()
@@ -99,7 +107,10 @@ def revoke(key_id: str, url: str, key_file: Path | None, directory: Path | None,
     """Revoke the key KEY_ID. The secret works as KEY_ID too, but stays in the shell's history."""
     with exits_on_error():
         revoked = _keys(url, key_file, directory).revoke(key_id)
-        print(orjson.dumps(revoked).decode() if as_json else f"{revoked['key_id']} revoked at {revoked['revoked_at']}")
+        if as_json:
+            say_json(orjson.dumps(revoked).decode())
+        else:
+            say(f"{revoked['key_id']} revoked at {revoked['revoked_at']}")
 
 
 @keys.command()
@@ -122,7 +133,7 @@ def rotate(
 
 def _show_secret(key: Key, as_json: bool) -> None:
     if as_json:
-        print(orjson.dumps(key).decode())
+        say_json(orjson.dumps(key).decode())
         return
     show(record(key))
     notice("The key is not shown again.")

@@ -11,12 +11,14 @@ import msgspec
 from msgspec import UNSET
 
 from fastq.cli.errors import Failed, TimedOut
+from fastq.cli.nothing_found import no_job_ready
 from fastq.cli.param_types import DURATION, read_value
 from fastq.cli.remote import with_client
-from fastq.cli.tables import as_json, json_option, lines_option, record, show
+from fastq.cli.streams import say, say_json, text_lines
+from fastq.cli.tables import as_json, cell, json_option, lines_option, record, show
 from fastq.client import calls
 from fastq.client.codec import CODEC
-from fastq.client.models import Ack, Extend, LeasedJob
+from fastq.client.models import Ack, Extend, Held, LeasedJob
 from fastq.client.sync_client import Client
 
 WAIT_MS_MAX = calls.WAIT_MS_MAX
@@ -61,17 +63,17 @@ def lease(
         if jobs or not wait_ms:
             break
     if not jobs:
-        raise TimedOut(f"no job is ready in {', '.join(asked)}")
+        raise TimedOut(no_job_ready(client, asked))
     for number, job in enumerate(jobs):
         _show_leased(job, number, as_json)
 
 
 def _show_leased(job: LeasedJob, number: int, in_json: bool) -> None:
     if in_json:
-        print(as_json(job))
+        say_json(as_json(job))
         return
     if number:
-        print()
+        say("")
     show(record({field.encode_name: getattr(job, field.name) for field in msgspec.structs.fields(job)}))
 
 
@@ -93,11 +95,12 @@ def extend(client: Client, job_id: str, token: str, lease_ms: int | None, as_jso
     _show_held(held, as_json)
 
 
-def _show_held(held: Any, in_json: bool) -> None:
+def _show_held(held: Held, in_json: bool) -> None:
     if in_json:
-        print(as_json(held))
+        say_json(as_json(held))
     else:
-        show(record({name: getattr(held, name) for name in ("job_id", "lease_until", "cancel_requested")}))
+        asked = ", a cancel is requested" if held.cancel_requested else ""
+        say(f"{held.job_id}: leased until {cell(held.lease_until)}{asked}")
 
 
 # --- ack --------------------------------------------------------------------------------------------------------------
@@ -157,10 +160,9 @@ def _outcome(error: str | None, discard: bool, delay_ms: int | None, release: bo
 
 def _read_leases() -> Iterator[_Lease]:
     decoder = msgspec.json.Decoder(_Lease)
-    for number, line in enumerate(sys.stdin.buffer, 1):
+    for number, line in text_lines(sys.stdin.buffer):
         try:
-            if line.strip():
-                yield decoder.decode(line)
+            yield decoder.decode(line)
         except msgspec.DecodeError as error:
             raise click.UsageError(f"line {number} is not a lease of `fastq lease --json`: {error}") from None
 
@@ -170,5 +172,5 @@ def _acked(client: Client, acks: list[Ack], in_json: bool) -> Iterator[Any]:
         return
     for answer in client.call(calls.ack_many([calls.ack_body(ack, CODEC) for ack in acks])):
         if answer.ok:
-            print(as_json(answer) if in_json else answer.job_id)
+            say_json(as_json(answer)) if in_json else say(answer.job_id)
         yield answer

@@ -14,6 +14,7 @@ import click
 import orjson
 
 from fastq._core import describe_records, job_number
+from fastq.cli.groups import Group
 from fastq.cli.notices import notice
 from fastq.clock import wall_us
 from fastq.engine.documents import DocumentKind
@@ -29,7 +30,7 @@ DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 IDS_SHOWN = 20  # job ids that a check prints
 
 
-@click.group()
+@click.group(cls=Group)
 def log() -> None:
     """Check, dump or repair the log of a stopped server."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import click
 import msgspec
 
+from fastq.cli.streams import stdin_text
 from fastq.client.models import Backoff
 from fastq.clock import wall_us
 from fastq.server.settings import duration_ns
@@ -85,14 +85,17 @@ DURATION, TIME, PAST, BACKOFF = _Duration(), _Time(), _Past(), _Backoff()
 
 
 def read_value(text: str, as_text: bool, name: str) -> msgspec.Raw:
-    """The JSON text of a payload or result; `-` reads standard input. Raises UsageError: it is not JSON.
+    """The JSON text of a payload or result; `-` reads standard input. Raises UsageError, InputFailed.
 
     Args:
         as_text: encode the text as a JSON string.
         name: of the argument, for the error message.
     """
-    if text == "-":
-        text = sys.stdin.read()
+    return json_value(stdin_text().removeprefix("\ufeff") if text == "-" else text, as_text, name)
+
+
+def json_value(text: str, as_text: bool, name: str) -> msgspec.Raw:
+    """The JSON text of a payload or result. Arguments as for `read_value`. Raises UsageError: it is not JSON."""
     if as_text:
         return msgspec.Raw(msgspec.json.encode(text))
     try:
@@ -100,4 +103,6 @@ def read_value(text: str, as_text: bool, name: str) -> msgspec.Raw:
     except msgspec.DecodeError as error:
         reason = str(error).removeprefix("JSON is malformed: ")
         raise click.UsageError(f"{name} is not JSON: {reason}. Use --text to send it as a string") from None
+    except RecursionError:
+        raise click.UsageError(f"{name} is nested too deeply") from None
     return msgspec.Raw(text.encode())

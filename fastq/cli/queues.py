@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import click
 import msgspec
 
 from fastq.cli.errors import Failed
+from fastq.cli.groups import Group
 from fastq.cli.job_options import given
+from fastq.cli.nothing_found import no_such_queue
 from fastq.cli.notices import confirm
 from fastq.cli.param_types import BACKOFF, DURATION
 from fastq.cli.remote import with_client
-from fastq.cli.tables import as_json, duration, json_option, lines_option, record, show, table
+from fastq.cli.streams import say, say_json
+from fastq.cli.tables import Column, Table, ago, as_json, duration, json_option, lines_option, record, show
 from fastq.client.errors import NotFound
 from fastq.client.models import TERMINAL, ChangedMany, State
 from fastq.client.operator_models import Queue, QueueSettings, RateLimit, Retention
 from fastq.client.sync_client import Client
+from fastq.clock import wall_us
+from fastq.server.logs import counted
 from fastq.server.settings import duration_ns
 
 COUNTS = ("ready", "waiting", "running")
 FINISHED = [state for state in get_args(State) if state in TERMINAL]
+COLUMNS = (
+    Column("queue", is_whole=True), *(Column(name, is_whole=True) for name in COUNTS),
+    Column("acked", 4, True), Column("dead", 2, True), Column("expired", 5, True), Column("cancelled", 6, True),
+    Column("oldest", 3, True), Column("served", 1, least=11),
+)  # fmt: skip
 LIMITS = (
     "rate", "concurrency", "group-concurrency", "lease", "backoff", "keep-acked", "keep-dead", "keep-max", "max-depth",
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def queues() -> None:
     """List queues and change their settings."""
 
@@ -42,22 +53,27 @@ def queues() -> None:
 @with_client()
 def list_command(client: Client, as_json: bool) -> None:
     """List the queues that have jobs or settings."""
-    found = list(client.queues())
+    found = client.queues()
     if as_json:
         _print_all(found)
         return
-    columns = ("queue", *COUNTS, *(state.lower() for state in FINISHED), "served")
-    show(table(columns, [_row(queue) for queue in found]))
+    now, table = datetime.fromtimestamp(wall_us() // 10**6, UTC), Table(COLUMNS)
+    table.add(_row(queue, now) for queue in found)
+    table.end()
 
 
-def _print_all(found: list[Queue]) -> None:
+def _print_all(found: Iterable[Queue]) -> None:
     for queue in found:
-        print(as_json(queue))
+        say_json(as_json(queue))
 
 
-def _row(queue: Queue) -> list[Any]:
+def _row(queue: Queue, now: datetime) -> list[Any]:
     counts = [getattr(queue, name) for name in COUNTS] + [queue.finished.get(state, 0) for state in FINISHED]
-    return [queue.name, *counts, " ".join(f"{name}={text}" for name, text in _limits(queue.settings).items())]
+    return [queue.name, *counts, ago(queue.oldest_ready_at, now), _served(queue)]
+
+
+def _served(queue: Queue) -> str:
+    return " ".join(f"{name}={text}" for name, text in _limits(queue.settings).items())
 
 
 def _limits(settings: QueueSettings) -> dict[str, str]:
@@ -94,14 +110,15 @@ def show_command(client: Client, name: str, as_json: bool) -> None:
 
 def _show(queue: Queue, in_json: bool) -> None:
     if in_json:
-        print(as_json(queue))
+        say_json(as_json(queue))
         return
     finished = {state.lower(): queue.finished.get(state, 0) for state in FINISHED}
     counts = {name: getattr(queue, name) for name in COUNTS}
     rest = {"groups": queue.groups, "oldest_ready_at": queue.oldest_ready_at}
     show(record({"queue": queue.name} | counts | finished | rest))
     if limits := _limits(queue.settings):
-        print("\nserved:")
+        say("")
+        say("served:")
         show(record(limits))
 
 
@@ -159,7 +176,12 @@ def set_command(client: Client, name: str, unset: tuple[str, ...], as_json: bool
         settings = client.get_queue(name).settings
     except NotFound:
         settings = QueueSettings()
-    _show(client.put_queue(name, changed(settings, changes, unset)), as_json)
+    queue = client.put_queue(name, changed(settings, changes, unset))
+    _say(queue, _served(queue) or "no settings", as_json)
+
+
+def _say(queue: Queue, done: str, in_json: bool) -> None:
+    say_json(as_json(queue)) if in_json else say(f"{queue.name}: {done}")
 
 
 def changed(settings: QueueSettings, changes: dict[str, Any], unset: tuple[str, ...]) -> QueueSettings:
@@ -184,11 +206,16 @@ def changed(settings: QueueSettings, changes: dict[str, Any], unset: tuple[str, 
 
 @queues.command()
 @click.argument("name")
+@click.option("--create", is_flag=True, help="Also pause a queue that has neither jobs nor settings.")
 @json_option
 @with_client()
-def pause(client: Client, name: str, as_json: bool) -> None:
+def pause(client: Client, name: str, create: bool, as_json: bool) -> None:
     """Stop leasing jobs of the queue NAME. Running jobs continue."""
-    _show(client.pause_queue(name), as_json)
+    try:
+        queue = client.pause_queue(name, create=create)
+    except NotFound:
+        raise Failed(f"{no_such_queue(client, name)}; --create pauses it before its first job") from None
+    _say(queue, "paused", as_json)
 
 
 @queues.command()
@@ -197,7 +224,7 @@ def pause(client: Client, name: str, as_json: bool) -> None:
 @with_client()
 def resume(client: Client, name: str, as_json: bool) -> None:
     """Lease jobs of the queue NAME again."""
-    _show(client.resume_queue(name), as_json)
+    _say(client.resume_queue(name), "resumed", as_json)
 
 
 @queues.command()
@@ -209,12 +236,12 @@ def purge(client: Client, name: str, yes: bool, as_json: bool) -> None:
     """Delete the waiting jobs of the queue NAME. Running and finished jobs stay."""
     if not yes:
         queue = client.get_queue(name)
-        confirm(f"delete {queue.ready + queue.waiting:,} waiting jobs of {name}?")
-    _purged(client.purge_queue(name), as_json)
+        confirm(f"delete {counted(queue.ready + queue.waiting, 'waiting job')} of {name}?")
+    _purged(name, client.purge_queue(name), as_json)
 
 
-def _purged(done: ChangedMany, in_json: bool) -> None:
-    print(as_json(done) if in_json else f"{done.changed:,} removed")
+def _purged(name: str, done: ChangedMany, in_json: bool) -> None:
+    say_json(as_json(done)) if in_json else say(f"{name}: {counted(done.changed, 'job')} deleted")
     if not done.complete:
         raise Failed("the server stopped before the last job: repeat the command")
 
@@ -225,3 +252,4 @@ def _purged(done: ChangedMany, in_json: bool) -> None:
 def delete(client: Client, name: str) -> None:
     """Delete the settings of the queue NAME, which must have no unfinished jobs."""
     client.delete_queue(name)
+    say(f"{name}: settings deleted")

@@ -7,19 +7,26 @@ from typing import Any
 import click
 import msgspec
 
+from fastq.cli.groups import Group
 from fastq.cli.job_options import given, job_options
 from fastq.cli.param_types import read_value
 from fastq.cli.remote import with_client
-from fastq.cli.tables import as_json, json_option, lines_option, members, record, show, table
+from fastq.cli.streams import say, say_json
+from fastq.cli.tables import Column, Table, as_json, cell, json_option, lines_option, members, record, show
 from fastq.client.models import Cron, Schedule
 from fastq.client.sync_client import Client
 
-COLUMNS = ("name", "cron", "timezone", "next_at", "last_fired_at", "last_job_id", "passed", "refusal")
+COLUMNS = (
+    Column("name", is_whole=True), Column("cron", least=20), Column("timezone", 4, least=16),
+    Column("next_at", 1, True),
+    Column("last_fired_at", 5, True), Column("last_job_id", 6, True), Column("passed", 3, True), Column("refusal", 2),
+    Column("paused", 0, True),
+)  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def schedules() -> None:
-    """List, set, run and delete schedules.
+    """List, set, pause, run and delete schedules.
 
     A schedule submits a job at each time of a cron expression.
     """
@@ -30,16 +37,18 @@ def schedules() -> None:
 @with_client()
 def list_command(client: Client, as_json: bool) -> None:
     """List the schedules, with the next time and the last job of each."""
-    found = list(client.schedules())
+    found = client.schedules()
     if as_json:
         for one in found:
             _show(one, in_json=True)
         return
-    show(table(COLUMNS, [[getattr(one, column) for column in COLUMNS] for one in found]))
+    table = Table(COLUMNS)
+    table.add([getattr(one, column.name) for column in COLUMNS] for one in found)
+    table.end()
 
 
 def _show(one: Schedule, in_json: bool) -> None:
-    print(as_json(one)) if in_json else show(record(members(one)))
+    say_json(as_json(one)) if in_json else show(record(members(one)))
 
 
 @schedules.command("show")
@@ -80,7 +89,33 @@ def set_command(
     """
     most = msgspec.UNSET if catch_up_max is None else catch_up_max
     when = Cron(cron, timezone, catch_up, overlap, most)
-    _show(client.put_schedule(name, when, read_value(payload, as_text, "PAYLOAD"), **given(options)), as_json)
+    _say(client.put_schedule(name, when, read_value(payload, as_text, "PAYLOAD"), **given(options)), as_json)
+
+
+def _say(one: Schedule, in_json: bool) -> None:
+    if in_json:
+        say_json(as_json(one))
+    else:
+        after = f", next at {cell(one.next_at)}" if one.next_at else ", paused" if one.paused else ", never due"
+        say(f"{one.name}: {one.cron} {one.timezone}{after}")
+
+
+@schedules.command()
+@click.argument("name")
+@json_option
+@with_client()
+def pause(client: Client, name: str, as_json: bool) -> None:
+    """Submit no job at the times of the schedule NAME until it is resumed. `run` still works."""
+    _say(client.pause_schedule(name), as_json)
+
+
+@schedules.command()
+@click.argument("name")
+@json_option
+@with_client()
+def resume(client: Client, name: str, as_json: bool) -> None:
+    """Submit jobs of the schedule NAME again, from its next time on. The times while it was paused are skipped."""
+    _say(client.resume_schedule(name), as_json)
 
 
 @schedules.command()
@@ -90,7 +125,7 @@ def set_command(
 def run(client: Client, name: str, as_json: bool) -> None:
     """Submit the job of the schedule NAME now, and print its id. Its times do not change."""
     job_id = client.run_schedule(name)
-    print(msgspec.json.encode({"job_id": job_id}).decode() if as_json else job_id)
+    say_json(msgspec.json.encode({"job_id": job_id}).decode()) if as_json else say(job_id)
 
 
 @schedules.command()
@@ -99,3 +134,4 @@ def run(client: Client, name: str, as_json: bool) -> None:
 def delete(client: Client, name: str) -> None:
     """Delete the schedule NAME. Jobs that it submitted stay."""
     client.delete_schedule(name)
+    say(f"{name}: deleted")

@@ -8,6 +8,7 @@ import sys
 import click
 
 from fastq.cli.notices import notice
+from fastq.cli.streams import check_variables
 from fastq.errors import BadSetting
 from fastq.server.settings import SETTINGS, load_settings
 
@@ -21,7 +22,11 @@ def _settings_epilog() -> str:
 def serve() -> None:
     """Start the server."""
     try:
+        check_variables(os.environ, [setting.name for setting in SETTINGS])
         settings = load_settings(os.environ)
+    except click.UsageError as error:
+        notice(f"fastq: {error.message}")
+        sys.exit(BadSetting.exit_code)
     except BadSetting as error:
         notice(f"fastq: {error}")
         sys.exit(error.exit_code)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -11,41 +14,62 @@ import msgspec
 from fastq.cli.errors import Failed
 from fastq.cli.notices import notice
 from fastq.cli.remote import with_client
-from fastq.cli.tables import as_json, json_option, lines_option, record, show, table
-from fastq.client.operator_models import AuditEntry, SeenWorkers
+from fastq.cli.streams import say_json
+from fastq.cli.tables import Column, Table, as_json, json_option, lines_option, record, show
+from fastq.client.operator_models import SeenWorker
 from fastq.client.sync_client import Client
+from fastq.clock import wall_us
+from fastq.server.logs import counted
 
-WORKER_COLUMNS = ("worker_id", "last_seen_at", "job_id", "queue", "leased_at", "lease_until", "cancel_requested")
-ENTRY_COLUMNS = ("number", "at", "action", "target", "key_id", "owner_id", "details")
+WORKER_COLUMNS = (
+    Column("worker_id", is_whole=True), Column("last_seen_at", 2, True), Column("queues"),
+    Column("job_id", 1, True), Column("leased_at", 4, True), Column("lease_until", 3, True),
+    Column("cancel_requested", 5),
+)  # fmt: skip
+OF_A_LEASE = [column.name for column in WORKER_COLUMNS[3:]]
+LIVE = timedelta(seconds=90)  # a worker asks at least every minute: the longest wait for a job
+ENTRY_COLUMNS = (
+    Column("number", is_whole=True), Column("at", 1, True), Column("action", 0, True), Column("target", least=20),
+    Column("key_id", 2, True), Column("owner_id", 4), Column("details", 3),
+)  # fmt: skip
 
 
 @click.command()
+@click.option("--all", "everyone", is_flag=True, help="Also list workers that stopped within the last hour.")
 @lines_option
 @with_client()
-def workers(client: Client, as_json: bool) -> None:
-    """List the workers and their leases."""
+def workers(client: Client, everyone: bool, as_json: bool) -> None:
+    """List the workers, the queues that each leases from, and their leases.
+
+    A worker is listed while it holds a lease, and for 90 seconds after its last request.
+    """
     found = client.workers()
+    since = datetime.fromtimestamp(wall_us() // 10**6, UTC) - LIVE
+    live = [one for one in found.workers if everyone or one.leases or one.last_seen_at >= since]
     if as_json:
-        _print_each(found.workers)
+        _print_each(live)
     else:
-        show(table(WORKER_COLUMNS, _rows(found)))
+        table = Table(WORKER_COLUMNS)
+        table.add(row for worker in live for row in _rows(worker))
+        table.end()
+    if stopped := len(found.workers) - len(live):
+        notice(f"{counted(stopped, 'worker')} stopped within the last hour: --all lists them")
     if not found.complete:
         notice("the list is incomplete: the server shows only a part")
 
 
-def _print_each(found: list[Any]) -> None:
+def _print_each(found: Iterable[Any]) -> None:
     for one in found:
-        print(as_json(one))
+        say_json(as_json(one))
 
 
-def _rows(found: SeenWorkers) -> list[list[Any]]:
-    rows: list[list[Any]] = []
-    for worker in found.workers:
-        who = [worker.worker_id or "(no id)", worker.last_seen_at]
-        if not worker.leases:
-            rows.append([*who, *[None] * (len(WORKER_COLUMNS) - 2)])
-        rows += [[*who, *(getattr(lease, name) for name in WORKER_COLUMNS[2:])] for lease in worker.leases]
-    return rows
+def _rows(worker: SeenWorker) -> list[list[Any]]:
+    """A row for each lease; one without a lease if there is none."""
+    queues = dict.fromkeys([*worker.queues, *(lease.queue for lease in worker.leases)])
+    who = [worker.worker_id or "(no id)", worker.last_seen_at, " ".join(queues)]
+    if not worker.leases:
+        return [[*who, *[None] * len(OF_A_LEASE)]]
+    return [[*who, *(getattr(lease, name) for name in OF_A_LEASE)] for lease in worker.leases]
 
 
 @click.command()
@@ -57,15 +81,13 @@ def audit(client: Client, limit: int, as_json: bool) -> None:
 
     These are changes of keys, queues, schedules, and of many jobs at once. Needs an admin key.
     """
-    found = list(islice(client.audit(), limit))
+    found = islice(client.audit(), min(limit, sys.maxsize))
     if as_json:
         _print_each(found)
     else:
-        show(table(ENTRY_COLUMNS, [_entry(one) for one in found]))
-
-
-def _entry(one: AuditEntry) -> list[Any]:
-    return [getattr(one, column) for column in ENTRY_COLUMNS]
+        table = Table(ENTRY_COLUMNS)
+        table.add([[getattr(one, column.name) for column in ENTRY_COLUMNS] for one in found])
+        table.end()
 
 
 @click.command()
@@ -85,7 +107,7 @@ def status(client: Client, as_json: bool) -> None:
         for name, count in here.items():
             jobs[name] = jobs.get(name, 0) + count
     if as_json:
-        print(msgspec.json.encode({"ready": ready, "queues": queues, "jobs": jobs}).decode())
+        say_json(msgspec.json.encode({"ready": ready, "queues": queues, "jobs": jobs}).decode())
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in jobs.items() if count)
         show(record({"server": "takes work" if ready else "takes no work", "queues": queues, "jobs": counts or "none"}))

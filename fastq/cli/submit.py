@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
 import click
-from msgspec import Raw
 
 from fastq.cli.batches import batches
-from fastq.cli.job import require_success, show_job
+from fastq.cli.job import JOB_LABEL, require_success, show_job
 from fastq.cli.job_options import given, submit_options
-from fastq.cli.param_types import DURATION, read_value
+from fastq.cli.notices import notice
+from fastq.cli.param_types import DURATION, json_value, read_value
 from fastq.cli.remote import with_client
-from fastq.cli.tables import as_json, json_option
+from fastq.cli.streams import say, say_json, text_lines
+from fastq.cli.tables import as_json, json_option, record, show
 from fastq.client.models import NewJob
 from fastq.client.sync_client import Client
 
@@ -46,11 +48,21 @@ def submit(
         raise click.UsageError("PAYLOAD is missing: give JSON text, or - for standard input")
     submitted = client.submit(read_value(payload, as_text, "PAYLOAD"), **options)
     if wait:
+        _begin(submitted.job_id, as_json)
         job = client.wait_for_completion(submitted.job_id, None if timeout_ms is None else timeout_ms / 1000)
-        show_job(job, as_json)
+        show_job(job, as_json, is_begun=True)
         require_success(job)
     else:
         _show(submitted, as_json)
+
+
+def _begin(job_id: str, in_json: bool) -> None:
+    """Print the id before the wait: the job stays if the wait is interrupted. As JSON it comes on standard error."""
+    if in_json:
+        notice(f"{job_id}: submitted")
+    else:
+        show(record({"job_id": job_id}, JOB_LABEL))
+        sys.stdout.flush()
 
 
 def _submit_lines(client: Client, lines: IO[bytes], as_text: bool, options: dict[str, Any], as_json: bool) -> None:
@@ -61,11 +73,9 @@ def _submit_lines(client: Client, lines: IO[bytes], as_text: bool, options: dict
 
 
 def _jobs(lines: IO[bytes], as_text: bool, options: dict[str, Any]) -> Iterator[tuple[int, NewJob]]:
-    for number, line in enumerate(lines, 1):
-        if text := line.strip():
-            payload: Raw = read_value(text.decode(errors="replace"), as_text, f"line {number}")
-            yield number, NewJob(payload=payload, **options)
+    for number, line in text_lines(lines):
+        yield number, NewJob(payload=json_value(line, as_text, f"line {number}"), **options)
 
 
 def _show(submitted: Any, in_json: bool) -> None:
-    print(as_json(submitted) if in_json else submitted.job_id)
+    say_json(as_json(submitted)) if in_json else say(submitted.job_id)

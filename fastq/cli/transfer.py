@@ -16,6 +16,7 @@ from fastq.cli.batches import batches
 from fastq.cli.job_options import STATES, given, where_options
 from fastq.cli.notices import notice
 from fastq.cli.remote import with_client
+from fastq.cli.streams import json_line, say, text_lines
 from fastq.cli.tables import as_json
 from fastq.client.errors import NotFound
 from fastq.client.models import TERMINAL, JobStatus, NewJob
@@ -43,17 +44,25 @@ def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
     They lack what the API does not show: unique keys, and lease lengths and backoffs of single jobs. For a copy of
     everything use `fastq backup`.
     """
-    ids = _ids(client, given(where))
     written = 0
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    for line in _exported(client, _ids(client, given(where))):
+        output.write(line)
+        written += 1
+    output.flush()
+    notice(counted(written, "job"))
+
+
+def _exported(client: Client, ids: list[int]) -> Iterator[bytes]:
+    """The lines of the jobs, the last id first. Line ends between the tokens of a payload become spaces."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
         while ids:
             chunk = [ids.pop() for _ in range(min(PAGE, len(ids)))]
             for job in pool.map(lambda number: _whole(client, str(UUID(int=number))), chunk):
                 if job is not None:
-                    output.write(as_json(job).encode() + b"\n")
-                    written += 1
-    output.flush()
-    notice(counted(written, "job"))
+                    yield json_line(as_json(job)).encode() + b"\n"
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _ids(client: Client, where: dict[str, Any]) -> list[int]:
@@ -113,16 +122,14 @@ def import_jobs(client: Client, source: IO[bytes], states: Sequence[str], queue:
             answers = client.submit_many(batch.jobs)
         duplicates = sum(answer.duplicate for answer in answers)
         submitted, there = submitted + len(answers) - duplicates, there + duplicates
-    print(f"{submitted:,} submitted, {there:,} already there")
+    say(f"{submitted:,} submitted, {there:,} already there")
 
 
 def _jobs(source: IO[bytes], states: frozenset[str], queue: str | None) -> Iterator[tuple[int, NewJob]]:
-    for number, text in enumerate(source, 1):
-        if not text.strip():
-            continue
+    for number, text in text_lines(source):
         try:
             line = _LINE.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise click.UsageError(f"line {number} is not a job: {error}; lines before it may be submitted") from None
         if line.state in TERMINAL and line.state not in states:
             continue

@@ -43,7 +43,12 @@ class Codec(Protocol):
 
 
 def encoded(codec: Codec, value: Any, name: str) -> msgspec.Raw:
-    """The JSON text of a value. Raises NotJSON with a place that begins with `name`, and what the codec raises."""
+    """The JSON text of a value. Raises NotJSON with a place that begins with `name`, and what the codec raises.
+
+    A `msgspec.Raw` is JSON text already: it is sent as it is.
+    """
+    if isinstance(value, msgspec.Raw):
+        return value
     try:
         return msgspec.Raw(codec.encode(value))
     except NotJSON as error:

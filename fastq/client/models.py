@@ -342,7 +342,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule at the time of the request.
 
     job_json: the job; null in a list of schedules. passed: how many times it skipped. refusal: why the last submit
-    failed.
+    failed. paused: it is not due until it is resumed.
     """
 
     name: str
@@ -358,6 +358,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     last_job_id: str = ""
     passed: int = 0
     refusal: str = ""
+    paused: bool = False
 
 
 class Acked(msgspec.Struct, frozen=True):

@@ -89,6 +89,14 @@ def run_schedule(name: str) -> Call[str]:
     return Call("POST", path, lambda body: _SUBMITTED.decode(body).job_id, repeatable=False)
 
 
+def pause_schedule(name: str) -> Call[Schedule]:
+    return Call("POST", _below("schedules", name, "/pause"), _SCHEDULE.decode)
+
+
+def resume_schedule(name: str) -> Call[Schedule]:
+    return Call("POST", _below("schedules", name, "/resume"), _SCHEDULE.decode)
+
+
 def delete_schedule(name: str) -> Call[None]:
     return Call("DELETE", _below("schedules", name), nothing, happened=lambda refused: refused.status == 404)
 

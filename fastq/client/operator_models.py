@@ -119,11 +119,15 @@ class HeldLease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SeenWorker(msgspec.Struct, frozen=True):
-    """A worker. All workers without a `worker_id` are shown as one with an empty id."""
+    """A worker. All workers without a `worker_id` are shown as one with an empty id.
+
+    queues: those that it last asked for a job.
+    """
 
     worker_id: str
     last_seen_at: datetime
     leases: list[HeldLease]
+    queues: tuple[str, ...] = ()
 
 
 class SeenWorkers(msgspec.Struct, frozen=True):

@@ -315,10 +315,8 @@ class Client:
     def pause_queue(self, name: str, *, create: bool = False) -> Queue:
         """Stop leasing jobs of the queue. Running jobs continue.
 
-        Args:
-            create: also if it has neither jobs nor settings yet.
         Raises:
-            NotFound: it has neither.
+            NotFound: it has neither jobs nor settings. `create` pauses it before its first job.
         """
         return self.call(operator_calls.pause_queue(name, create))
 
@@ -355,6 +353,14 @@ class Client:
     def run_schedule(self, name: str) -> str:
         """Submit the schedule's job now. Returns its id. Not retried after a lost answer. Raises NotFound."""
         return self.call(operator_calls.run_schedule(name))
+
+    def pause_schedule(self, name: str) -> Schedule:
+        """Submit no job at its times until it is resumed. `run_schedule` still works. Raises NotFound."""
+        return self.call(operator_calls.pause_schedule(name))
+
+    def resume_schedule(self, name: str) -> Schedule:
+        """Submit jobs again, from the next time on. Times while it was paused are skipped. Raises NotFound."""
+        return self.call(operator_calls.resume_schedule(name))
 
     def delete_schedule(self, name: str) -> None:
         """Delete a schedule. Jobs that it submitted stay. Raises NotFound."""

@@ -60,6 +60,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
         catch_up: what happens to missed times: `skip`, `one` (one job for all of them), `all` (a job for each of the
             last `catch_up_max`).
         overlap: what happens while the last job is unfinished: `skip` skips the time, `allow` submits another job.
+        paused: it is not due. A resume sets put_us, so the times before it never fire.
     """
 
     cron: str
@@ -71,6 +72,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     catch_up: str = "one"
     catch_up_max: int = CATCH_UP_DEFAULT
     overlap: str = "skip"
+    paused: bool = False
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,7 +114,7 @@ class Kept:
 
     @property
     def next_us(self) -> int | None:
-        return None if self.cron is None else self.cron.after(self.since_us)
+        return None if self.cron is None or self.schedule.paused else self.cron.after(self.since_us)
 
 
 ReadJob = Callable[[bytes, int], Submit]
@@ -162,10 +164,10 @@ class Schedules:
     # --- changes ------------------------------------------------------------------------------------------------------
 
     def put(self, who: Principal, name: str, schedule: Schedule) -> Kept:
-        """Set a schedule. An equal one changes nothing.
+        """Set a schedule. An equal one changes nothing. One that is paused stays paused.
 
         Args:
-            schedule: its owner is that of `who`; its put_us is ignored.
+            schedule: its owner is that of `who`; its put_us and paused are ignored.
         Raises:
             InvalidRequest, TooMany, DiskFull, Overloaded.
             NameTaken: another owner has a schedule of this name.
@@ -182,24 +184,44 @@ class Schedules:
         others_bytes = self._job_bytes - (0 if known is None else len(known.schedule.job))
         if others_bytes + len(schedule.job) > JOB_BYTES_MAX:
             raise TooMany("bytes of jobs in all schedules", JOB_BYTES_MAX)
-        if known is not None and _are_equal(known.schedule, schedule):
-            kept = known
-        else:
-            with self._engine.group(len(schedule.job) + 2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
-                schedule = msgspec.structs.replace(schedule, put_us=group.now_us)
-                body = msgspec.json.encode(schedule)
-                group.put_document(DocumentKind.SCHEDULE, name, body, who.key_id)
-                self._audit.write(
-                    group, who, "schedule.put", name,
-                    cron=schedule.cron, timezone=schedule.timezone,
-                    catch_up=schedule.catch_up, overlap=schedule.overlap,
-                )  # fmt: skip
-            kept = Kept(schedule, cron, State() if known is None else known.state, group.now_us)
-            if known is None:
-                insort(self._names, name)
-            self._job_bytes = others_bytes + len(schedule.job)
-            self._kept[name] = kept
-            self._set_due(name, kept, cron.after(group.now_us))
+        if known is not None:
+            schedule = msgspec.structs.replace(schedule, paused=known.schedule.paused)
+            if _are_equal(known.schedule, schedule):
+                return known
+        details = {field: getattr(schedule, field) for field in ("cron", "timezone", "catch_up", "overlap")}
+        return self._put(who, name, schedule, cron, "schedule.put", details)
+
+    def pause(self, who: Principal, name: str) -> Kept:
+        """Submit no job at the schedule's times. Raises ScheduleNotFound, DiskFull, Overloaded."""
+        return self._set_paused(who, name, True, "schedule.pause")
+
+    def resume(self, who: Principal, name: str) -> Kept:
+        """Submit jobs from the next time on. Times before now are skipped. Raises as `pause`."""
+        return self._set_paused(who, name, False, "schedule.resume")
+
+    def _set_paused(self, who: Principal, name: str, paused: bool, action: str) -> Kept:
+        kept = self._find(who, name)
+        if kept.schedule.paused == paused:
+            return kept
+        return self._put(who, name, msgspec.structs.replace(kept.schedule, paused=paused), kept.cron, action, {})
+
+    def _put(
+        self, who: Principal, name: str, schedule: Schedule, cron: Cron | None, action: str, details: dict[str, str]
+    ) -> Kept:
+        """Write the schedule, with effect from now on."""
+        known = self._kept.get(name)
+        with self._engine.group(len(schedule.job) + 2 * DOCUMENT_BYTES + ENTRY_BYTES) as group:
+            schedule = msgspec.structs.replace(schedule, put_us=group.now_us)
+            group.put_document(DocumentKind.SCHEDULE, name, msgspec.json.encode(schedule), who.key_id)
+            self._audit.write(group, who, action, name, **details)
+        kept = Kept(schedule, cron, State() if known is None else known.state, group.now_us)
+        if known is not None and cron is None:
+            kept.refusal = known.refusal  # it cannot be parsed: it never fires
+        if known is None:
+            insort(self._names, name)
+        self._job_bytes += len(schedule.job) - (0 if known is None else len(known.schedule.job))
+        self._kept[name] = kept
+        self._set_due(name, kept, kept.next_us)
         return kept
 
     def delete(self, who: Principal, name: str) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +21,7 @@ from click.testing import CliRunner
 from fastq import Client
 from fastq.cli import main
 from tests.client.served import Place
-from tests.served import Served
+from tests.served import ROOT, Served
 
 
 @dataclass
@@ -55,6 +63,32 @@ def run(place: Place) -> Run:
         env = {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys.get(key, key), **environ}
         done = CliRunner().invoke(main, list(arguments), input=stdin, env=env, catch_exceptions=False)
         return Done(done.exit_code, done.stdout, done.stderr)
+
+    return invoke
+
+
+AtTerminal = Callable[..., Done]
+
+
+@pytest.fixture
+def at_terminal(place: Place) -> AtTerminal:
+    """`at_terminal("queues", "list", columns=80)` runs a command on a terminal; `typed` is typed there."""
+
+    def invoke(*arguments: str, columns: int = 80, typed: str = "", **environ: str) -> Done:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        env = os.environ | {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys["admin"], **environ}
+        env.pop("COLUMNS", None)
+        command = [sys.executable, "-m", "fastq", *arguments]
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        printed = b""
+        with contextlib.suppress(OSError):  # the last program with the other end has ended
+            while piece := os.read(ours, 65536):
+                printed += piece
+        os.close(ours)
+        return Done(process.wait(), printed.decode().replace("\r\n", "\n"), "")
 
     return invoke
 

@@ -12,6 +12,7 @@ from tests.typed import Shell, blocks, settled
 pytestmark = pytest.mark.slow
 
 DOCUMENT = ROOT / "docs/cli.md"
+COLUMNS = 120  # of the terminal that the document shows
 COPIED = "JOB=… TOKEN=…"  # by a person
 COPY = "JOB=$(sed -n 's/^job_id *//p' said) TOKEN=$(sed -n 's/^lease_token *//p' said)"
 
@@ -27,7 +28,9 @@ def test_every_command_prints_the_documented_output(tmp_path: Path) -> None:
     assert len(written) > 25
     with Served(tmp_path / "data") as server:
         url = f"http://127.0.0.1:{server.port}"
-        with Shell(tmp_path, FASTQ_URL=url, FASTQ_KEY=server.keys["admin"], PYTHONPATH=str(ROOT)) as shell:
+        with Shell(
+            tmp_path, columns=COLUMNS, FASTQ_URL=url, FASTQ_KEY=server.keys["admin"], PYTHONPATH=str(ROOT)
+        ) as shell:
             for command, expected in written:
                 told = " | tee said" if command.startswith("fastq lease --queue mail") else ""
                 output = shell.enter(COPY if command == COPIED else command + told)

@@ -117,14 +117,14 @@ def test_output_for_people(tmp_path: Path) -> None:
         made = keys("create", "--name", "a\nb", "--owner", "o", "--type", "client", **on(server))
         assert made.returncode == 0
         shown = dict(line.split(maxsplit=1) for line in made.stdout.splitlines())
-        assert shown["name"] == "a\N{REPLACEMENT CHARACTER}b"
+        assert shown["name"] == "a\\nb"
         assert server.call(shown["key"], "GET", "/keys")[0] == 200
         assert made.stderr == "The key is not shown again.\n"
         assert keys("revoke", shown["key_id"], **on(server)).stdout.startswith(f"{shown['key_id']} revoked at 2")
         head, *rows = keys("list", **on(server)).stdout.splitlines()
         assert head.split() == ["key_id", "type", "owner_id", "name", "state", "created_at", "last_used_at"]
         assert sorted(row.split()[1] for row in rows) == ["admin", "client", "client", "worker"]
-        assert sum(" revoked 2" in row for row in rows) == 1
+        assert sum("revoked 2" in row for row in rows) == 1
         assert shown["key"] not in "".join(rows)
 
 

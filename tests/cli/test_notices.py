@@ -8,7 +8,9 @@ import sys
 from tests.served import ROOT
 
 NOTICES = """
+import sys
 from fastq.cli.notices import confirm, notice
+sys.stdin.isatty = lambda: True
 print("table")
 notice("more")
 print("matched")

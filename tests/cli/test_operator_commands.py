@@ -13,7 +13,7 @@ import pytest
 from fastq import Client, QueueSettings, RateLimit, Retention
 from fastq.cli import COMMANDS
 from fastq.cli.queues import changed
-from tests.cli.conftest import Run
+from tests.cli.conftest import AtTerminal, Run
 from tests.client.served import Place
 from tests.served import ROOT, free_port
 
@@ -50,16 +50,17 @@ def test_an_option_overrides_unset() -> None:
     assert changed(before, {}, ("rate", "keep-max")) == QueueSettings()
 
 
-def test_pause_purge_and_delete_a_queue(run: Run, client: Client, queue: str) -> None:
+def test_pause_purge_and_delete_a_queue(run: Run, at_terminal: AtTerminal, client: Client, queue: str) -> None:
     client.submit(1, queue=queue)
-    assert fields(run("queues", "pause", queue).out)["paused"] == "yes"
+    assert run("queues", "pause", queue).out == f"{queue}: paused\n"
     (row,) = [line for line in run("queues", "list").lines if line.startswith(queue)]
-    assert row.split()[1:4] == ["1", "0", "0"] and row.endswith("paused=yes")
-    assert "paused" not in run("queues", "resume", queue).out
+    assert row.split("\t")[1:4] == ["1", "0", "0"] and row.endswith("paused=yes")
+    assert run("queues", "resume", queue).out == f"{queue}: resumed\n"
     assert run("queues", "delete", queue).code == 1
-    assert run("queues", "purge", queue, stdin="n\n").code == 130 and client.get_queue(queue).ready == 1
-    assert run("queues", "purge", queue, stdin="y\n").out == "1 removed\n"
-    assert run("queues", "delete", queue).code == 0
+    assert run("queues", "purge", queue, stdin="y\n").code == 2 and client.get_queue(queue).ready == 1
+    assert at_terminal("queues", "purge", queue, typed="n\n").code == 130 and client.get_queue(queue).ready == 1
+    assert at_terminal("queues", "purge", queue, typed="y\n").out.endswith(f"{queue}: 1 job deleted\n")
+    assert run("queues", "delete", queue).out == f"{queue}: settings deleted\n"
     assert run("queues", "show", queue).code == 1
 
 
@@ -75,7 +76,10 @@ def test_set_run_and_delete_a_schedule(run: Run, client: Client, queue: str) -> 
     assert client.get(job_id).priority == 3
     (row,) = [line for line in run("schedules", "list").lines if line.startswith(queue)]
     assert "Europe/Vienna" in row and job_id in row
-    assert run("schedules", "delete", queue).code == 0
+    assert run("schedules", "pause", queue).out == f"{queue}: 0 3 1 1 * Europe/Vienna, paused\n"
+    assert run("schedules", "show", queue, "--json").answer["paused"] is True
+    assert run("schedules", "resume", queue).out.startswith(f"{queue}: 0 3 1 1 * Europe/Vienna, next at 2")
+    assert run("schedules", "delete", queue).out == f"{queue}: deleted\n"
     assert run("schedules", "show", queue).code == 1
     wrong = run("schedules", "set", queue, "at noon", "1")
     assert wrong.code == 1 and wrong.err.count("\n") == 1 and "cron" in wrong.err

@@ -174,6 +174,8 @@ def test_schedules(both: Any, queue: str) -> None:
     job_id = both.run_schedule(name)
     assert both.get(job_id, with_payload=True).payload == {"to": "ann", "copies": 1}
     assert both.get_schedule(name).last_job_id == job_id
+    assert both.pause_schedule(name).paused and both.get_schedule(name).next_at is None
+    assert both.resume_schedule(name).next_at is not None
     both.delete_schedule(name)
     with pytest.raises(NotFound):
         both.get_schedule(name)

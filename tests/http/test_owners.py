@@ -51,6 +51,8 @@ SCHEDULES = [
     ("PUT", "/schedules/{schedule}", {"cron": "0 0 * * *", "job": {"payload": 1}}),
     ("DELETE", "/schedules/{schedule}", None),
     ("POST", "/schedules/{schedule}/run", None),
+    ("POST", "/schedules/{schedule}/pause", None),
+    ("POST", "/schedules/{schedule}/resume", None),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Schedules: list, show, set, delete, run now."""
+"""Schedules: list, show, set, pause, resume, delete, run now."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
     """A schedule as it is now.
 
     A list leaves out `job`. `passed` counts the times that were skipped: the last job was unfinished, or the time was
-    missed. `refusal`: the error of the last submit; the server tries again.
+    missed. `refusal`: the error of the last submit; the server tries again. `paused`: it is not due.
     """
 
     name: str
@@ -75,6 +75,7 @@ class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
     overlap: Literal["skip", "allow"]
     owner_id: str
     passed: int
+    paused: bool | msgspec.UnsetType = msgspec.UNSET
     job: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     next_at: Time | msgspec.UnsetType = msgspec.UNSET
     last_fired_at: Time | msgspec.UnsetType = msgspec.UNSET
@@ -157,6 +158,8 @@ def listed(name: str, kept: Kept) -> dict[str, Any]:
         "owner_id": schedule.owner_id,
         "passed": state.passed,
     }
+    if schedule.paused:
+        answer["paused"] = True
     if kept.due_us is not None:
         answer["next_at"] = time_of(kept.due_us)
     if state.job_id:
@@ -188,6 +191,12 @@ class ScheduleRoutes:
         kept = self._schedules.put(who, name, schedule_of(body, who.owner_id, who.key_id, self._now_us()))
         _answer(resp, shown(name, kept))
 
+    async def pause(self, req: Request, resp: Response, schedule: str) -> None:
+        _answer(resp, shown(schedule, self._schedules.pause(req.context.principal, schedule)))
+
+    async def resume(self, req: Request, resp: Response, schedule: str) -> None:
+        _answer(resp, shown(schedule, self._schedules.resume(req.context.principal, schedule)))
+
     async def delete(self, req: Request, resp: Response, schedule: str) -> None:
         self._schedules.delete(req.context.principal, schedule)
         resp.status = 204
@@ -198,6 +207,9 @@ class ScheduleRoutes:
         _answer(resp, {"job_id": job_id})
 
     def routes(self) -> list[Route]:
+        return [*self._looking(), *self._changing()]
+
+    def _looking(self) -> list[Route]:
         return [
             Route(
                 "GET",
@@ -216,6 +228,11 @@ class ScheduleRoutes:
                 "Show a schedule",
                 (Answer(200, "the schedule", ScheduleShown), NO_SUCH),
             ),
+        ]
+
+    def _changing(self) -> list[Route]:
+        stored = Answer(200, "the schedule is on stable storage", ScheduleShown)
+        return [
             Route(
                 "PUT",
                 "/schedules/{schedule}",
@@ -223,7 +240,7 @@ class ScheduleRoutes:
                 self.put,
                 "Set a schedule: submit a job at the times of a cron expression",
                 (
-                    Answer(200, "the schedule is on stable storage", ScheduleShown),
+                    stored,
                     Answer(
                         409, "another owner has a schedule of this name, or the limit of schedules is reached", Failure
                     ),
@@ -231,6 +248,22 @@ class ScheduleRoutes:
                 ),
                 ScheduleBody,
                 example=_EXAMPLE,
+            ),
+            Route(
+                "POST",
+                "/schedules/{schedule}/pause",
+                MANAGE,
+                self.pause,
+                "Pause a schedule: submit no job at its times",
+                (stored, NO_SUCH, *TOO_MUCH, DISK_FULL),
+            ),
+            Route(
+                "POST",
+                "/schedules/{schedule}/resume",
+                MANAGE,
+                self.resume,
+                "Resume a schedule from its next time on",
+                (stored, NO_SUCH, *TOO_MUCH, DISK_FULL),
             ),
             Route(
                 "DELETE",

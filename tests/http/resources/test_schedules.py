@@ -55,6 +55,21 @@ async def test_put_show_list_delete(world: World) -> None:
         assert (reply.status, reply.json["code"]) == (404, "schedule_not_found")
 
 
+async def test_pause_and_resume(world: World) -> None:
+    shown = await put(world)
+    paused = (await world.call("admin", "POST", "/schedules/nightly/pause")).json
+    assert shown.pop("next_at") and paused == shown | {"paused": True}
+    again = await put(world, cron="0 3 * * *")
+    assert again["paused"] is True and "next_at" not in again
+    assert (await world.call("admin", "GET", "/schedules")).json["schedules"][0]["paused"] is True
+    assert (await world.call("admin", "POST", "/schedules/nightly/run")).status == 201
+    resumed = (await world.call("admin", "POST", "/schedules/nightly/resume")).json
+    assert "paused" not in resumed and "next_at" in resumed
+    for action in ("pause", "resume"):
+        reply = await world.call("admin", "POST", f"/schedules/absent/{action}")
+        assert (reply.status, reply.json["code"]) == (404, "schedule_not_found")
+
+
 async def test_run_now(world: World) -> None:
     await put(world)
     reply = await world.call("admin", "POST", "/schedules/nightly/run")
