@@ -34,7 +34,7 @@ class Leases:
         self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
         self._now_us = now_us
         self._asked_us: dict[str, int] = {}
-        self.waiters = LeaseWaiters(core, self._grant, on_due_changed)
+        self.waiters = LeaseWaiters(core, self._grant, self.take_back, on_due_changed)
         self.last_seen = LastSeen()
 
     async def lease(self, who: Principal, command: Lease, connection: Connection | None = None) -> list[LeasedJob]:

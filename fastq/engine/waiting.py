@@ -88,12 +88,20 @@ class LeaseWaiters:
     longer when more requests wait.
     """
 
-    def __init__(self, core: _core.Core, grant: Grant, on_due_changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        core: _core.Core,
+        grant: Grant,
+        take_back: Callable[[list[Leased]], None],
+        on_due_changed: Callable[[], None],
+    ) -> None:
         """
         Args:
+            take_back: gives leases back whose request was cancelled before it learned of them.
             on_due_changed: called when `next_due_us` may have become earlier.
         """
-        self._core, self._grant, self._on_due_changed = core, grant, on_due_changed
+        self._core, self._grant, self._take_back = core, grant, take_back
+        self._on_due_changed = on_due_changed
         self._list = WaitList()
         self._touched: set[str] = set()  # queues with ready jobs that no waiting request was offered yet
         self._rate_due: dict[str, int] = {}  # when the rate limit of a waited-for queue allows the next lease
@@ -121,6 +129,10 @@ class LeaseWaiters:
         self._on_due_changed()
         try:
             return await waiter.granted
+        except asyncio.CancelledError:
+            if waiter.granted.done() and not waiter.granted.cancelled():
+                self._take_back(waiter.granted.result())
+            raise
         finally:
             over.cancel()
             self._list.end(waiter, [])
