@@ -37,12 +37,14 @@ class LeaseHeld(msgspec.Struct, forbid_unknown_fields=True):
 class WorkerShown(msgspec.Struct, forbid_unknown_fields=True):
     """A worker. Workers that send no `worker_id` are shown as one with an empty id.
 
-    `last_seen_at`: its last lease or heartbeat. Heartbeats before the server's start are not known.
+    `last_seen_at`: its last lease or heartbeat. Heartbeats before the server's start are not known. `queues`: the first
+    8 of those that it last asked for a job; only for keys that see every job.
     """
 
     worker_id: str
     last_seen_at: Time
     leases: list[LeaseHeld]
+    queues: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class WorkersShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,7 +88,8 @@ class WorkerRoutes:
                 held |= {worker_id: {} for worker_id in sorted(idle)[:IDLE_SHOWN]}
             yield []
             for worker_id, of_worker in sorted(held.items()):
-                async for piece in _shown(worker_id, seen_us.get(worker_id, 0), list(of_worker.values())):
+                queues = self._engine.last_seen.queues_of(worker_id) if who.sees.is_all else ()
+                async for piece in _shown(worker_id, seen_us.get(worker_id, 0), list(of_worker.values()), queues):
                     yield piece
 
         workers = await array_of(self._engine, req, slices())
@@ -117,7 +120,9 @@ class WorkerRoutes:
         ]
 
 
-async def _shown(worker_id: str, seen_us: int, held: list[JobView]) -> AsyncIterator[list[Any]]:
+async def _shown(
+    worker_id: str, seen_us: int, held: list[JobView], queues: tuple[str, ...]
+) -> AsyncIterator[list[Any]]:
     """Yield a worker in the last piece; the pieces before it are empty: one worker may hold all leases."""
     held.sort(key=lambda job: (job.leased_us, job.job_id))
     leases: list[bytes] = []
@@ -127,4 +132,5 @@ async def _shown(worker_id: str, seen_us: int, held: list[JobView]) -> AsyncIter
         leases.append(encode([lease_shown(job) for job in held[at : at + SLICE_LEASES]])[1:-1])
     seen_us = max([seen_us, *(job.leased_us for job in held[-1:])])
     shown = orjson.Fragment(b"[" + b",".join(leases) + b"]")
-    yield [{"worker_id": worker_id, "last_seen_at": time_of(seen_us), "leases": shown}]
+    answer: dict[str, Any] = {"worker_id": worker_id, "last_seen_at": time_of(seen_us), "leases": shown}
+    yield [answer | ({"queues": list(queues)} if queues else {})]
