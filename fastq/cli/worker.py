@@ -12,6 +12,7 @@ from importlib import import_module
 import click
 
 from fastq.cli.notices import notice
+from fastq.client.child import importing
 from fastq.client.errors import Refused
 from fastq.client.worker import Worker
 from fastq.clock import monotonic_us
@@ -26,7 +27,8 @@ def found(app: str) -> Worker:
     module_name, _, name = app.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        module = import_module(module_name)
+        with importing(module_name):
+            module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module exists, but one of its imports does not

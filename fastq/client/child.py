@@ -12,6 +12,7 @@ import importlib.util
 import io
 import logging
 import logging.handlers
+import multiprocessing
 import os
 import pickle
 import queue
@@ -21,6 +22,7 @@ import sys
 import threading
 import traceback
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -35,8 +37,27 @@ LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU, resou
 
 PIPE_LOST = 74  # the exit code if a handler closed the pipe
 
-is_importing_main = False
-"""Whether this is a child process that imports the main script of its worker."""
+_importing: list[str] = []
+
+
+@contextlib.contextmanager
+def importing(what: str) -> Iterator[None]:
+    """`Worker.run` does nothing while a program imports a module of handlers, so the module needs no main guard.
+
+    what: "main" for the main script of a worker; anything else for another module.
+    """
+    _importing.append(what)
+    try:
+        yield
+    finally:
+        _importing.pop()
+
+
+def is_importing() -> bool:
+    """Whether `Worker.run` was called by an import. Raises ReachedRun: by that of the main script, which ends there."""
+    if _importing and _importing[-1] == "main":
+        raise ReachedRun
+    return bool(_importing) or bool(getattr(multiprocessing.current_process(), "_inheriting", False))
 
 
 @dataclass
@@ -185,7 +206,8 @@ class _Pipe:
     def receive(self) -> Any:
         """Raises EOFError: the worker closed the pipe; anything else: the message cannot be unpickled."""
         text = self._connection.recv_bytes()
-        return _Unpickler(io.BytesIO(text), self.preparation).load()
+        with importing("a handler"):
+            return _Unpickler(io.BytesIO(text), self.preparation).load()
 
     def tell(self, *message: Any) -> None:
         """Raises what the pickling of the message raises, or OSError."""
@@ -208,7 +230,6 @@ class _Unpickler(pickle.Unpickler):
 
 def _import_main(preparation: Preparation) -> None:
     """Run the main script under the name that multiprocessing gives it, up to `Worker.run`."""
-    global is_importing_main  # noqa: PLW0603 -- a fact of the process
     module = types.ModuleType("__mp_main__")
     if preparation.main_name is not None:
         spec = importlib.util.find_spec(preparation.main_name)
@@ -224,16 +245,14 @@ def _import_main(preparation: Preparation) -> None:
         raise ImportError("the handler is defined in an interactive session, which a child process cannot import")
     before = sys.modules["__main__"]
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    is_importing_main = True
     try:
-        exec(code, module.__dict__)  # noqa: S102 -- the user's own program
+        with importing("main"):
+            exec(code, module.__dict__)  # noqa: S102 -- the user's own program
     except ReachedRun:
         pass
     except BaseException:
         sys.modules["__main__"] = sys.modules["__mp_main__"] = before
         raise
-    finally:
-        is_importing_main = False
 
 
 # --- log lines --------------------------------------------------------------------------------------------------------

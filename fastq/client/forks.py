@@ -115,6 +115,9 @@ def _leave_loop() -> None:
         if thread != threading.get_ident():
             continue
         loops: Any = loop  # uvloop's and asyncio's know their descriptor by different names
+        if not hasattr(select, "epoll"):
+            loop.call_soon(os._exit, 0)
+            continue
         polled = loops._get_backend_id() if hasattr(loops, "_get_backend_id") else loops._selector.fileno()
         with contextlib.suppress(OSError), select.epoll() as nothing:
             os.dup2(nothing.fileno(), polled, inheritable=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import socket
 import ssl
@@ -11,11 +10,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from fastq.client import child
 from fastq.client.async_client import AsyncClient
 from fastq.client.async_transport import AsyncTransport, LoopTransport
+from fastq.client.child import is_importing
 from fastq.client.codec import CODEC, Codec
-from fastq.client.errors import ReachedRun
 from fastq.client.handlers import Function, Handler, Middleware
 from fastq.client.job import Job
 from fastq.client.loops import Signals, run_to_end
@@ -178,7 +176,7 @@ class Worker:
         A second signal releases the jobs of running handlers, a third one ends the process. If the program has not
         configured logging, the worker writes its log to stderr.
         """
-        if _is_in_a_child():
+        if is_importing():
             return
         shown = self._show_log()
         try:
@@ -196,7 +194,7 @@ class Worker:
             Refused: the server rejects the key or the request. Raised after the handlers have finished.
             ValueError: a queue has no handler, or the URL or key is malformed.
         """
-        if _is_in_a_child():
+        if is_importing():
             return
         if self._run is not None:
             raise RuntimeError("the worker is already running")
@@ -265,14 +263,3 @@ class Worker:
 def _cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _is_in_a_child() -> bool:
-    """Whether this process imports the main script of a worker, to run a part of it.
-
-    Raises ReachedRun in a child process of the worker. A child that a handler made with multiprocessing goes on with
-    the script, without a second worker.
-    """
-    if child.is_importing_main:
-        raise ReachedRun
-    return bool(getattr(multiprocessing.current_process(), "_inheriting", False))

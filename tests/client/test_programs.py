@@ -108,6 +108,33 @@ def test_a_second_signal_interrupts_a_handler_that_blocks_the_event_loop(run: Ru
     assert client.get(job_id).outcome == "released"
 
 
+@pytest.mark.parametrize("app", [(), ("script",)])
+def test_threads_that_handlers_left_do_not_make_the_process_deaf(
+    run: Run, client: Client, queue: str, app: tuple[str, ...]
+) -> None:
+    """Python waits for them at the end of a script, but a signal ends it. `fastq worker` does not wait."""
+    program = run(
+        """
+def leave(job):
+    threading.Thread(target=threading.Event().wait).start()
+
+worker = fastq.Worker()
+worker.handles(QUEUE)(leave)
+if __name__ == "__main__":
+    worker.run()
+    print("run has returned", flush=True)
+""",
+        *app,
+    )
+    assert client.submit_and_wait("x", queue=queue, timeout_s=WAIT_S).is_successful
+    program.process.send_signal(signal.SIGTERM)
+    if app:
+        assert program.process.wait(WAIT_S) == 0
+    else:
+        program.until_said("run has returned")
+        assert program.ends(signal.SIGTERM) == -signal.SIGTERM
+
+
 def test_a_third_signal_ends_the_process(run: Run, client: Client, queue: str) -> None:
     program = run(
         """
@@ -195,13 +222,16 @@ print("run has returned", flush=True)
 """
 
 
-def test_a_script_without_a_main_guard_runs_handlers_in_processes(run: Run, client: Client, queue: str) -> None:
-    """The child runs the script up to `run`, and starts no second worker."""
-    program = run(NO_GUARD)
+@pytest.mark.parametrize("app", [(), ("script",)])
+def test_a_script_without_a_main_guard_runs_handlers_in_processes(
+    run: Run, client: Client, queue: str, app: tuple[str, ...]
+) -> None:
+    """The child runs the script up to `run`, and starts no second worker; `fastq worker` runs it once."""
+    program = run(NO_GUARD, *app)
     done = client.submit_and_wait({"one": 1, "two": 2}, queue=queue, timeout_s=WAIT_S)
     assert (done.result["one"], done.attempts) == (3, 1)
     assert program.ends(signal.SIGTERM) == 0
-    assert (program.said.count("script\n"), program.said.count("run has returned\n")) == (2, 1)
+    assert (program.said.count("script\n"), program.said.count("run has returned\n")) == (2, 2 if app else 1)
     assert (program.said.count("slots"), program.said.count(f"job {done.job_id}: adding in a process")) == (1, 1)
 
 
