@@ -32,6 +32,6 @@ async def array_of(engine: Engine, req: Request, slices: AsyncIterable[list[Any]
 
 
 def page_of(name: str, array: bytes, cursor: str | int, **counts: int) -> bytes:
-    """Make a page of a JSON array: an object with the array under `name`, `cursor` and `counts`, each unless 0 or empty."""
+    """Make a page of a JSON array: an object with the array under `name`; `cursor` and `counts` unless 0 or empty."""
     rest = b"".join(b',"%s":%s' % (key.encode(), encode(value)) for key, value in counts.items() if value)
     return b'{"%s":%s%s%s}' % (name.encode(), array, b',"cursor":' + encode(cursor) if cursor else b"", rest)
