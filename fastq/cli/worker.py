@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import threading
 from importlib import import_module
 
 import click
@@ -12,9 +14,11 @@ import click
 from fastq.cli.notices import notice
 from fastq.client.errors import Refused
 from fastq.client.worker import Worker
+from fastq.clock import monotonic_us
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 EXIT_REFUSED = 1
+THREADS_END_US = 1_000_000
 
 
 def found(app: str) -> Worker:
@@ -37,6 +41,7 @@ def found(app: str) -> Worker:
 @click.argument("app", metavar="MODULE:NAME")
 @click.option("--concurrency", type=click.IntRange(1), help="How many jobs run at once.")
 @click.option("--queue", "queues", multiple=True, help="Queue to lease from. May be repeated, in strict order.")
+@click.option("--processes", type=click.IntRange(1), help="How many handlers run in processes at once.")
 @click.option(
     "--time-limit", "time_limit_s", type=click.FloatRange(0, min_open=True), help="Time limit of an attempt, seconds."
 )
@@ -44,15 +49,16 @@ def found(app: str) -> Worker:
 @click.option("--burst", is_flag=True, help="Exit when no job is ready and none runs.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def worker(
-    app: str, concurrency: int | None, queues: tuple[str, ...], time_limit_s: float | None, stop_s: float | None,
-    burst: bool,
-    log_level: str,
+    app: str, concurrency: int | None, queues: tuple[str, ...], processes: int | None, time_limit_s: float | None,
+    stop_s: float | None, burst: bool, log_level: str,
 ) -> None:  # fmt: skip
-    """Run the fastq.Worker NAME of a Python MODULE until SIGINT or SIGTERM."""
+    """Run the fastq.Worker NAME of a Python MODULE until SIGINT, SIGTERM or SIGHUP."""
     logging.basicConfig(level=log_level.upper(), format=LINE)
     one = found(app)
     one.concurrency = concurrency or one.concurrency
     one.queues = queues or one.queues
+    if processes is not None:
+        one.processes = processes
     one.time_limit_s = time_limit_s or one.time_limit_s
     one.stop_s = one.stop_s if stop_s is None else stop_s
     try:
@@ -60,6 +66,22 @@ def worker(
     except (Refused, ValueError) as error:
         notice(f"fastq: {error}")
         sys.exit(EXIT_REFUSED)
-    if one.left_behind:  # their jobs are released; do not wait for the threads
+    if one.left_behind or _is_kept():  # the jobs of handlers left behind are released
         logging.shutdown()
+        with contextlib.suppress(OSError, ValueError):  # a handler closed it
+            sys.stdout.flush()
         os._exit(0)
+
+
+def _is_kept() -> bool:
+    """Whether threads that handlers started would keep the process. They have a second to end."""
+    deadline_us = monotonic_us() + THREADS_END_US
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, (deadline_us - monotonic_us()) / 1e6))
+            if thread.is_alive():
+                logging.getLogger("fastq.worker").warning(
+                    "thread %s of a handler does not end; leaving it", thread.name
+                )
+                return True
+    return False

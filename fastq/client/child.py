@@ -33,6 +33,8 @@ from fastq.client.outcomes import Raised, code_of, outcome_of, text_of
 
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)
 
+PIPE_LOST = 74  # the exit code if a handler closed the pipe
+
 is_importing_main = False
 """Whether this is a child process that imports the main script of its worker."""
 
@@ -65,9 +67,13 @@ def main(pipe_fd: int, life_fd: int) -> None:
     sys.argv = preparation.argv
     pipe.preparation = preparation
     _log_through(pipe, preparation.levels)
-    with contextlib.suppress(EOFError, OSError):
+    try:
         while _serve_one(pipe):
             pass
+    except EOFError:
+        pass
+    except OSError:
+        os._exit(PIPE_LOST)
 
 
 def _serve_one(pipe: _Pipe) -> bool:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from fastq.client.errors import ClientError
-from fastq.client.models import Held, LeasedJob
+from fastq.client.models import LeasedJob
 from fastq.clock import monotonic_us
 
 BEATS_A_LEASE = 3
@@ -19,28 +19,28 @@ TICK_S = 0.5
 BLOCKED_S = 1.0  # a handler that keeps the event loop for longer is named in a warning
 END_S = 1.0
 
-Send = Callable[[Sequence[LeasedJob]], list[Held]]
-"""Extends leases and returns when the answer is there. Raises ClientError."""
+Extend = Callable[[Sequence[LeasedJob]], None]
+"""Extends leases, gives the answers to the event loop, and returns. Raises ClientError."""
 
 
 class Heartbeat:
     """
     Args:
-        send: called in the thread of the heartbeat.
+        extend: called in the thread of the heartbeat.
         held: the jobs whose leases to extend. Called in any thread.
-        heard: called in the event loop with the answers by lease token.
         running: names the handlers that run, and the one that has the event loop now, else "". Called in any thread.
         blocked: called in the thread, again and again while the event loop is blocked.
+        alive: called in the event loop, about once a second.
     """
 
     def __init__(
-        self, lease_ms: int, send: Send, held: Callable[[], list[LeasedJob]],
-        heard: Callable[[Sequence[tuple[str, Held]]], None], running: Callable[[], tuple[str, str]],
-        blocked: Callable[[], None], logger: logging.Logger,
+        self, lease_ms: int, extend: Extend, held: Callable[[], list[LeasedJob]],
+        running: Callable[[], tuple[str, str]], blocked: Callable[[], None], alive: Callable[[], None],
+        logger: logging.Logger,
     ) -> None:  # fmt: skip
         self._beat_us = lease_ms * 1000 // BEATS_A_LEASE
-        self._send, self._held, self._heard, self._running = send, held, heard, running
-        self._blocked, self._log = blocked, logger
+        self._extend, self._held, self._running = extend, held, running
+        self._blocked, self._alive, self._log = blocked, alive, logger
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
@@ -74,10 +74,7 @@ class Heartbeat:
         held = self._held()
         try:
             for first in range(0, max(1, len(held)), BEATS_MAX):
-                part = held[first : first + BEATS_MAX]
-                answers = self._send(part)
-                heard = [(job.lease_token, answer) for job, answer in zip(part, answers, strict=True)]
-                self._loop.call_soon_threadsafe(self._heard, heard)
+                self._extend(held[first : first + BEATS_MAX])
         except ClientError as error:
             if held and not self._ended.is_set():
                 self._log.warning("the leases of %d jobs were not extended, retrying: %s", len(held), error)
@@ -123,3 +120,4 @@ class Heartbeat:
         if self._is_warned:
             self._log.warning("the event loop is free again after %.1f s", (monotonic_us() - self._asked_us) / 1e6)
         self._asked_us, self._is_warned = 0, False
+        self._alive()

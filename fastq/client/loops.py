@@ -95,6 +95,16 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         forks.give_back_signals(self._before)
 
+    def keep(self, logger: logging.Logger) -> None:
+        """Take the signals again if a handler took them. Called in the event loop."""
+        for number in self._before:
+            if signal.getsignal(number) != self._arrived:
+                signal.signal(number, self._arrived)
+                logger.warning(
+                    "a handler took %s, which stops the worker; it is taken back", signal.Signals(number).name
+                )
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._before)
+
     def insist(self, after_s: float) -> None:
         """Act as if the second signal had arrived, if the first one arrived so many seconds ago. From any thread."""
         if self._count == 1 and monotonic_us() - self._first_us > after_s * 1e6:

@@ -17,7 +17,7 @@ from multiprocessing import Pipe, spawn
 from typing import Any
 
 from fastq.client import forks
-from fastq.client.child import Preparation
+from fastq.client.child import PIPE_LOST, Preparation
 from fastq.client.errors import ProcessFailed
 from fastq.client.models import LeasedJob
 from fastq.clock import monotonic_us
@@ -30,6 +30,7 @@ On = Callable[..., None]
 """Called with "started", "progress" (percent, note) or "log" (the attributes of a record) in the thread of `run`."""
 
 ENDED = "ProcessEnded"
+CLOSED = "the handler closed the connection of its process to the worker"
 NOT_STARTED = "ProcessNotStarted"
 
 
@@ -152,10 +153,12 @@ class Child:
         until_us = monotonic_us() + int(END_S * 1e6)
         while not self._has_ended():
             if monotonic_us() > until_us:
-                return ProcessFailed(ENDED, "the handler closed the connection of its process to the worker", "")
+                return ProcessFailed(ENDED, CLOSED, "")
             threading.Event().wait(0.005)
         self.kill()  # those that it started
         code = self._process.wait() if self._process is not None else 0
+        if code == PIPE_LOST:
+            return ProcessFailed(ENDED, CLOSED, "")
         if code >= 0:
             return ProcessFailed(ENDED, f"the process ended with exit code {code}", "")
         return ProcessFailed(ENDED, f"the process was killed by {signal.Signals(-code).name}", "")

@@ -155,7 +155,11 @@ class Worker:
     @property
     def processes(self) -> int:
         """How many handlers run in processes at once."""
-        return self._processes or min(self.concurrency, len(os.sched_getaffinity(0)))
+        return self._processes or min(self.concurrency, _cores())
+
+    @processes.setter
+    def processes(self, most: int | None) -> None:
+        self._processes = most
 
     @property
     def description(self) -> str:
@@ -224,6 +228,11 @@ class Worker:
         if self._run is not None:
             self._run.changed()
 
+    def keep_signals(self) -> None:
+        """Take the signals again if a handler took them. Called by the worker."""
+        if self._signals is not None:
+            self._signals.keep(self.logger)
+
     def insist(self) -> None:
         """Interrupt a handler that blocks the event loop and the stop of the worker. Called by the worker."""
         if self._signals is not None:
@@ -251,6 +260,11 @@ class Worker:
         if self.logger.getEffectiveLevel() > logging.INFO and self.logger.level == logging.NOTSET:
             self.logger.setLevel(logging.INFO)
         return shown
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_in_a_child() -> bool:

@@ -46,7 +46,7 @@ class WorkerRun:
         self._poll_over, self._is_narrow = asyncio.Event(), False
         self._slots = Slots(worker, self._acks, client, self._slot_is_free)
         self._heartbeat = Heartbeat(
-            worker.lease_ms, self._send_heartbeat, self._held, self._heard, self._slots.running, worker.insist,
+            worker.lease_ms, self._extend, self._held, self._slots.running, worker.insist, worker.keep_signals,
             worker.logger,
         )  # fmt: skip
 
@@ -208,24 +208,29 @@ class WorkerRun:
 
     # --- heartbeat ----------------------------------------------------------------------------------------------------
 
-    def _send_heartbeat(self, jobs: Sequence[LeasedJob]) -> list[Held]:
+    def _extend(self, jobs: Sequence[LeasedJob]) -> None:
         """Extend leases, in the thread of the heartbeat. Raises ClientError."""
         worker, beat_s = self._worker, self._worker.lease_ms / 1000 / BEATS_A_LEASE
         retries = Retries(for_s=beat_s, timeout_s=min(beat_s, 10.0))
-        if worker.transport is None:
-            if self._beating is None:
-                self._beating = Client(worker.url, worker.key, retries=retries, tls=worker.tls)
-            return self._beating.heartbeat(worker.worker_id, jobs, worker.lease_ms)
-        client = self._client.trying(retries)
-        asking = client.heartbeat(worker.worker_id, jobs, worker.lease_ms)
-        return asyncio.run_coroutine_threadsafe(asking, self._loop).result()
+        if worker.transport is not None:
+            extending = self._extend_in_loop(jobs, self._client.trying(retries))
+            asyncio.run_coroutine_threadsafe(extending, self._loop).result()
+            return
+        if self._beating is None:
+            self._beating = Client(worker.url, worker.key, retries=retries, tls=worker.tls)
+        answers = self._beating.heartbeat(worker.worker_id, jobs, worker.lease_ms)
+        self._loop.call_soon_threadsafe(self._heard, jobs, answers)
+
+    async def _extend_in_loop(self, jobs: Sequence[LeasedJob], client: AsyncClient) -> None:
+        """As `_extend`, with a transport of the program, which belongs to this loop."""
+        self._heard(jobs, await client.heartbeat(self._worker.worker_id, jobs, self._worker.lease_ms))
 
     def _held(self) -> list[LeasedJob]:
         return list(self._slots.held.copy().values())
 
-    def _heard(self, answers: Sequence[tuple[str, Held]]) -> None:
-        for token, answer in answers:
-            self._slots.heard(token, answer)
+    def _heard(self, jobs: Sequence[LeasedJob], answers: Sequence[Held]) -> None:
+        for job, answer in zip(jobs, answers, strict=True):
+            self._slots.heard(job.lease_token, answer)
 
     # --- stop ---------------------------------------------------------------------------------------------------------
 

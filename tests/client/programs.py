@@ -13,6 +13,7 @@ from typing import Self
 
 from fastq.clock import monotonic_us
 from tests.client.served import WAIT_S, Place
+from tests.served import ROOT
 
 HEAD = """
 import asyncio, os, signal, subprocess, sys, threading, time
@@ -26,7 +27,11 @@ class Program:
     def __init__(self, place: Place, directory: Path, script: str, *app: str) -> None:
         self._directory, self.said_path = directory, directory / "said"
         (directory / "script.py").write_text(HEAD + script)
-        self._environ = os.environ | {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys["worker"]}
+        self._environ = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "FASTQ_URL": place.url,
+            "FASTQ_KEY": place.keys["worker"],
+        }
         self._argv = [sys.executable, *(["-m", "fastq", "worker", *app] if app else ["script.py"])]
         self.process: subprocess.Popen[bytes]
 

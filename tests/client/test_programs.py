@@ -148,6 +148,9 @@ async def harm(job):
         await asyncio.sleep(0.1)
     elif job.payload == "set":
         asyncio.set_event_loop(None)
+    elif job.payload == "signals":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     return job.payload
 
 async def leave():
@@ -161,9 +164,10 @@ worker.run()
 
 def test_a_worker_goes_on_when_a_handler_stops_its_event_loop(run: Run, client: Client, queue: str) -> None:
     program = run(GOES_ON)
-    for harm in ("stop", "exit", "close", "callback", "set", "none"):
+    for harm in ("stop", "exit", "close", "callback", "set", "signals"):
         done = client.submit_and_wait(harm, queue=queue, timeout_s=WAIT_S)
         assert (done.state, done.attempts) == ("ACKED", 1), harm
+    program.until_said("a handler took SIGTERM")
     assert program.ends(signal.SIGTERM) == 0
 
 
