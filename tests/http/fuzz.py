@@ -36,6 +36,7 @@ REASONS = (
     "each number must have",
     "a surrogate escape without its other half",
     "must be an RFC 3339 time",
+    "must have printable characters only",
     "nested deeper than",
     "cursor must be one that this server returned with a page",
     "one of payload, priority, delay_ms, run_at and queue is required",
