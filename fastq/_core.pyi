@@ -659,8 +659,8 @@ class Core:
         Returns:
             The jobs, and `before` for the next page; 0: this is the last page.
         """
-    def running(self, access: Access, limit: int) -> tuple[list[JobView], bool]:
-        """Running jobs, at most `limit`, in no particular order, and whether these are all."""
+    def running(self, access: Access, first: int, end: int) -> list[JobView]:
+        """Running jobs in places `first` to `end` - 1, in no order. A job changes its place when leases change."""
     def rising(
         self, now_us: int, access: Access, filter: Filter, after: int, until: int, limit: int, examine_max: int
     ) -> tuple[list[JobView], int]:

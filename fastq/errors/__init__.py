@@ -52,6 +52,7 @@ from fastq.errors.process import (
     WouldOverwrite,
 )
 from fastq.errors.request import (
+    ClientGone,
     CommandTooLarge,
     Forbidden,
     InvalidRequest,
@@ -70,6 +71,7 @@ __all__ = [
     "BackupRefused",
     "BadSetting",
     "CleanerBehind",
+    "ClientGone",
     "ClockBehindLog",
     "CommandTooLarge",
     "CoreFailed",

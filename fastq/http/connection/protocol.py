@@ -61,6 +61,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = Flow(transport)
+        transport.set_write_buffer_limits(high=limits.UNREAD_BYTES_FREE)
         self._answers_to = AnswerTransport(transport, self.end)
         app = self.config.app
         self._requests_held, self._answers_held = app.requests, app.answers  # type: ignore[union-attr]
@@ -91,13 +92,26 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(limits.UNREAD_S_MAX, self.transport.abort)
+        self._watch_unread()
         self.loop.call_soon(self._hold_unread)  # later, so that what the kernel takes now is not counted
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_unread()
         self._go_on_answering()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self.transport.is_closing():
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection. What is written gets its time to be read."""
+        self.transport.close()
+        self._watch_unread()
+
+    def _watch_unread(self) -> None:
+        if self._unread is None:
+            self._unread = self.loop.call_later(limits.UNREAD_S_MAX, self.transport.abort)
 
     def _go_on_answering(self) -> None:
         if self._active is None and self.pipeline:
@@ -115,12 +129,12 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._forget()
         if not self.transport.can_write_eof() or not (self._in_body or self._in_head):
-            self.transport.close()
+            self.close()
             return
         self.transport.write_eof()
         self.flow.held = False
         self.flow.resume_reading()
-        self._deadline = self.loop.call_later(limits.LINGER_S, self.transport.close)
+        self._deadline = self.loop.call_later(limits.LINGER_S, self.close)
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
@@ -363,7 +377,7 @@ class Protocol(HttpToolsProtocol):
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
             elif cycle.response_started:
-                self.transport.close()
+                self.close()
                 return
             elif cycle is self._active:
                 self._active = None
@@ -434,6 +448,6 @@ class Protocol(HttpToolsProtocol):
         if self.flow.read_paused:  # the server does not read, so the client gets its time again
             self._deadline = self.loop.call_later(seconds, self._too_slow, what, seconds)
         elif what == "silence":
-            self.transport.close()
+            self.close()
         else:
             self._refuse(errors.TooSlow(f"the request's {what} must arrive within {seconds:.0f} s"))

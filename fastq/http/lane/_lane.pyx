@@ -271,7 +271,7 @@ class Lane(Protocol):
         (<Answers>self._answers).idle_watched = False
         if self._request_count() == self._idle_requests and not self._is_answering() and not self._in_head:
             if not self.transport.is_closing():
-                self.transport.close()
+                self.close()
         else:
             self._watch_idle()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,10 +22,11 @@ from fastq.engine.commands import (
     WAIT_MS_MAX,
     Find,
 )
-from fastq.engine.results import JobsPage, JobStatus, Why
+from fastq.engine.results import JobStatus, Why
 from fastq.errors import InvalidRequest, JobNotFound
 from fastq.http.errors import Wrapped
 from fastq.http.fields import Outcome, QueueName, State, Time, at_most, printable, queue_name, time_us
+from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import ABSENT, Answer, Route
@@ -234,15 +236,6 @@ def job_shown(job: JobStatus) -> bytes:
     return encode(answer)
 
 
-def jobs_listed(page: JobsPage, database_id: bytes) -> bytes:
-    answer: dict[str, Any] = {"jobs": [_job(job) for job in page.jobs]}
-    if page.before:
-        answer["cursor"] = cursor_of(page.before, database_id)
-    if page.unreadable:
-        answer["unreadable"] = page.unreadable
-    return encode(answer)
-
-
 def why_shown(why: Why) -> bytes:
     answer: dict[str, Any] = {
         "job_id": why.job_id,
@@ -284,9 +277,19 @@ class Jobs:
     async def list_jobs(self, req: Request, resp: Response) -> None:
         who, database_id = req.context.principal, self._engine.database_id
         find = find_command(req, database_id)
-        page = await self._engine.search(who, find) if find.text else self._engine.page(who, find)
+        before = unreadable = 0
+
+        async def slices() -> AsyncIterator[list[Any]]:
+            nonlocal before, unreadable
+            async for page in self._engine.pages(who, find):
+                before = page.before
+                unreadable += page.unreadable
+                yield [_job(job) for job in page.jobs]
+
+        jobs = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        resp.data = jobs_listed(page, database_id)
+        more = {"cursor": cursor_of(before, database_id) if before else "", "unreadable": unreadable}
+        resp.data = page_of("jobs", jobs, **more)
 
     async def why(self, req: Request, resp: Response, job_id: str) -> None:
         resp.data = why_shown(self._engine.why(req.context.principal, job_id))

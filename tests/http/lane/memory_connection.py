@@ -101,6 +101,9 @@ class MemoryConnection(asyncio.Transport):
         assert not (self._lost or self.half_closed), "nothing is written after the end"
         self.answered += data
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """The client takes everything at once."""
+
     def get_write_buffer_size(self) -> int:
         return 0
 
