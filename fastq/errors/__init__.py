@@ -52,7 +52,6 @@ from fastq.errors.process import (
     WouldOverwrite,
 )
 from fastq.errors.request import (
-    ClientGone,
     CommandTooLarge,
     Forbidden,
     InvalidRequest,
@@ -71,7 +70,6 @@ __all__ = [
     "BackupRefused",
     "BadSetting",
     "CleanerBehind",
-    "ClientGone",
     "ClockBehindLog",
     "CommandTooLarge",
     "CoreFailed",

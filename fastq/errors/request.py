@@ -11,12 +11,6 @@ class InvalidRequest(ApiError):
     code = "invalid_request"
 
 
-class ClientGone(ApiError):
-    """The connection closed while a long answer was made. Nobody sees this error."""
-
-    code = "client_gone"
-
-
 class CommandTooLarge(ApiError):
     """A command's records do not fit into one frame of the log, however long it waits."""
 

@@ -117,7 +117,6 @@ STATUSES: dict[type[ApiError], int] = {
     errors.WorkersOnly: 403,
     NoJobsAvailable: 404,
     PathNotFound: 404,
-    errors.ClientGone: 400,
     errors.JobNotFound: 404,
     errors.KeyNotFound: 404,
     errors.QueueNotFound: 404,

@@ -8,7 +8,7 @@ from typing import Any
 from falcon.asgi import Request
 
 from fastq.engine import Engine
-from fastq.errors import ClientGone
+from fastq.errors import InvalidRequest
 from fastq.http.reply import encode
 from fastq.http.scope import CONNECTION
 
@@ -17,14 +17,14 @@ async def array_of(engine: Engine, req: Request, slices: AsyncIterable[list[Any]
     """Encode the items of all slices as one JSON array. Each slice should take about a millisecond.
 
     Raises:
-        ClientGone: the connection has closed. Nobody gets the answer.
+        InvalidRequest: the connection has closed. Nobody sees that.
     """
     connection = req.scope.get(CONNECTION)
     parts: list[bytes] = []
     async with engine.turns:
         async for items in slices:
             if connection is not None and connection.is_closed:
-                raise ClientGone
+                raise InvalidRequest("the connection has closed")
             if items:
                 parts.append(encode(items)[1:-1])
             await engine.turns.pause()

@@ -71,7 +71,7 @@ class MemoryConnection(asyncio.Transport):
         protocol = self.protocol
         timers = (
             protocol._deadline,
-            protocol._unread,
+            protocol._unread.timer,
             protocol.timeout_keep_alive_task,
             getattr(protocol, "_idle", None),
         )

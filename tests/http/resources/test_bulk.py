@@ -190,7 +190,7 @@ async def test_a_stop_and_a_full_disk_make_a_result_incomplete(world: World, mon
         need_room(record_bytes, spare_segments)
 
     monkeypatch.setattr(world.engine.commits, "need_room", once)
-    assert await run(world, "cancel", {"queue": "default"}) == {"matched": 2000, "changed": 1000, "complete": False}
+    assert await run(world, "cancel", {"queue": "default"}) == {"matched": 200, "changed": 100, "complete": False}
     reply = await world.call("client", "POST", "/jobs/cancel", {"filter": {"queue": "default"}})
     assert (reply.status, reply.json["code"]) == (507, "disk_full")
 
