@@ -142,7 +142,8 @@ class Reads:
         for piece, is_last in _by_bytes(jobs):
             found: list[JobView] = []
             cut, unreadable = False, 0
-            for job, payload in zip(piece, await self._payloads.texts(piece), strict=True):
+            payloads = await self._payloads.texts(piece)
+            for job, payload in zip(piece, payloads, strict=True):
                 if len(found) == limit:
                     cut = True
                     break

@@ -31,7 +31,7 @@ async def array_of(engine: Engine, req: Request, slices: AsyncIterable[list[Any]
     return b"[" + b",".join(parts) + b"]"
 
 
-def page_of(name: str, array: bytes, cursor: str | int, **counts: int) -> bytes:
-    """Make a page of a JSON array: an object with the array under `name`; `cursor` and `counts` unless 0 or empty."""
-    rest = b"".join(b',"%s":%s' % (key.encode(), encode(value)) for key, value in counts.items() if value)
-    return b'{"%s":%s%s%s}' % (name.encode(), array, b',"cursor":' + encode(cursor) if cursor else b"", rest)
+def page_of(name: str, array: bytes, **more: str | int) -> bytes:
+    """Make an object with a JSON array under `name`, and those of `more` that are neither empty nor 0."""
+    members = b"".join(b',"%s":%s' % (member.encode(), encode(value)) for member, value in more.items() if value)
+    return b'{"%s":%s%s}' % (name.encode(), array, members)

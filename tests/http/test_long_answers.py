@@ -152,6 +152,6 @@ async def test_one_worker_with_all_leases(world: World, slices: Slices, monkeypa
 
 
 def test_a_page() -> None:
-    assert page_of("a", b"[1]", "") == page_of("a", b"[1]", 0) == b'{"a":[1]}'
-    assert page_of("a", b"[]", 7) == b'{"a":[],"cursor":7}'
-    assert page_of("a", b"[]", "x") == b'{"a":[],"cursor":"x"}'
+    assert page_of("a", b"[1]") == page_of("a", b"[1]", cursor=0, unreadable="") == b'{"a":[1]}'
+    assert page_of("a", b"[]", cursor=7) == b'{"a":[],"cursor":7}'
+    assert page_of("a", b"[]", cursor="x", unreadable=2) == b'{"a":[],"cursor":"x","unreadable":2}'

@@ -73,7 +73,7 @@ class AuditRoutes:
 
         entries = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        resp.data = page_of("entries", entries, cursor)
+        resp.data = page_of("entries", entries, cursor=cursor)
 
     def routes(self) -> list[Route]:
         return [

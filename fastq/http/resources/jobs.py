@@ -288,7 +288,8 @@ class Jobs:
 
         jobs = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        resp.data = page_of("jobs", jobs, cursor_of(before, database_id) if before else "", unreadable=unreadable)
+        cursor = cursor_of(before, database_id) if before else ""
+        resp.data = page_of("jobs", jobs, cursor=cursor, unreadable=unreadable)
 
     async def why(self, req: Request, resp: Response, job_id: str) -> None:
         resp.data = why_shown(self._engine.why(req.context.principal, job_id))

@@ -124,7 +124,7 @@ class QueueRoutes:
 
         queues = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        resp.data = page_of("queues", queues, after)
+        resp.data = page_of("queues", queues, cursor=after)
 
     async def show(self, req: Request, resp: Response, queue: str) -> None:
         who = req.context.principal

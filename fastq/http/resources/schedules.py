@@ -188,7 +188,7 @@ class ScheduleRoutes:
 
         schedules = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        resp.data = page_of("schedules", schedules, cursor)
+        resp.data = page_of("schedules", schedules, cursor=cursor)
 
     async def show(self, req: Request, resp: Response, schedule: str) -> None:
         _answer(resp, shown(schedule, self._schedules.show(req.context.principal, schedule)))
