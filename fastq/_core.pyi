@@ -584,6 +584,12 @@ class Core:
         """Store an attempt's progress. Raises JobNotFound, LeaseLost."""
     def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
         """Take back a lease that was not delivered; the attempt does not count. False: it is not the present lease."""
+    def unreadable(self, now_us: int, job_id: str, token: str, reason: str) -> bool:
+        """Make a leased job DEAD whose payload could not be read; the attempt does not count. False as `undelivered`.
+
+        Args:
+            reason: the error of the attempt.
+        """
     def transact(
         self,
         now_us: int,
@@ -719,8 +725,13 @@ class Core:
         """Log that no frame before this one is needed: their live records were moved."""
     def live_records(self, records: Buffer, frame: int) -> list[LiveJob | LiveDocument | LiveKey]:
         """The jobs, documents and keys that replay would lose without these records of frame number `frame`."""
-    def move_job(self, live: LiveJob, submit: bytes, lease: bytes | None, history: list[bytes]) -> bool:
+    def live_in(self, frames: set[int]) -> list[LiveJob | LiveDocument | LiveKey]:
+        """As `live_records` of frames that cannot be read. It walks over everything in memory."""
+    def move_job(self, live: LiveJob, submit: bytes | None, lease: bytes | None, history: list[bytes]) -> bool:
         """Append a whole job to the tail, with its records. False: its places have changed since.
+
+        A record that could not be read is None or missing. One without what it contained takes its place, and reading
+        that is refused from then on.
 
         Args:
             history: the records from `history_of`, newest first; the record at close_place is among them or the last.

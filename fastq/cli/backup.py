@@ -69,7 +69,7 @@ def _from_server(url: str, key: str, destination: Path) -> Manifest:
         try:
             return write_archive(_pieces(answer), destination)
         except http.client.HTTPException as error:
-            raise Failed(f"{url}: the backup ended early: {error!r}; nothing was kept") from error
+            raise Failed(f"{url}: the backup ended early: {error!r}; nothing was kept; see the server's log") from error
         except OSError as error:
             if error.filename is not None:  # the file, not the connection
                 raise

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
+from fastq.cli.log import viewed
 from fastq.cli.remote import client_of
 from fastq.client import operator_calls
 from fastq.client.protocol import Call
@@ -65,7 +67,7 @@ class Remote:
 
 
 class Offline:
-    """The keys of a stopped server. Each operation opens the log under the server's lock, and closes it."""
+    """The keys of a stopped server. A change opens the log under the server's lock; a list only reads."""
 
     def __init__(self, directory: Path, claim_store: bool = False) -> None:
         """
@@ -86,10 +88,13 @@ class Offline:
         return answer
 
     def list_all(self) -> list[Key]:
-        async def work(_engine: Engine, keys: KeyStore) -> bytes:
+        async def work(keys: KeyStore) -> bytes:
             return key_resource.keys_listed(await keys.list(None))
 
-        answer: list[Key] = self._do(work)
+        from fastq.server.offline import read_keys  # noqa: PLC0415
+
+        with exits_as_click(), viewed(self._settings.directory):
+            answer: list[Key] = json.loads(read_keys(self._settings, work))
         return answer
 
     def revoke(self, name: str) -> Key:
@@ -109,11 +114,18 @@ class Offline:
 
     def _do(self, work: Callable[[Engine, KeyStore], Awaitable[bytes]]) -> Any:
         # Imported late: a bad setting is reported before the extensions load.
-        from fastq.server.run import run_on_keys  # noqa: PLC0415
+        from fastq.server.offline import change_keys  # noqa: PLC0415
 
-        try:
-            return json.loads(run_on_keys(self._settings, work, self._claim_store))
-        except KeyStoreUnavailable as error:
-            raise click.ClickException(f"REDIS_URL: {error.detail}") from None
-        except ApiError as error:
-            raise click.ClickException(str(error)) from None
+        with exits_as_click():
+            return json.loads(change_keys(self._settings, work, self._claim_store))
+
+
+@contextmanager
+def exits_as_click() -> Iterator[None]:
+    """Raise click.ClickException in place of ApiError."""
+    try:
+        yield
+    except KeyStoreUnavailable as error:
+        raise click.ClickException(f"REDIS_URL: {error.detail}") from None
+    except ApiError as error:
+        raise click.ClickException(str(error)) from None

@@ -13,12 +13,13 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from fastq.cli.batches import batches
+from fastq.cli.errors import Failed
 from fastq.cli.job_options import STATES, given, where_options
 from fastq.cli.notices import notice
 from fastq.cli.remote import with_client
 from fastq.cli.streams import json_line, say, text_lines
 from fastq.cli.tables import as_json
-from fastq.client.errors import NotFound
+from fastq.client.errors import NotFound, Refused
 from fastq.client.models import TERMINAL, JobStatus, NewJob
 from fastq.client.sync_client import Client
 from fastq.server.logs import counted
@@ -43,24 +44,32 @@ def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
     Writes all jobs that match the filters, oldest first, with payloads and results. `fastq import` reads the lines.
     They lack what the API does not show: unique keys, and lease lengths and backoffs of single jobs. For a copy of
     everything use `fastq backup`.
+
+    A job that the server cannot read from its disk is named and left out, and the exit code is 1.
     """
-    written = 0
-    for line in _exported(client, _ids(client, given(where))):
-        output.write(line)
+    written, unreadable = 0, 0
+    for job in _exported(client, _ids(client, given(where))):
+        if isinstance(job, str):
+            notice(job)
+            unreadable += 1
+            continue
+        output.write(json_line(as_json(job)).encode() + b"\n")
         written += 1
     output.flush()
     notice(counted(written, "job"))
+    if unreadable:
+        raise Failed(f"{counted(unreadable, 'job')} could not be read")
 
 
-def _exported(client: Client, ids: list[int]) -> Iterator[bytes]:
-    """The lines of the jobs, the last id first. Line ends between the tokens of a payload become spaces."""
+def _exported(client: Client, ids: list[int]) -> Iterator[JobStatus | str]:
+    """The jobs, the last id first: each whole, or why it cannot be read."""
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
         while ids:
             chunk = [ids.pop() for _ in range(min(PAGE, len(ids)))]
             for job in pool.map(lambda number: _whole(client, str(UUID(int=number))), chunk):
                 if job is not None:
-                    yield json_line(as_json(job)).encode() + b"\n"
+                    yield job
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -70,12 +79,16 @@ def _ids(client: Client, where: dict[str, Any]) -> list[int]:
     return [UUID(job.job_id).int for job in client.jobs(**where)]
 
 
-def _whole(client: Client, job_id: str) -> JobStatus | None:
-    """The job with its payload. None if it was deleted since it was listed."""
+def _whole(client: Client, job_id: str) -> JobStatus | str | None:
+    """The job with its payload, or why it cannot be read. None if it was deleted since it was listed."""
     try:
         return client.get(job_id, with_payload=True)
     except NotFound:
         return None
+    except Refused as refused:
+        if refused.code != "record_unreadable":
+            raise
+        return f"{job_id}: {refused.message}"
 
 
 # --- import -----------------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ cdef int set_extra(Core core, Job* job, SubmitFields* f) except -1:
     """Set the Extra of a job."""
     cdef Extra* extra
     cdef bytes queue
-    if not (f.expires_us or f.unique_key.n or f.tags_bytes or f.lease_ms or f.backoff_base_ms):
+    if not (f.expires_us or f.unique_key.n or f.tags_bytes or f.lease_ms or f.backoff_base_ms or f.lost_unique[0]):
         return 0
     job.extra = pool_take(&core.t.extras)
     extra = extra_at(&core.t, job.extra)
@@ -182,6 +182,9 @@ cdef int set_extra(Core core, Job* job, SubmitFields* f) except -1:
     if f.unique_key.n:
         queue = name_at(core, queue_by(core, group_by(core, job.group).queue).name)
         scoped_hash(core, f.owner, name_in(queue), f.unique_key, extra.unique)
+    elif f.lost_unique[0]:
+        extra.unique[0] = f.lost_unique[0]
+        extra.unique[1] = f.lost_unique[1]
     return 0
 
 
@@ -326,7 +329,7 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
     read_close(r, flags, &f)
     if r.short or slot == NONE:
         return 0
-    if not READY <= f.state < STATE_COUNT or f.state == RUNNING or not OUTCOME_OK <= f.outcome <= OUTCOME_POISONED:
+    if not READY <= f.state < STATE_COUNT or f.state == RUNNING or not OUTCOME_OK <= f.outcome <= OUTCOME_UNREADABLE:
         raise LogDamaged(f"attempt {f.lease_no} is closed with outcome {f.outcome}, state {f.state}")
     job = running_job(core, slot, f.lease_no)
     run = run_at(&core.t, job.run)

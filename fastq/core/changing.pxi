@@ -62,7 +62,6 @@ cdef bint edit_job(Core core, int64_t now_us, Access access, str job_id, RecordP
     cdef uint32_t slot = slot_of(core, access, job_id), n
     cdef Job* job = job_at(&core.t, slot)
     cdef SubmitFields f
-    cdef uint16_t flags = 0
     cdef Reader r
     cdef bytes queue_bytes
     cdef bint ours
@@ -72,8 +71,7 @@ cdef bint edit_job(Core core, int64_t now_us, Access access, str job_id, RecordP
         raise JobFinished(STATE_NAMES[job.state])
     if not same_place(&job.place, &place.place):
         return False
-    r = open_record(submit, SUBMIT, job.seq, &flags)
-    read_submit(&r, flags, &f)
+    r = read_submit_of(submit, job_id, &f)
     f.seq = job.seq
     f.priority = job.priority if priority is None else priority
     f.run_at_us = job.run_at_us if run_at_us is None else max(now_us, <int64_t>run_at_us)

@@ -353,6 +353,15 @@ cdef bint end_attempt(Core core, int64_t now_us, Access access, str job_id, str 
     return True
 
 
+cdef bint close_by_server(Core core, int64_t now_us, str job_id, str token, uint8_t outcome, bytes error) except *:
+    """End an attempt whose lease was not delivered. False: the token is not the present lease's."""
+    cdef uint32_t slot = slot_of(core, ALL, job_id)
+    if not holds(core, job_at(&core.t, slot), token):
+        return False
+    append_close(core, slot, now_us, outcome, error, None, b"", b"", -1, 0)
+    return True
+
+
 cdef bint append_ack(Core core, int64_t now_us, Access access, Ack ack, bytes key) except *:
     return end_attempt(core, now_us, access, ack.job_id, ack.token, ack.outcome, ack.error, ack.result, ack.error_code,
                        key, ack.wait_ms, ack.jitter)
@@ -375,7 +384,9 @@ cdef bint is_repetition(Core core, Run* run, uint32_t lease_no, uint8_t outcome,
 
 cdef inline bint is_uncounted(uint8_t outcome) noexcept:
     """Whether an outcome does not count against max_retries."""
-    return outcome == OUTCOME_UNDELIVERED or outcome == OUTCOME_SNOOZE or outcome == OUTCOME_RELEASE
+    if outcome == OUTCOME_UNDELIVERED or outcome == OUTCOME_UNREADABLE:
+        return True
+    return outcome == OUTCOME_SNOOZE or outcome == OUTCOME_RELEASE
 
 
 cdef uint8_t state_after(Job* job, uint8_t outcome) noexcept:
@@ -386,7 +397,7 @@ cdef uint8_t state_after(Job* job, uint8_t outcome) noexcept:
         return DEAD
     if outcome == OUTCOME_CANCELLED or job.flags & JOB_CANCEL:
         return CANCELLED
-    if outcome == OUTCOME_POISONED:
+    if outcome == OUTCOME_POISONED or outcome == OUTCOME_UNREADABLE:
         return DEAD
     if is_uncounted(outcome):
         return RETRY if job.flags & JOB_FAILED else READY

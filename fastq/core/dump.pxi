@@ -181,6 +181,8 @@ cdef int describe_submit(Reader* r, uint16_t flags, uint64_t tag, dict d) except
         d["tags"] = shown_text(f.tags[:f.tags_bytes]).split("\0")
     if flags & SUBMIT_EDITED:
         d["edited"] = True
+    if flags & SUBMIT_LOST:
+        d["lost"] = True
     return 0
 
 
@@ -231,6 +233,8 @@ cdef int describe_close(Reader* r, uint16_t flags, bint bodies, dict d) except -
         d["previous"] = place_shown(&f.previous)
     if flags & CLOSE_ERROR_CODE:
         d["error_code"] = name_shown(&f.error_code)
+    if flags & CLOSE_LOST:
+        d["lost"] = True
     if flags & CLOSE_RESULT:
         describe_body(r, "result", bodies, d)
     return 0

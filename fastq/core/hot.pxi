@@ -203,7 +203,7 @@ cdef Py_ssize_t put_leased(Leased lease, const char* record, bint was_read, bint
     if <uint8_t>record[0] != SUBMIT or get_int(&r, 8) != lease.seq or (was_read and not is_sound(record, n)):
         return 0
     read_submit(&r, flags, &f)
-    if r.short:
+    if r.short or flags & SUBMIT_LOST:
         return 0
     p = put_text_of(put_bytes(p, b'{"job_id":"', 11), lease.job_id)
     p = put_bytes(p, b'","payload":', 12)

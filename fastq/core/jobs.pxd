@@ -19,6 +19,7 @@ cdef enum Outcome:          # of an attempt
     OUTCOME_RELEASE = 7     # another worker should do it; the attempt does not count
     OUTCOME_CANCELLED = 8   # cancelled by force while it ran
     OUTCOME_POISONED = 9    # the lease expired too many times in a row
+    OUTCOME_UNREADABLE = 10 # the payload could not be read, so it was not delivered; the attempt does not count
 
 cdef enum Change:           # of a job, by a client or operator
     CANCEL_REQUESTED = 1    # it runs: its worker learns of it

@@ -165,11 +165,11 @@ cdef class Core:
         append_progress(self, now_us, access, job_id, token, percent, note.encode())
 
     def undelivered(self, int64_t now_us, str job_id, str token):
-        cdef uint32_t slot = slot_of(self, ALL, job_id)
-        if not holds(self, job_at(&self.t, slot), token):
-            return False
-        append_close(self, slot, now_us, OUTCOME_UNDELIVERED, b"", None, b"", b"", -1, 0)
-        return True
+        return close_by_server(self, now_us, job_id, token, OUTCOME_UNDELIVERED, b"")
+
+    def unreadable(self, int64_t now_us, str job_id, str token, str reason):
+        return close_by_server(self, now_us, job_id, token, OUTCOME_UNREADABLE,
+                               cut_text(reason.encode(), ERROR_BYTES_MAX))
 
     def transact(self, int64_t now_us, Access access not None, list acks, list extends, list jobs, *, str owner_id,
                  str key_id, str idempotency_key="", uint64_t body_digest=0):
@@ -309,6 +309,9 @@ cdef class Core:
         finally:
             PyBuffer_Release(&buffer)
         return found
+
+    def live_in(self, set frames):
+        return find_live_in(self, frames)
 
     def move_job(self, LiveJob live, bytes submit, bytes lease, list history):
         return append_job(self, live, submit, lease, history)

@@ -153,7 +153,7 @@ def history_of(bytes record, uint64_t number):
         raise RecordUnreadable(NOT_SOUND)
     r = reader_of(p, n, &flags)
     if not (p[0] == CLOSE or p[0] == CHANGE or p[0] == JOB) or get_int(&r, 8) != number:
-        raise RecordUnreadable("it is another record")
+        raise RecordUnreadable(OTHER_RECORD)
     if p[0] == JOB:
         return moved_history(p, n, number), None
     if p[0] == CLOSE:
@@ -180,7 +180,7 @@ cdef list moved_history(const char* record, uint32_t n, uint64_t number):
             raise RecordUnreadable(NOT_SOUND)
         inner = reader_of(r.p, n, &flags)
         if get_int(&inner, 8) != number:
-            raise RecordUnreadable("it is another record")
+            raise RecordUnreadable(OTHER_RECORD)
         if r.p[0] != LEASE:
             found.append(r.p[:n])
         r.p += n
@@ -208,7 +208,10 @@ cdef bint move_key(Core core, int64_t now_us, LiveKey live) except *:
 
 
 cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list history) except *:
-    """Append a JOB record: the job's present state, and its records unchanged. False if its places have changed."""
+    """Append a JOB record: the job's present state, and its records unchanged. False if its places have changed.
+
+    A record that could not be read is None, or is missing from the history: see losing.pxi.
+    """
     cdef uint32_t slot = index_find(&core.t, live.seq), n
     cdef uint16_t flags = 0
     cdef Job* job
@@ -225,6 +228,12 @@ cdef bint append_job(Core core, LiveJob live, bytes submit, bytes lease, list hi
         live.place, live.close_place, live.lease_place, live.history_place
     ):
         return False
+    if submit is None:
+        submit = lost_submit(core, job)
+    if lease is None and live.lease_place is not None:
+        lease = lost_lease(core, job)
+    if live.close_place is not None and not any([past[0] == CLOSE for past in history]):
+        history = [*history, lost_close(core, job)]
     n = JOB_HEAD_BYTES + len(submit)
     if job.run != NONE:
         flags |= JOB_RUN

@@ -53,7 +53,8 @@ cdef enum SubmitFlag:
     SUBMIT_BACKOFF = 2048   # base u32, factor f64, cap u32, milliseconds
     SUBMIT_TAGS = 4096      # u16 length, the tags with zero bytes between them
     SUBMIT_EDITED = 8192    # no field: the job exists; these are its values from now on
-    SUBMIT_KNOWN = 16383
+    SUBMIT_LOST = 16384     # 2 x u64, the hash of its unique key (0: none); the cleaner could not read the payload
+    SUBMIT_KNOWN = 32767
 
 cdef enum LeaseFlag:
     LEASE_LEGACY = 1        # no field
@@ -71,7 +72,8 @@ cdef enum CloseFlag:
     CLOSE_LEASED = 32       # i64, name: the attempt's begin and worker; not with UNDELIVERED
     CLOSE_PREVIOUS = 64     # 12 bytes: the Place of the record before it in the job's history
     CLOSE_ERROR_CODE = 128  # name
-    CLOSE_KNOWN = 255
+    CLOSE_LOST = 256        # no field: the cleaner could not read the result and the error
+    CLOSE_KNOWN = 511
 
 cdef enum ChangeFlag:
     CHANGE_RUN_AT = 1       # i64
@@ -121,6 +123,7 @@ cdef struct SubmitFields:
     int64_t run_at_us
     int64_t expires_us
     uint64_t body_digest
+    uint64_t lost_unique[2] # with SUBMIT_LOST
     double backoff_factor
     uint32_t backoff_base_ms
     uint32_t backoff_cap_ms

@@ -81,6 +81,9 @@ cdef void read_submit_options(Reader* r, uint16_t flags, SubmitFields* f) noexce
     if flags & SUBMIT_TAGS:
         f.tags_bytes = <uint16_t>get_int(r, 2)
         f.tags = get_bytes(r, f.tags_bytes)
+    if flags & SUBMIT_LOST:
+        f.lost_unique[0] = get_int(r, 8)
+        f.lost_unique[1] = get_int(r, 8)
 
 
 cdef uint16_t submit_flags(SubmitFields* f) noexcept nogil:
@@ -138,6 +141,8 @@ cdef uint32_t submit_bytes(SubmitFields* f, uint16_t flags) noexcept nogil:
         n += 16
     if flags & SUBMIT_TAGS:
         n += 2 + f.tags_bytes
+    if flags & SUBMIT_LOST:
+        n += 16
     return n
 
 
@@ -168,6 +173,8 @@ cdef char* put_submit(char* p, SubmitFields* f, uint16_t flags, uint32_t n) noex
         p = put_u32(put_double(put_u32(p, f.backoff_base_ms), f.backoff_factor), f.backoff_cap_ms)
     if flags & SUBMIT_TAGS:
         p = put_bytes(put_u16(p, f.tags_bytes), f.tags, f.tags_bytes)
+    if flags & SUBMIT_LOST:
+        p = put_u64(put_u64(p, f.lost_unique[0]), f.lost_unique[1])
     return p
 
 

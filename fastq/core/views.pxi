@@ -3,6 +3,7 @@
 cdef tuple STATE_NAMES = ("", "READY", "RUNNING", "RETRY", "ACKED", "DEAD", "EXPIRED", "CANCELLED")
 cdef tuple OUTCOME_NAMES = (
     "", "ok", "error", "lease_expired", "undelivered", "discarded", "snoozed", "released", "cancelled", "poisoned",
+    "unreadable",
 )
 cdef tuple CHANGE_NAMES = ("", "cancel_requested", "cancelled", "expired", "redriven", "edited", "replaced")
 
@@ -193,6 +194,8 @@ cdef QueueView queue_view(Core core, Access access, str name):
 
 cdef str NOT_SOUND = "its check does not fit: it is not as it was written"
 cdef str CUT_SHORT = "it is cut short"
+cdef str OTHER_RECORD = "another record is in its place"
+cdef str LOST = "it could not be read when the cleaner moved the job"
 
 
 @cython.final
@@ -219,14 +222,14 @@ cdef class Event:
     cdef readonly str error_code
 
 
-cdef Reader open_record(bytes record, uint8_t type, uint64_t seq, uint16_t* flags) except *:
+cdef Reader open_record(bytes record, uint8_t type, str job_id, uint16_t* flags) except *:
     """A reader after the head and seq of a record, which must be sound, and of this type and job."""
     cdef Reader r
     if not is_sound(<const char*>record, <uint32_t>len(record)):
-        raise RecordUnreadable(NOT_SOUND)
+        raise RecordUnreadable(NOT_SOUND, job_id)
     r = reader_of(<const char*>record, <uint32_t>len(record), flags)
-    if record[0] != type or get_int(&r, 8) != seq:
-        raise RecordUnreadable("it is another record")
+    if record[0] != type or get_int(&r, 8) != seq_of(job_id):
+        raise RecordUnreadable(OTHER_RECORD, job_id)
     return r
 
 
@@ -237,10 +240,12 @@ cdef uint64_t seq_of(str job_id):
 
 cdef Reader read_submit_of(bytes record, str job_id, SubmitFields* f) except *:
     cdef uint16_t flags = 0
-    cdef Reader r = open_record(record, SUBMIT, seq_of(job_id), &flags)
+    cdef Reader r = open_record(record, SUBMIT, job_id, &flags)
     read_submit(&r, flags, f)
     if r.short:
-        raise RecordUnreadable(CUT_SHORT)
+        raise RecordUnreadable(CUT_SHORT, job_id)
+    if flags & SUBMIT_LOST:
+        raise RecordUnreadable(LOST, job_id)
     return r
 
 
@@ -267,11 +272,13 @@ def submit_facts(bytes record, str job_id):
 
 def close_result(bytes record, str job_id):
     cdef uint16_t flags = 0
-    cdef Reader r = open_record(record, CLOSE, seq_of(job_id), &flags)
+    cdef Reader r = open_record(record, CLOSE, job_id, &flags)
     cdef CloseFields f
     read_close(&r, flags, &f)
     if r.short:
-        raise RecordUnreadable(CUT_SHORT)
+        raise RecordUnreadable(CUT_SHORT, job_id)
+    if flags & CLOSE_LOST:
+        raise RecordUnreadable(LOST, job_id)
     result = PyBytes_FromStringAndSize(r.p, r.end - r.p) if flags & CLOSE_RESULT else None
     return result, (f.error[:f.error_bytes]).decode()
 
@@ -286,7 +293,7 @@ def read_event(bytes record):
     if not is_sound(<const char*>record, n):
         raise RecordUnreadable(NOT_SOUND)
     if record[0] not in (CLOSE, CHANGE):
-        raise RecordUnreadable("it is another record")
+        raise RecordUnreadable(OTHER_RECORD)
     r = reader_of(<const char*>record, n, &flags)
     get_int(&r, 8)
     event.worker_id = event.outcome = event.error = event.error_code = ""

@@ -15,10 +15,20 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastq._core import CLOSE, FRAME_HEAD_BYTES, Core, LiveDocument, LiveJob, LiveKey, history_of, job_id_by_number
+from fastq._core import (
+    CLOSE,
+    FRAME_HEAD_BYTES,
+    Core,
+    LiveDocument,
+    LiveJob,
+    LiveKey,
+    history_of,
+    is_sound_record,
+    job_id_by_number,
+)
 from fastq.engine.commits import Commits
 from fastq.engine.history import cut, is_full
-from fastq.errors import ApiError, RecordUnreadable
+from fastq.errors import ApiError, LogUnreadable, RecordUnreadable
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ RECORD_BYTES_EXTRA = 640  # room for what a job may report while it is moved, an
 RETRY_S = 0.1  # between two checks for room
 FULL_RETRY_S = 1.0  # on a full disk, between two looks at a part that cannot be moved
 FULL_SHARE = 1.25  # on a full disk, cleaning begins when the log exceeds its live bytes by a fourth
+UNREADABLE_RETRY_S = 5.0  # between two tries while nothing can be read
 LAG_BYTES_SHARE = 4  # submits are slowed when the log exceeds its bound by a fourth
 OTHERS_SHARE = 16  # a round was only a rewrite if other records took at most this share of it
 
@@ -96,14 +107,18 @@ class Cleaner:
             self._progress_waiters.discard(freed)
 
     async def run(self) -> None:
-        """Clean whenever it is due, until cancelled. Raises OSError, LogDamaged if the log cannot be read."""
+        """Clean whenever it is due, until cancelled. While nothing can be read, it tries again."""
         while True:
             await self._wanted.wait()
             while self._is_due():
-                if self._log.disk_full and not await self._fits_room():
-                    await asyncio.sleep(FULL_RETRY_S)  # until a client's ack or delete has made room
-                    continue
-                await self._clean_oldest()
+                try:
+                    if not self._log.disk_full or await self._fits_room():
+                        await self._clean_oldest()
+                    else:
+                        await asyncio.sleep(FULL_RETRY_S)  # until a client's ack or delete has made room
+                except (OSError, LogUnreadable) as error:
+                    LOG.error("the log is not cleaned now: %s", error)
+                    await asyncio.sleep(UNREADABLE_RETRY_S)
             self._wanted.clear()
 
     def _is_due(self) -> bool:
@@ -120,7 +135,8 @@ class Cleaner:
         """On a full disk: whether the live records of the oldest part fit into the segments at hand."""
         live_bytes = 0
         async for frame, records in self._log.frames(self._log.oldest_part()):
-            live_bytes += sum(live.record_bytes for live in self._core.live_records(records, frame))
+            found = self._core.live_in({frame}) if records is None else self._core.live_records(records, frame)
+            live_bytes += sum(live.record_bytes for live in found)
         padded_bytes = live_bytes + live_bytes // PIECE_ALIGNS + 2 * self._piece_bytes
         return live_bytes == 0 or padded_bytes <= self._log.tail.room_bytes
 
@@ -129,13 +145,18 @@ class Cleaner:
             self._begin_round()
         part = self._log.oldest_part()
         frames: dict[int, bytes] = {}
+        damaged: set[int] = set()
         async for frame, records in self._log.frames(part):
-            if self._core.live_records(records, frame):
+            if records is None:
+                damaged.add(frame)
+            elif self._core.live_records(records, frame):
                 frames[frame] = bytes(records)
             if sum(map(len, frames.values())) >= self._piece_bytes:
                 await self._move_live(frames)
                 frames.clear()
         await self._move_live(frames)
+        if damaged:
+            await self._move_from_damaged(damaged)
         await self._room(RECORD_BYTES_EXTRA)
         self._core.trim(self._now_us(), part.next)
         self._round_moved_bytes += self._padded(0)
@@ -174,13 +195,23 @@ class Cleaner:
             for piece in pieces(live, self._piece_bytes):
                 await self._move(piece, frames)
 
+    async def _move_from_damaged(self, damaged: set[int]) -> None:
+        """Move what is live in frames that cannot be read whole. Each record is read alone, as far as that is possible.
+
+        The others are lost with their frames: memory holds the rest of the job, and documents and keys whole.
+        """
+        LOG.error("frames %s cannot be read as they were written; what is live is saved", sorted(damaged))
+        while live := self._core.live_in(damaged):
+            for piece in pieces(live, self._piece_bytes):
+                await self._move(piece, {})
+
     async def _move(self, piece: list[Live], frames: dict[int, bytes]) -> None:
         """Append these live records to the tail, and wait until they are durable."""
         jobs = [live for live in piece if isinstance(live, LiveJob)]
         histories = await self._histories(jobs)
-        elsewhere = [live.place for live in jobs if live.place.frame not in frames]  # edited jobs
-        elsewhere += [live.lease_place for live in jobs if live.lease_place is not None]
-        read = dict(zip(elsewhere, await self._commits.records(elsewhere), strict=True)) if elsewhere else {}
+        elsewhere = {live.place: live.seq for live in jobs if live.place.frame not in frames}  # also of edited jobs
+        elsewhere |= {live.lease_place: live.seq for live in jobs if live.lease_place is not None}
+        read = await self._sound(elsewhere)
         moved_bytes = 0
         for live in piece:
             await self._room(live.record_bytes + RECORD_BYTES_EXTRA)
@@ -190,8 +221,10 @@ class Cleaner:
                 moved = self._core.move_key(self._now_us(), live)
             else:
                 at = live.place.offset
-                submit = read.get(live.place) or frames[live.place.frame][at : at + live.place.bytes]
-                lease = None if live.lease_place is None else read[live.lease_place]
+                submit = read.get(live.place)
+                if live.place not in elsewhere:
+                    submit = frames[live.place.frame][at : at + live.place.bytes]
+                lease = None if live.lease_place is None else read.get(live.lease_place)
                 moved = self._core.move_job(live, submit, lease, histories[live.seq])
             moved_bytes += live.record_bytes if moved else 0
         self.moved_bytes += moved_bytes
@@ -212,8 +245,20 @@ class Cleaner:
         for live in jobs:
             histories[live.seq] = cut(histories[live.seq])
             if live.close_place is not None and not any(record[0] == CLOSE for record in histories[live.seq]):
-                histories[live.seq] += await self._commits.records([live.close_place])
+                histories[live.seq] += (await self._sound({live.close_place: live.seq})).values()
         return histories
+
+    async def _sound(self, places: dict[RecordPlace, int]) -> dict[RecordPlace, bytes]:
+        """The records of jobs (by number) at these places that are as they were written. Logs which are not."""
+        found: dict[RecordPlace, bytes] = {}
+        for (place, seq), record in zip(places.items(), await self._commits.read(list(places)), strict=True):
+            if isinstance(record, bytes) and is_sound_record(record):
+                found[place] = record
+                continue
+            reason = "its check does not fit" if isinstance(record, bytes) else record
+            job_id = job_id_by_number(self._core, seq)
+            LOG.error("job %s: the record at %s cannot be read and is lost: %s", job_id, place, reason)
+        return found
 
     async def _linked(self, at: dict[int, RecordPlace]) -> list[tuple[list[bytes], RecordPlace | None]]:
         """`history_of` each place, by job number.

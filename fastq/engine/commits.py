@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastq.errors import CommandTooLarge, CoreFailed, DiskFull, Overloaded
+from fastq.errors import CommandTooLarge, CoreFailed, DiskFull, LogUnreadable, Overloaded, RecordUnreadable
 from fastq.log.protocol import Log
 
 if TYPE_CHECKING:
@@ -146,13 +146,31 @@ class Commits:
             self.kick_soon()
 
     async def records(self, places: Sequence[RecordPlace]) -> list[bytes]:
-        """The records at `places`, in order, from memory or read from the log."""
+        """The records at `places`, in order, from memory or read from the log.
+
+        Raises:
+            RecordUnreadable, FileNotFoundError: one of them. LogUnreadable.
+        """
+        records = await self.read(places)
+        for record in records:
+            if not isinstance(record, bytes):
+                raise record
+        return [record for record in records if isinstance(record, bytes)]
+
+    async def read(self, places: Sequence[RecordPlace]) -> list[bytes | RecordUnreadable | FileNotFoundError]:
+        """As `records`, but a record that cannot be read is the error why. Its check is not verified here.
+
+        FileNotFoundError: the frame is no longer there, since the cleaner moved what was in it.
+        """
         cached = [self._tail.cached(place) for place in places]
         missing = [place for place, record in zip(places, cached, strict=True) if record is None]
         if not missing:
             return [record for record in cached if record is not None]
-        read = iter(await self._log.read(missing))
-        return [next(read) if record is None else record for record in cached]
+        try:
+            read = iter(await self._log.read(missing))
+        except OSError as error:
+            raise LogUnreadable(str(error.strerror)) from error
+        return [_found(next(read)) if record is None else record for record in cached]
 
     def record_now(self, place: RecordPlace) -> bytes | None:
         """A record that is not in the tail; None if reading it would wait for the disk."""
@@ -194,6 +212,12 @@ class Commits:
                 _call(self._until_durable, seq)
             if self._until_visible and self._log.may_answer():
                 _call(self._until_visible, seq)
+
+
+def _found(read: bytes | OSError) -> bytes | RecordUnreadable | FileNotFoundError:
+    if isinstance(read, bytes | FileNotFoundError):
+        return read
+    return RecordUnreadable(f"the disk says: {read.strerror}")
 
 
 def _call(waiting: Waiting, seq: int) -> None:

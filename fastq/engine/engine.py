@@ -22,6 +22,7 @@ from fastq.engine.expiry import Expiry
 from fastq.engine.history import History
 from fastq.engine.leases import Leases
 from fastq.engine.options import EngineOptions
+from fastq.engine.payloads import Payloads
 from fastq.engine.reads import Reads
 from fastq.engine.retention import Retention
 from fastq.engine.submits import Submits
@@ -48,6 +49,7 @@ class Engine:
         self._on_failed: Callable[[BaseException], None]
         self._cleaning: asyncio.Task[None] | None = None
         self.turns = Turns()
+        self._is_idle = False
         self._build_parts(jitter)
         self._bind_operations()
 
@@ -61,12 +63,13 @@ class Engine:
         self._expiry = Expiry(core, tail, commits, jitter)
         self._retention = Retention(core, tail, commits, options)
         self._submits = Submits(core, commits, admission, now_us, options.max_retries)
-        self._leases = Leases(core, tail, commits, admission, now_us, self._watch_timer)
+        self._payloads = payloads = Payloads(core, commits, now_us)
+        self._leases = Leases(core, tail, commits, payloads, admission, now_us, self._watch_timer)
         self._acks = Acks(core, commits, now_us, jitter)
         self._changes = Changes(core, commits, admission, now_us)
         self._transactions = Transactions(core, commits, admission, self._submits, self._acks, now_us)
         self._documents = Documents(core, commits, self._submits, now_us)
-        self._reads = Reads(core, commits, admission, self._leases, now_us)
+        self._reads = Reads(core, commits, payloads, admission, self._leases, now_us)
         self._history = History(core, commits, now_us)
 
     def _bind_operations(self) -> None:
@@ -85,9 +88,10 @@ class Engine:
         self.job, self.job_at_end, self.view = self._reads.job, self._reads.job_at_end, self._reads.view
         self.page, self.search, self.views = self._reads.page, self._reads.search, self._reads.views
         self.rising, self.running = self._reads.rising, self._reads.running
+        self.payloads = self._payloads.texts
         self.why, self.history = self._reads.why, self._history.history
         commits = self.commits
-        self.records, self.durable = commits.records, commits.durable
+        self.durable = commits.durable
         self.cleaner_caught_up, self.log_caught_up = self.admission.cleaner_caught_up, commits.caught_up
         self.counts, self.queue, self.queue_names = self._core.counts, self._core.queue, self._core.queues
 
@@ -99,14 +103,18 @@ class Engine:
         self._core.fence(self._opened.fence)
         return self._opened
 
-    async def start(self, clock: Clock, on_failed: Callable[[BaseException], None]) -> None:
+    async def start(self, clock: Clock, on_failed: Callable[[BaseException], None], *, is_idle: bool = False) -> None:
         """Log that the server serves again; return when that record is durable.
 
         Args:
             on_failed: called once if a write or sync fails. No answer leaves after that; the process must end.
+            is_idle: append nothing but what commands append, for tools on the log of a stopped server. Nothing is
+                removed, expires, becomes due or is cleaned, and leases stay as they are.
         """
-        self._clock, self._on_failed = clock, on_failed
+        self._clock, self._on_failed, self._is_idle = clock, on_failed, is_idle
         self.commits.start()
+        if is_idle:
+            return
         self._core.resume(clock.now_us(), self._opened.epoch)
         await self.commits.durable()
         if self._core.oldest_frame > self._log.oldest_frame:  # a crash came after TRIM and before the files went
@@ -142,6 +150,8 @@ class Engine:
 
     def _before_commit(self) -> None:
         """Let each part append its records to the frame that closes now. No property is read here: they are slow."""
+        if self._is_idle:
+            return
         self._leases.waiters.serve()
         self._retention.forget(self._clock.now_us())
         self.cleaner.wake_if_due()

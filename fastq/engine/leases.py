@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -9,10 +10,13 @@ from fastq import _core
 from fastq.engine.admission import Admission
 from fastq.engine.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
+from fastq.engine.payloads import Payloads, sound
 from fastq.engine.results import LeasedJob
 from fastq.engine.waiting import LeaseWaiters
 from fastq.engine.workers import LastSeen
-from fastq.errors import JobNotFound, QueueForbidden, WorkersOnly
+from fastq.errors import JobNotFound, QueueForbidden, RecordUnreadable, WorkersOnly
+
+LOG = logging.getLogger(__name__)
 
 ASKED_QUEUES_MAX = 10_000  # queues whose last lease request is remembered
 
@@ -23,6 +27,7 @@ class Leases:
         core: _core.Core,
         tail: _core.Tail,
         commits: Commits,
+        payloads: Payloads,
         admission: Admission,
         now_us: Callable[[], int],
         on_due_changed: Callable[[], None],
@@ -32,18 +37,21 @@ class Leases:
             on_due_changed: see `LeaseWaiters`.
         """
         self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
-        self._now_us = now_us
+        self._payloads, self._now_us = payloads, now_us
         self._asked_us: dict[str, int] = {}
         self.waiters = LeaseWaiters(core, self._grant, on_due_changed)
         self.last_seen = LastSeen()
 
-    async def lease(self, who: Principal, command: Lease, connection: Connection | None = None) -> list[LeasedJob]:
+    async def lease(
+        self, who: Principal, command: Lease, connection: Connection | None = None, log_id: str = ""
+    ) -> list[LeasedJob]:
         """Lease jobs and read their payloads. Returns none if no job becomes ready within `wait_ms`.
 
         Args:
             connection: where the answer goes. If it closes first, the leases are taken back.
+            log_id: the request's id in the server's log.
         Raises:
-            WorkersOnly, QueueForbidden; Draining, DiskFull, Overloaded.
+            WorkersOnly, QueueForbidden; Draining, DiskFull, Overloaded, LogUnreadable.
         """
         self._admission.need_serving()
         if who.sees.owner_id is not None:
@@ -52,19 +60,54 @@ class Leases:
         for queue in command.queues:
             if not who.sees.has_queue(queue):
                 raise QueueForbidden(queue)
-        may_grant = self.serve_waiters(command)
-        granted = self._grant(who, command) if may_grant else []
-        if not granted and command.wait_ms:
-            granted = await self.waiters.wait(who, command, connection)
-        return await self.deliver(granted, connection)
+        while True:
+            may_grant = self.serve_waiters(command)
+            granted = self._grant(who, command) if may_grant else []
+            if not granted and command.wait_ms:
+                granted = await self.waiters.wait(who, command, connection)
+            delivered = await self.deliver(granted, connection, log_id)
+            if delivered or not granted or (connection is not None and connection.is_closed):
+                return delivered
+            # None of them could be read: they are DEAD, and others may be ready.
 
-    async def deliver(self, leased: list[_core.Leased], connection: Connection | None = None) -> list[LeasedJob]:
-        """Read the payloads of leased jobs. If the connection has closed, take the leases back and return none."""
-        records = await self._commits.records([lease.place for lease in leased])
+    async def deliver(
+        self, leased: list[_core.Leased], connection: Connection | None = None, log_id: str = ""
+    ) -> list[LeasedJob]:
+        """Read the payloads of leased jobs. If the connection has closed, take the leases back and return none.
+
+        A job whose payload cannot be read is left out and becomes DEAD.
+
+        Raises:
+            LogUnreadable: no payload can be read now; the leases are taken back.
+        """
+        try:
+            records = await self._payloads.records(leased)
+        except BaseException:
+            self.take_back(leased)
+            raise
         if connection is not None and connection.is_closed and leased:
             self.take_back(leased)
             return []
-        return [_leased_job(lease, record) for lease, record in zip(leased, records, strict=True)]
+        delivered: list[LeasedJob] = []
+        for lease, record in zip(leased, records, strict=True):
+            try:
+                if record is not None:
+                    delivered.append(_leased_job(lease, sound(record)))
+            except RecordUnreadable as error:
+                self._bury(lease, error, log_id)
+        return delivered
+
+    def _bury(self, lease: _core.Leased, error: RecordUnreadable, log_id: str) -> None:
+        """Make a job DEAD whose payload cannot be read. The attempt does not count."""
+        LOG.error(
+            "job %s is not delivered: its payload cannot be read: %s", lease.job_id, error.reason,
+            extra={"request_id": log_id, "job_id": lease.job_id},
+        )  # fmt: skip
+        with self._commits.change, suppress(JobNotFound):
+            if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else the lease expires
+                self._core.unreadable(
+                    self._now_us(), lease.job_id, lease.token, f"the payload cannot be read: {error.reason}"
+                )
 
     def serve_waiters(self, command: Lease) -> bool:
         """Serve requests that wait: they came before `command`. False: some are left, so it has to wait too.
@@ -117,6 +160,7 @@ class Leases:
 
 
 def _leased_job(lease: _core.Leased, record: bytes) -> LeasedJob:
+    """Raises RecordUnreadable."""
     facts = _core.submit_facts(record, lease.job_id)
     return LeasedJob(
         lease.job_id,

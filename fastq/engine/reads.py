@@ -10,6 +10,7 @@ from fastq.engine.admission import Admission
 from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.commits import Commits
 from fastq.engine.leases import Leases
+from fastq.engine.payloads import Payloads
 from fastq.engine.results import JobsPage, JobStatus, Why
 from fastq.engine.waiting import EndWaiters
 
@@ -25,18 +26,19 @@ class Reads:
         self,
         core: _core.Core,
         commits: Commits,
+        payloads: Payloads,
         admission: Admission,
         leases: Leases,
         now_us: Callable[[], int],
     ) -> None:
         self._core, self._commits, self._admission = core, commits, admission
-        self._leases, self._now_us = leases, now_us
+        self._payloads, self._leases, self._now_us = payloads, leases, now_us
         self.end_waiters = EndWaiters(core)
 
     # --- one job ------------------------------------------------------------------------------------------------------
 
     async def job(self, who: Principal, job_id: str, *, with_payload: bool = False) -> JobStatus:
-        """Read a job and its result. Raises JobNotFound, also for a job that the caller may not see."""
+        """Read a job and its result. Raises JobNotFound, also if the caller may not see it; RecordUnreadable."""
         view = self.view(who.sees, job_id)
         places = [] if view.close_place is None else [view.close_place]
         if with_payload:
@@ -109,15 +111,17 @@ class Reads:
                 before = self._number(candidates[i - 1])
                 candidates = candidates[:i]
                 break
-        records = await self._commits.records([job.place for job in candidates])
+        payloads = await self._payloads.texts(candidates)
         wanted = find.text.encode()
         found: list[JobView] = []
-        for job, record in zip(candidates, records, strict=True):
+        unreadable = 0
+        for job, payload in zip(candidates, payloads, strict=True):
             if len(found) == find.limit:
-                return JobsPage(found, self._number(found[-1]))
-            if wanted in _core.submit_payload(record, job.job_id):
+                return JobsPage(found, self._number(found[-1]), unreadable)
+            unreadable += payload is None
+            if payload is not None and wanted in payload:
                 found.append(job)
-        return JobsPage(found, before)
+        return JobsPage(found, before, unreadable)
 
     def _find(self, who: Principal, find: Find, limit: int) -> tuple[list[JobView], int]:
         wanted = _core.Filter(

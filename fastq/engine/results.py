@@ -56,10 +56,14 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobsPage:
-    """Jobs, newest first. The next page lists jobs with numbers below `before`; 0: this is the last page."""
+    """Jobs, newest first. The next page lists jobs with numbers below `before`; 0: this is the last page.
+
+    `unreadable` jobs were not searched: their payloads cannot be read.
+    """
 
     jobs: list[JobView]
     before: int
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,20 @@ class RecordUnreadable(ApiError):
 
     code = "record_unreadable"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, job_id: str = "") -> None:
+        """
+        Args:
+            job_id: the job's, if it is known where the error is found.
+        """
         super().__init__(f"a record of this job cannot be read from the log: {reason}")
-        self.reason = reason
+        self.reason, self.job_id = reason, job_id
+
+
+class LogUnreadable(ApiError):
+    """Nothing can be read from the log now: the disk fails as a whole, or the process has no descriptor left."""
+
+    code = "log_unreadable"
+    retry_after_s = 1
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the log cannot be read now: {reason}: try again")

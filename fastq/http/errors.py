@@ -149,6 +149,7 @@ STATUSES: dict[type[ApiError], int] = {
     errors.RecordUnreadable: 500,
     errors.Draining: 503,
     errors.KeyStoreUnavailable: 503,
+    errors.LogUnreadable: 503,
     errors.Overloaded: 503,
     VersionNotSupported: 505,
     errors.DiskFull: 507,
@@ -205,7 +206,13 @@ def answer_error(resp: falcon.asgi.Response, error: ApiError) -> None:
         resp.set_header(name, value)
 
 
-async def on_api_error(_req: Any, resp: falcon.asgi.Response, error: ApiError, _params: Any) -> None:
+async def on_api_error(req: Any, resp: falcon.asgi.Response, error: ApiError, params: Any) -> None:
+    if isinstance(error, errors.RecordUnreadable | errors.LogUnreadable):
+        job_id = getattr(error, "job_id", "") or (params or {}).get("job_id", "")
+        _log.error(
+            "%s %s failed: %s%s", req.method, req.uri_template, f"job {job_id}: " if job_id else "", error,
+            extra={"request_id": req.context.request_id},
+        )  # fmt: skip
     answer_error(resp, error)
 
 

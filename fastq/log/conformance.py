@@ -351,8 +351,11 @@ class LogSuite:
         assert writer.failure is None
         await writer.log.close()
 
-    async def _read(self, log: Log, place: RecordPlace) -> list[bytes]:
-        return await log.read([place])
+    async def _read(self, log: Log, place: RecordPlace) -> bytes:
+        (record,) = await log.read([place])
+        if isinstance(record, OSError):
+            raise record
+        return record
 
     # --- dropping -----------------------------------------------------------------------------------------------------
 
@@ -366,7 +369,7 @@ class LogSuite:
         while log.parts:
             part = log.oldest_part()
             assert part.first == log.oldest_frame and part.next > part.first
-            found = {frame: bytes(records) async for frame, records in log.frames(part)}
+            found = {frame: bytes(records or b"") async for frame, records in log.frames(part)}
             assert list(found) == list(range(*part))
             seen |= found
             await self._trim(again, part.next)

@@ -113,8 +113,14 @@ class MemoryLog:
         elif not self._held:
             self._loop.call_soon(self._finish)
 
-    async def read(self, places: Sequence[RecordPlace]) -> list[bytes]:
-        return [self._read(place) for place in places]
+    async def read(self, places: Sequence[RecordPlace]) -> list[bytes | OSError]:
+        found: list[bytes | OSError] = []
+        for place in places:
+            try:
+                found.append(self._read(place))
+            except FileNotFoundError as error:
+                found.append(error)
+        return found
 
     def read_now(self, place: RecordPlace) -> bytes | None:
         return None if self.reads_wait else self._read(place)
@@ -145,7 +151,7 @@ class MemoryLog:
         first = self._frames[0]
         return Part(first.seq, next(frame.seq for frame in self._frames if frame.segment > first.segment))
 
-    async def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview]]:
+    async def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview | None]]:
         assert part == self.oldest_part(), "only the oldest is read"
         for frame in self._frames[: part.next - part.first]:
             yield frame.seq, memoryview(frame.records)

@@ -110,11 +110,14 @@ class Log(Protocol):
     def commit(self, batch: Batch) -> None:
         """Write and sync `batch`, the next in sequence. Returns at once; `idle` is false until the batch is durable."""
 
-    def read(self, places: Sequence[RecordPlace]) -> Awaitable[list[bytes]]:
-        """Read durable records that are not in the tail's cache. Returns their bytes in the order of `places`.
+    def read(self, places: Sequence[RecordPlace]) -> Awaitable[list[bytes | OSError]]:
+        """Read durable records that are not in the tail's cache. Their checks are not verified here.
 
+        Returns:
+            For each place, in order, the bytes; or why only they cannot be read: FileNotFoundError if their frame was
+            dropped, or never written; else an error of the device at that place, which several tries had.
         Raises:
-            FileNotFoundError: a frame was dropped, or never written. OSError: the device failed.
+            OSError: the device fails as a whole, or the process has no descriptor left: nothing can be read now.
         """
 
     def read_now(self, place: RecordPlace) -> bytes | None:
@@ -137,13 +140,14 @@ class Log(Protocol):
     def oldest_part(self) -> Part:
         """The oldest of these parts. Call it only if `parts` is not 0."""
 
-    def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview]]:
+    def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview | None]]:
         """Iterate over the oldest part: each frame's sequence number and its records.
 
-        Frames are read off the loop, a piece ahead. A view is valid until the next one.
+        None stands for the records of a frame that cannot be read or is not as it was written; some of them may be.
+        Frames are read off the loop. A view is valid until the next one.
 
         Raises:
-            LogDamaged: a frame is not as it was written. OSError: the device failed.
+            OSError: as `read`.
         """
 
     def drop_before(self, frame: int) -> None:

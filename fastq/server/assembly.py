@@ -55,15 +55,18 @@ class Node:
         on_failed: Callable[[BaseException], None],
         redis_url: str | None = None,
         redis_grace_ms: int = REDIS_GRACE_MS,
+        *,
+        is_idle: bool = False,
     ) -> AsyncIterator[KeyStore]:
         """Run the engine and open the key store. On exit everything is committed and the log closed.
 
         Args:
             on_failed: called once if the log fails. The node answers nothing from then on; end the process.
             redis_url, redis_grace_ms: see `opened_keys`.
+            is_idle: see `Engine.start`.
         """
         self.queues.configure(clock.now_us())
-        await self.engine.start(clock, on_failed)
+        await self.engine.start(clock, on_failed, is_idle=is_idle)
         try:
             documents = AuditedDocuments(self.engine, self.audit)
             async with opened_keys(redis_url, redis_grace_ms, documents) as self.keys:

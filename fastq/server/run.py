@@ -15,8 +15,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
 
 import uvicorn
 import uvloop
@@ -36,7 +35,6 @@ from fastq.server.settings import Settings
 from fastq.services.keys import KeyStore
 
 logger = logging.getLogger("fastq.server")
-T = TypeVar("T")
 
 DRAIN_S = 0.5  # after a signal /ready answers 503 for that long before connections close, for load balancers
 FINISH_S = 5  # then requests in flight have that long
@@ -53,7 +51,7 @@ def run(settings: Settings) -> int:
     try:
         raise_file_limit()
         listener = _bind(settings)
-        node, opened = _open(settings)
+        node, opened = open_node(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listener, node, opened))
     except StartError as error:
@@ -65,20 +63,6 @@ def run(settings: Settings) -> int:
     except KeyboardInterrupt:  # before the loop handles signals
         return 130
     return 0
-
-
-def run_on_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False) -> T:
-    """Run `work` on the keys of a stopped server. Returns its result. Raises StartError, ApiError, OSError."""
-    node, _ = _open(settings)
-
-    async def on_keys() -> T:
-        clock = _clock(settings, node.engine)
-        async with node.running(clock, _die, settings.redis_url, settings.redis_grace_ms) as keys:
-            await keys.claim(anew=claim_store)
-            return await work(node.engine, keys)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(on_keys())
 
 
 # --- before the loop --------------------------------------------------------------------------------------------------
@@ -103,7 +87,7 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def _open(settings: Settings) -> tuple[Node, Opened]:
+def open_node(settings: Settings) -> tuple[Node, Opened]:
     """Recover the log. Raises StartError, OSError."""
     log = LocalLog(
         settings.directory,
@@ -176,9 +160,9 @@ async def _serve(settings: Settings, listener: socket.socket, node: Node, opened
     """Serve on a recovered log until a stop. Raises StartError, OSError."""
     stop = _stop_signal()
     engine = node.engine
-    clock = _clock(settings, engine)
+    clock = clock_of(settings, engine)
     recovered = _recovered(engine, opened)
-    async with node.running(clock, _die, settings.redis_url, settings.redis_grace_ms) as keys:
+    async with node.running(clock, die, settings.redis_url, settings.redis_grace_ms) as keys:
         first = await make_first_keys(settings, keys, engine.counts()["jobs"], engine.now_us())
         await keys.claim()
         await engine.durable()  # durable before a secret is printed
@@ -212,7 +196,7 @@ async def _answer_requests(
         await node.keys.save_used(every_us=1)
 
 
-def _clock(settings: Settings, engine: Engine) -> Clock:
+def clock_of(settings: Settings, engine: Engine) -> Clock:
     """Raises ClockBehindLog."""
     return Clock(start_us(engine.last_us, wall_us(), settings.accept_clock_back))
 
@@ -264,7 +248,7 @@ async def _save_used(keys: KeyStore) -> None:
             await keys.save_used()
 
 
-def _die(error: BaseException) -> None:
+def die(error: BaseException) -> None:
     """Exit at once. After a failed log no answer can be trusted."""
     logger.critical("the log failed, exiting: %s", error)
     sys.stderr.flush()

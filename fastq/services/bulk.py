@@ -160,11 +160,9 @@ class Bulk:
             return views
         found: list[JobView] = []
         for piece in _pieces(views):
-            records = await self._engine.records([view.place for view in piece])
+            payloads = await self._engine.payloads(piece)
             found += [
-                view
-                for view, record in zip(piece, records, strict=True)
-                if text in _core.submit_facts(record, view.job_id).payload
+                view for view, payload in zip(piece, payloads, strict=True) if payload is not None and text in payload
             ]
         return found
 

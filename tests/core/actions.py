@@ -200,6 +200,11 @@ def undelivered(world: World, draw: Draw) -> None:
         world.undelivered(job.job_id, text_token_of(draw, job))
 
 
+def unreadable(world: World, draw: Draw) -> None:
+    if job := some_job(world, draw, runs):
+        world.unreadable(job.job_id, text_token_of(draw, job), draw.pick(["its check does not fit", "é" * 1500]))
+
+
 def transact(world: World, draw: Draw) -> None:
     jobs = {job.job_id: job for _ in range(draw.pick([0, 1, 2, 3])) if (job := some_job(world, draw, runs))}
     acks, extends = [], []
@@ -323,6 +328,7 @@ COMMANDS: list[tuple[int, Action]] = [
     (2, heartbeat),
     (2, report),
     (3, undelivered),
+    (1, unreadable),
     (5, transact),
     (4, cancel),
     (4, redrive),

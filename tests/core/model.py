@@ -253,7 +253,7 @@ class Model:
             job.run_at_us = now_us + wait_us
         elif outcome == "snoozed" and state != "CANCELLED":
             job.run_at_us = now_us + ack.wait_ms * 1000
-        if outcome in ("snoozed", "released", "undelivered"):
+        if outcome in ("snoozed", "released", "undelivered", "unreadable"):
             job.attempts -= 1
         if outcome != "undelivered":
             job.note(
@@ -284,12 +284,13 @@ class Model:
             self.watched.remove(job_id)
             self.ended.add(job_id)
 
-    def undelivered(self, now_us: int, job_id: str, token: str) -> bool:
+    def undelivered(self, now_us: int, job_id: str, token: str, reason: str = "") -> bool:
+        """The answer could not be sent; or with a reason, the payload could not be read."""
         job = self.find(job_id)
-        if job.state != "RUNNING" or token != job.token:
-            return False
-        self.close(now_us, job, "undelivered", lambda: 0.0)
-        return True
+        if held := job.state == "RUNNING" and token == job.token:
+            ack = Ack(job_id, token, "error", error=reason)
+            self.close(now_us, job, "unreadable" if reason else "undelivered", lambda: 0.0, ack)
+        return held
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 

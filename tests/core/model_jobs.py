@@ -172,7 +172,7 @@ def state_after(job: Job, outcome: str) -> str:
         return "DEAD"
     if outcome == "cancelled" or job.cancel_requested:
         return "CANCELLED"
-    if outcome == "poisoned":
+    if outcome in ("poisoned", "unreadable"):
         return "DEAD"
     if outcome in ("snoozed", "released", "undelivered"):
         return "RETRY" if job.failed else "READY"

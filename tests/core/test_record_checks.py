@@ -87,7 +87,7 @@ def test_a_record_of_another_job_is_refused() -> None:
         lambda: close_result(world.record(view.close_place), other_id),
         lambda: history_of(world.record(view.history_place), other.number),
     ):
-        with pytest.raises(RecordUnreadable, match="another record"):
+        with pytest.raises(RecordUnreadable, match="another record is in its place"):
             read()
 
 

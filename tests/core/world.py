@@ -226,6 +226,12 @@ class World(Disk):
             lambda _: self.model.undelivered(self.now_us, job_id, token),
         )
 
+    def unreadable(self, job_id: str, token: str, reason: str) -> Any:
+        return self.both(
+            lambda: self.core.unreadable(self.now_us, job_id, token, reason),
+            lambda _: self.model.undelivered(self.now_us, job_id, token, reason),
+        )
+
     def transact(
         self,
         acks: list[Ack],

@@ -5,6 +5,7 @@
  *   PREFIX.write   pwrite to a segment: EIO
  *   PREFIX.full    pwrite to a spare: ENOSPC
  *   PREFIX.short   pwrite writes a third of what it is given
+ *   PREFIX.read    pread of any byte of a segment from offset BEGIN to END: EIO. The file contains "BEGIN END"
  * FAULTY_SYNC_AT, FAULTY_WRITE_AT: the number of the one call in this process's life that fails with EIO, from 1;
  * PREFIX.fired is made when it does.
  */
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static atomic_long syncs, writes;
@@ -78,6 +80,32 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     }
     if (length > 3 && armed("short")) length /= 3;
     return real(fd, bytes, length, offset);
+}
+
+static int read_fails(int fd, size_t length, off64_t offset) {
+    char path[PATH_MAX];
+    const char *prefix = getenv("FAULTY_DISK");
+    long begin, end;
+    if (prefix == NULL || !is_named(fd, "/segment-")) return 0;
+    snprintf(path, sizeof path, "%s.read", prefix);
+    FILE *file = fopen(path, "r");
+    if (file == NULL) return 0;
+    int fields = fscanf(file, "%ld %ld", &begin, &end);
+    fclose(file);
+    errno = EIO;
+    return fields == 2 && offset < end && begin < offset + (long)length;
+}
+
+ssize_t pread64(int fd, void *bytes, size_t length, off64_t offset) {
+    static ssize_t (*real)(int, void *, size_t, off64_t);
+    if (real == NULL) real = dlsym(RTLD_NEXT, "pread64");
+    return read_fails(fd, length, offset) ? -1 : real(fd, bytes, length, offset);
+}
+
+ssize_t preadv64v2(int fd, const struct iovec *parts, int count, off64_t offset, int flags) {
+    static ssize_t (*real)(int, const struct iovec *, int, off64_t, int);
+    if (real == NULL) real = dlsym(RTLD_NEXT, "preadv64v2");
+    return read_fails(fd, parts[0].iov_len, offset) ? -1 : real(fd, parts, count, offset, flags);
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) { return pwrite64(fd, bytes, length, offset); }

@@ -72,8 +72,8 @@ async def test_a_failed_batch_is_reported_once_and_the_log_stays_failed() -> Non
 async def test_reading_a_place_without_a_record_is_an_error() -> None:
     log = MemoryLog()
     writer = Writer(log).open()
-    with pytest.raises(FileNotFoundError, match="frame 1 is not in the log"):
-        await log.read([RecordPlace(1, 0, 8)])
+    (error,) = await log.read([RecordPlace(1, 0, 8)])
+    assert isinstance(error, FileNotFoundError) and "frame 1 is not in the log" in str(error)
     await writer.start()
-    with pytest.raises(FileNotFoundError, match="there is nothing at"):
-        await log.read([RecordPlace(1, 10_000, 8)])
+    (error,) = await log.read([RecordPlace(1, 10_000, 8)])
+    assert isinstance(error, FileNotFoundError) and "there is nothing at" in str(error)

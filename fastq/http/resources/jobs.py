@@ -120,10 +120,14 @@ class JobShown(JobListed, forbid_unknown_fields=True):
 
 
 class JobsListed(msgspec.Struct, forbid_unknown_fields=True):
-    """A page, the newest job first. `cursor`: there are more pages, even if this one has few jobs or none."""
+    """A page, the newest job first. `cursor`: there are more pages, even if this one has few jobs or none.
+
+    `unreadable`: so many jobs were not searched, since their payloads cannot be read; left out if there are none.
+    """
 
     jobs: list[JobListed]
     cursor: str | UnsetType = UNSET
+    unreadable: int | UnsetType = UNSET
 
 
 class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -234,6 +238,8 @@ def jobs_listed(page: JobsPage, database_id: bytes) -> bytes:
     answer: dict[str, Any] = {"jobs": [_job(job) for job in page.jobs]}
     if page.before:
         answer["cursor"] = cursor_of(page.before, database_id)
+    if page.unreadable:
+        answer["unreadable"] = page.unreadable
     return encode(answer)
 
 

@@ -160,10 +160,10 @@ class Leases:
         command, many = lease_command(body)
         connection = req.scope.get(CONNECTION)
         granted = req.scope.get(GRANTED)
-        if granted is not None:
-            leased = await self._engine.deliver(granted.take(), connection)
-        else:
-            leased = await self._engine.lease(req.context.principal, command, connection)
+        log_id = req.context.request_id
+        leased = await self._engine.deliver(granted.take(), connection, log_id) if granted is not None else []
+        if not leased and (granted is None or (connection is not None and not connection.is_closed)):
+            leased = await self._engine.lease(req.context.principal, command, connection, log_id)
         if not leased and not many:
             raise NoJobsAvailable
         resp.context.undo = partial(self._engine.take_back, leased)

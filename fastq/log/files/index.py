@@ -69,6 +69,10 @@ class FrameIndex:
         first = self._firsts[0]
         return self._segments[0], range(first, first + len(self._offsets[0]))
 
+    def frames_of_oldest(self) -> list[tuple[int, int]]:
+        """Each frame of the oldest segment with frames, and the offset of its head."""
+        return list(enumerate(self._offsets[0], self._firsts[0]))
+
     def segment_of(self, frame: int) -> int:
         """The segment of a frame. Raises FileNotFoundError: the frame was dropped, or never written."""
         return self._segments[self._at(frame)]

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import mmap
 import os
 import secrets
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastq._core import Tail
-from fastq.errors import BackupRefused, LogDamaged, LogFailed
-from fastq.log.files._flusher import Flusher
+from fastq.errors import BackupRefused, LogFailed
+from fastq.log.files._flusher import FRAME_HEAD_BYTES, Flusher
 from fastq.log.files.fence import read_fence
-from fastq.log.files.index import FrameIndex
+from fastq.log.files.index import FrameIndex, Span
 from fastq.log.files.opening import Begun, begin
-from fastq.log.files.places import SpanReader
+from fastq.log.files.places import RUN_BYTES_MAX, SpanReader
 from fastq.log.files.ready import ReadySegments
-from fastq.log.files.recovery import Ending, Found, apply_frame, check_oldest, read_log, scan_segment
-from fastq.log.files.segments import SegmentHead, lock_directory, make_directory, segment_path
+from fastq.log.files.recovery import (
+    Ending,
+    Found,
+    apply_frame,
+    check_oldest,
+    frame_bytes,
+    read_log,
+    records_of,
+)
+from fastq.log.files.segments import SegmentHead, lock_directory, make_directory
 from fastq.log.files.tools.backup import LiveBackup, LogCopy
 from fastq.log.protocol import Opened, Part, Replay, Replayer
 
@@ -33,6 +41,8 @@ ALIGN = 4096
 CACHE_BYTES = 64 << 20
 BATCH_BYTES_MAX = 4 << 20
 READERS = 4  # threads that read records back
+
+Read = list[bytes | OSError]
 
 
 class LocalLog:
@@ -65,7 +75,7 @@ class LocalLog:
         self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of writable segments
         self._index = FrameIndex()
         self._spans = SpanReader(self._directory)
-        self._reading: dict[asyncio.Future[list[bytes]], int] = {}  # reads in flight: the oldest segment of each
+        self._reading: dict[asyncio.Future[Read], int] = {}  # reads in flight: the oldest segment of each
         self._dropping = 0  # segments before it are to be deleted
         self._begun: Begun | None = None
         self._unsealed: list[Ending] = []
@@ -212,17 +222,32 @@ class LocalLog:
             self._failed = failure
             self._on_failed(failure)
 
-    def read(self, places: Sequence[RecordPlace]) -> asyncio.Future[list[bytes]]:
-        spans = [self._index.span(place) for place in places]
+    async def read(self, places: Sequence[RecordPlace]) -> Read:
+        spans = [self._span(place) for place in places]
+        there = [span for span in spans if isinstance(span, Span)]
+        if not there:
+            return [span for span in spans if isinstance(span, OSError)]
+        read = iter(await self._read_spans(there))
+        return [next(read) if isinstance(span, Span) else span for span in spans]
+
+    def _span(self, place: RecordPlace) -> Span | OSError:
+        try:
+            return self._index.span(place)
+        except FileNotFoundError as error:
+            return error
+
+    def _read_spans(self, spans: list[Span]) -> asyncio.Future[Read]:
+        """Read them off the loop. Their segments stay meanwhile."""
         reading = self._loop.run_in_executor(self._readers, self._spans.read_many, spans)
         self._reading[reading] = min(spans).segment
         reading.add_done_callback(self._has_read)
         return reading
 
     def read_now(self, place: RecordPlace) -> bytes | None:
-        return self._spans.read_now(self._index.span(place))
+        span = self._span(place)
+        return self._spans.read_now(span) if isinstance(span, Span) else None
 
-    def _has_read(self, reading: asyncio.Future[list[bytes]]) -> None:
+    def _has_read(self, reading: asyncio.Future[Read]) -> None:
         if self._reading.pop(reading) < self._dropping:
             self._drop()
 
@@ -241,24 +266,23 @@ class LocalLog:
         _, frames = self._index.oldest()
         return Part(frames.start, frames.stop)
 
-    async def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview]]:
-        segment, _ = self._index.oldest()
+    async def frames(self, part: Part) -> AsyncIterator[tuple[int, memoryview | None]]:
         assert part == self.oldest_part(), "only the oldest is read"
-        path = segment_path(self._directory, segment)
-        # An earlier opening's segment may have copies behind its end, and may be shortened meanwhile.
-        end = next((ending.offset for ending in self._unsealed if ending.head.number == segment), 0)
-        # The map goes with its last reference: the scan goes on even if the task that waits for it is cancelled.
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ)
-        head, frames = await self._loop.run_in_executor(self._readers, scan_segment, data, path)
-        if head.number != segment:
-            raise LogDamaged(f"{path}: this is segment {head.number} under another name")
-        frames = [frame for frame in frames if frame[0] < part.next]  # later ones are copies
-        if [seq for seq, _, _ in frames] != list(range(*part)):
-            raise LogDamaged(f"{path}: frames {part.first} to {part.next - 1} are no longer there")
-        for seq, offset, record_bytes in frames:
-            with memoryview(data)[offset : offset + record_bytes] as records:
-                yield seq, records
+        segment, _ = self._index.oldest()
+        frames = self._index.frames_of_oldest()
+        # The last frame's end is in its head; if that cannot be read, neither can the frame.
+        (last,) = await self._read_spans([Span(segment, frames[-1][1], FRAME_HEAD_BYTES)])
+        end = frames[-1][1] + (frame_bytes(last) if isinstance(last, bytes) else FRAME_HEAD_BYTES)
+        spans = [
+            Span(segment, offset, next_offset - offset)
+            for (_, offset), (_, next_offset) in zip(frames, [*frames[1:], (0, end)], strict=True)
+        ]
+        while spans:
+            n = max(1, bisect_right(spans, Span(segment, spans[0].offset + RUN_BYTES_MAX, 0)))
+            read = await self._read_spans(spans[:n])
+            for (seq, _), data in zip(frames, read, strict=False):
+                yield seq, records_of(data, segment, seq) if isinstance(data, bytes) else None
+            del spans[:n], frames[:n]
 
     def drop_before(self, frame: int) -> None:
         segment = self._index.segment_of(frame)

@@ -10,11 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastq.log.files.index import Span
-from fastq.log.files.segments import segment_path
+from fastq.log.files.segments import HEAD_BYTES, segment_path
 
 OPEN_FILES_MAX = 64
 GAP_BYTES_MAX = 16 << 10  # between records that one read covers: cheaper than another read
 RUN_BYTES_MAX = 1 << 20  # of one read of several records
+PAUSES_S = (0.0, 0.05, 0.2)  # before each further try to read what the device could not
+# What a device says of one place. Any other error is of the process, or of all files.
+OF_ONE_PLACE = frozenset(
+    (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO, errno.ETIMEDOUT)
+)
 
 
 class SpanReader:
@@ -25,7 +30,7 @@ class SpanReader:
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, int] = OrderedDict()  # segment -> descriptor, least recently used first
         self._first = 0  # segments before it are not kept open
-        self._closed = False
+        self._closing = threading.Event()
 
     def read(self, span: Span) -> bytes:
         """Read a span. Blocking.
@@ -59,19 +64,52 @@ class SpanReader:
             self._put(span.segment, fd)
         return bytes(data) if found == span.bytes else None
 
-    def read_many(self, spans: Sequence[Span]) -> list[bytes]:
-        """Read spans in the order of the disk, neighbours together. Returns them in the order of `spans`. Blocking."""
-        records: dict[Span, bytes] = {}
+    def read_many(self, spans: Sequence[Span]) -> list[bytes | OSError]:
+        """Read spans in the order of the disk, neighbours together. Blocking.
+
+        Returns:
+            In the order of `spans` the bytes, or the device's error at that place.
+        Raises:
+            OSError: nothing can be read now.
+        """
+        found: dict[Span, bytes | OSError] = {}
         parts = list(runs(spans))
         if len(parts) > 1:
             for run, _ in parts:
                 self._announce(run)
         for run, part in parts:
-            data = self.read(run)
+            data = self._try(run)
             for span in part:
                 start = span.offset - run.offset
-                records[span] = data[start : start + span.bytes]
-        return [records[span] for span in spans]
+                found[span] = data if isinstance(data, OSError) else data[start : start + span.bytes]
+        for pause_s in PAUSES_S:
+            if not (failed := [span for span, data in found.items() if isinstance(data, OSError)]):
+                break
+            if self._closing.wait(pause_s):
+                break
+            for span in failed:
+                found[span] = self._try(span)
+        for segment in {span.segment for span, data in found.items() if isinstance(data, OSError)}:
+            self._need_device(segment)
+        return [found[span] for span in spans]
+
+    def _try(self, span: Span) -> bytes | OSError:
+        """Read a span. Returns an error of the device at that place; raises any other."""
+        try:
+            return self.read(span)
+        except OSError as error:
+            if error.errno not in OF_ONE_PLACE:
+                raise
+            return error
+
+    def _need_device(self, segment: int) -> None:
+        """Raise OSError unless the device can read another place: the head of a segment, not from the page cache."""
+        fd = self._get(segment)
+        try:
+            os.posix_fadvise(fd, 0, HEAD_BYTES, os.POSIX_FADV_DONTNEED)
+            os.pread(fd, HEAD_BYTES, 0)
+        finally:
+            self._put(segment, fd)
 
     def _announce(self, span: Span) -> None:
         """Let the device fetch a span while others are read."""
@@ -91,7 +129,7 @@ class SpanReader:
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
+            self._closing.set()
             for fd in self._idle.values():
                 os.close(fd)
             self._idle.clear()
@@ -104,7 +142,7 @@ class SpanReader:
 
     def _put(self, segment: int, fd: int) -> None:
         with self._lock:
-            if not self._closed and segment >= self._first and segment not in self._idle:
+            if not self._closing.is_set() and segment >= self._first and segment not in self._idle:
                 self._idle[segment] = fd
                 fd = self._idle.popitem(last=False)[1] if len(self._idle) > OPEN_FILES_MAX else -1
         if fd >= 0:

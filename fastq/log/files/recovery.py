@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastq._core import FRAME_RECORD_BYTES_MAX
 from fastq.errors import LogDamaged, UnsupportedFormat
 from fastq.log.files._flusher import FRAME_HEAD_BYTES, find_later_frame, scan_frames, used_bytes
 from fastq.log.files.index import FrameIndex
@@ -28,6 +29,7 @@ from fastq.log.files.segments import (
 )
 from fastq.log.protocol import Replay
 
+_FRAME = struct.Struct("<24xQQII4xI8x")  # of a frame's head: epoch, salt, segment, record_bytes and prev_crc
 _FIRST_FRAME = struct.Struct("<6xHQ36xI")  # of a frame's head: flags, seq and prev_crc
 
 # `scan_frames`' reasons for the end of the sound frames, for messages.
@@ -212,7 +214,8 @@ class _Reader:
         end, why = scanned.end, scanned.why
         found.next_seq, self._prev_crc = scanned.next_seq, scanned.prev_crc
         found.last_segment = number
-        found.sizes[number] = min(self._sizes[number], end + head.align)
+        is_sealed = why == "seal"  # then it stays as long as it is; others are shortened
+        found.sizes[number] = self._sizes[number] if is_sealed else min(self._sizes[number], end + head.align)
         found.bytes_read += end
         self._prove(max(scanned.proven_seq, head.synced_seq))
         for frame in scanned.frames:
@@ -337,25 +340,24 @@ def named_at(data: memoryview | mmap.mmap, offset: int) -> tuple[int, int]:
     return int(seq) + bool(flags), int(prev_crc)  # a seal, or a closing frame, repeats the last number
 
 
-def scan_segment(data: mmap.mmap, path: Path) -> tuple[SegmentHead, list[tuple[int, int, int]]]:
-    """Check a segment that is complete. Returns its head, and (seq, offset, record_bytes) of each frame's records.
+def frame_bytes(head: bytes) -> int:
+    """The length of a frame without its padding, from its head; only the head's if that is not sound."""
+    record_bytes = int(_FRAME.unpack_from(head)[3])
+    return FRAME_HEAD_BYTES + (record_bytes if record_bytes <= FRAME_RECORD_BYTES_MAX else 0)
+
+
+def records_of(data: bytes, segment: int, seq: int) -> memoryview | None:
+    """The records of frame `seq`, which was read alone; None if it is not as it was written.
 
     Args:
-        data: from its first byte on, at least up to the end of its frames.
-    Raises:
-        LogDamaged: its frames do not end as those of a complete segment.
+        data: from the frame's head on, at least up to its last record.
     """
-    head = unpack_head(data[:HEAD_BYTES], path)
-    if len(data) <= head.first_offset:
-        return head, []
-    next_seq, prev_crc = beginning(data, head)
+    epoch, salt, _, record_bytes, prev_crc = _FRAME.unpack_from(data)
     scanned = scan_frames(
-        data, start=head.first_offset, align=head.align, segment=head.number, epoch=head.epoch, salt=head.salt,
-        next_seq=next_seq, prev_crc=prev_crc,
+        data, start=0, align=1, segment=segment, epoch=epoch, salt=salt, next_seq=seq, prev_crc=prev_crc,
+        stop_seq=seq + 1,
     )  # fmt: skip
-    if scanned.why not in ("seal", "closed", "end", "nothing"):
-        raise LogDamaged(f"{path}: offset {scanned.end}: {_WHY.get(scanned.why, scanned.why)}")
-    return head, [(frame.seq, frame.offset + FRAME_HEAD_BYTES, frame.record_bytes) for frame in scanned.frames]
+    return memoryview(data)[FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + record_bytes] if scanned.frames else None
 
 
 def apply_frame(

@@ -6,19 +6,16 @@ import asyncio
 import os
 import shutil
 import struct
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fastq._core import RecordPlace
 from fastq.errors import CoreFailed, LogDamaged, UnsupportedFormat
 from fastq.log.files._flusher import crc32c, fill_head
-from fastq.log.files.recovery import scan_segment
 from fastq.log.files.segments import SegmentHead, segment_numbers, unpack_head
 from tests.log.files.frames import HEAD_BYTES, change, flip, read_segment
-from tests.log.files.writer import Writer, bodies_of, local, quiet, read_back, write, write_log
+from tests.log.files.writer import Writer, bodies_of, local, quiet, read_back, write
 
 BODY = b"b" * 600
 
@@ -411,31 +408,3 @@ def test_a_lost_frame_before_a_later_opening_is_still_refused(tmp_path: Path) ->
     lost = read_segment(segment(tmp_path, 1)).with_records[-2]
     change(segment(tmp_path, 1), lost.offset, bytes(HEAD_BYTES))
     assert "segment 2 begins at" in refusal(tmp_path)
-
-
-async def test_a_scan_goes_on_when_its_waiting_task_is_cancelled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As when the server stops while the cleaner reads a segment."""
-    await write_log(tmp_path, [b"body"])
-    writer = await Writer(local(tmp_path)).open().start()
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(data: Any, path: Path) -> Any:
-        with memoryview(data):
-            begun.set()
-            assert go_on.wait(10)
-        return scan_segment(data, path)
-
-    async def read() -> None:
-        async for _ in writer.log.frames(writer.log.oldest_part()):
-            pass
-
-    monkeypatch.setattr("fastq.log.files.log.scan_segment", slow)
-    reading = asyncio.create_task(read())
-    assert await asyncio.to_thread(begun.wait, 10)
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
-    go_on.set()
-    await writer.log.close()
