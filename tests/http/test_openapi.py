@@ -149,7 +149,7 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("JobFilterBody", "tag"): {"maxLength": bulk.TAG_CHARACTERS_MAX},
     ("JobFilterBody", "q"): {"maxLength": bulk.TEXT_BYTES_MAX},
     ("JobFilterBody", "since"): {"format": "date-time"},
-    ("JobFilterBody", "ids"): {"minItems": 1, "maxItems": bulk.IDS_MAX},
+    ("JobFilterBody", "ids"): {"maxItems": bulk.IDS_MAX},
     ("CreateKeyBody", "scopes"): {"minItems": 1, "maxItems": len(SCOPES)},
     ("CreateKeyBody", "queues"): {"minItems": 1, "maxItems": commands.KEY_QUEUES_MAX},
     ("CreateKeyBody", "rate_limit"): {"minimum": 1, "maximum": commands.KEY_RATE_MAX},
