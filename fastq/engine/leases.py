@@ -56,7 +56,7 @@ class Leases:
         self._admission.need_serving()
         if who.sees.owner_id is not None:
             raise WorkersOnly()
-        self.last_seen.note(command.worker_id, self._now_us())
+        self.last_seen.note(command.worker_id, self._now_us(), command.queues)
         for queue in command.queues:
             if not who.sees.has_queue(queue):
                 raise QueueForbidden(queue)

@@ -51,7 +51,7 @@ class Traffic:
     async def end(self, leased: list[LeasedJob], outcome: str, **fields: object) -> None:
         acks = [Ack(job.job_id, job.token, outcome=outcome, **fields) for job in leased]  # type: ignore[arg-type]
         for at in range(0, len(acks), 5):
-            assert not any(await self.ask("ack_many", WORKER, acks[at : at + 5]))  # type: ignore[call-overload]
+            assert not any(await self.ask("ack_many", WORKER, acks[at : at + 5]))  # type: ignore[arg-type]
 
     # --- kinds --------------------------------------------------------------------------------------------------------
 

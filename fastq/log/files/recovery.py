@@ -214,7 +214,8 @@ class _Reader:
         end, why = scanned.end, scanned.why
         found.next_seq, self._prev_crc = scanned.next_seq, scanned.prev_crc
         found.last_segment = number
-        found.sizes[number] = min(self._sizes[number], end + head.align)
+        is_sealed = why == "seal"  # then it stays as long as it is; others are shortened
+        found.sizes[number] = self._sizes[number] if is_sealed else min(self._sizes[number], end + head.align)
         found.bytes_read += end
         self._prove(max(scanned.proven_seq, head.synced_seq))
         for frame in scanned.frames:

@@ -101,3 +101,20 @@ def test_a_refused_start_gives_the_lock_back(killed: Path) -> None:
         read_back(killed)
     flip(segment(killed, 1), 30)
     read_back(killed)
+
+
+async def test_a_log_takes_what_its_files_take_also_after_an_opening(tmp_path: Path) -> None:
+    """Segments whose ends no record fits into are not shortened."""
+    writer = await Writer(local(tmp_path, segment_bytes=64 << 10)).open().start()
+    for name, body in enumerate(bodies_of([20_000] * 9)):
+        await writer.write(str(name), body)
+    await quiet(writer)
+    used_bytes = writer.log.used_bytes
+    await abandon(writer)
+    for _ in range(2):
+        writer = await Writer(local(tmp_path, segment_bytes=64 << 10)).open().start()
+        await quiet(writer)
+        last = writer.log._segment
+        assert writer.log.used_bytes == sum(segment(tmp_path, number).stat().st_size for number in range(1, last + 1))
+        assert writer.log.used_bytes > used_bytes - (64 << 10)
+        await abandon(writer)
