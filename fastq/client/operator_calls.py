@@ -59,7 +59,7 @@ def resume_queue(name: str) -> Call[Queue]:
 
 
 def purge_queue(name: str) -> Call[ChangedMany]:
-    return Call("POST", _below("queues", name, "/purge"), changed_many)
+    return Call("POST", _below("queues", name, "/purge"), changed_many, is_slow=True)
 
 
 def delete_queue(name: str) -> Call[None]:
