@@ -31,7 +31,7 @@ from fastq.log.protocol import Opened
 from fastq.server.assembly import Node
 from fastq.server.first_start import FirstKeys, make_first_keys
 from fastq.server.logs import configure_logs, counted, jobs_counted
-from fastq.server.settings import Settings
+from fastq.server.settings import Settings, near_misses
 from fastq.services.keys import KeyStore
 
 logger = logging.getLogger("fastq.server")
@@ -47,6 +47,8 @@ SLACK_SEGMENTS_MIN = 2  # with less, the active segment alone exceeds the slack 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code."""
     configure_logs(settings.log_format)
+    for warning in near_misses(os.environ):
+        logger.warning("%s", warning)
     faulthandler.enable()
     try:
         raise_file_limit()
