@@ -80,14 +80,17 @@ class Refused(ClientError):
     """The server answered with an error.
 
     status: the HTTP status. code: for programs, such as `job_not_found`. message: for people. state: the job's state,
-    or empty. request_id: as in the server's log. retry_after_s: seconds to wait before a retry, or None.
+    or empty. request_id: as in the server's log. retry_after_s: seconds to wait before a retry, or None. scope: the one
+    that the key lacks, or empty.
     """
 
     def __init__(
         self, status: int, code: str, message: str, *,
-        state: str = "", request_id: str = "", retry_after_s: float | None = None,
+        state: str = "", request_id: str = "", retry_after_s: float | None = None, scope: str = "",
     ) -> None:  # fmt: skip
-        super().__init__(f"{message} ({status} {code})")
+        lacks = f": the key lacks the scope {scope}" if scope else ""
+        super().__init__(f"{message}{lacks} ({status} {code})")
+        self.scope = scope
         self.status, self.code, self.message = status, code, message
         self.state, self.request_id, self.retry_after_s = state, request_id, retry_after_s
 

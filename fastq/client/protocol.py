@@ -13,7 +13,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from fastq.client.errors import BY_STATUS, LeaseLost, Refused, ServerUnreachable
+from fastq.client.errors import BY_STATUS, LeaseLost, NotFound, Refused, ServerUnreachable
 from fastq.client.randomness import jitter
 from fastq.clock import monotonic_us
 
@@ -182,6 +182,7 @@ class _FailureBody(msgspec.Struct):
     error: str = ""
     code: str = ""
     state: str = ""
+    scope: str = ""
 
 
 _FAILURE = msgspec.json.Decoder(_FailureBody)
@@ -189,12 +190,17 @@ _FAILURE = msgspec.json.Decoder(_FailureBody)
 
 def refusal(answer: Answer) -> Refused:
     """The exception for an error answer of the server, or of a proxy before it."""
+    kind: type[Refused] = BY_STATUS.get(answer.status, Refused)
     try:
         body = _FAILURE.decode(answer.body)
     except msgspec.MsgspecError:
-        body = _FailureBody(error=answer.body[:200].decode(errors="replace"))
-    kind = LeaseLost if body.code == "lease_lost" else BY_STATUS.get(answer.status, Refused)
+        text = answer.body[:200].decode(errors="replace")
+        body = _FailureBody(error=f"the answer does not come from a fastq server, check the URL: {text!r}")
+        kind = Refused if kind is NotFound else kind
+    if body.code == "lease_lost":
+        kind = LeaseLost
     return kind(
         answer.status, body.code or "unknown", body.error or f"the server answered {answer.status}",
         state=body.state, request_id=answer.request_id, retry_after_s=answer.retry_after_s,
+        scope=body.scope,
     )  # fmt: skip

@@ -42,7 +42,7 @@ class Transactions:
         extends = [op for op in transaction.ops if isinstance(op, Extend)]
         submits = [op for op in transaction.ops if isinstance(op, Submit)]
         if submits and not acks and not who.is_admin and "jobs:submit" not in who.scopes:
-            raise Forbidden("Insufficient permissions")
+            raise Forbidden("Insufficient permissions", "jobs:submit")
         for submit in submits:
             need_queue(who, submit)
         now_us = self._now_us()

@@ -32,7 +32,7 @@ from fastq.log.protocol import Opened
 from fastq.server.assembly import Node
 from fastq.server.first_start import FirstKeys, make_first_keys
 from fastq.server.logs import configure_logs, counted, jobs_counted, notice
-from fastq.server.settings import Settings
+from fastq.server.settings import Settings, near_misses
 from fastq.server.tls import tls_of
 from fastq.services.keys import KeyStore
 
@@ -49,6 +49,8 @@ SLACK_SEGMENTS_MIN = 2  # with less, the active segment alone exceeds the slack 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code."""
     configure_logs(settings.log_format)
+    for warning in near_misses(os.environ):
+        logger.warning("%s", warning)
     faulthandler.enable()
     _ignore_signals()
     try:
