@@ -30,7 +30,7 @@ from fastq.http.lane._lane import Lane
 from fastq.log.files.log import LocalLog
 from fastq.log.protocol import Opened
 from fastq.server.assembly import Node
-from fastq.server.first_start import FirstKeys, make_first_keys
+from fastq.server.first_start import FirstKeys, make_first_keys, note_seen
 from fastq.server.logs import configure_logs, counted, jobs_counted, notice
 from fastq.server.settings import Settings, near_misses
 from fastq.server.tls import tls_of
@@ -174,7 +174,7 @@ async def _serve(settings: Settings, listener: socket.socket, node: Node, opened
     clock = clock_of(settings, engine)
     recovered = _recovered(engine, opened)
     async with node.running(clock, die, settings.redis_url, settings.redis_grace_ms) as keys:
-        first = await make_first_keys(settings, keys, engine.counts()["jobs"], engine.now_us())
+        first = await make_first_keys(settings, keys, engine)
         await keys.claim()
         await engine.durable()  # durable before a secret is printed
         await _answer_requests(settings, listener, node, first, recovered, stop)
@@ -186,21 +186,24 @@ async def _answer_requests(
 ) -> None:
     """Serve HTTP while the engine runs, until `stop` is set; then drain."""
     url = _url(settings, listener)
+    started = asyncio.Event()
 
     def listening() -> None:
         gc.collect()
         gc.freeze()  # objects of the start live on: exclude them from collections
-        _say_started(settings, url, recovered, first)
+        started.set()
 
     async with node.serving(secrets.token_hex(4)) as app:
         server = HttpServer(_http_config(settings, app), tls_of(settings.tls_cert, settings.tls_key), listening)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        saying = asyncio.create_task(_say_started(settings, node.engine, started, url, recovered, first))
         saving = asyncio.create_task(_save_used(node.keys))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             await _drain(node.engine, server)
+        saying.cancel()
         saving.cancel()
         stopping.cancel()
         await serving
@@ -315,14 +318,20 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     return f"{scheme}://{host}:{port}" if ":" not in host else f"{scheme}://[{host}]:{port}"
 
 
-def _say_started(settings: Settings, url: str, recovered: list[str], first: FirstKeys) -> None:
+async def _say_started(
+    settings: Settings, engine: Engine, started: asyncio.Event, url: str, recovered: list[str], first: FirstKeys
+) -> None:
+    """Print the start message once the server listens. First keys count as seen before the last line is printed."""
+    await started.wait()
     directory = settings.directory.absolute()
     lines = [f"fastq {__version__} serves at {url}", *(f"Data in {directory}: {line}" for line in recovered)]
-    lines += first.lines
+    _say([*lines, *first.lines], settings.log_format)
+    if first.are_unseen:
+        note_seen(engine)
+        await engine.durable()
     key = first.client_secret or "$CLIENT"
-    lines.append("Submit a job:")
-    lines.append(f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'""")
-    _say(lines, settings.log_format)
+    curl = f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'"""
+    _say(["Submit a job:", curl], settings.log_format)
     if not _is_loopback(settings.host) and settings.tls_cert is None:
         logger.warning("HOST is %s and there is no TLS_CERT: keys travel in the clear", settings.host)
 
