@@ -15,6 +15,7 @@ EACH = 150  # requests of a kind
 BOUNDED = {  # tables with a maximum of their own
     "._audit._entries",  # 10,000 entries
     ".last_seen._seen_us",  # 10,000 workers
+    ".last_seen._queues",  # of the same workers
     "._leases._asked_us",  # 10,000 queues
     "._log._frames",  # the log of the tests
 }
