@@ -114,7 +114,7 @@ def submit(job: NewJob, codec: Codec) -> Call[Submitted]:
     """Submit one job. The idempotency key is in the body: parsing a header would cost the server more than the rest."""
     if job.idempotency_key is UNSET:
         job = msgspec.structs.replace(job, idempotency_key=new_key())
-    return Call("POST", "/jobs", _SUBMITTED.decode, bytes(job_body(in_trace(job), codec)))
+    return Call("POST", "/jobs", _SUBMITTED.decode, bytes(job_body(in_trace(job), codec)), of_old=_of_old)
 
 
 def submit_many(jobs: Sequence[NewJob], codec: Codec) -> Call[list[Submitted]]:
@@ -127,7 +127,15 @@ def submit_many(jobs: Sequence[NewJob], codec: Codec) -> Call[list[Submitted]]:
         ]
     bodies = [job_body(in_trace(job), codec, f"jobs[{number}].") for number, job in enumerate(jobs)]
     body = encoded_body({"jobs": bodies})
-    return Call("POST", "/jobs/batch", _read_stored, body, "" if own_keys else new_key())
+    return Call("POST", "/jobs/batch", _read_stored, body, "" if own_keys else new_key(), of_old=_all_of_old)
+
+
+def _of_old(submitted: Submitted) -> Submitted:
+    return msgspec.structs.replace(submitted, duplicate=True)
+
+
+def _all_of_old(submitted: list[Submitted]) -> list[Submitted]:
+    return [_of_old(one) for one in submitted]
 
 
 def _read_stored(body: bytes) -> list[Submitted]:

@@ -46,6 +46,8 @@ class Call(Generic[T_co]):
     repeatable: sending it twice has the effect of sending it once.
     happened: whether an error answer shows that an earlier try was applied although its answer was lost. Then the
         result is `read(b"")`.
+    of_old: the result, made from what was read, if the server answered 200: it has stored nothing new, and no earlier
+        try of this call can have. It is an earlier call's.
     """
 
     method: str
@@ -57,6 +59,7 @@ class Call(Generic[T_co]):
     is_slow: bool = False
     repeatable: bool = True
     happened: Callable[[Refused], bool] | None = None
+    of_old: Callable[[T_co], T_co] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,9 @@ def carried_out(call: Call[T], retries: Retries, until_us: int | None = None) ->
             last_us = _last_us(now_us, retries, until_us)
         if isinstance(outcome, Answer):
             if outcome.status < 300:
-                return _read(call, outcome)
+                result = _read(call, outcome)
+                is_old = outcome.status == 200 and not in_doubt
+                return call.of_old(result) if is_old and call.of_old is not None else result
             error: Refused | ServerUnreachable = refusal(outcome)
             assert isinstance(error, Refused)
             if in_doubt and call.happened is not None and call.happened(error):

@@ -131,7 +131,8 @@ def test_a_transaction_is_atomic(both: Any, queue: str) -> None:
 
 def test_an_idempotency_key_gets_the_same_job(both: Any, queue: str) -> None:
     first = both.submit("x", queue=queue, idempotency_key=f"é-{queue}")
-    assert both.submit("x", queue=queue, idempotency_key=f"é-{queue}") == first
+    repeated = both.submit("x", queue=queue, idempotency_key=f"é-{queue}")
+    assert (repeated.job_id, first.duplicate, repeated.duplicate) == (first.job_id, False, True)
     with pytest.raises(BadRequest) as mismatch:
         both.submit("y", queue=queue, idempotency_key=f"é-{queue}")
     assert mismatch.value.code == "idempotency_mismatch"
