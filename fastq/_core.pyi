@@ -788,8 +788,11 @@ class Core:
     def watch_end(self, job_id: str) -> None:
         """Report this job in `take_ended` when it finishes or is removed. Raises JobNotFound."""
     def unwatch_end(self, job_id: str) -> None: ...
-    def take_ended(self) -> list[str]:
-        """Watched jobs that ended since the last call. They are no longer watched."""
+    def take_ended(self) -> list[tuple[str, JobView | None]]:
+        """Watched jobs that ended since the last call, each as it ended; None: it was removed. They are no longer
+        watched."""
+    def take_forgotten(self) -> list[JobView]:
+        """Jobs that `forget` removed within seconds of their end since the last call, as they were."""
     def counts(self) -> dict[str, int]:
         """The number of jobs by stored state (READY includes scheduled jobs), and of `delayed` and all `jobs`."""
     def skipped(self) -> int:

@@ -134,5 +134,6 @@ def main() -> None:
     """A durable job queue.
 
     FASTQ_URL names the server and FASTQ_KEY holds the API key. Exit codes: 0 success; 1 the server refused, or a job
-    failed; 2 wrong usage; 3 the server cannot be reached; 4 no job is ready, or the wait timed out.
+    failed; 2 wrong usage; 3 the server cannot be reached; 4 no job is ready, or the wait timed out; 74 input or output
+    failed; 130 interrupted.
     """

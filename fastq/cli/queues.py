@@ -152,7 +152,13 @@ _SETTINGS = (
     click.option("--keep-dead", "dead_ms", type=DURATION, help="How long DEAD jobs are kept."),
     click.option("--keep-max", "max_kept", type=int, help="How many jobs of each final state are kept."),
     click.option("--max-depth", type=int, help="Maximum of unfinished jobs. Further submits are refused."),
-    click.option("--unset", type=click.Choice(LIMITS), multiple=True, help="Remove a limit. May be repeated."),
+    click.option(
+        "--unset",
+        type=click.Choice(LIMITS),
+        multiple=True,
+        metavar="LIMIT",
+        help=f"Remove a limit: {', '.join(LIMITS)}. May be repeated.",
+    ),
 )
 
 

@@ -391,7 +391,7 @@ cdef int finish(Core core, uint32_t slot) except -1:
     release_unique(core, slot)
     if job.flags & JOB_WATCHED:
         job.flags &= ~JOB_WATCHED
-        core.ended.append(job_id_of(core, job))
+        core.ended.append((job_id_of(core, job), job_view(core, core.last_us, slot)))
     return add_finished(core, slot)
 
 
@@ -479,7 +479,7 @@ cdef int forget_job(Core core, uint32_t slot) except -1:
     if job.state == RUNNING:
         raise LogDamaged(f"job {job.seq} is removed while it runs")
     if job.flags & JOB_WATCHED:
-        core.ended.append(job_id_of(core, job))
+        core.ended.append((job_id_of(core, job), None))
     core.live_bytes -= kept_bytes(&core.t, job)
     end_keyed(core, job)
     core.counts_by_state[job.state] -= 1

@@ -26,7 +26,8 @@ cdef class Core:
     cdef uint64_t keyed_jobs        # jobs that are JOB_KEYED
     cdef object touched             # names of queues in which jobs became ready, while `watching`
     cdef public bint watching
-    cdef list ended                 # ids of watched jobs that finished
+    cdef list ended                 # of watched jobs that finished or were removed: (id, JobView at the end or None)
+    cdef list forgotten             # JobViews of jobs that retention removed soon after their end
     cdef uint64_t counts_by_state[STATE_COUNT]
     cdef uint64_t next_seq, epoch, skipped_count
     cdef readonly uint64_t live_bytes       # what a rewrite would append: see live.pxi

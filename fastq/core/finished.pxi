@@ -2,6 +2,9 @@
 #
 # No step goes through all queues. A line, which is a heap of lists, has the list first whose oldest job is due first.
 
+cdef int64_t LATE_US = 5_000_000    # after its end a job that retention removed may still be waited for
+
+
 cdef inline Finished* finished_in(Core core, uint32_t list) noexcept:
     return &queue_by(core, list // FINAL_COUNT).finished[list % FINAL_COUNT]
 
@@ -249,8 +252,19 @@ cdef int forget_finished(Core core, int64_t now_us, int limit) except -1:
         if len(seqs) < limit and has_surplus(core, i) and (core.due.count == 0 or core.due.items[0].us > now_us):
             collect_surplus(core, i, limit, seqs)
     if seqs:
+        note_forgotten(core, now_us, seqs)
         append_forget(core, now_us, seqs)
     return len(seqs)
+
+
+cdef int note_forgotten(Core core, int64_t now_us, list seqs) except -1:
+    """Keep the ends of jobs that retention removes soon after: their submitters may be about to ask for them."""
+    cdef uint32_t slot
+    for seq in seqs:
+        slot = index_find(&core.t, seq)
+        if finished_us(&core.t, slot) > now_us - LATE_US:
+            core.forgotten.append(job_view(core, now_us, slot))
+    return 0
 
 
 cdef int collect_due(Core core, int64_t now_us, int limit, list seqs) except -1:

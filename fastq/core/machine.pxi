@@ -29,7 +29,7 @@ cdef class Core:
         self.finished_max = self.finished_bytes_max = <uint64_t>-1
         self.documents_by_kind, self.requests, self.progress, self.blocks = {}, {}, {}, {}
         self.request_of = {}
-        self.touched, self.ended = set(), []
+        self.touched, self.ended, self.forgotten = set(), [], []
         self.oldest_key = self.newest_key = self.last_key = NONE
         self.last_owner = self.last_queue = self.last_holding = NONE
         self.next_seq = 1
@@ -364,7 +364,7 @@ cdef class Core:
     def watch_end(self, str job_id):
         cdef Job* job = job_at(&self.t, slot_of(self, ALL, job_id))
         if job.state >= TERMINAL:
-            self.ended.append(job_id)
+            self.ended.append((job_id, job_view(self, self.last_us, slot_of(self, ALL, job_id))))
         else:
             job.flags |= JOB_WATCHED
 
@@ -377,6 +377,10 @@ cdef class Core:
     def take_ended(self):
         ended, self.ended = self.ended, []
         return ended
+
+    def take_forgotten(self):
+        forgotten, self.forgotten = self.forgotten, []
+        return forgotten
 
     def counts(self):
         counts = {STATE_NAMES[i]: self.counts_by_state[i] for i in range(1, STATE_COUNT)}

@@ -39,7 +39,7 @@ class Leases:
         self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
         self._payloads, self._now_us = payloads, now_us
         self._asked_us: dict[str, int] = {}
-        self.waiters = LeaseWaiters(core, self._grant, on_due_changed)
+        self.waiters = LeaseWaiters(core, self._grant, self.take_back, on_due_changed)
         self.last_seen = LastSeen()
 
     async def lease(
@@ -56,7 +56,7 @@ class Leases:
         self._admission.need_serving()
         if who.sees.owner_id is not None:
             raise WorkersOnly()
-        self.last_seen.note(command.worker_id, self._now_us())
+        self.last_seen.note(command.worker_id, self._now_us(), command.queues)
         for queue in command.queues:
             if not who.sees.has_queue(queue):
                 raise QueueForbidden(queue)

@@ -13,6 +13,7 @@ from fastq.engine.leases import Leases
 from fastq.engine.payloads import Payloads
 from fastq.engine.results import JobsPage, JobStatus, Why
 from fastq.engine.waiting import EndWaiters
+from fastq.errors import JobNotFound
 
 POSITION_MAX = 10_000
 NO_WORKER_AFTER_US = 60_000_000  # without a lease request for this long, a queue has no worker
@@ -39,7 +40,10 @@ class Reads:
 
     async def job(self, who: Principal, job_id: str, *, with_payload: bool = False) -> JobStatus:
         """Read a job and its result. Raises JobNotFound, also if the caller may not see it; RecordUnreadable."""
-        view = self.view(who.sees, job_id)
+        return await self._read(self.view(who.sees, job_id), with_payload)
+
+    async def _read(self, view: JobView, with_payload: bool) -> JobStatus:
+        job_id = view.job_id
         places = [] if view.close_place is None else [view.close_place]
         if with_payload:
             places.append(view.place)
@@ -53,10 +57,21 @@ class Reads:
     async def job_at_end(
         self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None, *, with_payload: bool = False
     ) -> JobStatus:
-        """Wait until a job is finished, at most `wait_ms`, then read it."""
-        if self.view(who.sees, job_id).state not in FINISHED and not self._admission.draining:
-            await self.end_waiters.wait(job_id, wait_ms, connection)
-        return await self.job(who, job_id, with_payload=with_payload)
+        """Wait until a job is finished, at most `wait_ms`, then read it, also if retention has just removed it."""
+        ended: JobView | None = None
+        try:
+            if self.view(who.sees, job_id).state not in FINISHED and not self._admission.draining:
+                ended = await self.end_waiters.wait(job_id, wait_ms, connection)
+        except JobNotFound:
+            ended = self.end_waiters.late(job_id, self._now_us())
+        if ended is None:
+            return await self.job(who, job_id, with_payload=with_payload)
+        if not who.sees.has(ended.owner_id, ended.queue):
+            raise JobNotFound(job_id)
+        try:
+            return await self._read(ended, with_payload)
+        except FileNotFoundError:  # the cleaner has dropped its records too
+            raise JobNotFound(job_id) from None
 
     def view(self, access: Access, job_id: str) -> JobView:
         """A job without its result and payload. Raises JobNotFound."""

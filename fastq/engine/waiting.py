@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from fastq import _core
-from fastq._core import Leased
+from fastq._core import JobView, Leased
 from fastq.engine.commands import Connection, Lease, Principal
 from fastq.errors import ApiError
 
 NEVER_US = 1 << 62
+LATE_US, LATE_MAX = 5_000_000, 10_000  # see `EndWaiters`; the core keeps only ends that are as young
 SERVED_AT_ONCE = 100  # leases for waiting requests before the loop does other work
 
 Grant = Callable[[Principal, Lease], list[Leased]]
@@ -87,12 +88,20 @@ class LeaseWaiters:
     longer when more requests wait.
     """
 
-    def __init__(self, core: _core.Core, grant: Grant, on_due_changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        core: _core.Core,
+        grant: Grant,
+        take_back: Callable[[list[Leased]], None],
+        on_due_changed: Callable[[], None],
+    ) -> None:
         """
         Args:
+            take_back: gives leases back whose request was cancelled before it learned of them.
             on_due_changed: called when `next_due_us` may have become earlier.
         """
-        self._core, self._grant, self._on_due_changed = core, grant, on_due_changed
+        self._core, self._grant, self._take_back = core, grant, take_back
+        self._on_due_changed = on_due_changed
         self._list = WaitList()
         self._touched: set[str] = set()  # queues with ready jobs that no waiting request was offered yet
         self._rate_due: dict[str, int] = {}  # when the rate limit of a waited-for queue allows the next lease
@@ -120,6 +129,10 @@ class LeaseWaiters:
         self._on_due_changed()
         try:
             return await waiter.granted
+        except asyncio.CancelledError:
+            if waiter.granted.done() and not waiter.granted.cancelled():
+                self._take_back(waiter.granted.result())
+            raise
         finally:
             over.cancel()
             self._list.end(waiter, [])
@@ -200,32 +213,37 @@ class LeaseWaiters:
 
 
 class EndWaiters:
-    """Readers that wait for a job's end. They are woken before each commit."""
+    """Readers that wait for a job's end. They are woken before each commit.
+
+    A reader gets the job as it ended, also if retention has removed it by then. It may come a little late: the client
+    submits, and then asks to wait. So ends that retention removed at once are kept for LATE_US, at most LATE_MAX.
+    """
 
     def __init__(self, core: _core.Core) -> None:
         self._core = core
-        self._ends: dict[str, set[asyncio.Future[None]]] = {}
+        self._ends: dict[str, set[asyncio.Future[JobView | None]]] = {}
+        self._late: OrderedDict[str, JobView] = OrderedDict()
 
     @property
     def count(self) -> int:
         """How many jobs have a reader that waits for their end."""
         return len(self._ends)
 
-    async def wait(self, job_id: str, wait_ms: int, connection: Connection | None) -> None:
-        """Return when the job has ended or is removed, after `wait_ms`, when the connection closes, or at a drain.
+    async def wait(self, job_id: str, wait_ms: int, connection: Connection | None) -> JobView | None:
+        """Return the job as it ended. None: it was removed, `wait_ms` passed, the connection closed, or a drain began.
 
         Raises:
             JobNotFound.
         """
         loop = asyncio.get_running_loop()
         self._core.watch_end(job_id)
-        ended: asyncio.Future[None] = loop.create_future()
+        ended: asyncio.Future[JobView | None] = loop.create_future()
         waiting = self._ends.setdefault(job_id, set())
         waiting.add(ended)
         over = loop.call_later(wait_ms / 1000, _finish, ended)
         forget = None if connection is None else connection.on_close(lambda: _finish(ended))
         try:
-            await ended
+            return await ended
         finally:
             over.cancel()
             if forget is not None:
@@ -237,9 +255,19 @@ class EndWaiters:
 
     def wake_ended(self) -> None:
         """Wake the readers whose job has ended."""
-        for job_id in self._core.take_ended():  # also those whose readers are gone: the core's list must not grow
+        for job_id, view in self._core.take_ended():  # also those whose readers are gone: the list must not grow
             for ended in self._ends.pop(job_id, ()):
-                _finish(ended)
+                _finish(ended, view)
+        for view in self._core.take_forgotten():
+            self._late[view.job_id] = view
+            if len(self._late) > LATE_MAX:
+                self._late.popitem(last=False)
+
+    def late(self, job_id: str, now_us: int) -> JobView | None:
+        """A job as it ended that retention has removed since, within LATE_US."""
+        while self._late and next(iter(self._late.values())).ended_us <= now_us - LATE_US:
+            self._late.popitem(last=False)
+        return self._late.get(job_id)
 
     def end_all(self) -> None:
         """Wake all readers: the server stops, and they read the job as it is."""
@@ -248,6 +276,6 @@ class EndWaiters:
                 _finish(ended)
 
 
-def _finish(ended: asyncio.Future[None]) -> None:
+def _finish(ended: asyncio.Future[JobView | None], view: JobView | None = None) -> None:
     if not ended.done():
-        ended.set_result(None)
+        ended.set_result(view)

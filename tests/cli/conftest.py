@@ -13,6 +13,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ AtTerminal = Callable[..., Done]
 
 @pytest.fixture
 def at_terminal(place: Place) -> AtTerminal:
-    """`at_terminal("queues", "list", columns=80)` runs a command on a terminal; `typed` is typed there."""
+    """`at_terminal("queues", "list", columns=80)` runs a command on a terminal; `typed` answers it."""
 
     def invoke(*arguments: str, columns: int = 80, typed: str = "", **environ: str) -> Done:
         ours, theirs = pty.openpty()
@@ -80,13 +81,18 @@ def at_terminal(place: Place) -> AtTerminal:
         env = os.environ | {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys["admin"], **environ}
         env.pop("COLUMNS", None)
         command = [sys.executable, "-m", "fastq", *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 -- one thread; Ctrl-C
+        )  # fmt: skip
         os.close(theirs)
-        os.write(ours, typed.encode())
-        printed = b""
+        printed, left = b"", typed.encode()
         with contextlib.suppress(OSError):  # the last program with the other end has ended
             while piece := os.read(ours, 65536):
                 printed += piece
+                if left and b"[y/N]" in printed:
+                    os.write(ours, left)
+                    left = b""
         os.close(ours)
         return Done(process.wait(), printed.decode().replace("\r\n", "\n"), "")
 

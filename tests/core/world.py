@@ -22,7 +22,7 @@ from fastq._core import (
 from tests.core import model_views
 from tests.core.disk import Disk
 from tests.core.model import Model, Server
-from tests.core.model_jobs import Ack, Job, New, Refused
+from tests.core.model_jobs import TERMINAL, Ack, Job, New, Refused
 from tests.core.model_order import Settings
 
 START_US = 1_700_000_000_000_000
@@ -98,7 +98,9 @@ class World(Disk):
             assert before == after, "a refused command left a trace"
         touched = self.core.take_touched()
         assert self.open_queues() - open_before <= touched, "a queue with ready jobs is not among the touched ones"
-        assert set(self.core.take_ended()) == self.model.ended
+        ended = self.core.take_ended()
+        assert {job_id for job_id, _ in ended} == self.model.ended
+        assert all(view is None or (view.job_id == job_id and view.state in TERMINAL) for job_id, view in ended)
         self.model.ended.clear()
         return answer
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from fastq._core import ALL
 from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, Lease, Submit
@@ -264,3 +266,19 @@ async def test_a_reader_that_leaves_before_the_commit_leaves_nothing() -> None:
         await r.engine.durable()
         assert r.core.take_ended() == []
         assert r.engine._reads.end_waiters.count == 0
+
+
+async def test_a_request_that_is_cancelled_after_it_was_granted_gives_its_leases_back() -> None:
+    """Its task learns of the cancel before it learns of the leases."""
+    async with running(options=EVENTS_ONLY) as r:
+        waiting = wait_for(r)
+        assert await is_pending(waiting)
+        job_id, _ = r.engine.submit(CLIENT, Submit(b"1"))
+        r.engine.serve_waiters(Lease())
+        assert r.core.job(r.hand.us, ALL, job_id).state == "RUNNING"
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (await r.ask.job(CLIENT, job_id)).state == "READY"
+        leased = await r.lease_one(Lease(had_body=True))
+        assert (leased.job_id, leased.attempt) == (job_id, 1)

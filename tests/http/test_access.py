@@ -127,6 +127,8 @@ OTHERS = {
     ("PUT", "/schedules/{schedule}"),
     ("DELETE", "/schedules/{schedule}"),
     ("POST", "/schedules/{schedule}/run"),
+    ("POST", "/schedules/{schedule}/pause"),
+    ("POST", "/schedules/{schedule}/resume"),
     ("DELETE", "/keys/{key}"),
 }
 
@@ -285,6 +287,8 @@ async def test_a_schedule_exists_for_a_bound_key_as_its_jobs_do(world: World) ->
         ("GET", "/schedules/{}", 404),
         ("DELETE", "/schedules/{}", 404),
         ("POST", "/schedules/{}/run", 404),
+        ("POST", "/schedules/{}/pause", 404),
+        ("POST", "/schedules/{}/resume", 404),
         ("PUT", "/schedules/{}", 403),
     ):
         body = put if method == "PUT" else None

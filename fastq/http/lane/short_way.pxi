@@ -373,7 +373,7 @@ cdef class ShortWay:
             return False
         if request_id and was_leased(self.core, now_us, head.key_id, request_id):
             return False
-        self.note_seen(command.worker_id, now_us)
+        self.note_seen(command.worker_id, now_us, command.queues)
         self.note_asked(command, now_us)
         try:
             leased = lease_plain(self.core, now_us, ask.queues, command.limit, command.lease_ms or 0, head.key_id,

@@ -31,12 +31,14 @@ class LeaseHeld(msgspec.Struct, forbid_unknown_fields=True):
 class WorkerShown(msgspec.Struct, forbid_unknown_fields=True):
     """A worker. Workers that send no `worker_id` are shown as one with an empty id.
 
-    `last_seen_at`: its last lease or heartbeat. Heartbeats before the server's start are not known.
+    `last_seen_at`: its last lease or heartbeat. Heartbeats before the server's start are not known. `queues`: the first
+    8 of those that it last asked for a job; only for keys that see every job.
     """
 
     worker_id: str
     last_seen_at: Time
     leases: list[LeaseHeld]
+    queues: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class WorkersShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,7 +48,7 @@ class WorkersShown(msgspec.Struct, forbid_unknown_fields=True):
     complete: bool
 
 
-def shown(worker_id: str, seen_us: int, held: list[JobView]) -> dict[str, Any]:
+def shown(worker_id: str, seen_us: int, held: list[JobView], queues: tuple[str, ...]) -> dict[str, Any]:
     leases = [
         {
             "job_id": job.job_id,
@@ -58,7 +60,12 @@ def shown(worker_id: str, seen_us: int, held: list[JobView]) -> dict[str, Any]:
         for job in sorted(held, key=lambda job: (job.leased_us, job.job_id))
     ]
     seen_us = max([seen_us, *(job.leased_us for job in held)])
-    return {"worker_id": worker_id, "last_seen_at": time_of(seen_us), "leases": leases}
+    answer = {"worker_id": worker_id, "last_seen_at": time_of(seen_us), "leases": leases}
+    return answer | ({"queues": list(queues)} if queues else {})
+
+
+def _no_queues(_worker_id: str) -> tuple[str, ...]:
+    return ()
 
 
 class WorkerRoutes:
@@ -78,13 +85,10 @@ class WorkerRoutes:
             idle = self._engine.last_seen.since(self._engine.now_us() - IDLE_US).keys() - held.keys()
             complete = complete and len(idle) <= IDLE_SHOWN
             held |= {worker_id: [] for worker_id in sorted(idle)[:IDLE_SHOWN]}
+        queues_of = self._engine.last_seen.queues_of if who.sees.is_all else _no_queues
+        found = [shown(name, seen_us.get(name, 0), leases, queues_of(name)) for name, leases in sorted(held.items())]
         resp.content_type = JSON
-        resp.data = encode(
-            {
-                "workers": [shown(worker, seen_us.get(worker, 0), leases) for worker, leases in sorted(held.items())],
-                "complete": complete,
-            }
-        )
+        resp.data = encode({"workers": found, "complete": complete})
 
     def routes(self) -> list[Route]:
         return [

@@ -238,3 +238,17 @@ async def test_the_limit_of_queues(lane: bool) -> None:
         assert (moved.status, moved.json["code"]) == (429, "queues_full")
         await world.submit(queue="a")
         await world.call("client", "DELETE", f"/jobs/{job_id}")
+
+
+async def test_a_batch_is_201_if_one_of_its_jobs_is_new_and_200_if_none_is(world: World) -> None:
+    """As a single submit, whatever makes them known: unique keys, their own idempotency keys, the batch's."""
+    for kind in ("unique_key", "idempotency_key"):
+        known = [{"payload": n, kind: f"{kind}-{n}"} for n in range(2)]
+        for jobs, status in ((known[:1], 201), (known[:1], 200), (known, 201), (known, 200)):
+            reply = await world.call("client", "POST", "/jobs/batch", {"jobs": jobs})
+            assert reply.status == status, (kind, reply.body)
+    for status in (201, 200):
+        reply = await world.call(
+            "client", "POST", "/jobs/batch", {"jobs": [{"payload": 1}]}, (("Idempotency-Key", "whole"),)
+        )
+        assert reply.status == status

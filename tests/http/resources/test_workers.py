@@ -50,6 +50,17 @@ async def test_idle_workers_are_shown_for_an_hour_and_not_to_clients(world: Worl
     assert (await workers(world, "admin"))["workers"] == []
 
 
+async def test_the_queues_that_a_worker_asked_last_are_shown_to_who_sees_every_job(world: World) -> None:
+    await world.submit(queue="mine")
+    await world.call("worker", "POST", "/jobs/lease", {"worker_id": "w", "max": 1, "queues": ["mine", "other"]})
+    await world.call("worker", "POST", "/workers/heartbeat", {"worker_id": "w", "leases": []})
+    await world.call("worker", "POST", "/jobs/lease", {"worker_id": "v", "max": 1, "queues": {"a": 2, "b": 1}})
+    await world.call("worker", "POST", "/jobs/lease", {"worker_id": "many", "queues": [f"q{n}" for n in range(20)]})
+    shown = {worker["worker_id"]: worker.get("queues") for worker in (await workers(world, "admin"))["workers"]}
+    assert shown == {"w": ["mine", "other"], "v": ["a", "b"], "many": [f"q{n}" for n in range(8)]}
+    assert ["queues" in worker for worker in (await workers(world))["workers"]] == [False], "a client sees its own job"
+
+
 async def test_it_is_bounded_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastq.http.resources.workers, "LEASES_SHOWN", 2)
     monkeypatch.setattr(fastq.http.resources.workers, "IDLE_SHOWN", 1)
