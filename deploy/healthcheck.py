@@ -11,7 +11,8 @@ TIMEOUT_S = 3.0
 
 
 def main() -> int:
-    port = int(os.environ.get("PORT") or 8080)
+    port = os.environ.get("FASTQ_PORT", "")  # Kubernetes sets tcp://… for a service named fastq
+    port = int(port if port.isdigit() else os.environ.get("PORT") or 8080)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     if os.environ.get("TLS_CERT"):
         # The request stays on this machine, at an address that no certificate names.

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         Forbidden,
         Held,
         Job,
+        JobChanges,
+        JobFilter,
+        JobOptions,
         JobStatus,
         Key,
         LeasedJob,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
         NotFound,
         NotJSON,
         Page,
+        Progress,
         Queue,
         QueueSettings,
         RateLimit,
@@ -62,10 +66,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
-    "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus",
-    "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished", "NotFound", "NotJSON", "Page", "Queue",
-    "QueueSettings", "RateLimit", "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers",
-    "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated", "Why", "Worker", "__version__",
+    "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobChanges",
+    "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished",
+    "NotFound", "NotJSON", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention", "Retries",
+    "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated",
+    "Why", "Worker", "__version__",
 ]  # fmt: skip
 
 
@@ -73,3 +78,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module("fastq.client"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -659,8 +659,8 @@ class Core:
         Returns:
             The jobs, and `before` for the next page; 0: this is the last page.
         """
-    def running(self, access: Access, limit: int) -> tuple[list[JobView], bool]:
-        """Running jobs, at most `limit`, in no particular order, and whether these are all."""
+    def running(self, access: Access, first: int, end: int) -> list[JobView]:
+        """Running jobs in places `first` to `end` - 1, in no order. A job changes its place when leases change."""
     def rising(
         self, now_us: int, access: Access, filter: Filter, after: int, until: int, limit: int, examine_max: int
     ) -> tuple[list[JobView], int]:
@@ -880,6 +880,12 @@ def is_sound_record(record: bytes) -> bool:
     """Whether these bytes are one record as it was written: its length and its check fit."""
 
 # records for people
+
+def new_jobs_bytes(jobs: list[NewJob]) -> int:
+    """Return an upper bound of the bytes that the records of new jobs take."""
+
+def remembered_bytes(count: int) -> int:
+    """Return the length of the record that remembers the answer to a request with that many jobs and extends."""
 
 def describe_records(records: Buffer, database_id: bytes, *, bodies: bool = False) -> list[dict[str, Any]]:
     """Describe the records of one frame, in order: `type`, `bytes`, and each field under its name.

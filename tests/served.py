@@ -73,11 +73,11 @@ class Served:
         self._launch(subprocess.PIPE)
         assert self.process.stdout is not None
         self.lines = []
-        while not self.lines or not self.lines[-1].startswith("  curl "):
+        while not self.lines or not self.lines[-1].lstrip().startswith("curl "):
             line = self.process.stdout.readline()
             if not line:
                 raise Ended(self.wait(), self.stderr)
-            self.lines.append(line.rstrip("\n"))
+            self.lines.append(said(line))
         self.port = int(self.lines[0].rpartition(":")[2])
         return self
 
@@ -146,6 +146,12 @@ class Served:
     def segments(self) -> bytes:
         """Every byte of the log."""
         return b"".join(path.read_bytes() for path in files(self.directory, lambda path: path.suffix != ".key"))
+
+
+def said(line: str) -> str:
+    """A line of the start message; with LOG_FORMAT=json an object."""
+    text: str = json.loads(line)["message"] if line.startswith("{") else line.rstrip("\n")
+    return text
 
 
 def files(directory: Path, chosen: Callable[[Path], bool]) -> list[Path]:

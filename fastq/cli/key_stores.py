@@ -74,7 +74,7 @@ class Offline:
         Args:
             claim_store: accept the Redis at REDIS_URL although the log names another one.
         """
-        self._settings = load_settings(os.environ | {"WAL_DIR": str(directory)})
+        self._settings = load_settings(os.environ | {"FASTQ_WAL_DIR": str(directory)})
         self._claim_store = claim_store
 
     def create(self, body: Key) -> Key:

@@ -18,7 +18,7 @@ from fastq.cli.groups import Group
 from fastq.cli.notices import notice
 from fastq.clock import wall_us
 from fastq.engine.documents import DocumentKind
-from fastq.errors import DirectoryFailed, LogDamaged, StartError
+from fastq.errors import DirectoryFailed, LogDamaged, NothingToRepair, StartError
 from fastq.log.files.segments import lock_directory, segment_path, view_directory
 from fastq.log.files.tools.check import DAMAGED, TORN, Report, check_log, first_head
 from fastq.log.files.tools.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
@@ -125,28 +125,36 @@ def _behind_lines(directory: Path, report: Report) -> Iterator[str]:
 
 @log.command()
 @click.argument("directory", type=DIRECTORY)
-@click.option("--truncate-at", "seq", type=click.IntRange(min=1), required=True, help="The first frame to give up.")
+@click.option("--truncate-at", "seq", type=click.IntRange(min=1), help="The first frame to give up.")
 @click.option("--accept-loss", is_flag=True, help="Do it. Without this option nothing changes.")
-def repair(directory: Path, seq: int, accept_loss: bool) -> None:
+def repair(directory: Path, seq: int | None, accept_loss: bool) -> None:
     """Give up the frames of DIRECTORY from the damage on, so that a server starts again. Prefer a backup.
 
     Lists what each affected job loses. The frames are moved to a directory within DIRECTORY, not deleted.
-    `check` prints the first frame to give up. Exit codes as for `check`; 65 also if this cannot repair the log.
+    `check` prints the first frame to give up. Exit codes as for `check`: 0 also if there is nothing to repair, and 65
+    also if this cannot repair the log.
     """
     with exits_on_error():
-        if accept_loss:
-            lock = lock_directory(directory)
-            try:
-                planned = plan(directory, seq)
-                _print_lines(_plan_lines(directory, planned))
-                aside = carry_out(directory, planned, wall_us())
-                print(f"the frames given up are in {aside}; a server starts on {directory} now")
-            finally:
-                os.close(lock)
-        else:
-            with viewed(directory):
-                _print_lines(_plan_lines(directory, plan(directory, seq)))
-            print("nothing was changed: add --accept-loss to do it")
+        try:
+            _repair(directory, seq or 0, accept_loss)
+        except NothingToRepair as error:
+            print(error)
+
+
+def _repair(directory: Path, seq: int, accept_loss: bool) -> None:
+    if not accept_loss:
+        with viewed(directory):
+            _print_lines(_plan_lines(directory, plan(directory, seq)))
+        print("nothing was changed: add --accept-loss to do it")
+        return
+    lock = lock_directory(directory)
+    try:
+        planned = plan(directory, seq)
+        _print_lines(_plan_lines(directory, planned))
+        aside = carry_out(directory, planned, wall_us())
+        print(f"the frames given up are in {aside}; a server starts on {directory} now")
+    finally:
+        os.close(lock)
 
 
 def _print_lines(lines: Iterator[str]) -> None:

@@ -30,10 +30,14 @@ from fastq.client.models import (
     Extend,
     Failure,
     Held,
+    JobChanges,
+    JobFilter,
+    JobOptions,
     JobStatus,
     LeasedJob,
     NewJob,
     Page,
+    Progress,
     Schedule,
     Snooze,
     Submitted,
@@ -56,8 +60,9 @@ from fastq.client.worker import Job, Worker
 
 __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
-    "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobStatus",
-    "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished", "NotFound", "NotJSON", "Page", "Queue",
-    "QueueSettings", "RateLimit", "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers",
-    "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated", "Why", "Worker",
+    "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobChanges",
+    "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished",
+    "NotFound", "NotJSON", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention", "Retries",
+    "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated",
+    "Why", "Worker",
 ]  # fmt: skip

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from fastq.client import calls, operator_calls
+from fastq.client.async_operator import AsyncOperatorMethods
 from fastq.client.async_transport import AsyncTransport, LoopTransport
 from fastq.client.codec import CODEC, Codec
 from fastq.client.errors import Busy, ServerUnreachable
@@ -18,7 +18,6 @@ from fastq.client.models import (
     Acked,
     Attempt,
     ChangedMany,
-    Cron,
     Done,
     Event,
     Extend,
@@ -31,41 +30,32 @@ from fastq.client.models import (
     ManyFilter,
     NewJob,
     Page,
-    Schedule,
     Submitted,
     Why,
 )
-from fastq.client.operator_models import (
-    AuditEntry,
-    Key,
-    KeyKind,
-    KeyOptions,
-    Queue,
-    QueueSettings,
-    RevokedKey,
-    SeenWorkers,
-)
-from fastq.client.protocol import Answer, Call, Pause, Plan, Retries, carried_out
+from fastq.client.protocol import WAITING, Answer, Call, Pause, Plan, Retries, carried_out, retries_of
 from fastq.client.randomness import new_key
 from fastq.client.sync_client import address_of
 
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncOperatorMethods):
     """`Client` for asyncio. Use it in one event loop. Close it with `close` or an `async with` block."""
 
     def __init__(
-        self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None, codec: Codec = CODEC,
-        tls: ssl.SSLContext | None = None, transport: AsyncTransport | None = None,
+        self, url: str | None = None, key: str | None = None, *, timeout_s: float | None = None,
+        retries: Retries | None = None, codec: Codec = CODEC, tls: ssl.SSLContext | None = None,
+        transport: AsyncTransport | None = None,
     ) -> None:  # fmt: skip
         """
         Args:
-            url, key, retries, codec, tls, transport: as for `Client`.
+            url, key, timeout_s, retries, codec, tls, transport: as for `Client`.
         Raises:
             ValueError: the URL is malformed, or there is no key.
         """
-        self._codec, self._retries = codec, retries or Retries()
+        self._codec, self._retries = codec, retries_of(timeout_s, retries)
+        self._waiting = self._retries if timeout_s or retries else WAITING
         self._transport = transport or LoopTransport(address_of(url, key), tls)
         self._is_closed = False
 
@@ -86,29 +76,37 @@ class AsyncClient:
         """A client that shares the connections of this one and has other retries."""
         return AsyncClient(retries=retries, codec=self._codec, transport=self._transport)
 
+    def within(self, timeout_s: float) -> AsyncClient:
+        """A client that shares the connections of this one, and whose calls give up after `timeout_s` seconds."""
+        return self.trying(retries_of(timeout_s, self._retries))
+
     # --- submit -------------------------------------------------------------------------------------------------------
 
-    async def submit(self, payload: Any, **options: Unpack[JobOptions]) -> Submitted:
+    async def submit(
+        self, payload: Any, *, timeout_s: float | None = None, **options: Unpack[JobOptions]
+    ) -> Submitted:  # fmt: skip
         """Submit a job. It is on stable storage when this returns.
 
         Args:
             payload: any value that the codec encodes; not null; at most 1 MiB of JSON text.
+            timeout_s: seconds until the call gives up. Default: that of the client.
             options: see `JobOptions`. Without an `idempotency_key` the client makes one.
         Raises:
             BadRequest: an option is out of range, or the idempotency key belongs to a different submit.
             Busy: the queue, the owner or the disk is full.
         """
-        return await self.call(calls.submit(NewJob(payload=payload, **options), self._codec))
+        return await self.call(calls.submit(NewJob(payload=payload, **options), self._codec), timeout_s)
 
-    async def submit_many(self, jobs: Iterable[Any]) -> list[Submitted]:
+    async def submit_many(self, jobs: Iterable[Any], *, timeout_s: float | None = None) -> list[Submitted]:
         """Submit up to 10,000 jobs, all or none of them. The answers are in the order of `jobs`.
 
         Args:
             jobs: payloads, or `NewJob`s for jobs with options.
+            timeout_s: as for `submit`.
         Raises:
             BadRequest: a job is invalid. The message names its index.
         """
-        return await self.call(calls.submit_many(calls.new_jobs(jobs), self._codec))
+        return await self.call(calls.submit_many(calls.new_jobs(jobs), self._codec), timeout_s)
 
     async def submit_and_wait(
         self, payload: Any, *, timeout_s: float | None = None, **options: Unpack[JobOptions]
@@ -116,19 +114,20 @@ class AsyncClient:
         """Submit a job and wait for its end.
 
         Args:
-            timeout_s: seconds to wait. Default: without limit.
+            timeout_s: seconds for the submit and the wait together. Default: the wait has no limit.
         Raises:
             NotFinished: the job had not ended after `timeout_s`. It stays submitted.
         """
-        return await self.run(
-            calls.submit_and_wait(NewJob(payload=payload, **options), self._codec, timeout_s, self._retries)
-        )
+        job = NewJob(payload=payload, **options)
+        return await self.run(calls.submit_and_wait(job, self._codec, timeout_s, self._retries, self._waiting))
 
     # --- look and change ----------------------------------------------------------------------------------------------
 
-    async def get(self, job_id: str, *, with_payload: bool = False) -> JobStatus:
+    async def get(
+        self, job_id: str, *, with_payload: bool = False, timeout_s: float | None = None
+    ) -> JobStatus:  # fmt: skip
         """The job, with its result, and its payload if asked for. Raises NotFound."""
-        return await self.call(calls.get(job_id, with_payload=with_payload))
+        return await self.call(calls.get(job_id, with_payload=with_payload), timeout_s)
 
     get_status = get
 
@@ -141,7 +140,7 @@ class AsyncClient:
             NotFinished: the job had not ended after `timeout_s`.
             NotFound: there is no such job.
         """
-        return await self.run(calls.until_complete(job_id, timeout_s, self._retries))
+        return await self.run(calls.until_complete(job_id, timeout_s, self._waiting))
 
     async def list_jobs(self, *, limit: int = 100, cursor: str = "", **where: Unpack[JobFilter]) -> Page[JobStatus]:
         """One page of the jobs that match, newest first, without payloads and results. `jobs` reads all pages.
@@ -283,137 +282,19 @@ class AsyncClient:
         """Apply all operations or none. The results are in the order of `ops`. Raises LeaseLost."""
         return await self.call(calls.transaction(ops, self._codec, idempotency_key))
 
-    # --- queues: changes need the scope queues:manage -----------------------------------------------------------------
-
-    def queues(self) -> AsyncIterator[Queue]:
-        """All queues with jobs or settings, ordered by name."""
-        return self._all(operator_calls.list_queues)
-
-    async def get_queue(self, name: str) -> Queue:
-        """The settings and counts of a queue. Raises NotFound."""
-        return await self.call(operator_calls.get_queue(name))
-
-    async def put_queue(self, name: str, settings: QueueSettings) -> Queue:
-        """Replace all settings of a queue. Returns the queue."""
-        return await self.call(operator_calls.put_queue(name, settings))
-
-    async def pause_queue(self, name: str, *, create: bool = False) -> Queue:
-        """Stop leasing jobs of the queue. Running jobs continue.
-
-        Raises:
-            NotFound: it has neither jobs nor settings. `create` pauses it before its first job.
-        """
-        return await self.call(operator_calls.pause_queue(name, create))
-
-    async def resume_queue(self, name: str) -> Queue:
-        """Lease jobs of a paused queue again. Raises NotFound."""
-        return await self.call(operator_calls.resume_queue(name))
-
-    async def purge_queue(self, name: str) -> ChangedMany:
-        """Delete the waiting jobs of the queue. Raises NotFound."""
-        return await self.call(operator_calls.purge_queue(name))
-
-    async def delete_queue(self, name: str) -> None:
-        """Delete the settings of the queue. Raises Conflict while it has unfinished jobs, NotFound."""
-        await self.call(operator_calls.delete_queue(name))
-
-    # --- schedules: need the scope schedules:manage -------------------------------------------------------------------
-
-    def schedules(self) -> AsyncIterator[Schedule]:
-        """All schedules, ordered by name, without their jobs."""
-        return self._all(operator_calls.list_schedules)
-
-    async def put_schedule(self, name: str, cron: Cron, payload: Any, **options: Unpack[JobOptions]) -> Schedule:
-        """Create or replace a schedule: it submits the job at each time of `cron`.
-
-        Args:
-            payload, options: the job, as for `submit`.
-        """
-        return await self.call(operator_calls.put_schedule(name, cron, NewJob(payload=payload, **options), self._codec))
-
-    async def get_schedule(self, name: str) -> Schedule:
-        """A schedule with its job. Raises NotFound."""
-        return await self.call(operator_calls.get_schedule(name))
-
-    async def run_schedule(self, name: str) -> str:
-        """Submit the schedule's job now. Returns its id. Not retried after a lost answer. Raises NotFound."""
-        return await self.call(operator_calls.run_schedule(name))
-
-    async def pause_schedule(self, name: str) -> Schedule:
-        """Submit no job at its times until it is resumed. `run_schedule` still works. Raises NotFound."""
-        return await self.call(operator_calls.pause_schedule(name))
-
-    async def resume_schedule(self, name: str) -> Schedule:
-        """Submit jobs again, from the next time on. Times while it was paused are skipped. Raises NotFound."""
-        return await self.call(operator_calls.resume_schedule(name))
-
-    async def delete_schedule(self, name: str) -> None:
-        """Delete a schedule. Jobs that it submitted stay. Raises NotFound."""
-        await self.call(operator_calls.delete_schedule(name))
-
-    # --- keys, workers, the server ------------------------------------------------------------------------------------
-
-    async def create_key(self, name: str, owner_id: str, kind: KeyKind, **options: Unpack[KeyOptions]) -> Key:
-        """Create an API key. The answer alone has its secret. Not retried after a lost answer.
-
-        Args:
-            options: see `KeyOptions`.
-        """
-        return await self.call(operator_calls.create_key(name, owner_id, kind, options))
-
-    async def all_keys(self) -> list[Key]:
-        """All keys, oldest first, secrets masked. Needs an admin key."""
-        return await self.call(operator_calls.list_keys())
-
-    async def own_keys(self) -> list[Key]:
-        """The keys of this key's owner, secrets masked."""
-        return await self.call(operator_calls.list_own_keys())
-
-    async def revoke_key(self, key_id: str) -> RevokedKey:
-        """Revoke a key. Raises NotFound, Forbidden."""
-        return await self.call(operator_calls.revoke_key(key_id))
-
-    async def rotate_key(self, key_id: str, overlap_ms: int | None = None) -> Key:
-        """Give a key a new secret. Not retried after a lost answer.
-
-        Args:
-            overlap_ms: milliseconds for which the old secret still works. Default: an hour.
-        Raises:
-            NotFound: there is no such key. Conflict: it is revoked.
-        """
-        return await self.call(operator_calls.rotate_key(key_id, overlap_ms))
-
-    async def workers(self) -> SeenWorkers:
-        """The workers, their leases, and when each last sent a request."""
-        return await self.call(operator_calls.list_workers())
-
-    def audit(self) -> AsyncIterator[AuditEntry]:
-        """The audit log, newest first: changes of keys, queues, schedules and many jobs. Needs an admin key."""
-        return self._all(operator_calls.list_audit)
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     async def is_ready(self) -> bool:
         """Whether the server takes work now. Sends one request. Raises ServerUnreachable."""
         try:
-            await self.run(carried_out(operator_calls.ready(), replace(self._retries, for_s=0.0)))
+            await self.run(carried_out(operator_calls.ready(), self._retries.once()))
         except Busy:
             return False
         return True
 
-    # --- sending ------------------------------------------------------------------------------------------------------
-
-    async def call(self, call: Call[T]) -> T:
+    async def call(self, call: Call[T], timeout_s: float | None = None) -> T:
         """Send a request, with retries. Raises Refused, ServerUnreachable."""
-        return await self.run(carried_out(call, self._retries))
-
-    async def _all(self, page_at: Callable[[str], Call[Page[T]]]) -> AsyncIterator[T]:
-        cursor = ""
-        while True:
-            page = await self.call(page_at(cursor))
-            for item in page.items:
-                yield item
-            cursor = page.cursor
-            if not cursor:
-                return
+        return await self.run(carried_out(call, retries_of(timeout_s, self._retries)))
 
     async def run(self, plan: Plan[T]) -> T:
         """Drive a plan: send what it yields, wait when it says so. See `fastq.client.protocol`."""

@@ -9,7 +9,9 @@ from typing import Protocol, cast
 from fastq.client import forks
 from fastq.client.errors import ServerUnreachable
 from fastq.client.protocol import Answer, Call
+from fastq.client.unreachable import CHECK_URL, CLOSED, no_answer, no_connection, no_free_connection
 from fastq.client.wire import Address, Reply
+from fastq.clock import monotonic_us
 
 IDLE_MAX = 64  # idle connections in the pool
 
@@ -40,8 +42,16 @@ class LoopTransport:
         self._bind_loop()
         if call.wait_ms:
             return await self._send(call, timeout_s)
-        async with self._slots:
-            return await self._send(call, timeout_s)
+        deadline_us, slots = monotonic_us() + int(timeout_s * 1e6), self._slots
+        try:
+            async with asyncio.timeout(timeout_s if slots.locked() else None):
+                await slots.acquire()
+        except TimeoutError as error:
+            raise no_free_connection(self._connections_max, timeout_s) from error
+        try:
+            return await self._send(call, max(0.001, (deadline_us - monotonic_us()) / 1e6))
+        finally:
+            slots.release()
 
     async def close(self) -> None:
         self._closed = True
@@ -65,7 +75,9 @@ class LoopTransport:
                     connection = await self._connect()
                 answer = await connection.ask(request)
         except TimeoutError as error:
-            raise ServerUnreachable(f"no answer within {timeout_s:g} s", sent=connection is not None) from error
+            if connection is None:
+                raise no_connection(self._address, TimeoutError(f"none within {timeout_s:.3g} s")) from error
+            raise no_answer(timeout_s) from error
         finally:
             if connection is not None:
                 self._give_back(connection)
@@ -92,7 +104,7 @@ class LoopTransport:
         try:
             _, connection = await loop.create_connection(_Connection, address.host, address.port, ssl=self._tls)
         except OSError as error:
-            raise ServerUnreachable(f"no connection to {address.host}:{address.port}: {error}", sent=False) from error
+            raise no_connection(address, error) from error
         return connection
 
 
@@ -143,7 +155,7 @@ class _Connection(asyncio.Protocol):
         try:
             reply.feed(data)
         except ValueError as error:
-            self._fail(str(error))
+            self._fail(str(error), is_final=True)
             self.close()
             return
         if (answer := reply.answer) is not None:
@@ -151,8 +163,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_good, self._is_lost = False, True
-        self._fail(f"the connection was closed before the answer{f': {error}' if error else ''}")
+        self._fail(f"{CLOSED}{f': {error}' if error else ''}")
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, message: str, is_final: bool = False) -> None:
         if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(ServerUnreachable(message, sent=True))
+            error = ServerUnreachable(message, sent=True, is_final=is_final, advice=CHECK_URL)
+            self._answered.set_exception(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -162,30 +161,34 @@ def why(job_id: str) -> Call[Why]:
     return Call("GET", _path(job_id, "/why"), _WHY.decode)
 
 
-def until_complete(job_id: str, timeout_s: float | None, retries: Retries) -> Plan[JobStatus]:
-    """Poll until the job has ended. Raises NotFinished after `timeout_s`."""
-    begun_us = monotonic_us()
+def until_complete(
+    job_id: str, timeout_s: float | None, retries: Retries, begun_us: int | None = None
+) -> Plan[JobStatus]:  # fmt: skip
+    """Poll until the job has ended. Raises NotFinished after `timeout_s`, counted from `begun_us`. Default: now."""
+    begun_us = monotonic_us() if begun_us is None else begun_us
+    until_us = None if timeout_s is None else begun_us + int(timeout_s * 1e6)
     while True:
-        asked_us = monotonic_us()
-        wait_ms, within = WAIT_MS, retries
+        asked_us, wait_ms = monotonic_us(), WAIT_MS
         if timeout_s is not None:
-            left_s = max(0.0, timeout_s - (asked_us - begun_us) / 1e6)
-            wait_ms = min(WAIT_MS, int(left_s * 1000))
-            within = replace(retries, for_s=left_s if retries.for_s is None else min(left_s, retries.for_s))
-        job = yield from carried_out(get(job_id, wait_ms), within)
+            wait_ms = min(WAIT_MS, max(0, int(timeout_s * 1000 - (asked_us - begun_us) / 1000)))
+        job = yield from carried_out(get(job_id, wait_ms), retries, until_us)
         if job.is_complete:
             return job
-        if timeout_s is not None and (wait_ms == 0 or monotonic_us() - begun_us >= timeout_s * 1e6):
+        now_us = monotonic_us()
+        if timeout_s is not None and (wait_ms == 0 or now_us - begun_us >= timeout_s * 1e6):
             raise NotFinished(f"job {job_id} is {job.state} after {timeout_s:g} s")
-        if monotonic_us() - asked_us < min(
-            EARLY_S * 1e6, wait_ms * 1000
-        ):  # a stopping server answers long polls at once
+        if now_us - asked_us < min(EARLY_S * 1e6, wait_ms * 1000):  # a stopping server answers long polls at once
             yield Pause(EARLY_S * jitter())
 
 
-def submit_and_wait(job: NewJob, codec: Codec, timeout_s: float | None, retries: Retries) -> Plan[JobStatus]:
-    submitted = yield from carried_out(submit(job, codec), retries)
-    return (yield from until_complete(submitted.job_id, timeout_s, retries))
+def submit_and_wait(
+    job: NewJob, codec: Codec, timeout_s: float | None, retries: Retries, waiting: Retries
+) -> Plan[JobStatus]:  # fmt: skip
+    """`timeout_s` is for both together. waiting: the retries of the wait."""
+    begun_us = monotonic_us()
+    until_us = None if timeout_s is None else begun_us + int(timeout_s * 1e6)
+    submitted = yield from carried_out(submit(job, codec), retries, until_us)
+    return (yield from until_complete(submitted.job_id, timeout_s, waiting, begun_us))
 
 
 def cancel(job_id: str, force: bool) -> Call[str]:
@@ -216,7 +219,7 @@ def change_many(
 ) -> Call[ChangedMany]:
     """A redrive is not repeated after a lost answer: jobs that died again since would run again."""
     body = encoded_body({"filter": where, "dry_run": dry_run})
-    return Call("POST", f"/jobs/{action}", changed_many, body, repeatable=dry_run or action != "redrive")
+    return Call("POST", f"/jobs/{action}", changed_many, body, is_slow=True, repeatable=dry_run or action != "redrive")
 
 
 def _state_of(if_repeated: str) -> Callable[[bytes], str]:

@@ -6,7 +6,22 @@ PLACE_CHARACTERS = 200  # of a place in a message
 
 
 class ClientError(Exception):
-    """The base class of all exceptions of the SDK."""
+    """The base class of the exceptions of calls and handlers.
+
+    tries, tried_s: how often the request was sent, and how many seconds that took; 0 if it was not retried. advice:
+    what to do.
+    """
+
+    advice: str = ""
+
+    tries: int = 0
+    tried_s: float = 0.0
+
+    def given_up(self, tries: int, tried_s: float) -> None:
+        """Add to the message how often and how long the request was tried, and what to do."""
+        self.tries, self.tried_s = tries, tried_s
+        often = "once" if tries == 1 else f"{tries} times"
+        self.args = (f"{self}; tried {often} in {tried_s:.1f} s{self.advice and '; '}{self.advice}",)
 
 
 class NotJSON(ValueError, TypeError):
@@ -26,15 +41,15 @@ class NotJSON(ValueError, TypeError):
 
 
 class ServerUnreachable(ClientError):
-    """No answer came, retries included.
+    """No answer came, retries included. The message says how often and how long it was tried, and what to do.
 
-    sent: a part of the request was sent, so the server may have applied it. It is safe to repeat it with the same
-    idempotency key or lease token.
+    sent: a part of a request was sent, so the server may have applied it. It is safe to repeat it with the same
+    idempotency key or lease token. is_final: a retry cannot help.
     """
 
-    def __init__(self, message: str, *, sent: bool) -> None:
+    def __init__(self, message: str, *, sent: bool, is_final: bool = False, advice: str = "") -> None:
         super().__init__(message)
-        self.sent = sent
+        self.sent, self.is_final, self.advice = sent, is_final, advice
 
 
 class NotFinished(ClientError):
@@ -65,14 +80,17 @@ class Refused(ClientError):
     """The server answered with an error.
 
     status: the HTTP status. code: for programs, such as `job_not_found`. message: for people. state: the job's state,
-    or empty. request_id: as in the server's log. retry_after_s: seconds to wait before a retry, or None.
+    or empty. request_id: as in the server's log. retry_after_s: seconds to wait before a retry, or None. scope: the one
+    that the key lacks, or empty.
     """
 
     def __init__(
         self, status: int, code: str, message: str, *,
-        state: str = "", request_id: str = "", retry_after_s: float | None = None,
+        state: str = "", request_id: str = "", retry_after_s: float | None = None, scope: str = "",
     ) -> None:  # fmt: skip
-        super().__init__(f"{message} ({status} {code})")
+        lacks = f": the key lacks the scope {scope}" if scope else ""
+        super().__init__(f"{message}{lacks} ({status} {code})")
+        self.scope = scope
         self.status, self.code, self.message = status, code, message
         self.state, self.request_id, self.retry_after_s = state, request_id, retry_after_s
 
@@ -103,6 +121,8 @@ class LeaseLost(Conflict):
 
 class Busy(Refused):
     """429, 503, 507: the server cannot accept it now. Retry later."""
+
+    advice = "try again later, or give it more time with timeout_s"
 
 
 BY_STATUS: dict[int, type[Refused]] = {

@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType, field
 
+from fastq.client.answers import AnswerStruct
 from fastq.client.codec import CODEC
 
 T = TypeVar("T")
@@ -34,26 +35,28 @@ class JobOptions(TypedDict, total=False):
     """The options of a job, described in docs/protocol.md.
 
     queue: default `default`. group: its group in the queue. priority: higher first, default 0. delay_ms or run_at: when
-    it is due. max_retries: attempts, 0 to 1,000, default 3. lease_ms: milliseconds. expires_ms or expires_at: a job
-    that still waits then is EXPIRED. idempotency_key: a repeated submit gets the same job. unique_key: at most one
-    unfinished job of the queue has it. on_duplicate: keep that job, or replace its payload. tags: at most 10.
+    it is due. max_retries: attempts in all, 0 to 1,000, default 3; max_attempts is the same. lease_ms: milliseconds.
+    expires_ms or expires_at: a job that still waits then is EXPIRED. idempotency_key: a repeated submit gets the same
+    job. unique_key: at most one unfinished job of the queue has it. on_duplicate: keep that job, or replace its
+    payload. tags: at most 10. None: not given.
     """
 
-    queue: str
-    group: str
-    priority: int
-    delay_ms: int
-    run_at: datetime
-    max_retries: int
-    lease_ms: int
-    backoff: Backoff
-    expires_ms: int
-    expires_at: datetime
-    idempotency_key: str
-    unique_key: str
-    on_duplicate: Literal["keep", "replace"]
-    tags: list[str]
-    traceparent: str
+    queue: str | None
+    group: str | None
+    priority: int | None
+    delay_ms: int | None
+    run_at: datetime | None
+    max_retries: int | None
+    max_attempts: int | None
+    lease_ms: int | None
+    backoff: Backoff | None
+    expires_ms: int | None
+    expires_at: datetime | None
+    idempotency_key: str | None
+    unique_key: str | None
+    on_duplicate: Literal["keep", "replace"] | None
+    tags: list[str] | None
+    traceparent: str | None
 
 
 class JobFilter(TypedDict, total=False):
@@ -84,24 +87,43 @@ class JobChanges(TypedDict, total=False):
 
 
 class NewJob(msgspec.Struct, kw_only=True):
-    """A job to submit: its payload and its `JobOptions`."""
+    """A job to submit: its payload and its `JobOptions`. An option that is None is not sent.
+
+    Raises:
+        ValueError: a time has no time zone, or max_retries and max_attempts differ.
+    """
 
     payload: Any = field()
-    queue: str | UnsetType = UNSET
-    group: str | UnsetType = UNSET
-    priority: int | UnsetType = UNSET
-    delay_ms: int | UnsetType = UNSET
-    run_at: datetime | UnsetType = UNSET
-    max_retries: int | UnsetType = UNSET
-    lease_ms: int | UnsetType = UNSET
-    backoff: Backoff | UnsetType = UNSET
-    expires_ms: int | UnsetType = UNSET
-    expires_at: datetime | UnsetType = UNSET
-    idempotency_key: str | UnsetType = UNSET
-    unique_key: str | UnsetType = UNSET
-    on_duplicate: Literal["keep", "replace"] | UnsetType = UNSET
-    tags: list[str] | UnsetType = UNSET
-    traceparent: str | UnsetType = UNSET
+    queue: str | UnsetType | None = UNSET
+    group: str | UnsetType | None = UNSET
+    priority: int | UnsetType | None = UNSET
+    delay_ms: int | UnsetType | None = UNSET
+    run_at: datetime | UnsetType | None = UNSET
+    max_retries: int | UnsetType | None = UNSET
+    max_attempts: int | UnsetType | None = UNSET
+    lease_ms: int | UnsetType | None = UNSET
+    backoff: Backoff | UnsetType | None = UNSET
+    expires_ms: int | UnsetType | None = UNSET
+    expires_at: datetime | UnsetType | None = UNSET
+    idempotency_key: str | UnsetType | None = UNSET
+    unique_key: str | UnsetType | None = UNSET
+    on_duplicate: Literal["keep", "replace"] | UnsetType | None = UNSET
+    tags: list[str] | UnsetType | None = UNSET
+    traceparent: str | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        for name in _OPTIONAL:
+            if (value := getattr(self, name)) is None:
+                setattr(self, name, UNSET)
+            elif isinstance(value, datetime) and value.tzinfo is None:
+                raise ValueError(f"{name} needs a time zone, as in datetime.now(UTC): {value!r}")
+        if self.max_attempts is not UNSET:
+            if self.max_retries not in (UNSET, self.max_attempts):
+                raise ValueError("max_retries and max_attempts are the same option: give one of them")
+            self.max_retries, self.max_attempts = self.max_attempts, UNSET
+
+
+_OPTIONAL = [name for name in NewJob.__struct_fields__ if name != "payload"]
 
 
 class Ack(msgspec.Struct, kw_only=True):
@@ -177,7 +199,7 @@ class Cron(msgspec.Struct):
 # --- received ---------------------------------------------------------------------------------------------------------
 
 
-class Submitted(msgspec.Struct, frozen=True):
+class Submitted(AnswerStruct, frozen=True):
     """duplicate: the job existed already, by its idempotency or unique key. replaced: it has the new payload."""
 
     job_id: str
@@ -215,7 +237,7 @@ class LeasedJob(msgspec.Struct, frozen=True, kw_only=True):
         return value
 
 
-class Progress(msgspec.Struct, frozen=True):
+class Progress(AnswerStruct, frozen=True):
     """The last progress report. percent: 0 to 100."""
 
     percent: int
@@ -223,7 +245,7 @@ class Progress(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
+class JobStatus(AnswerStruct, frozen=True, kw_only=True):
     """A job at the time of the request.
 
     attempts: those that were begun. run_at: when a SCHEDULED or RETRY job is due. lease_until: the deadline of the last
@@ -289,7 +311,7 @@ class Page(Generic[T]):
     cursor: str = ""
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(AnswerStruct, frozen=True, kw_only=True):
     """An attempt that has ended. number: counts all leases of the job. error_code: from the worker."""
 
     number: int
@@ -301,7 +323,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str = ""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(AnswerStruct, frozen=True, kw_only=True):
     """An event in the history of a job. by: the key id, `system:expiry` for an expired lease or job, or `system`."""
 
     what: str
@@ -313,7 +335,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str = ""
 
 
-class Why(msgspec.Struct, frozen=True, kw_only=True):
+class Why(AnswerStruct, frozen=True, kw_only=True):
     """Why a job is not running. reason: see docs/protocol.md. position: how many jobs of its group are before it."""
 
     job_id: str
@@ -327,7 +349,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     last_asked_at: datetime | None = None
 
 
-class ChangedMany(msgspec.Struct, frozen=True):
+class ChangedMany(AnswerStruct, frozen=True):
     """How many jobs matched, and how many were changed.
 
     complete: false if the server stopped, or its disk was full, before it reached the last job. Repeat the request.
@@ -338,7 +360,7 @@ class ChangedMany(msgspec.Struct, frozen=True):
     complete: bool
 
 
-class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+class Schedule(AnswerStruct, frozen=True, kw_only=True):
     """A schedule at the time of the request.
 
     job_json: the job; null in a list of schedules. passed: how many times it skipped. refusal: why the last submit
@@ -361,7 +383,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
 
 
-class Acked(msgspec.Struct, frozen=True):
+class Acked(AnswerStruct, frozen=True):
     """The result of one ack in a batch: `ok`, or the `error`, `code` and `state` of its refusal."""
 
     job_id: str
@@ -371,7 +393,7 @@ class Acked(msgspec.Struct, frozen=True):
     state: str = ""
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(AnswerStruct, frozen=True):
     """A lease after an extend or heartbeat: its deadline, or the `code` and `error` if it is lost."""
 
     job_id: str
@@ -382,7 +404,7 @@ class Held(msgspec.Struct, frozen=True):
     state: str = ""
 
 
-class Done(msgspec.Struct, frozen=True):
+class Done(AnswerStruct, frozen=True):
     """The result of one operation: `ok` of an ack, `lease_until` of an extend, the rest of a submit."""
 
     job_id: str

@@ -59,7 +59,7 @@ def resume_queue(name: str) -> Call[Queue]:
 
 
 def purge_queue(name: str) -> Call[ChangedMany]:
-    return Call("POST", _below("queues", name, "/purge"), changed_many)
+    return Call("POST", _below("queues", name, "/purge"), changed_many, is_slow=True)
 
 
 def delete_queue(name: str) -> Call[None]:
@@ -74,6 +74,8 @@ def list_schedules(cursor: str = "", limit: int = PAGE) -> Call[Page[Schedule]]:
 
 
 def put_schedule(name: str, cron: Cron, job: NewJob, codec: Codec) -> Call[Schedule]:
+    if not isinstance(cron, Cron):
+        raise TypeError(f'cron must be a fastq.Cron, as in Cron("30 2 * * *"), not {cron!r}')
     fields = {name: value for name, value in msgspec.structs.asdict(cron).items() if value is not UNSET}
     body = encoded_body({**fields, "job": job_json(job, codec)})
     return Call("PUT", _below("schedules", name), _SCHEDULE.decode, body)

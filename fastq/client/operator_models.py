@@ -7,19 +7,20 @@ from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from fastq.client.answers import AnswerStruct
 from fastq.client.models import Backoff
 
 KeyKind = Literal["client", "worker", "admin"]
 
 
-class RateLimit(msgspec.Struct, frozen=True):
+class RateLimit(AnswerStruct, frozen=True):
     """At most `n` leases in `per_ms` milliseconds, spread evenly."""
 
     n: int
     per_ms: int
 
 
-class Retention(msgspec.Struct, frozen=True):
+class Retention(AnswerStruct, frozen=True):
     """How long finished jobs are kept. None means the server's default.
 
     acked_ms: milliseconds, for ACKED, CANCELLED and EXPIRED jobs. dead_ms: milliseconds, for DEAD jobs. max: jobs kept
@@ -31,7 +32,7 @@ class Retention(msgspec.Struct, frozen=True):
     max: int | None = None
 
 
-class QueueSettings(msgspec.Struct, frozen=True):
+class QueueSettings(AnswerStruct, frozen=True):
     """The settings of a queue, described in docs/queues.md. None means no limit, or the server's default.
 
     fair: groups take turns. concurrency: running jobs. group_concurrency: running jobs of each group. lease_ms:
@@ -49,7 +50,7 @@ class QueueSettings(msgspec.Struct, frozen=True):
     max_depth: int | None = None
 
 
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
+class Queue(AnswerStruct, frozen=True, kw_only=True):
     """A queue at the time of the request. A client key sees the jobs of its owner counted, and 0 groups.
 
     ready: jobs that are due. waiting: jobs whose run_at is in the future. finished: counts by state. groups: the number
@@ -99,7 +100,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Key {self.key_id} of {self.owner_id}, {self.type}>"
 
 
-class RevokedKey(msgspec.Struct, frozen=True):
+class RevokedKey(AnswerStruct, frozen=True):
     """A key that is revoked. `key` is masked."""
 
     message: str
@@ -108,7 +109,7 @@ class RevokedKey(msgspec.Struct, frozen=True):
     revoked_at: datetime
 
 
-class HeldLease(msgspec.Struct, frozen=True, kw_only=True):
+class HeldLease(AnswerStruct, frozen=True, kw_only=True):
     """A lease that a worker has."""
 
     job_id: str
@@ -118,7 +119,7 @@ class HeldLease(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested: bool
 
 
-class SeenWorker(msgspec.Struct, frozen=True):
+class SeenWorker(AnswerStruct, frozen=True):
     """A worker. All workers without a `worker_id` are shown as one with an empty id.
 
     queues: those that it last asked for a job.
@@ -130,14 +131,14 @@ class SeenWorker(msgspec.Struct, frozen=True):
     queues: tuple[str, ...] = ()
 
 
-class SeenWorkers(msgspec.Struct, frozen=True):
+class SeenWorkers(AnswerStruct, frozen=True):
     """The workers, ordered by worker_id. `complete` is false if the server shows only a part of them."""
 
     workers: list[SeenWorker]
     complete: bool
 
 
-class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+class AuditEntry(AnswerStruct, frozen=True, kw_only=True):
     """One change and the key that made it. `number` counts all entries, from 1."""
 
     number: int

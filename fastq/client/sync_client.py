@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -18,7 +17,6 @@ from fastq.client.models import (
     Acked,
     Attempt,
     ChangedMany,
-    Cron,
     Done,
     Event,
     Extend,
@@ -31,22 +29,12 @@ from fastq.client.models import (
     ManyFilter,
     NewJob,
     Page,
-    Schedule,
     Submitted,
     Why,
 )
-from fastq.client.operator_models import (
-    AuditEntry,
-    Key,
-    KeyKind,
-    KeyOptions,
-    Queue,
-    QueueSettings,
-    RevokedKey,
-    SeenWorkers,
-)
-from fastq.client.protocol import Answer, Call, Pause, Plan, Retries, carried_out
+from fastq.client.protocol import WAITING, Answer, Call, Pause, Plan, Retries, carried_out, retries_of
 from fastq.client.randomness import new_key
+from fastq.client.sync_operator import OperatorMethods
 from fastq.client.sync_transport import SocketTransport, Transport
 from fastq.client.wire import Address
 
@@ -59,7 +47,7 @@ def address_of(url: str | None, key: str | None) -> Address:
     return Address.of(url or os.environ.get("FASTQ_URL") or URL, key or os.environ.get("FASTQ_KEY") or "")
 
 
-class Client:
+class Client(OperatorMethods):
     """A blocking client of a fastq server. It is thread-safe. Close it with `close` or a `with` block.
 
     A request that fails on the network is sent again (see `Retries`). That is safe: a submit carries an idempotency
@@ -67,26 +55,29 @@ class Client:
 
     Raises:
         Refused: the server answered with an error; each method names the subclasses that it adds.
-        ServerUnreachable: no answer came within `Retries.for_s`.
+        ServerUnreachable: no answer came in 10 s, or in `timeout_s`.
         NotJSON: JSON cannot carry a payload or result. It is a ValueError and a TypeError.
     """
 
     def __init__(
-        self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None, codec: Codec = CODEC,
-        tls: ssl.SSLContext | None = None, transport: Transport | None = None,
+        self, url: str | None = None, key: str | None = None, *, timeout_s: float | None = None,
+        retries: Retries | None = None, codec: Codec = CODEC, tls: ssl.SSLContext | None = None,
+        transport: Transport | None = None,
     ) -> None:  # fmt: skip
         """
         Args:
             url: http://host:port or https://host:port. Default: FASTQ_URL, else http://127.0.0.1:8080.
             key: an API key. Default: FASTQ_KEY.
-            retries: how long and how often a failed request is sent again. Default: for 60 s.
+            timeout_s: seconds until a call gives up, its retries included. Default: 10.
+            retries: the same, and more about how a request is tried.
             codec: converts payloads and results to JSON.
             tls: used with https. Default: the system's certificates.
             transport: sends the requests instead of sockets; for tests.
         Raises:
             ValueError: the URL is malformed, or there is no key.
         """
-        self._codec, self._retries = codec, retries or Retries()
+        self._codec, self._retries = codec, retries_of(timeout_s, retries)
+        self._waiting = self._retries if timeout_s or retries else WAITING
         self._transport = transport or SocketTransport(address_of(url, key), tls)
         self._closed = threading.Event()
 
@@ -101,29 +92,38 @@ class Client:
         self._closed.set()
         self._transport.close()
 
+    def within(self, timeout_s: float) -> Client:
+        """A client that shares the connections of this one, and whose calls give up after `timeout_s` seconds."""
+        retries = retries_of(timeout_s, self._retries)
+        return Client(retries=retries, codec=self._codec, transport=self._transport)
+
     # --- submit -------------------------------------------------------------------------------------------------------
 
-    def submit(self, payload: Any, **options: Unpack[JobOptions]) -> Submitted:
+    def submit(
+        self, payload: Any, *, timeout_s: float | None = None, **options: Unpack[JobOptions]
+    ) -> Submitted:  # fmt: skip
         """Submit a job. It is on stable storage when this returns.
 
         Args:
             payload: any value that the codec encodes; not null; at most 1 MiB of JSON text.
+            timeout_s: seconds until the call gives up. Default: that of the client.
             options: see `JobOptions`. Without an `idempotency_key` the client makes one.
         Raises:
             BadRequest: an option is out of range, or the idempotency key belongs to a different submit.
             Busy: the queue, the owner or the disk is full.
         """
-        return self.call(calls.submit(NewJob(payload=payload, **options), self._codec))
+        return self.call(calls.submit(NewJob(payload=payload, **options), self._codec), timeout_s)
 
-    def submit_many(self, jobs: Iterable[Any]) -> list[Submitted]:
+    def submit_many(self, jobs: Iterable[Any], *, timeout_s: float | None = None) -> list[Submitted]:
         """Submit up to 10,000 jobs, all or none of them. The answers are in the order of `jobs`.
 
         Args:
             jobs: payloads, or `NewJob`s for jobs with options.
+            timeout_s: as for `submit`.
         Raises:
             BadRequest: a job is invalid. The message names its index.
         """
-        return self.call(calls.submit_many(calls.new_jobs(jobs), self._codec))
+        return self.call(calls.submit_many(calls.new_jobs(jobs), self._codec), timeout_s)
 
     def submit_and_wait(
         self, payload: Any, *, timeout_s: float | None = None, **options: Unpack[JobOptions]
@@ -131,19 +131,20 @@ class Client:
         """Submit a job and wait for its end.
 
         Args:
-            timeout_s: seconds to wait. Default: without limit.
+            timeout_s: seconds for the submit and the wait together. Default: the wait has no limit.
         Raises:
             NotFinished: the job had not ended after `timeout_s`. It stays submitted.
         """
-        return self.run(
-            calls.submit_and_wait(NewJob(payload=payload, **options), self._codec, timeout_s, self._retries)
-        )
+        job = NewJob(payload=payload, **options)
+        return self.run(calls.submit_and_wait(job, self._codec, timeout_s, self._retries, self._waiting))
 
     # --- look and change ----------------------------------------------------------------------------------------------
 
-    def get(self, job_id: str, *, with_payload: bool = False) -> JobStatus:
+    def get(
+        self, job_id: str, *, with_payload: bool = False, timeout_s: float | None = None
+    ) -> JobStatus:  # fmt: skip
         """The job, with its result, and its payload if asked for. Raises NotFound."""
-        return self.call(calls.get(job_id, with_payload=with_payload))
+        return self.call(calls.get(job_id, with_payload=with_payload), timeout_s)
 
     get_status = get
 
@@ -156,7 +157,7 @@ class Client:
             NotFinished: the job had not ended after `timeout_s`.
             NotFound: there is no such job.
         """
-        return self.run(calls.until_complete(job_id, timeout_s, self._retries))
+        return self.run(calls.until_complete(job_id, timeout_s, self._waiting))
 
     def list_jobs(self, *, limit: int = 100, cursor: str = "", **where: Unpack[JobFilter]) -> Page[JobStatus]:
         """One page of the jobs that match, newest first, without payloads and results. `jobs` reads all pages.
@@ -298,136 +299,19 @@ class Client:
         """Apply all operations or none. The results are in the order of `ops`. Raises LeaseLost."""
         return self.call(calls.transaction(ops, self._codec, idempotency_key))
 
-    # --- queues: changes need the scope queues:manage -----------------------------------------------------------------
-
-    def queues(self) -> Iterator[Queue]:
-        """All queues with jobs or settings, ordered by name."""
-        return self._all(operator_calls.list_queues)
-
-    def get_queue(self, name: str) -> Queue:
-        """The settings and counts of a queue. Raises NotFound."""
-        return self.call(operator_calls.get_queue(name))
-
-    def put_queue(self, name: str, settings: QueueSettings) -> Queue:
-        """Replace all settings of a queue. Returns the queue."""
-        return self.call(operator_calls.put_queue(name, settings))
-
-    def pause_queue(self, name: str, *, create: bool = False) -> Queue:
-        """Stop leasing jobs of the queue. Running jobs continue.
-
-        Raises:
-            NotFound: it has neither jobs nor settings. `create` pauses it before its first job.
-        """
-        return self.call(operator_calls.pause_queue(name, create))
-
-    def resume_queue(self, name: str) -> Queue:
-        """Lease jobs of a paused queue again. Raises NotFound."""
-        return self.call(operator_calls.resume_queue(name))
-
-    def purge_queue(self, name: str) -> ChangedMany:
-        """Delete the waiting jobs of the queue. Raises NotFound."""
-        return self.call(operator_calls.purge_queue(name))
-
-    def delete_queue(self, name: str) -> None:
-        """Delete the settings of the queue. Raises Conflict while it has unfinished jobs, NotFound."""
-        self.call(operator_calls.delete_queue(name))
-
-    # --- schedules: need the scope schedules:manage -------------------------------------------------------------------
-
-    def schedules(self) -> Iterator[Schedule]:
-        """All schedules, ordered by name, without their jobs."""
-        return self._all(operator_calls.list_schedules)
-
-    def put_schedule(self, name: str, cron: Cron, payload: Any, **options: Unpack[JobOptions]) -> Schedule:
-        """Create or replace a schedule: it submits the job at each time of `cron`.
-
-        Args:
-            payload, options: the job, as for `submit`.
-        """
-        return self.call(operator_calls.put_schedule(name, cron, NewJob(payload=payload, **options), self._codec))
-
-    def get_schedule(self, name: str) -> Schedule:
-        """A schedule with its job. Raises NotFound."""
-        return self.call(operator_calls.get_schedule(name))
-
-    def run_schedule(self, name: str) -> str:
-        """Submit the schedule's job now. Returns its id. Not retried after a lost answer. Raises NotFound."""
-        return self.call(operator_calls.run_schedule(name))
-
-    def pause_schedule(self, name: str) -> Schedule:
-        """Submit no job at its times until it is resumed. `run_schedule` still works. Raises NotFound."""
-        return self.call(operator_calls.pause_schedule(name))
-
-    def resume_schedule(self, name: str) -> Schedule:
-        """Submit jobs again, from the next time on. Times while it was paused are skipped. Raises NotFound."""
-        return self.call(operator_calls.resume_schedule(name))
-
-    def delete_schedule(self, name: str) -> None:
-        """Delete a schedule. Jobs that it submitted stay. Raises NotFound."""
-        self.call(operator_calls.delete_schedule(name))
-
-    # --- keys, workers, the server ------------------------------------------------------------------------------------
-
-    def create_key(self, name: str, owner_id: str, kind: KeyKind, **options: Unpack[KeyOptions]) -> Key:
-        """Create an API key. The answer alone has its secret. Not retried after a lost answer.
-
-        Args:
-            options: see `KeyOptions`.
-        """
-        return self.call(operator_calls.create_key(name, owner_id, kind, options))
-
-    def all_keys(self) -> list[Key]:
-        """All keys, oldest first, secrets masked. Needs an admin key."""
-        return self.call(operator_calls.list_keys())
-
-    def own_keys(self) -> list[Key]:
-        """The keys of this key's owner, secrets masked."""
-        return self.call(operator_calls.list_own_keys())
-
-    def revoke_key(self, key_id: str) -> RevokedKey:
-        """Revoke a key. Raises NotFound, Forbidden."""
-        return self.call(operator_calls.revoke_key(key_id))
-
-    def rotate_key(self, key_id: str, overlap_ms: int | None = None) -> Key:
-        """Give a key a new secret. Not retried after a lost answer.
-
-        Args:
-            overlap_ms: milliseconds for which the old secret still works. Default: an hour.
-        Raises:
-            NotFound: there is no such key. Conflict: it is revoked.
-        """
-        return self.call(operator_calls.rotate_key(key_id, overlap_ms))
-
-    def workers(self) -> SeenWorkers:
-        """The workers, their leases, and when each last sent a request."""
-        return self.call(operator_calls.list_workers())
-
-    def audit(self) -> Iterator[AuditEntry]:
-        """The audit log, newest first: changes of keys, queues, schedules and many jobs. Needs an admin key."""
-        return self._all(operator_calls.list_audit)
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     def is_ready(self) -> bool:
         """Whether the server takes work now. Sends one request. Raises ServerUnreachable."""
         try:
-            self.run(carried_out(operator_calls.ready(), replace(self._retries, for_s=0.0)))
+            self.run(carried_out(operator_calls.ready(), self._retries.once()))
         except Busy:
             return False
         return True
 
-    # --- sending ------------------------------------------------------------------------------------------------------
-
-    def call(self, call: Call[T]) -> T:
+    def call(self, call: Call[T], timeout_s: float | None = None) -> T:
         """Send a request, with retries. Raises Refused, ServerUnreachable."""
-        return self.run(carried_out(call, self._retries))
-
-    def _all(self, page_at: Callable[[str], Call[Page[T]]]) -> Iterator[T]:
-        cursor = ""
-        while True:
-            page = self.call(page_at(cursor))
-            yield from page.items
-            cursor = page.cursor
-            if not cursor:
-                return
+        return self.run(carried_out(call, retries_of(timeout_s, self._retries)))
 
     def run(self, plan: Plan[T]) -> T:
         """Drive a plan: send what it yields, wait when it says so. See `fastq.client.protocol`."""

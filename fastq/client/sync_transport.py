@@ -7,12 +7,15 @@ import os
 import select
 import socket
 import ssl
+import threading
 from collections import deque
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from fastq.client import forks
 from fastq.client.errors import ServerUnreachable
 from fastq.client.protocol import Answer, Call
+from fastq.client.unreachable import CHECK_URL, CLOSED, no_answer, no_connection, reason
 from fastq.client.wire import Address, Reply
 from fastq.clock import monotonic_us
 
@@ -41,7 +44,7 @@ class SocketTransport:
     def send(self, call: Call[object], timeout_s: float) -> Answer:
         deadline_us = monotonic_us() + int(timeout_s * 1e6)
         request = self._address.request(call)
-        connection = self._take_idle() or self._connect(timeout_s)
+        connection = self._take_idle() or self._connect(deadline_us)
         kept = False
         try:
             _set_deadline(connection, deadline_us)
@@ -51,12 +54,16 @@ class SocketTransport:
                 _set_deadline(connection, deadline_us)
                 data = connection.recv(READ_BYTES)
                 if not data:
-                    raise ServerUnreachable("the connection was closed before the answer", sent=True)
+                    raise ServerUnreachable(CLOSED, sent=True, advice=CHECK_URL)
                 reply.feed(data)
             kept = reply.keep_alive and not self._closed and len(self._idle) < IDLE_MAX
             return reply.answer
-        except (OSError, ValueError) as error:
-            raise ServerUnreachable(f"no answer: {error}", sent=True) from error
+        except ValueError as error:
+            raise ServerUnreachable(str(error), sent=True, is_final=True, advice=CHECK_URL) from error
+        except TimeoutError as error:
+            raise no_answer(timeout_s) from error
+        except OSError as error:
+            raise ServerUnreachable(f"no answer: {reason(error)}", sent=True, advice=CHECK_URL) from error
         finally:
             if kept:
                 self._idle.append(connection)
@@ -86,21 +93,61 @@ class SocketTransport:
                 return connection
             _end(connection)  # the server closed it, or sent bytes without a request
 
-    def _connect(self, timeout_s: float) -> socket.socket:
+    def _connect(self, deadline_us: int) -> socket.socket:
         """Raises ServerUnreachable: nothing was sent."""
-        address = self._address
         try:
-            plain = socket.create_connection((address.host, address.port), timeout_s)
+            plain = _connected(self._address, deadline_us)
         except OSError as error:
-            raise ServerUnreachable(f"no connection to {address.host}:{address.port}: {error}", sent=False) from error
+            raise no_connection(self._address, error) from error
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = plain if self._tls is None else self._tls.wrap_socket(plain, server_hostname=address.host)
+            _set_deadline(plain, deadline_us)
+            connection = plain
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(plain, server_hostname=self._address.host)
             forks.keep_private(connection)
             return connection
         except OSError as error:
             plain.close()
-            raise ServerUnreachable(f"no TLS with {address.host}:{address.port}: {error}", sent=False) from error
+            raise no_connection(self._address, error) from error
+
+
+def _connected(address: Address, deadline_us: int) -> socket.socket:
+    """A connection to the first address of the host that takes one. Raises OSError."""
+    failure: OSError = OSError("the host has no address")
+    for family, kind, protocol, _, place in _resolved(address, deadline_us):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            _set_deadline(connection, deadline_us)
+            connection.connect(place)
+            return connection
+        except OSError as error:
+            connection.close()
+            failure = error
+    raise failure
+
+
+def _resolved(address: Address, deadline_us: int) -> Sequence[Any]:
+    """The addresses of the host. A look-up has no timeout, so it runs in a thread. Raises OSError."""
+    asked = (address.host, address.port, socket.AF_UNSPEC, socket.SOCK_STREAM)
+    with contextlib.suppress(socket.gaierror):
+        return socket.getaddrinfo(*asked, flags=socket.AI_NUMERICHOST)
+    found: list[Sequence[Any] | OSError] = []
+
+    def look_up() -> None:
+        try:
+            found.append(socket.getaddrinfo(*asked))
+        except (OSError, UnicodeError) as error:
+            found.append(error if isinstance(error, OSError) else OSError(str(error)))
+
+    looking = threading.Thread(target=look_up, name="fastq-lookup", daemon=True)
+    looking.start()
+    looking.join(max(0.0, (deadline_us - monotonic_us()) / 1e6))
+    if not found:
+        raise TimeoutError(f"the name {address.host} was not looked up in time")
+    if isinstance(found[0], OSError):
+        raise found[0]
+    return found[0]
 
 
 def _end(connection: socket.socket) -> None:
@@ -111,7 +158,7 @@ def _end(connection: socket.socket) -> None:
 def _set_deadline(connection: socket.socket, deadline_us: int) -> None:
     left_us = deadline_us - monotonic_us()
     if left_us <= 0:
-        raise TimeoutError("the request timed out")
+        raise TimeoutError("it timed out")
     connection.settimeout(left_us / 1e6)
 
 

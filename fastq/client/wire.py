@@ -26,19 +26,26 @@ class Address:
     @classmethod
     def of(cls, url: str, key: str) -> Address:
         """Raises ValueError. The message never contains the key."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"url must be http://host:port or https://host:port, not {url!r}: {error}") from None
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+        if not is_url or any(character.isspace() for character in url):
             raise ValueError(f"url must be http://host:port or https://host:port, not {url!r}")
         if parts.username is not None:
             raise ValueError("url must not contain a user name: pass the key as `key`")
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
+        if not key:
+            raise ValueError("a key is needed: set FASTQ_KEY or pass key=")
+        if not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError("key must be an API key: printable ASCII without spaces")
         is_tls = parts.scheme == "https"
         head = (
             f"Host: {parts.netloc}\r\nAuthorization: Bearer {key}\r\nUser-Agent: fastq-python/{__version__}\r\n"
             "Content-Type: application/json\r\n"
         )
-        return cls(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, parts.path.rstrip("/"), head.encode())
+        return cls(str(parts.hostname), port or (443 if is_tls else 80), is_tls, parts.path.rstrip("/"), head.encode())
 
     def request(self, call: Call[object]) -> bytes:
         """The bytes of a request. Raises ValueError: the idempotency key is not printable ASCII."""

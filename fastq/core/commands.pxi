@@ -22,11 +22,11 @@ cdef class SubmitOptions:
         self.trace = traceparent.encode()
         self.idempotency_key = idempotency_key.encode()
         self.body_digest = body_digest
-        assert len(self.tags) <= 4096
-        self.record_bytes = 64 + len(self.group) + len(self.unique_key) + len(self.tags) + len(self.trace)
-        self.record_bytes += len(self.idempotency_key) + 64  # a REMEMBER
-        if unique_key and replace:  # it may become a replaced job's record with that job's options, and a CHANGE
-            self.record_bytes += 2 * SMALL_RECORD_BYTES + 4096
+        assert len(self.tags) <= TAGS_BYTES_MAX
+        self.record_bytes = OPTIONS_RECORD_BYTES + len(self.group) + len(self.unique_key) + len(self.tags)
+        self.record_bytes += len(self.trace) + len(self.idempotency_key)
+        if unique_key and replace:  # it may become a replaced job's record with that job's group and tags, and a CHANGE
+            self.record_bytes += CHANGE_RECORD_BYTES + 65 + TAGS_BYTES_MAX
 
 
 @cython.final
@@ -99,6 +99,14 @@ cdef class Filter:
     def __init__(self, str state="", *, str queue="", str group=None, str tag="", int64_t since_us=0):
         self.state, self.queue, self.group, self.tag = state, queue, group, tag
         self.since_us = since_us
+
+
+def new_jobs_bytes(list jobs):
+    return jobs_bytes_max(jobs)
+
+
+def remembered_bytes(int count):
+    return remember_bytes(count)
 
 
 cdef uint32_t jobs_bytes_max(list jobs) except? 0:

@@ -116,7 +116,7 @@ cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil:
     """An upper bound of the length of a job's SUBMIT record."""
     cdef SubmitFields* f = &new.fields
     return (SUBMIT_RECORD_BYTES + new.payload_bytes + f.group.n + f.unique_key.n + f.idempotency_key.n + f.trace.n
-            + f.tags_bytes)
+            + f.tags_bytes + OPTIONS_RECORD_BYTES)
 
 
 cdef int free_keys(Core core, int64_t now_us, PlainJob* new, int count, uint64_t* whole) except -2:

@@ -5,8 +5,7 @@
 
 cdef enum:
     BLOCK_BITS = 12
-    BLOCKS_TRIED_MAX = 100_000      # a page ends after these, even if it is empty
-    RUNNING_EXAMINED_MAX = 100_000  # leases, of one list of running jobs
+    BLOCKS_TRIED_MAX = 10_000      # a page ends after these, even if it is empty
 
 
 cdef inline int count_in_block(Core core, uint64_t seq) except -1:
@@ -116,16 +115,14 @@ cdef bint fits(Core core, int64_t now_us, uint32_t slot, Filter filter) except *
     return True
 
 
-cdef tuple running_jobs(Core core, Access access, uint32_t limit):
-    """Running jobs that exist for a caller, and whether these are all."""
-    cdef uint32_t i, examined = min(core.leased.count, <uint32_t>RUNNING_EXAMINED_MAX)
-    cdef list found = []
-    for i in range(examined):
-        if has_job(core, access, job_at(&core.t, core.leased.slots[i])):
-            if <uint32_t>len(found) == limit:
-                return found, False
-            found.append(job_view(core, core.last_us, core.leased.slots[i]))
-    return found, examined == core.leased.count
+cdef list running_jobs(Core core, Access access, uint32_t first, uint32_t end):
+    """Running jobs that exist for a caller, of those in places first to end - 1 of the heap of leases."""
+    cdef uint32_t i
+    return [
+        job_view(core, core.last_us, core.leased.slots[i])
+        for i in range(first, min(end, core.leased.count))
+        if has_job(core, access, job_at(&core.t, core.leased.slots[i]))
+    ]
 
 
 cdef tuple position_of(Core core, Access access, uint32_t slot, uint32_t count_max):

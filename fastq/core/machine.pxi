@@ -207,8 +207,8 @@ cdef class Core:
              int examine_max):
         return find_page(self, now_us, access, before, limit, examine_max, filter)
 
-    def running(self, Access access not None, int limit):
-        return running_jobs(self, access, limit)
+    def running(self, Access access not None, uint32_t first, uint32_t end):
+        return running_jobs(self, access, first, end)
 
     def rising(self, int64_t now_us, Access access not None, Filter filter not None, uint64_t after, uint64_t until,
                int limit, int examine_max):

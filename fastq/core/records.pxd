@@ -25,6 +25,9 @@ cdef enum:
     RECORD_VERSION = 1
     SUBMIT_RECORD_BYTES = 640  # an upper bound of a SUBMIT record without payload and options
     CLOSE_RECORD_BYTES = 480   # an upper bound of a CLOSE record without result and error text
+    OPTIONS_RECORD_BYTES = 128 # what options of fixed length add to a SUBMIT record, and a REMEMBER of one job
+    CHANGE_RECORD_BYTES = 320  # an upper bound of a CHANGE record
+    TAGS_BYTES_MAX = 1024      # of a job's tags with a byte between them
     SMALL_RECORD_BYTES = 1200  # an upper bound of any other record about one job
     ERROR_BYTES_MAX = 2048     # of an error's text; the rest is cut
     RECORD_HEAD_BYTES = 12  # type u8, version u8, flags u16, bytes u32 (head included), check u32: see `check_of`

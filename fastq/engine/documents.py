@@ -27,6 +27,7 @@ class DocumentKind(IntEnum):
     AUDIT = 5
     REVOKED_KEY = 8
     KEY_STORE = 9
+    UNSEEN_KEYS = 10
 
 
 class Group:

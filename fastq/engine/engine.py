@@ -86,14 +86,14 @@ class Engine:
         self.documents, self.put_document = self._documents.all_of, self._documents.put
         self.group = self._documents.group
         self.job, self.job_at_end, self.view = self._reads.job, self._reads.job_at_end, self._reads.view
-        self.page, self.search, self.views = self._reads.page, self._reads.search, self._reads.views
+        self.pages, self.views = self._reads.pages, self._reads.views
         self.rising, self.running = self._reads.rising, self._reads.running
         self.payloads = self._payloads.texts
         self.why, self.history = self._reads.why, self._history.history
         commits = self.commits
         self.durable = commits.durable
         self.cleaner_caught_up, self.log_caught_up = self.admission.cleaner_caught_up, commits.caught_up
-        self.counts, self.queue, self.queue_names = self._core.counts, self._core.queue, self._core.queues
+        self.counts, self.queue, self.queues_in = self._core.counts, self._core.queue, self._core.queues_in
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -193,6 +193,11 @@ class Engine:
     @property
     def clock(self) -> Clock:
         return self._clock
+
+    @property
+    def queue_places(self) -> int:
+        """All queues are in places below it: see `Core.queues_in`."""
+        return self._core.queue_places
 
     @property
     def draining(self) -> bool:

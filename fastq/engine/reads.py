@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from fastq import _core
 from fastq._core import FINISHED, Access, JobView
@@ -19,6 +19,8 @@ POSITION_MAX = 10_000
 NO_WORKER_AFTER_US = 60_000_000  # without a lease request for this long, a queue has no worker
 SEARCHED_BYTES_MAX = 8 << 20  # payload bytes that one page searches, unless one payload alone is larger
 SEARCHED_JOBS_MAX = 1_000
+SLICE_JOBS, SLICE_EXAMINED = 50, 1_000  # of a piece of a page
+SLICE_BYTES = 512 << 10  # payload bytes that a piece searches, unless one payload alone is larger
 OUTCOMES_AS_ERROR = frozenset({"lease_expired", "poisoned", "discarded"})  # shown as the error if there is no text
 
 
@@ -108,37 +110,51 @@ class Reads:
 
     # --- many jobs ----------------------------------------------------------------------------------------------------
 
-    def page(self, who: Principal, find: Find) -> JobsPage:
-        """List jobs that match, newest first. A page may hold fewer than `find.limit`: it examines so many at most.
+    async def pages(self, who: Principal, find: Find) -> AsyncIterator[JobsPage]:
+        """Yield the pieces of a page of jobs that match, newest first. Each takes about a millisecond.
 
-        Args:
-            find: without `text`: `search` reads payloads.
+        A page may hold fewer than `find.limit`: it examines PAGE_EXAMINED_MAX jobs at most; with `find.text`, which it
+        searches in payloads, SEARCHED_JOBS_MAX and SEARCHED_BYTES_MAX of payloads.
         """
-        return JobsPage(*self._find(who, find, find.limit))
+        left, examined, before = find.limit, 0, find.before
+        searched_jobs = searched_bytes = 0
+        while True:
+            wanted = SLICE_JOBS if find.text else min(left, SLICE_JOBS)
+            jobs, before = self._find(who, find, before, wanted)
+            examined += SLICE_EXAMINED if len(jobs) < wanted else 0
+            is_last = before == 0 or examined >= PAGE_EXAMINED_MAX
+            pieces = self._matching(jobs, before, find.text, left) if find.text else _whole(jobs, before)
+            async for page, read_bytes in pieces:
+                yield page
+                left -= len(page.jobs)
+                searched_bytes += read_bytes
+                if left == 0 or searched_bytes > SEARCHED_BYTES_MAX:
+                    return
+            searched_jobs += len(jobs)
+            if is_last or (find.text and searched_jobs >= SEARCHED_JOBS_MAX):
+                return
 
-    async def search(self, who: Principal, find: Find) -> JobsPage:
-        """List jobs whose payload contains `find.text`. A page reads at most SEARCHED_BYTES_MAX of payloads."""
-        candidates, before = self._find(who, find, SEARCHED_JOBS_MAX)
-        searched_bytes = 0
-        for i, job in enumerate(candidates):
-            searched_bytes += job.place.bytes
-            if i and searched_bytes > SEARCHED_BYTES_MAX:
-                before = self._number(candidates[i - 1])
-                candidates = candidates[:i]
-                break
-        payloads = await self._payloads.texts(candidates)
-        wanted = find.text.encode()
-        found: list[JobView] = []
-        unreadable = 0
-        for job, payload in zip(candidates, payloads, strict=True):
-            if len(found) == find.limit:
-                return JobsPage(found, self._number(found[-1]), unreadable)
-            unreadable += payload is None
-            if payload is not None and wanted in payload:
-                found.append(job)
-        return JobsPage(found, before, unreadable)
+    async def _matching(
+        self, jobs: list[JobView], before: int, text: str, limit: int
+    ) -> AsyncIterator[tuple[JobsPage, int]]:
+        """Yield the jobs whose payload contains `text`, at most `limit`, in pieces, each with the bytes it read."""
+        wanted = text.encode()
+        for piece, is_last in _by_bytes(jobs):
+            found: list[JobView] = []
+            cut, unreadable = False, 0
+            payloads = await self._payloads.texts(piece)
+            for job, payload in zip(piece, payloads, strict=True):
+                if len(found) == limit:
+                    cut = True
+                    break
+                unreadable += payload is None
+                if payload is not None and wanted in payload:
+                    found.append(job)
+            limit -= len(found)
+            next_before = self._number(found[-1]) if cut else before if is_last else self._number(piece[-1])
+            yield JobsPage(found, next_before, unreadable), sum(job.place.bytes for job in piece)
 
-    def _find(self, who: Principal, find: Find, limit: int) -> tuple[list[JobView], int]:
+    def _find(self, who: Principal, find: Find, before: int, limit: int) -> tuple[list[JobView], int]:
         wanted = _core.Filter(
             state=find.state,
             queue=find.queue,
@@ -146,7 +162,7 @@ class Reads:
             tag=find.tag,
             since_us=find.since_us,
         )
-        return self.views(who.sees, wanted, find.before, limit, PAGE_EXAMINED_MAX)
+        return self.views(who.sees, wanted, before, limit, SLICE_EXAMINED)
 
     def _number(self, job: JobView) -> int:
         return _core.job_number(job.job_id, self._core.database_id)
@@ -163,9 +179,9 @@ class Reads:
         """List jobs that match, in the order of their submits: see `Core.rising`."""
         return self._core.rising(self._now_us(), access, wanted, after, until, limit, examined_max)
 
-    def running(self, who: Principal, limit: int) -> tuple[list[JobView], bool]:
-        """Running jobs that the caller may see, at most `limit`, and whether these are all."""
-        return self._core.running(who.sees, limit)
+    def running(self, who: Principal, first: int, end: int) -> list[JobView]:
+        """Running jobs that the caller may see, of those in places `first` to `end` - 1: see `Core.running`."""
+        return self._core.running(who.sees, first, end)
 
 
 def _status(view: JobView, result: bytes | None, error: str, payload: bytes | None) -> JobStatus:
@@ -190,3 +206,20 @@ def _status(view: JobView, result: bytes | None, error: str, payload: bytes | No
         error=error,
         payload=payload,
     )
+
+
+async def _whole(jobs: list[JobView], before: int) -> AsyncIterator[tuple[JobsPage, int]]:
+    yield JobsPage(jobs, before), 0
+
+
+def _by_bytes(jobs: list[JobView]) -> Iterator[tuple[list[JobView], bool]]:
+    """Split jobs into pieces of at most SLICE_BYTES of records, or of one job; each with whether it is the last one."""
+    piece: list[JobView] = []
+    piece_bytes = 0
+    for job in jobs:
+        if piece and piece_bytes + job.place.bytes > SLICE_BYTES:
+            yield piece, False
+            piece, piece_bytes = [], 0
+        piece.append(job)
+        piece_bytes += job.place.bytes
+    yield piece, True

@@ -56,7 +56,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobsPage:
-    """Jobs, newest first. The next page lists jobs with numbers below `before`; 0: this is the last page.
+    """Jobs, newest first, of a piece of a page. The list goes on with numbers below `before`; 0: it is at its end.
 
     `unreadable` jobs were not searched: their payloads cannot be read.
     """

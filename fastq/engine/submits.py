@@ -14,9 +14,6 @@ from fastq.errors import QueueForbidden
 if TYPE_CHECKING:
     from fastq._core import Submitted
 
-OPTION_BYTES_MAX = 2048  # what a job's options add to its records at most
-REPLACE_BYTES_MAX = 8192  # what replacing another job adds at most
-
 
 class Submits:
     """Each answer is (job_id, how), `how` one of `_core.CREATED` and the constants beside it."""
@@ -39,9 +36,11 @@ class Submits:
             QueuesFull; QueueForbidden: see `need_queue`.
         """
         need_queue(who, command)
-        self._admission.need_job_room(bytes_of(command))
+        now_us = self._now_us()
+        job = self.job_of(command, now_us)
+        self._admission.need_job_room(_core.new_jobs_bytes([job]))
         with self._commits.change:
-            return self.store(self._now_us(), command, who.owner_id, who.key_id)
+            return self._core.submit(now_us, job, owner_id=who.owner_id, key_id=who.key_id)
 
     def store(self, now_us: int, command: Submit, owner_id: str, key_id: str) -> Submitted:
         """Store a job within a change. The caller has checked the room. Raises what `Core.submit` raises."""
@@ -61,9 +60,10 @@ class Submits:
         """
         for command in commands:
             need_queue(who, command)
-        self._admission.need_job_room(sum(map(bytes_of, commands)))
         now_us = self._now_us()
         jobs = [self.job_of(command, now_us) for command in commands]
+        remembered_bytes = _core.remembered_bytes(len(jobs)) if idempotency_key else 0
+        self._admission.need_job_room(_core.new_jobs_bytes(jobs) + remembered_bytes)
         with self._commits.change:
             if not idempotency_key:
                 return self._core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id), False
@@ -98,14 +98,6 @@ def need_queue(who: Principal, command: Submit) -> None:
     """
     if command.options is not None and command.options.unique_key and not who.sees.has_queue(command.queue):
         raise QueueForbidden(command.queue, "use unique_key in")
-
-
-def bytes_of(command: Submit) -> int:
-    """An upper bound of the bytes that a job's records take."""
-    record_bytes = len(command.payload) + _core.SUBMIT_RECORD_BYTES
-    if command.options is not None:
-        record_bytes += OPTION_BYTES_MAX + (REPLACE_BYTES_MAX if command.options.replace else 0)
-    return record_bytes
 
 
 def _options_of(options: JobOptions, now_us: int) -> _core.SubmitOptions:

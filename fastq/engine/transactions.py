@@ -9,7 +9,7 @@ from fastq.engine.acks import EXTEND_RECORD_BYTES, Acks, acks_bytes
 from fastq.engine.admission import Admission
 from fastq.engine.commands import Ack, Extend, Principal, Submit, Transaction
 from fastq.engine.commits import Commits
-from fastq.engine.submits import Submits, bytes_of, need_queue
+from fastq.engine.submits import Submits, need_queue
 from fastq.errors import Forbidden
 
 
@@ -42,20 +42,24 @@ class Transactions:
         extends = [op for op in transaction.ops if isinstance(op, Extend)]
         submits = [op for op in transaction.ops if isinstance(op, Submit)]
         if submits and not acks and not who.is_admin and "jobs:submit" not in who.scopes:
-            raise Forbidden("Insufficient permissions")
+            raise Forbidden("Insufficient permissions", "jobs:submit")
         for submit in submits:
             need_queue(who, submit)
-        self._admission.need_job_room(
-            acks_bytes(acks) + len(extends) * EXTEND_RECORD_BYTES + sum(map(bytes_of, submits))
-        )
         now_us = self._now_us()
+        jobs = [self._submits.job_of(submit, now_us) for submit in submits]
+        self._admission.need_job_room(
+            acks_bytes(acks)
+            + len(extends) * EXTEND_RECORD_BYTES
+            + _core.new_jobs_bytes(jobs)
+            + (_core.remembered_bytes(len(extends) + len(jobs)) if transaction.idempotency_key else 0)
+        )
         with self._commits.change:
             untils, stored, repeated = self._core.transact(
                 now_us,
                 who.sees,
                 [self._acks.ack_of(ack) for ack in acks],
                 [_core.Extend(extend.job_id, extend.lease_token, extend.lease_ms) for extend in extends],
-                [self._submits.job_of(submit, now_us) for submit in submits],
+                jobs,
                 owner_id=who.owner_id,
                 key_id=who.key_id,
                 idempotency_key=transaction.idempotency_key,

@@ -55,6 +55,10 @@ class RepairRefused(StartError):
     exit_code = 65
 
 
+class NothingToRepair(RepairRefused):
+    """The log is sound: a server starts on it."""
+
+
 class WouldOverwrite(StartError):
     """A command would overwrite files."""
 

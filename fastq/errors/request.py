@@ -32,9 +32,16 @@ class Unauthenticated(ApiError):
 
 
 class Forbidden(ApiError):
-    """The key lacks a scope."""
+    """The key lacks a scope, or is not an admin key."""
 
     code = "forbidden"
+
+    def __init__(self, message: str, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+    def fields(self) -> dict[str, str]:
+        return {"scope": self.scope} if self.scope else {}
 
 
 class QueueForbidden(ApiError):

@@ -188,11 +188,11 @@ def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOpt
         *Transactions(engine).routes(),
         *Changes(engine).routes(),
         *BulkRoutes(bulk).routes(),
-        *QueueRoutes(options.queues, bulk).routes(),
-        *ScheduleRoutes(options.schedules, engine.now_us).routes(),
+        *QueueRoutes(engine, options.queues, bulk).routes(),
+        *ScheduleRoutes(engine, options.schedules).routes(),
         *WorkerRoutes(engine).routes(),
         *ApiKeys(engine, options.keys, options.audit).routes(),
-        *AuditRoutes(options.audit).routes(),
+        *AuditRoutes(engine, options.audit).routes(),
         *Backups(engine).routes(),
     ]
     status.document = document(routes)

@@ -178,6 +178,7 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
     error: str
     code: str
     state: str | msgspec.UnsetType = msgspec.UNSET
+    scope: str | msgspec.UnsetType = msgspec.UNSET
     job_id: str | msgspec.UnsetType = msgspec.UNSET
     request_id: str | msgspec.UnsetType = msgspec.UNSET
 

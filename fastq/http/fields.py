@@ -93,7 +93,8 @@ def time_us(text: str, field: str) -> int:
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise InvalidRequest(f"{field} must be an RFC 3339 time")
+        needs = ": it needs a time zone, such as Z or +02:00" if _RFC3339.fullmatch(f"{text}Z") else ""
+        raise InvalidRequest(f"{field} must be an RFC 3339 time{needs}")
     day, minute, second, fraction, offset = match.groups()
     leap_s = 1 if second == "60" else 0
     try:

@@ -109,4 +109,4 @@ def may(who: Principal, scope: str) -> bool:
 def enforce(who: Principal, scope: str) -> None:
     """Raise Forbidden unless `who` may call a route of `scope`."""
     if not may(who, scope):
-        raise Forbidden("Admin access required" if scope == ADMIN else "Insufficient permissions")
+        raise Forbidden("Admin access required") if scope == ADMIN else Forbidden("Insufficient permissions", scope)

@@ -11,6 +11,8 @@ from typing import IO, Any
 
 import orjson
 
+from fastq.clock import wall_us
+
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 _SECRET = re.compile(r"\b(client|worker|admin)_[A-Za-z0-9_-]{32,}")
 
@@ -36,9 +38,15 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _OWN}
 
 
-def _time(record: logging.LogRecord) -> str:
-    moment = datetime.fromtimestamp(record.created, UTC)
+def _time(created_s: float) -> str:
+    moment = datetime.fromtimestamp(created_s, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def notice(message: str) -> str:
+    """A line of the start message as JSON, with the members of a log line. It may have a secret: it is shown once."""
+    line = {"time": _time(wall_us() / 1e6), "level": "info", "logger": "fastq.start", "message": message.strip()}
+    return orjson.dumps(line).decode()
 
 
 class TextFormatter(logging.Formatter):
@@ -46,7 +54,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         extras = "".join(f" {name}={value}" for name, value in _extras(record).items())
-        line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{extras}"
+        line = f"{_time(record.created)} {record.levelname} {record.name}: {record.getMessage()}{extras}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return without_secrets(line)
@@ -57,7 +65,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": _time(record),
+            "time": _time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),

@@ -14,6 +14,7 @@ import random
 import secrets
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 
@@ -29,9 +30,10 @@ from fastq.http.lane._lane import Lane
 from fastq.log.files.log import LocalLog
 from fastq.log.protocol import Opened
 from fastq.server.assembly import Node
-from fastq.server.first_start import FirstKeys, make_first_keys
-from fastq.server.logs import configure_logs, counted, jobs_counted
-from fastq.server.settings import Settings
+from fastq.server.first_start import FirstKeys, make_first_keys, note_seen
+from fastq.server.logs import configure_logs, counted, jobs_counted, notice
+from fastq.server.settings import Settings, near_misses
+from fastq.server.tls import tls_of
 from fastq.services.keys import KeyStore
 
 logger = logging.getLogger("fastq.server")
@@ -41,13 +43,17 @@ FINISH_S = 5  # then requests in flight have that long
 STOP_S = 9.5  # the whole stop takes at most that long
 SAVE_USED_S = 600.0
 BACKLOG = 2048
+ORIGINAL_LOG = "jobs.wal"
 SLACK_SEGMENTS_MIN = 2  # with less, the active segment alone exceeds the slack and the cleaner cannot make room
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code."""
     configure_logs(settings.log_format)
+    for warning in near_misses(os.environ):
+        logger.warning("%s", warning)
     faulthandler.enable()
+    _ignore_signals()
     try:
         raise_file_limit()
         listener = _bind(settings)
@@ -129,9 +135,9 @@ def open_node(settings: Settings) -> tuple[Node, Opened]:
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers, with our accept loop, and with a callback when it listens."""
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_listening = on_listening
+        self._tls, self._on_listening = tls, on_listening
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -141,13 +147,19 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets=[])
         state, config = self.server_state, self.config
         for listener in sockets or []:
-            acceptor = Acceptor(listener, connections_max(), state.connections, self._protocol, config.ssl)
+            acceptor = Acceptor(listener, connections_max(), state.connections, self._protocol, self._tls)
             acceptor.open(config.backlog)
             self.servers.append(acceptor)  # type: ignore[arg-type]  # uvicorn calls close and wait_closed
         self._on_listening()
 
     def _protocol(self) -> asyncio.Protocol:
         return Lane(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Use another certificate for the connections accepted from now on."""
+        self._tls = tls
+        for acceptor in self.servers:
+            acceptor.tls = tls  # type: ignore[attr-defined]
 
     def hang_up(self) -> None:
         """Abort all open connections: unfinished requests and unread answers."""
@@ -161,9 +173,9 @@ async def _serve(settings: Settings, listener: socket.socket, node: Node, opened
     stop = _stop_signal()
     engine = node.engine
     clock = clock_of(settings, engine)
-    recovered = _recovered(engine, opened)
+    recovered = _recovered(engine, opened) + _left_behind(settings, opened)
     async with node.running(clock, die, settings.redis_url, settings.redis_grace_ms) as keys:
-        first = await make_first_keys(settings, keys, engine.counts()["jobs"], engine.now_us())
+        first = await make_first_keys(settings, keys, engine)
         await keys.claim()
         await engine.durable()  # durable before a secret is printed
         await _answer_requests(settings, listener, node, first, recovered, stop)
@@ -175,20 +187,24 @@ async def _answer_requests(
 ) -> None:
     """Serve HTTP while the engine runs, until `stop` is set; then drain."""
     url = _url(settings, listener)
+    started = asyncio.Event()
 
     def listening() -> None:
         gc.collect()
         gc.freeze()  # objects of the start live on: exclude them from collections
-        _say_started(settings, url, recovered, first)
+        started.set()
 
     async with node.serving(secrets.token_hex(4)) as app:
-        server = HttpServer(_http_config(settings, app), listening)
+        server = HttpServer(_http_config(settings, app), tls_of(settings.tls_cert, settings.tls_key), listening)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        saying = asyncio.create_task(_say_started(settings, node.engine, started, url, recovered, first))
         saving = asyncio.create_task(_save_used(node.keys))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             await _drain(node.engine, server)
+        saying.cancel()
         saving.cancel()
         stopping.cancel()
         await serving
@@ -209,6 +225,26 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
+def _ignore_signals() -> None:
+    """Ignore the signals that would end the process by default and mean no stop. SIGHUP has a handler later."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _reload(settings: Settings, server: HttpServer) -> None:
+    """Load the certificate again. One that cannot be used changes nothing."""
+    try:
+        tls = tls_of(settings.tls_cert, settings.tls_key)
+    except BadSetting as error:
+        logger.error("SIGHUP: the certificate in use stays: %s", error)
+        return
+    if tls is None:
+        logger.info("SIGHUP: there is nothing to reload without TLS_CERT")
+        return
+    server.use(tls)
+    logger.info("SIGHUP: new connections use the certificate in %s", settings.tls_cert)
+
+
 def _http_config(settings: Settings, app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
@@ -225,8 +261,6 @@ def _http_config(settings: Settings, app: object) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=FINISH_S + 2,  # never reached: hang_up runs before it
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
     )
 
 
@@ -275,6 +309,15 @@ def _recovered(engine: Engine, opened: Opened) -> list[str]:
     return lines + opened.notes
 
 
+def _left_behind(settings: Settings, opened: Opened) -> list[str]:
+    """Say that a new log does not have the jobs of the original server's log beside it."""
+    original = settings.directory.absolute() / ORIGINAL_LOG
+    if opened.records or not original.is_file():
+        return []
+    found = f"{ORIGINAL_LOG} is the log of another server, and its jobs are not in this one"
+    return [f"{found}; this submits the unfinished: fastq import-wal {original}"]
+
+
 def _url(settings: Settings, listener: socket.socket) -> str:
     """The URL of the server on this machine."""
     scheme = "https" if settings.tls_cert else "http"
@@ -285,22 +328,28 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     return f"{scheme}://{host}:{port}" if ":" not in host else f"{scheme}://[{host}]:{port}"
 
 
-def _say_started(settings: Settings, url: str, recovered: list[str], first: FirstKeys) -> None:
+async def _say_started(
+    settings: Settings, engine: Engine, started: asyncio.Event, url: str, recovered: list[str], first: FirstKeys
+) -> None:
+    """Print the start message once the server listens. First keys count as seen before the last line is printed."""
+    await started.wait()
     directory = settings.directory.absolute()
     lines = [f"fastq {__version__} serves at {url}", *(f"Data in {directory}: {line}" for line in recovered)]
-    lines += first.lines
+    _say([*lines, *first.lines], settings.log_format)
+    if first.are_unseen:
+        note_seen(engine)
+        await engine.durable()
     key = first.client_secret or "$CLIENT"
-    lines.append("Submit a job:")
-    lines.append(f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'""")
-    _say(lines)
+    curl = f"""  curl {url}/jobs -H "Authorization: Bearer {key}" -d '{{"payload":"hello"}}'"""
+    _say(["Submit a job:", curl], settings.log_format)
     if not _is_loopback(settings.host) and settings.tls_cert is None:
         logger.warning("HOST is %s and there is no TLS_CERT: keys travel in the clear", settings.host)
 
 
-def _say(lines: list[str]) -> None:
-    """Print lines on standard output, which may be closed."""
+def _say(lines: list[str], log_format: str) -> None:
+    """Print lines on standard output, which may be closed. As JSON each is an object, as the log's lines are."""
     try:
-        print("\n".join(lines), flush=True)
+        print("\n".join(map(notice, lines) if log_format == "json" else lines), flush=True)
     except OSError as error:
         logger.warning("cannot write the start message to standard output: %s", error.strerror)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the flush at exit fails again

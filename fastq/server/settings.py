@@ -7,17 +7,17 @@ with a message that begins with the name of the variable.
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastq.errors import BadSetting
+from fastq.server.tls import tls_of
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DURATION_CHARACTERS_MAX = 100
@@ -77,9 +77,10 @@ class Setting:
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
-_DURATION_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h|d)")
 _UNIT_NS = {
     "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
+    "d": 24 * 3600 * 10**9,
 }  # fmt: skip
 _SIZE = re.compile(r"([0-9]{1,18})(?: ?(KiB|MiB|GiB))?")
 _SIZE_UNIT = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
@@ -89,7 +90,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def duration_ns(text: str) -> Fraction:
-    """A duration in Go's notation, in nanoseconds. Raises ValueError."""
+    """A duration in Go's notation, and with days (d), in nanoseconds. Raises ValueError."""
     if text == "0":
         return Fraction(0)
     total_ns, end = Fraction(0), 0
@@ -99,7 +100,7 @@ def duration_ns(text: str) -> Fraction:
         total_ns += Fraction(part[1].rstrip(".")) * _UNIT_NS[part[2]]
         end = part.end()
     if end == 0 or end != len(text):
-        raise ValueError("a duration, such as 500ms, 30s, 1m30s or 1h")
+        raise ValueError("a duration, such as 500ms, 30s, 1m30s, 1h or 7d")
     return total_ns
 
 
@@ -284,19 +285,42 @@ SETTINGS: tuple[Setting, ...] = (
             "start although this machine's clock is more than an hour behind the log"),
 )  # fmt: skip
 
-_NOT_SHOWN = frozenset({"REDIS_URL"})  # it may contain a password
+PREFIX = "FASTQ_"
+NEAR = 0.82  # how alike two names are, 0 to 1
+OTHERS = frozenset({"FASTQ_URL", "FASTQ_KEY", "FASTQ_KEY_FILE", "FASTQ_RETRY_FOR"})  # of clients
+_NOT_SHOWN = frozenset({"REDIS_URL", "FASTQ_REDIS_URL"})  # it may contain a password
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings in `environ`, a mapping like os.environ. Raises BadSetting."""
+    """The settings in `environ`, a mapping like os.environ. FASTQ_PORT is PORT, and wins. Raises BadSetting."""
     values: dict[str, Any] = {}
     for setting in SETTINGS:
-        text = environ.get(setting.name) or setting.default
-        values[setting.field] = _value(setting.name, text, setting.parse) if text else None
+        name = PREFIX + setting.name if _is_prefixed(environ, setting.name) else setting.name
+        text = environ.get(name) or setting.default
+        values[setting.field] = _value(name, text, setting.parse) if text else None
     values["trusted_proxies"] = values["trusted_proxies"] or ()
     settings = Settings(**values)
     _check_together(settings)
     return settings
+
+
+def _is_prefixed(environ: Mapping[str, str], name: str) -> bool:
+    """Whether the variable with the prefix is given. Kubernetes sets FASTQ_PORT=tcp://… for a service named fastq."""
+    text = environ.get(PREFIX + name, "")
+    return bool(text) and not text.startswith("tcp://")
+
+
+def near_misses(environ: Mapping[str, str]) -> list[str]:
+    """A warning for each variable that is no setting but nearly the name of one."""
+    known = [setting.name for setting in SETTINGS]
+    warnings = []
+    for name in sorted(environ):
+        bare = name.removeprefix(PREFIX)
+        if bare in known or name in OTHERS:
+            continue
+        if near := get_close_matches(bare.upper(), known, 1, NEAR):
+            warnings.append(f"{name} is not a setting: did you mean {name[: len(name) - len(bare)]}{near[0]}?")
+    return warnings
 
 
 def _value(name: str, text: str, parse: Parse) -> Any:
@@ -322,12 +346,4 @@ def _check_together(settings: Settings) -> None:
     if (settings.tls_cert is None) != (settings.tls_key is None):
         missing, given = ("TLS_CERT", "TLS_KEY") if settings.tls_cert is None else ("TLS_KEY", "TLS_CERT")
         raise BadSetting(f"{missing}: missing; {given} is set, and one needs the other")
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(os.fspath(settings.tls_cert), os.fspath(settings.tls_key), password="")
-        except (ssl.SSLError, OSError) as error:
-            raise BadSetting(
-                f"TLS_CERT: '{settings.tls_cert}' with TLS_KEY '{settings.tls_key}' cannot be used; allowed: a PEM "
-                f"certificate and its key without a passphrase ({error})"
-            ) from None
+    tls_of(settings.tls_cert, settings.tls_key)

@@ -5,7 +5,6 @@ They are made in slices, with other work between them, and not atomic.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,10 @@ from fastq.services.audit import ENTRY_BYTES, Audit
 if TYPE_CHECKING:
     from fastq._core import JobView
 
-SLICE_JOBS = 1_000  # changed in one record
-EXAMINED_MAX = 10_000  # jobs before the loop does other work
-READ_BYTES_MAX = 8 << 20  # of records in memory during a search
+SLICE_JOBS = 100  # changed in one record
+EXAMINED_MAX = 1_000  # jobs before the loop does other work
+READ_BYTES_MAX = 1 << 20  # of records in memory during a search
+SYNCED_JOBS = 1_000  # changed before the log catches up
 WAITING = frozenset({"READY", "SCHEDULED", "RETRY"})  # the states that a purge deletes
 ACTIONS = ("cancel", "redrive", "delete")
 
@@ -95,6 +95,15 @@ class Result:
     complete: bool = True
 
 
+@dataclass(slots=True)
+class Done:
+    """What was done until now. `entry` is the number of the audit entry, 0 before the first change."""
+
+    result: Result = Result()
+    entry: int = 0
+    is_over: bool = False
+
+
 class Bulk:
     """Changes jobs in slices. All methods run in the event loop's thread."""
 
@@ -109,25 +118,38 @@ class Bulk:
         Raises:
             DiskFull, Overloaded: nothing was changed.
         """
-        result = Result()
-        entry = 0  # the number of the audit entry, 0 before the first change
-        async for views in self._slices(who, order.chosen):
-            views = [view for view in views if order.applies(view)]
-            result = replace(result, matched=result.matched + len(views))
-            try:
-                if views and not dry_run:
-                    with self._engine.group(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as group:
-                        result = replace(result, changed=result.changed + self._change(group, who, order, views))
-                        entry = self._write_audit(group, who, entry, order, result)
-            except ApiError:
-                if not result.changed:
-                    raise
-                return replace(result, complete=False)
-            await self._engine.log_caught_up()
-            if self._engine.draining:
-                return replace(result, complete=False)
-            await asyncio.sleep(0)
-        return result
+        done, slices, synced = Done(), self._slices(who, order.chosen), 0
+        while not done.is_over:
+            async with self._engine.turns:
+                await self._change_slice(who, order, slices, done, dry_run)
+            if done.result.changed - synced >= SYNCED_JOBS:
+                await self._engine.log_caught_up()
+                synced = done.result.changed
+            if self._engine.draining and not done.is_over:
+                return replace(done.result, complete=False)
+        return done.result
+
+    async def _change_slice(
+        self, who: Principal, order: Order, slices: AsyncIterator[list[JobView]], done: Done, dry_run: bool
+    ) -> None:
+        """Change the jobs of the next slice."""
+        views = await anext(slices, None)
+        if views is None:
+            done.is_over = True
+            return
+        views = [view for view in views if order.applies(view)]
+        done.result = replace(done.result, matched=done.result.matched + len(views))
+        if dry_run or not views:
+            return
+        try:
+            with self._engine.group(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as group:
+                changed = self._change(group, who, order, views)
+                done.result = replace(done.result, changed=done.result.changed + changed)
+                done.entry = self._write_audit(group, who, done.entry, order, done.result)
+        except ApiError:
+            if not done.result.changed:
+                raise
+            done.result, done.is_over = replace(done.result, complete=False), True
 
     # --- finding jobs -------------------------------------------------------------------------------------------------
 

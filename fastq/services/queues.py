@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -15,6 +17,7 @@ from fastq.engine.documents import DocumentKind
 from fastq.errors import QueueForbidden, QueueHasJobs, QueueNotFound, TooMany
 from fastq.services.audit import ENTRY_BYTES, Audit
 
+SLICE_PLACES, SLICE_QUEUES = 2_000, 50  # that a piece of a page looks at, and has
 CONFIGURED_MAX = 10_000  # queues with settings
 DOCUMENT_BYTES = 2048
 COUNT_MAX = 1_000_000_000
@@ -101,6 +104,14 @@ DEFAULT = QueueSettings()
 Shown = tuple[QueueView, QueueSettings]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A piece of a page of queues, and the next page's `after`, "" without one."""
+
+    queues: list[Shown]
+    after: str = ""
+
+
 class Queues:
     """The settings of all queues. All methods run in the event loop's thread."""
 
@@ -117,15 +128,24 @@ class Queues:
         for name, settings in self._settings.items():
             self._engine.configure_queue(name, settings.for_core(), now_us)
 
-    def list(self, who: Principal, after: str, limit: int) -> tuple[list[Shown], str]:
-        """Return at most `limit` queues that exist for `who`, by name, and the next page's `after`, "" without one.
+    async def pages(self, who: Principal, after: str, limit: int) -> AsyncIterator[Page]:
+        """Yield pieces of at most `limit` queues that exist for `who`, by name. Each takes about a millisecond.
 
         Args:
             after: the last name of the previous page.
         """
-        names = [name for name in self._engine.queue_names(who.oversees) if name > after]
-        shown = [self._shown(who, name) for name in names[:limit]]
-        return shown, names[limit - 1] if len(names) > limit else ""
+        names: list[str] = []  # the first ones, and one more if there are more
+        for first in range(0, self._engine.queue_places, SLICE_PLACES):
+            found = self._engine.queues_in(who.oversees, first, first + SLICE_PLACES, after)
+            if len(names) > limit:
+                found = [name for name in found if name < names[-1]]
+            names = sorted(names + found)[: limit + 1]
+            yield Page([])
+        more, names = len(names) > limit, names[:limit]
+        for at in range(0, len(names), SLICE_QUEUES):
+            piece = names[at : at + SLICE_QUEUES]
+            shown = [self._shown(who, name) for name in piece if self._exists(who, name)]
+            yield Page(shown, piece[-1] if more and at + SLICE_QUEUES >= len(names) else "")
 
     def show(self, who: Principal, name: str) -> Shown:
         """Return a queue. Raises QueueNotFound, also for a queue that does not exist for `who`."""

@@ -93,15 +93,21 @@ def lossy(port: int, is_lost: Callable[[int], bool]) -> Iterator[tuple[str, list
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
 
+        asked = [False]  # whether the next bytes begin an answer, which may come in pieces
+
         async def forth() -> None:
             while data := await reader.read(65536):
+                asked[0] = True
                 to_writer.write(data)
             to_writer.close()
 
         forward = loop.create_task(forth())
         try:
             while data := await to_reader.read(1 << 20):
-                number = next(count)
+                if not asked[0]:
+                    writer.write(data)
+                    continue
+                asked[0], number = False, next(count)
                 if is_lost(number):
                     lost.append(number)
                     return

@@ -337,7 +337,10 @@ async def test_concurrent_calls_share_a_client(aclient: AsyncClient, place: Plac
     [
         ("localhost:8080", "k", "url must be"),
         ("http://u:p@h", "k", "must not contain a user name"),
-        ("http://h", "", "key must be"),
+        ("http://h", "", "a key is needed: set FASTQ_KEY or pass key="),
+        ("http://h:99999", "k", "url must be"),
+        ("http://my host", "k", "url must be"),
+        ("http://h:x", "k", "url must be"),
         ("http://h", "k\r\nX: y", "key must be"),
     ],
 )

@@ -210,9 +210,11 @@ async def test_an_unreadable_job_does_not_break_a_search(tmp_path: Path, break_p
     async with running(log_of(tmp_path), options=KEPT) as r:
         ids = await submit(r, 20)
         break_payload(r, ids[7])
-        page = await r.ask.search(ADMIN, Find(text="amount", limit=100))
-        assert [job.job_id for job in page.jobs] == [job_id for job_id in reversed(ids) if job_id != ids[7]]
-        assert page.unreadable == 1
+        pages = [page async for page in r.engine.pages(ADMIN, Find(text="amount", limit=100))]
+        assert [job.job_id for page in pages for job in page.jobs] == [
+            job_id for job_id in reversed(ids) if job_id != ids[7]
+        ]
+        assert sum(page.unreadable for page in pages) == 1
 
 
 # --- the cleaner ------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ LONG_EXAMPLES = 500  # for each operation
 REASONS = (
     "must be in the future",
     "must be left out",
+    "must have printable characters only",
     "must be at most 10 years ahead",
     "must be empty when outcome is ok",
     "job not found",
@@ -36,6 +37,7 @@ REASONS = (
     "each number must have",
     "a surrogate escape without its other half",
     "must be an RFC 3339 time",
+    "must have printable characters only",
     "nested deeper than",
     "cursor must be one that this server returned with a page",
     "one of payload, priority, delay_ms, run_at and queue is required",

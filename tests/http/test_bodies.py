@@ -117,7 +117,6 @@ NOT_JSON = {
     b" ": "input data was truncated",
     b"{": "input data was truncated",
     b"[]": "the body must be an object",
-    b"null": "the body must be an object",
     b"5": "the body must be an object",
     b'"x"': "the body must be an object",
     b"{oops": "JSON is malformed",

@@ -55,7 +55,7 @@ PATHS = {"submit": ("client", "/jobs"), "ack": ("worker", "/jobs/x/ack"), "lease
         ("lease", {"queues": {"a": 0}}, "queues must be >= 1"),
         ("lease", {"queues": {"a": 1001}}, "queues must be <= 1000"),
         ("lease", {"queues": {"a b": 1}}, "queues must be 1 to 64 characters of A-Z a-z 0-9 . _ -"),
-        ("lease", {"queues": {}}, "queues is required"),
+        ("lease", {"queues": {}}, "queues must have at least 1 entry, or be left out"),
     ],
 )
 async def test_refused_by_name(world: World, route: str, fields: Any, message: str) -> None:

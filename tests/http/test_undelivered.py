@@ -45,7 +45,7 @@ async def test_a_lease_after_a_wait_is_taken_back_too(world: World) -> None:
     world.log.hold()
     await submitting.send(request_bytes("POST", "/jobs", (world.bearer("client"),), b'{"payload":1}'))
     async with asyncio.timeout(PATIENCE_S):
-        while not (running := world.core.running(ALL, 1)[0]):  # noqa: ASYNC110 - there is no event
+        while not (running := world.core.running(ALL, 0, 1)):  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0)
     others = len(world.server.server_state.connections) - 1
     wire.abort()

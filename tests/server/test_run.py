@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from fastq import __version__
-from tests.served import ROOT, Served, free_port
+from tests.served import ROOT, SERVE, Served, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +86,31 @@ def test_the_command_line() -> None:
     assert fastq("--version") == f"fastq, version {__version__}\n"
     assert "serve" in fastq("--help")
     assert "LEASE_DURATION (30s)" in " ".join(fastq("serve", "--help").split())
+
+
+def test_as_json_every_line_of_the_start_is_an_object(directory: Path) -> None:
+    environ = os.environ | {"WAL_DIR": str(directory), "PORT": "0", "LOG_FORMAT": "json"}
+    with subprocess.Popen(SERVE, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        seen = []
+        while not seen or not seen[-1]["message"].startswith("curl "):
+            seen.append(json.loads(process.stdout.readline()))
+        process.terminate()
+        more, errors = process.communicate(timeout=30)
+    seen += [json.loads(line) for line in [*more.splitlines(), *errors.splitlines()]]
+    assert all(line.keys() >= {"time", "level", "logger", "message"} for line in seen)
+    assert sum("Created client key: client_" in line["message"] for line in seen) == 1, "a secret is shown once, whole"
+
+
+def test_a_first_start_beside_the_originals_log_names_import_wal(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "jobs.wal").write_bytes(b'{"job_id":"a","event":"JOB_CREATED","metadata":{"payload":"p"}}\n')
+    with Served(directory, **QUICK) as server:
+        assert f"fastq import-wal {directory / 'jobs.wal'}" in "\n".join(server.lines)
+        server.submit(server.keys["client"])
+        assert server.stop() == 0
+        assert "import-wal" not in "\n".join(server.start().lines), "a log that has jobs is no first start"
+    assert (directory / "jobs.wal").read_bytes().startswith(b'{"job_id"'), "it is left alone"
 
 
 def test_json_logs_and_the_warning_about_plain_text(directory: Path) -> None:

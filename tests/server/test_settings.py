@@ -9,7 +9,7 @@ import pytest
 
 from fastq.engine import EngineOptions
 from fastq.errors import BadSetting
-from fastq.server.settings import SETTINGS, Settings, duration_ns, duration_text, load_settings, size_text
+from fastq.server.settings import SETTINGS, Settings, duration_ns, duration_text, load_settings, near_misses, size_text
 
 DEFAULTS = {
     "host": "127.0.0.1",
@@ -150,7 +150,7 @@ def test_values(name: str, text: str, field: str, value: object) -> None:
         ("LEASE_DURATION", "30", "a duration, such as 500ms"),
         ("LEASE_DURATION", "30 s", "a duration, such as 500ms"),
         ("LEASE_DURATION", "-30s", "a duration, such as 500ms"),
-        ("LEASE_DURATION", "1d", "a duration, such as 500ms"),
+        ("LEASE_DURATION", "1w", "a duration, such as 500ms"),
         ("LEASE_DURATION", "1s1", "a duration, such as 500ms"),
         ("LEASE_DURATION", "1000.5ms", "a duration in whole milliseconds"),
         ("LEASE_CHECK_INTERVAL", "9ms", "a duration from 10ms to 1m"),
@@ -239,7 +239,7 @@ def test_durations_are_read_as_go_reads_them(text: str, ns: int) -> None:
     assert duration_ns(text) == ns
 
 
-@pytest.mark.parametrize("text", ["", "1", "s", ".s", "1 s", "1s ", "1S", "1e3s", "1h-1s", "1d"])
+@pytest.mark.parametrize("text", ["", "1", "s", ".s", "1 s", "1s ", "1S", "1e3s", "1h-1s", "1w"])
 def test_invalid_durations(text: str) -> None:
     with pytest.raises(ValueError, match="a duration, such as"):
         duration_ns(text)
@@ -264,3 +264,25 @@ def test_the_readme_lists_every_setting() -> None:
         default = f"`{setting.default}`" if setting.default else ""
         expected.append(f"| `{setting.name}` | {default} | {setting.meaning} |")
     assert rows == expected
+
+
+def test_days_and_the_prefix() -> None:
+    assert load_settings({"RETENTION_ACKED": "7d"}).retention_acked_ms == 7 * 24 * 3_600_000
+    assert load_settings({"FASTQ_PORT": "81", "PORT": "82"}).port == 81
+    assert load_settings({"FASTQ_PORT": "", "PORT": "82"}).port == 82
+    assert load_settings({"FASTQ_PORT": "tcp://10.0.0.1:80", "PORT": "82"}).port == 82  # Kubernetes sets it
+    for setting in SETTINGS:
+        if setting.name not in ("TLS_CERT", "TLS_KEY", "ADMIN_KEY_FILE", "REDIS_URL") and setting.default:
+            assert load_settings({f"FASTQ_{setting.name}": setting.default}) == load_settings({})
+    with pytest.raises(BadSetting, match=r"^FASTQ_PORT:"):
+        load_settings({"FASTQ_PORT": "x", "PORT": "82"})
+
+
+def test_near_misses_of_names() -> None:
+    assert near_misses(
+        {"LEASE_DURTION": "1s", "FASTQ_LEASE_DURATIONS": "1s", "PATH": "", "HOSTNAME": "", "HOME": ""}
+    ) == [
+        "FASTQ_LEASE_DURATIONS is not a setting: did you mean FASTQ_LEASE_DURATION?",
+        "LEASE_DURTION is not a setting: did you mean LEASE_DURATION?",
+    ]
+    assert near_misses({name: "" for setting in SETTINGS for name in (setting.name, f"FASTQ_{setting.name}")}) == []

@@ -92,7 +92,7 @@ async def test_no_header(authenticator: Authenticator, header: str | None) -> No
 
 @pytest.mark.parametrize(
     "header",
-    ["Basic abc", "Bearer", "Bearer ", f"bearer {SECRET}", f"BEARER {SECRET}", f"Bearer\t{SECRET}", SECRET, " "],
+    ["Basic abc", "Bearer", "Bearer ", "Bearer  ", f"Bearer\t{SECRET}", f"Bearer{SECRET}", SECRET, " "],
 )
 async def test_another_scheme(authenticator: Authenticator, store: Store, header: str) -> None:
     expected = "Invalid Authorization header format. Expected: Bearer <token>"
@@ -100,9 +100,19 @@ async def test_another_scheme(authenticator: Authenticator, store: Store, header
     assert store.asked == 0
 
 
-@pytest.mark.parametrize("secret", ["client_unknown", " " + SECRET, "é", "\udcff", "Bearer " + SECRET])
+@pytest.mark.parametrize("scheme", ["bearer ", "BEARER ", "bEaReR ", "Bearer   "])
+async def test_the_scheme_has_no_case(authenticator: Authenticator, scheme: str) -> None:
+    assert (await authenticator.principal(scheme + SECRET)).scopes == {"jobs:read"}
+
+
+@pytest.mark.parametrize("secret", ["client_unknown", "é", "\udcff", "Bearer " + SECRET])
 async def test_an_unknown_key(authenticator: Authenticator, secret: str) -> None:
     assert await refusal(authenticator, f"Bearer {secret}") == "Invalid API key"
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
+async def test_the_scheme_in_any_case(authenticator: Authenticator, scheme: str) -> None:
+    assert (await authenticator.principal(f"{scheme} {SECRET}")).key_id == RECORD.key_id
 
 
 async def test_a_cached_key_is_not_looked_up_again(authenticator: Authenticator, store: Store) -> None:

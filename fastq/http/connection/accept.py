@@ -64,9 +64,10 @@ class Acceptor:
         """
         Args:
             connections: the open ones.
+            tls: also an attribute; a new value is for the connections accepted from then on.
         """
         self._listener, self._connections_max, self._connections = listener, connections_max, connections
-        self._make_protocol, self._tls = make_protocol, tls
+        self._make_protocol, self.tls = make_protocol, tls
         self._starting: set[asyncio.Task[None]] = set()  # accepted ones that may not be in `connections` yet
         self._warned: set[str] = set()  # in the last WARN_S seconds
         self._pause: asyncio.TimerHandle | None = None
@@ -112,18 +113,18 @@ class Acceptor:
                 task.add_done_callback(self._starting.discard)
 
     async def _start(self, connection: socket.socket) -> None:
-        handshake_s = None if self._tls is None else HANDSHAKE_S_MAX
+        handshake_s = None if self.tls is None else HANDSHAKE_S_MAX
         with contextlib.suppress(OSError):  # the client is gone, or does not speak TLS
             connection.setblocking(False)
             await self._loop.connect_accepted_socket(
-                self._make_protocol, connection, ssl=self._tls, ssl_handshake_timeout=handshake_s
+                self._make_protocol, connection, ssl=self.tls, ssl_handshake_timeout=handshake_s
             )
 
     def _refuse(self, connection: socket.socket) -> None:
         self._warn(f"{self._connections_max} connections are open, the limit: new ones are refused")
         with contextlib.suppress(OSError):
             connection.setblocking(False)
-            if self._tls is None:
+            if self.tls is None:
                 connection.send(self._refusal)
                 connection.shutdown(socket.SHUT_WR)
         connection.close()

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from fastq.http.connection import limits
+from fastq.http.connection.memory import MemoryLimit
+
 
 class Flow(FlowControl):
     """Flow control that keeps reading paused while `held`: while received data waits to be parsed."""
@@ -25,6 +28,43 @@ class AnswerTransport:
         self.write = transport.write
         self.is_closing = transport.is_closing
         self.close = end
+
+
+class Unread:
+    """Answers that the client does not read: they have a deadline, and their memory counts."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        answers: MemoryLimit,
+        unread_bytes: Callable[[], int],
+    ) -> None:
+        """
+        Args:
+            answers: counts the unread answers of all connections.
+        """
+        self._loop, self._transport, self._answers, self._unread_bytes = loop, transport, answers, unread_bytes
+        self.timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """Abort the connection after UNREAD_S_MAX, unless `stop` comes before."""
+        if self.timer is None:
+            self.timer = self._loop.call_later(limits.UNREAD_S_MAX, self._transport.abort)
+
+    def count(self) -> None:
+        if self.timer is not None:
+            self._answers.hold(self._abort, self._unread_bytes())
+
+    def stop(self) -> None:
+        self._answers.hold(self._abort, 0)
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _abort(self) -> bool:
+        self._transport.abort()
+        return True
 
 
 class ConnectionState:

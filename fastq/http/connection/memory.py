@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 HELD_BYTES_MAX = 64 << 20
@@ -17,7 +18,7 @@ class MemoryLimit:
     def __init__(self, bytes_max: int = HELD_BYTES_MAX) -> None:
         self.bytes_max = bytes_max
         self.held_bytes = 0
-        self._held: dict[Callable[[], bool], int] = {}
+        self._held: OrderedDict[Callable[[], bool], int] = OrderedDict()
 
     def hold(self, holder: Callable[[], bool], size: int) -> None:
         """Set the bytes of a holder. With `size` 0 it is removed, and it is the newest when it holds memory again."""
@@ -33,8 +34,12 @@ class MemoryLimit:
             self._free_oldest()
 
     def _free_oldest(self) -> None:
-        for holder in list(self._held):
+        """Free the oldest. One that cannot free its memory becomes the newest, so that it is not asked each time."""
+        for _ in range(len(self._held)):
+            holder = next(iter(self._held))
             if holder():
                 self.hold(holder, 0)
                 if self.held_bytes <= self.bytes_max:
                     return
+            elif holder in self._held:
+                self._held.move_to_end(holder)

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from fastq.errors import ApiError, Overloaded
 from fastq.http import errors
 from fastq.http.connection import limits
-from fastq.http.connection.flow import AnswerTransport, ConnectionState, Flow
+from fastq.http.connection.flow import AnswerTransport, ConnectionState, Flow, Unread
 from fastq.http.connection.framing import framing_of
 from fastq.http.reply import JSON
 from fastq.http.scope import CONNECTION
@@ -54,16 +54,17 @@ class Protocol(HttpToolsProtocol):
         self._deaf = False  # received data is no longer parsed
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_for = ("", 0)
-        self._unread: asyncio.TimerHandle | None = None
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = Flow(transport)
+        transport.set_write_buffer_limits(high=limits.UNREAD_BYTES_FREE)
         self._answers_to = AnswerTransport(transport, self.end)
         app = self.config.app
-        self._requests_held, self._answers_held = app.requests, app.answers  # type: ignore[union-attr]
+        self._requests_held = app.requests  # type: ignore[union-attr]
+        self._unread = Unread(self.loop, transport, app.answers, self._unread_bytes)  # type: ignore[union-attr]
         self._state = ConnectionState()
         self._set_deadline()
 
@@ -71,7 +72,7 @@ class Protocol(HttpToolsProtocol):
         self._deaf = True
         self._state.close()
         self._stop_deadline()
-        self._stop_unread()
+        self._unread.stop()
         self._forget()
         if self._active is not None:
             self._active.disconnected = True
@@ -91,13 +92,23 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(limits.UNREAD_S_MAX, self.transport.abort)
-        self.loop.call_soon(self._hold_unread)  # later, so that what the kernel takes now is not counted
+        self._unread.watch()
+        self.loop.call_soon(self._unread.count)  # later, so that what the kernel takes now is not counted
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_unread()
+        if not self.transport.is_closing():
+            self._unread.stop()
         self._go_on_answering()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self.transport.is_closing():
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection. What is written gets its time to be read."""
+        self.transport.close()
+        self._unread.watch()
 
     def _go_on_answering(self) -> None:
         if self._active is None and self.pipeline:
@@ -115,12 +126,12 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._forget()
         if not self.transport.can_write_eof() or not (self._in_body or self._in_head):
-            self.transport.close()
+            self.close()
             return
         self.transport.write_eof()
         self.flow.held = False
         self.flow.resume_reading()
-        self._deadline = self.loop.call_later(limits.LINGER_S, self.transport.close)
+        self._deadline = self.loop.call_later(limits.LINGER_S, self.close)
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
@@ -147,22 +158,8 @@ class Protocol(HttpToolsProtocol):
         self._bodies.clear()
         self._requests_held.hold(self._release, 0)
 
-    def _hold_unread(self) -> None:
-        if self._unread is not None:
-            self._answers_held.hold(self._abort, self._unread_bytes())
-
     def _unread_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
-
-    def _abort(self) -> bool:
-        self.transport.abort()
-        return True
-
-    def _stop_unread(self) -> None:
-        self._answers_held.hold(self._abort, 0)
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
 
     # --- feeding the parser -------------------------------------------------------------------------------------------
 
@@ -363,7 +360,7 @@ class Protocol(HttpToolsProtocol):
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
             elif cycle.response_started:
-                self.transport.close()
+                self.close()
                 return
             elif cycle is self._active:
                 self._active = None
@@ -434,6 +431,6 @@ class Protocol(HttpToolsProtocol):
         if self.flow.read_paused:  # the server does not read, so the client gets its time again
             self._deadline = self.loop.call_later(seconds, self._too_slow, what, seconds)
         elif what == "silence":
-            self.transport.close()
+            self.close()
         else:
             self._refuse(errors.TooSlow(f"the request's {what} must arrive within {seconds:.0f} s"))

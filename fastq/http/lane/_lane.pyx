@@ -55,9 +55,11 @@ cdef extern from "<string.h>" nogil:
 cdef enum:
     HOT_BODY_BYTES_MAX = 64 << 10   # larger bodies go to Falcon, which bounds their memory
     IDLE_S = 75
+    ROOM_BYTES_LARGE = 32 << 10     # every log takes records up to here; above it the log is asked
 
 cdef int PIPELINED_MAX = _limits.PIPELINED_MAX
 cdef int64_t PRIORITY_MIN = _commands.PRIORITY_MIN, PRIORITY_MAX = _commands.PRIORITY_MAX
+cdef Py_ssize_t BATCH_BYTES_MAX = _commands.BATCH_BYTES_MAX
 cdef int BATCH_JOBS_MAX = _commands.BATCH_JOBS_MAX
 cdef int64_t MAX_RETRIES_MAX = _commands.MAX_RETRIES_MAX, DELAY_MS_MAX = _fields.DELAY_MS_MAX
 cdef int64_t LEASE_MS_MIN = _commands.LEASE_MS_MIN, LEASE_MS_MAX = _commands.LEASE_MS_MAX
@@ -271,7 +273,7 @@ class Lane(Protocol):
         (<Answers>self._answers).idle_watched = False
         if self._request_count() == self._idle_requests and not self._is_answering() and not self._in_head:
             if not self.transport.is_closing():
-                self.transport.close()
+                self.close()
         else:
             self._watch_idle()
 

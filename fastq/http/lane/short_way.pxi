@@ -47,6 +47,7 @@ cdef class ShortWay:
     cdef bytes created, found, leased, acked, absent
     cdef size_t head_bytes_max
     cdef uint64_t unsynced_bytes_max, sent_count
+    cdef Py_ssize_t batch_bytes_max     # of a body
     cdef uint64_t next_id, ids_end
 
     def __init__(self, engine, core, auth, request_ids):
@@ -57,6 +58,7 @@ cdef class ShortWay:
         self.note_seen = engine.last_seen.note
         self.max_retries = engine.options.max_retries
         self.unsynced_bytes_max = self.commits.unsynced_bytes_max
+        self.batch_bytes_max = min(BATCH_BYTES_MAX, engine.record_bytes_max // 2)
         self.heads, self.asks, self.due = {}, {}, []
         self.sha256 = sha256
         self.spare = <char*>malloc(SPARE_BYTES)
@@ -215,6 +217,12 @@ cdef class ShortWay:
                 head.may |= 1 << kind
         return 0
 
+    cdef bint has_room(self, uint64_t record_bytes) except *:
+        """Whether records of this length can be appended now, and Falcon would not refuse them as too large."""
+        if record_bytes > ROOM_BYTES_LARGE and record_bytes > <uint64_t>self.tail.record_bytes_max:
+            return False
+        return has_room(self.tail, record_bytes, self.unsynced_bytes_max)
+
     # --- new jobs -----------------------------------------------------------------------------------------------------
 
     cdef inline void begin_job(self, PlainJob* job) noexcept:
@@ -243,7 +251,7 @@ cdef class ShortWay:
             job.fields.idempotency_key = name_of(values.key)
         if job.fields.idempotency_key.n:
             job.fields.body_digest = self.digest(spare, put_canonical(spare, &text, &job))
-        if not has_room(self.tail, plain_bytes(&job) + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
+        if not self.has_room(plain_bytes(&job) + ROOM_BYTES_SMALL):
             return False
         start = answers.reserve(self.head_bytes_max + 11 + HOT_ID_CHARS + 19)
         try:
@@ -273,7 +281,7 @@ cdef class ShortWay:
         cdef char* p
         cdef int i
         cdef Name key
-        if count == 0:
+        if count == 0 or body.end - body.at > self.batch_bytes_max:
             return False
         key.n = 0
         record_bytes = ROOM_BYTES_SMALL
@@ -283,7 +291,7 @@ cdef class ShortWay:
             record_bytes += remember_bytes(count)
         for i in range(count):
             record_bytes += plain_bytes(&self.jobs[i])
-        if not has_room(self.tail, record_bytes, self.unsynced_bytes_max):
+        if not self.has_room(record_bytes):
             return False
         ids_bytes = count * (HOT_ID_CHARS + 3) - 1
         start = answers.reserve(self.head_bytes_max + 12 + ids_bytes + 3)
@@ -369,7 +377,7 @@ cdef class ShortWay:
         command = ask.command
         if self.core.watching and not self.serve_waiters(command):  # waiting lease requests come first
             return False
-        if not has_room(self.tail, command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
+        if not self.has_room(command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL):
             return False
         if request_id and was_leased(self.core, now_us, head.key_id, request_id):
             return False
@@ -477,7 +485,7 @@ cdef class ShortWay:
         if not read_plain_ack(body, &ack):
             return False
         result_bytes = ack.result.end - ack.result.at
-        if not has_room(self.tail, result_bytes + CLOSE_RECORD_BYTES + ROOM_BYTES_SMALL, self.unsynced_bytes_max):
+        if not self.has_room(result_bytes + CLOSE_RECORD_BYTES + ROOM_BYTES_SMALL):
             return False
         if ack.token.at != NULL:
             token = str_of(ack.token)
@@ -502,7 +510,7 @@ cdef class ShortWay:
         cdef PlainAck ack
         cdef list acks = [], refusals
         cdef Py_ssize_t n
-        if at == NULL:
+        if at == NULL or body.end - body.at > self.batch_bytes_max:
             return False
         while found == MORE and len(acks) < BATCH_JOBS_MAX:
             at = read_ack_members(at, body.end, &ack)
@@ -514,7 +522,7 @@ cdef class ShortWay:
                 None if ack.result.at == NULL else bytes_of(ack.result),
             ))
         n = len(acks) * CLOSE_RECORD_BYTES + (body.end - body.at) + ROOM_BYTES_SMALL
-        if found != LAST or not has_room(self.tail, n, self.unsynced_bytes_max):
+        if found != LAST or not self.has_room(n):
             return False
         try:
             refusals = self.core.ack_many(now_us, head.access, acks, key_id=head.principal.key_id)
@@ -580,7 +588,7 @@ cdef class ShortWay:
     cdef list extend_all(self, Access access, list leases, int64_t now_us):
         """As `Core.extend_many`; None without room."""
         cdef uint64_t record_bytes = len(leases) * EXTEND_RECORD_BYTES + ROOM_BYTES_SMALL
-        if not has_room(self.tail, record_bytes, self.unsynced_bytes_max):
+        if not self.has_room(record_bytes):
             return None
         try:
             return self.core.extend_many(now_us, access, leases)

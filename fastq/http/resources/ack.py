@@ -20,7 +20,7 @@ from fastq.engine.commands import (
     Ack,
 )
 from fastq.errors import ApiError, InvalidRequest, JobNotFound, LeaseLost, NotAckable
-from fastq.http.decoding import decode, members, read_body
+from fastq.http.decoding import decode, members, null_as_empty, read_body
 from fastq.http.errors import Wrapped, members_of
 from fastq.http.fields import BODY_BYTES_MAX, Delay, Token, at_most, printable, readable_numbers
 from fastq.http.reply import JSON, encode
@@ -64,7 +64,7 @@ class AckManyBody(msgspec.Struct, forbid_unknown_fields=True):
 
     acks: Annotated[
         list[AckOneBody],
-        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
+        Meta(max_length=BATCH_JOBS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
     ]
 
 
@@ -94,7 +94,7 @@ def ack_command(job_id: str, body: bytes) -> Ack:
     """Decode POST /jobs/{job_id}/ack. An empty body is the outcome ok. Raises InvalidRequest."""
     if not body:
         return Ack(job_id)
-    return ack_of(job_id, decode(body, _ACK))
+    return ack_of(job_id, decode(null_as_empty(body), _ACK))
 
 
 def ack_many_commands(body: bytes) -> list[Ack]:
@@ -173,7 +173,7 @@ class Acks:
 
     async def ack_many(self, req: Request, resp: Response) -> None:
         commands = ack_many_commands(await read_body(req, self._batch_bytes_max))
-        refusals = self._engine.ack_many(req.context.principal, commands)
+        refusals = self._engine.ack_many(req.context.principal, commands) if commands else []
         resp.content_type = JSON
         resp.data = acks_answered(
             [command.job_id for command in commands],

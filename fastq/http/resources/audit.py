@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
+from fastq.engine import Engine
 from fastq.http.fields import Time
+from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
-from fastq.http.reply import JSON, encode, time_of
+from fastq.http.reply import JSON, time_of
 from fastq.http.routes import ADMIN, Answer, Route
 from fastq.services.audit import ENTRIES_KEPT, Audit, Entry
 
 PAGE_MAX = 1_000
+SLICE_ENTRIES = 50  # of a piece of a page
 
 
 class EntryShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,15 +60,20 @@ def shown(entry: Entry) -> dict[str, Any]:
 class AuditRoutes:
     """The responder of GET /admin/audit."""
 
-    def __init__(self, audit: Audit) -> None:
-        self._audit = audit
+    def __init__(self, engine: Engine, audit: Audit) -> None:
+        self._engine, self._audit = engine, audit
 
     async def page(self, req: Request, resp: Response) -> None:
         query = read_query(req, AuditQuery)
-        entries, cursor = self._audit.page(query.cursor, query.limit)
-        answer: dict[str, Any] = {"entries": [shown(entry) for entry in entries]}
+        found, cursor = self._audit.page(query.cursor, query.limit)
+
+        async def slices() -> AsyncIterator[list[Any]]:
+            for at in range(0, len(found), SLICE_ENTRIES):
+                yield [shown(entry) for entry in found[at : at + SLICE_ENTRIES]]
+
+        entries = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        resp.data = encode(answer | ({"cursor": cursor} if cursor else {}))
+        resp.data = page_of("entries", entries, cursor=cursor)
 
     def routes(self) -> list[Route]:
         return [

@@ -46,7 +46,7 @@ class JobFilterBody(msgspec.Struct, forbid_unknown_fields=True):
         Annotated[str, Meta(description="The earliest time of the submit.", extra_json_schema={"format": "date-time"})]
         | None
     ) = None
-    ids: Annotated[list[str], Meta(min_length=1, max_length=IDS_MAX, description="Only these jobs.")] | None = None
+    ids: Annotated[list[str], Meta(max_length=IDS_MAX, description="Only these jobs.")] | None = None
 
 
 class BulkBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,10 +22,11 @@ from fastq.engine.commands import (
     WAIT_MS_MAX,
     Find,
 )
-from fastq.engine.results import JobsPage, JobStatus, Why
+from fastq.engine.results import JobStatus, Why
 from fastq.errors import InvalidRequest, JobNotFound
 from fastq.http.errors import Wrapped
 from fastq.http.fields import Outcome, QueueName, State, Time, at_most, printable, queue_name, time_us
+from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import ABSENT, Answer, Route
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 WAITING = ("SCHEDULED", "RETRY")
 CHECK_BYTES = 4
 CURSOR_CHARACTERS_MAX = 64
+ORIGINAL_AGENT = "Go-http-client/"  # what Go sends for a program that sets none
 
 
 class JobQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,7 +115,11 @@ class JobListed(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JobShown(JobListed, forbid_unknown_fields=True):
-    """A job with the result or error of its last attempt, and its payload if `include` asks for it."""
+    """A job with the result or error of its last attempt, and its payload if `include` asks for it.
+
+    To a request with the User-Agent `Go-http-client/…` and without Accept, `result` is always a string: a result that
+    is not a string is its JSON text.
+    """
 
     result: msgspec.Raw | UnsetType = UNSET
     result_error: str | UnsetType = UNSET
@@ -223,23 +230,25 @@ def _job(job: JobView | JobStatus) -> dict[str, Any]:
     return answer
 
 
-def job_shown(job: JobStatus) -> bytes:
+def reads_text_only(req: Request) -> bool:
+    """Whether a client of the original asks. Its Go library has no headers of its own and reads results as strings."""
+    agent = req.get_header("User-Agent") or ""
+    return agent.startswith(ORIGINAL_AGENT) and req.get_header("Accept") is None
+
+
+def job_shown(job: JobStatus, result_as_text: bool = False) -> bytes:
+    """
+    Args:
+        result_as_text: show a result that is not a string as its JSON text, in a string.
+    """
     answer = _job(job)
     if job.result is not None:
-        answer["result"] = orjson.Fragment(job.result)
+        is_text = job.result.startswith(b'"')
+        answer["result"] = job.result.decode() if result_as_text and not is_text else orjson.Fragment(job.result)
     if job.error:
         answer["result_error"] = job.error
     if job.payload is not None:
         answer["payload"] = orjson.Fragment(job.payload)
-    return encode(answer)
-
-
-def jobs_listed(page: JobsPage, database_id: bytes) -> bytes:
-    answer: dict[str, Any] = {"jobs": [_job(job) for job in page.jobs]}
-    if page.before:
-        answer["cursor"] = cursor_of(page.before, database_id)
-    if page.unreadable:
-        answer["unreadable"] = page.unreadable
     return encode(answer)
 
 
@@ -279,14 +288,24 @@ class Jobs:
         except JobNotFound as error:
             raise Wrapped("job not found", error) from None
         resp.content_type = JSON
-        resp.data = job_shown(job)
+        resp.data = job_shown(job, reads_text_only(req))
 
     async def list_jobs(self, req: Request, resp: Response) -> None:
         who, database_id = req.context.principal, self._engine.database_id
         find = find_command(req, database_id)
-        page = await self._engine.search(who, find) if find.text else self._engine.page(who, find)
+        before = unreadable = 0
+
+        async def slices() -> AsyncIterator[list[Any]]:
+            nonlocal before, unreadable
+            async for page in self._engine.pages(who, find):
+                before = page.before
+                unreadable += page.unreadable
+                yield [_job(job) for job in page.jobs]
+
+        jobs = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        resp.data = jobs_listed(page, database_id)
+        cursor = cursor_of(before, database_id) if before else ""
+        resp.data = page_of("jobs", jobs, cursor=cursor, unreadable=unreadable)
 
     async def why(self, req: Request, resp: Response, job_id: str) -> None:
         resp.data = why_shown(self._engine.why(req.context.principal, job_id))

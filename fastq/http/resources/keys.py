@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,14 +20,18 @@ from fastq.engine.commands import (
     OWNER_ID_BYTES_MAX,
 )
 from fastq.errors import InvalidRequest, shown
-from fastq.http.decoding import decode, read_body
+from fastq.http.decoding import decode, null_as_empty, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import SMALL_BODY_BYTES_MAX, QueueName, Time, at_most, queue_name, time_us
+from fastq.http.long_answers import array_of
+from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import ADMIN, DISK_FULL, SCOPES, TOO_MUCH, WITH_BODY, Answer, Route
 from fastq.services.audit import Audit
 from fastq.services.keys import KEY_TYPES, Grants, KeyRecord, KeyStore
 
+PAGE_MAX = 10_000
+CREATED_DIGITS_MAX = 18
 NO_KEY = Answer(404, "the key does not exist", Failure)
 # No control characters, no space at an end: people cannot tell such owners apart.
 _OWNER_PATTERN = r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?"
@@ -95,13 +100,18 @@ class KeyRevoked(msgspec.Struct, forbid_unknown_fields=True):
     revoked_at: Time
 
 
+class KeysQuery(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    cursor: Annotated[str, Meta(max_length=128, description="From the header Link of the previous page.")] = ""
+
+
 _CREATE_KEY = msgspec.json.Decoder(CreateKeyBody)
 _ROTATE_KEY = msgspec.json.Decoder(RotateKeyBody)
 
 
 def create_key_fields(body: bytes, now_us: int) -> tuple[CreateKeyBody, Grants]:
     """Decode POST /admin/keys. `expires_at` is later than `now_us`, Unix microseconds. Raises InvalidRequest."""
-    fields = decode(body, _CREATE_KEY)
+    fields = decode(null_as_empty(body), _CREATE_KEY)
     at_most("name", len(fields.name.encode()), KEY_NAME_BYTES_MAX)
     at_most("owner_id", len(fields.owner_id.encode()), OWNER_ID_BYTES_MAX)
     if not _OWNER.fullmatch(fields.owner_id):
@@ -175,6 +185,20 @@ def keys_listed(records: list[KeyRecord]) -> bytes:
     return encode([_key(record, record.masked) for record in records])
 
 
+def _cursor(record: KeyRecord) -> str:
+    return f"{record.created_us}.{record.key_id}"
+
+
+def _age(cursor: str) -> tuple[int, str]:
+    """Return what `_cursor` made. Raises InvalidRequest."""
+    created, point, key_id = cursor.partition(".")
+    if not cursor:
+        return 0, ""
+    if not (point and key_id and created.isascii() and created.isdigit() and len(created) <= CREATED_DIGITS_MAX):
+        raise InvalidRequest("cursor must be one that this server returned with a page")
+    return int(created), key_id
+
+
 def key_revoked(record: KeyRecord) -> bytes:
     assert record.revoked_us is not None, "a key store gave back a key that it did not revoke"
     return encode(
@@ -223,13 +247,33 @@ class ApiKeys:
         resp.set_header("Cache-Control", "no-store")
         resp.data = key_with_secret(secret, record)
 
-    async def list_all(self, _req: Request, resp: Response) -> None:
-        resp.content_type = JSON
-        resp.data = keys_listed(await self._keys.list(None))
+    async def list_all(self, req: Request, resp: Response) -> None:
+        await self._list(req, resp, None)
 
     async def list_own(self, req: Request, resp: Response) -> None:
+        await self._list(req, resp, req.context.principal.owner_id)
+
+    async def _list(self, req: Request, resp: Response, owner_id: str | None) -> None:
+        """Answer with an array, as the original does. If there are more keys, the header Link names the next page."""
+        query = read_query(req, KeysQuery)
+        left, last, more = query.limit, "", False
+
+        async def slices() -> AsyncIterator[list[Any]]:
+            nonlocal left, last, more
+            async for page in self._keys.pages(owner_id, _age(query.cursor)):
+                shown = page[:left]
+                if shown:
+                    last = _cursor(shown[-1])
+                    left -= len(shown)
+                    yield [_key(record, record.masked) for record in shown]
+                more = len(shown) < len(page)
+                if more:
+                    return
+
+        resp.data = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        resp.data = keys_listed(await self._keys.list(req.context.principal.owner_id))
+        if more:
+            resp.append_header("Link", f'<{req.path}?limit={query.limit}&cursor={last}>; rel="next"')
 
     async def revoke(self, req: Request, resp: Response, key: str) -> None:
         asked_us = self._engine.now_us()
@@ -295,8 +339,17 @@ class ApiKeys:
         ]
 
     def _lists(self) -> list[Route]:
-        listed = (Answer(200, "the keys, the oldest first, revoked ones included", list[KeyShown]),)
+        what = "the keys, the oldest first, with revoked ones; the header Link names the next page if there is one"
+        listed = (Answer(200, what, list[KeyShown]),)
         return [
-            Route("GET", "/admin/keys", ADMIN, self.list_all, "List all keys", listed),
-            Route("GET", "/keys", "keys:read", self.list_own, "List the keys of the caller's owner", listed),
+            Route("GET", "/admin/keys", ADMIN, self.list_all, "List all keys", listed, query=KeysQuery),
+            Route(
+                "GET",
+                "/keys",
+                "keys:read",
+                self.list_own,
+                "List the keys of the caller's owner",
+                listed,
+                query=KeysQuery,
+            ),
         ]

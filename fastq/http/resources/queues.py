@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import msgspec
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
+from fastq.engine import Engine
 from fastq.engine.commands import MANAGE, Principal
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import SMALL_BODY_BYTES_MAX, BackoffBody, Time, backoff_of, queue_name
+from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.resources.bulk import BulkDone
@@ -106,15 +109,22 @@ def shown(queue: Shown, who: Principal) -> dict[str, Any]:
 class QueueRoutes:
     """The responders of /queues."""
 
-    def __init__(self, queues: Queues, bulk: Bulk) -> None:
-        self._queues, self._bulk = queues, bulk
+    def __init__(self, engine: Engine, queues: Queues, bulk: Bulk) -> None:
+        self._engine, self._queues, self._bulk = engine, queues, bulk
 
     async def page(self, req: Request, resp: Response) -> None:
         query = read_query(req, QueuesQuery)
-        who = req.context.principal
-        page, cursor = self._queues.list(who, query.cursor, query.limit)
-        answer: dict[str, Any] = {"queues": [shown(queue, who) for queue in page]}
-        _answer(resp, answer | ({"cursor": cursor} if cursor else {}))
+        who, after = req.context.principal, ""
+
+        async def slices() -> AsyncIterator[list[Any]]:
+            nonlocal after
+            async for page in self._queues.pages(who, query.cursor, query.limit):
+                after = page.after
+                yield [shown(queue, who) for queue in page.queues]
+
+        queues = await array_of(self._engine, req, slices())
+        resp.content_type = JSON
+        resp.data = page_of("queues", queues, cursor=after)
 
     async def show(self, req: Request, resp: Response, queue: str) -> None:
         who = req.context.principal

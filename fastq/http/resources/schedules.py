@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -10,11 +10,13 @@ import orjson
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
+from fastq.engine import Engine
 from fastq.engine.commands import JobOptions, Submit
 from fastq.errors import InvalidRequest
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import BODY_BYTES_MAX, Time, queue_name
+from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.resources.submit import JobCreated, submit_command
@@ -24,6 +26,7 @@ from fastq.services.schedules import CATCH_UP_DEFAULT, CATCH_UP_MAX, Kept, Sched
 
 MANAGE = "schedules:manage"
 PAGE_MAX = 1_000
+SLICE_SCHEDULES = 50  # of a piece of a page
 NO_SUCH = Answer(404, "the schedule does not exist or belongs to another owner", Failure)
 ONCE_ONLY = ("run_at", "expires_at", "idempotency_key")  # members of a job that a schedule cannot repeat
 
@@ -172,14 +175,20 @@ def listed(name: str, kept: Kept) -> dict[str, Any]:
 class ScheduleRoutes:
     """The responders of /schedules."""
 
-    def __init__(self, schedules: Schedules, now_us: Callable[[], int]) -> None:
-        self._schedules, self._now_us = schedules, now_us
+    def __init__(self, engine: Engine, schedules: Schedules) -> None:
+        self._engine, self._schedules, self._now_us = engine, schedules, engine.now_us
 
     async def list_all(self, req: Request, resp: Response) -> None:
         query = read_query(req, SchedulesQuery)
         found, cursor = self._schedules.list(req.context.principal, query.cursor, query.limit)
-        answer: dict[str, Any] = {"schedules": [listed(name, kept) for name, kept in found]}
-        _answer(resp, answer | ({"cursor": cursor} if cursor else {}))
+
+        async def slices() -> AsyncIterator[list[Any]]:
+            for at in range(0, len(found), SLICE_SCHEDULES):
+                yield [listed(name, kept) for name, kept in found[at : at + SLICE_SCHEDULES]]
+
+        schedules = await array_of(self._engine, req, slices())
+        resp.content_type = JSON
+        resp.data = page_of("schedules", schedules, cursor=cursor)
 
     async def show(self, req: Request, resp: Response, schedule: str) -> None:
         _answer(resp, shown(schedule, self._schedules.show(req.context.principal, schedule)))

@@ -27,7 +27,7 @@ from fastq.engine.commands import (
     Submit,
 )
 from fastq.errors import CleanerBehind, InvalidRequest
-from fastq.http.decoding import decode, members, read_body
+from fastq.http.decoding import decode, members, null_as_empty, read_body
 from fastq.http.fields import (
     _TRACEPARENT,
     BODY_BYTES_MAX,
@@ -77,7 +77,7 @@ class SubmitBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     idempotency_key: Annotated[str, text_of(KEY_BYTES_MAX)] | None = None
     unique_key: Annotated[str, text_of(KEY_BYTES_MAX)] | None = None
     on_duplicate: Annotated[str, Meta(extra_json_schema={"enum": ["keep", "replace"]})] | None = None
-    tags: Annotated[list[Annotated[str, text_of(TAG_BYTES_MAX)]], Meta(min_length=1, max_length=TAGS_MAX)] | None = None
+    tags: Annotated[list[Annotated[str, text_of(TAG_BYTES_MAX)]], Meta(max_length=TAGS_MAX)] | None = None
     traceparent: Annotated[str, Meta(extra_json_schema={"pattern": f"^{TRACEPARENT_PATTERN}$"})] | None = None
 
 
@@ -86,7 +86,7 @@ class SubmitManyBody(msgspec.Struct, forbid_unknown_fields=True):
 
     jobs: Annotated[
         list[SubmitBody],
-        Meta(min_length=1, max_length=BATCH_JOBS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
+        Meta(max_length=BATCH_JOBS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
     ]
 
 
@@ -119,7 +119,7 @@ def submit_command(body: bytes, now_us: int, idempotency_key: str = "", tracepar
     Raises:
         InvalidRequest.
     """
-    fields = decode(body, _SUBMIT)
+    fields = decode(null_as_empty(body), _SUBMIT)
     if idempotency_key:
         if fields.idempotency_key not in (None, idempotency_key):
             raise InvalidRequest("idempotency_key must be the same as the header Idempotency-Key, or left out")
@@ -129,6 +129,7 @@ def submit_command(body: bytes, now_us: int, idempotency_key: str = "", tracepar
 
 def submit_of(fields: SubmitBody, now_us: int, traceparent: str = "") -> Submit:
     """Make the command of a decoded job. Raises InvalidRequest."""
+    fields.tags = fields.tags or None  # so that the digest of a job without tags has one value
     payload = payload_of(fields.payload)
     run_at_us = None
     if fields.run_at is not None:
@@ -264,13 +265,16 @@ class Submits:
         key = idempotency_key_of(req)
         commands, digest = submit_many_commands(body, self._engine.now_us(), key, traceparent)
         who = req.context.principal
+        resp.content_type = JSON
+        if not commands:
+            resp.data = jobs_created([])
+            return
         try:
             stored, repeated = self._engine.submit_many(who, commands, key, digest)
         except CleanerBehind:
             await self._engine.cleaner_caught_up()
             stored, repeated = self._engine.submit_many(who, commands, key, digest)
         resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
-        resp.content_type = JSON
         resp.data = jobs_created(stored)
 
     def routes(self) -> list[Route]:
@@ -300,7 +304,7 @@ class Submits:
                 "Store jobs, all or none",
                 (
                     Answer(201, "all jobs are on stable storage", JobsCreated),
-                    Answer(200, "all jobs existed before", JobsCreated),
+                    Answer(200, "all jobs existed before, or there are none", JobsCreated),
                     KEY_USED,
                     *CHANGES,
                     BEHIND_OR_FULL,

@@ -47,7 +47,7 @@ class TransactionBody(msgspec.Struct, forbid_unknown_fields=True):
 
     ops: Annotated[
         list[OpBody],
-        Meta(min_length=1, max_length=OPS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
+        Meta(max_length=OPS_MAX, description=f"At most {BATCH_BYTES_MAX} bytes of text together."),
     ]
 
 
@@ -140,12 +140,15 @@ class Transactions:
             body, self._engine.now_us(), idempotency_key_of(req), traceparent_of(req.get_header("traceparent"))
         )
         who = req.context.principal
+        resp.content_type = JSON
+        if not transaction.ops:
+            resp.data = transaction_done([], [])
+            return
         try:
             answered, _ = self._engine.transact(who, transaction)
         except CleanerBehind:
             await self._engine.cleaner_caught_up()
             answered, _ = self._engine.transact(who, transaction)
-        resp.content_type = JSON
         resp.data = transaction_done(transaction.ops, answered)
 
     def routes(self) -> list[Route]:

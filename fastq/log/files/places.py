@@ -53,9 +53,15 @@ class SpanReader:
             self._put(segment, fd)
 
     def read_now(self, span: Span) -> bytes | None:
-        """Read a span from the page cache. Returns None if part of it is not cached, or the file system cannot tell."""
+        """Read a span from the page cache. Returns None if part of it is not cached, or the file system cannot tell.
+
+        It opens no file, which might wait for the disk: `read` opens it, and it stays open for the next time.
+        """
         data = bytearray(span.bytes)
-        fd = self._get(span.segment)
+        with self._lock:
+            fd = self._idle.pop(span.segment, -1)
+        if fd < 0:
+            return None
         try:
             found = os.preadv(fd, [data], span.offset, os.RWF_NOWAIT)
         except OSError:  # EAGAIN, EOPNOTSUPP; `read` reports a failing device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,43 @@ async def test_a_client_that_does_not_read_is_disconnected(world: World, monkeyp
         while len(world.server.server_state.connections) > 1:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0)
     await world.until_at_rest()
+
+
+class Stuck:
+    """A transport whose client never takes the rest, so that a close never ends."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        self._transport.pause_reading()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["timeout_keep_alive_handler", "end", "close"])
+async def test_a_close_that_waits_for_a_reader_ends(world: World, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """However few bytes are unread."""
+    await world.hang_up()
+    wire = await world.connect()
+    await wire.send(HEALTH)
+    await wire.reply()
+    (connection,) = world.server.server_state.connections
+    connection.transport = Stuck(connection.transport)
+    monkeypatch.setattr(limits, "UNREAD_S_MAX", 0.02)
+    getattr(connection, how)()
+    async with asyncio.timeout(10):
+        while world.server.server_state.connections:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0)
+
+
+async def test_few_unread_bytes_are_counted(world: World) -> None:
+    """Ten thousand connections that read nothing would else hold what a write buffer takes, each."""
+    await world.hang_up()
+    await world.connect()
+    (connection,) = world.server.server_state.connections
+    assert connection.transport.get_write_buffer_limits()[1] == limits.UNREAD_BYTES_FREE == 4096
 
 
 READ_BYTES = 256 << 10  # what the loop reads at once

@@ -71,7 +71,7 @@ class MemoryConnection(asyncio.Transport):
         protocol = self.protocol
         timers = (
             protocol._deadline,
-            protocol._unread,
+            protocol._unread.timer,
             protocol.timeout_keep_alive_task,
             getattr(protocol, "_idle", None),
         )
@@ -100,6 +100,9 @@ class MemoryConnection(asyncio.Transport):
     def write(self, data: Any) -> None:
         assert not (self._lost or self.half_closed), "nothing is written after the end"
         self.answered += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """The client takes everything at once."""
 
     def get_write_buffer_size(self) -> int:
         return 0

@@ -134,7 +134,6 @@ async def test_own_jobs_only(world: World) -> None:
         ({"filter": {"q": "ä" * 101}}, "filter.q must be at most 200 bytes"),
         ({"filter": {"tag": "x" * 65}}, "filter.tag must be of length <= 64"),
         ({"filter": {"since": "yesterday"}}, "filter.since must be an RFC 3339 time"),
-        ({"filter": {"ids": []}}, "filter.ids is required"),
         ({"filter": {"ids": ["x"] * 10_001}}, "filter.ids must be of length <= 10000"),
         ({"filter": {"colour": "red"}}, "unknown field: filter.colour"),
         ({"filter": {"queue": "q"}, "force": True}, "unknown field: force"),
@@ -190,7 +189,7 @@ async def test_a_stop_and_a_full_disk_make_a_result_incomplete(world: World, mon
         need_room(record_bytes, spare_segments)
 
     monkeypatch.setattr(world.engine.commits, "need_room", once)
-    assert await run(world, "cancel", {"queue": "default"}) == {"matched": 2000, "changed": 1000, "complete": False}
+    assert await run(world, "cancel", {"queue": "default"}) == {"matched": 200, "changed": 100, "complete": False}
     reply = await world.call("client", "POST", "/jobs/cancel", {"filter": {"queue": "default"}})
     assert (reply.status, reply.json["code"]) == (507, "disk_full")
 

@@ -39,11 +39,11 @@ async def test_the_options_of_a_key_are_shown(world: World) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (CLIENT | {"scopes": []}, "scopes is required"),
+        (CLIENT | {"scopes": []}, "scopes must have at least 1 entry, or be left out"),
         (CLIENT | {"scopes": ["jobs:sumbit"]}, f"scopes must be some of {', '.join(SCOPES)}, not jobs:sumbit"),
         (ADMIN | {"scopes": ["jobs:read"]}, "scopes must be left out when type is admin: an admin key has all scopes"),
         (CLIENT | {"queues": ["a"]}, "queues must be left out unless type is worker"),
-        (WORKER | {"queues": []}, "queues is required"),
+        (WORKER | {"queues": []}, "queues must have at least 1 entry, or be left out"),
         (WORKER | {"queues": ["a b"]}, "queues must be 1 to 64 characters of A-Z a-z 0-9 . _ -"),
         (WORKER | {"queues": ["a"] * (KEY_QUEUES_MAX + 1)}, f"queues must be of length <= {KEY_QUEUES_MAX}"),
         (CLIENT | {"rate_limit": 0}, "rate_limit must be >= 1"),

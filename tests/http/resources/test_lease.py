@@ -15,7 +15,7 @@ from tests.http.world import World, running
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [
-        ("/jobs/lease", {"queues": []}, "queues is required"),
+        ("/jobs/lease", {"queues": []}, "queues must have at least 1 entry, or be left out"),
         ("/jobs/lease", {"queues": ["a", "ü"]}, "queues must be 1 to 64 characters of A-Z a-z 0-9 . _ -"),
         ("/jobs/lease", {"queues": ["a"] * 65}, "queues must be of length <= 64"),
         ("/jobs/lease", {"max": 0}, "max must be >= 1"),

@@ -15,7 +15,6 @@ from tests.http.world import World, running
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [
-        ("/transactions", {"ops": []}, "ops is required"),
         ("/transactions", {"ops": [{}]}, "ops[0]: exactly one of ack, submit and extend is required"),
         ("/transactions", {"ops": [{"ack": {"job_id": "x"}}]}, "ops[0]: ack.lease_token is required"),
         ("/transactions", {"ops": [{"submit": {"payload": ""}}]}, "ops[0]: payload is required"),

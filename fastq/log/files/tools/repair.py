@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastq._core import Core, CoreSettings, Tail, job_id_by_number
-from fastq.errors import LogDamaged, RepairRefused, UnsupportedFormat
+from fastq.errors import LogDamaged, NothingToRepair, RepairRefused, UnsupportedFormat
 from fastq.log.files._flusher import CLOSED, FRAME_HEAD_BYTES, SEAL, fill_head, scan_frames
 from fastq.log.files.fence import fence_at, write_fence
 from fastq.log.files.recovery import apply_frame, beginning, named_at, read_log
@@ -80,7 +80,7 @@ def plan(directory: Path, truncate_at: int) -> Plan:
     except LogDamaged:
         pass
     else:
-        raise RepairRefused(f"{directory}: the log is sound and a server starts on it: there is nothing to repair")
+        raise NothingToRepair(f"{directory}: the log is sound and a server starts on it: there is nothing to repair")
     cut = _follow(directory, 0)
     try:
         core, tail = _replayed(directory, cut)

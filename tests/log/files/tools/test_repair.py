@@ -187,6 +187,26 @@ def test_a_repair_writes_a_lost_trim_again(memory_path: Path) -> None:
     asyncio.run(goes_on(memory_path / "log", ids, core))
 
 
+@pytest.mark.parametrize("options", [[], ["--accept-loss"], ["--truncate-at", "1"], ["--truncate-at", "999"]])
+def test_a_sound_log_needs_no_repair(log: tuple[Path, list[str]], options: list[str]) -> None:
+    directory, _ = log
+    before = contents(directory)
+    done = CliRunner().invoke(main, ["log", "repair", str(directory), *options])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"{directory}: the log is sound and a server starts on it: there is nothing to repair\n"
+    assert {name: data for name, data in contents(directory).items() if name != "LOCK"} == {
+        name: data for name, data in before.items() if name != "LOCK"
+    }
+
+
+def test_a_repair_without_a_frame_says_which_one(log: tuple[Path, list[str]]) -> None:
+    directory, _ = log
+    path, frame = frames_of(directory)[8]
+    flip(path, frame.offset + HEAD_BYTES + 9)
+    done = CliRunner().invoke(main, ["log", "repair", str(directory)])
+    assert done.exit_code == 65 and f"--truncate-at {frame.seq}" in done.stderr
+
+
 def test_invalid_repairs_are_refused(log: tuple[Path, list[str]], tmp_path: Path) -> None:
     directory, _ = log
     last = frames_of(directory)[-1][1].seq

@@ -1,0 +1,153 @@
+"""The methods of the asyncio client for operators: queues, schedules, keys, workers and the server."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar, Unpack
+
+from fastq.client import operator_calls
+from fastq.client.codec import Codec
+from fastq.client.models import ChangedMany, Cron, JobOptions, NewJob, Page, Schedule
+from fastq.client.operator_models import (
+    AuditEntry,
+    Key,
+    KeyKind,
+    KeyOptions,
+    Queue,
+    QueueSettings,
+    RevokedKey,
+    SeenWorkers,
+)
+from fastq.client.protocol import Call
+
+T = TypeVar("T")
+
+
+class AsyncOperatorMethods(ABC):
+    """A part of `AsyncClient`."""
+
+    _codec: Codec
+
+    @abstractmethod
+    async def call(self, call: Call[T], timeout_s: float | None = None) -> T: ...
+
+    async def _all(self, page_at: Callable[[str], Call[Page[T]]]) -> AsyncIterator[T]:
+        cursor = ""
+        while True:
+            page = await self.call(page_at(cursor))
+            for item in page.items:
+                yield item
+            cursor = page.cursor
+            if not cursor:
+                return
+
+    # --- queues: changes need the scope queues:manage -----------------------------------------------------------------
+
+    def queues(self) -> AsyncIterator[Queue]:
+        """All queues with jobs or settings, ordered by name."""
+        return self._all(operator_calls.list_queues)
+
+    async def get_queue(self, name: str) -> Queue:
+        """The settings and counts of a queue. Raises NotFound."""
+        return await self.call(operator_calls.get_queue(name))
+
+    async def put_queue(self, name: str, settings: QueueSettings) -> Queue:
+        """Replace all settings of a queue. Returns the queue."""
+        return await self.call(operator_calls.put_queue(name, settings))
+
+    async def pause_queue(self, name: str, *, create: bool = False) -> Queue:
+        """Stop leasing jobs of the queue. Running jobs continue.
+
+        Args:
+            create: also if it has neither jobs nor settings yet.
+        Raises:
+            NotFound: it has neither.
+        """
+        return await self.call(operator_calls.pause_queue(name, create))
+
+    async def resume_queue(self, name: str) -> Queue:
+        """Lease jobs of a paused queue again. Raises NotFound."""
+        return await self.call(operator_calls.resume_queue(name))
+
+    async def purge_queue(self, name: str) -> ChangedMany:
+        """Delete the waiting jobs of the queue. Raises NotFound."""
+        return await self.call(operator_calls.purge_queue(name))
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete the settings of the queue. Raises Conflict while it has unfinished jobs, NotFound."""
+        await self.call(operator_calls.delete_queue(name))
+
+    # --- schedules: need the scope schedules:manage -------------------------------------------------------------------
+
+    def schedules(self) -> AsyncIterator[Schedule]:
+        """All schedules, ordered by name, without their jobs."""
+        return self._all(operator_calls.list_schedules)
+
+    async def put_schedule(self, name: str, cron: Cron, payload: Any, **options: Unpack[JobOptions]) -> Schedule:
+        """Create or replace a schedule: it submits the job at each time of `cron`.
+
+        Args:
+            payload, options: the job, as for `submit`.
+        """
+        return await self.call(operator_calls.put_schedule(name, cron, NewJob(payload=payload, **options), self._codec))
+
+    async def get_schedule(self, name: str) -> Schedule:
+        """A schedule with its job. Raises NotFound."""
+        return await self.call(operator_calls.get_schedule(name))
+
+    async def run_schedule(self, name: str) -> str:
+        """Submit the schedule's job now. Returns its id. Not retried after a lost answer. Raises NotFound."""
+        return await self.call(operator_calls.run_schedule(name))
+
+    async def pause_schedule(self, name: str) -> Schedule:
+        """Submit no job at its times until it is resumed. `run_schedule` still works. Raises NotFound."""
+        return await self.call(operator_calls.pause_schedule(name))
+
+    async def resume_schedule(self, name: str) -> Schedule:
+        """Submit jobs again, from the next time on. Times while it was paused are skipped. Raises NotFound."""
+        return await self.call(operator_calls.resume_schedule(name))
+
+    async def delete_schedule(self, name: str) -> None:
+        """Delete a schedule. Jobs that it submitted stay. Raises NotFound."""
+        await self.call(operator_calls.delete_schedule(name))
+
+    # --- keys, workers, the server ------------------------------------------------------------------------------------
+
+    async def create_key(self, name: str, owner_id: str, kind: KeyKind, **options: Unpack[KeyOptions]) -> Key:
+        """Create an API key. The answer alone has its secret. Not retried after a lost answer.
+
+        Args:
+            options: see `KeyOptions`.
+        """
+        return await self.call(operator_calls.create_key(name, owner_id, kind, options))
+
+    async def all_keys(self) -> list[Key]:
+        """All keys, oldest first, secrets masked. Needs an admin key."""
+        return await self.call(operator_calls.list_keys())
+
+    async def own_keys(self) -> list[Key]:
+        """The keys of this key's owner, secrets masked."""
+        return await self.call(operator_calls.list_own_keys())
+
+    async def revoke_key(self, key_id: str) -> RevokedKey:
+        """Revoke a key. Raises NotFound, Forbidden."""
+        return await self.call(operator_calls.revoke_key(key_id))
+
+    async def rotate_key(self, key_id: str, overlap_ms: int | None = None) -> Key:
+        """Give a key a new secret. Not retried after a lost answer.
+
+        Args:
+            overlap_ms: milliseconds for which the old secret still works. Default: an hour.
+        Raises:
+            NotFound: there is no such key. Conflict: it is revoked.
+        """
+        return await self.call(operator_calls.rotate_key(key_id, overlap_ms))
+
+    async def workers(self) -> SeenWorkers:
+        """The workers, their leases, and when each last sent a request."""
+        return await self.call(operator_calls.list_workers())
+
+    def audit(self) -> AsyncIterator[AuditEntry]:
+        """The audit log, newest first: changes of keys, queues, schedules and many jobs. Needs an admin key."""
+        return self._all(operator_calls.list_audit)
