@@ -88,7 +88,7 @@ class Side:
         self._taken = 0
 
     async def send(self, pieces: list[bytes]) -> tuple[bytes, tuple[object, ...]]:
-        """Send pieces one after the other. What came back, and whether the connection is open, timed, between requests."""
+        """Send pieces in turn. What came back, and whether the connection is open, has a timer, is between requests."""
         connection = self.connection
         for piece in pieces:
             connection.send(piece)
