@@ -22,6 +22,7 @@ from fastq.client.wire import Address
 from fastq.server.settings import duration_ns
 
 REPORT = "chaos.html"
+KILLS = 20
 
 
 class Seconds(click.ParamType[float]):
@@ -44,7 +45,8 @@ class Seconds(click.ParamType[float]):
 )
 @click.option("--jobs", "-jobs", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option("--workers", "-workers", type=click.IntRange(1, 1000), default=16, show_default=True)
-@click.option("--kills", "-kills", type=click.IntRange(0), default=20, show_default=True, help="Kills of the server.")
+@click.option("--kills", "-kills", type=click.IntRange(0),
+              help=f"Kills of the server. Default: {KILLS}, and 0 with --target and no --kill-cmd.")  # fmt: skip
 @click.option("--kill-interval", "-kill-interval", "kill_interval_s", type=Seconds(), default="0",
               help="Minimum time between kills, such as 3s. Default: none.")  # fmt: skip
 @click.option("--kill-cmd", "-kill-cmd", default="", help="Shell command that kills the server of --target.")
@@ -60,7 +62,7 @@ class Seconds(click.ParamType[float]):
 @click.option("--report", "-report", type=click.Path(dir_okay=False, path_type=Path), default=REPORT, show_default=True,
               help="HTML file to write.")  # fmt: skip
 def chaos(
-    url: str | None, key: str | None, jobs: int, workers: int, kills: int, kill_interval_s: float, kill_cmd: str,
+    url: str | None, key: str | None, jobs: int, workers: int, kills: int | None, kill_interval_s: float, kill_cmd: str,
     restart_cmd: str, kill_clients: bool, cleaning: bool, processes: int, serve_cmd: str, seed: int | None,
     report: Path,
 ) -> None:  # fmt: skip
@@ -69,6 +71,8 @@ def chaos(
     Without --target it starts a server in a temporary directory. The exit code is 0, with ZERO LOSS, only if jobs were
     acked, every kill hit a server with requests in flight, and nothing was lost, undone or doubled.
     """
+    if kills is None:
+        kills = min(KILLS, jobs - 1) if url is None or kill_cmd else 0
     plan = Plan(
         jobs, workers, kills, kill_interval_s, kill_clients, cleaning, min(processes, workers),
         new_seed() if seed is None else seed, shlex.split(serve_cmd),

@@ -23,7 +23,7 @@ from fastq.client.sync_client import Client
 BATCH_JOBS, BATCH_BYTES = 1_000, 4 << 20
 RETRIES_MAX = 1_000
 RETRY_MS = 10_000  # retry an absent or busy server for that long
-DAMAGE_SHOWN = 20
+DAMAGE_SHOWN = LEFT_OUT_SHOWN = 20
 
 
 class Entry(msgspec.Struct):
@@ -64,6 +64,7 @@ def import_wal(
     with path.open("rb") as file:
         found = replayed(file)
     _report_damage(found)
+    _report_changes(found)
     jobs = found.jobs.values()
     wanted = [job for job in jobs if not job.is_finished or (job.state == "DEAD" and dead == "submit")]
     states = Counter(job.state for job in jobs)
@@ -94,6 +95,16 @@ def _report_damage(found: Replayed) -> None:
         notice(f"damaged: and {more:,} more lines")
     if found.torn:
         notice(found.torn)
+
+
+def _report_changes(found: Replayed) -> None:
+    """Say what the new jobs lack or have in another form."""
+    for name, count in found.left_out.most_common(LEFT_OUT_SHOWN):
+        notice(f"not carried over: {name} ({count:,} lines); a job here has no such value")
+    if (more := len(found.left_out) - LEFT_OUT_SHOWN) > 0:
+        notice(f"not carried over: and {more:,} more")
+    if cut := sum(job.runs_left > RETRIES_MAX for job in found.jobs.values() if not job.is_finished):
+        notice(f"max_retries becomes {RETRIES_MAX:,}, the maximum here, of jobs that may run more often: {cut:,}")
 
 
 def _submitted(wanted: Sequence[OriginalJob], url: str, key_file: Path | None, queue: str, map_path: Path) -> Imported:
@@ -135,6 +146,7 @@ def _new_job(job: OriginalJob, queue: str) -> NewJob:
     """The job to submit. Its tag holds the original id; its idempotency key is the same at each import."""
     return NewJob(
         payload=job.payload, queue=queue, max_retries=min(RETRIES_MAX, max(0, job.runs_left)),
+        priority=job.priority or msgspec.UNSET, run_at=job.run_at or msgspec.UNSET,
         idempotency_key=f"import-wal:{job.job_id}"[:200], tags=[f"original:{job.job_id}"[:64]],
     )  # fmt: skip
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Raw
@@ -15,8 +17,17 @@ ABSENT = Raw(b"null")
 NO_PAYLOADS = (b"null", b'""', b"")
 
 
+KNOWN = frozenset({
+    "payload", "max_retries", "attempts", "result", "result_error", "priority", "run_at", "lease_until",
+    "job_id", "event", "timestamp", "metadata",
+})  # fmt: skip
+PRIORITY_MAX = 2**31 - 1
+
+
 class _Facts(msgspec.Struct):
     payload: Raw = ABSENT
+    priority: Raw = ABSENT
+    run_at: Raw = ABSENT
     max_retries: int = 0
     attempts: int | None = None
     result: Raw = ABSENT
@@ -27,7 +38,7 @@ class _Line(msgspec.Struct):
     job_id: str
     event: str
     timestamp: float = 0.0
-    metadata: _Facts | None = None
+    metadata: Raw = ABSENT
 
 
 class OriginalJob(msgspec.Struct):
@@ -41,6 +52,8 @@ class OriginalJob(msgspec.Struct):
     attempts: int = 0
     result: Raw = ABSENT
     result_error: str = ""
+    priority: int = 0
+    run_at: datetime | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -54,12 +67,16 @@ class OriginalJob(msgspec.Struct):
 
 @dataclass
 class Replayed:
-    """jobs: by id, in order of creation. damage: a message a bad line. torn: the message of a torn end."""
+    """jobs: by id, in order of creation. damage: a message a bad line. torn: the message of a torn end.
+
+    left_out: how often each member stands in the log that a job here has not, or cannot have with that value.
+    """
 
     jobs: dict[str, OriginalJob] = field(default_factory=dict)
     lines: int = 0
     damage: list[str] = field(default_factory=list)
     torn: str = ""
+    left_out: Counter[str] = field(default_factory=Counter)
     _orphans: set[str] = field(default_factory=set)
 
     def take(self, number: int, text: bytes) -> None:
@@ -68,19 +85,19 @@ class Replayed:
         if not text.strip():
             return
         try:
-            line = _read(text)
+            line, facts, names = _read(text)
         except ValueError as error:  # msgspec's errors and invalid UTF-8
             if text.endswith(b"\n"):
                 self.damage.append(f"line {number}: {error}")
             else:
                 self.torn = f"line {number} is incomplete, as after a crash: skipped"
             return
-        if wrong := self._apply(line):
+        self.left_out.update(names - KNOWN)
+        if wrong := self._apply(line, facts):
             self.damage.append(f"line {number}: {wrong}")
 
-    def _apply(self, line: _Line) -> str:
+    def _apply(self, line: _Line, facts: _Facts) -> str:
         """Apply a line. Returns what is wrong with it, or an empty string."""
-        facts = line.metadata or _Facts()
         job = self.jobs.get(line.job_id)
         if line.event == CREATED:
             if job is not None:
@@ -90,6 +107,7 @@ class Replayed:
             self.jobs[line.job_id] = OriginalJob(
                 line.job_id, "READY", line.timestamp, facts.payload.copy(), facts.max_retries
             )
+            self._order(self.jobs[line.job_id], facts)
             return ""
         if job is None:
             if line.job_id in self._orphans:
@@ -97,6 +115,7 @@ class Replayed:
             self._orphans.add(line.job_id)
             return f"{line.event} of job {line.job_id}, whose {CREATED} is missing"
         job.state = STATES[line.event]
+        self._order(job, facts)
         if facts.attempts is not None:
             job.attempts = facts.attempts
         elif line.event == LEASED:
@@ -105,20 +124,50 @@ class Replayed:
             job.result, job.result_error = facts.result.copy(), facts.result_error or ""
         return ""
 
+    def _order(self, job: OriginalJob, facts: _Facts) -> None:
+        """Take the priority and the time from which the job may run."""
+        for name, read in (("priority", _priority), ("run_at", _time)):
+            raw = bytes(getattr(facts, name))
+            if raw != b"null":
+                try:
+                    setattr(job, name, read(raw))
+                except (msgspec.MsgspecError, ValueError, OverflowError):
+                    self.left_out[f"{name} {raw.decode()[:50]}"] += 1
+
+
+def _priority(raw: bytes) -> int:
+    priority = msgspec.json.decode(raw, type=int)
+    if abs(priority) > PRIORITY_MAX:
+        raise ValueError
+    return priority
+
+
+def _time(raw: bytes) -> datetime | None:
+    """An RFC 3339 time or Unix seconds. The year 1 is how Go writes no time."""
+    found = msgspec.json.decode(raw, type=datetime | float)
+    moment = datetime.fromtimestamp(found, UTC) if isinstance(found, float) else found
+    if moment.tzinfo is None:
+        raise ValueError
+    return None if moment.year == 1 else moment
+
 
 _line = msgspec.json.Decoder(_Line)
 _facts = msgspec.json.Decoder(_Facts)
 
 
-def _read(text: bytes) -> _Line:
-    """A parsed line. Raises ValueError."""
+_names = msgspec.json.Decoder(dict[str, Raw])
+
+
+def _read(text: bytes) -> tuple[_Line, _Facts, set[str]]:
+    """A parsed line, its metadata, and the names of all its members. Raises ValueError."""
     text.decode()  # msgspec does not check the UTF-8 of a Raw payload
     line = _line.decode(text)
     if line.event not in STATES:
         raise ValueError(f"unknown event {line.event[:50]!r}")
-    if line.metadata is None:  # the members of metadata may be in the line itself
-        line.metadata = _facts.decode(text)
-    return line
+    metadata = bytes(line.metadata)
+    if metadata == b"null":  # the members of metadata may be in the line itself
+        return line, _facts.decode(text), set(_names.decode(text))
+    return line, _facts.decode(metadata), set(_names.decode(text)) | set(_names.decode(metadata))
 
 
 def replayed(lines: Iterable[bytes]) -> Replayed:

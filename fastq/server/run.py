@@ -43,6 +43,7 @@ FINISH_S = 5  # then requests in flight have that long
 STOP_S = 9.5  # the whole stop takes at most that long
 SAVE_USED_S = 600.0
 BACKLOG = 2048
+ORIGINAL_LOG = "jobs.wal"
 SLACK_SEGMENTS_MIN = 2  # with less, the active segment alone exceeds the slack and the cleaner cannot make room
 
 
@@ -172,7 +173,7 @@ async def _serve(settings: Settings, listener: socket.socket, node: Node, opened
     stop = _stop_signal()
     engine = node.engine
     clock = clock_of(settings, engine)
-    recovered = _recovered(engine, opened)
+    recovered = _recovered(engine, opened) + _left_behind(settings, opened)
     async with node.running(clock, die, settings.redis_url, settings.redis_grace_ms) as keys:
         first = await make_first_keys(settings, keys, engine)
         await keys.claim()
@@ -306,6 +307,15 @@ def _recovered(engine: Engine, opened: Opened) -> list[str]:
     if skipped := engine.skipped_records:
         lines.append(f"skipped {counted(skipped, 'record')} of deleted jobs")
     return lines + opened.notes
+
+
+def _left_behind(settings: Settings, opened: Opened) -> list[str]:
+    """Say that a new log does not have the jobs of the original server's log beside it."""
+    original = settings.directory.absolute() / ORIGINAL_LOG
+    if opened.records or not original.is_file():
+        return []
+    found = f"{ORIGINAL_LOG} is the log of another server, and its jobs are not in this one"
+    return [f"{found}; this submits the unfinished: fastq import-wal {original}"]
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

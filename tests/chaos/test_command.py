@@ -48,11 +48,29 @@ def test_a_loss(tmp_path: Path) -> None:
     assert (left / "stderr").exists()
 
 
+def test_load_alone_on_a_given_server(tmp_path: Path) -> None:
+    """Without a kill command nothing is killed, and every job is accounted for."""
+    with Served(tmp_path / "data") as server:
+        target = ("-target", f"http://127.0.0.1:{server.port}", "-key", server.keys["admin"])
+        done = chaos(tmp_path, *target, "-jobs", "200", "-workers", "4")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"\n{ZERO_LOSS}\n" in done.stdout
+        assert "submitted:  200\n" in done.stdout
+        assert server.stop() == 0
+
+
+def test_few_jobs(tmp_path: Path) -> None:
+    """There are no more kills than jobs, unless somebody asks for them."""
+    done = chaos(tmp_path, "-jobs", "3", "-workers", "1")
+    assert "--jobs must be more" not in done.stderr
+    assert "submitted:  3\n" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["--jobs", "5", "--kills", "5"], "--jobs must be more than --kills"),
-        (["--target", "http://127.0.0.1:1", "--key", "admin_x"], "--kill-cmd"),
+        (["--target", "http://127.0.0.1:1", "--key", "admin_x", "--kills", "1"], "--kill-cmd"),
         (["--target", "ftp://x", "--key", "admin_x", "--kills", "0"], "url must be"),
         (["--target", "http://127.0.0.1:1", "--kills", "0"], "key must be"),
         (["--kill-cmd", "true"], "need --target"),

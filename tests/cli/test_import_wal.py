@@ -205,3 +205,48 @@ def test_batches() -> None:
     assert [len(batch) for batch in in_batches(jobs, 2, 1000)] == [2, 2, 1]
     assert [len(batch) for batch in in_batches(jobs, 100, 24)] == [2, 2, 1]
     assert [len(batch) for batch in in_batches(jobs, 100, 1)] == [1] * 5
+
+
+# --- what a job here has in another form ------------------------------------------------------------------------------
+
+
+def test_priority_and_time_are_carried_over(tmp_path: Path, served: Served, client: Client) -> None:
+    path = tmp_path / "jobs.wal"
+    path.write_bytes(
+        line("a", "JOB_CREATED", payload="a", priority=7, run_at="2031-02-03T04:05:06.5+01:00")
+        + line("b", "JOB_CREATED", payload="b", priority=-3, run_at="0001-01-01T00:00:00Z")
+        + line("c", "JOB_CREATED", payload="c", max_retries=2)
+        + line("c", "JOB_RETRY", attempts=1, run_at=1900000000.25)
+    )
+    done = imported(served, path)
+    assert done.returncode == 0, done.stderr
+    assert "not carried over" not in done.stderr
+    jobs = {job.tags[0]: job for job in client.list_jobs().items}
+    assert jobs["original:a"].priority == 7
+    assert str(jobs["original:a"].run_at) == "2031-02-03 03:05:06.500000+00:00"
+    assert (jobs["original:b"].priority, jobs["original:b"].state) == (-3, "READY")
+    assert jobs["original:c"].run_at.timestamp() == 1900000000.25
+
+
+def test_what_is_not_carried_over_is_named(tmp_path: Path, served: Served, client: Client) -> None:
+    path = tmp_path / "jobs.wal"
+    path.write_bytes(
+        line("a", "JOB_CREATED", payload="a", max_retries=5000, callback_url="http://x", group="g")
+        + line("b", "JOB_CREATED", payload="b", callback_url="http://y", priority=2**40, run_at="tomorrow")
+        + json.dumps({"job_id": "c", "event": "JOB_CREATED", "payload": "c", "shard": 3}).encode() + b"\n"
+    )  # fmt: skip
+    for dry in ([], ["--dry-run"]):
+        done = imported(served, path, *dry)
+        assert done.returncode == 0, done.stderr
+        for text in (
+            "callback_url (2 lines)",
+            "group (1 lines)",
+            "priority 1099511627776",
+            'run_at "tomorrow"',
+            "shard",
+        ):
+            assert f"not carried over: {text}" in done.stderr
+        assert "max_retries becomes 1,000" in done.stderr
+    jobs = {job.tags[0]: job for job in client.list_jobs().items}
+    assert len(jobs) == 3
+    assert jobs["original:a"].max_retries == 1000

@@ -29,6 +29,7 @@ LONG_EXAMPLES = 500  # for each operation
 REASONS = (
     "must be in the future",
     "must be left out",
+    "must have printable characters only",
     "must be at most 10 years ahead",
     "must be empty when outcome is ok",
     "job not found",

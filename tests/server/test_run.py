@@ -102,6 +102,17 @@ def test_as_json_every_line_of_the_start_is_an_object(directory: Path) -> None:
     assert sum("Created client key: client_" in line["message"] for line in seen) == 1, "a secret is shown once, whole"
 
 
+def test_a_first_start_beside_the_originals_log_names_import_wal(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "jobs.wal").write_bytes(b'{"job_id":"a","event":"JOB_CREATED","metadata":{"payload":"p"}}\n')
+    with Served(directory, **QUICK) as server:
+        assert f"fastq import-wal {directory / 'jobs.wal'}" in "\n".join(server.lines)
+        server.submit(server.keys["client"])
+        assert server.stop() == 0
+        assert "import-wal" not in "\n".join(server.start().lines), "a log that has jobs is no first start"
+    assert (directory / "jobs.wal").read_bytes().startswith(b'{"job_id"'), "it is left alone"
+
+
 def test_json_logs_and_the_warning_about_plain_text(directory: Path) -> None:
     with Served(directory, LOG_FORMAT="json", HOST="0.0.0.0", **QUICK) as server:
         assert server.lines[0].endswith(f"http://127.0.0.1:{server.port}")

@@ -92,12 +92,17 @@ async def test_no_header(authenticator: Authenticator, header: str | None) -> No
 
 @pytest.mark.parametrize(
     "header",
-    ["Basic abc", "Bearer", "Bearer ", f"Bearer\t{SECRET}", SECRET, " "],
+    ["Basic abc", "Bearer", "Bearer ", "Bearer  ", f"Bearer\t{SECRET}", f"Bearer{SECRET}", SECRET, " "],
 )
 async def test_another_scheme(authenticator: Authenticator, store: Store, header: str) -> None:
     expected = "Invalid Authorization header format. Expected: Bearer <token>"
     assert await refusal(authenticator, header) == expected
     assert store.asked == 0
+
+
+@pytest.mark.parametrize("scheme", ["bearer ", "BEARER ", "bEaReR ", "Bearer   "])
+async def test_the_scheme_has_no_case(authenticator: Authenticator, scheme: str) -> None:
+    assert (await authenticator.principal(scheme + SECRET)).scopes == {"jobs:read"}
 
 
 @pytest.mark.parametrize("secret", ["client_unknown", "é", "\udcff", "Bearer " + SECRET])

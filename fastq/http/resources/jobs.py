@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 WAITING = ("SCHEDULED", "RETRY")
 CHECK_BYTES = 4
 CURSOR_CHARACTERS_MAX = 64
+ORIGINAL_AGENT = "Go-http-client/"  # what Go sends for a program that sets none
 
 
 class JobQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,7 +115,11 @@ class JobListed(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JobShown(JobListed, forbid_unknown_fields=True):
-    """A job with the result or error of its last attempt, and its payload if `include` asks for it."""
+    """A job with the result or error of its last attempt, and its payload if `include` asks for it.
+
+    To a request with the User-Agent `Go-http-client/…` and without Accept, `result` is always a string: a result that
+    is not a string is its JSON text.
+    """
 
     result: msgspec.Raw | UnsetType = UNSET
     result_error: str | UnsetType = UNSET
@@ -225,10 +230,21 @@ def _job(job: JobView | JobStatus) -> dict[str, Any]:
     return answer
 
 
-def job_shown(job: JobStatus) -> bytes:
+def reads_text_only(req: Request) -> bool:
+    """Whether a client of the original asks. Its Go library has no headers of its own and reads results as strings."""
+    agent = req.get_header("User-Agent") or ""
+    return agent.startswith(ORIGINAL_AGENT) and req.get_header("Accept") is None
+
+
+def job_shown(job: JobStatus, result_as_text: bool = False) -> bytes:
+    """
+    Args:
+        result_as_text: show a result that is not a string as its JSON text, in a string.
+    """
     answer = _job(job)
     if job.result is not None:
-        answer["result"] = orjson.Fragment(job.result)
+        is_text = job.result.startswith(b'"')
+        answer["result"] = job.result.decode() if result_as_text and not is_text else orjson.Fragment(job.result)
     if job.error:
         answer["result_error"] = job.error
     if job.payload is not None:
@@ -272,7 +288,7 @@ class Jobs:
         except JobNotFound as error:
             raise Wrapped("job not found", error) from None
         resp.content_type = JSON
-        resp.data = job_shown(job)
+        resp.data = job_shown(job, reads_text_only(req))
 
     async def list_jobs(self, req: Request, resp: Response) -> None:
         who, database_id = req.context.principal, self._engine.database_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -218,3 +219,35 @@ async def test_a_worker_key_bound_to_queues_sees_no_others() -> None:
         refused = await world.call("bound", "POST", "/jobs/lease", {"queues": ["mail", "film"]})
         assert (refused.status, refused.json["code"]) == (403, "queue_forbidden")
         assert (await world.call("bound", "POST", "/jobs/lease", {"queues": ["mail"]})).json["job_id"] == mail
+
+
+# --- the original's clients -------------------------------------------------------------------------------------------
+
+GO = ("User-Agent", "Go-http-client/1.1")
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (b'"done"', "done"),
+        (b'{"a": [1, "\\u00e9"]}', '{"a": [1, "\\u00e9"]}'),
+        (b"12.50", "12.50"),
+        (b"true", "true"),
+        ('{"a":"é"}'.encode(), '{"a":"é"}'),
+    ],
+)
+async def test_the_originals_library_reads_every_result_as_a_string(world: World, result: bytes, text: str) -> None:
+    job_id = await world.submit()
+    lease = await world.lease({})
+    body = b'{"lease_token":"%s","result":%s}' % (lease["lease_token"].encode(), result)
+    assert (await world.call("worker", "POST", f"/jobs/{job_id}/ack", body)).status == 200
+    original = await world.call("client", "GET", f"/jobs/{job_id}", headers=(GO,))
+    assert original.json["result"] == text
+    new: list[tuple[tuple[str, str], ...]] = [
+        (), (GO, ("Accept", "application/json")), (GO, ("Accept", "*/*")), (("User-Agent", "curl/8"),),
+        (("User-Agent", "my-program/1 (Go-http-client/1.1)"),), (("User-Agent", ""),),
+    ]  # fmt: skip
+    for headers in new:
+        shown = await world.call("client", "GET", f"/jobs/{job_id}", headers=headers)
+        assert shown.json["result"] == json.loads(result), headers
+        assert b'"result":' + result in shown.body
