@@ -34,7 +34,6 @@ class Answer:
     retry_after_s: seconds, None if the header is missing. cursor: of the next page, from the header Link; or empty.
     """
 
-
     status: int
     body: bytes
     retry_after_s: float | None = None
