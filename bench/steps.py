@@ -124,7 +124,7 @@ def _fail(error: BaseException) -> None:
 def measured(steps: Steps) -> Iterator[None]:
     """Note the steps of the loop that begin within."""
     run = asyncio.Handle._run
-    asyncio.Handle._run = timed(steps, run)  # type: ignore[method-assign]
+    asyncio.Handle._run = timed(steps, run)  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

@@ -81,7 +81,7 @@ class Protocol(HttpToolsProtocol):
         self._let_go()
 
     def _let_go(self) -> None:
-        """Drop what leads back to this closed connection, so that its memory does not wait for the garbage collector."""
+        """Drop what leads back to this closed connection: the garbage collector may come late."""
         self._unset_keepalive_if_required()  # uvicorn lets the timer run after a reset
         self._answers_to.close = self.transport.close
         self._unread.let_go()
