@@ -47,6 +47,7 @@ SEARCH_BYTES_MAX = 200
 MANAGE = "queues:manage"  # the scope of keys that set, pause and purge queues
 KEY_QUEUES_MAX = 100  # queues that a key may be bound to
 KEY_RATE_MAX = 1_000_000  # requests a second
+NEVER_US = 1 << 62
 OVERLAP_MS_DEFAULT, OVERLAP_MS_MAX = 3_600_000, 30 * 24 * 3_600_000  # how long a rotated key's old secret stays valid
 
 
@@ -60,6 +61,7 @@ class Principal:
         isolated: a client key sees only its owner's jobs.
         sees: the jobs that the key may read, ack and extend.
         owns: the jobs that it may cancel, redrive, edit and delete.
+        expires_us: when the secret that it used expires, Unix microseconds.
         oversees: the jobs that it sees counted by queue. A key that manages queues sees all jobs of its queues counted.
     """
 
@@ -69,6 +71,7 @@ class Principal:
     scopes: frozenset[str]
     queues: frozenset[str] | None = None
     isolated: bool = True
+    expires_us: int = NEVER_US
     sees: Access = field(init=False, repr=False, compare=False)
     owns: Access = field(init=False, repr=False, compare=False)
     oversees: Access = field(init=False, repr=False, compare=False)

@@ -8,7 +8,7 @@ a coroutine: it reads a payload from the disk, or waits for a job to lease, a jo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fastq import _core
 from fastq.clock import Clock
@@ -136,8 +136,12 @@ class Engine:
     def drain(self) -> None:
         """Refuse new work, and answer requests that wait for a job or a job's end at once."""
         self.admission.draining = True
-        self._leases.waiters.end_all()
-        self._reads.end_waiters.end_all()
+        self.end_waits(None)
+
+    def end_waits(self, key_ids: Collection[str] | None) -> None:
+        """Answer the requests of these keys that wait for a job or a job's end now; None: those of all keys."""
+        self._leases.waiters.end_of(key_ids)
+        self._reads.end_waiters.end_of(key_ids)
 
     def _failed(self, error: BaseException) -> None:
         self._on_failed(error)

@@ -39,7 +39,7 @@ class Leases:
         self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
         self._payloads, self._now_us = payloads, now_us
         self._asked_us: dict[str, int] = {}
-        self.waiters = LeaseWaiters(core, self._grant, self.take_back, on_due_changed)
+        self.waiters = LeaseWaiters(core, self._grant, self.take_back, now_us, on_due_changed)
         self.last_seen = LastSeen()
 
     async def lease(

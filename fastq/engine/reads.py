@@ -36,7 +36,7 @@ class Reads:
     ) -> None:
         self._core, self._commits, self._admission = core, commits, admission
         self._payloads, self._leases, self._now_us = payloads, leases, now_us
-        self.end_waiters = EndWaiters(core)
+        self.end_waiters = EndWaiters(core, now_us)
 
     # --- one job ------------------------------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ class Reads:
         ended: JobView | None = None
         try:
             if self.view(who.sees, job_id).state not in FINISHED and not self._admission.draining:
-                ended = await self.end_waiters.wait(job_id, wait_ms, connection)
+                ended = await self.end_waiters.wait(who, job_id, wait_ms, connection)
         except JobNotFound:
             ended = self.end_waiters.late(job_id, self._now_us())
         if ended is None:

@@ -1,4 +1,7 @@
-"""Requests that wait: leases for a job, readers for a job's end. An event wakes them; nothing polls."""
+"""Requests that wait: leases for a job, readers for a job's end. An event wakes them; nothing polls.
+
+A wait also ends when its key changes or expires: the next request of the client learns why.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,9 @@ from heapq import heappop, heappush
 
 from fastq import _core
 from fastq._core import JobView, Leased
-from fastq.engine.commands import Connection, Lease, Principal
+from fastq.engine.commands import NEVER_US, Connection, Lease, Principal
 from fastq.errors import ApiError
 
-NEVER_US = 1 << 62
 LATE_US, LATE_MAX = 5_000_000, 10_000  # see `EndWaiters`; the core keeps only ends that are as young
 SERVED_AT_ONCE = 100  # leases for waiting requests before the loop does other work
 
@@ -74,11 +76,12 @@ class WaitList:
             self._by_request.pop((waiter.who.key_id, request_id), None)
         self.count -= 1
 
-    def end_all(self) -> None:
-        """End all waits without a lease: the server stops."""
+    def end_of(self, key_ids: Collection[str] | None) -> None:
+        """End the waits of these keys without a lease; None: all waits."""
         for waiting in list(self._by_queue.values()):
             for waiter in list(waiting):
-                self.end(waiter, [])
+                if key_ids is None or waiter.who.key_id in key_ids:
+                    self.end(waiter, [])
 
 
 class LeaseWaiters:
@@ -93,6 +96,7 @@ class LeaseWaiters:
         core: _core.Core,
         grant: Grant,
         take_back: Callable[[list[Leased]], None],
+        now_us: Callable[[], int],
         on_due_changed: Callable[[], None],
     ) -> None:
         """
@@ -101,7 +105,7 @@ class LeaseWaiters:
             on_due_changed: called when `next_due_us` may have become earlier.
         """
         self._core, self._grant, self._take_back = core, grant, take_back
-        self._on_due_changed = on_due_changed
+        self._now_us, self._on_due_changed = now_us, on_due_changed
         self._list = WaitList()
         self._touched: set[str] = set()  # queues with ready jobs that no waiting request was offered yet
         self._rate_due: dict[str, int] = {}  # when the rate limit of a waited-for queue allows the next lease
@@ -117,12 +121,15 @@ class LeaseWaiters:
         return self._list.waiting_for(queue)
 
     async def wait(self, who: Principal, command: Lease, connection: Connection | None) -> list[Leased]:
-        """Return leases as soon as a job is ready; none after `wait_ms`, when the connection closes, or at a drain."""
+        """Return leases as soon as a job is ready.
+
+        Returns none after `wait_ms`, when the connection closes or the key changes or expires, or at a drain.
+        """
         loop = asyncio.get_running_loop()
         waiter = Waiter(who, command, loop.create_future())
         self._list.add(waiter)
         self._core.watching = True
-        over = loop.call_later(command.wait_ms / 1000, self._list.end, waiter, [])
+        over = loop.call_later(_wait_s(command.wait_ms, who, self._now_us()), self._list.end, waiter, [])
         forget = connection.on_close(lambda: self._list.end(waiter, [])) if connection is not None else None
         for queue in command.queues:
             self._note_rate(queue)
@@ -170,7 +177,8 @@ class LeaseWaiters:
     def _offer(self, queue: str, left: int) -> int:
         """Offer a queue's jobs until about `left` are leased. Returns the rest. Raises DiskFull, Overloaded."""
         while (waiter := self._list.first(queue)) is not None:
-            if waiter.granted.done():  # cancelled: it has not left the list yet
+            if waiter.granted.done() or waiter.who.expires_us <= self._now_us():
+                # Cancelled or expired: it has not left the list yet.
                 self._list.end(waiter, [])
                 continue
             leased = self._grant(waiter.who, waiter.command)
@@ -184,9 +192,9 @@ class LeaseWaiters:
                 break
         return left
 
-    def end_all(self) -> None:
-        """End all waits without a lease: the server stops."""
-        self._list.end_all()
+    def end_of(self, key_ids: Collection[str] | None) -> None:
+        """End the waits of these keys without a lease; None: all waits."""
+        self._list.end_of(key_ids)
 
     # --- rate limits --------------------------------------------------------------------------------------------------
 
@@ -219,9 +227,9 @@ class EndWaiters:
     submits, and then asks to wait. So ends that retention removed at once are kept for LATE_US, at most LATE_MAX.
     """
 
-    def __init__(self, core: _core.Core) -> None:
-        self._core = core
-        self._ends: dict[str, set[asyncio.Future[JobView | None]]] = {}
+    def __init__(self, core: _core.Core, now_us: Callable[[], int]) -> None:
+        self._core, self._now_us = core, now_us
+        self._ends: dict[str, dict[asyncio.Future[JobView | None], str]] = {}  # job_id -> its readers' key_ids
         self._late: OrderedDict[str, JobView] = OrderedDict()
 
     @property
@@ -229,8 +237,10 @@ class EndWaiters:
         """How many jobs have a reader that waits for their end."""
         return len(self._ends)
 
-    async def wait(self, job_id: str, wait_ms: int, connection: Connection | None) -> JobView | None:
-        """Return the job as it ended. None: it was removed, `wait_ms` passed, the connection closed, or a drain began.
+    async def wait(self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None) -> JobView | None:
+        """Return the job as it ended.
+
+        None: it was removed, `wait_ms` passed, the connection closed, the key changed or expired, or a drain began.
 
         Raises:
             JobNotFound.
@@ -238,9 +248,9 @@ class EndWaiters:
         loop = asyncio.get_running_loop()
         self._core.watch_end(job_id)
         ended: asyncio.Future[JobView | None] = loop.create_future()
-        waiting = self._ends.setdefault(job_id, set())
-        waiting.add(ended)
-        over = loop.call_later(wait_ms / 1000, _finish, ended)
+        waiting = self._ends.setdefault(job_id, {})
+        waiting[ended] = who.key_id
+        over = loop.call_later(_wait_s(wait_ms, who, self._now_us()), _finish, ended)
         forget = None if connection is None else connection.on_close(lambda: _finish(ended))
         try:
             return await ended
@@ -248,7 +258,7 @@ class EndWaiters:
             over.cancel()
             if forget is not None:
                 forget()
-            waiting.discard(ended)
+            waiting.pop(ended, None)
             if not waiting and self._ends.get(job_id) is waiting:
                 del self._ends[job_id]
                 self._core.unwatch_end(job_id)
@@ -269,11 +279,17 @@ class EndWaiters:
             self._late.popitem(last=False)
         return self._late.get(job_id)
 
-    def end_all(self) -> None:
-        """Wake all readers: the server stops, and they read the job as it is."""
+    def end_of(self, key_ids: Collection[str] | None) -> None:
+        """Wake the readers of these keys, who read the job as it is; None: all readers."""
         for waiting in self._ends.values():
-            for ended in waiting:
-                _finish(ended)
+            for ended, key_id in waiting.items():
+                if key_ids is None or key_id in key_ids:
+                    _finish(ended)
+
+
+def _wait_s(wait_ms: int, who: Principal, now_us: int) -> float:
+    """How long a request may wait: no longer than its key is valid."""
+    return min(wait_ms / 1000, max(0, who.expires_us - now_us) / 1_000_000)
 
 
 def _finish(ended: asyncio.Future[JobView | None], view: JobView | None = None) -> None:

@@ -85,6 +85,7 @@ class Node:
         self.schedules = Schedules(engine, self.audit, read_job)
         options = HttpOptions(keys, self.queues, self.schedules, self.audit, instance)
         auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
+        keys.watch(engine.end_waits)
         self.app = create_app(engine, self.core, auth, options)
         self.schedules.start()
         try:

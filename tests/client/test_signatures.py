@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
@@ -69,7 +70,12 @@ FOUND: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("handler", FOUND, ids=repr)
+def named(value: Any) -> str:
+    """The id of a case. `repr` of a function has its address: each process of pytest-xdist would name another test."""
+    return value if isinstance(value, str) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+@pytest.mark.parametrize("handler", FOUND, ids=named)
 def test_the_payload_type_is_found(handler: Any) -> None:
     worker = Worker(handler)
     worker.handles("q")(handler)
@@ -95,7 +101,7 @@ def of_any(job: Job[Any]) -> None: ...
 def nothing_said(job): ...  # type: ignore[no-untyped-def]
 
 
-@pytest.mark.parametrize("handler", [bare, of_any, nothing_said, lambda job: None, lambda job, more=1: None], ids=repr)
+@pytest.mark.parametrize("handler", [bare, of_any, nothing_said, lambda job: None, lambda job, more=1: None], ids=named)
 def test_without_a_type_the_payload_is_a_json_value(handler: Any) -> None:
     assert Worker(handler).handler_of("q").payload_type is Any  # type: ignore[union-attr]
 
@@ -127,7 +133,7 @@ REFUSED: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("handler", "message"), REFUSED, ids=repr)
+@pytest.mark.parametrize(("handler", "message"), REFUSED, ids=named)
 def test_a_type_that_cannot_be_found_is_refused(handler: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Worker(handler)

@@ -69,7 +69,9 @@ class KeyRecord(msgspec.Struct, frozen=True):
         Args:
             isolated: a client key sees only its owner's jobs.
         """
-        return Principal(self.key_id, self.owner_id, self.type, frozenset(self.scopes), self.queues, isolated)
+        expires_us = FOR_EVER_US if self.expires_us is None else self.expires_us
+        scopes = frozenset(self.scopes)
+        return Principal(self.key_id, self.owner_id, self.type, scopes, self.queues, isolated, expires_us)
 
     def until(self, end_us: int) -> KeyRecord:
         """Return the record for the key's old secret, which expires at `end_us`."""
