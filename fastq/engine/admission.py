@@ -25,13 +25,17 @@ class Admission:
         if self.draining:
             raise Draining
 
-    def need_job_room(self, record_bytes: int) -> None:
+    def need_job_room(self, record_bytes: int, *, is_repeat: bool = False) -> None:
         """Check that jobs whose records take `record_bytes` may be stored.
 
+        Args:
+            is_repeat: an earlier answer is remembered, so nothing will be stored. It needs no room.
         Raises:
             Draining, CleanerBehind, CommandTooLarge, DiskFull, Overloaded.
         """
         self.need_serving()
+        if is_repeat:
+            return
         if self._cleaner.is_behind:
             raise CleanerBehind
         self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, spare_segments=1)
