@@ -15,7 +15,6 @@ class Span(NamedTuple):
 class FrameIndex:
     """Frames are added in order of their numbers without a gap, and removed from the oldest on."""
 
-    def __init__(self) -> None: ...
     def add(self, frame: int, segment: int, offset: int) -> None:
         """Add a frame whose head lies at byte `offset` of `segment`."""
 

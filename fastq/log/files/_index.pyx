@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import namedtuple
 
 from fastq._core cimport RecordPlace, place_bytes, place_frame, place_offset
-from fastq.log.files._flusher import FRAME_HEAD_BYTES
+from fastq.log.files import _flusher
 
 cdef extern from *:
     """
@@ -27,7 +27,7 @@ cdef extern from *:
     """
     ssize_t read_cached_pages(int fd, char* into, size_t bytes, int64_t offset) nogil
 
-cdef uint32_t HEAD_BYTES = FRAME_HEAD_BYTES
+cdef uint32_t HEAD_BYTES = _flusher.FRAME_HEAD_BYTES
 
 Span = namedtuple("Span", ("segment", "offset", "bytes"))
 
@@ -43,7 +43,7 @@ cdef class FrameIndex:
     cdef uint64_t first
     cdef array added
 
-    def __init__(self):
+    def __cinit__(self):
         self.segments, self.firsts, self.offsets = [], [], []
         self.first = 1
         self.added = array("I")
@@ -113,7 +113,8 @@ cdef class FrameIndex:
         """Where a place's record begins in the segment at this position of the lists."""
         cdef array offsets = self.offsets[at]
         cdef uint64_t first = self.firsts[at]
-        return <int64_t>offsets.data.as_uints[place_frame(&place.place) - first] + HEAD_BYTES + place_offset(&place.place)
+        cdef int64_t frame_at = offsets.data.as_uints[place_frame(&place.place) - first]
+        return frame_at + HEAD_BYTES + place_offset(&place.place)
 
     cdef Py_ssize_t found(self, uint64_t frame) except -1:
         """The position of a frame's segment in the lists. Raises FileNotFoundError."""

@@ -35,7 +35,7 @@ class Files(LocalLog):
 async def fill(world: World) -> None:
     for _ in range(0, JOBS, 100):
         body = {"jobs": [{"payload": {"n": n, "text": "x" * 1000}} for n in range(100)]}
-        while (reply := await world.call("client", "POST", "/jobs/batch", body)).status == 503:  # noqa: ASYNC110 - there is no event for it
+        while (reply := await world.call("client", "POST", "/jobs/batch", body)).status == 503:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # until the next segment is ready
         assert reply.status == 201
 

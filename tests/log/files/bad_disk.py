@@ -27,7 +27,7 @@ class BadDisk:
         self.failed = 0  # reads
         self._pread, self._read_now = os.pread, LocalLog.read_now
         monkeypatch.setattr(os, "pread", self._read)
-        monkeypatch.setattr(LocalLog, "read_now", lambda log, places: self._read_cached(log, places))  # noqa: PLW0108 - it binds the log
+        monkeypatch.setattr(LocalLog, "read_now", self._read_now_of_log())
 
     def _is_bad(self, fd: int, begin: int, length: int) -> bool:
         bad = "/segment-" in os.readlink(f"/proc/self/fd/{fd}") and self.fails(begin, begin + length)
@@ -38,6 +38,14 @@ class BadDisk:
         if self._is_bad(fd, offset, length):
             raise OSError(self.error, os.strerror(self.error))
         return self._pread(fd, length, offset)
+
+    def _read_now_of_log(self) -> Callable[[LocalLog, list[RecordPlace]], list[bytes] | None]:
+        """A method of the log: a bound method of this class would not get it."""
+
+        def read_now(log: LocalLog, places: list[RecordPlace]) -> list[bytes] | None:
+            return self._read_cached(log, places)
+
+        return read_now
 
     def _read_cached(self, log: LocalLog, places: list[RecordPlace]) -> list[bytes] | None:
         """A bad sector is not in the page cache."""
