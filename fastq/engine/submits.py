@@ -38,8 +38,7 @@ class Submits:
         need_queue(who, command)
         now_us = self._now_us()
         job = self.job_of(command, now_us)
-        is_repeat = self._are_repeats(now_us, who, [command])
-        self._admission.need_job_room(_core.new_jobs_bytes([job]), is_repeat=is_repeat)
+        self._admission.need_job_room(_core.new_jobs_bytes([job]), lambda: self._are_repeats(now_us, who, [command]))
         with self._commits.change:
             return self._core.submit(now_us, job, owner_id=who.owner_id, key_id=who.key_id)
 
@@ -64,12 +63,14 @@ class Submits:
         now_us = self._now_us()
         jobs = [self.job_of(command, now_us) for command in commands]
         remembered_bytes = _core.remembered_bytes(len(jobs)) if idempotency_key else 0
-        is_repeat = (
-            self._core.remembers(now_us, who.owner_id, idempotency_key)
-            if idempotency_key
-            else self._are_repeats(now_us, who, commands)
+        self._admission.need_job_room(
+            _core.new_jobs_bytes(jobs) + remembered_bytes,
+            lambda: (
+                self._core.remembers(now_us, who.owner_id, idempotency_key)
+                if idempotency_key
+                else self._are_repeats(now_us, who, commands)
+            ),
         )
-        self._admission.need_job_room(_core.new_jobs_bytes(jobs) + remembered_bytes, is_repeat=is_repeat)
         with self._commits.change:
             if not idempotency_key:
                 return self._core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id), False

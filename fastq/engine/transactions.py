@@ -52,7 +52,7 @@ class Transactions:
             + len(extends) * EXTEND_RECORD_BYTES
             + _core.new_jobs_bytes(jobs)
             + (_core.remembered_bytes(len(extends) + len(jobs)) if key else 0),
-            is_repeat=bool(key) and self._core.remembers(now_us, who.owner_id, key),
+            lambda: bool(key) and self._core.remembers(now_us, who.owner_id, key),
         )
         with self._commits.change:
             untils, stored, repeated = self._core.transact(
