@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import falcon
 import falcon.asgi
@@ -13,6 +13,7 @@ from falcon.asgi import Request, Response
 
 from fastq._core import Core
 from fastq.engine import Engine
+from fastq.engine.commands import Principal
 from fastq.engine.commits import Commits
 from fastq.errors import ApiError, InvalidRequest
 from fastq.http.connection.memory import MemoryLimit
@@ -48,6 +49,7 @@ from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 
 _log = logging.getLogger("fastq.http.access")
+BY_COOKIE = frozenset({"/stats", "/events"})  # what pages read: a browser cannot send a key along
 _METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}
 
 
@@ -66,18 +68,42 @@ class HttpOptions:
     instance: str = "local"
 
 
+class Pages(Protocol):
+    """Pages for people, which authenticate by themselves."""
+
+    def owns(self, path: str) -> bool:
+        """Whether a request's path is one of theirs."""
+
+    def mount(self, app: falcon.asgi.App[Any, Any]) -> None:
+        """Add them to the application."""
+
+    async def principal(self, req: Request) -> Principal | None:
+        """Return the principal of a request's cookie, None without a valid one."""
+
+
 class Authentication:
     """Middleware. Before a route: the request's id and its principal. After it: the id's header, and the access log."""
 
-    def __init__(self, auth: Authenticator, ids: RequestIds, open_paths: frozenset[str]) -> None:
+    def __init__(
+        self, auth: Authenticator, ids: RequestIds, open_paths: frozenset[str], pages: Pages | None = None
+    ) -> None:
         self._auth = auth
         self._ids = ids
         self._open_paths = open_paths
+        self._pages = pages
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         req.context.request_id = self._ids.choose(req.get_header("X-Request-Id"))
-        if path_of(req.scope) not in self._open_paths:
-            req.context.principal = await self._auth.principal(req.get_header("Authorization"), req.remote_addr)
+        path, pages = path_of(req.scope), self._pages
+        if path in self._open_paths or (pages is not None and pages.owns(path)):
+            return
+        authorization = req.get_header("Authorization")
+        if authorization is None and pages is not None and path in BY_COOKIE and req.method == "GET":
+            who = await pages.principal(req)
+            if who is not None:
+                req.context.principal = who
+                return
+        req.context.principal = await self._auth.principal(authorization, req.remote_addr)
 
     async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
         resp.set_header("X-Request-Id", req.context.request_id)
@@ -125,12 +151,18 @@ class Api(falcon.asgi.App[Request, Response]):
     """The application. `requests` and `answers` count the memory that all connections together use for either."""
 
     def __init__(
-        self, routes: list[Route], auth: Authenticator, request_ids: RequestIds, short_way: ShortWay, commits: Commits
+        self,
+        routes: list[Route],
+        auth: Authenticator,
+        request_ids: RequestIds,
+        short_way: ShortWay,
+        commits: Commits,
+        pages: Pages | None = None,
     ) -> None:
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
         super().__init__(
-            middleware=[OutputCommit(commits, open_paths), Authentication(auth, request_ids, open_paths)],
+            middleware=[OutputCommit(commits, open_paths), Authentication(auth, request_ids, open_paths, pages)],
             router=ExactRouter(),
         )
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # empty answers have none
@@ -142,6 +174,8 @@ class Api(falcon.asgi.App[Request, Response]):
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
         for template, path in paths.items():
             self.add_route(template, path)
+        if pages is not None:
+            pages.mount(self)
         self.add_error_handler(Exception, on_defect)
         self.add_error_handler(falcon.HTTPError, on_falcon_error({name: path.allowed for name, path in paths.items()}))
         self.add_error_handler(ApiError, on_api_error)
@@ -166,11 +200,14 @@ class Api(falcon.asgi.App[Request, Response]):
         await super().__call__(scope, receive_whole, send)
 
 
-def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOptions) -> Api:
+def create_app(
+    engine: Engine, core: Core, auth: Authenticator, options: HttpOptions, pages: Pages | None = None
+) -> Api:
     """Make the API of a started engine.
 
     Args:
         core: the engine's core, for the lane.
+        pages: the console.
     Raises:
         StartError: check_routes refuses the table.
     """
@@ -197,4 +234,4 @@ def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOpt
     ]
     status.document = document(routes)
     request_ids = RequestIds(options.instance)
-    return Api(routes, auth, request_ids, ShortWay(engine, core, auth, request_ids), engine.commits)
+    return Api(routes, auth, request_ids, ShortWay(engine, core, auth, request_ids), engine.commits, pages)
