@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Generic, TypeVar
 
 from msgspec import UNSET
 
+from fastq.client.errors import Outcome
 from fastq.client.models import NewJob
 
+__all__ = ["Failure", "Outcome", "Snooze", "Success"]
+
 T = TypeVar("T")
-
-
-class Outcome(Exception):
-    """The base class. It is no error: code that catches `Exception` lets it pass with `except fastq.Outcome: raise`."""
-
-    def __post_init__(self) -> None:
-        self.args = tuple(getattr(self, field.name) for field in fields(self)[:1])  # type: ignore[arg-type] # a subclass
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(getattr(self, one.name) == getattr(other, one.name) for one in fields(self))  # type: ignore[arg-type]
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    def __reduce__(self) -> Any:
-        return copyreg.__newobj__, (type(self),), {**self.__dict__, "args": self.args}  # type: ignore[attr-defined]
 
 
 @dataclass(eq=False)
