@@ -8,7 +8,7 @@ from falcon.asgi import Request
 
 from fastq.engine.commands import PAYLOAD_BYTES_MAX
 from fastq.errors import InvalidRequest
-from fastq.http.decoding import read_body
+from fastq.http.decoding import read_bytes
 
 FIELDS_MAX = 1_100  # a page of 1,000 chosen jobs, and the rest of its form
 FORM_BYTES_MAX = 3 * PAYLOAD_BYTES_MAX + (64 << 10)  # a payload percent-encoded, and the rest of its form
@@ -52,7 +52,7 @@ def _refuse(name: str) -> int:
 
 async def read_form(req: Request) -> Form:
     """Read a form's body. Raises BodyTooLarge, InvalidRequest."""
-    body = await read_body(req, FORM_BYTES_MAX)
+    body = await read_bytes(req, FORM_BYTES_MAX)
     try:
         return Form(parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict"))
     except (ValueError, UnicodeError):

@@ -142,13 +142,16 @@ class Guard:
         visit = Visit(req, resp, self._renderer, self._prefix(req), None, None)
         try:
             found = await self._sessions.of(req)
+            if found is not None and page.method != "GET":
+                await _check_form(req, found[0])
+                found = await self._sessions.of(req)  # the key may have ended while the form came
+            elif page.method != "GET" and page.scope == OPEN:
+                await _check_form(req, None)
             if found is not None:
                 visit = Visit(req, resp, self._renderer, visit.prefix, *found)
             elif page.scope != OPEN:
                 _ask_to_log_in(visit)
                 return
-            if page.method != "GET":
-                await _check_form(req, None if found is None else found[0])
             if page.scope != OPEN:
                 enforce(visit.who, page.scope)
             await page.responder(visit, **fields)

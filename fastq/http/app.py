@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import falcon
 import falcon.asgi
@@ -13,15 +12,15 @@ from falcon.asgi import Request, Response
 
 from fastq._core import Core
 from fastq.engine import Engine
-from fastq.engine.commands import Principal
 from fastq.engine.commits import Commits
 from fastq.errors import ApiError, InvalidRequest
+from fastq.http.authentication import Authentication, Pages
 from fastq.http.connection.memory import MemoryLimit
 from fastq.http.errors import MethodNotAllowed, on_api_error, on_defect, on_falcon_error
 from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
 from fastq.http.output_commit import OutputCommit
-from fastq.http.paths import ExactRouter, path_of
+from fastq.http.paths import ExactRouter
 from fastq.http.request_ids import RequestIds
 from fastq.http.resources.ack import Acks
 from fastq.http.resources.audit import AuditRoutes
@@ -48,8 +47,6 @@ from fastq.services.keys import KeyStore
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 
-_log = logging.getLogger("fastq.http.access")
-BY_COOKIE = frozenset({"/stats", "/events"})  # what pages read: a browser cannot send a key along
 _METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}
 
 
@@ -66,50 +63,6 @@ class HttpOptions:
     schedules: Schedules
     audit: Audit
     instance: str = "local"
-
-
-class Pages(Protocol):
-    """Pages for people, which authenticate by themselves."""
-
-    def owns(self, path: str) -> bool:
-        """Whether a request's path is one of theirs."""
-
-    def mount(self, app: falcon.asgi.App[Any, Any]) -> None:
-        """Add them to the application."""
-
-    async def principal(self, req: Request) -> Principal | None:
-        """Return the principal of a request's cookie, None without a valid one."""
-
-
-class Authentication:
-    """Middleware. Before a route: the request's id and its principal. After it: the id's header, and the access log."""
-
-    def __init__(
-        self, auth: Authenticator, ids: RequestIds, open_paths: frozenset[str], pages: Pages | None = None
-    ) -> None:
-        self._auth = auth
-        self._ids = ids
-        self._open_paths = open_paths
-        self._pages = pages
-
-    async def process_request(self, req: Request, _resp: Response) -> None:
-        req.context.request_id = self._ids.choose(req.get_header("X-Request-Id"))
-        path, pages = path_of(req.scope), self._pages
-        if path in self._open_paths or (pages is not None and pages.owns(path)):
-            return
-        authorization = req.get_header("Authorization")
-        if authorization is None and pages is not None and path in BY_COOKIE and req.method == "GET":
-            who = await pages.principal(req)
-            if who is not None:
-                req.context.principal = who
-                return
-        req.context.principal = await self._auth.principal(authorization, req.remote_addr)
-
-    async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
-        resp.set_header("X-Request-Id", req.context.request_id)
-        if _log.isEnabledFor(logging.DEBUG):  # the template: a path may hold a key
-            extra = {"request_id": req.context.request_id, "status": resp.status_code}
-            _log.debug("%s %s", req.method, req.uri_template or "(no route)", extra=extra)
 
 
 class Path:
@@ -138,6 +91,7 @@ def _guarded(route: Route) -> Callable[..., Awaitable[None]]:
         return responder
 
     async def guarded(req: Request, resp: Response, **fields: str) -> None:
+        req.context.scope = scope
         enforce(req.context.principal, scope)
         for name, value in fields.items():
             if not value:
@@ -171,6 +125,7 @@ class Api(falcon.asgi.App[Request, Response]):
         self.short_way = short_way
         self.requests, self.answers = MemoryLimit(), MemoryLimit()
         self.auth = auth
+        self.pages = pages
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
         for template, path in paths.items():
             self.add_route(template, path)

@@ -14,6 +14,7 @@ from msgspec import inspect
 
 from fastq.errors import InvalidRequest, shown
 from fastq.http._scan import scan
+from fastq.http.authentication import confirmed
 from fastq.http.errors import BodyTooLarge, UnsupportedEncoding
 
 DEPTH_MAX = 64  # the body's own object is the first level
@@ -23,6 +24,18 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
+    """Read the whole body, then check that the request may still take effect.
+
+    Raises:
+        UnsupportedEncoding, BodyTooLarge, InvalidRequest: see `read_bytes`.
+        Unauthenticated, Forbidden: see `confirmed`.
+    """
+    body = await read_bytes(req, bytes_max)
+    await confirmed(req)
+    return body
+
+
+async def read_bytes(req: falcon.asgi.Request, bytes_max: int) -> bytes:
     """Read the whole body. Stop reading when it exceeds `bytes_max`.
 
     Raises:

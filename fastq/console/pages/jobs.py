@@ -53,11 +53,11 @@ class JobPages:
     async def _found(self, visit: Visit, find: Find) -> tuple[list[Any], int, int]:
         jobs: list[Any] = []
         before = unreadable = 0
-        async with self._engine.turns:
+        async with self._engine.turns.of(visit.who.key_id) as turn:
             async for page in self._engine.pages(visit.who, find):
                 jobs += page.jobs
                 before, unreadable = page.before, unreadable + page.unreadable
-                await self._engine.turns.pause()
+                await turn.pause()
         return jobs, before, unreadable
 
     async def job(self, visit: Visit, job_id: str) -> None:
