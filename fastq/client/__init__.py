@@ -24,7 +24,6 @@ from fastq.client.models import (
     Attempt,
     Backoff,
     ChangedMany,
-    Cron,
     Done,
     Event,
     Extend,
@@ -38,7 +37,6 @@ from fastq.client.models import (
     NewJob,
     Page,
     Progress,
-    Schedule,
     Snooze,
     Submitted,
     Success,
@@ -55,6 +53,7 @@ from fastq.client.operator_models import (
     SeenWorkers,
 )
 from fastq.client.protocol import Retries
+from fastq.client.schedule_models import Cron, Schedule
 from fastq.client.sync_client import Client
 from fastq.client.worker import Job, Worker
 

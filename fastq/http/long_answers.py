@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
+from datetime import datetime
 from typing import Any
 
 from falcon.asgi import Request
@@ -31,7 +32,7 @@ async def array_of(engine: Engine, req: Request, slices: AsyncIterable[list[Any]
     return b"[" + b",".join(parts) + b"]"
 
 
-def page_of(name: str, array: bytes, **more: str | int) -> bytes:
+def page_of(name: str, array: bytes, **more: str | int | datetime) -> bytes:
     """Make an object with a JSON array under `name`, and those of `more` that are neither empty nor 0."""
     members = b"".join(b',"%s":%s' % (member.encode(), encode(value)) for member, value in more.items() if value)
     return b'{"%s":%s%s}' % (name.encode(), array, members)
