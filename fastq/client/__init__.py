@@ -27,7 +27,6 @@ from fastq.client.models import (
     Done,
     Event,
     Extend,
-    Failure,
     Held,
     JobChanges,
     JobFilter,
@@ -37,9 +36,12 @@ from fastq.client.models import (
     NewJob,
     Page,
     Progress,
+<<<<<<< HEAD
     Snooze,
+=======
+    Schedule,
+>>>>>>> main
     Submitted,
-    Success,
     Why,
 )
 from fastq.client.operator_models import (
@@ -52,6 +54,7 @@ from fastq.client.operator_models import (
     RevokedKey,
     SeenWorkers,
 )
+from fastq.client.outcome_models import Failure, Outcome, Snooze, Success
 from fastq.client.protocol import Retries
 from fastq.client.schedule_models import Cron, Schedule
 from fastq.client.sync_client import Client
@@ -61,7 +64,7 @@ __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
     "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobChanges",
     "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished",
-    "NotFound", "NotJSON", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention", "Retries",
-    "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated",
-    "Why", "Worker",
+    "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention",
+    "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success",
+    "Unauthenticated", "Why", "Worker",
 ]  # fmt: skip
