@@ -113,8 +113,17 @@ QUEUES: dict[tuple[str, str], tuple[Any, set[str]]] = {  # a body; and for whom 
     ("POST", "/queues/{queue}/purge"): (None, {"bound"}),
 }
 LISTS = {
-    ("GET", "/jobs"): ["", "?q=payload", "?tag=red", f"?queue={HIDDEN}", "?state=RUNNING", "?limit=1", "?group=g",
-                      "?error=hidden", "?worker=hidden-worker"],
+    ("GET", "/jobs"): [
+        "",
+        "?q=payload",
+        "?tag=red",
+        f"?queue={HIDDEN}",
+        "?state=RUNNING",
+        "?limit=1",
+        "?group=g",
+        "?error=hidden",
+        "?worker=hidden-worker",
+    ],
     ("GET", "/queues"): ["", "?limit=1"],
     ("GET", "/workers"): [""],
     ("GET", "/schedules"): [""],
