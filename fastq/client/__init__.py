@@ -36,11 +36,6 @@ from fastq.client.models import (
     NewJob,
     Page,
     Progress,
-<<<<<<< HEAD
-    Snooze,
-=======
-    Schedule,
->>>>>>> main
     Submitted,
     Why,
 )
