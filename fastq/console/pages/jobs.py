@@ -9,11 +9,12 @@ from urllib.parse import quote
 import msgspec
 import orjson
 
-from fastq._core import STATES
+from fastq._core import STATES, JobView
 from fastq.console.forms import Form
 from fastq.console.guard import Page, Visit, need
 from fastq.console.parts import Parts
 from fastq.engine.commands import Find
+from fastq.engine.results import End
 from fastq.errors import CleanerBehind
 from fastq.http.resources.changes import edit_command
 from fastq.http.resources.jobs import JobsQuery, cursor_of, find_command
@@ -35,30 +36,32 @@ class JobPages:
         given = {name: visit.query(name) for name in (*FILTERS, "cursor")}
         given = {name: text for name, text in given.items() if text}
         find = replace(find_command(given, engine.database_id), limit=PAGE_JOBS)
-        jobs, before, unreadable = await self._found(visit, find)
+        jobs, ends, before, unreadable = await self._found(visit, find)
         visit.show(
             "jobs.html",
             jobs=jobs,
-            errors={},
+            errors={job_id: end.error for job_id, end in ends.items() if end.error},
             given=dict.fromkeys((*FILTERS, "cursor"), "") | given,
             filters=FILTERS,
             states=STATES,
             is_filtered=any(name != "cursor" for name in given),
             cursor=cursor_of(before, engine.database_id) if before else "",
-            looked_until_us=jobs[-1].created_us if jobs else 0,
+            looked_until_us=engine.looked_until_us(before) if before else 0,
             unreadable=unreadable,
             curl=_curl_of(visit, given),
         )
 
-    async def _found(self, visit: Visit, find: Find) -> tuple[list[Any], int, int]:
-        jobs: list[Any] = []
+    async def _found(self, visit: Visit, find: Find) -> tuple[list[JobView], dict[str, End], int, int]:
+        jobs: list[JobView] = []
+        ends: dict[str, End] = {}
         before = unreadable = 0
         async with self._engine.turns.of(visit.who.key_id) as turn:
             async for page in self._engine.pages(visit.who, find):
                 jobs += page.jobs
+                ends |= page.ends
                 before, unreadable = page.before, unreadable + page.unreadable
                 await turn.pause()
-        return jobs, before, unreadable
+        return jobs, ends, before, unreadable
 
     async def job(self, visit: Visit, job_id: str) -> None:
         engine, who = self._engine, visit.who
