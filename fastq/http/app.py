@@ -34,6 +34,7 @@ from fastq.http.resources.keys import ApiKeys
 from fastq.http.resources.lease import Leases
 from fastq.http.resources.progress import ProgressReports
 from fastq.http.resources.queues import QueueRoutes
+from fastq.http.resources.resubmit import Resubmits
 from fastq.http.resources.schedules import ScheduleRoutes
 from fastq.http.resources.status import Status
 from fastq.http.resources.submit import Submits
@@ -179,6 +180,7 @@ def create_app(
         *ProgressReports(engine).routes(),
         *Transactions(engine).routes(),
         *Changes(engine).routes(),
+        *Resubmits(engine).routes(),
         *BulkRoutes(bulk).routes(),
         *QueueRoutes(engine, options.queues, bulk).routes(),
         *ScheduleRoutes(engine, options.schedules).routes(),
