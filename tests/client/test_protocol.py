@@ -72,9 +72,10 @@ def test_no_try_begins_after_the_time(try_s: float, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(protocol, "monotonic_us", lambda: now_us)
     plan = carried_out(call(), Retries(for_s=0.6))
     begun_us: list[int] = []
+    error: ServerUnreachable | None = None
     step: Try | Pause = next(plan)
-    with pytest.raises(ServerUnreachable) as failed:
-        while True:
+    while error is None:
+        try:
             if isinstance(step, Try):
                 begun_us.append(now_us)
                 assert step.timeout_s <= max((600_000 - now_us) / 1e6, TRY_S_MIN)
@@ -83,9 +84,11 @@ def test_no_try_begins_after_the_time(try_s: float, monkeypatch: pytest.MonkeyPa
             else:
                 now_us += int(step.seconds * 1e6)
                 step = plan.send(None)
+        except ServerUnreachable as raised:
+            error = raised
     assert max(begun_us) <= 600_000
-    assert (failed.value.tries, failed.value.tried_s) == (len(begun_us), now_us / 1e6)
-    assert failed.value.tries > 1 or try_s > 0.6
+    assert (error.tries, error.tried_s) == (len(begun_us), now_us / 1e6)
+    assert error.tries > 1 or try_s > 0.6
 
 
 def test_retries_without_limit() -> None:

@@ -34,7 +34,7 @@ def segments(directory: Path) -> list[str]:
 
 
 def open_files(directory: Path) -> list[str]:
-    """Files below `directory` that are open, once for each descriptor; the name of a deleted one ends in " (deleted)"."""
+    """The open files of `directory`, once for each descriptor; a deleted one ends in " (deleted)"."""
     found = []
     for entry in os.listdir("/proc/self/fd"):
         try:
