@@ -12,8 +12,10 @@ cdef inline str name_text(Core core, uint32_t index):
     return "" if index == NONE else name_at(core, index).decode()
 
 
-cdef inline bint is_text(bytes text, Name name):
-    return len(text) == name.n and memcmp(<const char*>text, name.p, name.n) == 0
+cdef inline bint is_text(Named* one, Name name) noexcept:
+    if PyBytes_GET_SIZE(<object>one.text) != name.n:
+        return False
+    return memcmp(PyBytes_AS_STRING(<object>one.text), name.p, name.n) == 0
 
 
 cdef uint32_t find_name(Core core, bytes text) except? NONE:
@@ -52,7 +54,7 @@ cdef uint32_t name_of(Core core, bytes text) except NONE:
 
 cdef uint32_t owner_of(Core core, Name owner) except NONE:
     """As `name_of`, for an owner. Jobs come in runs of one owner: the last one is tried before the index."""
-    if core.last_owner == NONE or not is_text(name_at(core, core.last_owner), owner):
+    if core.last_owner == NONE or not is_text(named(core, core.last_owner), owner):
         core.last_owner = name_of(core, name_bytes(owner))
         return core.last_owner
     named(core, core.last_owner).uses += 1

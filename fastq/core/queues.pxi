@@ -40,7 +40,7 @@ cdef uint32_t job_queue_of(Core core, Name name) except NONE:
     """The index of a new job's queue, which is made if it does not exist. The last one is tried before the index."""
     if name.n == 0:
         name = name_in(DEFAULT_QUEUE)
-    if core.last_queue == NONE or not is_text(name_at(core, queue_by(core, core.last_queue).name), name):
+    if core.last_queue == NONE or not is_text(named(core, queue_by(core, core.last_queue).name), name):
         core.last_queue = queue_of(core, name_bytes(name))
     return core.last_queue
 
@@ -330,12 +330,13 @@ cdef int wait(Core core, uint32_t slot, int64_t now_us) except -1:
 
 
 cdef int make_ready(Core core, uint32_t slot) except -1:
-    cdef uint32_t index = job_at(&core.t, slot).group
+    cdef Job* job = job_at(&core.t, slot)
+    cdef uint32_t index = job.group
     cdef Group* group = group_by(core, index)
     cdef Queue* queue = queue_by(core, group.queue)
     heap_push(&core.t, &group.ready, slot)
     queue.ready += 1
-    holding_at(core, job_at(&core.t, slot)).ready += 1
+    holding_by(core, find_holding(core, group.queue, job.owner)).ready += 1
     if group.ready.count == 1 and group.turn < queue.turn:
         group.turn = queue.turn  # an idle group gains no turns
     if core.watching:
