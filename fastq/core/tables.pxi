@@ -85,7 +85,7 @@ cdef int add_chunk(Pool* pool) except -1:
     return 0
 
 
-cdef uint32_t pool_take(Pool* pool) except NONE:
+cdef uint32_t pool_take(Pool* pool) except <uint32_t>NONE:
     """A new slot, all bytes zero."""
     cdef PoolChunk* chunk
     cdef uint32_t at, i
@@ -380,7 +380,7 @@ cdef void heap_down(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept
 cdef int heap_push(Tables* t, Heap* heap, uint32_t slot) except -1:
     cdef uint32_t* slots
     if heap.count == heap.capacity:
-        slots = <uint32_t*>realloc(heap.slots, max(4, <size_t>heap.capacity * 2) * sizeof(uint32_t))
+        slots = <uint32_t*>realloc(heap.slots, max(<size_t>4, <size_t>heap.capacity * 2) * sizeof(uint32_t))
         if slots == NULL:
             raise MemoryError
         heap.slots = slots
