@@ -381,6 +381,9 @@ cdef class Core:
         except JobNotFound:
             pass  # the job was removed
 
+    def has_ends(self):
+        return len(self.ended) != 0 or len(self.forgotten) != 0
+
     def take_ended(self):
         ended, self.ended = self.ended, []
         return ended
