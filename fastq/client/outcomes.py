@@ -68,8 +68,10 @@ def ended(function: Callable[[Job[Any]], Any], job: Job[Any]) -> Ended:
 def ended_by(error: BaseException) -> Ended:
     """How a handler ended that raised this. A group of one, as of an `asyncio.TaskGroup`, is what is in it."""
     found = error
-    while type(found) in (ExceptionGroup, BaseExceptionGroup) and len(found.exceptions) == 1:  # type: ignore[attr-defined]
-        found = found.exceptions[0]  # type: ignore[attr-defined]
+    while (
+        issubclass(type(found), BaseExceptionGroup) and len(inner := BaseExceptionGroup.exceptions.__get__(found)) == 1
+    ):
+        found = inner[0]
     if not issubclass(type(found), Outcome):  # `isinstance` calls what the class defines
         return Raised.of(error)
     BaseException.with_traceback(found, None)  # its frames hold the handler's data, as those of the others do
