@@ -28,7 +28,7 @@ from fastq.log.files.recovery import (
     read_log,
     records_of,
 )
-from fastq.log.files.segments import SegmentHead, lock_directory, make_directory
+from fastq.log.files.segments import SegmentHead, grown_bytes, lock_directory, make_directory
 from fastq.log.files.tools.backup import LiveBackup, LogCopy
 from fastq.log.protocol import Opened, Part, Replay, Replayer
 
@@ -72,7 +72,7 @@ class LocalLog:
         self._align = align
         self._zero_cleaned = zero_cleaned
         self._lock_fd = -1
-        self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of writable segments
+        self._files: dict[int, tuple[int, int, int]] = {}  # number -> descriptor, salt, bytes: of writable segments
         self._index = FrameIndex()
         self._spans = SpanReader(self._directory)
         self._reading: dict[asyncio.Future[Read], int] = {}  # reads in flight: the oldest segment of each
@@ -102,10 +102,11 @@ class LocalLog:
         self._lock_fd = lock_directory(self._directory)
         try:
             found = read_log(self._directory, replayer.replay, replayer.identify)
+            first_bytes = grown_bytes(sum(found.sizes.values()), self._segment_bytes)
             begun = begin(
-                self._directory, found, segment_bytes=self._segment_bytes, align=self._align, draw=secrets.token_bytes
+                self._directory, found, segment_bytes=first_bytes, align=self._align, draw=secrets.token_bytes
             )
-            self._files[begun.head.number] = (begun.fd, begun.head.salt)
+            self._files[begun.head.number] = (begun.fd, begun.head.salt, begun.head.file_bytes)
             if found.database_id is None:
                 replayer.identify(begun.head.database_id)
             opened = self._opened(found, begun, replayer.replay)
@@ -159,10 +160,10 @@ class LocalLog:
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)
         self.idle = True
-        self._ready.start_due(None)
+        self._ready.start_due(None, self.used_bytes)
 
     def _made(self, head: SegmentHead, fd: int) -> None:
-        self._files[head.number] = (fd, head.salt)
+        self._files[head.number] = (fd, head.salt, head.file_bytes)
 
     # --- commits ------------------------------------------------------------------------------------------------------
 
@@ -175,13 +176,13 @@ class LocalLog:
 
     def commit(self, batch: Batch) -> None:
         assert self._flusher is not None and self.idle, "one batch at a time, between start and close"
+        fd, salt, file_bytes = self._files[batch.segment]
         if batch.segment != self._segment:
             self._segment = batch.segment
-            self._sizes[batch.segment] = self._segment_bytes
-            self.used_bytes += self._segment_bytes
+            self._sizes[batch.segment] = file_bytes
+            self.used_bytes += file_bytes
             self._has_left = True
         self._index.add(batch.seq, batch.segment, batch.offset)
-        fd, salt = self._files[batch.segment]
         self._busy, self.idle = True, False
         self._flusher.commit(
             batch, fd=fd, salt=salt, segment=batch.segment, offset=batch.offset, seq=batch.seq,
@@ -208,7 +209,7 @@ class LocalLog:
         if seq > self._durable_seq and self._failed is None:
             self._durable_seq = seq
             self._on_durable(seq)
-        self._ready.start_due(self._durable_seq if self._durable_seq > self._opened_seq else None)
+        self._ready.start_due(self._durable_seq if self._durable_seq > self._opened_seq else None, self.used_bytes)
 
     def _fail(self, error: OSError) -> None:
         """Write and answer nothing from here on: a failed sync may have lost data."""
@@ -348,7 +349,7 @@ class LocalLog:
         if self._flusher is not None:
             self._loop.remove_reader(self._flusher.fileno())
             self._flusher.stop()
-        for fd, _ in self._files.values():
+        for fd, _, _ in self._files.values():
             os.close(fd)
         self._files.clear()
         self._spans.close()

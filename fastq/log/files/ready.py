@@ -24,6 +24,7 @@ from fastq.log.files.segments import (
     drop_segments,
     erase_cleaned,
     fill_spare,
+    grown_bytes,
     name_segment,
 )
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 RESERVE_SEGMENTS = 2  # for a full disk: one for acks and deletes, which free space, and one for the cleaner alone
 READY_SEGMENTS = RESERVE_SEGMENTS + 1  # beside the one that is being written
+UNUSED_BYTES = (
+    128 << 10
+)  # a new log with fewer bytes of frames has the reserve only: the largest batch fits in beside them
 RETRY_S = 1.0  # between attempts on a full disk
 FILL_PAUSE_S = 0.002  # between the steps of a fill while there is room, for a commit or two
 
@@ -64,7 +68,10 @@ class ReadySegments:
         """
         self.disk_full = False
         self._directory, self._tail, self._unsealed = directory, tail, list(unsealed)
-        self._next = replace(first, number=first.number + 1, file_bytes=segment_bytes, first_seq=0, synced_seq=0)
+        self._segment_bytes = segment_bytes
+        self._next = replace(
+            first, number=first.number + 1, file_bytes=min(first.file_bytes, segment_bytes), first_seq=0, synced_seq=0
+        )
         self._on_made, self._on_failed, self._draw = on_made, on_failed, draw
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
@@ -77,12 +84,15 @@ class ReadySegments:
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
 
-    def start_due(self, durable_seq: int | None) -> None:
+    def start_due(self, durable_seq: int | None, used_bytes: int) -> None:
         """Start the next piece of work, if there is any.
 
         Args:
             durable_seq: the last durable frame of this opening; None: none yet.
+            used_bytes: what the log's segments take. They grow with it, and do not shrink again.
         """
+        grown = max(self._next.file_bytes, grown_bytes(used_bytes, self._segment_bytes))
+        self._next = replace(self._next, file_bytes=grown)
         self._durable_seq = durable_seq
         self._go_on()
 
@@ -107,7 +117,7 @@ class ReadySegments:
     def _go_on(self) -> None:
         if self._work is not None or self._stopping.is_set():
             return
-        is_short = self._tail.segments_offered < READY_SEGMENTS
+        is_short = self._tail.segments_offered < self._wanted()
         if self._unsealed and self._durable_seq is not None:
             # Seal first, then drop: the oldest segment must show where the log begins, even without a frame.
             self._begin(self._shortened, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq)
@@ -122,6 +132,13 @@ class ReadySegments:
         elif self._retry is None and is_short:
             head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
             self._begin(partial(self._made, head), self._make, head)
+
+    def _wanted(self) -> int:
+        """How many segments to keep ready: a new log that is hardly used has the reserve only."""
+        size = self._next.file_bytes
+        room_bytes = (1 + RESERVE_SEGMENTS) * (size - 2 * self._next.first_offset) - UNUSED_BYTES
+        is_unused = self._tail.segments_offered == RESERVE_SEGMENTS and self._tail.room_bytes > room_bytes
+        return RESERVE_SEGMENTS if size < self._segment_bytes and is_unused else READY_SEGMENTS
 
     def _begin(self, then: Callable[[asyncio.Future[int | None]], None], do: Callable[..., Any], *about: Any) -> None:
         """Run `do` on the thread, then `then` on the loop."""

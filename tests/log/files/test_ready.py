@@ -41,7 +41,9 @@ async def test_a_fill_pauses_between_steps_unless_the_segment_is_needed(tmp_path
     first = SegmentHead(b"d" * 16, 1, 1, 4096, SEGMENT_BYTES, 1, 0, 7)
     ready = ReadySegments(tmp_path, tail, first, 1, [], SEGMENT_BYTES, on_made, on_failed, os.urandom, False)
     noted = ready._stopping = Noted()
-    ready.start_due(None)  # the tail has no segment: filling the reserve is urgent, the segment after it is not
+    ready.start_due(
+        None, SEGMENT_BYTES
+    )  # the tail has no segment: filling the reserve is urgent, the segment after it is not
     await all_made.wait()
     await ready.close()
     assert noted.waits_s == [0] * 8 + [FILL_PAUSE_S] * 4
