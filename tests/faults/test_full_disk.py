@@ -48,7 +48,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def served(disk: Path, **settings: str) -> Served:
     short = {"RETENTION_ACKED": "100ms", "LEASE_CHECK_INTERVAL": "50ms", "LEASE_DURATION": "10m"}
-    return Served(disk / "data", WAL_SEGMENT_BYTES=str(SEGMENT_BYTES), **short, **settings)
+    return Served(disk / "data", **{"WAL_SEGMENT_BYTES": str(SEGMENT_BYTES)} | short | settings)
 
 
 class Client:
@@ -134,6 +134,23 @@ def test_a_full_disk_refuses_submits_until_the_cleaner_frees_room(small_disk: Pa
         server.start()
         assert client.states() == {"READY"}
         assert sum(path.stat().st_size for path in (small_disk / "data").iterdir()) <= DISK_BYTES
+
+
+@pytest.mark.parametrize("disk_mib", [51, 60, 80, 100])
+def test_a_disk_gets_full_while_the_segments_are_small(tmp_path: Path, disk_mib: int) -> None:
+    """The reserve is whole, and the cleaner frees room."""
+    with mounted(tmp_path / "disk", disk_mib << 20) as disk, served(disk, WAL_SEGMENT_BYTES="64MiB") as server:
+        client = Client(server)
+        assert client.submit_until_refused()[0] == 507
+        assert empty_segments(disk) == RESERVE_SEGMENTS
+        server.kill()
+        server.start()
+        until = time.monotonic() + 30
+        while server.call(None, "GET", "/ready")[0] != 200:
+            assert time.monotonic() < until, f"no room, though but {len(client.waiting)} jobs are left"
+            for leased in client.lease(BATCH) if client.waiting else []:
+                assert client.ack(leased) == 200
+        assert client.states() <= {"READY"}
 
 
 def test_a_server_starts_again_on_the_disk_that_it_filled(small_disk: Path) -> None:
