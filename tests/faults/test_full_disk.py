@@ -136,15 +136,13 @@ def test_a_full_disk_refuses_submits_until_the_cleaner_frees_room(small_disk: Pa
         assert sum(path.stat().st_size for path in (small_disk / "data").iterdir()) <= DISK_BYTES
 
 
-@pytest.mark.parametrize("disk_mib", [51, 60, 80, 100])
+@pytest.mark.parametrize("disk_mib", [70, 80, 100])
 def test_a_disk_gets_full_while_the_segments_are_small(tmp_path: Path, disk_mib: int) -> None:
     """The reserve is whole, and the cleaner frees room."""
     with mounted(tmp_path / "disk", disk_mib << 20) as disk, served(disk, WAL_SEGMENT_BYTES="64MiB") as server:
         client = Client(server)
         assert client.submit_until_refused()[0] == 507
         assert empty_segments(disk) == RESERVE_SEGMENTS
-        server.kill()
-        server.start()
         until = time.monotonic() + 30
         while server.call(None, "GET", "/ready")[0] != 200:
             assert time.monotonic() < until, f"no room, though but {len(client.waiting)} jobs are left"

@@ -91,8 +91,9 @@ class ReadySegments:
             durable_seq: the last durable frame of this opening; None: none yet.
             used_bytes: what the log's segments take. They grow with it, and do not shrink again.
         """
-        grown = max(self._next.file_bytes, grown_bytes(used_bytes, self._segment_bytes))
-        self._next = replace(self._next, file_bytes=grown)
+        grown = grown_bytes(used_bytes, self._segment_bytes)
+        if grown > self._next.file_bytes and self._has_space(READY_SEGMENTS * grown):
+            self._next = replace(self._next, file_bytes=grown)
         self._durable_seq = durable_seq
         self._go_on()
 
@@ -139,6 +140,11 @@ class ReadySegments:
         room_bytes = (1 + RESERVE_SEGMENTS) * (size - 2 * self._next.first_offset) - UNUSED_BYTES
         is_unused = self._tail.segments_offered == RESERVE_SEGMENTS and self._tail.room_bytes > room_bytes
         return RESERVE_SEGMENTS if size < self._segment_bytes and is_unused else READY_SEGMENTS
+
+    def _has_space(self, needed_bytes: int) -> bool:
+        """Whether the disk has room. Larger segments on a small disk would leave none that the cleaner can free."""
+        space = os.statvfs(self._directory)
+        return space.f_bavail * space.f_frsize >= needed_bytes
 
     def _begin(self, then: Callable[[asyncio.Future[int | None]], None], do: Callable[..., Any], *about: Any) -> None:
         """Run `do` on the thread, then `then` on the loop."""
