@@ -768,6 +768,8 @@ class Core:
     @property
     def live_bytes(self) -> int:
         """The bytes of records that a rewrite of everything that replay needs would append."""
+    def remembers(self, now_us: int, owner_id: str, idempotency_key: str) -> bool:
+        """Whether a submit or transaction of this owner with this key is answered by an earlier one, or refused."""
     @property
     def idempotency_keys(self) -> int:
         """The number of remembered idempotency keys."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,3 +25,11 @@ for name in list(os.environ):
 # Speed differs too much between machines, and under sanitizers, for a deadline an example.
 hypothesis.settings.register_profile("fastq", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("fastq")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in what a test logged: pytest-xdist sends it as UTF-8 and ends when it cannot."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report

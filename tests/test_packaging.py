@@ -88,7 +88,7 @@ def test_wheel_installs_and_runs(wheel: Path) -> None:
         names = archive.namelist()
         archive.extractall(wheel.parent / "site")
     site = wheel.parent / "site"
-    sources = {".pyx", ".pxd", ".pxi", ".c"}
+    sources = {".pyx", ".pxd", ".pxi", ".c", ".h"}
     needed = {path for path, _ in text_files("fastq") if Path(path).suffix not in sources}
     assert needed <= set(names)
     assert not {name for name in names if Path(name).suffix in sources}

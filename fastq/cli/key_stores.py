@@ -15,6 +15,7 @@ import click
 from fastq.cli.log import viewed
 from fastq.cli.remote import client_of
 from fastq.client import operator_calls
+from fastq.client.models import Page
 from fastq.client.protocol import Call
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
@@ -50,8 +51,15 @@ class Remote:
         return answer
 
     def list_all(self) -> list[Key]:
-        answer: list[Key] = self._ask(operator_calls.list_keys())
-        return answer
+        found: list[Key] = []
+        cursor = ""
+        with client_of(self._url, self._key_file) as client:
+            while True:
+                call: Call[Page[Any]] = operator_calls.list_keys(cursor)
+                page = client.call(replace(call, read=lambda body: Page(json.loads(body))))
+                found += page.items
+                if not (cursor := page.cursor):
+                    return found
 
     def revoke(self, name: str) -> Key:
         answer: Key = self._ask(operator_calls.revoke_key(name))

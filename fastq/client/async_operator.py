@@ -124,11 +124,11 @@ class AsyncOperatorMethods(ABC):
 
     async def all_keys(self) -> list[Key]:
         """All keys, oldest first, secrets masked. Needs an admin key."""
-        return await self.call(operator_calls.list_keys())
+        return [key async for key in self._all(operator_calls.list_keys)]
 
     async def own_keys(self) -> list[Key]:
-        """The keys of this key's owner, secrets masked."""
-        return await self.call(operator_calls.list_own_keys())
+        """The keys of this key's owner, oldest first, secrets masked."""
+        return [key async for key in self._all(operator_calls.list_own_keys)]
 
     async def revoke_key(self, key_id: str) -> RevokedKey:
         """Revoke a key. Raises NotFound, Forbidden."""

@@ -25,6 +25,7 @@ DEPTH_MAX = 63  # of arrays and objects; the server reads 64 levels, and the req
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 _SUSPECT = re.compile(rb"\d{19}|Infinity")  # more digits than 64 bits need; a Decimal
 _plain = msgspec.json.Decoder().decode
+_text = msgspec.json.Decoder(msgspec.Raw).decode
 _body = msgspec.json.Encoder().encode
 
 
@@ -43,12 +44,7 @@ class Codec(Protocol):
 
 
 def encoded(codec: Codec, value: Any, name: str) -> msgspec.Raw:
-    """The JSON text of a value. Raises NotJSON with a place that begins with `name`, and what the codec raises.
-
-    A `msgspec.Raw` is JSON text already: it is sent as it is.
-    """
-    if isinstance(value, msgspec.Raw):
-        return value
+    """The JSON text of a value. Raises NotJSON with a place that begins with `name`, and what the codec raises."""
     try:
         return msgspec.Raw(codec.encode(value))
     except NotJSON as error:
@@ -75,9 +71,12 @@ class JsonCodec:
         self._encoder = msgspec.json.Encoder(enc_hook=_written)
 
     def encode(self, value: Any) -> bytes:
-        """Raises NotJSON. A `msgspec.Raw` is JSON text already: the server checks it."""
+        """Raises NotJSON. A `msgspec.Raw` is JSON text already: it is sent as it is, large integers too."""
         if type(value) is msgspec.Raw:
-            return bytes(value)
+            try:
+                return bytes(_text(bytes(value)))
+            except msgspec.DecodeError as error:
+                raise NotJSON("", f"not JSON: {error}") from error
         try:
             text = self._encoder.encode(value)
         except Exception as error:

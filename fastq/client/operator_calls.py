@@ -112,12 +112,18 @@ def create_key(name: str, owner_id: str, kind: str, options: Mapping[str, Any]) 
     return Call("POST", "/admin/keys", _KEY.decode, body, repeatable=False)
 
 
-def list_keys() -> Call[list[Key]]:
-    return Call("GET", "/admin/keys", _KEYS.decode)
+def list_keys(cursor: str = "", limit: int = PAGE) -> Call[Page[Key]]:
+    return _keys_at("/admin/keys", cursor, limit)
 
 
-def list_own_keys() -> Call[list[Key]]:
-    return Call("GET", "/keys", _KEYS.decode)
+def list_own_keys(cursor: str = "", limit: int = PAGE) -> Call[Page[Key]]:
+    return _keys_at("/keys", cursor, limit)
+
+
+def _keys_at(path: str, cursor: str, limit: int) -> Call[Page[Key]]:
+    """The answer is an array, as the original's. The header Link has the next page."""
+    return Call("GET", f"{path}{query(limit=limit, cursor=cursor)}", lambda body: Page(_KEYS.decode(body)),
+                of_page=lambda page, following: Page(page.items, following))  # fmt: skip
 
 
 def revoke_key(key_id: str) -> Call[RevokedKey]:

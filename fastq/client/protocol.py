@@ -29,12 +29,16 @@ ANSWER_S = 0.5  # an answer may come that much after `until_us`: a long poll end
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer. retry_after_s: seconds, None if the header is missing."""
+    """An HTTP answer.
+
+    retry_after_s: seconds, None if the header is missing. cursor: of the next page, from the header Link; or empty.
+    """
 
     status: int
     body: bytes
     retry_after_s: float | None = None
     request_id: str = ""
+    cursor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Call(Generic[T_co]):
         result is `read(b"")`.
     of_old: the result, made from what was read, if the server answered 200: it has stored nothing new, and no earlier
         try of this call can have. It is an earlier call's.
+    of_page: the result, made from what was read and the cursor of the next page, if the header Link has it.
     """
 
     method: str
@@ -60,6 +65,7 @@ class Call(Generic[T_co]):
     repeatable: bool = True
     happened: Callable[[Refused], bool] | None = None
     of_old: Callable[[T_co], T_co] | None = None
+    of_page: Callable[[T_co, str], T_co] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +183,11 @@ def _try_s(call: Call[object], retries: Retries, last_us: int | None, until_us: 
 
 def _read(call: Call[T], answer: Answer) -> T:
     try:
-        return call.read(answer.body)
+        result = call.read(answer.body)
     except msgspec.MsgspecError as error:
         message = f"the answer does not come from a fastq server: {error}"
         raise Refused(answer.status, "unknown", message, request_id=answer.request_id) from error
+    return call.of_page(result, answer.cursor) if call.of_page is not None else result
 
 
 class _FailureBody(msgspec.Struct):

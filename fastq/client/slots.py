@@ -7,7 +7,7 @@ import contextvars
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -180,7 +180,7 @@ class Slots:
         outcome = await self._loop.run_in_executor(self._threads, context.run, self._call, handler.function, job)
         if type(outcome) is Raised:
             raise outcome.error
-        if not asyncio.iscoroutine(outcome):
+        if not isinstance(outcome, Coroutine):  # asyncio.iscoroutine takes a generator for one
             return outcome
         attempt = self._busy[job.leased.lease_token]
         attempt.kill = attempt.task.cancel

@@ -123,11 +123,11 @@ class OperatorMethods(ABC):
 
     def all_keys(self) -> list[Key]:
         """All keys, oldest first, secrets masked. Needs an admin key."""
-        return self.call(operator_calls.list_keys())
+        return list(self._all(operator_calls.list_keys))
 
     def own_keys(self) -> list[Key]:
-        """The keys of this key's owner, secrets masked."""
-        return self.call(operator_calls.list_own_keys())
+        """The keys of this key's owner, oldest first, secrets masked."""
+        return list(self._all(operator_calls.list_own_keys))
 
     def revoke_key(self, key_id: str) -> RevokedKey:
         """Revoke a key. Raises NotFound, Forbidden."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httptools
 
@@ -11,6 +12,7 @@ from fastq import __version__
 from fastq.client.protocol import Answer, Call
 
 RETRY_AFTER_S_MAX = 3600.0
+_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')  # in a header Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Reply:
         self._body = bytearray()
         self._retry_after_s: float | None = None
         self._request_id = ""
+        self._cursor = ""
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
@@ -83,6 +86,8 @@ class Reply:
             self._retry_after_s = min(float(value), RETRY_AFTER_S_MAX)
         elif name == b"x-request-id":
             self._request_id = value.decode("latin-1")
+        elif name == b"link" and (following := _NEXT.search(value.decode("latin-1"))):
+            (self._cursor,) = parse_qs(urlsplit(following[1]).query).get("cursor", [""])[:1]
 
     def on_body(self, body: bytes) -> None:
         self._body += body
@@ -91,4 +96,4 @@ class Reply:
         status = self._parser.get_status_code()
         if status >= 200:  # 1xx: the answer follows
             self.keep_alive = self._parser.should_keep_alive()
-            self.answer = Answer(status, bytes(self._body), self._retry_after_s, self._request_id)
+            self.answer = Answer(status, bytes(self._body), self._retry_after_s, self._request_id, self._cursor)

@@ -345,6 +345,12 @@ cdef class Core:
 
     # --- counts and state ---------------------------------------------------------------------------------------------
 
+    def remembers(self, int64_t now_us, str owner_id, str idempotency_key):
+        cdef uint64_t key[2]
+        cdef bytes owner = owner_id.encode(), text = idempotency_key.encode()
+        scoped_hash(self, name_in(owner), no_name(), name_in(text), key)
+        return remembered_key(self, now_us, key) != NONE
+
     @property
     def idempotency_keys(self):
         return self.t.remembered.live

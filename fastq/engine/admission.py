@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastq.engine.cleaner import Cleaner
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
-from fastq.errors import CleanerBehind, Draining
+from fastq.errors import ApiError, CleanerBehind, Draining
 from fastq.log.protocol import Log
 
 LAG_WAIT_S = 1.0  # a submit waits this long for a cleaner that is behind; then it is refused
@@ -25,16 +27,22 @@ class Admission:
         if self.draining:
             raise Draining
 
-    def need_job_room(self, record_bytes: int) -> None:
+    def need_job_room(self, record_bytes: int, is_repeat: Callable[[], bool]) -> None:
         """Check that jobs whose records take `record_bytes` may be stored.
 
+        Args:
+            is_repeat: whether an earlier answer is remembered, so that nothing will be stored. Asked only without room.
         Raises:
             Draining, CleanerBehind, CommandTooLarge, DiskFull, Overloaded.
         """
         self.need_serving()
-        if self._cleaner.is_behind:
-            raise CleanerBehind
-        self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, spare_segments=1)
+        try:
+            if self._cleaner.is_behind:
+                raise CleanerBehind
+            self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, spare_segments=1)
+        except ApiError:
+            if not is_repeat():
+                raise
 
     async def cleaner_caught_up(self) -> None:
         """Return at once if the cleaner is not behind; else when it has freed a part, or after LAG_WAIT_S."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
 CLEANER_SEGMENTS = 1  # ready segments that only the cleaner may use on a full disk
+READ_NOW_BYTES_MAX = 2 << 20  # copied from the page cache in one go: more would hold up the event loop
 UNSYNCED_BYTES_MAX = 64 << 20  # above this, commands are refused as Overloaded until the disk has caught up
 
 
@@ -167,14 +168,17 @@ class Commits:
         if not missing:
             return [record for record in cached if record is not None]
         try:
-            read = iter(await self._log.read(missing))
+            now = self.records_now(missing)
+            read: Iterator[bytes | OSError] = iter(await self._log.read(missing) if now is None else now)
         except OSError as error:
             raise LogUnreadable(str(error.strerror)) from error
         return [_found(next(read)) if record is None else record for record in cached]
 
-    def record_now(self, place: RecordPlace) -> bytes | None:
-        """A record that is not in the tail; None if reading it would wait for the disk."""
-        return self._log.read_now(place)
+    def records_now(self, places: list[RecordPlace]) -> list[bytes] | None:
+        """Records that are not in the tail; None if reading them would wait for the disk, or hold up the loop."""
+        if len(places) > 1 and sum([place.bytes for place in places]) > READ_NOW_BYTES_MAX:
+            return None
+        return self._log.read_now(places)
 
     # --- to the log ---------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class Submits:
         need_queue(who, command)
         now_us = self._now_us()
         job = self.job_of(command, now_us)
-        self._admission.need_job_room(_core.new_jobs_bytes([job]))
+        self._admission.need_job_room(_core.new_jobs_bytes([job]), lambda: self._are_repeats(now_us, who, [command]))
         with self._commits.change:
             return self._core.submit(now_us, job, owner_id=who.owner_id, key_id=who.key_id)
 
@@ -63,7 +63,14 @@ class Submits:
         now_us = self._now_us()
         jobs = [self.job_of(command, now_us) for command in commands]
         remembered_bytes = _core.remembered_bytes(len(jobs)) if idempotency_key else 0
-        self._admission.need_job_room(_core.new_jobs_bytes(jobs) + remembered_bytes)
+        self._admission.need_job_room(
+            _core.new_jobs_bytes(jobs) + remembered_bytes,
+            lambda: (
+                self._core.remembers(now_us, who.owner_id, idempotency_key)
+                if idempotency_key
+                else self._are_repeats(now_us, who, commands)
+            ),
+        )
         with self._commits.change:
             if not idempotency_key:
                 return self._core.submit_many(now_us, jobs, owner_id=who.owner_id, key_id=who.key_id), False
@@ -79,6 +86,15 @@ class Submits:
                 body_digest=body_digest,
             )
             return stored, repeated
+
+    def _are_repeats(self, now_us: int, who: Principal, commands: Sequence[Submit]) -> bool:
+        """Whether each command has an idempotency key whose answer is remembered."""
+        return bool(commands) and all(
+            command.options is not None
+            and command.options.idempotency_key
+            and self._core.remembers(now_us, who.owner_id, command.options.idempotency_key)
+            for command in commands
+        )
 
     def job_of(self, command: Submit, now_us: int) -> _core.NewJob:
         """A job in the core's form, with the server's defaults filled in."""

@@ -45,13 +45,14 @@ class Transactions:
             raise Forbidden("Insufficient permissions", "jobs:submit")
         for submit in submits:
             need_queue(who, submit)
-        now_us = self._now_us()
+        now_us, key = self._now_us(), transaction.idempotency_key
         jobs = [self._submits.job_of(submit, now_us) for submit in submits]
         self._admission.need_job_room(
             acks_bytes(acks)
             + len(extends) * EXTEND_RECORD_BYTES
             + _core.new_jobs_bytes(jobs)
-            + (_core.remembered_bytes(len(extends) + len(jobs)) if transaction.idempotency_key else 0)
+            + (_core.remembered_bytes(len(extends) + len(jobs)) if key else 0),
+            lambda: bool(key) and self._core.remembers(now_us, who.owner_id, key),
         )
         with self._commits.change:
             untils, stored, repeated = self._core.transact(
@@ -62,7 +63,7 @@ class Transactions:
                 jobs,
                 owner_id=who.owner_id,
                 key_id=who.key_id,
-                idempotency_key=transaction.idempotency_key,
+                idempotency_key=key,
                 body_digest=transaction.body_digest,
             )
         until, job = iter(untils), iter(stored)

@@ -92,7 +92,7 @@ def members(
     except InvalidRequest as whole:
         try:
             pieces = raw.decode(body)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):  # msgspec skips what is not decoded by recursion
             raise whole from None
         for i, piece in enumerate(getattr(pieces, name)):
             try:

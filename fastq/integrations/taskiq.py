@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import inspect
+import os
+import sys
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any, TypeAlias
 
 import msgspec
@@ -95,6 +98,11 @@ class FastqBroker(AsyncBroker):
 
     # --- send ---------------------------------------------------------------------------------------------------------
 
+    def _register_task(self, task_name: str, task: Any) -> None:
+        if not inspect.iscoroutinefunction(task.original_func):
+            task.original_func = _contained(task.original_func)
+        super()._register_task(task_name, task)
+
     async def kick(self, message: BrokerMessage) -> None:
         labels = message.labels
         options: JobOptions = {"queue": str(labels.get("queue_name", self.queue))}
@@ -178,6 +186,26 @@ class FastqBroker(AsyncBroker):
 
     def _keep(self, task_id: str, result: TaskiqResult[Any] | NotJSON) -> None:
         self._results[task_id] = result
+
+
+def _contained(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a task that runs in a thread. No future carries a StopIteration: taskiq would wait for ever."""
+
+    @wraps(function)
+    def contained(*args: Any, **kwargs: Any) -> Any:
+        process = os.getpid()
+        try:
+            return function(*args, **kwargs)
+        except (StopIteration, GeneratorExit) as error:
+            raise RuntimeError(f"the task raised {class_name(error)}") from error  # as Python does for coroutines
+        finally:
+            if os.getpid() != process:  # a fork of the task came back from it
+                os._exit(0)
+
+    module = sys.modules.get(function.__module__)
+    if getattr(module, function.__name__, None) is function:  # a process pool finds it there
+        setattr(module, function.__name__, contained)
+    return contained
 
 
 class FastqResults(AsyncResultBackend[Any]):

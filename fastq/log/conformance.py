@@ -333,7 +333,7 @@ class LogSuite:
         within = RecordPlace(last.frame, 3, last.bytes - 5)
         assert await again.log.read([within, last]) == [records[3:-2], records]
         for place, records in again.places:
-            assert again.log.read_now(place) in (records, None)
+            assert again.log.read_now([place]) in ([records], None)
         await again.log.close()
 
     async def test_reading_an_unwritten_frame_is_an_error(self) -> None:

@@ -122,8 +122,13 @@ class MemoryLog:
                 found.append(error)
         return found
 
-    def read_now(self, place: RecordPlace) -> bytes | None:
-        return None if self.reads_wait else self._read(place)
+    def read_now(self, places: list[RecordPlace]) -> list[bytes] | None:
+        if self.reads_wait:
+            return None
+        try:
+            return [self._read(place) for place in places]
+        except FileNotFoundError:
+            return None
 
     def _read(self, place: RecordPlace) -> bytes:
         if not self.oldest_frame <= place.frame < self.oldest_frame + len(self._frames):

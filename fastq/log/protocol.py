@@ -120,8 +120,8 @@ class Log(Protocol):
             OSError: the device fails as a whole, or the process has no descriptor left: nothing can be read now.
         """
 
-    def read_now(self, place: RecordPlace) -> bytes | None:
-        """Read one such record without waiting for a device. Returns None if it would wait: use `read` then."""
+    def read_now(self, places: list[RecordPlace]) -> list[bytes] | None:
+        """Read such records without waiting for a device. Returns None if any would wait: use `read` then."""
 
     # --- dropping what is not needed ----------------------------------------------------------------------------------
 

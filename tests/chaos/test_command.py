@@ -72,7 +72,7 @@ def test_few_jobs(tmp_path: Path) -> None:
         (["--jobs", "5", "--kills", "5"], "--jobs must be more than --kills"),
         (["--target", "http://127.0.0.1:1", "--key", "admin_x", "--kills", "1"], "--kill-cmd"),
         (["--target", "ftp://x", "--key", "admin_x", "--kills", "0"], "url must be"),
-        (["--target", "http://127.0.0.1:1", "--kills", "0"], "key must be"),
+        (["--target", "http://127.0.0.1:1", "--kills", "0"], "a key is needed"),
         (["--kill-cmd", "true"], "need --target"),
         (["--target", "http://127.0.0.1:1", "--key", "k", "--kills", "0", "--cleaning"], "--cleaning"),
         (["--kill-interval", "soon"], "is not a duration"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,11 +13,14 @@ from typing import Any
 
 import pytest
 
+from fastq import AsyncClient
 from tests.served import END_S, ROOT, Served
 from tests.server.test_start_refused import QUICK
 from tests.services.keys.valkey import Valkey
 
 pytestmark = pytest.mark.slow
+
+MANY = 10_050  # more than the server lists in one answer
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -77,6 +81,14 @@ def test_keys_of_a_running_server(served: Served) -> None:
         lambda *arguments: keys(*arguments, **on(served)),
         lambda secret: served.call(secret, "GET", "/keys")[0] == 200,
     )
+
+
+async def test_more_keys_than_one_answer_has(tmp_path: Path) -> None:
+    with Served(tmp_path / "data", **QUICK) as server:
+        async with AsyncClient(on(server)["FASTQ_URL"], server.keys["admin"], timeout_s=END_S) as client:
+            made = await asyncio.gather(*(client.create_key("n", "many", "client") for _ in range(MANY)))
+        listed = keys("list", "--json", "--owner", "many", **on(server)).stdout.splitlines()
+        assert sorted(json.loads(line)["key_id"] for line in listed) == sorted(key.key_id for key in made)
 
 
 def test_keys_of_a_stopped_server(served: Served, store: dict[str, str]) -> None:

@@ -180,6 +180,11 @@ DEEDS: dict[str, tuple[Callable[[], Any], str, str]] = {
         "result_refused",
     ),
     "surrogate result": (lambda: "\udce9", "the result cannot be encoded as JSON", "result_refused"),
+    "generator": (
+        lambda: (number for number in [1]),
+        "the result cannot be encoded as JSON: result: generator",
+        "result_refused",
+    ),
     "circle": (_circle, "the result cannot be encoded as JSON", "result_refused"),
     "exit in the codec": (Leaving, "the result cannot be encoded as JSON: result: Leaving", "result_refused"),
     "no class": (Lying, "", ""),

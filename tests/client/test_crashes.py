@@ -43,7 +43,7 @@ def test_submits_survive_kills_of_the_server(place: Place) -> None:
     acknowledged: list[list[str]] = [[] for _ in range(THREADS)]
     progress = threading.Semaphore(0)
 
-    with Client(place.url, place.keys["client"]) as client:
+    with Client(place.url, place.keys["client"], timeout_s=60) as client:
 
         def submit(which: int) -> None:
             for i in range(SUBMITTED):

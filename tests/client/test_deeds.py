@@ -51,6 +51,7 @@ async def test_whatever_a_handler_raises_or_returns_fails_its_attempt_alone(
             wrong[name] = told
     if kind == "process":  # its value cannot leave the process
         assert wrong.pop("any snooze")[1:] == ("SystemExit: no class", "SystemExit")
+        assert wrong.pop("generator")[1:] == ("TypeError: cannot pickle 'generator' object", "TypeError")
     assert wrong == {}
 
 

@@ -89,7 +89,7 @@ MISFITS = {
     "a class": ([Point], "[0]", "type has no JSON form"),
     "a generator": ((x for x in [1]), "", "generator has no JSON form"),
     "a complex number": (1j, "", "complex has no JSON form"),
-    "text with NaN": (msgspec.Raw(b'{"a":[NaN]}'), '["a"][0]', "nan has no JSON form"),
+    "text with NaN": (msgspec.Raw(b'{"a":[NaN]}'), "", "not JSON: JSON is malformed"),
     "text that is not JSON": ({"r": msgspec.Raw(b"{")}, '["r"]', "not JSON"),
     "too large": ("x" * (1 << 20), "", "1,048,578 bytes of JSON text, and 1,048,576 are allowed"),
 }

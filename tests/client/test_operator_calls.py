@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from fastq import (
+    AsyncClient,
     Backoff,
     BadRequest,
     Conflict,
@@ -24,10 +26,11 @@ from fastq import (
     Unauthenticated,
 )
 from fastq.client import calls, operator_calls
-from tests.client.served import Made, Place, lossy
+from tests.client.served import WAIT_S, Made, Place, lossy
 from tests.served import free_port
 
 MANY = 2_500  # more than two pages
+MANY_KEYS = 10_050  # more than the server lists in one answer
 
 
 def leased(both: Any, queue: str) -> LeasedJob:
@@ -130,6 +133,26 @@ def test_schedules_are_listed(both: Any, queue: str) -> None:
     (listed,) = [one for one in both.schedules() if one.name == queue]
     assert (listed.cron, listed.overlap, listed.next_at) == ("0 3 1 1 *", "allow", put.next_at)
     both.delete_schedule(queue)
+
+
+@pytest.fixture(scope="module")
+def many_keys(place: Place) -> tuple[str, list[str]]:
+    """One owner's keys: a secret, and the ids in the order in which they were made."""
+
+    async def make() -> tuple[str, list[str]]:
+        async with AsyncClient(place.url, place.keys["admin"], timeout_s=WAIT_S) as client:
+            made = [client.create_key(f"n{number}", "many", "client") for number in range(MANY_KEYS)]
+            keys = await asyncio.gather(*made)
+            listed = sorted(keys, key=lambda key: (key.created_at, key.key_id))
+            return str(listed[0].key), [key.key_id for key in listed]
+
+    return asyncio.run(make())
+
+
+def test_all_pages_of_keys(both: Any, made: Made, many_keys: tuple[str, list[str]]) -> None:
+    secret, key_ids = many_keys
+    assert [one.key_id for one in made(key=secret).own_keys()] == key_ids
+    assert [one.key_id for one in both.all_keys() if one.owner_id == "many"] == key_ids
 
 
 def test_create_rotate_and_revoke_keys(both: Any, made: Made, queue: str) -> None:

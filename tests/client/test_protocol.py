@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fastq import Busy, ClientError, Conflict, LeaseLost, NotFinished, Refused, Retries, ServerUnreachable
-from fastq.client import calls
+from fastq import Busy, ClientError, Conflict, LeaseLost, NotFinished, Page, Refused, Retries, ServerUnreachable
+from fastq.client import calls, operator_calls
 from fastq.client.protocol import Answer, Call, Pause, Try, carried_out, refusal
 from fastq.client.wire import Address, Reply
 
@@ -141,6 +141,21 @@ def test_connection_close_is_not_kept_alive() -> None:
     reply = Reply()
     reply.feed(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     assert reply.answer == Answer(200, b"") and not reply.keep_alive
+
+
+@pytest.mark.parametrize(
+    ("link", "cursor"),
+    [
+        ('</keys?limit=2&cursor=a%2Bb>; rel="next"', "a+b"), ("</keys?cursor=c>;rel=next", "c"),
+        ('</s.css>; rel=preload, </keys?cursor=c>; rel="next"', "c"), ('</keys?cursor=c>; rel="prev"', ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_the_next_page_is_in_the_header_link(link: str, cursor: str) -> None:
+    reply = Reply()
+    reply.feed(f"HTTP/1.1 200 OK\r\nLink: {link}\r\nContent-Length: 2\r\n\r\n[]".encode())
+    assert reply.answer is not None and reply.answer.cursor == cursor
+    listed, _ = drive(carried_out(operator_calls.list_keys(), QUICK), reply.answer)
+    assert listed == Page([], cursor)
 
 
 def test_bytes_that_are_not_http() -> None:

@@ -173,6 +173,7 @@ async def test_leases_are_given_back_when_the_answer_is_given_up(
 
         with monkeypatch.context() as patch:
             patch.setattr(r.log, "read", broken)
+            patch.setattr(r.log, "read_now", lambda _places: None)
             with pytest.raises(ZeroDivisionError):
                 await r.ask.lease(WORKER, MANY)
         assert len(await r.ask.lease(WORKER, MANY)) == 5

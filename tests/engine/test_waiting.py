@@ -27,6 +27,7 @@ class Slow(MemoryLog):
 
     def __init__(self) -> None:
         super().__init__(cache_bytes=0)
+        self.reads_wait = True
         self.reading = asyncio.Event()
 
     async def read(self, places: Sequence[Any]) -> list[bytes]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-TEXT_SUFFIXES = {".cfg", ".in", ".json", ".md", ".pxd", ".pxi", ".py", ".pyi", ".pyx", ".toml", ".txt", ".yaml", ".yml"}
+TEXT_SUFFIXES = {
+    ".cfg", ".h", ".in", ".json", ".md", ".pxd", ".pxi", ".py", ".pyi", ".pyx", ".toml", ".txt", ".yaml", ".yml",
+}  # fmt: skip
 CYTHON_SUFFIXES = {".pxd", ".pxi", ".pyx"}
 
 

@@ -271,7 +271,7 @@ async def test_fields_that_contradict(world: World, route: str, fields: Any, mes
 
 
 NO_TIMES = [
-    "", "now", "2030-01-01", "2030-01-01T00:00:00", "2030-01-01T00:00Z", "2030-02-30T00:00:00Z", "2030-01-01T24:00:00Z",
+    "", "now", "2030-01-01", "2030-01-01T00:00Z", "2030-02-30T00:00:00Z", "2030-01-01T24:00:00Z",
     "2030-01-01T00:00:00+25:00", "2030-01-01T00:00:00 Z", "20300101T000000Z", "2030-W01-1T00:00:00Z", "1893456000",
     "0000-01-01T00:00:00Z", "2030-01-01T00:00:00.Z", "2030-01-01T00:00:00Z ", "٢٠30-01-01T00:00:00Z",
     "2030-01-01T00:00:61Z",
@@ -282,6 +282,12 @@ NO_TIMES = [
 async def test_run_at_that_is_not_a_time(world: World, text: str) -> None:
     reply = await post(world, "submit", JOB | {"run_at": text})
     assert (reply.status, reply.error) == (400, "run_at must be an RFC 3339 time")
+
+
+async def test_a_run_at_without_a_time_zone(world: World) -> None:
+    reply = await post(world, "submit", JOB | {"run_at": "2030-01-01T00:00:00"})
+    needs = "it needs a time zone, such as Z or +02:00"
+    assert (reply.status, reply.error) == (400, f"run_at must be an RFC 3339 time: {needs}")
 
 
 TIMES = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -118,6 +120,41 @@ async def test_a_task_that_raises_is_a_dead_letter_with_its_error(broker_of: Mak
             (await end_of(sent)).raise_for_error()
         job = await aclient.get(broker.job_id_of(sent.task_id))
         assert (job.state, job.attempts, job.error) == ("DEAD", 1, "ValueError: no card for 5")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_task_that_raises_what_no_future_carries_has_failed(broker_of: Make, kind: str) -> None:
+    broker = broker_of()
+    raised = {
+        one.__name__: one for one in (StopIteration, StopAsyncIteration, GeneratorExit, SystemExit, KeyboardInterrupt)
+    }
+
+    @broker.task
+    def leave(how: str) -> None:
+        raise raised[how]
+
+    @broker.task
+    async def leave_async(how: str) -> None:
+        raise raised[how]
+
+    async with working(broker):
+        for how in raised:
+            result = await end_of(await (leave if kind == "sync" else leave_async).kiq(how))
+            assert result.is_err and (how in str(result.error) or how == type(result.error).__name__)
+
+
+async def test_a_fork_of_a_task_ends_with_it(broker_of: Make) -> None:
+    broker = broker_of()
+
+    @broker.task
+    def fork() -> int:
+        child = os.fork()
+        if not child:
+            sys.exit(3)
+        return os.waitpid(child, 0)[1]
+
+    async with working(broker):
+        assert (await end_of(await fork.kiq())).return_value == 0
 
 
 async def test_retry_failed_lets_the_server_try_again(broker_of: Make, aclient: AsyncClient) -> None:

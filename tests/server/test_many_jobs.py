@@ -15,6 +15,7 @@ from fastq._core import NewJob
 from fastq.clock import Clock, wall_us
 from fastq.engine import EngineOptions, assemble
 from fastq.log.files.log import LocalLog
+from fastq.services.audit import Audit, AuditedDocuments
 from fastq.services.keys import LogKeyStore
 from tests.served import Served
 
@@ -35,7 +36,7 @@ async def fill(directory: Path) -> dict[str, str]:
     engine, core = assemble(log, EngineOptions(), random.random)
     engine.open()
     await engine.start(Clock(wall_us()), lambda error: pytest.fail(str(error)))
-    keys = LogKeyStore(engine)
+    keys = LogKeyStore(AuditedDocuments(engine, Audit(engine)))
     made = {kind: (await keys.create(kind, "o", kind, engine.now_us()))[0] for kind in ("client", "worker")}
     for first in range(0, JOBS, TOGETHER):
         while not log.tail.has_room(TOGETHER * 300, 0):  # noqa: ASYNC110 (a segment is being prepared: no event for it)

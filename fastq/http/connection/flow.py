@@ -62,6 +62,11 @@ class Unread:
             self.timer.cancel()
             self.timer = None
 
+    def let_go(self) -> None:
+        """Stop for good: the connection is closed."""
+        self.stop()
+        self._unread_bytes = int  # none
+
     def _abort(self) -> bool:
         self._transport.abort()
         return True

@@ -78,6 +78,14 @@ class Protocol(HttpToolsProtocol):
             self._active.disconnected = True
             self._active.message_event.set()
         super().connection_lost(exc)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what leads back to this closed connection: the garbage collector may come late."""
+        self._unset_keepalive_if_required()  # uvicorn lets the timer run after a reset
+        self._answers_to.close = self.transport.close
+        self._unread.let_go()
+        self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:

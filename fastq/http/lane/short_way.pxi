@@ -405,7 +405,8 @@ cdef class ShortWay:
     cdef bint put_leases(self, Answers answers, list leased, bint many, bint as_string) except *:
         """Answer with leases. False without an answer if a payload must be read from the disk."""
         cdef Py_ssize_t n = 16, size
-        cdef list read = []     # records that are not in memory, in the order of the leases
+        cdef list missing = []  # places of records that are not in memory, in the order of the leases
+        cdef list read = []     # those records
         cdef const char* record
         cdef char* text
         cdef char* p
@@ -416,10 +417,12 @@ cdef class ShortWay:
         for lease in leased:
             n += leased_bytes(lease, as_string) + 1
             if record_in_memory(self.core, lease) == NULL:
-                found = self.commits.record_now(lease.place)
-                if found is None:
-                    return False
-                read.append(found)
+                missing.append(lease.place)
+        if missing:
+            found = self.commits.records_now(missing)
+            if found is None:
+                return False
+            read = found
         # The body is written first, after the longest head; then the head with the body's length, and the body moves.
         start = answers.reserve(2 * self.head_bytes_max + n)
         text = p = start + self.head_bytes_max

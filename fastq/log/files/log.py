@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from fastq._core import Tail
 from fastq.errors import BackupRefused, LogFailed
 from fastq.log.files._flusher import FRAME_HEAD_BYTES, Flusher
+from fastq.log.files._index import FrameIndex, Span
 from fastq.log.files.fence import read_fence
-from fastq.log.files.index import FrameIndex, Span
 from fastq.log.files.opening import Begun, begin
 from fastq.log.files.places import RUN_BYTES_MAX, SpanReader
 from fastq.log.files.ready import ReadySegments
@@ -159,6 +159,7 @@ class LocalLog:
             self._segment_bytes, self._made, self._fail, secrets.token_bytes, self._zero_cleaned,
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)
+        self._spans.open_now(self._sizes)
         self.idle = True
         self._ready.start_due(None, self.used_bytes)
 
@@ -182,6 +183,7 @@ class LocalLog:
             self._sizes[batch.segment] = file_bytes
             self.used_bytes += file_bytes
             self._has_left = True
+            self._spans.share(batch.segment, self._files[batch.segment][0])
         self._index.add(batch.seq, batch.segment, batch.offset)
         self._busy, self.idle = True, False
         self._flusher.commit(
@@ -244,9 +246,8 @@ class LocalLog:
         reading.add_done_callback(self._has_read)
         return reading
 
-    def read_now(self, place: RecordPlace) -> bytes | None:
-        span = self._span(place)
-        return self._spans.read_now(span) if isinstance(span, Span) else None
+    def read_now(self, places: list[RecordPlace]) -> list[bytes] | None:
+        return self._index.read_now(places, self._spans.files)
 
     def _has_read(self, reading: asyncio.Future[Read]) -> None:
         if self._reading.pop(reading) < self._dropping:

@@ -73,7 +73,7 @@ def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw
         write_identity(directory, database_id)
     if found.pending:
         frames_were = f"{len(found.pending)} frames were" if len(found.pending) > 1 else "frame was"
-        notes.append(f"the last {frames_were} not known to be on stable storage and were written again")
+        notes.append(f"the last {frames_were} not known to be on stable storage and written again")
     return Begun(
         head, fd, head.first_offset + len(frames), prev_crc, list(zip(found.pending, offsets, strict=True)), notes
     )

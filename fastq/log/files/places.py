@@ -1,18 +1,23 @@
-"""Reads single records by their spans in the files, with a bounded number of open files."""
+"""Reads records by their spans in the files, with a bounded number of open files.
+
+A file is open once for all threads. The event loop reads what is in the page cache through the same descriptors; it
+opens none, since that might wait for the disk.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from fastq.log.files.index import Span
+from fastq.log.files._index import Span
 from fastq.log.files.segments import HEAD_BYTES, segment_path
 
-OPEN_FILES_MAX = 64
+OPEN_FILES_MAX = 64  # the file that was opened first is closed first
 GAP_BYTES_MAX = 16 << 10  # between records that one read covers: cheaper than another read
 RUN_BYTES_MAX = 1 << 20  # of one read of several records
 PAUSES_S = (0.0, 0.05, 0.2)  # before each further try to read what the device could not
@@ -23,12 +28,13 @@ OF_ONE_PLACE = frozenset(
 
 
 class SpanReader:
-    """Reads spans, from any thread. The most recently read files stay open."""
+    """Reads spans, from any thread."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._idle: OrderedDict[int, int] = OrderedDict()  # segment -> descriptor, least recently used first
+        self.files: dict[int, int] = {}  # segment -> descriptor, the one that was opened first first
+        self._users: Counter[int] = Counter()  # descriptor -> threads that read it now
         self._first = 0  # segments before it are not kept open
         self._closing = threading.Event()
 
@@ -51,24 +57,6 @@ class SpanReader:
             return data
         finally:
             self._put(segment, fd)
-
-    def read_now(self, span: Span) -> bytes | None:
-        """Read a span from the page cache. Returns None if part of it is not cached, or the file system cannot tell.
-
-        It opens no file, which might wait for the disk: `read` opens it, and it stays open for the next time.
-        """
-        data = bytearray(span.bytes)
-        with self._lock:
-            fd = self._idle.pop(span.segment, -1)
-        if fd < 0:
-            return None
-        try:
-            found = os.preadv(fd, [data], span.offset, os.RWF_NOWAIT)
-        except OSError:  # EAGAIN, EOPNOTSUPP; `read` reports a failing device
-            return None
-        finally:
-            self._put(span.segment, fd)
-        return bytes(data) if found == span.bytes else None
 
     def read_many(self, spans: Sequence[Span]) -> list[bytes | OSError]:
         """Read spans in the order of the disk, neighbours together. Blocking.
@@ -126,32 +114,63 @@ class SpanReader:
         finally:
             self._put(segment, fd)
 
+    def share(self, segment: int, fd: int) -> None:
+        """Read a segment through a duplicate of this descriptor from here on."""
+        with suppress(OSError), self._lock:  # without a free descriptor, reads have to open the file
+            self._keep(segment, os.dup(fd))
+
+    def open_now(self, segments: Iterable[int]) -> None:
+        """Open the oldest of these; half of the files is left to later segments. Reads open the rest."""
+        for segment in sorted(segments)[: OPEN_FILES_MAX // 2]:
+            with suppress(OSError):
+                self._put(segment, self._get(segment))
+
     def forget_before(self, segment: int) -> None:
         """Close the files of deleted segments: an open file keeps its space."""
         with self._lock:
             self._first = max(self._first, segment)
-            for number in [number for number in self._idle if number < segment]:
-                os.close(self._idle.pop(number))
+            for number in [number for number in self.files if number < segment]:
+                self._forget(number)
 
     def close(self) -> None:
         with self._lock:
             self._closing.set()
-            for fd in self._idle.values():
-                os.close(fd)
-            self._idle.clear()
+            for segment in list(self.files):
+                self._forget(segment)
 
     def _get(self, segment: int) -> int:
-        """A descriptor of a segment, for this thread alone until `_put`."""
+        """A descriptor of a segment, which stays open until `_put`."""
         with self._lock:
-            fd = self._idle.pop(segment, None)
-        return os.open(segment_path(self._directory, segment), os.O_RDONLY) if fd is None else fd
+            if (fd := self.files.get(segment)) is not None:
+                self._users[fd] += 1
+                return fd
+        fd = os.open(segment_path(self._directory, segment), os.O_RDONLY)
+        with self._lock:
+            self._users[fd] += 1
+            self._keep(segment, fd)
+        return fd
 
     def _put(self, segment: int, fd: int) -> None:
         with self._lock:
-            if not self._closing.is_set() and segment >= self._first and segment not in self._idle:
-                self._idle[segment] = fd
-                fd = self._idle.popitem(last=False)[1] if len(self._idle) > OPEN_FILES_MAX else -1
-        if fd >= 0:
+            self._users[fd] -= 1
+            if not self._users[fd]:
+                del self._users[fd]
+                if self.files.get(segment) != fd:
+                    os.close(fd)
+
+    def _keep(self, segment: int, fd: int) -> None:
+        if self._closing.is_set() or segment < self._first or segment in self.files:
+            if fd not in self._users:
+                os.close(fd)
+            return
+        self.files[segment] = fd
+        if len(self.files) > OPEN_FILES_MAX:
+            self._forget(next(iter(self.files)))
+
+    def _forget(self, segment: int) -> None:
+        """Close a file as soon as no thread reads it."""
+        fd = self.files.pop(segment)
+        if fd not in self._users:
             os.close(fd)
 
 

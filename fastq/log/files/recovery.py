@@ -15,7 +15,7 @@ from pathlib import Path
 from fastq._core import FRAME_RECORD_BYTES_MAX
 from fastq.errors import LogDamaged, UnsupportedFormat
 from fastq.log.files._flusher import FRAME_HEAD_BYTES, find_later_frame, scan_frames, used_bytes
-from fastq.log.files.index import FrameIndex
+from fastq.log.files._index import FrameIndex
 from fastq.log.files.segments import (
     FIRST_SEGMENT,
     HEAD_BYTES,

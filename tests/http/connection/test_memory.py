@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import re
 import socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,6 +167,47 @@ async def test_all_memory_is_released(world: World, framing: str) -> None:
         wire.abort()
         await until(lambda: not world.server.server_state.connections)
         assert (memory.held_bytes, world.app.answers.held_bytes) == (0, 0)
+
+
+# --- closed connections -----------------------------------------------------------------------------------------------
+
+SENT: dict[str, Callable[[World], bytes]] = {
+    "nothing": lambda _: b"",
+    "a read": lambda _: HEALTH,
+    "a submit": lambda world: post_jobs(world, "Content-Length: 15", body=b'{"payload":"p"}'),
+    "half a head": lambda _: HEALTH[:10],
+    "half a body": lambda world: post_jobs(world, "Content-Length: 15", body=b'{"pay'),
+    "a refused request": lambda _: b"nonsense\r\n\r\n",
+    "unread answers": lambda world: request_bytes("GET", "/openapi.json", (world.bearer("client"),)) * 200,
+    "a long poll": lambda world: request_bytes(
+        "POST", "/jobs/lease", (world.bearer("worker"),), b'{"wait_ms":60000,"queues":["empty"]}'
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ["abort", "half_close"])
+@pytest.mark.parametrize("sent", SENT)
+async def test_a_closed_connection_is_freed_at_once(world: World, sent: str, end: str) -> None:
+    """The garbage collector may not come for hours: an idle server makes nothing that it counts."""
+    await world.hang_up()
+    await until(lambda: not world.server.server_state.connections)
+    gc.collect()
+    gc.disable()
+    try:
+        wire = await world.connect()
+        await wire.send(SENT[sent](world))
+        await until(lambda: bool(world.server.server_state.connections))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        gone = [weakref.ref(one) for one in world.server.server_state.connections]
+        getattr(wire, end)()
+        if end == "half_close":
+            await wire.rest()
+        await until(lambda: not world.server.server_state.connections)
+        wire.abort()
+        await until(lambda: not any(one() for one in gone))
+    finally:
+        gc.enable()
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ class MemoryConnection(asyncio.Transport):
 
     def _is_busy(self) -> bool:
         protocol, commits = self.protocol, self._world.engine.commits
-        lacks_body = protocol._in_body and protocol._active is protocol.cycle and not protocol.cycle.body
+        cycle = protocol.cycle  # none once the connection is lost
+        lacks_body = protocol._in_body and cycle is not None and protocol._active is cycle and not cycle.body
         return bool(
             (self._world.server.server_state.tasks and not lacks_body)
             or commits.shown_seq > self._world.log.tail.durable_seq

@@ -31,7 +31,7 @@ from fastq.chaos.ledger import Ledger
 from fastq.engine import assemble
 from fastq.engine.commands import Lease, Submit
 from fastq.errors import ApiError, JobNotFound
-from fastq.log.files.index import FrameIndex
+from fastq.log.files._index import FrameIndex
 from fastq.log.files.places import SpanReader
 from fastq.log.files.recovery import Found, check_oldest, read_log
 from tests.engines import CLIENT, START_US, WORKER, Asking, Hand

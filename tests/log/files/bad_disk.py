@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastq.log.files.index import Span
+from fastq.log.files._index import Span
 from fastq.log.files.log import LocalLog
 from fastq.log.files.segments import segment_path
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class BadDisk:
-    """Reads of the log's segments fail as a test says. It stands below `os.pread` and `os.preadv`."""
+    """Reads of the log's segments fail as a test says. It stands below `os.pread` and `LocalLog.read_now`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error = errno.EIO
         self.fails: Callable[[int, int], bool] = lambda _begin, _end: False  # whether these bytes cannot be read
         self.failed = 0  # reads
-        self._pread, self._preadv = os.pread, os.preadv
+        self._pread, self._read_now = os.pread, LocalLog.read_now
         monkeypatch.setattr(os, "pread", self._read)
-        monkeypatch.setattr(os, "preadv", self._read_now)
+        monkeypatch.setattr(LocalLog, "read_now", self._read_now_of_log())
 
     def _is_bad(self, fd: int, begin: int, length: int) -> bool:
         bad = "/segment-" in os.readlink(f"/proc/self/fd/{fd}") and self.fails(begin, begin + length)
@@ -39,10 +39,21 @@ class BadDisk:
             raise OSError(self.error, os.strerror(self.error))
         return self._pread(fd, length, offset)
 
-    def _read_now(self, fd: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
-        if self._is_bad(fd, offset, sum(map(len, buffers))):
-            raise BlockingIOError
-        return self._preadv(fd, buffers, offset, flags)
+    def _read_now_of_log(self) -> Callable[[LocalLog, list[RecordPlace]], list[bytes] | None]:
+        """A method of the log: a bound method of this class would not get it."""
+
+        def read_now(log: LocalLog, places: list[RecordPlace]) -> list[bytes] | None:
+            return self._read_cached(log, places)
+
+        return read_now
+
+    def _read_cached(self, log: LocalLog, places: list[RecordPlace]) -> list[bytes] | None:
+        """A bad sector is not in the page cache."""
+        for span in [log._index.span(place) for place in places]:
+            if self.fails(span.offset, span.offset + span.bytes):
+                self.failed += 1
+                return None
+        return self._read_now(log, places)
 
     def fail_at(self, *spans: Span) -> None:
         """Fail reads of any byte of these spans, in whatever segment: a test has one."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from zlib import crc32
 
 from fastq._core import RECORD_NAMES, Core, RecordPlace
-from fastq.log.files.index import FrameIndex
+from fastq.log.files._index import FrameIndex
 from fastq.log.files.log import LocalLog
 from fastq.log.files.places import SpanReader
 from fastq.log.files.recovery import Found

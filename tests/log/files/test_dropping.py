@@ -8,12 +8,10 @@ import random
 import threading
 from pathlib import Path
 
-import pytest
-
 from fastq._core import RecordPlace
-from fastq.log.files.index import Span
+from fastq.log.files._index import Span
 from fastq.log.files.log import READERS, LocalLog
-from fastq.log.files.places import GAP_BYTES_MAX, RUN_BYTES_MAX, SpanReader, runs
+from fastq.log.files.places import GAP_BYTES_MAX, OPEN_FILES_MAX, RUN_BYTES_MAX, SpanReader, runs
 from fastq.log.files.segments import segment_path
 from tests.log.files.frames import read_segment
 from tests.log.files.writer import SMALL, Writer, bodies_of, local, quiet
@@ -63,6 +61,7 @@ async def test_a_segment_stays_until_reads_in_flight_are_done(tmp_path: Path) ->
     busy = [log._loop.run_in_executor(log._readers, go_on.wait) for _ in range(READERS)]
     reading = asyncio.ensure_future(log.read([RecordPlace(60, 0, 10), place]))
     later = asyncio.ensure_future(log.read([newest]))
+    await asyncio.sleep(0)  # both wait for a thread
     log.drop_before(newest.frame)
     await quiet(writer)
     go_on.set()
@@ -121,9 +120,22 @@ def test_neighbours_are_read_together_and_a_read_is_bounded() -> None:
 def test_a_file_that_is_too_short_is_an_error(tmp_path: Path) -> None:
     segment_path(tmp_path, 1).write_bytes(bytes(1000))
     reader = SpanReader(tmp_path)
-    with pytest.raises(OSError, match="the file ends before offset 1100"):
-        reader.read_many([Span(1, 0, 100), Span(1, 500, 600)])
+    _, error = reader.read_many([Span(1, 0, 100), Span(1, 500, 600)])
+    assert "the file ends before offset 1100" in str(error)
     reader.close()
+
+
+def test_a_bounded_number_of_files_stays_open(tmp_path: Path) -> None:
+    spans = [Span(number, 0, 10) for number in range(1, 2 * OPEN_FILES_MAX)]
+    for span in spans:
+        segment_path(tmp_path, span.segment).write_bytes(b"0123456789")
+    reader = SpanReader(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        assert reader.read_many(spans) == [b"0123456789"] * len(spans)
+        assert len(os.listdir("/proc/self/fd")) == before + OPEN_FILES_MAX
+    reader.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # --- overwritten before they are deleted ------------------------------------------------------------------------------
