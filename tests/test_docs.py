@@ -9,7 +9,7 @@ from pathlib import Path
 from fastq import errors
 from fastq.http.errors import STATUSES
 from fastq.log.files.ready import RESERVE_SEGMENTS
-from fastq.log.files.segments import SMALL_SEGMENT_BYTES
+from fastq.log.files.sizes import SMALL_SEGMENT_BYTES
 from fastq.server.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent

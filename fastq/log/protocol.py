@@ -101,6 +101,17 @@ class Log(Protocol):
     def disk_full(self) -> bool:
         """Whether there is no space for the next segment."""
 
+    @property
+    def keeps_reserve(self) -> bool:
+        """Whether what adds jobs must leave the ready segments that what ends jobs may need.
+
+        True on a full disk; and while the ready segments are so small that requests of one turn could fill them all,
+        before it is known whether the disk has space for more.
+        """
+
+    async def more_room(self, timeout_s: float) -> None:
+        """Return when more segments than the reserve are ready, or none can be made, or after the timeout."""
+
     def may_answer(self) -> bool:
         """Whether this node may answer for the queue now. While it may not, no answer leaves; reads go on.
 

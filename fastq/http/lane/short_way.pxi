@@ -47,6 +47,7 @@ cdef class ShortWay:
     cdef bytes created, found, leased, acked, absent
     cdef size_t head_bytes_max
     cdef uint64_t unsynced_bytes_max, sent_count
+    cdef uint32_t kept_segments
     cdef Py_ssize_t batch_bytes_max     # of a body
     cdef uint64_t next_id, ids_end
 
@@ -81,6 +82,7 @@ cdef class ShortWay:
         state.total_requests += self.sent_count  # uvicorn's count
         self.sent_count = 0
         self.is_open = self.admission.takes_everything
+        self.kept_segments = self.commits.kept_segments
         if state.default_headers is not self.headers_of:
             self.headers_of = state.default_headers
             self.begin_answers()
@@ -221,7 +223,7 @@ cdef class ShortWay:
         """Whether records of this length can be appended now, and Falcon would not refuse them as too large."""
         if record_bytes > ROOM_BYTES_LARGE and record_bytes > <uint64_t>self.tail.record_bytes_max:
             return False
-        return has_room(self.tail, record_bytes, self.unsynced_bytes_max)
+        return has_room(self.tail, record_bytes, self.unsynced_bytes_max, self.kept_segments)
 
     # --- new jobs -----------------------------------------------------------------------------------------------------
 

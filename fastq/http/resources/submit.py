@@ -26,7 +26,7 @@ from fastq.engine.commands import (
     JobOptions,
     Submit,
 )
-from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.errors import CleanerBehind, InvalidRequest, Overloaded
 from fastq.http.decoding import decode, members, null_as_empty, read_body
 from fastq.http.fields import (
     _TRACEPARENT,
@@ -252,8 +252,8 @@ class Submits:
         who = req.context.principal
         try:
             stored = self._engine.submit(who, command)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
+        except (CleanerBehind, Overloaded):
+            await self._engine.caught_up()
             stored = self._engine.submit(who, command)
         resp.status = 201 if stored[1] == CREATED else 200
         resp.content_type = JSON
@@ -271,8 +271,8 @@ class Submits:
             return
         try:
             stored, repeated = self._engine.submit_many(who, commands, key, digest)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
+        except (CleanerBehind, Overloaded):
+            await self._engine.caught_up()
             stored, repeated = self._engine.submit_many(who, commands, key, digest)
         resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
         resp.data = jobs_created(stored)

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,6 @@ from fastq.log.files.segments import (
     drop_segments,
     erase_cleaned,
     fill_spare,
-    grown_bytes,
     name_segment,
 )
 
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
 
 RESERVE_SEGMENTS = 2  # for a full disk: one for acks and deletes, which free space, and one for the cleaner alone
 READY_SEGMENTS = RESERVE_SEGMENTS + 1  # beside the one that is being written
-UNUSED_BYTES = (
-    128 << 10
-)  # a new log with fewer bytes of frames has the reserve only: the largest batch fits in beside them
+UNUSED_SHARE = 128  # until an opening wrote this share of a small segment, the reserve is enough
 RETRY_S = 1.0  # between attempts on a full disk
 FILL_PAUSE_S = 0.002  # between the steps of a fill while there is room, for a commit or two
 
@@ -50,7 +47,7 @@ class ReadySegments:
         first: SegmentHead,
         first_segment: int,
         unsealed: list[Ending],
-        segment_bytes: int,
+        sizes: Sequence[int],
         on_made: Callable[[SegmentHead, int], None],
         on_failed: Callable[[OSError], None],
         draw: Callable[[int], bytes],
@@ -61,6 +58,7 @@ class ReadySegments:
             first: the head of the opening's first segment; later segments get the same values.
             first_segment: the oldest segment.
             unsealed: segments of earlier openings, to be shortened once this one has a durable frame.
+            sizes: that segments may have, ascending.
             on_made: called with a segment's head and a descriptor, before the tail is offered it.
             on_failed: called once, with an error other than a full disk.
             draw: returns that many random bytes.
@@ -68,10 +66,11 @@ class ReadySegments:
         """
         self.disk_full = False
         self._directory, self._tail, self._unsealed = directory, tail, list(unsealed)
-        self._segment_bytes = segment_bytes
-        self._next = replace(
-            first, number=first.number + 1, file_bytes=min(first.file_bytes, segment_bytes), first_seq=0, synced_seq=0
-        )
+        self._sizes = sizes
+        file_bytes = max(size for size in sizes if size <= first.file_bytes)
+        self._next = replace(first, number=first.number + 1, file_bytes=file_bytes, first_seq=0, synced_seq=0)
+        self._last_small = 0  # the last segment made that is smaller than those of a log in use
+        self._is_used = False  # more than the reserve is needed
         self._on_made, self._on_failed, self._draw = on_made, on_failed, draw
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
@@ -80,22 +79,36 @@ class ReadySegments:
         self._held: int | None = None  # a backup still reads this segment and later ones
         self._zero_cleaned = zero_cleaned
         self._has_cleaned = bool(cleaned_paths(directory))  # an earlier server left segments to overwrite
-        self._work: asyncio.Future[int | None] | None = None
+        self._work: asyncio.Future[Any] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
 
-    def start_due(self, durable_seq: int | None, used_bytes: int) -> None:
+    def start_due(self, durable_seq: int | None, next_bytes: int) -> None:
         """Start the next piece of work, if there is any.
 
         Args:
             durable_seq: the last durable frame of this opening; None: none yet.
-            used_bytes: what the log's segments take. They grow with it, and do not shrink again.
+            next_bytes: the size that the next segment should have. Sizes do not shrink again.
         """
-        grown = grown_bytes(used_bytes, self._segment_bytes)
-        if grown > self._next.file_bytes and self._has_space(READY_SEGMENTS * grown):
-            self._next = replace(self._next, file_bytes=grown)
+        if next_bytes > self._next.file_bytes and self._has_space(READY_SEGMENTS * next_bytes):
+            self._next = replace(self._next, file_bytes=next_bytes)
         self._durable_seq = durable_seq
         self._go_on()
+
+    @property
+    def keeps_reserve(self) -> bool:
+        """See `fastq.log.protocol.Log`. A segment is small if those of a log in use are larger."""
+        return self.disk_full or self._last_small >= self._next.number - self._tail.segments_offered
+
+    async def more(self, timeout_s: float) -> None:
+        """Return when more than the reserve is ready, or nothing is being done about it, or after the timeout."""
+        until_s = self._loop.time() + timeout_s
+        self._is_used = True
+        self._go_on()
+        while self._work is not None and self._tail.segments_offered <= RESERVE_SEGMENTS:
+            if (left_s := until_s - self._loop.time()) <= 0:
+                return
+            await asyncio.wait([self._work], timeout=left_s)
 
     def drop_before(self, segment: int) -> None:
         """Delete every segment before this one, after the work in progress."""
@@ -132,21 +145,22 @@ class ReadySegments:
             self._begin(self._dropped, erase_cleaned, self._directory, self._rest)
         elif self._retry is None and is_short:
             head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
-            self._begin(partial(self._made, head), self._make, head)
+            self._begin(self._made, self._make, head)
 
     def _wanted(self) -> int:
-        """How many segments to keep ready: a new log that is hardly used has the reserve only."""
+        """How many segments to keep ready: an opening that wrote hardly anything has the reserve only."""
         size = self._next.file_bytes
-        room_bytes = (1 + RESERVE_SEGMENTS) * (size - 2 * self._next.first_offset) - UNUSED_BYTES
-        is_unused = self._tail.segments_offered == RESERVE_SEGMENTS and self._tail.room_bytes > room_bytes
-        return RESERVE_SEGMENTS if size < self._segment_bytes and is_unused else READY_SEGMENTS
+        if not self._is_used:
+            written_bytes = self._tail.closed_bytes + self._tail.unsynced_bytes
+            self._is_used = size == self._sizes[-1] or written_bytes > size // UNUSED_SHARE
+        return READY_SEGMENTS if self._is_used else RESERVE_SEGMENTS
 
     def _has_space(self, needed_bytes: int) -> bool:
         """Whether the disk has room. Larger segments on a small disk would leave none that the cleaner can free."""
         space = os.statvfs(self._directory)
         return space.f_bavail * space.f_frsize >= needed_bytes
 
-    def _begin(self, then: Callable[[asyncio.Future[int | None]], None], do: Callable[..., Any], *about: Any) -> None:
+    def _begin(self, then: Callable[[asyncio.Future[Any]], None], do: Callable[..., Any], *about: Any) -> None:
         """Run `do` on the thread, then `then` on the loop."""
         self._work = self._loop.run_in_executor(self._thread, do, *about)
         self._work.add_done_callback(then)
@@ -160,11 +174,17 @@ class ReadySegments:
             await asyncio.wait([self._work])
         self._thread.shutdown()
 
-    def _make(self, head: SegmentHead) -> int | None:
-        """On the thread: prepare a segment. Returns its descriptor; None if the log is being closed."""
-        spare = take_spare(self._directory, head.file_bytes)
+    def _make(self, head: SegmentHead) -> tuple[SegmentHead, int] | None:
+        """On the thread: prepare a segment. Returns its head and descriptor; None if the log is being closed.
+
+        It has the size of a spare, if there is one that can be used.
+        """
+        spare = take_spare(self._directory, self._sizes)
         spare = spare or fill_spare(self._directory, head.file_bytes, self._rest)
-        return None if spare is None else name_segment(spare, head)
+        if spare is None:
+            return None
+        head = replace(head, file_bytes=spare.stat().st_size)
+        return head, name_segment(spare, head)
 
     def _rest(self) -> bool:
         """On the thread, before each step of a fill: pause for commits. Returns whether to interrupt the fill.
@@ -172,11 +192,11 @@ class ReadySegments:
         It does not pause when a segment is needed soon, since all commits then wait for the fill; nor while the reserve
         is incomplete, since the disk may become full first.
         """
-        is_urgent = self._tail.segments_offered < RESERVE_SEGMENTS
+        is_urgent = self._tail.segments_offered < (READY_SEGMENTS if self.keeps_reserve else RESERVE_SEGMENTS)
         is_urgent = is_urgent or not self._tail.has_room(self._next.file_bytes // 2, 0)
         return self._stopping.wait(0 if is_urgent else FILL_PAUSE_S)
 
-    def _made(self, head: SegmentHead, work: asyncio.Future[int | None]) -> None:
+    def _made(self, work: asyncio.Future[tuple[SegmentHead, int] | None]) -> None:
         self._work = None
         error = work.exception()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -188,13 +208,16 @@ class ReadySegments:
         if error is not None:
             self._fail(error)
             return
-        fd = work.result()
-        if fd is None or self._stopping.is_set():
-            if fd is not None:
-                os.close(fd)
+        if (made := work.result()) is None:
+            return
+        head, fd = made
+        if self._stopping.is_set():
+            os.close(fd)
             return
         self.disk_full = False
         self._next = replace(self._next, number=head.number + 1)
+        if head.file_bytes < self._sizes[-1]:
+            self._last_small = head.number
         self._on_made(head, fd)
         self._tail.offer_segment(head.number, head.first_offset, head.file_bytes)
         self._go_on()
@@ -206,14 +229,14 @@ class ReadySegments:
             self._retry = None
         self._go_on()
 
-    def _dropped(self, work: asyncio.Future[int | None]) -> None:
+    def _dropped(self, work: asyncio.Future[None]) -> None:
         self._work = None
         if (error := work.exception()) is not None:
             self._fail(error)
         else:
             self._try_now()
 
-    def _shortened(self, work: asyncio.Future[int | None]) -> None:
+    def _shortened(self, work: asyncio.Future[None]) -> None:
         self._work = None
         self._unsealed.pop(0)
         error = work.exception()

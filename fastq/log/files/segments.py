@@ -21,9 +21,6 @@ from fastq.log.files._flusher import crc32c, send_to_device
 FORMAT = 3
 HEAD_BYTES = 4096
 FIRST_SEGMENT = 1  # of a new log
-SMALL_SEGMENT_BYTES = (
-    33 << 19
-)  # of a new log: a batch of 8 MiB takes up to 16 MiB, and blocks of 64 KiB need 256 KiB more
 SEGMENT_MAGIC = b"FASTQSEG"
 IDENTITY_MAGIC = b"FASTQDBI"
 IDENTITY_FILE = "database"
@@ -64,18 +61,6 @@ class SegmentHead:
             self.first_seq, self.synced_seq, self.salt,
         )  # fmt: skip
         return (packed + _CRC.pack(crc32c(packed))).ljust(HEAD_BYTES, b"\0")
-
-
-def grown_bytes(used_bytes: int, segment_bytes: int) -> int:
-    """The size of the next segment of a log whose segments take `used_bytes`: it doubles with use.
-
-    Args:
-        segment_bytes: of a log in full use.
-    """
-    size = SMALL_SEGMENT_BYTES
-    while size * 2 <= used_bytes and size < segment_bytes:
-        size *= 2
-    return min(size, segment_bytes)
 
 
 def unpack_head(data: bytes, path: Path) -> SegmentHead:
