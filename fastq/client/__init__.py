@@ -28,7 +28,6 @@ from fastq.client.models import (
     Done,
     Event,
     Extend,
-    Failure,
     Held,
     JobChanges,
     JobFilter,
@@ -39,9 +38,7 @@ from fastq.client.models import (
     Page,
     Progress,
     Schedule,
-    Snooze,
     Submitted,
-    Success,
     Why,
 )
 from fastq.client.operator_models import (
@@ -54,6 +51,7 @@ from fastq.client.operator_models import (
     RevokedKey,
     SeenWorkers,
 )
+from fastq.client.outcome_models import Failure, Outcome, Snooze, Success
 from fastq.client.protocol import Retries
 from fastq.client.sync_client import Client
 from fastq.client.worker import Job, Worker
@@ -62,7 +60,7 @@ __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
     "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobChanges",
     "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished",
-    "NotFound", "NotJSON", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention", "Retries",
-    "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated",
-    "Why", "Worker",
+    "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention",
+    "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success",
+    "Unauthenticated", "Why", "Worker",
 ]  # fmt: skip

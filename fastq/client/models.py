@@ -5,7 +5,6 @@ A member of a request that is UNSET is not sent. Unknown members of an answer ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypedDict, TypeVar
@@ -412,36 +411,3 @@ class Done(AnswerStruct, frozen=True):
     lease_until: datetime | None = None
     duplicate: bool = False
     replaced: bool = False
-
-
-# --- outcomes of a handler --------------------------------------------------------------------------------------------
-
-
-class Success(msgspec.Struct, Generic[T], frozen=True):
-    """A handler returns it to submit follow-up jobs. Without `then` it equals a plain value.
-
-    then: jobs to submit in the same transaction as the ack.
-    """
-
-    result: T | None = None
-    then: Sequence[NewJob] = ()
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """A handler returns it to fail the attempt. An exception does the same, with its class name as the code.
-
-    retry_after_ms: milliseconds until the retry; default: the job's backoff. discard: make the job DEAD although
-    attempts are left.
-    """
-
-    error: str
-    code: str | None = None
-    retry_after_ms: int | None = None
-    discard: bool = False
-    result: Any = UNSET
-
-
-class Snooze(msgspec.Struct, frozen=True):
-    """A handler returns it to run the job again after `delay_ms`. The attempt does not count."""
-
-    delay_ms: int

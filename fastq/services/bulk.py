@@ -5,7 +5,7 @@ They are made in slices, with other work between them, and not atomic.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ READ_BYTES_MAX = 1 << 20  # of records in memory during a search
 SYNCED_JOBS = 1_000  # changed before the log catches up
 WAITING = frozenset({"READY", "SCHEDULED", "RETRY"})  # the states that a purge deletes
 ACTIONS = ("cancel", "redrive", "delete")
+
+Caller = Callable[[], Awaitable[Principal]]
+"""Returns who makes the request. It raises an ApiError if the key is no longer valid or may no longer do this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Order:
 class Result:
     """The number of jobs that match and allow the change, and of those that were changed.
 
-    `complete` is False if the server stopped, or the log was full, before all jobs were examined.
+    `complete` is False if the server stopped, the log was full, or the key ended, before all jobs were examined.
     """
 
     matched: int = 0
@@ -112,16 +115,19 @@ class Bulk:
         jobs_max = (engine.record_bytes_max // 2 - ENTRY_BYTES) // _core.SMALL_RECORD_BYTES
         self._slice_jobs = max(1, min(SLICE_JOBS, jobs_max))
 
-    async def run(self, who: Principal, order: Order, *, dry_run: bool = False) -> Result:
+    async def run(self, caller: Caller, order: Order, *, dry_run: bool = False) -> Result:
         """Change the matching jobs that were submitted before the call, of those that the caller owns.
 
+        Args:
+            caller: asked before each change. If it raises an ApiError, the rest is not changed.
         Raises:
-            DiskFull, Overloaded: nothing was changed.
+            DiskFull, Overloaded, and what `caller` raises: nothing was changed.
         """
+        who = await caller()
         done, slices, synced = Done(), self._slices(who, order.chosen), 0
         while not done.is_over:
-            async with self._engine.turns:
-                await self._change_slice(who, order, slices, done, dry_run)
+            async with self._engine.turns.of(who.key_id):
+                await self._change_slice(caller, order, slices, done, dry_run)
             if done.result.changed - synced >= SYNCED_JOBS:
                 await self._engine.log_caught_up()
                 synced = done.result.changed
@@ -130,18 +136,19 @@ class Bulk:
         return done.result
 
     async def _change_slice(
-        self, who: Principal, order: Order, slices: AsyncIterator[list[JobView]], done: Done, dry_run: bool
+        self, caller: Caller, order: Order, slices: AsyncIterator[list[JobView]], done: Done, dry_run: bool
     ) -> None:
         """Change the jobs of the next slice."""
         views = await anext(slices, None)
         if views is None:
             done.is_over = True
             return
-        views = [view for view in views if order.applies(view)]
-        done.result = replace(done.result, matched=done.result.matched + len(views))
-        if dry_run or not views:
-            return
         try:
+            who = await caller()
+            views = [view for view in views if order.applies(view)]
+            done.result = replace(done.result, matched=done.result.matched + len(views))
+            if dry_run or not views:
+                return
             with self._engine.group(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as group:
                 changed = self._change(group, who, order, views)
                 done.result = replace(done.result, changed=done.result.changed + changed)

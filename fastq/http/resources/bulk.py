@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -9,6 +10,7 @@ from falcon.asgi import Request, Response
 from msgspec import Meta
 
 from fastq.errors import InvalidRequest
+from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, read_body
 from fastq.http.fields import BODY_BYTES_MAX, QueueName, State, at_most, queue_name, time_us
 from fastq.http.reply import JSON, encode
@@ -59,8 +61,8 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
 class BulkDone(msgspec.Struct, forbid_unknown_fields=True):
     """`matched`: jobs that match the filter and allow the change. `changed`: jobs that were changed.
 
-    The server works in slices between other requests. `complete` is false if it stopped, or the log was full, before
-    it examined all jobs.
+    The server works in slices between other requests. `complete` is false if it stopped, the log was full, or the
+    key ended, before it examined all jobs.
     """
 
     matched: int
@@ -118,7 +120,7 @@ class BulkRoutes:
     async def _run(self, action: str, req: Request, resp: Response) -> None:
         fields = decode(await read_body(req, BODY_BYTES_MAX), _BULK)
         order = Order(action, filter_of(fields.filter), details={"filter": audited(fields.filter)})
-        result = await self._bulk.run(req.context.principal, order, dry_run=fields.dry_run)
+        result = await self._bulk.run(partial(confirmed, req), order, dry_run=fields.dry_run)
         resp.content_type = JSON
         resp.data = encode(result)
 
