@@ -105,11 +105,11 @@ class Client:
         return {self.server.call(self._client, "GET", f"/jobs/{job_id}")[1]["state"] for job_id in self.waiting}
 
 
-def until_reserve_is_made(disk: Path) -> None:
+def until_reserve_is_made(disk: Path, server: Served) -> None:
     until = time.monotonic() + 30
     while len(list((disk / "data").glob("segment-*"))) < 1 + RESERVE_SEGMENTS:
         assert time.monotonic() < until, "the reserve is not made"
-        time.sleep(0.01)
+        assert server.call(None, "GET", "/ready")[0] == 200
 
 
 def finish_jobs(client: Client) -> None:
@@ -167,7 +167,7 @@ def test_a_disk_gets_full_while_the_segments_are_small(tmp_path: Path, disk_mib:
 def test_large_batches_that_come_at_once_leave_the_reserve_on_a_small_disk(tmp_path: Path) -> None:
     """It has no room for the segment after the reserve, until another file goes."""
     with mounted(tmp_path / "disk", 90 << 20) as disk, served(disk, WAL_SEGMENT_BYTES="64MiB") as server:
-        until_reserve_is_made(disk)
+        until_reserve_is_made(disk, server)
         (disk / "other").write_bytes(bytes(36 << 20))
         batch = {"jobs": [{"payload": "p" * 800_000}] * 10}
         client = Client(server)

@@ -102,13 +102,13 @@ class ReadySegments:
 
     async def more(self, timeout_s: float) -> None:
         """Return when more than the reserve is ready, or nothing is being done about it, or after the timeout."""
-        until_s = self._loop.time() + timeout_s
         self._is_used = True
         self._go_on()
-        while self._work is not None and self._tail.segments_offered <= RESERVE_SEGMENTS:
-            if (left_s := until_s - self._loop.time()) <= 0:
-                return
-            await asyncio.wait([self._work], timeout=left_s)
+        late: asyncio.Future[None] = self._loop.create_future()
+        timer = self._loop.call_later(timeout_s, late.set_result, None)
+        while self._work is not None and self._tail.segments_offered <= RESERVE_SEGMENTS and not late.done():
+            await asyncio.wait([self._work, late], return_when=asyncio.FIRST_COMPLETED)
+        timer.cancel()
 
     def drop_before(self, segment: int) -> None:
         """Delete every segment before this one, after the work in progress."""

@@ -116,10 +116,10 @@ async def test_an_opening_needs_no_more_disk_than_a_small_segment(
     free = SMALL * 2
     fake = os.statvfs_result([room.f_bsize, 512, room.f_blocks, free // 512, free // 512, *tuple(room)[5:10]])
     monkeypatch.setattr(os, "statvfs", lambda _: fake)
-    writer = Writer(small_log(tmp_path)).open()
-    assert writer.documents() == documents
+    log = small_log(tmp_path)
+    assert Writer(log).open().documents() == documents
     assert made_sizes(tmp_path)[-1] < 4 * SMALL
-    writer.log._release()
+    log._release()
 
 
 def test_sizes_double_up_to_the_setting() -> None:
