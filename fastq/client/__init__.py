@@ -24,7 +24,6 @@ from fastq.client.models import (
     Attempt,
     Backoff,
     ChangedMany,
-    Cron,
     Done,
     Event,
     Extend,
@@ -37,7 +36,6 @@ from fastq.client.models import (
     NewJob,
     Page,
     Progress,
-    Schedule,
     Submitted,
     Why,
 )
@@ -53,6 +51,7 @@ from fastq.client.operator_models import (
 )
 from fastq.client.outcome_models import Failure, Outcome, Snooze, Success
 from fastq.client.protocol import Retries
+from fastq.client.schedule_models import Cron, Schedule
 from fastq.client.sync_client import Client
 from fastq.client.worker import Job, Worker
 

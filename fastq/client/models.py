@@ -59,13 +59,20 @@ class JobOptions(TypedDict, total=False):
 
 
 class JobFilter(TypedDict, total=False):
-    """Jobs that match every given member. q: a part of the payload's JSON text. since: submitted then or later."""
+    """Jobs that match every given member.
+
+    q: a part of the payload's JSON text. error: a part of the last attempt's error. worker: holds the job, or had its
+    last attempt. since: submitted then or later.
+    """
 
     state: State
     queue: str
     group: str
     tag: str
     q: str
+    error: str
+    error_code: str
+    worker: str
     since: datetime
 
 
@@ -180,21 +187,6 @@ def _sent(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
 
 
-class Cron(msgspec.Struct):
-    """The times of a schedule.
-
-    cron: minute, hour, day of month, month, day of week. timezone: an IANA name. catch_up: for missed times submit no
-    job, one job, or one for each of the last `catch_up_max`. overlap: skip a time while the last job is unfinished, or
-    submit the next job anyway.
-    """
-
-    cron: str
-    timezone: str = "UTC"
-    catch_up: Literal["skip", "one", "all"] = "one"
-    overlap: Literal["skip", "allow"] = "skip"
-    catch_up_max: int | UnsetType = UNSET
-
-
 # --- received ---------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +240,8 @@ class JobStatus(AnswerStruct, frozen=True, kw_only=True):
     """A job at the time of the request.
 
     attempts: those that were begun. run_at: when a SCHEDULED or RETRY job is due. lease_until: the deadline of the last
-    lease. outcome, error, result: of the last ack. payload: only if it was asked for.
+    lease. outcome, error, error_code, result: of the last attempt; in a list `error` is its first line. finished_at:
+    when it ended, if it has. payload: only if it was asked for.
     """
 
     job_id: str
@@ -267,7 +260,9 @@ class JobStatus(AnswerStruct, frozen=True, kw_only=True):
     cancel_requested: bool = False
     progress: Progress | None = None
     outcome: str = ""
+    finished_at: datetime | None = None
     error: str = field(name="result_error", default="")
+    error_code: str = ""
     result_json: Raw = field(name="result", default=Raw(b"null"))
     payload_json: Raw = field(name="payload", default=Raw(b"null"))
 
@@ -304,10 +299,14 @@ class JobStatus(AnswerStruct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a list. A page with a `cursor` is not the last one, even if its `items` are empty."""
+    """A part of a list. A page with a `cursor` is not the last one, even if its `items` are empty.
+
+    examined_until: of jobs: only those submitted since then were looked at; None: all were.
+    """
 
     items: list[T]
     cursor: str = ""
+    examined_until: datetime | None = None
 
 
 class Attempt(AnswerStruct, frozen=True, kw_only=True):
@@ -357,29 +356,6 @@ class ChangedMany(AnswerStruct, frozen=True):
     matched: int
     changed: int
     complete: bool
-
-
-class Schedule(AnswerStruct, frozen=True, kw_only=True):
-    """A schedule at the time of the request.
-
-    job_json: the job; null in a list of schedules. passed: how many times it skipped. refusal: why the last submit
-    failed. paused: it is not due until it is resumed.
-    """
-
-    name: str
-    cron: str
-    timezone: str
-    catch_up: str = "one"
-    catch_up_max: int = 0
-    overlap: str = "skip"
-    owner_id: str = ""
-    job_json: Raw = field(name="job", default=Raw(b"null"))
-    next_at: datetime | None = None
-    last_fired_at: datetime | None = None
-    last_job_id: str = ""
-    passed: int = 0
-    refusal: str = ""
-    paused: bool = False
 
 
 class Acked(AnswerStruct, frozen=True):
