@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastq.engine.cleaner import Cleaner
-from fastq.engine.commits import ROOM_BYTES_SMALL, SPARE_SEGMENTS, Commits
+from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.errors import ApiError, CleanerBehind, Draining
 from fastq.log.protocol import Log
 
@@ -39,7 +39,7 @@ class Admission:
         try:
             if self._cleaner.is_behind:
                 raise CleanerBehind
-            self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, SPARE_SEGMENTS)
+            self._commits.need_room(record_bytes + ROOM_BYTES_SMALL, spare_segments=1)
         except ApiError:
             if not is_repeat():
                 raise
@@ -51,5 +51,5 @@ class Admission:
         """
         if self._cleaner.is_behind and not self.draining:
             await self._cleaner.progress(LAG_WAIT_S)
-        if self._log.keeps_reserve and not self.draining:
+        if not self.draining:
             await self._log.more_room(LAG_WAIT_S)

@@ -101,10 +101,6 @@ class MemoryLog:
     def may_answer(self) -> bool:
         return self._speaks
 
-    @property
-    def keeps_reserve(self) -> bool:
-        return self.disk_full
-
     async def more_room(self, timeout_s: float) -> None:
         pass
 

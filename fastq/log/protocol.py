@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fastq._core import Batch, RecordPlace, Tail
 
 
+RESERVE_SEGMENTS = 2  # ready ones, for a full disk: one for what ends jobs and frees space, one for the cleaner alone
+
 # (records of one frame, its sequence number) -> how many records were applied
 Replay = Callable[[memoryview, int], int]
 
@@ -100,14 +102,6 @@ class Log(Protocol):
     @property
     def disk_full(self) -> bool:
         """Whether there is no space for the next segment."""
-
-    @property
-    def keeps_reserve(self) -> bool:
-        """Whether what adds jobs must leave the ready segments that what ends jobs may need.
-
-        True on a full disk; and while the ready segments are so small that requests of one turn could fill them all,
-        before it is known whether the disk has space for more.
-        """
 
     async def more_room(self, timeout_s: float) -> None:
         """Return when more segments than the reserve are ready, or none can be made, or after the timeout."""

@@ -182,10 +182,6 @@ class LocalLog:
     def disk_full(self) -> bool:
         return self._ready is not None and self._ready.disk_full
 
-    @property
-    def keeps_reserve(self) -> bool:
-        return self._ready is not None and self._ready.keeps_reserve
-
     async def more_room(self, timeout_s: float) -> None:
         if self._ready is not None:
             await self._ready.more(timeout_s)

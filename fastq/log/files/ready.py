@@ -26,11 +26,11 @@ from fastq.log.files.segments import (
     fill_spare,
     name_segment,
 )
+from fastq.log.protocol import RESERVE_SEGMENTS
 
 if TYPE_CHECKING:
     from fastq._core import Tail
 
-RESERVE_SEGMENTS = 2  # for a full disk: one for acks and deletes, which free space, and one for the cleaner alone
 READY_SEGMENTS = RESERVE_SEGMENTS + 1  # beside the one that is being written
 UNUSED_SHARE = 128  # until an opening wrote this share of a small segment, the reserve is enough
 RETRY_S = 1.0  # between attempts on a full disk
@@ -69,7 +69,6 @@ class ReadySegments:
         self._sizes = sizes
         file_bytes = max(size for size in sizes if size <= first.file_bytes)
         self._next = replace(first, number=first.number + 1, file_bytes=file_bytes, first_seq=0, synced_seq=0)
-        self._last_small = 0  # the last segment made that is smaller than those of a log in use
         self._is_used = False  # more than the reserve is needed
         self._on_made, self._on_failed, self._draw = on_made, on_failed, draw
         self._loop = asyncio.get_running_loop()
@@ -94,11 +93,6 @@ class ReadySegments:
             self._next = replace(self._next, file_bytes=next_bytes)
         self._durable_seq = durable_seq
         self._go_on()
-
-    @property
-    def keeps_reserve(self) -> bool:
-        """See `fastq.log.protocol.Log`. A segment is small if those of a log in use are larger."""
-        return self.disk_full or self._last_small >= self._next.number - self._tail.segments_offered
 
     async def more(self, timeout_s: float) -> None:
         """Return when more than the reserve is ready, or nothing is being done about it, or after the timeout."""
@@ -189,11 +183,14 @@ class ReadySegments:
     def _rest(self) -> bool:
         """On the thread, before each step of a fill: pause for commits. Returns whether to interrupt the fill.
 
-        It does not pause when a segment is needed soon, since all commits then wait for the fill; nor while the reserve
+        It does not pause when a segment is needed soon, since new jobs then wait for the fill; nor while the reserve
         is incomplete, since the disk may become full first.
         """
-        is_urgent = self._tail.segments_offered < (READY_SEGMENTS if self.keeps_reserve else RESERVE_SEGMENTS)
-        is_urgent = is_urgent or not self._tail.has_room(self._next.file_bytes // 2, 0)
+        is_urgent = self._tail.segments_offered < RESERVE_SEGMENTS
+        half_bytes = self._next.file_bytes // 2
+        is_urgent = is_urgent or not (
+            self._tail.goes_here(half_bytes) or self._tail.has_room(half_bytes, RESERVE_SEGMENTS)
+        )
         return self._stopping.wait(0 if is_urgent else FILL_PAUSE_S)
 
     def _made(self, work: asyncio.Future[tuple[SegmentHead, int] | None]) -> None:
@@ -216,8 +213,6 @@ class ReadySegments:
             return
         self.disk_full = False
         self._next = replace(self._next, number=head.number + 1)
-        if head.file_bytes < self._sizes[-1]:
-            self._last_small = head.number
         self._on_made(head, fd)
         self._tail.offer_segment(head.number, head.first_offset, head.file_bytes)
         self._go_on()
