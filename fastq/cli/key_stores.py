@@ -123,23 +123,28 @@ class Offline:
     def rotate(self, name: str, body: Key, shown: Callable[[Key], None]) -> None:
         """Rotate a key. A kill before it is printed leaves a secret that nobody has; a second rotation replaces it."""
 
-        async def work(engine: Engine, keys: KeyStore) -> bytes:
+        async def work(_engine: Engine, keys: KeyStore) -> bytes:
             overlap_ms = key_resource.rotate_key_fields(json.dumps(body).encode()).overlap_ms
-            secret, record = await keys.rotate(name, OPERATOR, overlap_ms, is_seen=False)
-            await engine.durable()
-            shown(json.loads(key_resource.key_with_secret(secret, record)))
+            return key_resource.key_with_secret(*await keys.rotate(name, OPERATOR, overlap_ms, is_seen=False))
+
+        async def show(rotated: bytes, keys: KeyStore) -> None:
+            key: Key = json.loads(rotated)
+            shown(key)
             sys.stdout.flush()
-            await keys.note_seen(record.key_id, OPERATOR)
-            return b"null"
+            await keys.note_seen(key["key_id"], OPERATOR)
 
-        self._do(work)
+        self._do(work, show)
 
-    def _do(self, work: Callable[[Engine, KeyStore], Awaitable[bytes]]) -> Any:
+    def _do(
+        self,
+        work: Callable[[Engine, KeyStore], Awaitable[bytes]],
+        when_durable: Callable[[bytes, KeyStore], Awaitable[None]] | None = None,
+    ) -> Any:
         # Imported late: a bad setting is reported before the extensions load.
         from fastq.server.offline import change_keys  # noqa: PLC0415
 
         with exits_as_click():
-            return json.loads(change_keys(self._settings, work, self._claim_store))
+            return json.loads(change_keys(self._settings, work, self._claim_store, when_durable))
 
 
 @contextmanager

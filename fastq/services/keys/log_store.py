@@ -177,7 +177,9 @@ class LogKeyStore:
         self._remove_ended(2)
         return record
 
-    async def rotate(self, key_id: str, who: Principal, overlap_ms: int, is_seen: bool = True) -> tuple[str, KeyRecord]:
+    async def rotate(
+        self, key_id: str, who: Principal, overlap_ms: int, *, is_seen: bool = True
+    ) -> tuple[str, KeyRecord]:
         key_id, stored = self._named(key_id, who)
         if stored.revoked_us is not None:
             raise KeyIsRevoked

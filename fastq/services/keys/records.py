@@ -134,7 +134,9 @@ class KeyStore(Protocol):
             NotKeyOwner: the key belongs to another owner and `who` is no admin.
         """
 
-    async def rotate(self, key_id: str, who: Principal, overlap_ms: int, is_seen: bool = True) -> tuple[str, KeyRecord]:
+    async def rotate(
+        self, key_id: str, who: Principal, overlap_ms: int, *, is_seen: bool = True
+    ) -> tuple[str, KeyRecord]:
         """Give a key a new secret. The old secret works for `overlap_ms`; an older one stops at once.
 
         Args:

@@ -342,13 +342,7 @@ class RedisKeyStore:
         self._forget([key_id])
         return revoked_us
 
-    async def rotate(
-        self,
-        key_id: str,
-        who: Principal,
-        overlap_ms: int,
-        is_seen: bool = True,  # noqa: ARG002 -- every secret is taken for seen
-    ) -> tuple[str, KeyRecord]:
+    async def rotate(self, key_id: str, who: Principal, overlap_ms: int, **_: bool) -> tuple[str, KeyRecord]:
         """Rotate a key. An original key becomes one of fastq's with the same key_id."""
         key = await self._named(key_id, who)
         secret = new_secret(key.record.type)
