@@ -52,6 +52,10 @@ from fastq.http.resources.lease import lease_command
 cdef extern from "<string.h>" nogil:
     void* memmem(const void* text, size_t n, const void* part, size_t part_bytes)
 
+cdef extern from "plain.h" nogil:
+    const unsigned char* past_plain(const unsigned char* at, const unsigned char* end)
+    const unsigned char* past_ascii(const unsigned char* at, const unsigned char* end)
+
 cdef enum:
     HOT_BODY_BYTES_MAX = 64 << 10   # larger bodies go to Falcon, which bounds their memory
     IDLE_S = 75
