@@ -125,6 +125,8 @@ class Tail:
         """Note that every batch up to `seq` is on stable storage."""
     def cached(self, place: RecordPlace) -> bytes | None:
         """The bytes at `place`, if they are still in memory."""
+    def goes_here(self, record_bytes: int) -> bool:
+        """Whether records of `record_bytes` in all fit into the segment in use."""
     def has_room(self, record_bytes: int, segments_left: int) -> bool:
         """Whether records of `record_bytes` in all fit and leave `segments_left` offered segments unused."""
     @property

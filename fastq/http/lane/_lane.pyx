@@ -45,6 +45,7 @@ from fastq.http.scope import GRANTED as _GRANTED
 from fastq.http.connection.limits import is_host
 from fastq.http.connection.protocol import Protocol
 from fastq.http.routes import may
+from fastq.log.protocol import RESERVE_SEGMENTS as _RESERVE_SEGMENTS
 from fastq.http.resources.ack import ack_refused, acks_answered
 from fastq.http.resources.extend import lease_extended, leases_answered
 from fastq.http.resources.lease import lease_command
@@ -78,6 +79,8 @@ cdef double BACKOFF_FACTOR = _queues.Backoff().factor
 cdef int64_t TOKEN_CHARS_MAX = _fields.TOKEN_CHARACTERS_MAX
 cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
 cdef uint64_t ROOM_BYTES_SMALL = _commits.ROOM_BYTES_SMALL
+cdef uint32_t CLEANER_SEGMENTS = _commits.CLEANER_SEGMENTS
+cdef uint32_t RESERVE_SEGMENTS = _RESERVE_SEGMENTS
 cdef frozenset HARMLESS = frozenset((  # headers without an effect on the answer, or with a value in `HeadValues`
     b"user-agent", b"content-type", b"accept", b"accept-encoding",
     b"content-length", b"idempotency-key", b"traceparent",
