@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 
@@ -195,3 +196,20 @@ def test_a_job_for_one_queue_too_many_is_refused_alone_in_a_batch_and_by_an_edit
     bare.core.configure_queue(bare.now_us, "a", QueueSettings(max_depth=1))
     with pytest.raises(QueueFull):
         bare.submit("a")
+
+
+def test_settings_of_a_queue_with_many_groups_put_the_same_groups_in_order() -> None:
+    """Changes of order and of limits, each way, while some groups run and some are done: `check` knows the order."""
+    bare, rng = Many(), random.Random(7)
+    for n in range(3000):
+        bare.submit("q", group=f"g{n % 1000}")
+    for _ in range(24):
+        limit = rng.choice([0, 1, 2])
+        bare.core.configure_queue(bare.now_us, "q", QueueSettings(fair=rng.random() < 0.5, group_concurrency=limit))
+        bare.core.check()
+        bare.now_us += 1
+        for leased in bare.core.lease(bare.now_us, ["q"], 100, lease_ms=30_000, key_id="k"):
+            if rng.random() < 0.5:
+                bare.core.ack(bare.now_us, ALL, Ack(leased.job_id, leased.token), key_id="k")
+        bare.settle()
+        bare.core.check()
