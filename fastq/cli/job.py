@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import click
@@ -16,16 +17,16 @@ from fastq.cli.notices import confirm, notice
 from fastq.cli.param_types import DURATION, TIME, read_value
 from fastq.cli.remote import with_client
 from fastq.cli.streams import say, say_json
-from fastq.cli.tables import Column, Table, as_json, json_option, lines_option, members, record, show
+from fastq.cli.tables import Column, Table, as_json, cell, json_option, lines_option, members, record, show
 from fastq.client.errors import Refused
-from fastq.client.models import JobStatus
+from fastq.client.models import JobStatus, Submitted
 from fastq.client.sync_client import Client
 from fastq.server.logs import counted
 
 COLUMNS = (
     Column("job_id", is_whole=True), Column("state", is_whole=True), Column("queue", 1), Column("group", 8),
     Column("priority", 7, True), Column("attempts", 4, True), Column("created_at", 3, True), Column("run_at", 5, True),
-    Column("lease_until", 6, True), Column("error", 2),
+    Column("lease_until", 6, True), Column("finished_at", 5, True), Column("error_code", 3), Column("error", 2),
 )  # fmt: skip
 PAGE = 1000
 JOB_LABEL = len("result_error")  # the width of the labels of a job, at least
@@ -125,15 +126,17 @@ def _show_part(name: str, several: list[Any]) -> None:
 def list_command(client: Client, limit: int, everything: bool, cursor: str, as_json: bool, **where: Any) -> None:
     """List the jobs that match all filters, newest first."""
     where, shown, table = given(where), 0, Table(COLUMNS)
+    until: datetime | None = None
     while True:
         page = client.list_jobs(limit=PAGE if everything else min(PAGE, limit - shown), cursor=cursor, **where)
         _show_page(page.items, None if as_json else table)
-        shown, cursor = shown + len(page.items), page.cursor
+        shown, cursor, until = shown + len(page.items), page.cursor, page.examined_until
         if not cursor or (not everything and shown >= limit):
             break
     table.end()
     if cursor:
-        notice(f"there may be more: --all, or --cursor {cursor}")
+        looked_at = "" if until is None else f" before {cell(until)}"
+        notice(f"there may be more{looked_at}: --all, or --cursor {cursor}")
     elif not shown:
         notice(no_job_matches(client, where.get("queue")))
 
@@ -174,6 +177,37 @@ def _show_changed(job_id: str, state: str, in_json: bool) -> None:
         say_json(msgspec.json.encode({"job_id": job_id, "state": state}).decode())
     else:
         say(f"{job_id}  {state}")
+
+
+@job.command()
+@click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
+@click.option("--queue", help="Submit to this queue.")
+@click.option("--priority", type=int)
+@click.option("--delay", "delay_ms", type=DURATION, help="Time until the new job is due, such as 30s.")
+@click.option("--run-at", type=TIME, help="Time at which the new job is due.")
+@click.option("--max-retries", type=int, help="Number of attempts.")
+@lines_option
+@with_client()
+def resubmit(client: Client, job_ids: tuple[str, ...], as_json: bool, **changes: Any) -> None:
+    """Submit jobs again: new jobs with the payloads and options of JOB_ID, which stay as they are."""
+
+    _each(job_ids, lambda job_id: show_submitted(client.resubmit(job_id, **given(changes)), as_json))
+
+
+def show_submitted(submitted: Submitted, in_json: bool) -> None:
+    say_json(as_json(submitted)) if in_json else say(submitted.job_id)
+
+
+def _each(job_ids: tuple[str, ...], one: Callable[[str], None]) -> None:
+    """Do it for each job. Raises Failed at the end if some were refused."""
+    failed = []
+    for job_id in job_ids:
+        try:
+            one(job_id)
+        except Refused as refused:
+            failed.append(f"{job_id}: {refused}" if job_id not in refused.message else str(refused))
+    if failed:
+        raise Failed("; ".join(failed))
 
 
 # --- change one or many -----------------------------------------------------------------------------------------------
@@ -254,14 +288,7 @@ def _change(
         return
     if dry_run:
         raise click.UsageError("--dry-run needs a filter")
-    failed = []
-    for job_id in job_ids:
-        try:
-            _show_changed(job_id, one(job_id), in_json)
-        except Refused as refused:
-            failed.append(f"{job_id}: {refused}" if job_id not in refused.message else str(refused))
-    if failed:
-        raise Failed("; ".join(failed))
+    _each(job_ids, lambda job_id: _show_changed(job_id, one(job_id), in_json))
 
 
 def _change_many(

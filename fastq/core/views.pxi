@@ -73,7 +73,7 @@ cdef bint has_job(Core core, Access access, Job* job) except *:
     return access.queues is None or queue_name(core, group_by(core, job.group).queue) in access.queues
 
 
-cdef uint32_t slot_of(Core core, Access access, str job_id) except NONE:
+cdef uint32_t slot_of(Core core, Access access, str job_id) except <uint32_t>NONE:
     """The slot of a job. Raises JobNotFound, also for a job that does not exist for the caller."""
     cdef int64_t created_us = 0
     cdef uint64_t seq = id_seq(job_id, core.tag, &created_us)
@@ -281,6 +281,18 @@ def close_result(bytes record, str job_id):
         raise RecordUnreadable(LOST, job_id)
     result = PyBytes_FromStringAndSize(r.p, r.end - r.p) if flags & CLOSE_RESULT else None
     return result, (f.error[:f.error_bytes]).decode()
+
+
+def close_error(bytes record, str job_id):
+    cdef uint16_t flags = 0
+    cdef Reader r = open_record(record, CLOSE, job_id, &flags)
+    cdef CloseFields f
+    read_close(&r, flags, &f)
+    if r.short:
+        raise RecordUnreadable(CUT_SHORT, job_id)
+    if flags & CLOSE_LOST:
+        raise RecordUnreadable(LOST, job_id)
+    return (f.error[:f.error_bytes]).decode(), text_of(f.error_code), text_of(f.worker)
 
 
 def read_event(bytes record):

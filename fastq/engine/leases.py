@@ -10,7 +10,7 @@ from fastq import _core
 from fastq.engine.admission import Admission
 from fastq.engine.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
-from fastq.engine.payloads import Payloads, sound
+from fastq.engine.records import Records, sound
 from fastq.engine.results import LeasedJob
 from fastq.engine.waiting import LeaseWaiters
 from fastq.engine.workers import LastSeen
@@ -25,9 +25,8 @@ class Leases:
     def __init__(
         self,
         core: _core.Core,
-        tail: _core.Tail,
         commits: Commits,
-        payloads: Payloads,
+        records: Records,
         admission: Admission,
         now_us: Callable[[], int],
         on_due_changed: Callable[[], None],
@@ -36,8 +35,8 @@ class Leases:
         Args:
             on_due_changed: see `LeaseWaiters`.
         """
-        self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
-        self._payloads, self._now_us = payloads, now_us
+        self._core, self._commits, self._admission = core, commits, admission
+        self._records, self._now_us = records, now_us
         self._asked_us: dict[str, int] = {}
         self.waiters = LeaseWaiters(core, self._grant, self.take_back, now_us, on_due_changed)
         self.last_seen = LastSeen()
@@ -81,7 +80,7 @@ class Leases:
             LogUnreadable: no payload can be read now; the leases are taken back.
         """
         try:
-            records = await self._payloads.records(leased)
+            records = await self._records.submits(leased)
         except BaseException:
             self.take_back(leased)
             raise
@@ -104,7 +103,7 @@ class Leases:
             extra={"request_id": log_id, "job_id": lease.job_id},
         )  # fmt: skip
         with self._commits.change, suppress(JobNotFound):
-            if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else the lease expires
+            if self._commits.has_room(ROOM_BYTES_SMALL):  # else the lease expires
                 self._core.unreadable(
                     self._now_us(), lease.job_id, lease.token, f"the payload cannot be read: {error.reason}"
                 )
@@ -154,7 +153,7 @@ class Leases:
         now_us = self._now_us()
         with self._commits.change:
             for lease in leased:
-                if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else the lease expires
+                if self._commits.has_room(ROOM_BYTES_SMALL):  # else the lease expires
                     with suppress(JobNotFound):  # it was cancelled and removed since
                         self._core.undelivered(now_us, lease.job_id, lease.token)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 from falcon.asgi import Request
@@ -38,7 +39,7 @@ async def array_of(engine: Engine, req: Request, slices: AsyncIterator[list[Any]
             await turn.pause()
 
 
-def page_of(name: str, array: bytes, **more: str | int) -> bytes:
+def page_of(name: str, array: bytes, **more: str | int | datetime) -> bytes:
     """Make an object with a JSON array under `name`, and those of `more` that are neither empty nor 0."""
     members = b"".join(b',"%s":%s' % (member.encode(), encode(value)) for member, value in more.items() if value)
     return b'{"%s":%s%s}' % (name.encode(), array, members)

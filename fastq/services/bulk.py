@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from fastq import _core
 from fastq._core import FINISHED
 from fastq.engine import Engine
-from fastq.engine.commands import Principal
+from fastq.engine.commands import Principal, Texts
 from fastq.engine.documents import Group
+from fastq.engine.search import pieces, read_bytes
 from fastq.errors import ApiError, JobDuplicate, JobNotFound
 from fastq.services.audit import ENTRY_BYTES, Audit
 
@@ -31,14 +32,13 @@ Caller = Callable[[], Awaitable[Principal]]
 """Returns who makes the request. It raises an ApiError if the key is no longer valid or may no longer do this."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter(Texts):
     """A filter. A job matches if it matches every member.
 
     Args:
         states: empty for any.
         group: empty for the queues' default groups, None for any.
-        text: a part of the payload's JSON text.
         since_us: the earliest time of the submit, Unix microseconds.
         ids: only these jobs.
     """
@@ -47,12 +47,11 @@ class Filter:
     queue: str = ""
     group: str | None = None
     tag: str = ""
-    text: bytes = b""
     since_us: int = 0
     ids: tuple[str, ...] | None = None
 
     def matches(self, view: JobView) -> bool:
-        """Whether the job matches every member except the text."""
+        """Whether the job matches every member except those of `Texts`."""
         return (
             (not self.states or view.state in self.states)
             and (not self.queue or view.queue == self.queue)
@@ -167,14 +166,21 @@ class Bulk:
             ids = sorted(set(chosen.ids), key=lambda job_id: _core.job_number(job_id, database_id))
             for at in range(0, len(ids), self._slice_jobs):
                 views = list(self._named(who, ids[at : at + self._slice_jobs]))
-                yield await self._with_text(views, chosen.text)
+                yield await self._matching(views, chosen)
             return
-        wanted = _core.Filter(queue=chosen.queue, group=chosen.group, tag=chosen.tag, since_us=chosen.since_us)
+        wanted = _core.Filter(
+            queue=chosen.queue,
+            group=chosen.group,
+            tag=chosen.tag,
+            since_us=chosen.since_us,
+            begun=bool(chosen.worker),
+            failed=bool(chosen.error or chosen.error_code),
+        )
         after, until, more = 0, self._engine.next_number, True
         while more:
             views, after = self._engine.rising(who.owns, wanted, after, until, self._slice_jobs, EXAMINED_MAX)
             more = after > 0
-            yield await self._with_text(views, chosen.text)
+            yield await self._matching(views, chosen)
 
     def _named(self, who: Principal, ids: Iterable[str]) -> Iterator[JobView]:
         for job_id in ids:
@@ -183,16 +189,13 @@ class Bulk:
             except JobNotFound:
                 continue
 
-    async def _with_text(self, views: list[JobView], text: bytes) -> list[JobView]:
-        """Return the jobs whose payload has `text`."""
-        if not text:
+    async def _matching(self, views: list[JobView], chosen: Filter) -> list[JobView]:
+        """Return the jobs whose records match."""
+        if not (chosen.text or chosen.of_end):
             return views
         found: list[JobView] = []
-        for piece in _pieces(views):
-            payloads = await self._engine.payloads(piece)
-            found += [
-                view for view, payload in zip(piece, payloads, strict=True) if payload is not None and text in payload
-            ]
+        for piece in pieces(views, lambda view: read_bytes(view, chosen), READ_BYTES_MAX):
+            found += (await self._engine.matching(piece, chosen)).jobs
         return found
 
     # --- changing jobs ------------------------------------------------------------------------------------------------
@@ -223,17 +226,3 @@ class Bulk:
         elif result.changed:
             return self._audit.write(group, who, order.audited_as or f"jobs.{order.action}", order.target, **details)
         return entry
-
-
-def _pieces(views: list[JobView]) -> Iterator[list[JobView]]:
-    """Split the views, in order, into pieces of at most READ_BYTES_MAX of records, or of one job."""
-    piece: list[JobView] = []
-    piece_bytes = 0
-    for view in views:
-        if piece and piece_bytes + view.place.bytes > READ_BYTES_MAX:
-            yield piece
-            piece, piece_bytes = [], 0
-        piece.append(view)
-        piece_bytes += view.place.bytes
-    if piece:
-        yield piece
