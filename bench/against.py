@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -144,12 +143,12 @@ def counted_in(dump: str) -> int:
     return max(map(int, found))
 
 
-def wait_prepared(server: Server) -> None:
+async def prepared(server: Server) -> None:
     """Return when the server prepares no segments: the counts of its first loads would include that thread's."""
     before = -1
     while (now := server.disk_bytes()) != before:
         before = now
-        time.sleep(PREPARED_S)
+        await asyncio.sleep(PREPARED_S)
 
 
 async def operations(server: Server, scenario: Scenario, n: int, before: Callable[[], None]) -> int:
@@ -181,7 +180,7 @@ def instructions(tree: Path, n: int, repeats: int) -> list[list[float]]:
         valgrind = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={counts}"]
         settings = {"PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0"}
         with Server(Path(scratch, "data"), before=valgrind, **settings) as server:
-            wait_prepared(server)
+            asyncio.run(prepared(server))
             return asyncio.run(measured(Counted(server, counts), n, repeats))
 
 
