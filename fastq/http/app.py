@@ -160,7 +160,7 @@ def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOpt
     routes = [
         *status.routes(),
         *Submits(engine).routes(),
-        *Jobs(engine).routes(),
+        *Jobs(engine, options.queues).routes(),
         *Histories(engine).routes(),
         *Leases(engine).routes(),
         *Acks(engine).routes(),

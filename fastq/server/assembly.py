@@ -76,7 +76,7 @@ class Node:
 
     @asynccontextmanager
     async def serving(self, instance: str) -> AsyncIterator[Api]:
-        """Create the API and fire schedules.
+        """Create the API, fire schedules and resume queues.
 
         Args:
             instance: prefix of the request ids that this node makes.
@@ -88,7 +88,9 @@ class Node:
         keys.watch(engine.end_waits)
         self.app = create_app(engine, self.core, auth, options)
         self.schedules.start()
+        self.queues.start()
         try:
             yield self.app
         finally:
+            self.queues.stop()
             self.schedules.stop()

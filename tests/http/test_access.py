@@ -109,7 +109,7 @@ QUEUES: dict[tuple[str, str], tuple[Any, set[str]]] = {  # a body; and for whom 
     ("GET", "/queues/{queue}"): (None, {"client", "bound"}),
     ("PUT", "/queues/{queue}"): ({"max_depth": 9}, {"bound"}),
     ("DELETE", "/queues/{queue}"): (None, {"bound"}),
-    ("POST", "/queues/{queue}/pause"): (None, {"bound"}),
+    ("POST", "/queues/{queue}/pause"): ({"reason": "hidden"}, {"bound"}),
     ("POST", "/queues/{queue}/resume"): (None, {"bound"}),
     ("POST", "/queues/{queue}/purge"): (None, {"bound"}),
 }
