@@ -125,6 +125,8 @@ class Tail:
         """Note that every batch up to `seq` is on stable storage."""
     def cached(self, place: RecordPlace) -> bytes | None:
         """The bytes at `place`, if they are still in memory."""
+    def goes_here(self, record_bytes: int) -> bool:
+        """Whether records of `record_bytes` in all fit into the segment in use."""
     def has_room(self, record_bytes: int, segments_left: int) -> bool:
         """Whether records of `record_bytes` in all fit and leave `segments_left` offered segments unused."""
     @property
@@ -794,6 +796,8 @@ class Core:
     def watch_end(self, job_id: str) -> None:
         """Report this job in `take_ended` when it finishes or is removed. Raises JobNotFound."""
     def unwatch_end(self, job_id: str) -> None: ...
+    def has_ends(self) -> bool:
+        """Whether `take_ended` or `take_forgotten` has any. Without ends this is one cheap call before each commit."""
     def take_ended(self) -> list[tuple[str, JobView | None]]:
         """Watched jobs that ended since the last call, each as it ended; None: it was removed. They are no longer
         watched."""
