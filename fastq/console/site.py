@@ -15,6 +15,7 @@ from fastq.console.pages.audit import AuditPages
 from fastq.console.pages.jobs import JobPages
 from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
+from fastq.console.pages.queues import QueuePages
 from fastq.console.parts import Parts
 from fastq.console.render import Renderer
 from fastq.console.sessions import Sessions
@@ -54,6 +55,7 @@ class Site:
             *assets.pages(),
             *Logins(self.sessions).pages(),
             *JobPages(parts).pages(),
+            *QueuePages(parts).pages(),
             *KeyPages(parts).pages(),
             *AuditPages(parts).pages(),
         ]
