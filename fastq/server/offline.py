@@ -57,11 +57,17 @@ def read_keys(settings: Settings, work: Callable[[KeyStore], Awaitable[T]]) -> T
     return asyncio.run(on_keys())
 
 
-def change_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable[T]], claim_store: bool = False) -> T:
+def change_keys(
+    settings: Settings,
+    work: Callable[[Engine, KeyStore], Awaitable[T]],
+    claim_store: bool = False,
+    when_durable: Callable[[T, KeyStore], Awaitable[None]] | None = None,
+) -> T:
     """Run `work` on the keys. Returns its result.
 
     Args:
         claim_store: accept the Redis of the settings, although the log names another one.
+        when_durable: gets the result when it is on stable storage.
     Raises:
         StartError, ApiError, OSError.
     """
@@ -71,7 +77,11 @@ def change_keys(settings: Settings, work: Callable[[Engine, KeyStore], Awaitable
         clock = clock_of(settings, node.engine)
         async with node.running(clock, die, settings.redis_url, settings.redis_grace_ms, is_idle=True) as keys:
             await keys.claim(anew=claim_store)
-            return await work(node.engine, keys)
+            done = await work(node.engine, keys)
+            if when_durable is not None:
+                await node.engine.durable()
+                await when_durable(done, keys)
+            return done
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(on_keys())
