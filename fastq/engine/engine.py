@@ -97,7 +97,7 @@ class Engine:
         self.held_back = self._reads.held_back
         commits = self.commits
         self.durable = commits.durable
-        self.cleaner_caught_up, self.log_caught_up = self.admission.cleaner_caught_up, commits.caught_up
+        self.caught_up, self.log_caught_up = self.admission.caught_up, commits.caught_up
         self.counts, self.queue, self.queues_in = self._core.counts, self._core.queue, self._core.queues_in
 
     # --- start and stop -----------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from fastq.engine.commands import (
     JobOptions,
     Submit,
 )
-from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.errors import CleanerBehind, InvalidRequest, Overloaded
 from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, members, null_as_empty, read_body
 from fastq.http.fields import (
@@ -260,8 +260,8 @@ class Submits:
         who = req.context.principal
         try:
             stored = self._engine.submit(who, command)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
+        except (CleanerBehind, Overloaded):
+            await self._engine.caught_up()
             stored = self._engine.submit(await confirmed(req), command)
         resp.status = 201 if stored[1] == CREATED else 200
         resp.content_type = JSON
@@ -284,8 +284,8 @@ class Submits:
             return
         try:
             stored, repeated = self._engine.submit_many(req.context.principal, commands, key, number)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
+        except (CleanerBehind, Overloaded):
+            await self._engine.caught_up()
             stored, repeated = self._engine.submit_many(await confirmed(req), commands, key, number)
         resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
         resp.data = jobs_created(stored)
