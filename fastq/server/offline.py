@@ -5,7 +5,7 @@ schedules. Reading writes nothing. A change appends its own record, and its entr
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from fastq.services.keys import KeyStore
 from fastq.services.keys.opening import opened_keys
 
 T = TypeVar("T")
-ROOM_S, RETRY_S = 30.0, 0.02
+TRIES, RETRY_S = 1_000, 0.02
 
 
 class DocumentsRead:
@@ -62,14 +62,11 @@ def read_keys(settings: Settings, work: Callable[[KeyStore], Awaitable[T]]) -> T
 
 async def _when_there_is_room(change: Callable[[], Awaitable[T]]) -> T:
     """Make a change. Repeat it while the log's next segment is being made: a refused change appends nothing."""
-    until_s = time.monotonic() + ROOM_S
-    while True:
-        try:
+    for _ in range(TRIES):
+        with contextlib.suppress(Overloaded):
             return await change()
-        except Overloaded:
-            if time.monotonic() > until_s:
-                raise
-            await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(RETRY_S)
+    return await change()
 
 
 def change_keys(
