@@ -15,6 +15,7 @@ from fastq.console.pages.audit import AuditPages
 from fastq.console.pages.jobs import JobPages
 from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
+from fastq.console.pages.overview import Overview
 from fastq.console.pages.queues import QueuePages
 from fastq.console.parts import Parts
 from fastq.console.render import Renderer
@@ -54,6 +55,7 @@ class Site:
         self.pages: list[Page] = [
             *assets.pages(),
             *Logins(self.sessions).pages(),
+            *Overview(parts).pages(),
             *JobPages(parts).pages(),
             *QueuePages(parts).pages(),
             *KeyPages(parts).pages(),
