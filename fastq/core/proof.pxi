@@ -367,14 +367,14 @@ cdef int check_line(Core core, Line* line) except -1:
 
 cdef uint64_t table_bytes(Core core) noexcept:
     """The bytes of the tables: of pools, indexes, and the heaps that are not in a group or queue."""
-    cdef Pool* pools[9]
+    cdef Pool* pools[11]
     cdef uint64_t n = 0
     cdef uint32_t i, j
     pools[0], pools[1], pools[2] = &core.t.jobs, &core.t.runs, &core.t.extras
     pools[3], pools[4] = &core.t.closings, &core.t.remembered
     pools[5], pools[6], pools[7] = &core.t.names, &core.t.queues, &core.t.groups
-    pools[8] = &core.t.sizes
-    for i in range(9):
+    pools[8], pools[9], pools[10] = &core.t.sizes, &core.t.holdings, &core.t.traffic
+    for i in range(11):
         for j in range(pools[i].chunk_count):
             if pools[i].chunks[j].items != NULL:
                 n += chunk_bytes(pools[i])

@@ -10,6 +10,7 @@ from fastq.errors import JobNotFound
 from tests.core import model_views
 from tests.core.model_jobs import Event, Job
 from tests.core.model_views import Filter
+from tests.core.traffic_agreement import agree_on_traffic
 from tests.core.world import World
 
 
@@ -33,6 +34,7 @@ def agree(world: World, step: int) -> None:
     assert world.core.dropped_early == world.model.keys.dropped_early
     agree_on_queues(world)
     agree_on_owned_queues(world)
+    agree_on_traffic(world)
 
 
 def agree_on(world: World, job: Job) -> None:
@@ -91,7 +93,7 @@ def agree_on_queues(world: World) -> None:
     assert names <= set(world.core.queues(ALL))
     assert all(order.last_turn.get(name) for name in set(world.core.queues(ALL)) - names), "an empty queue stays"
     for name in names:
-        view = world.core.queue(ALL, name)
+        view = world.core.queue(world.now_us, ALL, name)
         expected = model_views.queue(world.model, name)
         assert {field: getattr(view, field) for field in expected} == expected
         groups = {job.group for job in world.model.jobs.values() if job.queue == name}
@@ -110,7 +112,7 @@ def agree_on_owned_queues(world: World) -> None:
         places = world.core.queue_places
         assert world.core.queues(access) == sorted(names) == sorted(world.core.queues_in(access, 0, places, ""))
         for name in {job.queue for job in world.model.jobs.values()}:
-            view = world.core.queue(access, name)
+            view = world.core.queue(world.now_us, access, name)
             expected = model_views.owned_queue(world.model, owner_id, name)
             assert {field: getattr(view, field) for field in expected} == expected
 

@@ -56,16 +56,14 @@ def position(model: Model, access: Access, job_id: str) -> tuple[bool, int]:
 
 
 def queue(model: Model, name: str) -> dict[str, object]:
-    """The fields of `QueueView`, without groups."""
+    """The fields of `QueueView`, without groups, ages and rates."""
     jobs = [job for job in model.jobs.values() if job.queue == name]
-    head = model.order.head(name)
     return {
         "name": name,
         "ready": sum(job.due for job in jobs),
         "waiting": sum(job.waits and not job.due for job in jobs),
         "running": sum(job.state == "RUNNING" for job in jobs),
         "finished": {state: sum(job.state == state for job in jobs) for state in TERMINAL},
-        "oldest_ready_us": head.run_at_us if head else 0,
     }
 
 
@@ -79,6 +77,9 @@ def owned_queue(model: Model, owner_id: str, name: str) -> dict[str, object]:
         "running": sum(job.state == "RUNNING" for job in jobs),
         "finished": {state: sum(job.state == state for job in jobs) for state in TERMINAL},
         "oldest_ready_us": 0,
+        "in_per_s": 0,
+        "out_per_s": 0,
+        "failed_per_s": 0,
         "groups": 0,
     }
 
@@ -112,4 +113,4 @@ def forget_state(model: Model, now_us: int, state: str, kept_ms: int, count_max:
     expected += [job.ended_us for job in rest[: max(0, len(rest) - count_max)]]
     assert sorted(model.jobs[job_id].ended_us for job_id in gone) == sorted(expected)
     for job_id in gone:
-        model.remove(job_id)
+        model.remove(now_us, job_id)
