@@ -10,12 +10,12 @@ RUN apt-get update \
 WORKDIR /src
 COPY requirements/run.txt requirements/
 RUN python -m venv /opt/fastq \
- && /opt/fastq/bin/python -m pip install --no-cache-dir --require-hashes -r requirements/run.txt
+ && /opt/fastq/bin/python -m pip install --no-cache-dir --no-deps --require-hashes -r requirements/run.txt
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE CHANGELOG.md ./
 COPY fastq fastq
 RUN /opt/fastq/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation -w /wheel . \
  && /opt/fastq/bin/python -m pip install --no-cache-dir --no-deps --no-index /wheel/*.whl \
- && /opt/fastq/bin/python -m pip uninstall -y cython setuptools pip
+ && /opt/fastq/bin/python -m pip uninstall -y cython django-htmx setuptools pip
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin fastq \

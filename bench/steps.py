@@ -178,6 +178,10 @@ async def retention(count: int, steps: Steps) -> None:
             await world.until(lambda: world.core.counts()["jobs"] == 0)
 
 
+async def admin() -> Principal:
+    return ADMIN
+
+
 async def purge(count: int, steps: Steps) -> None:
     """A purge of a queue's jobs."""
     world = World()
@@ -186,7 +190,7 @@ async def purge(count: int, steps: Steps) -> None:
         with measured(steps):
             await asyncio.sleep(0)
             order = Order("delete", Filter(WAITING, queue=DEFAULT_QUEUE), "queue.purge", DEFAULT_QUEUE)
-            result = await Bulk(world.engine, world.node.audit).run(ADMIN, order)
+            result = await Bulk(world.engine, world.node.audit).run(admin, order)
         assert result.changed == count
 
 

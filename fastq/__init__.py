@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         NotFinished,
         NotFound,
         NotJSON,
+        Outcome,
         Page,
         Progress,
         Queue,
@@ -68,9 +69,9 @@ __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
     "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobChanges",
     "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished",
-    "NotFound", "NotJSON", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention", "Retries",
-    "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated",
-    "Why", "Worker", "__version__",
+    "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention",
+    "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success",
+    "Unauthenticated", "Why", "Worker", "__version__",
 ]  # fmt: skip
 
 

@@ -274,10 +274,14 @@ class Filter:
         group: str | None = None,
         tag: str = "",
         since_us: int = 0,
+        begun: bool = False,
+        failed: bool = False,
     ) -> None:
         """
         Args:
             group: empty is the default group; None: any.
+            begun: only jobs that were leased.
+            failed: only jobs whose last ended attempt failed: error, lease_expired, discarded, poisoned, unreadable.
         """
 
 @final
@@ -835,6 +839,9 @@ def submit_facts(record: bytes, job_id: str) -> SubmitFacts:
 
 def close_result(record: bytes, job_id: str) -> tuple[bytes | None, str]:
     """The result (JSON text) and error text in a CLOSE record. Raises RecordUnreadable as `submit_payload`."""
+
+def close_error(record: bytes, job_id: str) -> tuple[str, str, str]:
+    """The error text, error code and worker in a CLOSE record. Raises RecordUnreadable as `submit_payload`."""
 
 @final
 class Event:

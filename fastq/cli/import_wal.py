@@ -16,9 +16,11 @@ import msgspec
 from fastq.cli.notices import notice
 from fastq.cli.original_wal import OriginalJob, Replayed, in_batches, replayed
 from fastq.cli.remote import client_of, server_options
+from fastq.cli.streams import output_file
 from fastq.client.errors import BadRequest
 from fastq.client.models import NewJob
 from fastq.client.sync_client import Client
+from fastq.drafts import naming
 
 BATCH_JOBS, BATCH_BYTES = 1_000, 4 << 20
 RETRIES_MAX = 1_000
@@ -61,6 +63,8 @@ def import_wal(
     Stop the original server first. Exit code 1: a line is damaged or the server refused a job; all others are
     submitted.
     """
+    if archive is not None and archive.exists() and archive.samefile(path):
+        raise click.UsageError("--archive is the log itself: it would be overwritten")
     with path.open("rb") as file:
         found = replayed(file)
     _report_damage(found)
@@ -75,7 +79,7 @@ def import_wal(
         sys.exit(1 if found.damage else 0)
     if archive is not None:
         finished = [job for job in jobs if job.is_finished]
-        with archive.open("wb") as file:
+        with output_file(archive) as file:
             file.writelines(msgspec.json.encode(job) + b"\n" for job in finished)
         click.echo(f"archived {len(finished):,} finished jobs in {archive}")
     done = _submitted(wanted, url, key_file, queue, map_path or path.with_name(path.name + ".imported"))
@@ -115,7 +119,8 @@ def _submitted(wanted: Sequence[OriginalJob], url: str, key_file: Path | None, q
     done.before = len(wanted) - len(left)
     with client_of(url, key_file, RETRY_MS) as client, map_path.open("ab") as file:
         for batch in in_batches(left, BATCH_JOBS, BATCH_BYTES):
-            _submit(client, batch, queue, url, file, done)
+            with naming(map_path):
+                _submit(client, batch, queue, url, file, done)
     return done
 
 
@@ -143,11 +148,12 @@ def _submit(client: Client, batch: list[OriginalJob], queue: str, url: str, file
 
 
 def _new_job(job: OriginalJob, queue: str) -> NewJob:
-    """The job to submit. Its tag holds the original id; its idempotency key is the same at each import."""
+    """The job to submit. Its tag holds the original id; its idempotency and unique keys are the same at each import."""
+    key = f"import-wal:{job.job_id}"[:200]
     return NewJob(
         payload=job.payload, queue=queue, max_retries=min(RETRIES_MAX, max(0, job.runs_left)),
         priority=job.priority or msgspec.UNSET, run_at=job.run_at or msgspec.UNSET,
-        idempotency_key=f"import-wal:{job.job_id}"[:200], tags=[f"original:{job.job_id}"[:64]],
+        idempotency_key=key, unique_key=key, tags=[f"original:{job.job_id}"[:64]],
     )  # fmt: skip
 
 

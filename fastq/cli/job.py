@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import click
@@ -16,7 +17,7 @@ from fastq.cli.notices import confirm, notice
 from fastq.cli.param_types import DURATION, TIME, read_value
 from fastq.cli.remote import with_client
 from fastq.cli.streams import say, say_json
-from fastq.cli.tables import Column, Table, as_json, json_option, lines_option, members, record, show
+from fastq.cli.tables import Column, Table, as_json, cell, json_option, lines_option, members, record, show
 from fastq.client.errors import Refused
 from fastq.client.models import JobStatus
 from fastq.client.sync_client import Client
@@ -25,7 +26,7 @@ from fastq.server.logs import counted
 COLUMNS = (
     Column("job_id", is_whole=True), Column("state", is_whole=True), Column("queue", 1), Column("group", 8),
     Column("priority", 7, True), Column("attempts", 4, True), Column("created_at", 3, True), Column("run_at", 5, True),
-    Column("lease_until", 6, True), Column("error", 2),
+    Column("lease_until", 6, True), Column("finished_at", 5, True), Column("error_code", 3), Column("error", 2),
 )  # fmt: skip
 PAGE = 1000
 JOB_LABEL = len("result_error")  # the width of the labels of a job, at least
@@ -125,15 +126,17 @@ def _show_part(name: str, several: list[Any]) -> None:
 def list_command(client: Client, limit: int, everything: bool, cursor: str, as_json: bool, **where: Any) -> None:
     """List the jobs that match all filters, newest first."""
     where, shown, table = given(where), 0, Table(COLUMNS)
+    until: datetime | None = None
     while True:
         page = client.list_jobs(limit=PAGE if everything else min(PAGE, limit - shown), cursor=cursor, **where)
         _show_page(page.items, None if as_json else table)
-        shown, cursor = shown + len(page.items), page.cursor
+        shown, cursor, until = shown + len(page.items), page.cursor, page.examined_until
         if not cursor or (not everything and shown >= limit):
             break
     table.end()
     if cursor:
-        notice(f"there may be more: --all, or --cursor {cursor}")
+        looked_at = "" if until is None else f" before {cell(until)}"
+        notice(f"there may be more{looked_at}: --all, or --cursor {cursor}")
     elif not shown:
         notice(no_job_matches(client, where.get("queue")))
 

@@ -42,6 +42,9 @@ _WHERE = (
     click.option("--group", help="Jobs of this group."),
     click.option("--tag", help="Jobs with this tag."),
     click.option("--match", "q", metavar="TEXT", help="Jobs with this text in the payload's JSON."),
+    click.option("--error", metavar="TEXT", help="Jobs with this text in the last attempt's error."),
+    click.option("--error-code", help="Jobs whose last attempt failed with this code."),
+    click.option("--worker", metavar="WORKER_ID", help="Jobs that this worker holds, or ended last."),
     click.option("--since", type=PAST, help="Jobs submitted since a time, or since a duration ago, such as 2h."),
 )
 

@@ -22,7 +22,7 @@ from fastq.errors import DirectoryFailed, LogDamaged, NothingToRepair, StartErro
 from fastq.log.files.segments import lock_directory, segment_path, view_directory
 from fastq.log.files.tools.check import DAMAGED, TORN, Report, check_log, first_head
 from fastq.log.files.tools.dump import SOUND_ENDS, EndSeen, FrameSeen, GapSeen, SegmentSeen, walk
-from fastq.log.files.tools.repair import Plan, carry_out, plan
+from fastq.log.files.tools.repair import Plan, carry_out, finish, plan
 from fastq.server.logs import counted, jobs_counted
 
 _EPOCH = datetime(1970, 1, 1)
@@ -149,9 +149,14 @@ def _repair(directory: Path, seq: int, accept_loss: bool) -> None:
         return
     lock = lock_directory(directory)
     try:
-        planned = plan(directory, seq)
-        _print_lines(_plan_lines(directory, planned))
-        aside = carry_out(directory, planned, wall_us())
+        try:
+            planned = plan(directory, seq)
+        except NothingToRepair:
+            if (aside := finish(directory)) is None:
+                raise
+        else:
+            _print_lines(_plan_lines(directory, planned))
+            aside = carry_out(directory, planned, wall_us())
         print(f"the frames given up are in {aside}; a server starts on {directory} now")
     finally:
         os.close(lock)

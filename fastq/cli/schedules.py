@@ -13,7 +13,7 @@ from fastq.cli.param_types import read_value
 from fastq.cli.remote import with_client
 from fastq.cli.streams import say, say_json
 from fastq.cli.tables import Column, Table, as_json, cell, json_option, lines_option, members, record, show
-from fastq.client.models import Cron, Schedule
+from fastq.client.schedule_models import Cron, Schedule
 from fastq.client.sync_client import Client
 
 COLUMNS = (

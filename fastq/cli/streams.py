@@ -6,16 +6,19 @@ Text for people goes out with control characters escaped, so that no payload, na
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import IO
 
 import click
 
 from fastq.cli.errors import Failed
+from fastq.drafts import draft, naming
 
 EXIT_BROKEN_PIPE = 141  # as shells report SIGPIPE
 EXIT_IO = 74  # EX_IOERR
@@ -138,6 +141,23 @@ def say_cells(cells: Iterable[str]) -> None:
 def say_json(text: str) -> None:
     """Print JSON text on one line of standard output. Raises OSError."""
     print(json_line(text))
+
+
+@contextlib.contextmanager
+def output_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write; - is standard output. Until the block ends a regular file stays as it was, or is not there.
+
+    Raises:
+        OSError.
+    """
+    if str(path) == "-":
+        yield sys.stdout.buffer
+    elif path.exists() and not path.is_file():  # a pipe or a device
+        with path.open("wb") as file:
+            yield file
+    else:
+        with draft(path.resolve(), mode=0o666) as fd, naming(path), open(fd, "wb", closefd=False) as file:
+            yield file
 
 
 def _escape_unencodable(error: UnicodeError) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from fastq.cli.errors import Failed
 from fastq.cli.job_options import STATES, given, where_options
 from fastq.cli.notices import notice
 from fastq.cli.remote import with_client
-from fastq.cli.streams import json_line, say, text_lines
+from fastq.cli.streams import json_line, output_file, say, text_lines
 from fastq.cli.tables import as_json
 from fastq.client.errors import NotFound, Refused
 from fastq.client.models import TERMINAL, JobStatus, NewJob
@@ -34,11 +35,10 @@ LINE_BYTES_MAX = 8 << 20
 
 @click.command("export")
 @where_options
-@click.option(
-    "--output", "-o", type=click.File("wb", lazy=False), default="-", help="File to write. Default: standard output."
-)
+@click.option("--output", "-o", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), default="-",
+              help="File to write; it appears when it is complete. Default: standard output.")  # fmt: skip
 @with_client("1m")
-def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
+def export_jobs(client: Client, output: Path, **where: Any) -> None:
     """Write jobs as JSON lines.
 
     Writes all jobs that match the filters, oldest first, with payloads and results. `fastq import` reads the lines.
@@ -48,14 +48,15 @@ def export_jobs(client: Client, output: IO[bytes], **where: Any) -> None:
     A job that the server cannot read from its disk is named and left out, and the exit code is 1.
     """
     written, unreadable = 0, 0
-    for job in _exported(client, _ids(client, given(where))):
-        if isinstance(job, str):
-            notice(job)
-            unreadable += 1
-            continue
-        output.write(json_line(as_json(job)).encode() + b"\n")
-        written += 1
-    output.flush()
+    with output_file(output) as file:
+        for job in _exported(client, _ids(client, given(where))):
+            if isinstance(job, str):
+                notice(job)
+                unreadable += 1
+                continue
+            file.write(json_line(as_json(job)).encode() + b"\n")
+            written += 1
+        file.flush()
     notice(counted(written, "job"))
     if unreadable:
         raise Failed(f"{counted(unreadable, 'job')} could not be read")

@@ -24,11 +24,9 @@ from fastq.client.models import (
     Attempt,
     Backoff,
     ChangedMany,
-    Cron,
     Done,
     Event,
     Extend,
-    Failure,
     Held,
     JobChanges,
     JobFilter,
@@ -38,10 +36,7 @@ from fastq.client.models import (
     NewJob,
     Page,
     Progress,
-    Schedule,
-    Snooze,
     Submitted,
-    Success,
     Why,
 )
 from fastq.client.operator_models import (
@@ -54,7 +49,9 @@ from fastq.client.operator_models import (
     RevokedKey,
     SeenWorkers,
 )
+from fastq.client.outcome_models import Failure, Outcome, Snooze, Success
 from fastq.client.protocol import Retries
+from fastq.client.schedule_models import Cron, Schedule
 from fastq.client.sync_client import Client
 from fastq.client.worker import Job, Worker
 
@@ -62,7 +59,7 @@ __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
     "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobChanges",
     "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished",
-    "NotFound", "NotJSON", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention", "Retries",
-    "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success", "Unauthenticated",
-    "Why", "Worker",
+    "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention",
+    "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success",
+    "Unauthenticated", "Why", "Worker",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -56,11 +57,13 @@ def wrapped(name: str, kind: Any) -> Callable[[bytes], Any]:
 def paged(name: str, kind: type[T]) -> Callable[[bytes], Page[T]]:
     """A reader of a page whose items are in the member `name`."""
     items: Any = list[kind]  # type: ignore[valid-type] # a type that is a value here
-    decoder: Any = msgspec.json.Decoder(msgspec.defstruct("Paged", [(name, items), ("cursor", str | int, "")]))
+    decoder: Any = msgspec.json.Decoder(msgspec.defstruct("Paged", [
+        (name, items), ("cursor", str | int, ""), ("examined_until", datetime | None, None)
+    ]))  # fmt: skip
 
     def read(body: bytes) -> Page[T]:
         page = decoder.decode(body)
-        return Page(getattr(page, name), str(page.cursor))
+        return Page(getattr(page, name), str(page.cursor), page.examined_until)
 
     return read
 

@@ -30,8 +30,8 @@ from typing import Any
 from fastq.client import forks
 from fastq.client.errors import ReachedRun
 from fastq.client.job import Job
-from fastq.client.models import Failure
-from fastq.client.outcomes import Raised, code_of, outcome_of, text_of
+from fastq.client.outcome_models import Failure
+from fastq.client.outcomes import Raised, code_of, ended, text_of
 
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)
 
@@ -83,6 +83,7 @@ def main(pipe_fd: int, life_fd: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     # Only the worker decides when it ends: a service manager or a terminal signals all processes at once.
     forks.take_signals(dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), forks.quiet))
+    forks.keep_all_loops()
     pipe = _Pipe(Connection(pipe_fd))
     preparation = pipe.receive()
     sys.argv = preparation.argv
@@ -110,7 +111,7 @@ def _serve_one(pipe: _Pipe) -> bool:
     logger = logging.getLogger(logger_name)
     job = Job(leased, payload, logger, lambda _, percent, note: pipe.tell("progress", percent, note))
     before = _surroundings()
-    outcome = outcome_of(function, job)
+    outcome = ended(function, job)
     if os.getpid() != pipe.process:  # a fork of the handler came back from it
         os._exit(0)
     _flush()

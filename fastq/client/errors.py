@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copyreg
+from dataclasses import fields
+from typing import Any
+
 PLACE_CHARACTERS = 200  # of a place in a message
 
 
@@ -130,3 +134,28 @@ BY_STATUS: dict[int, type[Refused]] = {
     401: Unauthenticated, 403: Forbidden, 404: NotFound, 409: Conflict,
     429: Busy, 503: Busy, 507: Busy,
 }  # fmt: skip
+
+
+class Outcome(Exception):
+    """The base class of the outcomes of a handler, which are dataclasses. A handler returns or raises one.
+
+    Code that catches `Exception` lets them pass with `except fastq.Outcome: raise`.
+    """
+
+    def __post_init__(self) -> None:
+        self.args = tuple(getattr(self, name) for name in self._names()[:1])
+
+    def _names(self) -> list[str]:
+        return [field.name for field in fields(self)]  # type: ignore[arg-type] # each subclass is a dataclass
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self._names())
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __reduce__(self) -> Any:
+        new: Any = copyreg.__newobj__  # type: ignore[attr-defined] # its stubs do not have it
+        return new, (type(self),), {**self.__dict__, "args": self.args}

@@ -25,11 +25,15 @@ class Open(Protocol):
 
 
 class _State(threading.local):
+    """Of the thread that forks, from before the fork to after it."""
+
     mask: set[int] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
 
 
 _private: WeakSet[Open] = WeakSet()
-_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()  # the thread of each
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()  # of workers; the thread of each
+_handling: set[int] = set()  # this process, if it runs nothing but handlers
 _signals: dict[int, SignalHandler] = {}
 _before = _State()
 
@@ -53,6 +57,11 @@ def keep_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 def forget_loop(loop: asyncio.AbstractEventLoop) -> None:
     _loops.pop(loop, None)
+
+
+def keep_all_loops() -> None:
+    """This process runs nothing but handlers: `keep_loop` for each event loop that one of them runs."""
+    _handling.add(os.getpid())
 
 
 def take_signals(handlers: dict[int, SignalHandler]) -> dict[int, SignalHandler]:
@@ -79,9 +88,12 @@ def quiet(number: int, frame: FrameType | None) -> None:
 def _before_fork() -> None:
     if _signals:  # no signal may reach a child that still has its parent's handlers
         _before.mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, _signals))
+    if _handling or _loops:  # a handler may run a loop of its own, in any thread
+        _before.loop = asyncio._get_running_loop()
 
 
 def _after_in_parent() -> None:
+    _before.loop = None
     if _before.mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, _before.mask)
         _before.mask = None
@@ -95,7 +107,7 @@ def _after_in_child() -> None:
         _signals.clear()
     _hide(_private)
     _private.clear()
-    _leave_loop()
+    _leave_loops()
     _after_in_parent()
 
 
@@ -109,19 +121,27 @@ def _hide(opened: WeakSet[Open]) -> None:
     os.close(null)
 
 
-def _leave_loop() -> None:
-    """End a child of an async handler as soon as it comes back to the event loop, which is its parent's."""
-    for loop, thread in _loops.items():
-        if thread != threading.get_ident():
-            continue
-        loops: Any = loop  # uvloop's and asyncio's know their descriptor by different names
-        if not hasattr(select, "epoll"):
-            loop.call_soon(os._exit, 0)
-            continue
-        polled = loops._get_backend_id() if hasattr(loops, "_get_backend_id") else loops._selector.fileno()
-        with contextlib.suppress(OSError), select.epoll() as nothing:
-            os.dup2(nothing.fileno(), polled, inheritable=False)
+def _leave_loops() -> None:
+    """End a child as soon as it comes back to an event loop, which is its parent's.
+
+    The two share the loop's poll object: what the child removes from it, when it closes the loop, the parent waits for.
+    """
+    left = [loop for loop, thread in _loops.items() if thread == threading.get_ident()]
+    if _before.loop is not None and _before.loop not in left:
+        left.append(_before.loop)
+    for loop in left:
+        _replace_poll(loop)
         loop.call_soon(os._exit, 0)
+
+
+def _replace_poll(loop: Any) -> None:
+    """Give a loop a poll object of its own, which knows no descriptor."""
+    if not hasattr(select, "epoll"):
+        return
+    with contextlib.suppress(OSError, AttributeError), select.epoll() as nothing:
+        # uvloop's and asyncio's know their descriptor by different names
+        polled = loop._get_backend_id() if hasattr(loop, "_get_backend_id") else loop._selector.fileno()
+        os.dup2(nothing.fileno(), polled, inheritable=False)
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

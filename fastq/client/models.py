@@ -5,7 +5,6 @@ A member of a request that is UNSET is not sent. Unknown members of an answer ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypedDict, TypeVar
@@ -60,13 +59,20 @@ class JobOptions(TypedDict, total=False):
 
 
 class JobFilter(TypedDict, total=False):
-    """Jobs that match every given member. q: a part of the payload's JSON text. since: submitted then or later."""
+    """Jobs that match every given member.
+
+    q: a part of the payload's JSON text. error: a part of the last attempt's error. worker: holds the job, or had its
+    last attempt. since: submitted then or later.
+    """
 
     state: State
     queue: str
     group: str
     tag: str
     q: str
+    error: str
+    error_code: str
+    worker: str
     since: datetime
 
 
@@ -181,21 +187,6 @@ def _sent(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
 
 
-class Cron(msgspec.Struct):
-    """The times of a schedule.
-
-    cron: minute, hour, day of month, month, day of week. timezone: an IANA name. catch_up: for missed times submit no
-    job, one job, or one for each of the last `catch_up_max`. overlap: skip a time while the last job is unfinished, or
-    submit the next job anyway.
-    """
-
-    cron: str
-    timezone: str = "UTC"
-    catch_up: Literal["skip", "one", "all"] = "one"
-    overlap: Literal["skip", "allow"] = "skip"
-    catch_up_max: int | UnsetType = UNSET
-
-
 # --- received ---------------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +240,8 @@ class JobStatus(AnswerStruct, frozen=True, kw_only=True):
     """A job at the time of the request.
 
     attempts: those that were begun. run_at: when a SCHEDULED or RETRY job is due. lease_until: the deadline of the last
-    lease. outcome, error, result: of the last ack. payload: only if it was asked for.
+    lease. outcome, error, error_code, result: of the last attempt; in a list `error` is its first line. finished_at:
+    when it ended, if it has. payload: only if it was asked for.
     """
 
     job_id: str
@@ -268,7 +260,9 @@ class JobStatus(AnswerStruct, frozen=True, kw_only=True):
     cancel_requested: bool = False
     progress: Progress | None = None
     outcome: str = ""
+    finished_at: datetime | None = None
     error: str = field(name="result_error", default="")
+    error_code: str = ""
     result_json: Raw = field(name="result", default=Raw(b"null"))
     payload_json: Raw = field(name="payload", default=Raw(b"null"))
 
@@ -305,10 +299,14 @@ class JobStatus(AnswerStruct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a list. A page with a `cursor` is not the last one, even if its `items` are empty."""
+    """A part of a list. A page with a `cursor` is not the last one, even if its `items` are empty.
+
+    examined_until: of jobs: only those submitted since then were looked at; None: all were.
+    """
 
     items: list[T]
     cursor: str = ""
+    examined_until: datetime | None = None
 
 
 class Attempt(AnswerStruct, frozen=True, kw_only=True):
@@ -360,29 +358,6 @@ class ChangedMany(AnswerStruct, frozen=True):
     complete: bool
 
 
-class Schedule(AnswerStruct, frozen=True, kw_only=True):
-    """A schedule at the time of the request.
-
-    job_json: the job; null in a list of schedules. passed: how many times it skipped. refusal: why the last submit
-    failed. paused: it is not due until it is resumed.
-    """
-
-    name: str
-    cron: str
-    timezone: str
-    catch_up: str = "one"
-    catch_up_max: int = 0
-    overlap: str = "skip"
-    owner_id: str = ""
-    job_json: Raw = field(name="job", default=Raw(b"null"))
-    next_at: datetime | None = None
-    last_fired_at: datetime | None = None
-    last_job_id: str = ""
-    passed: int = 0
-    refusal: str = ""
-    paused: bool = False
-
-
 class Acked(AnswerStruct, frozen=True):
     """The result of one ack in a batch: `ok`, or the `error`, `code` and `state` of its refusal."""
 
@@ -412,36 +387,3 @@ class Done(AnswerStruct, frozen=True):
     lease_until: datetime | None = None
     duplicate: bool = False
     replaced: bool = False
-
-
-# --- outcomes of a handler --------------------------------------------------------------------------------------------
-
-
-class Success(msgspec.Struct, Generic[T], frozen=True):
-    """A handler returns it to submit follow-up jobs. Without `then` it equals a plain value.
-
-    then: jobs to submit in the same transaction as the ack.
-    """
-
-    result: T | None = None
-    then: Sequence[NewJob] = ()
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """A handler returns it to fail the attempt. An exception does the same, with its class name as the code.
-
-    retry_after_ms: milliseconds until the retry; default: the job's backoff. discard: make the job DEAD although
-    attempts are left.
-    """
-
-    error: str
-    code: str | None = None
-    retry_after_ms: int | None = None
-    discard: bool = False
-    result: Any = UNSET
-
-
-class Snooze(msgspec.Struct, frozen=True):
-    """A handler returns it to run the job again after `delay_ms`. The attempt does not count."""
-
-    delay_ms: int

@@ -12,9 +12,10 @@ from msgspec import UNSET
 from fastq.client.calls import changed_many, nothing, paged, query, reader
 from fastq.client.calls import job_body as job_json
 from fastq.client.codec import Codec, encoded_body
-from fastq.client.models import ChangedMany, Cron, NewJob, Page, Schedule, Submitted
+from fastq.client.models import ChangedMany, NewJob, Page, Submitted
 from fastq.client.operator_models import AuditEntry, Key, Queue, QueueSettings, RevokedKey, SeenWorkers
 from fastq.client.protocol import Call
+from fastq.client.schedule_models import Cron, Schedule
 
 T = TypeVar("T")
 PAGE = 1000  # items in a page when a whole list is read

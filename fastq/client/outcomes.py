@@ -1,4 +1,4 @@
-"""The outcome of an attempt: the value that a handler returned or what it raised, and the ack that follows.
+"""The end of an attempt: the value that a handler returned or what it raised, and the ack that follows.
 
 A handler may raise anything, also what is no `Exception`, and give back any value. Nothing of it leaves this module as
 an exception. A piece of an outcome that the server cannot take is dropped, and the rest is sent.
@@ -14,14 +14,15 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw
 
-from fastq.client import calls
+from fastq.client import calls, tracing
 from fastq.client.codec import Codec
 from fastq.client.errors import Interrupted, LeaseGone, ProcessFailed
 from fastq.client.job import WHY, Job
-from fastq.client.models import Ack, Failure, LeasedJob, NewJob, Snooze, Success
+from fastq.client.models import Ack, LeasedJob, NewJob
+from fastq.client.outcome_models import Failure, Outcome, Snooze, Success
 
-Outcome: TypeAlias = Any
-"""What a handler returned, or a `Raised`."""
+Ended: TypeAlias = Any
+"""How a handler ended: the value that it returned, the `Outcome` that it returned or raised, or a `Raised`."""
 
 ERROR_CHARACTERS = 2000
 CODE_BYTES_MAX = 64
@@ -32,7 +33,7 @@ PIECES = ("result", "retry_after_ms", "error_code")
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A handler raised this. name: the class name. message: text, at most `ERROR_CHARACTERS`."""
+    """A handler raised this, no `Outcome`. name: of its class. message: text, at most `ERROR_CHARACTERS`."""
 
     name: str
     message: str
@@ -56,12 +57,23 @@ class Raised:
         return isinstance(self.error, asyncio.CancelledError | LeaseGone)
 
 
-def outcome_of(function: Callable[[Job[Any]], Any], job: Job[Any]) -> Outcome:
+def ended(function: Callable[[Job[Any]], Any], job: Job[Any]) -> Ended:
     """Call a handler that is no coroutine function."""
     try:
         return function(job)
     except BaseException as error:  # noqa: BLE001 -- a handler raises anything
+        return ended_by(error)
+
+
+def ended_by(error: BaseException) -> Ended:
+    """How a handler ended that raised this. A group of one, as of an `asyncio.TaskGroup`, is what is in it."""
+    found = error
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    if not isinstance(found, Outcome):
         return Raised.of(error)
+    found.__traceback__ = found.__context__ = found.__cause__ = None  # their frames hold the handler's data
+    return found
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -95,7 +107,7 @@ def code_of(value: object) -> str | None:
 # --- acks -------------------------------------------------------------------------------------------------------------
 
 
-def ack_of(job: Job[Any], outcome: Outcome, time_limit_s: float | None) -> tuple[Ack | None, Sequence[NewJob]]:
+def ack_of(job: Job[Any], outcome: Ended, time_limit_s: float | None) -> tuple[Ack | None, Sequence[NewJob]]:
     """The ack of an attempt that has ended, and its follow-up jobs. None if the lease is lost."""
     leased = job.leased
     if job.cut == "lost":
@@ -130,7 +142,7 @@ def _of_value(leased: LeasedJob, value: Any) -> tuple[Ack, Sequence[NewJob]]:
     if isinstance(value, Snooze):
         return Ack.snooze(leased, value.delay_ms), ()
     if isinstance(value, Success):
-        return Ack.ok(leased, value.result), list(value.then)
+        return Ack.ok(leased, value.result), list(tracing.followed(value, leased.traceparent).then)
     return Ack.ok(leased, value), ()
 
 

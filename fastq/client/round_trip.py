@@ -57,14 +57,14 @@ def _find(value: Any, place: str, depth_left: int, above: list[int], declared: D
     if depth_left < 1:
         raise NotJSON(place, "it is nested too deep: 63 levels of arrays and objects are allowed")
     above.append(id(value))
-    for part, its_place, its_declared in _parts(value, place, declared):
+    for part, its_place, its_declared in parts(value, place, declared):
         _find(part, its_place, depth_left - 1, above, its_declared)
     above.pop()
     if pydantic.is_model(type(value)):
         _find_unwritten(value, place)
 
 
-def _parts(value: Any, place: str, declared: Declared) -> Iterator[tuple[Any, str, Declared]]:
+def parts(value: Any, place: str, declared: Declared) -> Iterator[tuple[Any, str, Declared]]:
     """The parts of a value, their places, and who declares their types. Raises NotJSON."""
     if isinstance(value, dict):
         for key, part in value.items():
@@ -169,22 +169,23 @@ def compare(value: Any, plain: Any, read: Read, place: str = "") -> None:
                     place, f"{type(value).__qualname__} does not come back as it was sent: {error}"
                 ) from error
             return  # the instance breaks its own declaration: only a handler that declares the class minds
-        _same(value, back, read, place)
+        same(value, back, read, place)
 
 
-def _same(value: Any, back: Any, read: Read, place: str) -> None:
+def same(value: Any, back: Any, read: Read, place: str = "") -> None:
+    """Raises NotJSON: the value came back as another one. Without a declared type its JSON types are the same value."""
     if _equal(value, back):
         return
     names = field_names(value)
     if names and type(value) is type(back):
         for name in names:
-            _same(getattr(value, name, None), getattr(back, name, None), read, f"{place}.{name}")
+            same(getattr(value, name, None), getattr(back, name, None), read, f"{place}.{name}")
     elif isinstance(value, dict) and isinstance(back, dict) and value.keys() == back.keys():
         for key, part in value.items():
-            _same(part, back[key], read, f"{place}[{_key(key)}]")
+            same(part, back[key], read, f"{place}[{_key(key)}]")
     elif isinstance(value, list | tuple) and isinstance(back, list | tuple) and len(value) == len(back):
         for number, part in enumerate(value):
-            _same(part, back[number], read, f"{place}[{number}]")
+            same(part, back[number], read, f"{place}[{number}]")
     elif names and isinstance(back, dict | list):
         compare(value, back, read, place)
     elif not (isinstance(value, TEXTS) and isinstance(back, str)):

@@ -7,7 +7,7 @@ import contextvars
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ from fastq.client.handlers import Function, Handler, wrapped
 from fastq.client.job import WHY, Cut, Job
 from fastq.client.loops import HANDLING
 from fastq.client.models import Ack, Held, LeasedJob
-from fastq.client.outcomes import Outcome, Raised, ack_of, outcome_of, text_of
+from fastq.client.outcome_models import Outcome
+from fastq.client.outcomes import Ended, Raised, ack_of, ended, ended_by, text_of
 from fastq.client.processes import Children, preparation
 from fastq.client.progress import Reports
 from fastq.client.threads import DaemonThreads
@@ -43,7 +44,7 @@ class Attempt:
     job: Job[Any]
     handler: Handler
     begun_us: int
-    task: asyncio.Task[Outcome]
+    task: asyncio.Task[Ended]
     kill: Callable[[], object] | None = None
     limit: asyncio.TimerHandle | None = None
     settled: bool = False
@@ -136,7 +137,7 @@ class Slots:
             self._acks.add(leased, Ack.error(leased, text, code="bad_payload"))
             return
         job = Job(leased, payload, self._log, self.reports.report)
-        task: asyncio.Task[Outcome] = self._loop.create_task(self._attempted(handler, job))
+        task: asyncio.Task[Ended] = self._loop.create_task(self._attempted(handler, job))
         attempt = self._busy[token] = Attempt(job, handler, monotonic_us(), task)
         self.reports.open(token)
         self._none_busy.clear()
@@ -152,7 +153,7 @@ class Slots:
         if limit_s is not None and not attempt.task.done():
             attempt.limit = self._loop.call_later(limit_s, self.cut, attempt.job.leased.lease_token, "time_limit")
 
-    async def _attempted(self, handler: Handler, job: Job[Any]) -> Outcome:
+    async def _attempted(self, handler: Handler, job: Job[Any]) -> Ended:
         """The outcome of one attempt. It never raises: an exception that leaves a task can end the event loop."""
         try:
             if handler.is_async:
@@ -163,17 +164,16 @@ class Slots:
                 value = await rest()
             else:
                 value = await (handler.function(job) if handler.is_async else self._value(handler, job))
-                value = tracing.followed(value, job.leased.traceparent)
-        except BaseException as error:  # noqa: BLE001 -- a handler raises anything
-            value = Raised.of(error)
+        except BaseException as error:  # noqa: BLE001 -- a handler or a middleware raises anything
+            value = ended_by(error)
         if os.getpid() != self._process:  # a fork of the handler came back from it
             os._exit(0)
         return value
 
     async def _value(self, handler: Handler, job: Job[Any]) -> Any:
-        """What the handler returns. Raises what it raises."""
+        """What the handler returns, or the `Outcome` that it raises. Raises what else it raises."""
         if handler.is_async:
-            return await handler.function(job)
+            return await _awaited(handler.function(job))
         if handler.in_process:
             return await self._value_of_process(handler, job)
         context = contextvars.copy_context()
@@ -184,11 +184,11 @@ class Slots:
             return outcome
         attempt = self._busy[job.leased.lease_token]
         attempt.kill = attempt.task.cancel
-        return await outcome
+        return await _awaited(outcome)
 
-    def _call(self, function: Function, job: Job[Any]) -> Outcome:
+    def _call(self, function: Function, job: Job[Any]) -> Ended:
         """Call a handler in a thread."""
-        outcome = outcome_of(function, job)
+        outcome = ended(function, job)
         if os.getpid() != self._process:
             os._exit(0)
         return outcome
@@ -219,7 +219,7 @@ class Slots:
     def _log_of(self, record: logging.LogRecord) -> logging.Logger:
         return self._log if record.name == self._log.name else logging.getLogger(record.name)
 
-    def _ended(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, attempt: Attempt, task: asyncio.Task[Ended]) -> None:
         """Free the slot and start the next job."""
         token = attempt.job.leased.lease_token
         del self._busy[token]
@@ -247,7 +247,7 @@ class Slots:
         if self.free > 0 or self.prefetch:
             self._changed()
 
-    def _settle(self, attempt: Attempt, outcome: Outcome = None) -> None:
+    def _settle(self, attempt: Attempt, outcome: Ended = None) -> None:
         attempt.settled = True
         job, token = attempt.job, attempt.job.leased.lease_token
         ack, then = ack_of(job, outcome, self._worker.time_limit_s)
@@ -259,7 +259,7 @@ class Slots:
             self._tell_failure(job, ack, outcome)
         self._acks.add(job.leased, ack, then, after=self.reports.close(token))
 
-    def _tell_failure(self, job: Job[Any], ack: Ack, outcome: Outcome) -> None:
+    def _tell_failure(self, job: Job[Any], ack: Ack, outcome: Ended) -> None:
         error = outcome.error if type(outcome) is Raised and not outcome.is_cut else None
         try:
             job.log.warning("attempt %d failed: %s", job.attempt, ack.result_error, exc_info=error)
@@ -323,3 +323,13 @@ class Slots:
             self._stall_timer.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._children.end()
+
+
+async def _awaited(handling: Awaitable[Any]) -> Any:
+    """What an async handler returns, or the `Outcome` that it raises. Raises what else it raises."""
+    try:
+        return await handling
+    except BaseException as error:
+        if isinstance(outcome := ended_by(error), Outcome):
+            return outcome
+        raise

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Unpack
 
 from fastq.client import operator_calls
 from fastq.client.codec import Codec
-from fastq.client.models import ChangedMany, Cron, JobOptions, NewJob, Page, Schedule
+from fastq.client.models import ChangedMany, JobOptions, NewJob, Page
 from fastq.client.operator_models import (
     AuditEntry,
     Key,
@@ -20,6 +20,7 @@ from fastq.client.operator_models import (
     SeenWorkers,
 )
 from fastq.client.protocol import Call
+from fastq.client.schedule_models import Cron, Schedule
 
 T = TypeVar("T")
 

@@ -5,6 +5,7 @@ OpenTelemetry is used only if the program has imported it. Otherwise this module
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,7 +14,8 @@ import msgspec
 from msgspec import UNSET
 
 from fastq.client.job import Job
-from fastq.client.models import NewJob, Success
+from fastq.client.models import NewJob
+from fastq.client.outcome_models import Success
 
 HEADER = "traceparent"
 
@@ -63,4 +65,6 @@ def followed(value: Any, traceparent: str) -> Any:
         then = [
             msgspec.structs.replace(job, traceparent=traceparent) if job.traceparent is UNSET else job for job in then
         ]
-    return msgspec.structs.replace(value, then=then)
+    followed_by = copy.copy(value)
+    followed_by.then = then
+    return followed_by

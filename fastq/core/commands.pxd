@@ -52,3 +52,5 @@ cdef class Filter:              # the jobs of a page: those that match every fie
     cdef str state, queue, tag  # empty: any
     cdef str group              # None: any
     cdef int64_t since_us
+    cdef bint begun             # only jobs that were leased
+    cdef bint failed            # only jobs whose last ended attempt failed

@@ -96,9 +96,11 @@ ALL = Access()
 
 @cython.final
 cdef class Filter:
-    def __init__(self, str state="", *, str queue="", str group=None, str tag="", int64_t since_us=0):
+    def __init__(self, str state="", *, str queue="", str group=None, str tag="", int64_t since_us=0,
+                 bint begun=False, bint failed=False):
         self.state, self.queue, self.group, self.tag = state, queue, group, tag
         self.since_us = since_us
+        self.begun, self.failed = begun, failed
 
 
 def new_jobs_bytes(list jobs):

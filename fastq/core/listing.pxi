@@ -99,9 +99,20 @@ cdef tuple find_rising(Core core, int64_t now_us, Access access, uint64_t after,
     return found, 0
 
 
+cdef inline bint is_failure(uint8_t outcome) noexcept:
+    """Whether an attempt with this outcome failed: its end has an error, or says itself what went wrong."""
+    if outcome == OUTCOME_ERROR or outcome == OUTCOME_EXPIRED or outcome == OUTCOME_DISCARD:
+        return True
+    return outcome == OUTCOME_POISONED or outcome == OUTCOME_UNREADABLE
+
+
 cdef bint fits(Core core, int64_t now_us, uint32_t slot, Filter filter) except *:
     cdef Job* job = job_at(&core.t, slot)
     cdef Extra* extra
+    if filter.begun and (job.run == NONE or run_at(&core.t, job.run).lease_no == 0):
+        return False
+    if filter.failed and (job.run == NONE or not is_failure(run_at(&core.t, job.run).outcome)):
+        return False
     if filter.state and state_name(core, job, now_us) != filter.state:
         return False
     if filter.queue and queue_name(core, group_by(core, job.group).queue) != filter.queue:

@@ -288,6 +288,18 @@ def close_result(bytes record, str job_id):
     return result, (f.error[:f.error_bytes]).decode()
 
 
+def close_error(bytes record, str job_id):
+    cdef uint16_t flags = 0
+    cdef Reader r = open_record(record, CLOSE, job_id, &flags)
+    cdef CloseFields f
+    read_close(&r, flags, &f)
+    if r.short:
+        raise RecordUnreadable(CUT_SHORT, job_id)
+    if flags & CLOSE_LOST:
+        raise RecordUnreadable(LOST, job_id)
+    return (f.error[:f.error_bytes]).decode(), text_of(f.error_code), text_of(f.worker)
+
+
 def read_event(bytes record):
     cdef uint16_t flags = 0
     cdef uint32_t n = <uint32_t>len(record)

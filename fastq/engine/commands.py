@@ -200,18 +200,39 @@ class Edit:
     queue: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Find:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """What a search looks for in the records of jobs. Empty is anything.
+
+    Args:
+        text: a part of the payload's JSON text.
+        error: a part of the last attempt's error.
+        error_code: the last attempt's.
+        worker: the worker that holds the job; if none does, that had its last attempt.
+    """
+
+    text: str = ""
+    error: str = ""
+    error_code: str = ""
+    worker: str = ""
+
+    @property
+    def of_end(self) -> bool:
+        """Whether it looks at how the last attempt ended."""
+        return bool(self.error or self.error_code or self.worker)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Find(Texts):
     """A filter of jobs: a job matches if every field that is set matches. `group` empty is the default group, None any.
 
-    `before`: only jobs with lower numbers; 0: all. `text`: a part of the payload's JSON text.
+    `before`: only jobs with lower numbers; 0: all.
     """
 
     state: str = ""
     queue: str = ""
     group: str | None = None
     tag: str = ""
-    text: str = ""
     since_us: int = 0
     limit: int = PAGE_JOBS
     before: int = 0

@@ -22,9 +22,10 @@ from fastq.engine.expiry import Expiry
 from fastq.engine.history import History
 from fastq.engine.leases import Leases
 from fastq.engine.options import EngineOptions
-from fastq.engine.payloads import Payloads
 from fastq.engine.reads import Reads
+from fastq.engine.records import Records
 from fastq.engine.retention import Retention
+from fastq.engine.search import Search
 from fastq.engine.submits import Submits
 from fastq.engine.timer import Timer
 from fastq.engine.transactions import Transactions
@@ -63,13 +64,14 @@ class Engine:
         self._expiry = Expiry(core, tail, commits, jitter)
         self._retention = Retention(core, tail, commits, options)
         self._submits = Submits(core, commits, admission, now_us, options.max_retries)
-        self._payloads = payloads = Payloads(core, commits, now_us)
-        self._leases = Leases(core, tail, commits, payloads, admission, now_us, self._watch_timer)
+        records = Records(core, commits, now_us)
+        self._search = Search(records)
+        self._leases = Leases(core, tail, commits, records, admission, now_us, self._watch_timer)
         self._acks = Acks(core, commits, now_us, jitter)
         self._changes = Changes(core, commits, admission, now_us)
         self._transactions = Transactions(core, commits, admission, self._submits, self._acks, now_us)
         self._documents = Documents(core, commits, self._submits, now_us)
-        self._reads = Reads(core, commits, payloads, admission, self._leases, now_us)
+        self._reads = Reads(core, commits, self._search, admission, self._leases, now_us)
         self._history = History(core, commits, now_us)
 
     def _bind_operations(self) -> None:
@@ -87,8 +89,9 @@ class Engine:
         self.group = self._documents.group
         self.job, self.job_at_end, self.view = self._reads.job, self._reads.job_at_end, self._reads.view
         self.pages, self.views = self._reads.pages, self._reads.views
+        self.looked_until_us = self._reads.looked_until_us
         self.rising, self.running = self._reads.rising, self._reads.running
-        self.payloads = self._payloads.texts
+        self.matching = self._search.matching
         self.why, self.history = self._reads.why, self._history.history
         commits = self.commits
         self.durable = commits.durable

@@ -9,7 +9,7 @@ from fastq import _core
 from fastq._core import ATTEMPTS_KEPT, CLOSE, EVENTS_KEPT, HISTORY_BYTES_MAX, history_of
 from fastq.engine.commands import Principal
 from fastq.engine.commits import Commits
-from fastq.engine.payloads import sound
+from fastq.engine.records import sound
 from fastq.engine.results import JobHistory
 from fastq.errors import RecordUnreadable
 

@@ -10,7 +10,7 @@ from fastq import _core
 from fastq.engine.admission import Admission
 from fastq.engine.commands import LEASED_BYTES_MAX, Connection, Lease, Principal
 from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
-from fastq.engine.payloads import Payloads, sound
+from fastq.engine.records import Records, sound
 from fastq.engine.results import LeasedJob
 from fastq.engine.waiting import LeaseWaiters
 from fastq.engine.workers import LastSeen
@@ -27,7 +27,7 @@ class Leases:
         core: _core.Core,
         tail: _core.Tail,
         commits: Commits,
-        payloads: Payloads,
+        records: Records,
         admission: Admission,
         now_us: Callable[[], int],
         on_due_changed: Callable[[], None],
@@ -37,7 +37,7 @@ class Leases:
             on_due_changed: see `LeaseWaiters`.
         """
         self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
-        self._payloads, self._now_us = payloads, now_us
+        self._records, self._now_us = records, now_us
         self._asked_us: dict[str, int] = {}
         self.waiters = LeaseWaiters(core, self._grant, self.take_back, now_us, on_due_changed)
         self.last_seen = LastSeen()
@@ -81,7 +81,7 @@ class Leases:
             LogUnreadable: no payload can be read now; the leases are taken back.
         """
         try:
-            records = await self._payloads.records(leased)
+            records = await self._records.submits(leased)
         except BaseException:
             self.take_back(leased)
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 from fastq import _core
 from fastq._core import FINISHED, Access, JobView
@@ -10,18 +10,17 @@ from fastq.engine.admission import Admission
 from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.commits import Commits
 from fastq.engine.leases import Leases
-from fastq.engine.payloads import Payloads
-from fastq.engine.results import JobsPage, JobStatus, Why
+from fastq.engine.results import End, JobsPage, JobStatus, Why
+from fastq.engine.search import AS_ERROR, Search, pieces, read_bytes
 from fastq.engine.waiting import EndWaiters
 from fastq.errors import JobNotFound
 
 POSITION_MAX = 10_000
 NO_WORKER_AFTER_US = 60_000_000  # without a lease request for this long, a queue has no worker
-SEARCHED_BYTES_MAX = 8 << 20  # payload bytes that one page searches, unless one payload alone is larger
+READ_BYTES_MAX = 8 << 20  # of records for one page, unless one record alone is larger
 SEARCHED_JOBS_MAX = 1_000
+SLICE_BYTES = 512 << 10  # of records that a piece of a page reads, unless one record alone is larger
 SLICE_JOBS, SLICE_EXAMINED = 50, 1_000  # of a piece of a page
-SLICE_BYTES = 512 << 10  # payload bytes that a piece searches, unless one payload alone is larger
-OUTCOMES_AS_ERROR = frozenset({"lease_expired", "poisoned", "discarded"})  # shown as the error if there is no text
 
 
 class Reads:
@@ -29,13 +28,13 @@ class Reads:
         self,
         core: _core.Core,
         commits: Commits,
-        payloads: Payloads,
+        search: Search,
         admission: Admission,
         leases: Leases,
         now_us: Callable[[], int],
     ) -> None:
         self._core, self._commits, self._admission = core, commits, admission
-        self._payloads, self._leases, self._now_us = payloads, leases, now_us
+        self._search, self._leases, self._now_us = search, leases, now_us
         self.end_waiters = EndWaiters(core, now_us)
 
     # --- one job ------------------------------------------------------------------------------------------------------
@@ -51,10 +50,12 @@ class Reads:
             places.append(view.place)
         records = await self._commits.records(places) if places else []
         payload = _core.submit_payload(records.pop(), job_id) if with_payload else None
-        result, error = _core.close_result(records[0], job_id) if records else (None, "")
-        if not error and view.outcome in OUTCOMES_AS_ERROR:
-            error = view.outcome
-        return _status(view, result, error, payload)
+        result, end = None, End()
+        if records:
+            result, _ = _core.close_result(records[0], job_id)
+            end = End(*_core.close_error(records[0], job_id))
+        error = end.error or (view.outcome if view.outcome in AS_ERROR else "")
+        return _status(view, result, error, end.error_code, payload)
 
     async def job_at_end(
         self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None, *, with_payload: bool = False
@@ -113,46 +114,53 @@ class Reads:
     async def pages(self, who: Principal, find: Find) -> AsyncIterator[JobsPage]:
         """Yield the pieces of a page of jobs that match, newest first. Each takes about a millisecond.
 
-        A page may hold fewer than `find.limit`: it examines PAGE_EXAMINED_MAX jobs at most; with `find.text`, which it
-        searches in payloads, SEARCHED_JOBS_MAX and SEARCHED_BYTES_MAX of payloads.
+        A page may hold fewer than `find.limit`: it examines PAGE_EXAMINED_MAX jobs and reads READ_BYTES_MAX of records
+        at most. A search in records examines the records of SEARCHED_JOBS_MAX jobs.
         """
         left, examined, before = find.limit, 0, find.before
-        searched_jobs = searched_bytes = 0
+        searched_jobs = read = 0
+        is_search = bool(find.text or find.of_end)
         while True:
-            wanted = SLICE_JOBS if find.text else min(left, SLICE_JOBS)
+            wanted = SLICE_JOBS if is_search else min(left, SLICE_JOBS)
             jobs, before = self._find(who, find, before, wanted)
             examined += SLICE_EXAMINED if len(jobs) < wanted else 0
             is_last = before == 0 or examined >= PAGE_EXAMINED_MAX
-            pieces = self._matching(jobs, before, find.text, left) if find.text else _whole(jobs, before)
-            async for page, read_bytes in pieces:
+            async for page, piece_bytes in self._read_pieces(jobs, before, find, left):
                 yield page
                 left -= len(page.jobs)
-                searched_bytes += read_bytes
-                if left == 0 or searched_bytes > SEARCHED_BYTES_MAX:
+                read += piece_bytes
+                if left == 0 or read > READ_BYTES_MAX:
                     return
             searched_jobs += len(jobs)
-            if is_last or (find.text and searched_jobs >= SEARCHED_JOBS_MAX):
+            if is_last or (is_search and searched_jobs >= SEARCHED_JOBS_MAX):
                 return
 
-    async def _matching(
-        self, jobs: list[JobView], before: int, text: str, limit: int
+    async def _read_pieces(
+        self, jobs: list[JobView], before: int, find: Find, limit: int
     ) -> AsyncIterator[tuple[JobsPage, int]]:
-        """Yield the jobs whose payload contains `text`, at most `limit`, in pieces, each with the bytes it read."""
-        wanted = text.encode()
-        for piece, is_last in _by_bytes(jobs):
-            found: list[JobView] = []
-            cut, unreadable = False, 0
-            payloads = await self._payloads.texts(piece)
-            for job, payload in zip(piece, payloads, strict=True):
-                if len(found) == limit:
-                    cut = True
-                    break
-                unreadable += payload is None
-                if payload is not None and wanted in payload:
-                    found.append(job)
+        """Yield the jobs whose records match, at most `limit`, in pieces, each with the bytes of records it read.
+
+        Args:
+            before: where the list goes on after the last of `jobs`.
+        """
+        split = list(pieces(jobs, lambda job: read_bytes(job, find), SLICE_BYTES)) or [[]]
+        for piece in split:
+            matching = await self._search.matching(piece, find)
+            found = matching.jobs[:limit]
+            next_before = before if piece is split[-1] else self._number(piece[-1])
+            if len(found) < len(matching.jobs):
+                next_before = self._number(found[-1])
             limit -= len(found)
-            next_before = self._number(found[-1]) if cut else before if is_last else self._number(piece[-1])
-            yield JobsPage(found, next_before, unreadable), sum(job.place.bytes for job in piece)
+            yield (
+                JobsPage(found, next_before, matching.ends, matching.unreadable),
+                sum(read_bytes(job, find) for job in piece),
+            )
+
+    def looked_until_us(self, before: int) -> int:
+        """When the oldest job with a number from `before` on was submitted; 0: there is none."""
+        until = self._core.next_number
+        oldest, _ = self._core.rising(self._now_us(), _core.ALL, _core.Filter(), before - 1, until, 1, 1)
+        return oldest[0].created_us if oldest else 0
 
     def _find(self, who: Principal, find: Find, before: int, limit: int) -> tuple[list[JobView], int]:
         wanted = _core.Filter(
@@ -161,6 +169,8 @@ class Reads:
             group=find.group,
             tag=find.tag,
             since_us=find.since_us,
+            begun=bool(find.worker),
+            failed=bool(find.error or find.error_code),
         )
         return self.views(who.sees, wanted, before, limit, SLICE_EXAMINED)
 
@@ -184,7 +194,7 @@ class Reads:
         return self._core.running(who.sees, first, end)
 
 
-def _status(view: JobView, result: bytes | None, error: str, payload: bytes | None) -> JobStatus:
+def _status(view: JobView, result: bytes | None, error: str, error_code: str, payload: bytes | None) -> JobStatus:
     return JobStatus(
         job_id=view.job_id,
         state=view.state,
@@ -204,22 +214,7 @@ def _status(view: JobView, result: bytes | None, error: str, payload: bytes | No
         progress=view.progress,
         result=result,
         error=error,
+        error_code=error_code,
+        ended_us=view.ended_us,
         payload=payload,
     )
-
-
-async def _whole(jobs: list[JobView], before: int) -> AsyncIterator[tuple[JobsPage, int]]:
-    yield JobsPage(jobs, before), 0
-
-
-def _by_bytes(jobs: list[JobView]) -> Iterator[tuple[list[JobView], bool]]:
-    """Split jobs into pieces of at most SLICE_BYTES of records, or of one job; each with whether it is the last one."""
-    piece: list[JobView] = []
-    piece_bytes = 0
-    for job in jobs:
-        if piece and piece_bytes + job.place.bytes > SLICE_BYTES:
-            yield piece, False
-            piece, piece_bytes = [], 0
-        piece.append(job)
-        piece_bytes += job.place.bytes
-    yield piece, True

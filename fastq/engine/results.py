@@ -51,18 +51,31 @@ class JobStatus:
     progress: tuple[int, str, int] | None
     result: bytes | None
     error: str
+    error_code: str
+    ended_us: int
     payload: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended: the error as it is shown, empty for none, the worker's error code, and the worker."""
+
+    error: str = ""
+    error_code: str = ""
+    worker_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class JobsPage:
     """Jobs, newest first, of a piece of a page. The list goes on with numbers below `before`; 0: it is at its end.
 
-    `unreadable` jobs were not searched: their payloads cannot be read.
+    `ends`: by job id, how the last attempts ended, of those that failed. `unreadable` jobs were not searched: their
+    records cannot be read.
     """
 
     jobs: list[JobView]
     before: int
+    ends: dict[str, End]
     unreadable: int = 0
 
 

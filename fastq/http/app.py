@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,13 @@ from fastq._core import Core
 from fastq.engine import Engine
 from fastq.engine.commits import Commits
 from fastq.errors import ApiError, InvalidRequest
+from fastq.http.authentication import Authentication
 from fastq.http.connection.memory import MemoryLimit
 from fastq.http.errors import MethodNotAllowed, on_api_error, on_defect, on_falcon_error
 from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
 from fastq.http.output_commit import OutputCommit
-from fastq.http.paths import ExactRouter, path_of
+from fastq.http.paths import ExactRouter
 from fastq.http.request_ids import RequestIds
 from fastq.http.resources.ack import Acks
 from fastq.http.resources.audit import AuditRoutes
@@ -47,7 +47,6 @@ from fastq.services.keys import KeyStore
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 
-_log = logging.getLogger("fastq.http.access")
 _METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}
 
 
@@ -64,26 +63,6 @@ class HttpOptions:
     schedules: Schedules
     audit: Audit
     instance: str = "local"
-
-
-class Authentication:
-    """Middleware. Before a route: the request's id and its principal. After it: the id's header, and the access log."""
-
-    def __init__(self, auth: Authenticator, ids: RequestIds, open_paths: frozenset[str]) -> None:
-        self._auth = auth
-        self._ids = ids
-        self._open_paths = open_paths
-
-    async def process_request(self, req: Request, _resp: Response) -> None:
-        req.context.request_id = self._ids.choose(req.get_header("X-Request-Id"))
-        if path_of(req.scope) not in self._open_paths:
-            req.context.principal = await self._auth.principal(req.get_header("Authorization"), req.remote_addr)
-
-    async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
-        resp.set_header("X-Request-Id", req.context.request_id)
-        if _log.isEnabledFor(logging.DEBUG):  # the template: a path may hold a key
-            extra = {"request_id": req.context.request_id, "status": resp.status_code}
-            _log.debug("%s %s", req.method, req.uri_template or "(no route)", extra=extra)
 
 
 class Path:
@@ -112,6 +91,7 @@ def _guarded(route: Route) -> Callable[..., Awaitable[None]]:
         return responder
 
     async def guarded(req: Request, resp: Response, **fields: str) -> None:
+        req.context.scope = scope
         enforce(req.context.principal, scope)
         for name, value in fields.items():
             if not value:

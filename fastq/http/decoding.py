@@ -14,6 +14,7 @@ from msgspec import inspect
 
 from fastq.errors import InvalidRequest, shown
 from fastq.http._scan import scan
+from fastq.http.authentication import confirmed
 from fastq.http.errors import BodyTooLarge, UnsupportedEncoding
 
 DEPTH_MAX = 64  # the body's own object is the first level
@@ -23,12 +24,13 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
-    """Read the whole body. Stop reading when it exceeds `bytes_max`.
+    """Read the whole body. Stop reading when it exceeds `bytes_max`. The key is valid when the body is there.
 
     Raises:
         UnsupportedEncoding: the body is compressed.
         BodyTooLarge: the body exceeds `bytes_max`.
         InvalidRequest: the connection ended before the body did.
+        Unauthenticated, Forbidden: see `confirmed`.
     """
     coding = req.get_header("Content-Encoding")
     if coding is not None and coding.strip().lower() != "identity":
@@ -39,6 +41,7 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
     body: bytes = await req.stream.read(bytes_max + 1)
     if len(body) > bytes_max:
         raise BodyTooLarge(bytes_max)
+    await confirmed(req)
     return body
 
 

@@ -122,6 +122,16 @@ def printable(text: str, field: str, bytes_max: int = KEY_BYTES_MAX) -> str:
     return text
 
 
+def searched(field: str, text: str | None, bytes_max: int) -> str:
+    """Return the text that a search looks for, an empty one for None. Raises InvalidRequest."""
+    if text is None:
+        return ""
+    if not text:
+        raise InvalidRequest(f"{field} must be of length >= 1")
+    at_most(field, len(text.encode("utf-8", "surrogatepass")), bytes_max)
+    return text
+
+
 def payload_of(raw: msgspec.Raw) -> bytes:
     """Return the payload's JSON text. Raises InvalidRequest for null, the empty string and a large payload."""
     payload = bytes(raw)

@@ -9,23 +9,26 @@ import inspect
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 from taskiq import AckableMessage, AsyncBroker, AsyncResultBackend, BrokerMessage, TaskiqMessage, TaskiqResult
 from taskiq.formatters.proxy_formatter import ProxyFormatter
 
 from fastq.client.async_client import AsyncClient
-from fastq.client.codec import CODEC, DEPTH_MAX, encoded
+from fastq.client.codec import CODEC, encoded
 from fastq.client.errors import NotJSON
 from fastq.client.job import Job
-from fastq.client.models import Failure, JobOptions, JobStatus, Snooze
+from fastq.client.models import JobOptions, JobStatus, NewJob
+from fastq.client.outcome_models import Failure, Snooze, Success
 from fastq.client.outcomes import class_name, text_of
-from fastq.client.round_trip import find_misfit
 from fastq.client.worker import Worker
+from fastq.integrations.taskiq_values import check, check_arguments, shown
 
 Outcome: TypeAlias = Any  # the return value of a handler
 
@@ -74,7 +77,7 @@ class FastqBroker(AsyncBroker):
         self._deliveries: asyncio.Queue[_Delivery] = asyncio.Queue()
         self._client: AsyncClient | None = None
         self._jobs: OrderedDict[str, str] = OrderedDict()  # task id -> its last job, for tasks that this process sent
-        self._results: dict[str, TaskiqResult[Any] | NotJSON] = {}  # by task id, until the ack
+        self._results: dict[str, _Saved] = {}  # by task id, until the ack
         self.result_backend = FastqResults(self)
 
     @property
@@ -176,16 +179,15 @@ class FastqBroker(AsyncBroker):
         if result is None:
             job_id = self._jobs.get(message.task_id, delivery.job_id)
             return None if job_id == delivery.job_id else {NEXT_JOB: job_id}
-        if isinstance(result, NotJSON):
-            return Failure(error=f"{result}", code="result_refused", discard=not self.retry_failed)
-        shown = result.model_dump(mode="json")
-        if not result.is_err:
-            return shown
-        name = class_name(result.error)
-        return Failure(error=f"{name}: {text_of(result.error)}", code=name, result=shown, discard=not self.retry_failed)
+        return result.outcome(self.retry_failed)
 
-    def _keep(self, task_id: str, result: TaskiqResult[Any] | NotJSON) -> None:
-        self._results[task_id] = result
+    def _keep(self, task_id: str, saved: _Saved) -> None:
+        self._results[task_id] = saved
+
+    def return_type_of(self, task_name: str) -> Any:
+        """The annotation by which taskiq reads the result of a task; None without one."""
+        task = self.find_task(task_name)
+        return None if task is None else task.return_type
 
 
 def _contained(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,12 +221,20 @@ class FastqResults(AsyncResultBackend[Any]):
 
     async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
         """Keep the result until the ack sends it. Raises NotJSON: the task has then failed, with that error."""
+        then: Sequence[NewJob] = ()
+        if isinstance(result.error, Success):
+            then = result.error.then
+            result = TaskiqResult(
+                is_err=False, return_value=result.error.result, execution_time=result.execution_time,
+                labels=result.labels,
+            )  # fmt: skip
         try:
-            encoded(CODEC, _shown(result), "result")
+            plain = shown(result, self._broker.return_type_of(_task_name.get()))
+            encoded(CODEC, plain, "result")
         except NotJSON as error:
-            self._broker._keep(task_id, error)
+            self._broker._keep(task_id, _Saved(error))
             raise
-        self._broker._keep(task_id, result)
+        self._broker._keep(task_id, _Saved(result.error, plain, then))
 
     async def is_result_ready(self, task_id: str) -> bool:
         return (await self._last_job(task_id)).is_complete
@@ -234,9 +244,9 @@ class FastqResults(AsyncResultBackend[Any]):
     ) -> TaskiqResult[Any]:  # fmt: skip
         """The result of a task. Without one, as after a cancel, it is an error that names the job's state."""
         job = await self._last_job(task_id)
-        shown = job.result
-        if isinstance(shown, dict) and "is_err" in shown:
-            return TaskiqResult[Any].model_validate(shown)
+        plain = job.result
+        if isinstance(plain, dict) and "is_err" in plain:
+            return TaskiqResult[Any].model_validate(plain)
         message = f"job {job.job_id} is {job.state}" + (f": {job.error}" if job.error else ", without a result")
         return TaskiqResult(is_err=True, return_value=None, execution_time=0.0, error=RuntimeError(message))
 
@@ -244,10 +254,10 @@ class FastqResults(AsyncResultBackend[Any]):
         """The last job of a task that was sent more than once. Raises NotFound."""
         job = await self._broker.client.get(self._broker.job_id_of(task_id))
         for _ in range(NEXT_MAX):
-            shown = job.result
-            if not (isinstance(shown, dict) and NEXT_JOB in shown):
+            plain = job.result
+            if not (isinstance(plain, dict) and NEXT_JOB in plain):
                 break
-            job = await self._broker.client.get(shown[NEXT_JOB])
+            job = await self._broker.client.get(plain[NEXT_JOB])
         return job
 
 
@@ -264,30 +274,49 @@ class _Delivery:
             self.outcome.set_result(outcome)
 
 
-def _shown(result: TaskiqResult[Any]) -> Any:
-    """The result as JSON types. Raises NotJSON."""
-    _check(result.return_value, "result")
-    try:
-        return result.model_dump(mode="json")
-    except Exception as error:
-        raise NotJSON("result", f"{type(result.return_value).__qualname__} has no JSON form: {error}") from error
+@dataclass(frozen=True)
+class _Saved:
+    """How a task ended. error: what it raised, or why its result is refused. plain: the result as JSON types."""
+
+    error: BaseException | None
+    plain: Any = UNSET
+    then: Sequence[NewJob] = ()
+
+    def outcome(self, retry_failed: bool) -> Outcome:
+        """The outcome of the task's job."""
+        error = self.error
+        if error is None:
+            return Success(self.plain, self.then) if self.then else self.plain
+        if isinstance(error, Snooze):
+            return error
+        if self.plain is UNSET:
+            return Failure(f"{error}", code="result_refused", discard=not retry_failed)
+        name = class_name(error)
+        if not isinstance(error, Failure):
+            return Failure(f"{name}: {text_of(error)}", code=name, result=self.plain, discard=not retry_failed)
+        return Failure(
+            text_of(error.error), code=error.code or name, retry_after_ms=error.retry_after_ms, result=self.plain,
+            discard=error.discard or (not retry_failed and error.retry_after_ms is None),
+        )  # fmt: skip
+
+
+_task_name: ContextVar[str] = ContextVar("fastq_task_name", default="")
+"""The task whose message was read last in this context: taskiq reads a message and saves its result in one."""
 
 
 class _Formatter(ProxyFormatter):
     """taskiq's formatter writes nan as null. This one raises NotJSON, which taskiq chains to its SendTaskError."""
 
     def dumps(self, message: TaskiqMessage) -> BrokerMessage:
-        _check(message.args, "args")
-        _check(message.kwargs, "kwargs")
+        task = self.broker.find_task(message.task_name)
+        check_arguments(message, None if task is None else task.original_func)
+        check(message.labels, "labels")
         return super().dumps(message)
 
-
-def _check(value: Any, name: str) -> None:
-    """Raises NotJSON. taskiq reads an argument by its annotation, so it may be all that pydantic writes."""
-    try:
-        find_misfit(value, DEPTH_MAX, "pydantic")
-    except NotJSON as error:
-        raise error.within(name) from error.__cause__
+    def loads(self, message: bytes) -> TaskiqMessage:
+        read = super().loads(message)
+        _task_name.set(read.task_name)
+        return read
 
 
 def _payload(message: bytes) -> Any:

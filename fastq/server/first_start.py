@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastq.drafts import sync_directory
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
 from fastq.engine.documents import DocumentKind
@@ -109,11 +110,7 @@ def _make_key_file(path: Path, secret: str) -> None:
         file.flush()
         os.fsync(descriptor)
     os.rename(made, path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def _read_key_file(path: Path) -> str:

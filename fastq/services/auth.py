@@ -56,19 +56,37 @@ class Authenticator:
             Unauthenticated: no header, another scheme, or an unknown, revoked or expired key.
             TooManyFailures, RateLimited, KeyStoreUnavailable.
         """
-        secret, now_us = _secret(authorization), self._now_us()
+        known = await self._known_of(authorization, address)
+        self.charge(known)
+        return known.principal
+
+    async def principal_again(self, authorization: str | None, address: str = "") -> Principal:
+        """Return the principal of a request that `principal` has counted. Raises as it does, but for RateLimited."""
+        return (await self._known_of(authorization, address)).principal
+
+    def is_current(self, who: Principal, generation: int) -> bool:
+        """Whether no key has changed since `generation`, and the secret that `who` used is valid now."""
+        return generation == self.generation and self._now_us() < min(who.expires_us, self._store.trusted_until_us)
+
+    async def _known_of(self, authorization: str | None, address: str) -> Known:
+        secret = _secret(authorization)
         digest = _digest(secret)
-        known = self._fresh(digest, now_us)
-        if known is None:
+        while True:
+            now_us = self._now_us()
+            known = self._fresh(digest, now_us)
+            if known is not None:
+                return known
             if self._store.asks_elsewhere:  # so that a flood of wrong keys does not reach the store
                 self._failures.check(address, now_us)
+            generation = self.generation
             try:
-                known = await self._ask(secret, digest, now_us)
+                known = await self._ask(secret, now_us)
             except Unauthenticated:
                 self._failures.count(address, now_us)
                 raise
-        self.charge(known)
-        return known.principal
+            if generation == self.generation:  # else the key may have been revoked since the store read it
+                self._cache(digest, known)
+                return known
 
     def look(self, authorization: str) -> Known | None:
         """Return a key from the cache, None if it is not there."""
@@ -120,8 +138,7 @@ class Authenticator:
         expires_us = known.record.expires_us
         return known if expires_us is None or now_us < expires_us else None
 
-    async def _ask(self, secret: str, digest: bytes, now_us: int) -> Known:
-        generation = self.generation
+    async def _ask(self, secret: str, now_us: int) -> Known:
         record = await self._store.find(secret)
         if record is None:
             raise Unauthenticated("Invalid API key")
@@ -129,10 +146,7 @@ class Authenticator:
             raise Unauthenticated("API key has been revoked")
         if record.expires_us is not None and record.expires_us <= now_us:
             raise Unauthenticated("API key has expired")
-        known = Known(record, record.principal(self._owner_isolation), self._bucket(record))
-        if generation == self.generation:  # else the key may have been revoked since the store read it
-            self._cache(digest, known)
-        return known
+        return Known(record, record.principal(self._owner_isolation), self._bucket(record))
 
     def _bucket(self, record: KeyRecord) -> TokenBucket | None:
         """Return the key's bucket. It outlives the cached key, so that a dropped one refills no bucket."""

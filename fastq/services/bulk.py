@@ -5,15 +5,16 @@ They are made in slices, with other work between them, and not atomic.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastq import _core
 from fastq._core import FINISHED
 from fastq.engine import Engine
-from fastq.engine.commands import Principal
+from fastq.engine.commands import Principal, Texts
 from fastq.engine.documents import Group
+from fastq.engine.search import pieces, read_bytes
 from fastq.errors import ApiError, JobDuplicate, JobNotFound
 from fastq.services.audit import ENTRY_BYTES, Audit
 
@@ -27,15 +28,17 @@ SYNCED_JOBS = 1_000  # changed before the log catches up
 WAITING = frozenset({"READY", "SCHEDULED", "RETRY"})  # the states that a purge deletes
 ACTIONS = ("cancel", "redrive", "delete")
 
+Caller = Callable[[], Awaitable[Principal]]
+"""Returns who makes the request. It raises an ApiError if the key is no longer valid or may no longer do this."""
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter(Texts):
     """A filter. A job matches if it matches every member.
 
     Args:
         states: empty for any.
         group: empty for the queues' default groups, None for any.
-        text: a part of the payload's JSON text.
         since_us: the earliest time of the submit, Unix microseconds.
         ids: only these jobs.
     """
@@ -44,12 +47,11 @@ class Filter:
     queue: str = ""
     group: str | None = None
     tag: str = ""
-    text: bytes = b""
     since_us: int = 0
     ids: tuple[str, ...] | None = None
 
     def matches(self, view: JobView) -> bool:
-        """Whether the job matches every member except the text."""
+        """Whether the job matches every member except those of `Texts`."""
         return (
             (not self.states or view.state in self.states)
             and (not self.queue or view.queue == self.queue)
@@ -87,7 +89,7 @@ class Order:
 class Result:
     """The number of jobs that match and allow the change, and of those that were changed.
 
-    `complete` is False if the server stopped, or the log was full, before all jobs were examined.
+    `complete` is False if the server stopped, the log was full, or the key ended, before all jobs were examined.
     """
 
     matched: int = 0
@@ -112,16 +114,19 @@ class Bulk:
         jobs_max = (engine.record_bytes_max // 2 - ENTRY_BYTES) // _core.SMALL_RECORD_BYTES
         self._slice_jobs = max(1, min(SLICE_JOBS, jobs_max))
 
-    async def run(self, who: Principal, order: Order, *, dry_run: bool = False) -> Result:
+    async def run(self, caller: Caller, order: Order, *, dry_run: bool = False) -> Result:
         """Change the matching jobs that were submitted before the call, of those that the caller owns.
 
+        Args:
+            caller: asked before each change. If it raises an ApiError, the rest is not changed.
         Raises:
-            DiskFull, Overloaded: nothing was changed.
+            DiskFull, Overloaded, and what `caller` raises: nothing was changed.
         """
+        who = await caller()
         done, slices, synced = Done(), self._slices(who, order.chosen), 0
         while not done.is_over:
-            async with self._engine.turns:
-                await self._change_slice(who, order, slices, done, dry_run)
+            async with self._engine.turns.of(who.key_id):
+                await self._change_slice(caller, order, slices, done, dry_run)
             if done.result.changed - synced >= SYNCED_JOBS:
                 await self._engine.log_caught_up()
                 synced = done.result.changed
@@ -130,18 +135,19 @@ class Bulk:
         return done.result
 
     async def _change_slice(
-        self, who: Principal, order: Order, slices: AsyncIterator[list[JobView]], done: Done, dry_run: bool
+        self, caller: Caller, order: Order, slices: AsyncIterator[list[JobView]], done: Done, dry_run: bool
     ) -> None:
         """Change the jobs of the next slice."""
         views = await anext(slices, None)
         if views is None:
             done.is_over = True
             return
-        views = [view for view in views if order.applies(view)]
-        done.result = replace(done.result, matched=done.result.matched + len(views))
-        if dry_run or not views:
-            return
         try:
+            who = await caller()
+            views = [view for view in views if order.applies(view)]
+            done.result = replace(done.result, matched=done.result.matched + len(views))
+            if dry_run or not views:
+                return
             with self._engine.group(len(views) * _core.SMALL_RECORD_BYTES + ENTRY_BYTES) as group:
                 changed = self._change(group, who, order, views)
                 done.result = replace(done.result, changed=done.result.changed + changed)
@@ -160,14 +166,21 @@ class Bulk:
             ids = sorted(set(chosen.ids), key=lambda job_id: _core.job_number(job_id, database_id))
             for at in range(0, len(ids), self._slice_jobs):
                 views = list(self._named(who, ids[at : at + self._slice_jobs]))
-                yield await self._with_text(views, chosen.text)
+                yield await self._matching(views, chosen)
             return
-        wanted = _core.Filter(queue=chosen.queue, group=chosen.group, tag=chosen.tag, since_us=chosen.since_us)
+        wanted = _core.Filter(
+            queue=chosen.queue,
+            group=chosen.group,
+            tag=chosen.tag,
+            since_us=chosen.since_us,
+            begun=bool(chosen.worker),
+            failed=bool(chosen.error or chosen.error_code),
+        )
         after, until, more = 0, self._engine.next_number, True
         while more:
             views, after = self._engine.rising(who.owns, wanted, after, until, self._slice_jobs, EXAMINED_MAX)
             more = after > 0
-            yield await self._with_text(views, chosen.text)
+            yield await self._matching(views, chosen)
 
     def _named(self, who: Principal, ids: Iterable[str]) -> Iterator[JobView]:
         for job_id in ids:
@@ -176,16 +189,13 @@ class Bulk:
             except JobNotFound:
                 continue
 
-    async def _with_text(self, views: list[JobView], text: bytes) -> list[JobView]:
-        """Return the jobs whose payload has `text`."""
-        if not text:
+    async def _matching(self, views: list[JobView], chosen: Filter) -> list[JobView]:
+        """Return the jobs whose records match."""
+        if not (chosen.text or chosen.of_end):
             return views
         found: list[JobView] = []
-        for piece in _pieces(views):
-            payloads = await self._engine.payloads(piece)
-            found += [
-                view for view, payload in zip(piece, payloads, strict=True) if payload is not None and text in payload
-            ]
+        for piece in pieces(views, lambda view: read_bytes(view, chosen), READ_BYTES_MAX):
+            found += (await self._engine.matching(piece, chosen)).jobs
         return found
 
     # --- changing jobs ------------------------------------------------------------------------------------------------
@@ -216,17 +226,3 @@ class Bulk:
         elif result.changed:
             return self._audit.write(group, who, order.audited_as or f"jobs.{order.action}", order.target, **details)
         return entry
-
-
-def _pieces(views: list[JobView]) -> Iterator[list[JobView]]:
-    """Split the views, in order, into pieces of at most READ_BYTES_MAX of records, or of one job."""
-    piece: list[JobView] = []
-    piece_bytes = 0
-    for view in views:
-        if piece and piece_bytes + view.place.bytes > READ_BYTES_MAX:
-            yield piece
-            piece, piece_bytes = [], 0
-        piece.append(view)
-        piece_bytes += view.place.bytes
-    if piece:
-        yield piece

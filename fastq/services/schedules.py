@@ -322,7 +322,7 @@ class Schedules:
         more = True
         while more:
             await self._engine.log_caught_up()
-            async with self._engine.turns:
+            async with self._engine.turns.of("schedules"):
                 more = self._fire_slice()
         self._catching_up = None
         self._arm()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -192,6 +193,27 @@ def test_jobs_are_listed(run: Run, client: Client, queue: str) -> None:
     assert [line.split()[0] for line in everything.lines] == ["job_id", *ids] and everything.err == ""
     assert run("job", "list", "--queue", queue, "--since", "1h", "--match", "1199", "--json").answer["job_id"] == ids[0]
     assert run("job", "list", "--queue", queue, "--state", "dead").out == ""
+
+
+def test_jobs_are_found_by_how_they_failed(run: Run, client: Client, queue: str) -> None:
+    ids = [one.job_id for one in client.submit_many([NewJob(payload=n, queue=queue, max_retries=1) for n in range(3)])]
+    failing, other, fine = client.lease([queue], limit=3, worker_id="w-7")
+    client.fail(failing, "SMTP 550: no such user\nsecond line", code="e1")
+    client.fail(other, "disk full", code="e1")
+    client.ack(fine)
+    found = run("job", "list", "--queue", queue, "--error", "550", "--json").answer
+    assert (found["job_id"], found["result_error"], found["error_code"]) == (ids[0], "SMTP 550: no such user", "e1")
+    assert found["finished_at"] > found["created_at"]
+    table = run("job", "list", "--queue", queue, "--error-code", "e1").lines
+    assert [line.split("\t")[0] for line in table[1:]] == ids[1::-1]
+    assert "SMTP 550: no such user" in table[2]
+    assert len(run("job", "list", "--queue", queue, "--worker", "w-7", "--json").answers) == 3
+    assert run("job", "redrive", "--queue", queue, "--error", "disk", "--yes").out == "1 matched, 1 changed\n"
+
+
+def test_a_list_that_goes_on_says_how_far_it_looked(run: Run, client: Client, queue: str) -> None:
+    client.submit_many([NewJob(payload=n, queue=queue) for n in range(3)])
+    assert re.search(r"there may be more before \d{4}-.*Z: --all, or --cursor ", run("job", "list", "--limit", "1").err)
 
 
 def test_a_job_is_edited(run: Run, client: Client, queue: str) -> None:

@@ -298,6 +298,8 @@ def look(world: World, draw: Draw) -> None:
         group=draw.pick([None, None, *GROUPS]),
         tag=draw.pick(["", "", "red", "blue"]),
         since_us=draw.pick([0, 0, world.now_us - 1_000_000]),
+        begun=draw.pick([False, False, True]),
+        failed=draw.pick([False, False, True]),
     )
     access = Access(
         owner_id=draw.pick([None, None, "o1", "o2"]), queues=draw.pick([None, None, frozenset({"mail", "bulk"})])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastq import _core
-from fastq._core import ALL, close_result, read_event, submit_facts
+from fastq._core import ALL, close_error, close_result, read_event, submit_facts
 from fastq.errors import JobNotFound
 from tests.core import model_views
 from tests.core.model_jobs import Event, Job
@@ -77,6 +77,9 @@ def agree_on(world: World, job: Job) -> None:
     assert (view.close_place is None) == (job.outcome == "")
     if view.close_place is not None:
         assert close_result(world.record(view.close_place), job.job_id) == (job.result, job.error)
+        ended = next(event for event in job.history if event.what == "attempt")
+        expected = ended.error, ended.error_code, ended.worker_id
+        assert close_error(world.record(view.close_place), job.job_id) == expected
 
 
 def agree_on_history(world: World, job: Job) -> None:

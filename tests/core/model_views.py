@@ -8,6 +8,8 @@ from fastq._core import Access
 from tests.core.model import Model
 from tests.core.model_jobs import TERMINAL, Job
 
+FAILURES = ("error", "lease_expired", "discarded", "poisoned", "unreadable")
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -18,6 +20,8 @@ class Filter:
     group: str | None = None
     tag: str = ""
     since_us: int = 0
+    begun: bool = False
+    failed: bool = False
 
     def fits(self, now_us: int, job: Job) -> bool:
         return (
@@ -26,6 +30,8 @@ class Filter:
             and self.group in (None, job.group)
             and self.tag in ("", *job.spec.tags)
             and job.created_us >= self.since_us
+            and (job.lease_no > 0 or not self.begun)
+            and (job.outcome in FAILURES or not self.failed)
         )
 
 

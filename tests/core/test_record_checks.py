@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from fastq._core import ALL, close_result, history_of, is_sound_record, read_event, submit_facts, submit_payload
+from fastq._core import (
+    ALL,
+    close_error,
+    close_result,
+    history_of,
+    is_sound_record,
+    read_event,
+    submit_facts,
+    submit_payload,
+)
 from fastq.errors import RecordUnreadable
 from tests.core.model_jobs import Ack, New
 from tests.core.test_cleaning import clean_all
@@ -50,6 +59,7 @@ def test_a_record_that_is_not_as_it_was_written_is_refused(moved: bool) -> None:
     refuse_all(world.record(view.place), lambda record: submit_payload(record, job_id))
     refuse_all(world.record(view.place), lambda record: submit_facts(record, job_id))
     refuse_all(world.record(view.close_place), lambda record: close_result(record, job_id))
+    refuse_all(world.record(view.close_place), lambda record: close_error(record, job_id))
     for record in world.history(view.number, view.history_place):
         refuse_all(record, read_event)
 
@@ -85,6 +95,7 @@ def test_a_record_of_another_job_is_refused() -> None:
     for read in (
         lambda: submit_payload(world.record(view.place), other_id),
         lambda: close_result(world.record(view.close_place), other_id),
+        lambda: close_error(world.record(view.close_place), other_id),
         lambda: history_of(world.record(view.history_place), other.number),
     ):
         with pytest.raises(RecordUnreadable, match="another record is in its place"):

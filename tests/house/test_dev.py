@@ -26,7 +26,7 @@ echo "python $*" >>"$MACHINE/asked"
 case "$*" in
     "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
     "setup.py"*) [ ! -e "$MACHINE/broken" ] || { echo "syntax error in a.pyx" >&2; exit 1; }
-        touch fastq/a.cpython.so ;;
+        touch fastq/a.cpython.so fastq/console/static/htmx.js fastq/console/static/sse.js ;;
 esac
 [ "python $*" != "$(cat "$MACHINE/failing" 2>/dev/null)" ]
 """
@@ -42,7 +42,7 @@ SYSTEM = ["cat", "chmod", "cksum", "cp", "dirname", "find", "flock", "grep", "mk
 class Machine:
     def __init__(self, directory: Path) -> None:
         self.directory, self.checkout, self.bin = directory, directory / "checkout", directory / "bin"
-        for made in (self.checkout / "requirements", self.checkout / "fastq", self.bin):
+        for made in (self.checkout / "requirements", self.checkout / "fastq/console/static", self.bin):
             made.mkdir(parents=True)
         shutil.copy2(ROOT / "dev", self.checkout / "dev")
         for path in ("requirements/run.txt", "requirements/dev.txt", "fastq/a.pyx", "fastq/a.py", "setup.py"):
@@ -53,7 +53,7 @@ class Machine:
         self.script("cc", COMPILER)
         self.script("apt-get", APT_GET)
         self.script("id", "#!/bin/sh\necho 0\n")
-        for name in ("curl", "openssl"):
+        for name in ("curl", "openssl", "chromium", "promtool"):
             self.script(name, "#!/bin/sh\n")
 
         (directory / "system").mkdir()
@@ -142,11 +142,11 @@ def test_missing_programs_are_installed(machine: Machine) -> None:
 
 def test_missing_programs_are_reported_and_the_rest_runs(machine: Machine) -> None:
     (machine.bin / "curl").unlink()
-    (machine.bin / "openssl").unlink()
+    (machine.bin / "promtool").unlink()
     machine.script("id", "#!/bin/sh\necho 1000\n")
     code, asked, said = machine.dev("test")
     assert (code, asked[-2:]) == (0, SUITE)
-    assert "dev: missing, as root: apt-get install curl openssl\n" in said
+    assert "dev: missing, as root: apt-get install curl prometheus\n" in said
     assert machine.dev("run") == (0, [SERVE], "dev: missing, as root: apt-get install curl\n")
     machine.script("id", "#!/bin/sh\necho 0\n")
     machine.script("apt-get", "#!/bin/sh\nexit 100\n")

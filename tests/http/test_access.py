@@ -62,6 +62,7 @@ def by_filter() -> list[Case]:
         return Case("owns", lambda job: {"filter": {"ids": [job.job_id], **chosen}, "dry_run": dry_run})
 
     filters: list[dict[str, str]] = [{}, {"q": "payload"}, {"q": "nothing"}, {"state": "READY"}, {"tag": "red"}]
+    filters += [{"error": "hidden"}, {"worker": "hidden-worker"}]
     return [case(chosen, dry_run) for chosen in filters for dry_run in (True, False)]
 
 
@@ -112,7 +113,17 @@ QUEUES: dict[tuple[str, str], tuple[Any, set[str]]] = {  # a body; and for whom 
     ("POST", "/queues/{queue}/purge"): (None, {"bound"}),
 }
 LISTS = {
-    ("GET", "/jobs"): ["", "?q=payload", "?tag=red", f"?queue={HIDDEN}", "?state=RUNNING", "?limit=1", "?group=g"],
+    ("GET", "/jobs"): [
+        "",
+        "?q=payload",
+        "?tag=red",
+        f"?queue={HIDDEN}",
+        "?state=RUNNING",
+        "?limit=1",
+        "?group=g",
+        "?error=hidden",
+        "?worker=hidden-worker",
+    ],
     ("GET", "/queues"): ["", "?limit=1"],
     ("GET", "/workers"): [""],
     ("GET", "/schedules"): [""],

@@ -110,18 +110,46 @@ async def test_another_clients_submit_waits_for_no_page(world: World, slices: Sl
         assert len((await wire.reply()).json["jobs"]) >= JOBS
 
 
-async def test_no_page_is_made_for_a_client_that_is_gone(world: World, slices: Slices) -> None:
+@pytest.mark.parametrize("path", LONG)
+async def test_another_keys_list_takes_turns_with_many_pages_that_were_asked_for_first(
+    world: World, slices: Slices, path: str
+) -> None:
+    await fill(world)
+    wires = [await world.connect() for _ in range(60)]
+    for wire in wires:
+        await wire.send(request_bytes("GET", "/jobs?limit=1000", (world.bearer("client"),)))
+    while world.engine.turns.waiting < len(wires) - 1:  # noqa: ASYNC110 - there is no event
+        await asyncio.sleep(0)
+    slices.sizes.clear()
+    assert (await world.call("admin", "GET", path)).status == 200
+    assert len(slices.sizes) < 40  # first come, first served it is more than 360
+    assert world.engine.turns.waiting > 40
+    for wire in wires:
+        assert len((await wire.reply()).json["jobs"]) >= JOBS
+
+
+async def test_no_slice_is_made_for_a_client_that_is_gone(
+    world: World, slices: Slices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await fill(world)
     wires = [await world.connect() for _ in range(20)]
     for wire in wires:
         await wire.send(request_bytes("GET", "/jobs?limit=1000", (world.bearer("client"),)))
     while world.engine.turns.waiting < len(wires) - 1:  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(0)
+    found: list[None] = []
+    pages = world.engine.pages
+
+    def counted(*asked: Any) -> Any:
+        found.append(None)
+        return pages(*asked)
+
+    monkeypatch.setattr(world.engine, "pages", counted)
     for wire in wires:
         wire.abort()
     slices.sizes.clear()
     await world.until_at_rest()
-    assert sum(slices.sizes) < 3 * JOBS
+    assert len(found) <= 1 and sum(slices.sizes) < JOBS
 
 
 async def test_keys_are_an_array_whose_next_page_is_in_a_header(world: World) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import django
@@ -151,6 +152,63 @@ def test_whatever_a_task_raises_fails_it_alone(queue: str, client: Client, how: 
     assert left.errors[0].exception_class_path.removeprefix("builtins.") == error
     assert error in client.get(left.id).error
     assert "in leave" in left.errors[0].traceback
+
+
+@pytest.mark.parametrize("task", ["fork", "fork_async", "fork_in_loop"])
+def test_a_fork_of_a_task_ends_when_it_comes_back(queue: str, task: str) -> None:
+    """Whatever it raises. It takes nothing along that the worker's process waits for, and sends no signal of Django."""
+    finished: list[int] = []
+
+    def tell(**_: Any) -> None:
+        finished.append(os.getpid())
+        os.write(told, b".")
+
+    seen, told = os.pipe()
+    task_finished.connect(tell)
+    try:
+        hows = ["return", "exit", *tasks.ENDS, *(["await", "task", "process"] if task != "fork" else [])]
+        results = [getattr(tasks, task).using(queue_name=queue, backend="once").enqueue(how) for how in hows]
+        worked()
+    finally:
+        task_finished.disconnect(tell)
+    for result in results:
+        result.refresh()
+    statuses = [result.return_value for result in results if result.status == "SUCCESSFUL"]
+    assert statuses == [3 if how == "process" else 0 for how in hows]
+    assert (set(finished), len(os.read(seen, 1000))) == ({os.getpid()}, len(hows))
+    os.close(seen)
+    os.close(told)
+
+
+def test_a_task_raises_an_outcome(queue: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a handler does. Its signals and its error in Django tell the same."""
+    monkeypatch.setenv("FASTQ_SNOOZED", str(tmp_path / "snoozed"))
+    told: list[str] = []
+
+    def tell(task_result: Any, **_: Any) -> None:
+        told.append(task_result.status)
+
+    task_finished.connect(tell)
+    try:
+        ends = {how: tasks.decide.using(queue_name=queue).enqueue(how) for how in ("snooze", "success", "retry", "no")}
+        ends["async"] = tasks.decide_async.using(queue_name=queue).enqueue("no")
+        worked()
+    finally:
+        task_finished.disconnect(tell)
+    for how, end in ends.items():
+        end.refresh()
+        job = client.get(end.id)
+        if how in ("no", "async"):
+            (attempt,) = client.attempts(end.id)
+            assert (end.status, job.error, attempt.error_code, job.attempts) == ("FAILED", "no card", "declined", 1)
+            assert end.errors[0].exception_class_path == "fastq.client.outcome_models.Failure"
+        else:
+            assert end.status == "SUCCESSFUL"
+    assert (ends["snooze"].return_value, client.get(ends["snooze"].id).attempts) == ("awake", 1)
+    assert (ends["retry"].return_value, client.get(ends["retry"].id).attempts) == ("second", 2)
+    assert ends["success"].return_value == "early"
+    assert [job.queue for job in client.jobs(queue="elsewhere")] == ["elsewhere"]
+    assert sorted(told) == ["FAILED", "FAILED", "SUCCESSFUL", "SUCCESSFUL", "SUCCESSFUL"]
 
 
 def test_max_retries_of_the_settings(queue: str) -> None:

@@ -5,54 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from taskiq import AsyncTaskiqTask, Context, SimpleRetryMiddleware, TaskiqDepends, TaskiqResult
-from taskiq.exceptions import SendTaskError
+from taskiq import AsyncTaskiqTask, Context, SimpleRetryMiddleware, TaskiqDepends
 from taskiq.receiver import Receiver
 from taskiq.serializers import PickleSerializer
 
-from fastq import AsyncClient, NotJSON, Unauthenticated
+from fastq import AsyncClient, Failure, NewJob, Snooze, Success, Unauthenticated
 from fastq.integrations.taskiq import FastqBroker
 from tests.client.served import WAIT_S, Place, outcome
-
-Make = Callable[..., FastqBroker]
-
-
-@pytest.fixture
-async def broker_of(place: Place, queue: str) -> AsyncIterator[Make]:
-    """Makes brokers for the queue of the test."""
-    made: list[FastqBroker] = []
-
-    def make(**options: Any) -> FastqBroker:
-        broker = FastqBroker(place.url, place.keys["admin"], queue=queue, lease_ms=1000, **options)
-        made.append(broker)
-        return broker
-
-    yield make
-    for broker in made:
-        await broker.shutdown()
-
-
-@asynccontextmanager
-async def working(broker: FastqBroker, slots: int = 10) -> AsyncIterator[asyncio.Event]:
-    """A taskiq worker that runs until the block ends, or the event is set."""
-    broker.is_worker_process = True
-    stop = asyncio.Event()
-    running = asyncio.create_task(Receiver(broker, max_async_tasks=slots).listen(stop))
-    try:
-        yield stop
-    finally:
-        stop.set()
-        await asyncio.wait_for(running, WAIT_S)
-        await broker.shutdown()
-
-
-async def end_of(task: AsyncTaskiqTask[Any]) -> TaskiqResult[Any]:
-    return await task.wait_result(check_interval=0.01, timeout=WAIT_S)
+from tests.integrations.brokers import Make, end_of, working
 
 
 async def test_a_task_runs_and_its_result_comes_back(broker_of: Make) -> None:
@@ -309,34 +272,29 @@ async def test_a_rejected_key_stops_the_worker(place: Place, queue: str) -> None
     assert caught.group_contains(Unauthenticated)
 
 
-@pytest.mark.parametrize("value", [float("nan"), {"a": [float("-inf")]}, object()])
-async def test_a_result_that_json_cannot_carry_fails_the_task(broker_of: Make, value: Any) -> None:
-    broker = broker_of()
+async def test_a_task_raises_an_outcome(broker_of: Make, aclient: AsyncClient, queue: str) -> None:
+    broker = broker_of(retry_failed=True, max_retries=3)
+    runs: list[str] = []
 
     @broker.task
-    async def give() -> Any:
-        return value
+    def decide(how: str) -> str:
+        runs.append(how)
+        if runs.count(how) == 2:
+            return "second"
+        raise {
+            "snooze": Snooze(1),
+            "retry": Failure("later", retry_after_ms=1),
+            "discard": Failure("no card", code="declined", discard=True),
+            "success": Success("early", [NewJob(payload="next", queue=f"{queue}.next")]),
+        }[how]
 
     async with working(broker):
-        result = await end_of(await give.kiq())
-    assert result.is_err and "result" in str(result.error) and "has no JSON form" in str(result.error)
-
-
-async def test_an_argument_that_json_cannot_carry_is_not_sent(broker_of: Make, place: Place, queue: str) -> None:
-    broker = broker_of()
-
-    @broker.task
-    async def take(value: Any) -> None: ...
-
-    loop: list[Any] = []
-    loop.append(loop)
-    for value, where in (
-        ({"a": [0, float("nan")]}, 'args[0]["a"][1]'),
-        (loop, "args[0][0]"),
-        (["\udce9"], "args[0][0]"),
-    ):
-        with pytest.raises(SendTaskError) as failed:
-            await take.kiq(value)
-        assert isinstance(failed.value.__cause__, NotJSON)
-        assert failed.value.__cause__.place == where
-    assert place.jobs(queue=queue) == []
+        sent = {how: await decide.kiq(how) for how in ("snooze", "retry", "discard", "success")}
+        results = {how: await end_of(one) for how, one in sent.items()}
+        jobs = {how: await aclient.get(broker.job_id_of(one.task_id)) for how, one in sent.items()}
+        (attempt,) = await aclient.attempts(jobs["discard"].job_id)
+    assert {how: job.attempts for how, job in jobs.items()} == {"snooze": 1, "retry": 2, "discard": 1, "success": 1}
+    assert [results[how].return_value for how in ("snooze", "retry", "success")] == ["second", "second", "early"]
+    assert (jobs["discard"].state, jobs["discard"].error, attempt.error_code) == ("DEAD", "no card", "declined")
+    assert results["discard"].error == Failure("no card")
+    assert [job.queue async for job in aclient.jobs(queue=f"{queue}.next")] == [f"{queue}.next"]

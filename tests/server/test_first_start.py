@@ -13,21 +13,19 @@ import pytest
 import redis
 
 from fastq.server.first_start import DEVELOPMENT_KEYS
+from tests.kills.commands import build_library
 from tests.served import END_S, ROOT, SERVE, Served
 from tests.server.test_start_refused import QUICK
 from tests.services.keys.valkey import Valkey
 
 pytestmark = pytest.mark.slow
 
-SOURCE = Path(__file__).with_name("killed_at.c")
 CALLS_MAX = 400
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("killed") / "killed_at.so"
-    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", SOURCE, "-o", made, "-ldl"], check=True)
-    return made
+    return build_library(tmp_path_factory.mktemp("killed"))
 
 
 @pytest.fixture(params=["log", "redis"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
 from falcon.asgi import Request, Response
 from msgspec import Meta
 
+from fastq.engine.commands import ERROR_CODE_BYTES_MAX, WORKER_ID_BYTES_MAX
 from fastq.errors import InvalidRequest
+from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, read_body
-from fastq.http.fields import BODY_BYTES_MAX, QueueName, State, at_most, queue_name, time_us
+from fastq.http.fields import BODY_BYTES_MAX, QueueName, State, printable, queue_name, searched, text_of, time_us
 from fastq.http.reply import JSON, encode
 from fastq.http.routes import CHANGES, Answer, Route
 from fastq.services.bulk import ACTIONS, Bulk, Filter, Order
@@ -37,7 +40,28 @@ class JobFilterBody(msgspec.Struct, forbid_unknown_fields=True):
             str,
             Meta(
                 description=f"A part of the payload's JSON text. At most {TEXT_BYTES_MAX} bytes.",
-                extra_json_schema={"maxLength": TEXT_BYTES_MAX},
+                extra_json_schema={"minLength": 1, "maxLength": TEXT_BYTES_MAX},
+            ),
+        ]
+        | None
+    ) = None
+    error: (
+        Annotated[
+            str,
+            Meta(
+                description=f"A part of the last attempt's error. At most {TEXT_BYTES_MAX} bytes.",
+                extra_json_schema={"minLength": 1, "maxLength": TEXT_BYTES_MAX},
+            ),
+        ]
+        | None
+    ) = None
+    error_code: Annotated[str, text_of(ERROR_CODE_BYTES_MAX)] | None = None
+    worker: (
+        Annotated[
+            str,
+            Meta(
+                description="The worker that holds the job, or that had its last attempt if none holds it.",
+                extra_json_schema={"minLength": 1, "maxLength": WORKER_ID_BYTES_MAX},
             ),
         ]
         | None
@@ -59,8 +83,8 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
 class BulkDone(msgspec.Struct, forbid_unknown_fields=True):
     """`matched`: jobs that match the filter and allow the change. `changed`: jobs that were changed.
 
-    The server works in slices between other requests. `complete` is false if it stopped, or the log was full, before
-    it examined all jobs.
+    The server works in slices between other requests. `complete` is false if it stopped, the log was full, or the
+    key ended, before it examined all jobs.
     """
 
     matched: int
@@ -79,14 +103,16 @@ def filter_of(fields: JobFilterBody) -> Filter:
     for name in ("queue", "group"):
         if (value := getattr(fields, name)) is not None:
             queue_name(value, f"filter.{name}")
-    text = (fields.q or "").encode()
-    at_most("filter.q", len(text), TEXT_BYTES_MAX)
+    code = fields.error_code
     return Filter(
         states=frozenset() if fields.state is None else frozenset({fields.state}),
         queue=fields.queue or "",
         group=fields.group,
         tag=fields.tag or "",
-        text=text,
+        text=searched("filter.q", fields.q, TEXT_BYTES_MAX),
+        error=searched("filter.error", fields.error, TEXT_BYTES_MAX),
+        error_code="" if code is None else printable(code, "filter.error_code", ERROR_CODE_BYTES_MAX),
+        worker=searched("filter.worker", fields.worker, WORKER_ID_BYTES_MAX),
         since_us=0 if fields.since is None else time_us(fields.since, "filter.since"),
         ids=None if fields.ids is None else tuple(fields.ids),
     )
@@ -118,7 +144,7 @@ class BulkRoutes:
     async def _run(self, action: str, req: Request, resp: Response) -> None:
         fields = decode(await read_body(req, BODY_BYTES_MAX), _BULK)
         order = Order(action, filter_of(fields.filter), details={"filter": audited(fields.filter)})
-        result = await self._bulk.run(req.context.principal, order, dry_run=fields.dry_run)
+        result = await self._bulk.run(partial(confirmed, req), order, dry_run=fields.dry_run)
         resp.content_type = JSON
         resp.data = encode(result)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,20 +13,23 @@ import orjson
 from falcon.asgi import Request, Response
 from msgspec import UNSET, Meta, UnsetType
 
+from fastq._core import FINISHED
 from fastq.engine import Engine
 from fastq.engine.commands import (
+    ERROR_CODE_BYTES_MAX,
     PAGE_EXAMINED_MAX,
     PAGE_JOBS,
     PAGE_JOBS_MAX,
     SEARCH_BYTES_MAX,
     TAG_BYTES_MAX,
     WAIT_MS_MAX,
+    WORKER_ID_BYTES_MAX,
     Find,
 )
-from fastq.engine.results import JobStatus, Why
+from fastq.engine.results import End, JobStatus, Why
 from fastq.errors import InvalidRequest, JobNotFound
 from fastq.http.errors import Wrapped
-from fastq.http.fields import Outcome, QueueName, State, Time, at_most, printable, queue_name, time_us
+from fastq.http.fields import Outcome, QueueName, State, Time, printable, queue_name, searched, text_of, time_us
 from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 WAITING = ("SCHEDULED", "RETRY")
 CHECK_BYTES = 4
 CURSOR_CHARACTERS_MAX = 64
+ERROR_LINE_BYTES_MAX = 200  # of an error in a list
 ORIGINAL_AGENT = "Go-http-client/"  # what Go sends for a program that sets none
 
 
@@ -63,13 +68,34 @@ class JobsQuery(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    error: (
+        Annotated[
+            str,
+            Meta(
+                description=f"A part of the last attempt's error, at most {SEARCH_BYTES_MAX} bytes.",
+                extra_json_schema={"minLength": 1, "maxLength": SEARCH_BYTES_MAX},
+            ),
+        ]
+        | None
+    ) = None
+    error_code: Annotated[str, text_of(ERROR_CODE_BYTES_MAX)] | None = None
+    worker: (
+        Annotated[
+            str,
+            Meta(
+                description="The worker that holds the job, or that had its last attempt if none holds it.",
+                extra_json_schema={"minLength": 1, "maxLength": WORKER_ID_BYTES_MAX},
+            ),
+        ]
+        | None
+    ) = None
     since: Annotated[Time, Meta(description="The earliest time of the submit.")] | None = None
     limit: Annotated[
         int,
         Meta(
             ge=1,
             le=PAGE_JOBS_MAX,
-            description=f"A page may have fewer: it examines at most {PAGE_EXAMINED_MAX} jobs, with q fewer.",
+            description=f"A page may have fewer: it examines at most {PAGE_EXAMINED_MAX} jobs, in a search fewer.",
         ),
     ] = PAGE_JOBS
     cursor: (
@@ -93,7 +119,8 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True):
 class JobListed(msgspec.Struct, forbid_unknown_fields=True):
     """A job as it is now. Members without a value are left out.
 
-    `run_at` is shown while the job waits for that time. `outcome` is the last attempt's.
+    `run_at` is shown while the job waits for that time. `outcome`, `result_error` and `error_code` are the last
+    attempt's. In a list `result_error` is the first line of the error, at most 200 bytes of it.
     """
 
     job_id: str
@@ -112,28 +139,32 @@ class JobListed(msgspec.Struct, forbid_unknown_fields=True):
     cancel_requested: Literal[True] | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
     outcome: Outcome | UnsetType = UNSET
+    result_error: str | UnsetType = UNSET
+    error_code: str | UnsetType = UNSET
+    finished_at: Time | UnsetType = UNSET
 
 
 class JobShown(JobListed, forbid_unknown_fields=True):
-    """A job with the result or error of its last attempt, and its payload if `include` asks for it.
+    """A job with the result or the whole error of its last attempt, and its payload if `include` asks for it.
 
     To a request with the User-Agent `Go-http-client/…` and without Accept, `result` is always a string: a result that
     is not a string is its JSON text.
     """
 
     result: msgspec.Raw | UnsetType = UNSET
-    result_error: str | UnsetType = UNSET
     payload: msgspec.Raw | UnsetType = UNSET
 
 
 class JobsListed(msgspec.Struct, forbid_unknown_fields=True):
     """A page, the newest job first. `cursor`: there are more pages, even if this one has few jobs or none.
 
-    `unreadable`: so many jobs were not searched, since their payloads cannot be read; left out if there are none.
+    `examined_until`: only jobs that were submitted since then were looked at; left out if all were. `unreadable`: so
+    many jobs were not searched, since their records cannot be read; left out if there are none.
     """
 
     jobs: list[JobListed]
     cursor: str | UnsetType = UNSET
+    examined_until: Time | UnsetType = UNSET
     unreadable: int | UnsetType = UNSET
 
 
@@ -164,16 +195,17 @@ class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
 def find_command(req: Request, database_id: bytes) -> Find:
     """Decode the query of GET /jobs. Raises InvalidRequest."""
     fields = read_query(req, JobsQuery)
-    if fields.q is not None:
-        if not fields.q:
-            raise InvalidRequest("q must be of length >= 1")
-        at_most("q", len(fields.q.encode("utf-8", "surrogatepass")), SEARCH_BYTES_MAX)
     return Find(
         state=fields.state or "",
         queue="" if fields.queue is None else queue_name(fields.queue, "queue"),
         group=None if fields.group is None else queue_name(fields.group, "group"),
         tag="" if fields.tag is None else printable(fields.tag, "tag", TAG_BYTES_MAX),
-        text=fields.q or "",
+        text=searched("q", fields.q, SEARCH_BYTES_MAX),
+        error=searched("error", fields.error, SEARCH_BYTES_MAX),
+        error_code=""
+        if fields.error_code is None
+        else printable(fields.error_code, "error_code", ERROR_CODE_BYTES_MAX),
+        worker=searched("worker", fields.worker, WORKER_ID_BYTES_MAX),
         since_us=0 if fields.since is None else time_us(fields.since, "since"),
         limit=fields.limit,
         before=0 if fields.cursor is None else _before(fields.cursor, database_id),
@@ -227,7 +259,29 @@ def _job(job: JobView | JobStatus) -> dict[str, Any]:
         answer["progress"] = {"percent": percent, "note": note, "at": time_of(at_us)}
     if job.outcome:
         answer["outcome"] = job.outcome
+    if job.state in FINISHED and job.ended_us:
+        answer["finished_at"] = time_of(job.ended_us)
     return answer
+
+
+def job_listed(job: JobView, end: End | None) -> dict[str, Any]:
+    """
+    Args:
+        end: how its last attempt ended, if it failed.
+    """
+    answer = _job(job)
+    if end is not None:
+        if line := first_line(end.error):
+            answer["result_error"] = line
+        if end.error_code:
+            answer["error_code"] = end.error_code
+    return answer
+
+
+def first_line(text: str) -> str:
+    """The first line of a text that is not empty, cut at ERROR_LINE_BYTES_MAX."""
+    line = text.lstrip().split("\n", 1)[0].rstrip()
+    return line.encode()[:ERROR_LINE_BYTES_MAX].decode(errors="ignore")
 
 
 def reads_text_only(req: Request) -> bool:
@@ -247,6 +301,8 @@ def job_shown(job: JobStatus, result_as_text: bool = False) -> bytes:
         answer["result"] = job.result.decode() if result_as_text and not is_text else orjson.Fragment(job.result)
     if job.error:
         answer["result_error"] = job.error
+    if job.error_code:
+        answer["error_code"] = job.error_code
     if job.payload is not None:
         answer["payload"] = orjson.Fragment(job.payload)
     return encode(answer)
@@ -300,12 +356,16 @@ class Jobs:
             async for page in self._engine.pages(who, find):
                 before = page.before
                 unreadable += page.unreadable
-                yield [_job(job) for job in page.jobs]
+                yield [job_listed(job, page.ends.get(job.job_id)) for job in page.jobs]
 
         jobs = await array_of(self._engine, req, slices())
         resp.content_type = JSON
-        cursor = cursor_of(before, database_id) if before else ""
-        resp.data = page_of("jobs", jobs, cursor=cursor, unreadable=unreadable)
+        more: dict[str, str | int | datetime] = {"unreadable": unreadable}
+        if before:
+            until_us = self._engine.looked_until_us(before)
+            more["cursor"] = cursor_of(before, database_id)
+            more["examined_until"] = time_of(until_us) if until_us else ""
+        resp.data = page_of("jobs", jobs, **more)
 
     async def why(self, req: Request, resp: Response, job_id: str) -> None:
         resp.data = why_shown(self._engine.why(req.context.principal, job_id))

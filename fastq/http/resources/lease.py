@@ -22,6 +22,7 @@ from fastq.engine.commands import (
     Lease,
 )
 from fastq.engine.results import LeasedJob
+from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure, NoJobsAvailable
 from fastq.http.fields import SMALL_BODY_BYTES_MAX, LeaseMs, QueueName, Time, WorkerId, at_most, queue_name
@@ -163,7 +164,7 @@ class Leases:
         log_id = req.context.request_id
         leased = await self._engine.deliver(granted.take(), connection, log_id) if granted is not None else []
         if not leased and (granted is None or (connection is not None and not connection.is_closed)):
-            leased = await self._engine.lease(req.context.principal, command, connection, log_id)
+            leased = await self._engine.lease(await confirmed(req), command, connection, log_id)
         if not leased and not many:
             raise NoJobsAvailable
         resp.context.undo = partial(self._engine.take_back, leased)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec import Meta
 
 from fastq.engine import Engine
 from fastq.engine.commands import MANAGE, Principal
+from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import SMALL_BODY_BYTES_MAX, BackoffBody, Time, backoff_of, queue_name
@@ -156,7 +158,7 @@ class QueueRoutes:
         who = req.context.principal
         self._queues.need(who, queue)
         order = Order("delete", Filter(states=WAITING, queue=queue), "queue.purge", queue)
-        _answer(resp, await self._bulk.run(who, order))
+        _answer(resp, await self._bulk.run(partial(confirmed, req), order))
 
     def routes(self) -> list[Route]:
         return [*self._looking(), *self._changing()]

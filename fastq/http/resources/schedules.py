@@ -194,9 +194,9 @@ class ScheduleRoutes:
         _answer(resp, shown(schedule, self._schedules.show(req.context.principal, schedule)))
 
     async def put(self, req: Request, resp: Response, schedule: str) -> None:
-        who = req.context.principal
         name = queue_name(schedule, "schedule")
         body = await read_body(req, BODY_BYTES_MAX)
+        who = req.context.principal
         kept = self._schedules.put(who, name, schedule_of(body, who.owner_id, who.key_id, self._now_us()))
         _answer(resp, shown(name, kept))
 

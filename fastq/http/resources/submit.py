@@ -27,6 +27,7 @@ from fastq.engine.commands import (
     Submit,
 )
 from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, members, null_as_empty, read_body
 from fastq.http.fields import (
     _TRACEPARENT,
@@ -254,7 +255,7 @@ class Submits:
             stored = self._engine.submit(who, command)
         except CleanerBehind:
             await self._engine.cleaner_caught_up()
-            stored = self._engine.submit(who, command)
+            stored = self._engine.submit(await confirmed(req), command)
         resp.status = 201 if stored[1] == CREATED else 200
         resp.content_type = JSON
         resp.data = job_created(stored)
@@ -273,7 +274,7 @@ class Submits:
             stored, repeated = self._engine.submit_many(who, commands, key, digest)
         except CleanerBehind:
             await self._engine.cleaner_caught_up()
-            stored, repeated = self._engine.submit_many(who, commands, key, digest)
+            stored, repeated = self._engine.submit_many(await confirmed(req), commands, key, digest)
         resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
         resp.data = jobs_created(stored)
 

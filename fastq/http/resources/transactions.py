@@ -13,6 +13,7 @@ from msgspec import Meta
 from fastq.engine import Engine
 from fastq.engine.commands import BATCH_BYTES_MAX, OPS_MAX, Ack, Extend, Submit, Transaction
 from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.http.authentication import confirmed
 from fastq.http.decoding import DEPTH_MAX, members, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import Time, idempotency_key_of, traceparent_of
@@ -148,7 +149,7 @@ class Transactions:
             answered, _ = self._engine.transact(who, transaction)
         except CleanerBehind:
             await self._engine.cleaner_caught_up()
-            answered, _ = self._engine.transact(who, transaction)
+            answered, _ = self._engine.transact(await confirmed(req), transaction)
         resp.data = transaction_done(transaction.ops, answered)
 
     def routes(self) -> list[Route]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from traceback import format_exception
@@ -14,12 +15,14 @@ from django.db import close_old_connections
 from fastq.client.codec import CODEC, encoded
 from fastq.client.errors import Interrupted, LeaseGone
 from fastq.client.job import Job
-from fastq.client.models import Failure
+from fastq.client.models import NewJob
+from fastq.client.outcome_models import Failure, Snooze, Success
 from fastq.client.outcomes import class_name, text_of
 from fastq.client.worker import Worker
 from fastq.clock import wall_us
 from fastq.integrations.django.backend import FastqBackend, Payload, Raised, fill, normalized, result_of, shown, task_of
 from fastq.integrations.django.compat import (
+    Task,
     TaskContext,
     TaskError,
     TaskResult,
@@ -67,15 +70,31 @@ def _run_task(backend: FastqBackend, worker_id: str, job: Job[Any]) -> Any:
     task_started.send(type(backend), task_result=result)
     args = (TaskContext(task_result=result), *result.args) if task.takes_context else result.args
     try:
-        value = normalized(task.call(*args, **result.kwargs), "result")
+        given, then = _called(task, args, result.kwargs)
+        value = normalized(given, "result")
         encoded(CODEC, value, "result")  # before the signal says that the task has succeeded
-    except (LeaseGone, Interrupted):
+    except (LeaseGone, Interrupted, Snooze):
         raise
     except BaseException as error:  # noqa: BLE001 -- a task raises anything, also what ends a process
         return _failed(backend, job, result, error)
     fill(result, finished_at=_now(), status=TaskResultStatus.SUCCESSFUL, _return_value=value)
     task_finished.send(type(backend), task_result=result)
-    return value
+    return Success(value, then) if then else value
+
+
+def _called(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Sequence[NewJob]]:
+    """What the task returns, and follow-up jobs if it raises `Success`. Raises what else it raises.
+
+    A fork of the task ends: its parent tells the outcome.
+    """
+    process = os.getpid()
+    try:
+        return task.call(*args, **kwargs), ()
+    except Success as success:
+        return success.result, success.then
+    finally:
+        if os.getpid() != process:
+            os._exit(0)
 
 
 def _failed(backend: FastqBackend, job: Job[Any], result: TaskResult[Any], error: BaseException) -> Failure:
@@ -84,10 +103,13 @@ def _failed(backend: FastqBackend, job: Job[Any], result: TaskResult[Any], error
     path = f"{kind.__module__}.{kind.__qualname__}"
     raised = Raised(path, _traceback(error))
     result.errors.append(TaskError(exception_class_path=raised.exception, traceback=raised.traceback))
-    if job.is_last_attempt:
+    failure = error if isinstance(error, Failure) else Failure(f"{path}: {text_of(error)}", code=name)
+    if job.is_last_attempt or failure.discard:
         fill(result, finished_at=_now(), status=TaskResultStatus.FAILED)
         task_finished.send(type(backend), task_result=result)
-    return Failure(error=f"{path}: {text_of(error)}", code=name, result=raised)
+    return Failure(
+        failure.error, code=failure.code, retry_after_ms=failure.retry_after_ms, discard=failure.discard, result=raised
+    )
 
 
 def _traceback(error: BaseException) -> str:

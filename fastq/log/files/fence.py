@@ -11,11 +11,13 @@ import os
 import struct
 from pathlib import Path
 
+from fastq.drafts import sync_directory
 from fastq.errors import LogDamaged
 from fastq.log.files._flusher import crc32c
-from fastq.log.files.segments import sync_directory, write_all
+from fastq.log.files.segments import write_all
 
 FENCE_FILE = "fence"
+FENCE_DRAFT = "fence.new"
 MAGIC = b"FASTQFEN"
 EPOCH_US = 1_577_836_800_000_000  # 2020: the fence is the seconds since then; a job has fewer leases
 LEASE_NO_MAX = (1 << 31) - 1
@@ -56,7 +58,7 @@ def write_fence(directory: Path, fence: int) -> None:
     except LogDamaged:  # a repair writes a new one
         pass
     packed = _FENCE.pack(MAGIC, fence)
-    draft = directory / f"{FENCE_FILE}.new"
+    draft = directory / FENCE_DRAFT
     fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         write_all(fd, packed + _CRC.pack(crc32c(packed)), 0)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastq.drafts import sync_directory
 from fastq.log.files._flusher import FRAME_HEAD_BYTES, SEAL, fill_head
 from fastq.log.files.recovery import Ending, Found, Pending
 from fastq.log.files.segments import (
@@ -20,7 +21,6 @@ from fastq.log.files.segments import (
     recycle_segment,
     segment_path,
     spare_paths,
-    sync_directory,
     write_all,
     write_identity,
 )

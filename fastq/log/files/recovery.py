@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from fastq.log.files.segments import (
     SegmentReader,
     announce_segment,
     read_identity,
+    refuse_unfinished_restore,
     segment_numbers,
     segment_path,
     unpack_head,
@@ -31,6 +32,8 @@ from fastq.log.protocol import Replay
 
 _FRAME = struct.Struct("<24xQQII4xI8x")  # of a frame's head: epoch, salt, segment, record_bytes and prev_crc
 _FIRST_FRAME = struct.Struct("<6xHQ36xI")  # of a frame's head: flags, seq and prev_crc
+
+NOTHING_INSTEAD: Mapping[int, bytes] = {}
 
 # `scan_frames`' reasons for the end of the sound frames, for messages.
 _WHY = {
@@ -89,21 +92,34 @@ class Found:
     bytes_read: int = 0
 
 
-def read_log(directory: Path, replay: Replay, identify: Callable[[bytes], None] | None = None) -> Found:
+def read_log(
+    directory: Path,
+    replay: Replay,
+    identify: Callable[[bytes], None] | None = None,
+    instead: Mapping[int, bytes] = NOTHING_INSTEAD,
+) -> Found:
     """Read a whole log. Frames proven durable go to `replay` in order; the others are in `Found.pending`.
 
     Args:
         identify: called with the database id, if there is one, before the first frame is replayed.
+        instead: contents of segments to read in place of their files. The log ends with the last of them.
     Raises:
-        LogDamaged, UnsupportedFormat.
+        LogDamaged, UnsupportedFormat. DirectoryFailed: a restore into the directory has not ended.
     """
-    return _Reader(directory, replay, identify).read()
+    return _Reader(directory, replay, identify, instead).read()
 
 
 class _Reader:
-    def __init__(self, directory: Path, replay: Replay, identify: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        replay: Replay,
+        identify: Callable[[bytes], None] | None,
+        instead: Mapping[int, bytes],
+    ) -> None:
         self._directory = directory
         self._identify = identify
+        self._instead = instead
         self._replay = replay
         self._found = Found()
         self._heads: dict[int, SegmentHead] = {}
@@ -115,8 +131,10 @@ class _Reader:
 
     def read(self) -> Found:
         found = self._found
+        refuse_unfinished_restore(self._directory)
         identity = read_identity(self._directory)
-        numbers = segment_numbers(self._directory)
+        last = max(self._instead, default=None)
+        numbers = [number for number in segment_numbers(self._directory) if last is None or number <= last]
         found.has_identity = identity is not None
         if not numbers:
             if identity is not None:
@@ -151,9 +169,15 @@ class _Reader:
         for number in numbers:
             path = segment_path(self._directory, number)
             try:
-                with path.open("rb", buffering=0) as file:
-                    head = unpack_head(file.read(HEAD_BYTES), path)
-                    self._sizes[number] = os.fstat(file.fileno()).st_size
+                if number in self._instead:
+                    beginning_bytes, self._sizes[number] = (
+                        self._instead[number][:HEAD_BYTES],
+                        len(self._instead[number]),
+                    )
+                else:
+                    with path.open("rb", buffering=0) as file:
+                        beginning_bytes, self._sizes[number] = file.read(HEAD_BYTES), os.fstat(file.fileno()).st_size
+                head = unpack_head(beginning_bytes, path)
             except OSError as error:
                 raise LogDamaged(f"{path}: offset 0: cannot be read: {error.strerror}") from error
             self._heads[number] = head
@@ -189,13 +213,18 @@ class _Reader:
         if number + 1 in self._sizes:
             announce_segment(self._directory, number + 1)
         try:
-            view = self._reader.read(number, size)
+            view = self._content(number, size)
         except OSError as error:
             raise self._damaged(number, 0, f"cannot be read: {error.strerror}") from error
         if len(view) < size:
             raise self._damaged(number, len(view), "the file became shorter while it was read")
         self._loaded = number, view
         return view
+
+    def _content(self, number: int, size: int) -> memoryview:
+        if number in self._instead:
+            return memoryview(self._instead[number])
+        return self._reader.read(number, size)
 
     def _read_segment(self, number: int) -> bool:
         """Take a segment's frames. Returns whether the log goes on in the next segment."""

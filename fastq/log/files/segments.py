@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastq.errors import DirectoryLocked, LogDamaged, UnsupportedFormat
+from fastq.drafts import sync_directory
+from fastq.errors import DirectoryFailed, DirectoryLocked, LogDamaged, UnsupportedFormat
 from fastq.log.files._flusher import crc32c, send_to_device
 
 FORMAT = 3
@@ -25,6 +26,7 @@ SEGMENT_MAGIC = b"FASTQSEG"
 IDENTITY_MAGIC = b"FASTQDBI"
 IDENTITY_FILE = "database"
 LOCK_FILE = "LOCK"
+RESTORING = "restoring"  # a directory below: while it exists, a restore has not ended and the rest is not whole
 FILL_STEP = bytes(256 << 10)  # a spare is filled in steps of these zeros; a commit may have to wait for one step
 
 # magic, format, align, database_id, epoch, number, reserved, bytes, first_seq, synced_seq, salt; then their CRC32C
@@ -168,15 +170,6 @@ def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> Non
         if written == 0:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         view, offset = view[written:], offset + written
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def fill_spare(directory: Path, size: int, break_off: Callable[[], bool] = lambda: False) -> Path | None:
@@ -325,6 +318,12 @@ def write_identity(directory: Path, database_id: bytes) -> None:
         os.close(fd)
     os.rename(draft, directory / IDENTITY_FILE)
     sync_directory(directory)
+
+
+def refuse_unfinished_restore(directory: Path) -> None:
+    """Raises DirectoryFailed: a restore into the directory was killed."""
+    if (directory / RESTORING).exists():
+        raise DirectoryFailed(f"{directory}: a restore has not ended; run it again: fastq restore BACKUP {directory}")
 
 
 def make_directory(directory: Path) -> None:

@@ -223,6 +223,10 @@ async def dead_jobs(world: World, count: int, **options: Any) -> list[str]:
     return [job_id for job_id, _ in made]
 
 
+async def client() -> Principal:
+    return CLIENT
+
+
 async def leased_ids(world: World, count: int) -> list[str]:
     found: list[str] = []
     while len(found) < count:
@@ -243,7 +247,7 @@ async def test_jobs_of_all_slices_are_redriven_in_the_order_of_their_submits(wor
 async def test_a_worker_gets_redriven_jobs_in_order_while_the_redrive_goes_on(world: World) -> None:
     dead = await dead_jobs(world, 2500)
     order = Order("redrive", JobFilter(states=frozenset({"DEAD"})))
-    redrive = asyncio.ensure_future(Bulk(world.engine, world.node.audit).run(CLIENT, order))
+    redrive = asyncio.ensure_future(Bulk(world.engine, world.node.audit).run(client, order))
     found: list[str] = []
     while len(found) < 2500:
         leased = (await world.call("worker", "POST", "/jobs/lease", {"max": 300})).json["jobs"]
@@ -257,7 +261,7 @@ async def test_jobs_are_changed_from_the_oldest_to_the_newest(world: World, acti
     """A server that stops between two slices has changed the oldest."""
     made = [(await world.ask.submit(CLIENT, Submit(b"1")))[0] for _ in range(2500)]
     order = Order(action, JobFilter(queue="default"))
-    change = asyncio.ensure_future(Bulk(world.engine, world.node.audit).run(CLIENT, order))
+    change = asyncio.ensure_future(Bulk(world.engine, world.node.audit).run(client, order))
     while world.core.counts()["READY"] == 2500:  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(0)
     world.engine.admission.draining = True

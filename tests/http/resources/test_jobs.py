@@ -157,7 +157,7 @@ async def test_pages_have_every_job_once_while_others_come_and_go(world: World, 
 
 
 async def test_a_search_examines_a_limited_number_of_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reads, "SEARCHED_BYTES_MAX", 3_000)
+    monkeypatch.setattr(reads, "READ_BYTES_MAX", 3_000)
     monkeypatch.setattr(reads, "SLICE_BYTES", 1_000)
     wanted = []
     for n in range(20):

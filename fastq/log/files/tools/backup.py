@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from fastq.drafts import draft, naming
 from fastq.errors import BackupDamaged, LogDamaged, WouldOverwrite
 from fastq.log.files._flusher import CLOSED, SEAL, crc32c, fill_head, scan_frames
 from fastq.log.files.recovery import beginning, named_at
@@ -29,7 +30,6 @@ from fastq.log.files.segments import (
     read_head,
     segment_numbers,
     segment_path,
-    sync_directory,
     write_all,
 )
 
@@ -236,24 +236,16 @@ def write_archive(pieces: Iterator[bytes], destination: Path) -> Manifest:
     """
     if destination.exists():
         raise WouldOverwrite(f"{destination} exists: a backup overwrites no file")
-    partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
-    fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
+    with draft(destination, beginning=IDENTITY_FILE.encode() + b"\0") as fd:
         offset = 0
         for piece in pieces:
-            write_all(fd, piece, offset)
+            with naming(destination):  # and not the connection that the pieces come from
+                write_all(fd, piece, offset)
             offset += len(piece)
         os.fsync(fd)
         with open(fd, "rb", closefd=False) as file:
             file.seek(0)
             manifest = verify(file)
-        os.rename(partial, destination)
-        sync_directory(destination.absolute().parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(fd)
     return manifest
 
 

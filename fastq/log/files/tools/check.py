@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastq._core import Core, CoreSettings, Tail, describe_records, job_id_by_number
 from fastq.errors import DirectoryFailed, LogDamaged, UnsupportedFormat
-from fastq.log.files.recovery import Found, apply_frame, check_oldest, read_log
+from fastq.log.files.recovery import NOTHING_INSTEAD, Found, apply_frame, check_oldest, read_log
 from fastq.log.files.segments import SegmentHead, read_head, segment_numbers
 from fastq.log.files.tools.dump import FrameSeen, GapSeen, walk
 
@@ -92,13 +92,15 @@ class Report:
         return told
 
 
-def read_whole(directory: Path, core: Core) -> Found:
+def read_whole(directory: Path, core: Core, instead: Mapping[int, bytes] = NOTHING_INSTEAD) -> Found:
     """Read a log into `core`, with the same order and errors as a start.
 
+    Args:
+        instead: as for `read_log`.
     Raises:
-        DirectoryFailed: there is no log. LogDamaged, UnsupportedFormat.
+        DirectoryFailed: there is no log, or a restore has not ended. LogDamaged, UnsupportedFormat.
     """
-    found = read_log(directory, core.replay, core.identify)
+    found = read_log(directory, core.replay, core.identify, instead)
     if found.database_id is None:
         raise DirectoryFailed(f"{directory} holds no log")
     for frame in found.pending:

@@ -1,36 +1,35 @@
 """Repair a damaged log so that a server starts on it: keep the frames before the damage, move the rest aside.
 
-A repair deletes nothing. Recovery reads the planned result before the repair begins. Until the last step of the repair
-a server refuses the directory.
+A repair deletes nothing. Recovery reads the planned result before the repair begins. Until the last file is moved a
+server refuses the directory. A second repair does the rest of one that was killed, and keeps files where that one did.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastq._core import Core, CoreSettings, Tail, job_id_by_number
+from fastq.drafts import sync_directory
 from fastq.errors import LogDamaged, NothingToRepair, RepairRefused, UnsupportedFormat
 from fastq.log.files._flusher import CLOSED, FRAME_HEAD_BYTES, SEAL, fill_head, scan_frames
 from fastq.log.files.fence import fence_at, write_fence
 from fastq.log.files.recovery import apply_frame, beginning, named_at, read_log
 from fastq.log.files.segments import (
     HEAD_BYTES,
-    IDENTITY_FILE,
     SegmentHead,
     SegmentReader,
     read_head,
     segment_numbers,
     segment_path,
-    sync_directory,
     write_all,
 )
 from fastq.log.files.tools.backup import write_end
 from fastq.log.files.tools.check import COPY, ITSELF, Losses, empty_core, losses_from, read_whole
+
+GIVING_UP, GIVEN_UP = "giving-up-", "given-up-"  # directories for the files given up: until it is done, and after
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +95,9 @@ def plan(directory: Path, truncate_at: int) -> Plan:
         )
     losses = losses_from(directory, cut.head.number, cut.next_seq)
     changed = _changed(directory, cut, _trim_frame(directory, cut, core, tail, losses))
-    with _staged(directory, cut, changed) as staging:
-        core = empty_core()
-        read_whole(staging, core)
-        core.check()
+    core = empty_core()
+    read_whole(directory, core, changed)
+    core.check()
     given_up = [number for number in segment_numbers(directory) if number > cut.head.number]
     return Plan(cut, changed, given_up, core, losses)
 
@@ -112,42 +110,78 @@ def carry_out(directory: Path, repair: Plan, now_us: int) -> Path:
     Returns:
         The directory with the files that were given up.
     Raises:
-        OSError: a second repair does the rest.
+        OSError: a second repair does the rest, and so it does after a kill.
     """
     write_fence(directory, fence_at(max(now_us, repair.core.last_us)))
-    aside = _new_directory(directory, repair.cut.next_seq)
+    aside = _aside(directory) or _new_aside(directory, repair.cut.next_seq)
     for number, content in repair.changed.items():
-        path = segment_path(directory, number)
-        new = aside / f"{path.name}.new"
-        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            write_all(fd, content, 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.link(path, aside / path.name)
-        sync_directory(aside)
-        os.rename(new, path)
-        sync_directory(directory)
+        _replace(segment_path(directory, number), content, aside)
     for given_up in repair.given_up:  # until the last one is moved, the log has a gap and no server starts
         path = segment_path(directory, given_up)
-        os.rename(path, aside / path.name)
-        sync_directory(aside)
+        _keep(path, aside)
+        path.unlink()
         sync_directory(directory)
     core = empty_core()
     read_whole(directory, core)
     assert core.state_hash() == repair.core.state_hash(), "the result is the plan's"
-    return aside
+    done = finish(directory)
+    assert done is not None, "it is there"
+    return done
 
 
-def _new_directory(directory: Path, seq: int) -> Path:
-    """A new directory for the files that are given up."""
-    name = f"given-up-{seq}"
-    taken = {entry.name for entry in os.scandir(directory)}
-    path = next(directory / free for n in range(1, len(taken) + 2) if (free := f"{name}-{n}") not in taken)
+def finish(directory: Path) -> Path | None:
+    """Name the directory with the files given up as the work is done. None if there is no such directory.
+
+    Raises:
+        OSError.
+    """
+    aside = _aside(directory)
+    if aside is None:
+        return None
+    name, taken = aside.name.replace(GIVING_UP, GIVEN_UP), {entry.name for entry in os.scandir(directory)}
+    done = next(directory / free for n in range(1, len(taken) + 2) if (free := f"{name}-{n}") not in taken)
+    for draft in aside.glob("*.new"):
+        draft.unlink()
+    os.rename(aside, done)
+    sync_directory(directory)
+    return done
+
+
+def _aside(directory: Path) -> Path | None:
+    """Where a repair that was killed had begun to move files to."""
+    return next(iter(sorted(directory.glob(f"{GIVING_UP}*"))), None)
+
+
+def _new_aside(directory: Path, seq: int) -> Path:
+    path = directory / f"{GIVING_UP}{seq}"
     path.mkdir(mode=0o700)
     sync_directory(directory)
     return path
+
+
+def _replace(path: Path, content: bytes, aside: Path) -> None:
+    """Give a segment new content. The old file stays in `aside`."""
+    new = aside / f"{path.name}.new"
+    fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        write_all(fd, content, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    _keep(path, aside)
+    os.rename(new, path)
+    sync_directory(aside)
+    sync_directory(path.parent)
+
+
+def _keep(path: Path, aside: Path) -> None:
+    """Keep a file in `aside`, durably, beside one of that name which an earlier repair kept."""
+    kept = sorted(aside.glob(f"{path.name}*"))
+    if not any(path.samefile(file) for file in kept):
+        names = {file.name for file in kept}
+        free = (f"{path.name}.{n}" if n else path.name for n in range(len(kept) + 1))
+        os.link(path, aside / next(name for name in free if name not in names))
+    sync_directory(aside)
 
 
 # --- where it ends ----------------------------------------------------------------------------------------------------
@@ -238,13 +272,12 @@ def _replayed(directory: Path, cut: Cut) -> tuple[Core, Tail]:
     """Replay the remaining frames. Returns the core and its tail. Raises LogDamaged, UnsupportedFormat."""
     tail = Tail(cut.head.align, 0, 1 << 20)
     core = Core(tail, CoreSettings())
-    with _staged(directory, cut, _changed(directory, cut, b"")) as staging:
-        found = read_log(staging, core.replay, core.identify)
-        for frame in found.pending:
-            apply_frame(
-                core.replay, memoryview(frame.records), staging,
-                seq=frame.seq, count=frame.count, number=frame.segment, offset=frame.offset,
-            )  # fmt: skip
+    found = read_log(directory, core.replay, core.identify, _changed(directory, cut, b""))
+    for frame in found.pending:
+        apply_frame(
+            core.replay, memoryview(frame.records), directory,
+            seq=frame.seq, count=frame.count, number=frame.segment, offset=frame.offset,
+        )  # fmt: skip
     return core, tail
 
 
@@ -270,17 +303,3 @@ def _trim_frame(directory: Path, cut: Cut, core: Core, tail: Tail, losses: Losse
         record_bytes=batch.record_bytes, count=batch.count, prev_crc=cut.prev_crc,
     )  # fmt: skip
     return bytes(frame)
-
-
-@contextlib.contextmanager
-def _staged(directory: Path, cut: Cut, changed: dict[int, bytes]) -> Iterator[Path]:
-    """A temporary directory with the planned result: links to the unchanged segments, and the changed ones."""
-    with tempfile.TemporaryDirectory(prefix="fastq-repair-") as name:
-        staging = Path(name)
-        (staging / IDENTITY_FILE).symlink_to((directory / IDENTITY_FILE).absolute())
-        for number in segment_numbers(directory):
-            if number in changed:
-                segment_path(staging, number).write_bytes(changed[number])
-            elif number < cut.head.number:
-                segment_path(staging, number).symlink_to(segment_path(directory, number).absolute())
-        yield staging

@@ -1,31 +1,34 @@
 """Restore a backup's archive into a data directory.
 
-The identity file comes first, then the segments, the first segment last: until the last step a server refuses the
-directory.
+The files are unpacked into a directory below it, RESTORING, and move up when they are complete and checked. While that
+directory exists, servers and commands refuse the data directory, and a restore begins anew. It is removed last.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 from typing import IO
 
 from fastq._core import Core
+from fastq.drafts import sync_directory
 from fastq.errors import BackupDamaged, LogDamaged, WouldOverwrite
-from fastq.log.files.fence import FENCE_FILE, fence_at, write_fence
+from fastq.log.files.fence import FENCE_DRAFT, FENCE_FILE, fence_at, write_fence
 from fastq.log.files.segments import (
     IDENTITY_FILE,
     LOCK_FILE,
+    RESTORING,
+    is_segment_name,
     lock_directory,
     make_directory,
-    sync_directory,
     write_all,
 )
 from fastq.log.files.tools.backup import Manifest, unpack
 from fastq.log.files.tools.check import empty_core, read_whole
 
-STAGING = "restoring"  # a directory below the restored one
+_OURS = frozenset((RESTORING, IDENTITY_FILE, FENCE_FILE, FENCE_DRAFT))  # beside segments
 
 
 def restore(file: IO[bytes], directory: Path, now_us: int) -> tuple[Manifest, Core]:
@@ -36,45 +39,45 @@ def restore(file: IO[bytes], directory: Path, now_us: int) -> tuple[Manifest, Co
         now_us: the wall clock, for the fence: tokens of leases after the backup become invalid.
     Raises:
         WouldOverwrite: `directory` is not empty. DirectoryLocked, BackupDamaged, OSError. Then the directory is as it
-        was; after a kill it holds `database`, STAGING and perhaps the fence, and no server starts on it.
+        was; after a kill no server starts on it, and a second restore begins anew.
     """
     make_directory(directory)
     lock = lock_directory(directory)
-    staging, identity, fence = (directory / name for name in (STAGING, IDENTITY_FILE, FENCE_FILE))
     try:
-        there = sorted(entry.name for entry in os.scandir(directory) if entry.name != LOCK_FILE)
-        if there:
-            raise WouldOverwrite(f"{directory} is not empty: it holds {there[0]!r}")
+        _clear(directory)
         try:
-            manifest, core = _fill(file, directory, staging)
+            manifest, core = _fill(file, directory)
             write_fence(directory, fence_at(max(now_us, core.last_us)))
+            _move_up(directory)
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            fence.unlink(missing_ok=True)
-            identity.unlink(missing_ok=True)
+            with contextlib.suppress(OSError, WouldOverwrite):  # the first error is the one to report
+                _clear(directory)
             raise
-        for segment in reversed(manifest.segments[1:]):
-            os.rename(staging / segment.name, directory / segment.name)
-        sync_directory(directory)
-        os.rename(staging / manifest.segments[0].name, directory / manifest.segments[0].name)
-        sync_directory(directory)
-        shutil.rmtree(staging)
     finally:
         os.close(lock)
     return manifest, core
 
 
-def _fill(file: IO[bytes], directory: Path, staging: Path) -> tuple[Manifest, Core]:
-    """Unpack the archive into the staging directory, durably, and replay it."""
+def _clear(directory: Path) -> None:
+    """Remove what a restore that did not end has left. Raises WouldOverwrite: the directory holds something else."""
+    there = {entry.name for entry in os.scandir(directory)} - {LOCK_FILE}
+    ours = {name for name in there if name in _OURS or is_segment_name(name)} if RESTORING in there else set()
+    if there > ours:
+        raise WouldOverwrite(f"{directory} is not empty: it holds {min(there - ours)!r}")
+    if ours:
+        for name in ours - {RESTORING}:
+            (directory / name).unlink()
+        sync_directory(directory)  # only then a server may take the directory for an empty one
+        shutil.rmtree(directory / RESTORING)
+        sync_directory(directory)
+
+
+def _fill(file: IO[bytes], directory: Path) -> tuple[Manifest, Core]:
+    """Unpack the archive into RESTORING, durably, and replay it."""
+    staging = directory / RESTORING
     staging.mkdir(mode=0o700)
-
-    def keep(name: str, data: memoryview) -> None:
-        _write(staging / name, data)
-        if name == IDENTITY_FILE:  # from here on no server takes the directory for an empty one
-            _write(directory / name, data)
-            sync_directory(directory)
-
-    manifest = unpack(file, keep)
+    sync_directory(directory)
+    manifest = unpack(file, lambda name, data: _write(staging / name, data))
     sync_directory(staging)
     core = empty_core()
     try:
@@ -85,6 +88,17 @@ def _fill(file: IO[bytes], directory: Path, staging: Path) -> tuple[Manifest, Co
         raise BackupDamaged(f"the log in the backup ends at frame {found.next_seq - 1}, not at {manifest.last_seq}")
     core.check()
     return manifest, core
+
+
+def _move_up(directory: Path) -> None:
+    """Move the files out of RESTORING and remove it."""
+    staging = directory / RESTORING
+    for name in sorted(entry.name for entry in os.scandir(staging)):
+        os.rename(staging / name, directory / name)
+    sync_directory(staging)
+    sync_directory(directory)
+    staging.rmdir()
+    sync_directory(directory)
 
 
 def _write(path: Path, data: memoryview) -> None:

@@ -20,13 +20,13 @@ from click.testing import CliRunner
 
 from fastq.cli import main
 from fastq.engine.commands import Ack, Lease, Submit
-from fastq.errors import BackupDamaged, BackupRefused, DirectoryLocked, LogDamaged, WouldOverwrite
+from fastq.errors import BackupDamaged, BackupRefused, DirectoryFailed, DirectoryLocked, LogDamaged, WouldOverwrite
 from fastq.log.files.log import LocalLog
-from fastq.log.files.segments import lock_directory
+from fastq.log.files.segments import RESTORING, lock_directory
 from fastq.log.files.tools.backup import LogCopy, archive, unpack_manifest, verify, write_archive
 from fastq.log.files.tools.check import empty_core, read_whole
 from fastq.log.files.tools.dump import FrameSeen, walk
-from fastq.log.files.tools.restore import STAGING, restore
+from fastq.log.files.tools.restore import restore
 from fastq.log.protocol import Backup
 from tests.engines import CLIENT, START_US, WORKER, Hand, Running, running, until
 from tests.log.files.frames import HEAD_BYTES, flip, read_segment
@@ -44,7 +44,7 @@ def starts(directory: Path) -> bool:
     log = log_of(directory)
     try:
         running(log, Hand()).engine.open()
-    except LogDamaged:
+    except (DirectoryFailed, LogDamaged):
         return False
     log._release()
     return True
@@ -79,7 +79,7 @@ def test_a_restored_directory_is_what_was_backed_up(log: Path) -> None:
     done = CliRunner().invoke(main, ["restore", str(tar), str(target)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert f"{target}: " in done.stdout and " jobs (" in done.stdout
-    assert not (target / STAGING).exists()
+    assert not (target / RESTORING).exists()
     assert state_of(target) == before
     assert starts(target)
     assert state_of(target) == before, "also after a start"

@@ -1,0 +1,49 @@
+"""Schedules. The names are those of the API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType, field
+
+from fastq.client.answers import AnswerStruct
+
+
+class Cron(msgspec.Struct):
+    """The times of a schedule.
+
+    cron: minute, hour, day of month, month, day of week. timezone: an IANA name. catch_up: for missed times submit no
+    job, one job, or one for each of the last `catch_up_max`. overlap: skip a time while the last job is unfinished, or
+    submit the next job anyway.
+    """
+
+    cron: str
+    timezone: str = "UTC"
+    catch_up: Literal["skip", "one", "all"] = "one"
+    overlap: Literal["skip", "allow"] = "skip"
+    catch_up_max: int | UnsetType = UNSET
+
+
+class Schedule(AnswerStruct, frozen=True, kw_only=True):
+    """A schedule at the time of the request.
+
+    job_json: the job; null in a list of schedules. passed: how many times it skipped. refusal: why the last submit
+    failed. paused: it is not due until it is resumed.
+    """
+
+    name: str
+    cron: str
+    timezone: str
+    catch_up: str = "one"
+    catch_up_max: int = 0
+    overlap: str = "skip"
+    owner_id: str = ""
+    job_json: Raw = field(name="job", default=Raw(b"null"))
+    next_at: datetime | None = None
+    last_fired_at: datetime | None = None
+    last_job_id: str = ""
+    passed: int = 0
+    refusal: str = ""
+    paused: bool = False
