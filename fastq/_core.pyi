@@ -501,7 +501,85 @@ class QueueView:
     def groups(self) -> int: ...
     @property
     def oldest_ready_us(self) -> int:
-        """run_at of the next job in order, which is the oldest only among its priority; 0 if none is ready."""
+        """run_at of the job that has been ready for the longest, whatever its priority and group; 0: none is ready.
+
+        Within 3% of its age, or 0.1 s. To an owner: 0.
+        """
+    @property
+    def in_per_s(self) -> float:
+        """Jobs submitted and redriven, over the last 10 s. To an owner this and the next two are 0."""
+    @property
+    def out_per_s(self) -> float:
+        """Jobs acked."""
+    @property
+    def failed_per_s(self) -> float:
+        """Attempts that failed: as `Traffic.failed`."""
+
+LATENCY_BOUNDS_US: tuple[int, ...]
+"""The upper bounds of the buckets of `Latencies`: 4 steps an octave, from 64 us to more than 7 days."""
+WHAT_HAPPENED: tuple[str, ...]
+"""What can happen to a job."""
+
+def latency_bucket(us: int) -> int:
+    """The bucket of a duration."""
+
+@final
+class Traffic:
+    """What happened since `Core.resume`: counts that only rise. Those of a queue end with it and begin again at 0."""
+
+    @property
+    def submitted(self) -> int:
+        """New jobs. A repeated submit is none, and a replaced job neither."""
+    @property
+    def redriven(self) -> int: ...
+    @property
+    def leased(self) -> int: ...
+    @property
+    def acked(self) -> int:
+        """Attempts that ended well."""
+    @property
+    def failed(self) -> int:
+        """Attempts that ended with an error, a discard, an expired lease, as poison, or with an unreadable payload."""
+    @property
+    def lease_expired(self) -> int:
+        """Of those: by an expired lease, poisoned ones included."""
+    @property
+    def retried(self) -> int:
+        """Of those: after which the job waits for another attempt."""
+    @property
+    def dead(self) -> int:
+        """Jobs that became DEAD."""
+    @property
+    def expired(self) -> int:
+        """Jobs that became EXPIRED."""
+    @property
+    def cancelled(self) -> int:
+        """Jobs that became CANCELLED."""
+    @property
+    def snoozed(self) -> int: ...
+    @property
+    def released(self) -> int: ...
+    @property
+    def deleted(self) -> int:
+        """Jobs that were removed, by a caller or by retention."""
+
+@final
+class Latencies:
+    """Durations since `Core.resume`, counted by bucket.
+
+    A bucket counts what is above the bound before it, up to its own in `LATENCY_BOUNDS_US`; the last one has no bound.
+    """
+
+    @property
+    def wait(self) -> tuple[int, ...]:
+        """From when a job was ready, again after a retry or release, to its lease."""
+    @property
+    def run(self) -> tuple[int, ...]:
+        """From a lease to its ack with outcome ok."""
+    @property
+    def wait_sum_us(self) -> int: ...
+    @property
+    def run_sum_us(self) -> int: ...
 
 @final
 class Core:
@@ -688,8 +766,22 @@ class Core:
     @property
     def queue_places(self) -> int:
         """All queues are in places below it."""
-    def queue(self, access: Access, name: str) -> QueueView:
-        """A queue with the counts of the jobs that exist for the caller; to an owner without groups and next job."""
+    def queue(self, now_us: int, access: Access, name: str) -> QueueView:
+        """A queue with the counts of the jobs that exist for the caller; to an owner without groups, ages and rates."""
+    def worst_queues(self, access: Access, first: int, end: int, limit: int) -> list[str]:
+        """Queues in places `first` to `end` - 1 that have ready jobs, the one with the oldest first.
+
+        To an owner the queues with its ready jobs, the one with the most first.
+        """
+    def traffic(self, queue: str | None = None) -> Traffic:
+        """What happened, in all queues or in one."""
+    def latencies(self, queue: str | None = None) -> Latencies | None:
+        """Durations of all jobs or of one queue's.
+
+        None: nothing was leased from that queue, or 1,000 other queues have theirs: the first ones, while they exist.
+        """
+    def active_queues(self, limit: int) -> list[str]:
+        """Up to `limit` queues in which something happened since they were last among these."""
     def blocked_by(self, now_us: int, name: str, group: str) -> str:
         """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
         `group_concurrency`; empty: none."""

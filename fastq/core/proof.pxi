@@ -195,6 +195,7 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
     cdef uint32_t end = pool_end(&core.t.queues)
     count_by, bytes_by = [0] * FINAL_COUNT, [0] * FINAL_COUNT
     ready, groups, eligible = [0] * end, [0] * end, [0] * end
+    since = [[] for _ in range(end)]
     for i in range(pool_end(&core.t.groups)):
         if not group_exists(core, i):
             continue
@@ -208,6 +209,7 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
         if one.name != NONE:
             bump(uses, one.name)
         ready[one.queue] += one.ready.count
+        since[one.queue] += [job_at(&core.t, one.ready.slots[group]).run_at_us for group in range(one.ready.count)]
         groups[one.queue] += 1
         eligible[one.queue] += one.pos != NONE
         assert find_group(core, one.queue, b"" if one.name == NONE else name_at(core, one.name)) == i
@@ -220,6 +222,7 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
         assert named(core, queue.name).queue == i and queue_name(core, i) == name_text(core, queue.name)
         assert queue.ready == ready[i] and queue.all_groups == groups[i] and queue.group_count == eligible[i]
         assert queue.all_groups or queue.configured, "an empty queue stays"
+        check_ages(&queue.ages, sorted(since[i]))
         depth_limits += queue.max_depth != 0
         listed, group = 0, queue.first_group
         while group != NONE and listed <= queue.all_groups:
@@ -233,6 +236,21 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
     assert there == core.t.queues.live, "queues do not add up"
     check_lines(core, count_by, bytes_by)
     assert core.depth_limits == depth_limits, "limits on depths are counted wrongly"
+    return 0
+
+
+cdef int check_ages(Ages* ages, list since) except -1:
+    """Check the spans against the times since when the queue's jobs are ready."""
+    cdef uint32_t i, n, at = 0
+    cdef Span* span
+    assert ages.first == ages.end or ages.spans[ages.first].count, "the oldest span is empty"
+    for i in range(ages.first, ages.end):
+        span = &ages.spans[i]
+        assert span.first_us <= span.last_us and (i == ages.first or span.first_us > ages.spans[i - 1].last_us)
+        for n in range(at, at + span.count):
+            assert span.first_us <= since[n] <= span.last_us, "a ready job is in another span"
+        at += span.count
+    assert at == len(since), "ready jobs are counted wrongly by age"
     return 0
 
 

@@ -459,4 +459,3 @@ class Model:
         times += [job.run_at_us for job in self.jobs.values() if job.waits and job.run_at_us > now_us]
         times += [job.spec.expires_us for job in self.jobs.values() if job.waits and job.spec.expires_us]
         return min(times, default=None)
-

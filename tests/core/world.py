@@ -289,7 +289,9 @@ class World(Disk):
         return self.both(of_core, lambda _: self.model.edit(self.now_us, job_id, "k1", **changes))
 
     def delete(self, job_ids: list[str]) -> Any:
-        return self.both(lambda: self.core.delete(self.now_us, ALL, job_ids), lambda _: self.model.delete(self.now_us, job_ids))
+        return self.both(
+            lambda: self.core.delete(self.now_us, ALL, job_ids), lambda _: self.model.delete(self.now_us, job_ids)
+        )
 
     def in_group(self, commands: list[Callable[[], object]]) -> None:
         """Several commands as one record."""

@@ -21,7 +21,10 @@ def test_jobs_due_at_once_become_ready_in_slices_between_other_work() -> None:
             r.hand.us = due_us
             r.engine.run_due()
             counts = r.core.counts()
-            assert (r.core.queue(r.clock.now_us(), ALL, "default").ready, counts["delayed"]) == (SLICE, (SLICES - 1) * SLICE)
+            assert (r.core.queue(r.clock.now_us(), ALL, "default").ready, counts["delayed"]) == (
+                SLICE,
+                (SLICES - 1) * SLICE,
+            )
             leased = await r.lease_one(Lease())
             assert r.core.counts()["delayed"] > 0, "the lease did not wait for all of them"
 
