@@ -9,6 +9,12 @@ from typing import Any, final
 
 from typing_extensions import Buffer
 
+from fastq._core_traffic import LATENCY_BOUNDS_US as LATENCY_BOUNDS_US
+from fastq._core_traffic import WHAT_HAPPENED as WHAT_HAPPENED
+from fastq._core_traffic import Latencies as Latencies
+from fastq._core_traffic import QueueView as QueueView
+from fastq._core_traffic import Traffic as Traffic
+from fastq._core_traffic import latency_bucket as latency_bucket
 from fastq.errors import ApiError
 
 @final
@@ -125,6 +131,8 @@ class Tail:
         """Note that every batch up to `seq` is on stable storage."""
     def cached(self, place: RecordPlace) -> bytes | None:
         """The bytes at `place`, if they are still in memory."""
+    def goes_here(self, record_bytes: int) -> bool:
+        """Whether records of `record_bytes` in all fit into the segment in use."""
     def has_room(self, record_bytes: int, segments_left: int) -> bool:
         """Whether records of `record_bytes` in all fit and leave `segments_left` offered segments unused."""
     @property
@@ -481,107 +489,6 @@ class LiveKey:
         """The bytes that moving it appends."""
 
 @final
-class QueueView:
-    """The present state of a queue."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def ready(self) -> int:
-        """Jobs that are due, RETRY included."""
-    @property
-    def waiting(self) -> int:
-        """Jobs whose run_at is in the future."""
-    @property
-    def running(self) -> int: ...
-    @property
-    def finished(self) -> dict[str, int]:
-        """The number of finished jobs by terminal state."""
-    @property
-    def groups(self) -> int: ...
-    @property
-    def oldest_ready_us(self) -> int:
-        """run_at of the job that has been ready for the longest, whatever its priority and group; 0: none is ready.
-
-        Within 3% of its age, or 0.1 s. To an owner: 0.
-        """
-    @property
-    def in_per_s(self) -> float:
-        """Jobs submitted and redriven, over the last 10 s. To an owner this and the next two are 0."""
-    @property
-    def out_per_s(self) -> float:
-        """Jobs acked."""
-    @property
-    def failed_per_s(self) -> float:
-        """Attempts that failed: as `Traffic.failed`."""
-
-LATENCY_BOUNDS_US: tuple[int, ...]
-"""The upper bounds of the buckets of `Latencies`: 4 steps an octave, from 64 us to more than 7 days."""
-WHAT_HAPPENED: tuple[str, ...]
-"""What can happen to a job."""
-
-def latency_bucket(us: int) -> int:
-    """The bucket of a duration."""
-
-@final
-class Traffic:
-    """What happened since `Core.resume`: counts that only rise. Those of a queue end with it and begin again at 0."""
-
-    @property
-    def submitted(self) -> int:
-        """New jobs. A repeated submit is none, and a replaced job neither."""
-    @property
-    def redriven(self) -> int: ...
-    @property
-    def leased(self) -> int: ...
-    @property
-    def acked(self) -> int:
-        """Attempts that ended well."""
-    @property
-    def failed(self) -> int:
-        """Attempts that ended with an error, a discard, an expired lease, as poison, or with an unreadable payload."""
-    @property
-    def lease_expired(self) -> int:
-        """Of those: by an expired lease, poisoned ones included."""
-    @property
-    def retried(self) -> int:
-        """Of those: after which the job waits for another attempt."""
-    @property
-    def dead(self) -> int:
-        """Jobs that became DEAD."""
-    @property
-    def expired(self) -> int:
-        """Jobs that became EXPIRED."""
-    @property
-    def cancelled(self) -> int:
-        """Jobs that became CANCELLED."""
-    @property
-    def snoozed(self) -> int: ...
-    @property
-    def released(self) -> int: ...
-    @property
-    def deleted(self) -> int:
-        """Jobs that were removed, by a caller or by retention."""
-
-@final
-class Latencies:
-    """Durations since `Core.resume`, counted by bucket.
-
-    A bucket counts what is above the bound before it, up to its own in `LATENCY_BOUNDS_US`; the last one has no bound.
-    """
-
-    @property
-    def wait(self) -> tuple[int, ...]:
-        """From when a job was ready, again after a retry or release, to its lease."""
-    @property
-    def run(self) -> tuple[int, ...]:
-        """From a lease to its ack with outcome ok."""
-    @property
-    def wait_sum_us(self) -> int: ...
-    @property
-    def run_sum_us(self) -> int: ...
-
-@final
 class Core:
     """The state machine. Methods that change state append records to `tail`, then apply them.
 
@@ -886,6 +793,8 @@ class Core:
     def watch_end(self, job_id: str) -> None:
         """Report this job in `take_ended` when it finishes or is removed. Raises JobNotFound."""
     def unwatch_end(self, job_id: str) -> None: ...
+    def has_ends(self) -> bool:
+        """Whether `take_ended` or `take_forgotten` has any. Without ends this is one cheap call before each commit."""
     def take_ended(self) -> list[tuple[str, JobView | None]]:
         """Watched jobs that ended since the last call, each as it ended; None: it was removed. They are no longer
         watched."""

@@ -3,7 +3,7 @@
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.math cimport pow
@@ -49,7 +49,7 @@ cdef extern from "<stdlib.h>":
 
 cdef extern from "core/crc32c.h":
     void crc32c_prepare()
-    uint32_t crc32c_more(uint32_t crc, const uint8_t* p, size_t n) nogil
+    uint32_t crc32c_of_pair(const uint8_t* word, const uint8_t* p, size_t n) nogil
 
 crc32c_prepare()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from fastq.clock import Clock
 from fastq.engine import Engine, EngineOptions, assemble
@@ -91,6 +91,20 @@ def running(
     log: Any = None, hand: Hand | None = None, options: EngineOptions | None = None, jitter: float = 0.5
 ) -> Running:
     return Running(log or MemoryLog(), hand or Hand(), options or EngineOptions(lease_check_ms=10), jitter)
+
+
+class FullDisk(MemoryLog):
+    """A log with three segments and no room for more. The test says when that is known."""
+
+    def _make_ready(self) -> None:
+        if self._segment == 0:
+            super()._make_ready()
+
+
+async def fill(r: Running) -> NoReturn:
+    """Submit until the log is full."""
+    while True:
+        await r.submit(CLIENT, Submit(b'"' + b"x" * 100 + b'"'))
 
 
 async def is_pending(task: asyncio.Future[T]) -> bool:

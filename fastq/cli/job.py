@@ -19,7 +19,7 @@ from fastq.cli.remote import with_client
 from fastq.cli.streams import say, say_json
 from fastq.cli.tables import Column, Table, as_json, cell, json_option, lines_option, members, record, show
 from fastq.client.errors import Refused
-from fastq.client.models import JobStatus
+from fastq.client.models import JobStatus, Submitted
 from fastq.client.sync_client import Client
 from fastq.server.logs import counted
 
@@ -179,6 +179,37 @@ def _show_changed(job_id: str, state: str, in_json: bool) -> None:
         say(f"{job_id}  {state}")
 
 
+@job.command()
+@click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
+@click.option("--queue", help="Submit to this queue.")
+@click.option("--priority", type=int)
+@click.option("--delay", "delay_ms", type=DURATION, help="Time until the new job is due, such as 30s.")
+@click.option("--run-at", type=TIME, help="Time at which the new job is due.")
+@click.option("--max-retries", type=int, help="Number of attempts.")
+@lines_option
+@with_client()
+def resubmit(client: Client, job_ids: tuple[str, ...], as_json: bool, **changes: Any) -> None:
+    """Submit jobs again: new jobs with the payloads and options of JOB_ID, which stay as they are."""
+
+    _each(job_ids, lambda job_id: show_submitted(client.resubmit(job_id, **given(changes)), as_json))
+
+
+def show_submitted(submitted: Submitted, in_json: bool) -> None:
+    say_json(as_json(submitted)) if in_json else say(submitted.job_id)
+
+
+def _each(job_ids: tuple[str, ...], one: Callable[[str], None]) -> None:
+    """Do it for each job. Raises Failed at the end if some were refused."""
+    failed = []
+    for job_id in job_ids:
+        try:
+            one(job_id)
+        except Refused as refused:
+            failed.append(f"{job_id}: {refused}" if job_id not in refused.message else str(refused))
+    if failed:
+        raise Failed("; ".join(failed))
+
+
 # --- change one or many -----------------------------------------------------------------------------------------------
 
 
@@ -257,14 +288,7 @@ def _change(
         return
     if dry_run:
         raise click.UsageError("--dry-run needs a filter")
-    failed = []
-    for job_id in job_ids:
-        try:
-            _show_changed(job_id, one(job_id), in_json)
-        except Refused as refused:
-            failed.append(f"{job_id}: {refused}" if job_id not in refused.message else str(refused))
-    if failed:
-        raise Failed("; ".join(failed))
+    _each(job_ids, lambda job_id: _show_changed(job_id, one(job_id), in_json))
 
 
 def _change_many(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import shutil
+import signal
+import socket
 import sys
 import textwrap
 
@@ -35,10 +38,34 @@ def confirm(question: str, instead: str = "give --yes") -> None:
     Args:
         instead: what to do where nobody can answer.
     Raises:
-        click.UsageError: standard input is not a terminal. Declined: the answer is no.
+        click.UsageError: standard input is not a terminal. Declined: the answer is no. click.Abort: there is none.
+        KeyboardInterrupt: Ctrl-C.
     """
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Standard input is not a terminal: {instead}")
     sys.stdout.flush()
-    if not click.confirm(printable(question), err=True):
-        raise Declined
+    while (answer := _answer(f"{printable(question)} [y/N]: ")) not in ("y", "yes"):
+        if answer in ("n", "no", ""):
+            raise Declined
+        notice("answer y or n")
+
+
+def _answer(prompt: str) -> str:
+    """Ask for a line on the terminal. Returns it in lower case. Raises click.Abort: there is none; KeyboardInterrupt.
+
+    `input` does not see a Ctrl-C that comes after the interpreter's last look at signals and before its read; it then
+    waits for ever. So this waits for the line and for a signal at once.
+    """
+    print(prompt, end="", file=sys.stderr, flush=True)
+    signalled, wakes = socket.socketpair()
+    with signalled, wakes:
+        wakes.setblocking(False)
+        before = signal.set_wakeup_fd(wakes.fileno())
+        try:
+            select.select([sys.stdin, signalled], [], [])
+            line = sys.stdin.readline()  # a terminal passes on whole lines
+        finally:
+            signal.set_wakeup_fd(before)
+    if not line:
+        raise click.Abort
+    return line.strip().lower()

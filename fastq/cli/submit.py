@@ -9,13 +9,13 @@ from typing import IO, Any
 import click
 
 from fastq.cli.batches import batches
-from fastq.cli.job import JOB_LABEL, require_success, show_job
+from fastq.cli.job import JOB_LABEL, require_success, show_job, show_submitted
 from fastq.cli.job_options import given, submit_options
 from fastq.cli.notices import notice
 from fastq.cli.param_types import DURATION, json_value, read_value
 from fastq.cli.remote import with_client
-from fastq.cli.streams import say, say_json, text_lines
-from fastq.cli.tables import as_json, json_option, record, show
+from fastq.cli.streams import text_lines
+from fastq.cli.tables import json_option, record, show
 from fastq.client.models import NewJob
 from fastq.client.sync_client import Client
 
@@ -53,7 +53,7 @@ def submit(
         show_job(job, as_json, is_begun=True)
         require_success(job)
     else:
-        _show(submitted, as_json)
+        show_submitted(submitted, as_json)
 
 
 def _begin(job_id: str, in_json: bool) -> None:
@@ -69,13 +69,9 @@ def _submit_lines(client: Client, lines: IO[bytes], as_text: bool, options: dict
     for batch in batches(_jobs(lines, as_text, options)):
         with batch.naming_lines():
             for submitted in client.submit_many(batch.jobs):
-                _show(submitted, as_json)
+                show_submitted(submitted, as_json)
 
 
 def _jobs(lines: IO[bytes], as_text: bool, options: dict[str, Any]) -> Iterator[tuple[int, NewJob]]:
     for number, line in text_lines(lines):
         yield number, NewJob(payload=json_value(line, as_text, f"line {number}"), **options)
-
-
-def _show(submitted: Any, in_json: bool) -> None:
-    say_json(as_json(submitted)) if in_json else say(submitted.job_id)

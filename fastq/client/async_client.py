@@ -30,6 +30,7 @@ from fastq.client.models import (
     ManyFilter,
     NewJob,
     Page,
+    ResubmitChanges,
     Submitted,
     Why,
 )
@@ -183,6 +184,14 @@ class AsyncClient(AsyncOperatorMethods):
     async def redrive(self, job_id: str) -> str:
         """Make a DEAD job READY again, with attempts from 0. Returns the state. Raises Conflict, NotFound."""
         return await self.call(calls.redrive(job_id))
+
+    async def resubmit(self, job_id: str, **changes: Unpack[ResubmitChanges]) -> Submitted:
+        """Submit a job again, in any state: a new job with its payload and options, but not its unique key.
+
+        Raises:
+            NotFound.
+        """
+        return await self.call(calls.resubmit(job_id, changes))
 
     async def delete(self, job_id: str) -> None:
         """Delete a job. Raises Conflict while it is running."""

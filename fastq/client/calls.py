@@ -213,6 +213,12 @@ def redrive(job_id: str) -> Call[str]:
     return Call("POST", _path(job_id, "/redrive"), _state_of("READY"), repeatable=False)
 
 
+def resubmit(job_id: str, changes: Mapping[str, Any]) -> Call[Submitted]:
+    """`changes`: see `ResubmitChanges`."""
+    return Call("POST", _path(job_id, "/resubmit"), _SUBMITTED.decode, encoded_body(dict(changes)), new_key(),
+                of_old=_of_old)  # fmt: skip
+
+
 def delete(job_id: str) -> Call[None]:
     return Call("DELETE", _path(job_id), nothing, happened=lambda refused: refused.code == "job_not_found")
 

@@ -187,6 +187,16 @@ def _sent(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
 
 
+class ResubmitChanges(TypedDict, total=False):
+    """What a job that is submitted again has otherwise. It is due now unless delay_ms or run_at says when."""
+
+    queue: str
+    priority: int
+    delay_ms: int
+    run_at: datetime
+    max_retries: int
+
+
 # --- received ---------------------------------------------------------------------------------------------------------
 
 

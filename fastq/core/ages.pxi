@@ -1,8 +1,8 @@
 # Ages: since when the oldest ready job of a queue is ready, whatever the order of leases.
 #
 # Ready jobs are counted in spans of run_at, the oldest span first. A job's span follows from its run_at, so a removal
-# finds it. When there is no room for another span, neighbours become one: the older, the wider. The middle of the oldest
-# span is at most 3% of its age, or 0.1 s, from the oldest job. The age is that by the log's latest time.
+# finds it. When there is no room for another span, neighbours become one: the older, the wider. From the middle of the
+# oldest span to the oldest job it is at most 3% of its age, or 0.1 s. The age is that by the log's latest time.
 
 cdef enum:
     SPANS_MAX = 512         # of a queue. Even if the ages reach over a month, they need fewer

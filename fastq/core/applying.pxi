@@ -138,13 +138,14 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     job.owner = owner_of(core, f.owner)
     job.run = job.extra = job.sizes = NONE
     job.max_retries = f.max_retries
+    job.state = READY
     join_group(core, job, &f)
     join_holding(core, job)
     set_extra(core, job, &f)
     recount_job(core, job, 0)
     index_add(&core.t, BY_SEQ, slot)
     count_in_block(core, seq)
-    set_state(core, job, READY)
+    count_new(core, job)
     if not whole:
         hold_unique(core, slot)
     wait(core, slot, f.created_us)
@@ -160,7 +161,10 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
 
 
 cdef int join_group(Core core, Job* job, SubmitFields* f) except -1:
-    job.group = group_of(core, job_queue_of(core, f.queue), name_bytes(f.group))
+    cdef uint32_t queue = job_queue_of(core, f.queue)
+    job.group = NONE if f.group.n else queue_by(core, queue).default_group
+    if job.group == NONE:
+        job.group = group_of(core, queue, name_bytes(f.group))
     group_by(core, job.group).jobs += 1
     return 0
 
@@ -552,16 +556,22 @@ cdef int apply_document(Core core, Reader* r, uint16_t flags, Place* place) exce
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
+cdef inline void count_new(Core core, Job* job) noexcept:
+    """Count a new job, which is READY, in its queue and for its owner. `join_holding` has counted it there."""
+    core.counts_by_state[READY] += 1
+    queue_at(core, job.group).counts[READY] += 1
+    named(core, job.owner).unfinished += 1
+
+
 cdef inline void set_state(Core core, Job* job, uint8_t state) noexcept:
     """Set a job's state, and count it in its queue and for its owner."""
     cdef Queue* queue = queue_at(core, job.group)
     cdef Holding* holding = holding_at(core, job)
-    cdef bint was_unfinished = 0 < job.state < TERMINAL
-    holding.counts[job.state] -= 1  # of a new job: from state 0
+    cdef bint was_unfinished = job.state < TERMINAL
+    holding.counts[job.state] -= 1
     holding.counts[state] += 1
-    if job.state:
-        core.counts_by_state[job.state] -= 1
-        queue.counts[job.state] -= 1
+    core.counts_by_state[job.state] -= 1
+    queue.counts[job.state] -= 1
     if was_unfinished != (state < TERMINAL):
         if was_unfinished:
             named(core, job.owner).unfinished -= 1

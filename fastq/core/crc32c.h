@@ -61,6 +61,26 @@ static inline uint32_t crc32c_over_lane(uint32_t r) {
          ^ crc32c_skip[2][r >> 16 & 255] ^ crc32c_skip[3][r >> 24];
 }
 
+/* Eight words at a time, then what is left by halves: a record is short, so each step of a loop would count. */
+__attribute__((target("sse4.2")))
+static inline uint32_t crc32c_of_rest(uint64_t a, const uint8_t *p, size_t n) {
+    uint64_t x;
+    uint32_t y;
+    uint16_t z;
+#define CRC32C_WORD(at) (memcpy(&x, p + (at), 8), a = _mm_crc32_u64(a, x))
+#define CRC32C_WORDS(at) (CRC32C_WORD(at), CRC32C_WORD((at) + 8))
+    for (; n >= 64; p += 64, n -= 64) CRC32C_WORDS(0), CRC32C_WORDS(16), CRC32C_WORDS(32), CRC32C_WORDS(48);
+    if (n & 32) { CRC32C_WORDS(0), CRC32C_WORDS(16); p += 32; }
+    if (n & 16) { CRC32C_WORDS(0); p += 16; }
+    if (n & 8) { CRC32C_WORD(0); p += 8; }
+#undef CRC32C_WORDS
+#undef CRC32C_WORD
+    uint32_t r = (uint32_t)a;
+    if (n & 4) { memcpy(&y, p, 4); r = _mm_crc32_u32(r, y); p += 4; }
+    if (n & 2) { memcpy(&z, p, 2); r = _mm_crc32_u16(r, z); p += 2; }
+    return n & 1 ? _mm_crc32_u8(r, *p) : r;
+}
+
 /* The instruction takes three cycles and one can start in each cycle: compute three streams at once. */
 __attribute__((target("sse4.2")))
 static uint32_t crc32c_by_instruction(uint32_t r, const uint8_t *p, size_t n) {
@@ -78,20 +98,29 @@ static uint32_t crc32c_by_instruction(uint32_t r, const uint8_t *p, size_t n) {
         a = crc32c_over_lane((uint32_t)a) ^ (uint32_t)b;
         a = crc32c_over_lane((uint32_t)a) ^ (uint32_t)c;
     }
-    for (; n >= 8; p += 8, n -= 8) {
-        memcpy(&x, p, 8);
-        a = _mm_crc32_u64(a, x);
-    }
-    for (r = (uint32_t)a; n; n--) r = _mm_crc32_u8(r, *p++);
-    return r;
+    return crc32c_of_rest(a, p, n);
+}
+
+__attribute__((target("sse4.2")))
+static uint32_t crc32c_pair_by_instruction(const uint8_t *word, const uint8_t *p, size_t n) {
+    uint64_t x;
+    memcpy(&x, word, 8);
+    uint32_t r = (uint32_t)_mm_crc32_u64(~0u, x);
+    return n < 3 * CRC32C_LANE ? crc32c_of_rest(r, p, n) : crc32c_by_instruction(r, p, n);
 }
 #else
 #define crc32c_by_instruction crc32c_by_table
+static uint32_t crc32c_pair_by_instruction(const uint8_t *word, const uint8_t *p, size_t n) {
+    return crc32c_by_table(crc32c_by_table(~0u, word, 8), p, n);
+}
 #endif
 
-/* The checksum of what `crc` is the checksum of, followed by n bytes at p. */
-static inline uint32_t crc32c_more(uint32_t crc, const uint8_t *p, size_t n) {
-    return ~(crc32c_fast ? crc32c_by_instruction(~crc, p, n) : crc32c_by_table(~crc, p, n));
-}
-static inline uint32_t crc32c_of(const uint8_t *p, size_t n) { return crc32c_more(0, p, n); }
 static inline uint32_t crc32c_slowly(const uint8_t *p, size_t n) { return ~crc32c_by_table(~0u, p, n); }
+static inline uint32_t crc32c_of(const uint8_t *p, size_t n) {
+    return crc32c_fast ? ~crc32c_by_instruction(~0u, p, n) : crc32c_slowly(p, n);
+}
+/* The checksum of eight bytes at `word`, followed by n bytes at p. */
+static inline uint32_t crc32c_of_pair(const uint8_t *word, const uint8_t *p, size_t n) {
+    if (crc32c_fast) return ~crc32c_pair_by_instruction(word, p, n);
+    return ~crc32c_by_table(crc32c_by_table(~0u, word, 8), p, n);
+}

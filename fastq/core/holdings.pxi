@@ -4,18 +4,21 @@ cdef inline Holding* holding_by(Core core, uint32_t index) noexcept:
     return <Holding*>pool_at(&core.t.holdings, index)
 
 
-cdef uint32_t find_holding(Core core, uint32_t queue, uint32_t owner) noexcept:
+cdef inline uint32_t find_holding(Core core, uint32_t queue, uint32_t owner) noexcept:
     """The index of an owner's holding in a queue, or NONE. Jobs come in runs: the last one is tried first."""
-    cdef uint64_t hashed
-    cdef Shard* shard
+    cdef Holding* last
+    if core.last_holding != NONE:
+        last = holding_by(core, core.last_holding)
+        if last.queue == queue and last.owner == owner:
+            return core.last_holding
+    return look_up_holding(core, queue, owner)
+
+
+cdef uint32_t look_up_holding(Core core, uint32_t queue, uint32_t owner) noexcept:
+    cdef uint64_t hashed = group_hash(queue, owner)
+    cdef Shard* shard = shard_of(&core.t, BY_HOLDING, hashed)
     cdef uint32_t mask, i
     cdef Holding* one
-    if core.last_holding != NONE:
-        one = holding_by(core, core.last_holding)
-        if one.queue == queue and one.owner == owner:
-            return core.last_holding
-    hashed = group_hash(queue, owner)
-    shard = shard_of(&core.t, BY_HOLDING, hashed)
     if shard.capacity == 0:
         return NONE
     mask = shard.capacity - 1

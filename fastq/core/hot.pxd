@@ -26,7 +26,7 @@ cdef struct PlainJob:       # a new job; its texts point into the request
     uint32_t payload_bytes
     bint replace            # replace the job that has its unique key
 
-cdef bint has_room(Tail tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *
+cdef bint has_room(Tail tail, uint64_t record_bytes, uint32_t segments_left, uint64_t unsynced_bytes_max) except *
 cdef uint64_t remember_bytes(uint64_t answers) noexcept nogil
 cdef uint64_t appended_seq(Tail tail) noexcept
 cdef int submit_plain(Core core, int64_t now_us, PlainJob* new, bytes owner, bytes key_id, char* job_id) except -1

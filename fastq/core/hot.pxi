@@ -1,9 +1,11 @@
 # The C interface for fastq/http/lane/_lane.pyx, which makes no Python objects of a request. Each function does the same
 # as the method of Core with its name, for the plain case only. hot.pxd declares them.
 
-cdef bint has_room(Tail tail, uint64_t record_bytes, uint64_t unsynced_bytes_max) except *:
-    """Whether a record of this length can be appended now, on a disk that is not full."""
-    return tail.unsynced_bytes <= unsynced_bytes_max and tail.has_room(record_bytes, 0)
+cdef bint has_room(Tail tail, uint64_t record_bytes, uint32_t segments_left, uint64_t unsynced_bytes_max) except *:
+    """Whether a record of this length can be appended now, as `Commits.has_room` on a disk that is not full."""
+    if tail.unsynced_bytes > unsynced_bytes_max:
+        return False
+    return tail.goes_here(record_bytes) or tail.has_room(record_bytes, segments_left)
 
 
 cdef uint64_t appended_seq(Tail tail) noexcept:

@@ -27,7 +27,7 @@ cdef inline Name no_name() noexcept:
 
 # --- unique keys: at most one unfinished job each ---------------------------------------------------------------------
 
-cdef uint32_t unique_holder(Core core, Name owner, Name queue, Name key) except? NONE:
+cdef uint32_t unique_holder(Core core, Name owner, Name queue, Name key) except? <uint32_t>NONE:
     """The slot of the unfinished job that has the key, or NONE."""
     cdef uint64_t hash[2]
     scoped_hash(core, owner, queue, key, hash)
@@ -60,7 +60,7 @@ cdef uint32_t remembered_key(Core core, int64_t now_us, uint64_t* key) noexcept:
     return i
 
 
-cdef uint32_t new_key(Core core, int64_t used_us, uint64_t* key, uint32_t anchor) except? NONE:
+cdef uint32_t new_key(Core core, int64_t used_us, uint64_t* key, uint32_t anchor) except? <uint32_t>NONE:
     """A new entry for a key; the caller sets the rest, then calls `enter_key`.
 
     NONE: the key is remembered since then. The record that contains it now is noted: the cleaner has moved it.

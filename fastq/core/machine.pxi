@@ -40,6 +40,7 @@ cdef class Core:
 
     def __dealloc__(self):
         cdef uint32_t i
+        cdef int state
         free_answers(self)
         free_traffic(self)
         for i in range(pool_end(&self.t.queues)):
@@ -52,8 +53,8 @@ cdef class Core:
         names_clear(self)
         tables_clear(&self.t)
         free(self.due.items)
-        for i in range(FINAL_COUNT):
-            free(self.ended_first[i].items)
+        for state in range(FINAL_COUNT):
+            free(self.ended_first[state].items)
         free(self.delayed.slots)
         free(self.leased.slots)
         free(self.expiring.slots)
@@ -386,6 +387,9 @@ cdef class Core:
             job_at(&self.t, slot_of(self, ALL, job_id)).flags &= ~JOB_WATCHED
         except JobNotFound:
             pass  # the job was removed
+
+    def has_ends(self):
+        return len(self.ended) != 0 or len(self.forgotten) != 0
 
     def take_ended(self):
         ended, self.ended = self.ended, []

@@ -273,7 +273,7 @@ cdef bint states_key(Core core, bytes submit) except *:
     return key_of_submit(core, &r, flags) != NONE
 
 
-cdef uint32_t key_of_submit(Core core, Reader* r, uint16_t flags) except? NONE:
+cdef uint32_t key_of_submit(Core core, Reader* r, uint16_t flags) except? <uint32_t>NONE:
     """The slot of a SUBMIT record's idempotency key, if that key is remembered with this job; else NONE."""
     cdef SubmitFields f
     cdef uint64_t seq = get_int(r, 8)

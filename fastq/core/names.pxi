@@ -12,11 +12,13 @@ cdef inline str name_text(Core core, uint32_t index):
     return "" if index == NONE else name_at(core, index).decode()
 
 
-cdef inline bint is_text(bytes text, Name name):
-    return len(text) == name.n and memcmp(<const char*>text, name.p, name.n) == 0
+cdef inline bint is_text(Named* one, Name name) noexcept:
+    if PyBytes_GET_SIZE(<object>one.text) != name.n:
+        return False
+    return memcmp(PyBytes_AS_STRING(<object>one.text), name.p, name.n) == 0
 
 
-cdef uint32_t find_name(Core core, bytes text) except? NONE:
+cdef uint32_t find_name(Core core, bytes text) except? <uint32_t>NONE:
     """The index of a name, or NONE."""
     cdef uint64_t hashed = <uint64_t>hash(text)
     cdef Shard* shard = shard_of(&core.t, BY_NAME, hashed)
@@ -34,7 +36,7 @@ cdef uint32_t find_name(Core core, bytes text) except? NONE:
     return NONE
 
 
-cdef uint32_t name_of(Core core, bytes text) except NONE:
+cdef uint32_t name_of(Core core, bytes text) except <uint32_t>NONE:
     """The index of a name, with one more use: see `drop_name`."""
     cdef uint32_t at = find_name(core, text)
     cdef Named* one
@@ -50,9 +52,9 @@ cdef uint32_t name_of(Core core, bytes text) except NONE:
     return at
 
 
-cdef uint32_t owner_of(Core core, Name owner) except NONE:
+cdef uint32_t owner_of(Core core, Name owner) except <uint32_t>NONE:
     """As `name_of`, for an owner. Jobs come in runs of one owner: the last one is tried before the index."""
-    if core.last_owner == NONE or not is_text(name_at(core, core.last_owner), owner):
+    if core.last_owner == NONE or not is_text(named(core, core.last_owner), owner):
         core.last_owner = name_of(core, name_bytes(owner))
         return core.last_owner
     named(core, core.last_owner).uses += 1
@@ -85,7 +87,7 @@ cdef void names_clear(Core core):
             release_texts(named(core, i))
 
 
-cdef uint32_t find_queue(Core core, bytes name) except? NONE:
+cdef uint32_t find_queue(Core core, bytes name) except? <uint32_t>NONE:
     """The index of the queue of that name, or NONE."""
     cdef uint32_t at = find_name(core, name)
     return NONE if at == NONE else named(core, at).queue

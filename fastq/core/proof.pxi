@@ -63,6 +63,7 @@ cdef int check_core(Core core) except -1:
     cdef uint64_t in_heaps = core.delayed.count
     cdef uint64_t counts[STATE_COUNT]
     cdef uint32_t slot
+    cdef int state
     cdef Job* job
     cdef dict uses = {}, blocks = {}, unfinished = {}, running = {}, members = {}
     memset(counts, 0, sizeof(counts))
@@ -105,8 +106,8 @@ cdef int check_core(Core core) except -1:
     if core.block_jobs:
         kept[core.block] = core.block_jobs
     assert kept == blocks, "jobs are counted wrongly by block"
-    for slot in range(STATE_COUNT):
-        assert counts[slot] == core.counts_by_state[slot], f"{STATE_NAMES[slot]} is counted wrongly"
+    for state in range(STATE_COUNT):
+        assert counts[state] == core.counts_by_state[state], f"{STATE_NAMES[state]} is counted wrongly"
     return 0
 
 
@@ -334,7 +335,8 @@ cdef int check_finished(Core core, uint32_t index, list count_by, list bytes_by)
     cdef Queue* queue = queue_by(core, index)
     cdef Finished* list
     cdef uint64_t count, n
-    cdef uint32_t slot, older, state
+    cdef uint32_t slot, older
+    cdef int state
     cdef Run* run
     for state in range(TERMINAL, STATE_COUNT):
         list = &queue.finished[state - TERMINAL]
@@ -387,14 +389,15 @@ cdef uint64_t table_bytes(Core core) noexcept:
     """The bytes of the tables: of pools, indexes, and the heaps that are not in a group or queue."""
     cdef Pool* pools[11]
     cdef uint64_t n = 0
-    cdef uint32_t i, j
+    cdef uint32_t chunk
+    cdef int i, j
     pools[0], pools[1], pools[2] = &core.t.jobs, &core.t.runs, &core.t.extras
     pools[3], pools[4] = &core.t.closings, &core.t.remembered
     pools[5], pools[6], pools[7] = &core.t.names, &core.t.queues, &core.t.groups
     pools[8], pools[9], pools[10] = &core.t.sizes, &core.t.holdings, &core.t.traffic
     for i in range(11):
-        for j in range(pools[i].chunk_count):
-            if pools[i].chunks[j].items != NULL:
+        for chunk in range(pools[i].chunk_count):
+            if pools[i].chunks[chunk].items != NULL:
                 n += chunk_bytes(pools[i])
     for i in range(INDEX_KINDS):
         for j in range(SHARDS):

@@ -36,16 +36,16 @@ cdef inline str queue_name(Core core, uint32_t queue):
     return <str>named(core, queue_by(core, queue).name).shown
 
 
-cdef uint32_t job_queue_of(Core core, Name name) except NONE:
+cdef uint32_t job_queue_of(Core core, Name name) except <uint32_t>NONE:
     """The index of a new job's queue, which is made if it does not exist. The last one is tried before the index."""
     if name.n == 0:
         name = name_in(DEFAULT_QUEUE)
-    if core.last_queue == NONE or not is_text(name_at(core, queue_by(core, core.last_queue).name), name):
+    if core.last_queue == NONE or not is_text(named(core, queue_by(core, core.last_queue).name), name):
         core.last_queue = queue_of(core, name_bytes(name))
     return core.last_queue
 
 
-cdef uint32_t queue_of(Core core, bytes name) except NONE:
+cdef uint32_t queue_of(Core core, bytes name) except <uint32_t>NONE:
     """The index of a queue, which is made if it does not exist."""
     cdef uint32_t at = find_queue(core, name)
     cdef Queue* queue
@@ -93,7 +93,7 @@ cdef bint queues_are_full(Core core, uint64_t more) noexcept:
     return core.t.queues.live + more > core.settings.queues_max
 
 
-cdef uint32_t find_group(Core core, uint32_t queue, bytes name) except? NONE:
+cdef uint32_t find_group(Core core, uint32_t queue, bytes name) except? <uint32_t>NONE:
     """The index of a queue's group, or NONE. No name: the default group."""
     cdef Shard* shard
     cdef uint32_t mask, i, text
@@ -116,7 +116,7 @@ cdef uint32_t find_group(Core core, uint32_t queue, bytes name) except? NONE:
     return NONE
 
 
-cdef uint32_t group_of(Core core, uint32_t queue, bytes name) except NONE:
+cdef uint32_t group_of(Core core, uint32_t queue, bytes name) except <uint32_t>NONE:
     """The index of a queue's group, which is made if it does not exist. No name: the default group."""
     cdef uint32_t at = find_group(core, queue, name)
     cdef Group* group
@@ -277,7 +277,7 @@ cdef int settle_group(Core core, uint32_t index) except -1:
 cdef int add_eligible(Core core, Queue* queue, uint32_t index) except -1:
     cdef uint32_t* groups
     if queue.group_count == queue.group_capacity:
-        groups = <uint32_t*>realloc(queue.groups, max(1, <size_t>queue.group_capacity * 2) * sizeof(uint32_t))
+        groups = <uint32_t*>realloc(queue.groups, max(<size_t>1, <size_t>queue.group_capacity * 2) * sizeof(uint32_t))
         if groups == NULL:
             raise MemoryError
         queue.groups = groups
@@ -332,13 +332,14 @@ cdef int wait(Core core, uint32_t slot, int64_t now_us) except -1:
 
 
 cdef int make_ready(Core core, uint32_t slot) except -1:
-    cdef uint32_t index = job_at(&core.t, slot).group
+    cdef Job* job = job_at(&core.t, slot)
+    cdef uint32_t index = job.group
     cdef Group* group = group_by(core, index)
     cdef Queue* queue = queue_by(core, group.queue)
     heap_push(&core.t, &group.ready, slot)
     queue.ready += 1
-    age_add(&queue.ages, job_at(&core.t, slot).run_at_us, core.last_us)
-    holding_at(core, job_at(&core.t, slot)).ready += 1
+    age_add(&queue.ages, job.run_at_us, core.last_us)
+    holding_by(core, find_holding(core, group.queue, job.owner)).ready += 1
     if group.ready.count == 1 and group.turn < queue.turn:
         group.turn = queue.turn  # an idle group gains no turns
     if core.watching:
@@ -467,7 +468,7 @@ cdef inline void share_served(Shares shares, uint32_t i) noexcept:
     shares.passes[i] = shares.now + shares.strides[i]
 
 
-cdef uint32_t find_asked(Core core, queues, Shares shares, int64_t now_us, Asked* asked) except NONE:
+cdef uint32_t find_asked(Core core, queues, Shares shares, int64_t now_us, Asked* asked) except <uint32_t>NONE:
     """Look up the queues of a request. Returns how many jobs are due in queues that allow a lease."""
     cdef uint32_t ready = 0, at, i = 0
     cdef Queue* queue

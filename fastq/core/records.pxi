@@ -244,18 +244,21 @@ cdef inline char* put_head(char* p, uint8_t type, uint16_t flags, uint32_t n) no
 cdef uint32_t check_of(const char* record, uint32_t n) noexcept nogil:
     """The CRC32C of a record of n bytes without its check, and without the records in it: those have their own."""
     cdef uint32_t covered = n
-    cdef uint16_t flags
-    cdef Reader r
     if record[0] == GROUP:
         covered = RECORD_HEAD_BYTES
     elif record[0] == JOB:
-        r = reader_of(record, n, &flags)
-        skip_job_facts(&r, flags)
-        covered = <uint32_t>(r.p - record)
-    return crc32c_more(
-        crc32c_more(0, <const uint8_t*>record, RECORD_CHECK_AT),
-        <const uint8_t*>record + RECORD_HEAD_BYTES, covered - RECORD_HEAD_BYTES,
-    )
+        covered = job_facts_end(record, n)
+    return crc32c_of_pair(
+        <const uint8_t*>record, <const uint8_t*>record + RECORD_HEAD_BYTES, covered - RECORD_HEAD_BYTES
+    )  # its check begins after eight bytes
+
+
+cdef uint32_t job_facts_end(const char* record, uint32_t n) noexcept nogil:
+    """Where the records in a JOB record of n bytes begin."""
+    cdef uint16_t flags
+    cdef Reader r = reader_of(record, n, &flags)
+    skip_job_facts(&r, flags)
+    return <uint32_t>(r.p - record)
 
 
 cdef inline void seal(char* record, uint32_t n) noexcept nogil:

@@ -85,7 +85,7 @@ cdef int add_chunk(Pool* pool) except -1:
     return 0
 
 
-cdef uint32_t pool_take(Pool* pool) except NONE:
+cdef uint32_t pool_take(Pool* pool) except <uint32_t>NONE:
     """A new slot, all bytes zero."""
     cdef PoolChunk* chunk
     cdef uint32_t at, i
@@ -256,19 +256,20 @@ cdef uint32_t index_find_key(Tables* t, int kind, uint64_t* key) noexcept nogil:
     return NONE
 
 
-cdef inline void shard_put(Tables* t, int kind, Shard* shard, uint32_t slot) noexcept nogil:
+cdef inline void shard_put(Shard* shard, uint64_t hash, uint32_t slot) noexcept nogil:
     cdef uint32_t mask = shard.capacity - 1
-    cdef uint32_t i = <uint32_t>(slot_hash(t, kind, slot) >> 22) & mask
+    cdef uint32_t i = <uint32_t>(hash >> 22) & mask
     while shard.slots[i] != NONE:
         i = (i + 1) & mask
     shard.slots[i] = slot
 
 
 cdef int index_add(Tables* t, int kind, uint32_t slot) except -1:
-    cdef Shard* shard = shard_of(t, kind, slot_hash(t, kind, slot))
+    cdef uint64_t hash = slot_hash(t, kind, slot)
+    cdef Shard* shard = shard_of(t, kind, hash)
     if (shard.used + 1) * 4 > shard.capacity * 3 and not resize_shard(t, kind, shard, max(8, shard.capacity * 2)):
         raise MemoryError
-    shard_put(t, kind, shard, slot)
+    shard_put(shard, hash, slot)
     shard.used += 1
     return 0
 
@@ -285,7 +286,7 @@ cdef bint resize_shard(Tables* t, int kind, Shard* shard, uint32_t capacity) noe
     shard.capacity = capacity
     for i in range(old_capacity):
         if old[i] != NONE:
-            shard_put(t, kind, shard, old[i])
+            shard_put(shard, slot_hash(t, kind, old[i]), old[i])
     free(old)
     return True
 
@@ -381,7 +382,7 @@ cdef void heap_down(Tables* t, Heap* heap, uint32_t pos, uint32_t slot) noexcept
 cdef int heap_push(Tables* t, Heap* heap, uint32_t slot) except -1:
     cdef uint32_t* slots
     if heap.count == heap.capacity:
-        slots = <uint32_t*>realloc(heap.slots, max(4, <size_t>heap.capacity * 2) * sizeof(uint32_t))
+        slots = <uint32_t*>realloc(heap.slots, max(<size_t>4, <size_t>heap.capacity * 2) * sizeof(uint32_t))
         if slots == NULL:
             raise MemoryError
         heap.slots = slots

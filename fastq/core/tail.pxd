@@ -61,6 +61,7 @@ cdef class Tail:
     cdef int spare_count
 
     cdef const char* find(self, const Place* place) noexcept
+    cpdef bint goes_here(self, uint64_t record_bytes) noexcept
     cpdef bint has_room(self, uint64_t record_bytes, uint32_t segments_left) except *
     cdef char* reserve(self, uint32_t n, Place* place) except NULL
     cdef char* reserve_in_group(self, uint32_t n, Place* place) except NULL

@@ -145,10 +145,14 @@ cdef class Tail:
             return NULL
         return extent.data + FRAME_HEAD_BYTES + offset
 
+    cpdef bint goes_here(self, uint64_t record_bytes) noexcept:
+        cdef uint64_t needed = FRAME_HEAD_BYTES + record_bytes + 2 * self.align
+        return self.write_offset + self.open_bytes + needed <= self.segment_end
+
     cpdef bint has_room(self, uint64_t record_bytes, uint32_t segments_left) except *:
         cdef uint64_t needed = FRAME_HEAD_BYTES + record_bytes + 2 * self.align
         cdef uint32_t ready = len(self.offered)
-        if self.write_offset + self.open_bytes + needed <= self.segment_end:
+        if self.goes_here(record_bytes):
             return ready >= segments_left
         return ready > segments_left and self.offered[0][1] + needed + self.align <= self.offered[0][2]
 

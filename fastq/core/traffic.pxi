@@ -1,4 +1,4 @@
-# Traffic: what happens to jobs is counted when it happens, in O(1). Replay counts nothing: the counts begin at `resume`.
+# Traffic: what happens to jobs is counted when it happens, in O(1). Replay counts nothing: counts begin at `resume`.
 
 cdef extern from *:
     int clz "__builtin_clzll"(unsigned long long value) nogil

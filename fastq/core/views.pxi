@@ -74,7 +74,7 @@ cdef bint has_job(Core core, Access access, Job* job) except *:
     return access.queues is None or queue_name(core, group_by(core, job.group).queue) in access.queues
 
 
-cdef uint32_t slot_of(Core core, Access access, str job_id) except NONE:
+cdef uint32_t slot_of(Core core, Access access, str job_id) except <uint32_t>NONE:
     """The slot of a job. Raises JobNotFound, also for a job that does not exist for the caller."""
     cdef int64_t created_us = 0
     cdef uint64_t seq = id_seq(job_id, core.tag, &created_us)

@@ -125,6 +125,24 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Resubmit:
+    """A new job with the payload and options of another one, except for those that are given here.
+
+    At most one of `delay_ms` and `run_at_us` is set; neither: it is due now. `traceparent` empty is the other job's.
+    """
+
+    job_id: str
+    queue: str | None = None
+    priority: int | None = None
+    delay_ms: int | None = None
+    run_at_us: int | None = None
+    max_retries: int | None = None
+    traceparent: str = ""
+    idempotency_key: str = ""
+    body_digest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A request for at most `limit` jobs: from the first queue that has some, then from the second, and so on.
 

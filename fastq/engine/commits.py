@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastq._core import RecordPlace
 
 ROOM_BYTES_SMALL = 8192  # enough for any record without a payload or result
-CLEANER_SEGMENTS = 1  # ready segments that only the cleaner may use on a full disk
+CLEANER_SEGMENTS = 1  # of the reserve: ready segments that only the cleaner may begin, and only on a full disk
 READ_NOW_BYTES_MAX = 2 << 20  # copied from the page cache in one go: more would hold up the event loop
 UNSYNCED_BYTES_MAX = 64 << 20  # above this, commands are refused as Overloaded until the disk has caught up
 
@@ -85,19 +85,34 @@ class Commits:
         """Check that `record_bytes` can be appended now.
 
         Args:
-            spare_segments: ready segments that must stay unused while the disk is full, beside the cleaner's.
+            spare_segments, is_cleaner: see `has_room`.
         Raises:
             CommandTooLarge: it will never fit. DiskFull, Overloaded.
         """
         if record_bytes > self._tail.record_bytes_max > 0:
             raise CommandTooLarge(record_bytes, self._tail.record_bytes_max)
-        left = spare_segments + (0 if is_cleaner else CLEANER_SEGMENTS) if self._log.disk_full else 0
-        if not self._tail.has_room(record_bytes, left):
+        if not self.has_room(record_bytes, spare_segments, is_cleaner=is_cleaner):
             if self._log.disk_full:
                 raise DiskFull
             raise Overloaded("the log's next segment is not ready yet: try again")
         if self._tail.unsynced_bytes > self.unsynced_bytes_max:
             raise Overloaded(f"more than {self.unsynced_bytes_max} bytes wait to be synced: try again")
+
+    def has_room(self, record_bytes: int, spare_segments: int = 0, *, is_cleaner: bool = False) -> bool:
+        """Whether `record_bytes` can be appended now.
+
+        The reserve is kept also before the disk is known to be full: that shows only when the next segment is made.
+        Until then the segment in use takes every record, and the last one before the reserve is the last to be begun.
+
+        Args:
+            spare_segments: ready segments that must stay unused, beside the cleaner's.
+            is_cleaner: on a full disk it may use all segments.
+        """
+        if self._log.disk_full:
+            return self._tail.has_room(record_bytes, spare_segments + (0 if is_cleaner else CLEANER_SEGMENTS))
+        return self._tail.goes_here(record_bytes) or self._tail.has_room(
+            record_bytes, spare_segments + CLEANER_SEGMENTS
+        )
 
     # --- when an answer may leave -------------------------------------------------------------------------------------
 

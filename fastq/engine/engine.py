@@ -56,17 +56,17 @@ class Engine:
 
     def _build_parts(self, jitter: Callable[[], float]) -> None:
         """Build each part from the others that it needs."""
-        core, log, tail, options, now_us = self._core, self._log, self.tail, self.options, self.now_us
+        core, log, options, now_us = self._core, self._log, self.options, self.now_us
         self.commits = commits = Commits(log, self._before_commit, self._failed)
         self.cleaner = Cleaner(core, log, commits, now_us, options.log_slack_bytes)
         self.admission = admission = Admission(log, commits, self.cleaner)
         self._timer = Timer(self._tick, options.lease_check_ms)
-        self._expiry = Expiry(core, tail, commits, jitter)
-        self._retention = Retention(core, tail, commits, options)
-        self._submits = Submits(core, commits, admission, now_us, options.max_retries)
+        self._expiry = Expiry(core, commits, jitter)
+        self._retention = Retention(core, commits, options)
         records = Records(core, commits, now_us)
+        self._submits = Submits(core, commits, records, admission, now_us, options.max_retries)
         self._search = Search(records)
-        self._leases = Leases(core, tail, commits, records, admission, now_us, self._watch_timer)
+        self._leases = Leases(core, commits, records, admission, now_us, self._watch_timer)
         self._acks = Acks(core, commits, now_us, jitter)
         self._changes = Changes(core, commits, admission, now_us)
         self._transactions = Transactions(core, commits, admission, self._submits, self._acks, now_us)
@@ -77,6 +77,7 @@ class Engine:
     def _bind_operations(self) -> None:
         """Expose each part's operations as the engine's own."""
         self.submit, self.submit_many = self._submits.submit, self._submits.submit_many
+        self.copy_of = self._submits.copy_of
         self.lease, self.deliver, self.take_back = self._leases.lease, self._leases.deliver, self._leases.take_back
         self.note_asked, self.last_seen = self._leases.note_asked, self._leases.last_seen
         self.serve_waiters = self._leases.serve_waiters

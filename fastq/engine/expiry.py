@@ -14,12 +14,12 @@ EXPIRY_PIECE = 20  # leases that expire between two checks for room
 class Expiry:
     """Called on each tick. It has no state: the core holds the deadlines."""
 
-    def __init__(self, core: _core.Core, tail: _core.Tail, commits: Commits, jitter: Callable[[], float]) -> None:
+    def __init__(self, core: _core.Core, commits: Commits, jitter: Callable[[], float]) -> None:
         """
         Args:
             jitter: draws from [0, 1); a retry waits this share of its upper bound.
         """
-        self._core, self._tail, self._commits, self._jitter = core, tail, commits, jitter
+        self._core, self._commits, self._jitter = core, commits, jitter
 
     def admit_due(self, now_us: int) -> bool:
         """Make delayed jobs ready that are due, a slice of them. Returns whether more may be due."""
@@ -29,7 +29,7 @@ class Expiry:
         """Expire leases and waiting jobs that are due, a slice of them. Returns False if the log has no room."""
         with self._commits.change:
             for _ in range(SLICE // EXPIRY_PIECE):
-                if not self._tail.has_room(EXPIRY_PIECE * _core.CLOSE_RECORD_BYTES, 0):
+                if not self._commits.has_room(EXPIRY_PIECE * _core.CLOSE_RECORD_BYTES):
                     return False
                 if self._core.expire(now_us, self._jitter, EXPIRY_PIECE) < EXPIRY_PIECE:
                     break

@@ -25,7 +25,6 @@ class Leases:
     def __init__(
         self,
         core: _core.Core,
-        tail: _core.Tail,
         commits: Commits,
         records: Records,
         admission: Admission,
@@ -36,7 +35,7 @@ class Leases:
         Args:
             on_due_changed: see `LeaseWaiters`.
         """
-        self._core, self._tail, self._commits, self._admission = core, tail, commits, admission
+        self._core, self._commits, self._admission = core, commits, admission
         self._records, self._now_us = records, now_us
         self._asked_us: dict[str, int] = {}
         self.waiters = LeaseWaiters(core, self._grant, self.take_back, now_us, on_due_changed)
@@ -104,7 +103,7 @@ class Leases:
             extra={"request_id": log_id, "job_id": lease.job_id},
         )  # fmt: skip
         with self._commits.change, suppress(JobNotFound):
-            if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else the lease expires
+            if self._commits.has_room(ROOM_BYTES_SMALL):  # else the lease expires
                 self._core.unreadable(
                     self._now_us(), lease.job_id, lease.token, f"the payload cannot be read: {error.reason}"
                 )
@@ -154,7 +153,7 @@ class Leases:
         now_us = self._now_us()
         with self._commits.change:
             for lease in leased:
-                if self._tail.has_room(ROOM_BYTES_SMALL, 0):  # else the lease expires
+                if self._commits.has_room(ROOM_BYTES_SMALL):  # else the lease expires
                     with suppress(JobNotFound):  # it was cancelled and removed since
                         self._core.undelivered(now_us, lease.job_id, lease.token)
 

@@ -12,8 +12,8 @@ SLICE = 1000  # jobs, and keys, that one frame removes
 class Retention:
     """Called before each commit."""
 
-    def __init__(self, core: _core.Core, tail: _core.Tail, commits: Commits, options: EngineOptions) -> None:
-        self._core, self._tail, self._commits = core, tail, commits
+    def __init__(self, core: _core.Core, commits: Commits, options: EngineOptions) -> None:
+        self._core, self._commits = core, commits
         core.retain(
             options.retention_acked_ms,
             options.retention_dead_ms,
@@ -30,10 +30,10 @@ class Retention:
 
     def _forget_keys(self, now_us: int) -> bool:
         """Whether there may be more."""
-        return self._tail.has_room(ROOM_BYTES_SMALL, 0) and self._core.forget_keys(now_us, SLICE) == SLICE
+        return self._commits.has_room(ROOM_BYTES_SMALL) and self._core.forget_keys(now_us, SLICE) == SLICE
 
     def _forget_finished(self, now_us: int) -> bool:
         """Whether there may be more."""
-        if not self._tail.has_room(SLICE * 8 + ROOM_BYTES_SMALL, 0):
+        if not self._commits.has_room(SLICE * 8 + ROOM_BYTES_SMALL):
             return False
         return self._core.forget(now_us, SLICE) == SLICE

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from fastq import _core
 from fastq.engine.admission import Admission
-from fastq.engine.commands import JobOptions, Principal, Submit
+from fastq.engine.commands import JobOptions, Principal, Resubmit, Submit
 from fastq.engine.commits import Commits
-from fastq.errors import QueueForbidden
+from fastq.engine.records import Records, sound
+from fastq.errors import JobNotFound, QueueForbidden
 
 if TYPE_CHECKING:
     from fastq._core import Submitted
@@ -19,28 +20,75 @@ class Submits:
     """Each answer is (job_id, how), `how` one of `_core.CREATED` and the constants beside it."""
 
     def __init__(
-        self, core: _core.Core, commits: Commits, admission: Admission, now_us: Callable[[], int], max_retries: int
+        self,
+        core: _core.Core,
+        commits: Commits,
+        records: Records,
+        admission: Admission,
+        now_us: Callable[[], int],
+        max_retries: int,
     ) -> None:
         """
         Args:
             max_retries: for jobs that do not set it.
         """
         self._core, self._commits, self._admission, self._now_us = core, commits, admission, now_us
+        self._records = records
         self._max_retries = max_retries
 
-    def submit(self, who: Principal, command: Submit) -> Submitted:
+    def submit(self, who: Principal, command: Submit, owner_id: str | None = None) -> Submitted:
         """Store a job.
 
+        Args:
+            owner_id: whose job it is, if not the caller's.
         Raises:
             Draining, DiskFull, Overloaded, CleanerBehind; IdempotencyMismatch, IdempotencyFull, QueueFull, OwnerFull,
             QueuesFull; QueueForbidden: see `need_queue`.
         """
         need_queue(who, command)
         now_us = self._now_us()
+        owner_id = who.owner_id if owner_id is None else owner_id
         job = self.job_of(command, now_us)
-        self._admission.need_job_room(_core.new_jobs_bytes([job]), lambda: self._are_repeats(now_us, who, [command]))
+        self._admission.need_job_room(
+            _core.new_jobs_bytes([job]), lambda: self._are_repeats(now_us, owner_id, [command])
+        )
         with self._commits.change:
-            return self._core.submit(now_us, job, owner_id=who.owner_id, key_id=who.key_id)
+            return self._core.submit(now_us, job, owner_id=owner_id, key_id=who.key_id)
+
+    async def copy_of(self, who: Principal, command: Resubmit) -> tuple[Submit, str]:
+        """The job that a resubmit stores, and its owner, which is the other job's. Reads the other job's payload.
+
+        Not copied: its unique key, its idempotency key and when it was due. An expiry is as far ahead as it was at the
+        submit of the other job.
+        Raises:
+            JobNotFound, also if the caller does not own it; RecordUnreadable, LogUnreadable.
+        """
+        view = self._core.job(self._now_us(), who.owns, command.job_id)
+        (record,) = await self._records.submits([view])
+        if record is None:
+            raise JobNotFound(command.job_id)
+        facts = _core.submit_facts(sound(record), command.job_id)
+        lasts_us = view.expires_us - view.created_us if view.expires_us else 0
+        options = JobOptions(
+            group=view.group,
+            lease_ms=facts.lease_ms,
+            backoff=facts.backoff,
+            expires_ms=max(1, lasts_us // 1000) if view.expires_us else 0,
+            tags=facts.tags,
+            traceparent=command.traceparent or facts.traceparent,
+            idempotency_key=command.idempotency_key,
+            body_digest=command.body_digest,
+        )
+        submit = Submit(
+            facts.payload,
+            view.max_retries if command.max_retries is None else command.max_retries,
+            view.priority if command.priority is None else command.priority,
+            command.delay_ms,
+            command.run_at_us,
+            view.queue if command.queue is None else command.queue,
+            options,
+        )
+        return submit, view.owner_id
 
     def store(self, now_us: int, command: Submit, owner_id: str, key_id: str) -> Submitted:
         """Store a job within a change. The caller has checked the room. Raises what `Core.submit` raises."""
@@ -68,7 +116,7 @@ class Submits:
             lambda: (
                 self._core.remembers(now_us, who.owner_id, idempotency_key)
                 if idempotency_key
-                else self._are_repeats(now_us, who, commands)
+                else self._are_repeats(now_us, who.owner_id, commands)
             ),
         )
         with self._commits.change:
@@ -87,12 +135,12 @@ class Submits:
             )
             return stored, repeated
 
-    def _are_repeats(self, now_us: int, who: Principal, commands: Sequence[Submit]) -> bool:
+    def _are_repeats(self, now_us: int, owner_id: str, commands: Sequence[Submit]) -> bool:
         """Whether each command has an idempotency key whose answer is remembered."""
         return bool(commands) and all(
             command.options is not None
             and command.options.idempotency_key
-            and self._core.remembers(now_us, who.owner_id, command.options.idempotency_key)
+            and self._core.remembers(now_us, owner_id, command.options.idempotency_key)
             for command in commands
         )
 

@@ -111,6 +111,7 @@ class LeaseWaiters:
         self._rate_due: dict[str, int] = {}  # when the rate limit of a waited-for queue allows the next lease
         self._rate_heap: list[tuple[int, str]] = []  # the same, the earliest first; other entries are outdated
         self._next_slice: asyncio.Handle | None = None
+        self.next_due_us = NEVER_US  # when the first rate limit allows a lease that a request waits for
 
     @property
     def count(self) -> int:
@@ -198,26 +199,26 @@ class LeaseWaiters:
 
     # --- rate limits --------------------------------------------------------------------------------------------------
 
-    @property
-    def next_due_us(self) -> int:
-        """When the first rate limit allows a lease that a request waits for, Unix microseconds."""
-        heap = self._rate_heap
-        while heap and self._rate_due.get(heap[0][1]) != heap[0][0]:
-            heappop(heap)
-        return heap[0][0] if heap else NEVER_US
-
     def offer_by_rate(self, now_us: int) -> None:
         """Offer jobs of the queues whose rate limit allows a lease by now, with the next `serve`."""
         while self.next_due_us <= now_us:
             _, queue = heappop(self._rate_heap)
             del self._rate_due[queue]
             self._touched.add(queue)
+            self._find_next_due()
 
     def _note_rate(self, queue: str) -> None:
         due_us = self._core.rate_due_us(queue)
         if due_us and self._rate_due.get(queue) != due_us:
             self._rate_due[queue] = due_us
             heappush(self._rate_heap, (due_us, queue))
+            self._find_next_due()
+
+    def _find_next_due(self) -> None:
+        heap = self._rate_heap
+        while heap and self._rate_due.get(heap[0][1]) != heap[0][0]:
+            heappop(heap)
+        self.next_due_us = heap[0][0] if heap else NEVER_US
 
 
 class EndWaiters:
@@ -265,6 +266,8 @@ class EndWaiters:
 
     def wake_ended(self) -> None:
         """Wake the readers whose job has ended."""
+        if not self._core.has_ends():
+            return
         for job_id, view in self._core.take_ended():  # also those whose readers are gone: the list must not grow
             for ended in self._ends.pop(job_id, ()):
                 _finish(ended, view)

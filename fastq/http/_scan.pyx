@@ -95,7 +95,7 @@ cdef const unsigned char *string_end(const unsigned char *at, const unsigned cha
         if quote == NULL:
             return end
         before = quote
-        while before > at and before[-1] == c'\\':
+        while before > at and (before - 1)[0] == c'\\':
             before -= 1
         if (quote - before) % 2 == 0:  # an odd number of backslashes: the last one escapes the quote
             return quote

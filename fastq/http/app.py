@@ -14,7 +14,7 @@ from fastq._core import Core
 from fastq.engine import Engine
 from fastq.engine.commits import Commits
 from fastq.errors import ApiError, InvalidRequest
-from fastq.http.authentication import Authentication
+from fastq.http.authentication import Authentication, Pages
 from fastq.http.connection.memory import MemoryLimit
 from fastq.http.errors import MethodNotAllowed, on_api_error, on_defect, on_falcon_error
 from fastq.http.lane._lane import ShortWay
@@ -34,6 +34,7 @@ from fastq.http.resources.keys import ApiKeys
 from fastq.http.resources.lease import Leases
 from fastq.http.resources.progress import ProgressReports
 from fastq.http.resources.queues import QueueRoutes
+from fastq.http.resources.resubmit import Resubmits
 from fastq.http.resources.schedules import ScheduleRoutes
 from fastq.http.resources.status import Status
 from fastq.http.resources.submit import Submits
@@ -105,12 +106,18 @@ class Api(falcon.asgi.App[Request, Response]):
     """The application. `requests` and `answers` count the memory that all connections together use for either."""
 
     def __init__(
-        self, routes: list[Route], auth: Authenticator, request_ids: RequestIds, short_way: ShortWay, commits: Commits
+        self,
+        routes: list[Route],
+        auth: Authenticator,
+        request_ids: RequestIds,
+        short_way: ShortWay,
+        commits: Commits,
+        pages: Pages | None = None,
     ) -> None:
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
         super().__init__(
-            middleware=[OutputCommit(commits, open_paths), Authentication(auth, request_ids, open_paths)],
+            middleware=[OutputCommit(commits, open_paths), Authentication(auth, request_ids, open_paths, pages)],
             router=ExactRouter(),
         )
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # empty answers have none
@@ -119,9 +126,12 @@ class Api(falcon.asgi.App[Request, Response]):
         self.short_way = short_way
         self.requests, self.answers = MemoryLimit(), MemoryLimit()
         self.auth = auth
+        self.pages = pages
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
         for template, path in paths.items():
             self.add_route(template, path)
+        if pages is not None:
+            pages.mount(self)
         self.add_error_handler(Exception, on_defect)
         self.add_error_handler(falcon.HTTPError, on_falcon_error({name: path.allowed for name, path in paths.items()}))
         self.add_error_handler(ApiError, on_api_error)
@@ -146,11 +156,14 @@ class Api(falcon.asgi.App[Request, Response]):
         await super().__call__(scope, receive_whole, send)
 
 
-def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOptions) -> Api:
+def create_app(
+    engine: Engine, core: Core, auth: Authenticator, options: HttpOptions, pages: Pages | None = None
+) -> Api:
     """Make the API of a started engine.
 
     Args:
         core: the engine's core, for the lane.
+        pages: the console.
     Raises:
         StartError: check_routes refuses the table.
     """
@@ -167,6 +180,7 @@ def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOpt
         *ProgressReports(engine).routes(),
         *Transactions(engine).routes(),
         *Changes(engine).routes(),
+        *Resubmits(engine).routes(),
         *BulkRoutes(bulk).routes(),
         *QueueRoutes(engine, options.queues, bulk).routes(),
         *ScheduleRoutes(engine, options.schedules).routes(),
@@ -177,4 +191,4 @@ def create_app(engine: Engine, core: Core, auth: Authenticator, options: HttpOpt
     ]
     status.document = document(routes)
     request_ids = RequestIds(options.instance)
-    return Api(routes, auth, request_ids, ShortWay(engine, core, auth, request_ids), engine.commits)
+    return Api(routes, auth, request_ids, ShortWay(engine, core, auth, request_ids), engine.commits, pages)

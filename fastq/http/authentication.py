@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Protocol
 
+import falcon.asgi
 from falcon.asgi import Request, Response
 
 from fastq.engine.commands import Principal
@@ -16,21 +17,46 @@ from fastq.services.auth import Authenticator
 _log = logging.getLogger("fastq.http.access")
 
 
+BY_COOKIE = frozenset({"/stats", "/events"})  # what pages read in a browser, which cannot send a key along
+
+
+class Pages(Protocol):
+    """Pages for people, which authenticate by themselves."""
+
+    def owns(self, path: str) -> bool:
+        """Whether a request's path is one of theirs."""
+
+    def mount(self, app: falcon.asgi.App[Any, Any]) -> None:
+        """Add them to the application."""
+
+    async def principal(self, req: Request) -> Principal | None:
+        """Return the principal of a request's cookie, None without a valid one."""
+
+
 class Authentication:
     """Middleware. Before a route: the request's id and its principal. After it: the id's header, and the access log."""
 
-    def __init__(self, auth: Authenticator, ids: RequestIds, open_paths: frozenset[str]) -> None:
+    def __init__(
+        self, auth: Authenticator, ids: RequestIds, open_paths: frozenset[str], pages: Pages | None = None
+    ) -> None:
         self._auth = auth
         self._ids = ids
         self._open_paths = open_paths
+        self._pages = pages
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         context = req.context
         context.request_id = self._ids.choose(req.get_header("X-Request-Id"))
-        if path_of(req.scope) not in self._open_paths:
-            context.auth = self._auth
-            context.principal = await self._auth.principal(req.get_header("Authorization"), req.remote_addr)
-            context.generation = self._auth.generation
+        path, pages = path_of(req.scope), self._pages
+        if path in self._open_paths or (pages is not None and pages.owns(path)):
+            return
+        context.auth = self._auth
+        authorization = req.get_header("Authorization")
+        who = None
+        if authorization is None and pages is not None and path in BY_COOKIE and req.method == "GET":
+            who = await pages.principal(req)
+        context.principal = who or await self._auth.principal(authorization, req.remote_addr)
+        context.generation = self._auth.generation
 
     async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
         resp.set_header("X-Request-Id", req.context.request_id)

@@ -24,13 +24,24 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
-    """Read the whole body. Stop reading when it exceeds `bytes_max`. The key is valid when the body is there.
+    """Read the whole body, then check that the request may still take effect.
+
+    Raises:
+        UnsupportedEncoding, BodyTooLarge, InvalidRequest: see `read_bytes`.
+        Unauthenticated, Forbidden: see `confirmed`.
+    """
+    body = await read_bytes(req, bytes_max)
+    await confirmed(req)
+    return body
+
+
+async def read_bytes(req: falcon.asgi.Request, bytes_max: int) -> bytes:
+    """Read the whole body. Stop reading when it exceeds `bytes_max`.
 
     Raises:
         UnsupportedEncoding: the body is compressed.
         BodyTooLarge: the body exceeds `bytes_max`.
         InvalidRequest: the connection ended before the body did.
-        Unauthenticated, Forbidden: see `confirmed`.
     """
     coding = req.get_header("Content-Encoding")
     if coding is not None and coding.strip().lower() != "identity":
@@ -41,7 +52,6 @@ async def read_body(req: falcon.asgi.Request, bytes_max: int) -> bytes:
     body: bytes = await req.stream.read(bytes_max + 1)
     if len(body) > bytes_max:
         raise BodyTooLarge(bytes_max)
-    await confirmed(req)
     return body
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from falcon.asgi import Request
@@ -20,13 +21,18 @@ _FIELD = re.compile(r" - at `\$\.(\w+)`$")
 
 
 def read_query(req: Request, fields: type[T]) -> T:
-    """Decode the parameters into `fields`, a struct that forbids unknown ones.
+    """Decode the parameters of a request: see `read_params`."""
+    return read_params(req.params, fields)
+
+
+def read_params(params: Mapping[str, Any], fields: type[T]) -> T:
+    """Decode parameters into `fields`, a struct that forbids unknown ones.
 
     Raises:
         InvalidRequest: the message names the parameter.
     """
     try:
-        return msgspec.convert(dict(req.params), fields, strict=False)
+        return msgspec.convert(dict(params), fields, strict=False)
     except msgspec.ValidationError as error:
         text = str(error)
     if match := _UNKNOWN.fullmatch(text):

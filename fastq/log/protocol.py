@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fastq._core import Batch, RecordPlace, Tail
 
 
+RESERVE_SEGMENTS = 2  # ready ones, for a full disk: one for what ends jobs and frees space, one for the cleaner alone
+
 # (records of one frame, its sequence number) -> how many records were applied
 Replay = Callable[[memoryview, int], int]
 

@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastq.clock import Clock
+from fastq.console.parts import Parts
+from fastq.console.site import Site
 from fastq.engine import EngineOptions, assemble
 from fastq.http.app import Api, HttpOptions, create_app
 from fastq.http.resources.schedules import read_job
 from fastq.log.protocol import Log, Opened
 from fastq.services.audit import Audit, AuditedDocuments
 from fastq.services.auth import Authenticator
+from fastq.services.bulk import Bulk
 from fastq.services.keys import KeyStore
 from fastq.services.keys.opening import opened_keys
 from fastq.services.queues import Queues
@@ -75,18 +78,20 @@ class Node:
             await self.engine.stop()
 
     @asynccontextmanager
-    async def serving(self, instance: str) -> AsyncIterator[Api]:
-        """Create the API and fire schedules.
+    async def serving(self, instance: str, root_path: str = "") -> AsyncIterator[Api]:
+        """Create the API and the console, and fire schedules.
 
         Args:
             instance: prefix of the request ids that this node makes.
+            root_path: see `Site`.
         """
         engine, keys = self.engine, self.keys
         self.schedules = Schedules(engine, self.audit, read_job)
         options = HttpOptions(keys, self.queues, self.schedules, self.audit, instance)
         auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
         keys.watch(engine.end_waits)
-        self.app = create_app(engine, self.core, auth, options)
+        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, Bulk(engine, self.audit))
+        self.app = create_app(engine, self.core, auth, options, Site(parts, auth, root_path))
         self.schedules.start()
         try:
             yield self.app

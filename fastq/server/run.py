@@ -194,7 +194,7 @@ async def _answer_requests(
         gc.freeze()  # objects of the start live on: exclude them from collections
         started.set()
 
-    async with node.serving(secrets.token_hex(4)) as app:
+    async with node.serving(secrets.token_hex(4), settings.root_path) as app:
         server = HttpServer(_http_config(settings, app), tls_of(settings.tls_cert, settings.tls_key), listening)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

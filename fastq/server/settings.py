@@ -36,6 +36,7 @@ class Settings:
     tls_cert: Path | None
     tls_key: Path | None
     trusted_proxies: tuple[str, ...]
+    root_path: str
     log_format: str
     seed_dev_keys: bool
     admin_key_file: Path | None
@@ -85,6 +86,7 @@ _UNIT_NS = {
 _SIZE = re.compile(r"([0-9]{1,18})(?: ?(KiB|MiB|GiB))?")
 _SIZE_UNIT = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -200,6 +202,12 @@ def _proxies(text: str) -> tuple[str, ...]:
     return tuple(networks)
 
 
+def _root_path(text: str) -> str:
+    if not _ROOT_PATH.fullmatch(text.rstrip("/")):
+        raise ValueError("a path such as /queue: letters, digits and . _ ~ - between slashes")
+    return text.rstrip("/")
+
+
 def _readable_file(text: str) -> Path:
     path = Path(text)
     try:
@@ -234,6 +242,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("TLS_KEY", "tls_key", "", _readable_file, "its private key, PEM, without a passphrase"),
     Setting("TRUSTED_PROXIES", "trusted_proxies", "", _proxies,
             "addresses or networks whose X-Forwarded-For is trusted"),
+    Setting("ROOT_PATH", "root_path", "", _root_path,
+            "path under which a proxy shows this server, for the console's links: /queue"),
     Setting("LOG_FORMAT", "log_format", "text", _one_of("text", "json"), "format of log lines: text, json"),
     Setting("SEED_DEV_KEYS", "seed_dev_keys", "true", _boolean,
             "whether the first start creates and prints three development keys"),
@@ -299,6 +309,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         text = environ.get(name) or setting.default
         values[setting.field] = _value(name, text, setting.parse) if text else None
     values["trusted_proxies"] = values["trusted_proxies"] or ()
+    values["root_path"] = values["root_path"] or ""
     settings = Settings(**values)
     _check_together(settings)
     return settings

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import struct
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from click.testing import CliRunner
 from fastq import Client
 from fastq.cli import main
 from tests.client.served import Place
-from tests.served import ROOT, Served
+from tests.served import END_S, ROOT, Served
 
 
 @dataclass
@@ -81,22 +82,35 @@ def at_terminal(place: Place) -> AtTerminal:
         env = os.environ | {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys["admin"], **environ}
         env.pop("COLUMNS", None)
         command = [sys.executable, "-m", "fastq", *arguments]
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 -- one thread; Ctrl-C
-        )  # fmt: skip
-        os.close(theirs)
-        printed, left = b"", typed.encode()
-        with contextlib.suppress(OSError):  # the last program with the other end has ended
-            while piece := os.read(ours, 65536):
-                printed += piece
-                if left and b"[y/N]" in printed:
-                    os.write(ours, left)
-                    left = b""
-        os.close(ours)
-        return Done(process.wait(), printed.decode().replace("\r\n", "\n"), "")
+        ) as process:  # fmt: skip
+            os.close(theirs)
+            try:
+                printed = _conversation(ours, typed.encode())
+                code = process.wait(END_S)
+            finally:  # also when the test runs out of time
+                process.kill()
+                os.close(ours)
+        return Done(code, printed.decode().replace("\r\n", "\n"), "")
 
     return invoke
+
+
+def _conversation(terminal: int, left: bytes) -> bytes:
+    """Type `left` when the question is there. Returns what was printed until the program ended."""
+    printed = b""
+    with contextlib.suppress(OSError):  # the last program with the other end has ended
+        while select.select([terminal], [], [], END_S)[0]:
+            if not (piece := os.read(terminal, 65536)):
+                return printed
+            printed += piece
+            if left and b"[y/N]" in printed:
+                os.write(terminal, left)
+                left = b""
+        raise AssertionError(f"nothing was printed for {END_S} s after {printed!r}")
+    return printed
 
 
 @pytest.fixture

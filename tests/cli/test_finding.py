@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -149,6 +150,24 @@ def test_a_question_on_a_terminal(typed: str, code: int, at_terminal: AtTerminal
     done = at_terminal("queues", "purge", queue, typed=typed)
     assert done.code == code and "Traceback" not in done.out
     assert client.get_queue(queue).ready == 1 if code else done.out.endswith(f"{queue}: 1 job deleted\n")
+
+
+@pytest.fixture(scope="module")
+def interrupting(tmp_path_factory: pytest.TempPathFactory) -> str:
+    made = tmp_path_factory.mktemp("interrupting") / "interrupting.so"
+    source = Path(__file__).with_name("interrupting.c")
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", source, "-o", made, "-ldl"], check=True)
+    return f"{os.environ.get('LD_PRELOAD', '')} {made}".strip()
+
+
+def test_ctrl_c_just_before_the_wait_for_an_answer(
+    interrupting: str, at_terminal: AtTerminal, client: Client, queue: str
+) -> None:
+    """The answer would be yes, if the command still waited for one."""
+    client.submit(1, queue=queue)
+    done = at_terminal("queues", "purge", queue, LD_PRELOAD=interrupting)
+    assert done.code == 130 and done.out.endswith("fastq: interrupted\n"), done.out
+    assert client.get_queue(queue).ready == 1
 
 
 # --- what was done ----------------------------------------------------------------------------------------------------

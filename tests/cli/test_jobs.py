@@ -223,6 +223,20 @@ def test_a_job_is_edited(run: Run, client: Client, queue: str) -> None:
     assert client.get(job_id, with_payload=True).payload == "new"
 
 
+def test_jobs_are_submitted_again(run: Run, client: Client, queue: str) -> None:
+    job_id = dead(client, queue, "x")
+    done = run("job", "resubmit", job_id, "--priority", "4", "--delay", "1h")
+    new = client.get(done.out.strip(), with_payload=True)
+    assert (new.payload, new.priority, new.queue, new.state) == ("x", 4, queue, "SCHEDULED")
+    assert run("job", "resubmit", job_id, "--queue", f"{queue}.2", "--json").answer["job_id"] not in (
+        job_id,
+        new.job_id,
+    )
+    missing = run("job", "resubmit", UNKNOWN_ID, job_id)
+    assert missing.code == 1 and UNKNOWN_ID in missing.err and len(missing.lines) == 1
+    assert client.get(job_id).state == "DEAD"
+
+
 def test_jobs_are_changed_by_id(run: Run, client: Client, queue: str) -> None:
     job_id, other = dead(client, queue), client.submit(1, queue=queue).job_id
     assert run("job", "redrive", job_id).out == f"{job_id}  READY\n"

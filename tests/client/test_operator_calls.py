@@ -75,6 +75,26 @@ def test_edit_a_job(both: Any, queue: str) -> None:
         both.edit(job_id, priority=1)
 
 
+def test_submit_a_job_again(both: Any, queue: str) -> None:
+    job_id = both.submit({"to": "ann"}, queue=queue, priority=2, tags=["red"]).job_id
+    submitted = both.resubmit(job_id, priority=9, delay_ms=60_000)
+    job = both.get(submitted.job_id, with_payload=True)
+    assert (job.payload, job.priority, job.state, job.tags) == ({"to": "ann"}, 9, "SCHEDULED", ("red",))
+    assert not submitted.duplicate and job.job_id != job_id
+    with pytest.raises(NotFound):
+        both.resubmit("00000000-0000-7000-8000-000000000000")
+
+
+def test_jobs_by_how_they_failed(both: Any, queue: str) -> None:
+    ids = [both.submit(n, queue=queue, max_retries=1).job_id for n in range(2)]
+    for job, error in zip(both.lease([queue], limit=2, worker_id="w"), ("disk full", "no luck"), strict=True):
+        both.fail(job, error, code="e9")
+    (job,) = both.jobs(queue=queue, error="luck", error_code="e9", worker="w")
+    assert (job.job_id, job.error, job.error_code) == (ids[1], "no luck", "e9")
+    assert job.finished_at >= job.created_at
+    assert both.redrive_many(queue=queue, error="disk").changed == 1
+
+
 def test_attempts_history_and_why(both: Any, queue: str) -> None:
     job_id = both.submit("x", queue=queue).job_id
     assert both.why(job_id).reason == "no_worker"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fastq import Busy, ClientError, Conflict, LeaseLost, NotFinished, Page, Refused, Retries, ServerUnreachable
-from fastq.client import calls, operator_calls
-from fastq.client.protocol import Answer, Call, Pause, Try, carried_out, refusal
+from fastq.client import calls, operator_calls, protocol
+from fastq.client.protocol import TRY_S_MIN, Answer, Call, Pause, Try, carried_out, refusal
 from fastq.client.wire import Address, Reply
 
 LOST = ServerUnreachable("lost", sent=True)
@@ -63,6 +63,32 @@ def test_retries_end_after_for_s() -> None:
     error, pauses = drive(carried_out(call(), Retries(for_s=2)), failure(429, "queue_full", retry_after_s=3.0))
     assert isinstance(error, Busy) and error.code == "queue_full"
     assert pauses == []
+
+
+@pytest.mark.parametrize("try_s", [0.0, 0.05, 0.7])
+def test_no_try_begins_after_the_time(try_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A try has the time that is left; the error tells the time that all of them took."""
+    now_us = 0
+    monkeypatch.setattr(protocol, "monotonic_us", lambda: now_us)
+    plan = carried_out(call(), Retries(for_s=0.6))
+    begun_us: list[int] = []
+    error: ServerUnreachable | None = None
+    step: Try | Pause = next(plan)
+    while error is None:
+        try:
+            if isinstance(step, Try):
+                begun_us.append(now_us)
+                assert step.timeout_s <= max((600_000 - now_us) / 1e6, TRY_S_MIN)
+                now_us += int(try_s * 1e6)
+                step = plan.send(ServerUnreachable("refused", sent=False))
+            else:
+                now_us += int(step.seconds * 1e6)
+                step = plan.send(None)
+        except ServerUnreachable as raised:
+            error = raised
+    assert max(begun_us) <= 600_000
+    assert (error.tries, error.tried_s) == (len(begun_us), now_us / 1e6)
+    assert error.tries > 1 or try_s > 0.6
 
 
 def test_retries_without_limit() -> None:

@@ -164,5 +164,5 @@ def agree_on_positions(world: World, access: _core.Access, count_max: int) -> No
 def agree_on_the_timer(world: World) -> None:
     """The core's next deadline is not later than the model's."""
     world.core.advance(world.now_us, 1_000_000)
-    expected = world.model.next_due_us(world.now_us)
+    expected = model_views.next_due_us(world.model, world.now_us)
     assert world.core.next_due_us() == (1 << 62 if expected is None else expected)

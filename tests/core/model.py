@@ -29,8 +29,6 @@ from tests.core.model_keys import Keys
 from tests.core.model_order import Order
 from tests.core.model_traffic import ENDS, Traffic, ready_us
 
-REQUEST_US = 60_000_000
-
 Submitted = tuple[str, int]
 
 
@@ -218,14 +216,6 @@ class Model:
             self.traffic.tell(now_us, job, "leased", now_us - ready_us(job))
             leased.append(job)
         return leased
-
-    def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[str | None]:
-        """The tokens of the request's leases that are still held."""
-        return [
-            job.token
-            for job in self.jobs.values()
-            if job.request == (key_id, request_id) and job.leased_us + REQUEST_US > now_us and job.state == "RUNNING"
-        ]
 
     # --- an attempt ends --------------------------------------------------------------------------------------------
 
@@ -452,10 +442,3 @@ class Model:
             self.finish(now_us, job)
             self.traffic.tell(now_us, job, "expired")
         return len(late)
-
-    def next_due_us(self, now_us: int) -> int | None:
-        """The earliest of all lease deadlines, run_at of delayed jobs, and expires_at of waiting jobs."""
-        times = [job.lease_until_us or 0 for job in self.jobs.values() if job.state == "RUNNING"]
-        times += [job.run_at_us for job in self.jobs.values() if job.waits and job.run_at_us > now_us]
-        times += [job.spec.expires_us for job in self.jobs.values() if job.waits and job.spec.expires_us]
-        return min(times, default=None)

@@ -10,6 +10,8 @@ from tests.core.model_jobs import TERMINAL, Job
 
 FAILURES = ("error", "lease_expired", "discarded", "poisoned", "unreadable")
 
+REQUEST_US = 60_000_000
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -88,6 +90,23 @@ def owned_queue(model: Model, owner_id: str, name: str) -> dict[str, object]:
         "failed_per_s": 0,
         "groups": 0,
     }
+
+
+def leased_before(model: Model, now_us: int, key_id: str, request_id: str) -> list[str | None]:
+    """The tokens of the request's leases that are still held."""
+    return [
+        job.token
+        for job in model.jobs.values()
+        if job.request == (key_id, request_id) and job.leased_us + REQUEST_US > now_us and job.state == "RUNNING"
+    ]
+
+
+def next_due_us(model: Model, now_us: int) -> int | None:
+    """The earliest of all lease deadlines, run_at of delayed jobs, and expires_at of waiting jobs."""
+    times = [job.lease_until_us or 0 for job in model.jobs.values() if job.state == "RUNNING"]
+    times += [job.run_at_us for job in model.jobs.values() if job.waits and job.run_at_us > now_us]
+    times += [job.spec.expires_us for job in model.jobs.values() if job.waits and job.spec.expires_us]
+    return min(times, default=None)
 
 
 def forget(model: Model, now_us: int, kept_ms: int, count_max: int, gone: set[str]) -> None:

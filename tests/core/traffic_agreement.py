@@ -27,10 +27,11 @@ def agree_on_traffic(world: World) -> None:
             agree_on_counts(world, name, emptied[-1])
             agree_on_rates(world, name, emptied[-1])
     agree_on_the_worst(world, names)
-    active = [name for _ in range(10) for name in world.core.active_queues(1)]
+    active = [name for names in iter(lambda: world.core.active_queues(2), []) for name in names]
     assert len(set(active)) == len(active) and set(active) <= set(names)
-    told = {one.queue for one in traffic.told[traffic.looked_at :]}
-    assert {name for name in names if name in told} <= set(active) <= told
+    told = {one.queue: at for at, one in enumerate(traffic.told) if at >= traffic.looked_at}
+    since = {name: traffic.emptied.get(name, [0])[-1] for name in names}
+    assert {name for name in names if told.get(name, -1) >= since[name]} <= set(active) <= set(told)
     traffic.looked_at = len(traffic.told)
 
 

@@ -160,7 +160,7 @@ class World(Disk):
     ) -> list[str]:
         """Lease jobs. Returns their tokens."""
         held = self.core.leased_before(self.now_us, "k2", request_id)
-        expected_held = self.model.leased_before(self.now_us, "k2", request_id) if request_id else []
+        expected_held = model_views.leased_before(self.model, self.now_us, "k2", request_id) if request_id else []
         assert sorted(lease.token for lease in held) == sorted(token or "" for token in expected_held)
         if held:
             return [lease.token for lease in held]

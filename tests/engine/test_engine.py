@@ -22,21 +22,7 @@ from fastq.errors import (
     Overloaded,
 )
 from fastq.log.memory import MemoryLog
-from tests.engines import CLIENT, OTHER, START_US, WORKER, Hand, Running, is_pending, running, until
-
-
-class FullDisk(MemoryLog):
-    """A log with three segments and no room for more."""
-
-    def _make_ready(self) -> None:
-        if self._segment == 0:
-            super()._make_ready()
-
-
-async def fill(r: Running) -> None:
-    """Submit until the log is full."""
-    while True:
-        await r.submit(CLIENT, Submit(b'"' + b"x" * 100 + b'"'))
+from tests.engines import CLIENT, OTHER, START_US, WORKER, FullDisk, Hand, fill, is_pending, running, until
 
 
 def test_requests_that_arrive_together_share_a_frame() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from fastq.log.files.ready import READY_SEGMENTS, RESERVE_SEGMENTS
+from fastq.log.files.ready import READY_SEGMENTS
+from fastq.log.protocol import RESERVE_SEGMENTS
 from tests.served import Served
 
 pytestmark = pytest.mark.slow

@@ -49,7 +49,7 @@ NOTICE_HOME = "fastq/cli/notices.py"
 
 RANDOM_HOMES = {
     "fastq/chaos/plan.py", "fastq/chaos/target.py", "fastq/services/keys/records.py", "fastq/log/files/log.py",
-    "fastq/client/randomness.py", "fastq/server/run.py",
+    "fastq/client/randomness.py", "fastq/console/sessions.py", "fastq/server/run.py",
 }  # fmt: skip
 RANDOM_MODULES = {"random", "secrets"}
 RANDOM_CALLS = {"os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}

@@ -100,6 +100,7 @@ JOBS: dict[tuple[str, str], list[Case]] = {
     ("DELETE", "/jobs/{job_id}"): [Case("owns")],
     ("POST", "/jobs/{job_id}/cancel"): [Case("owns"), Case("owns", lambda _: {"force": True})],
     ("POST", "/jobs/{job_id}/redrive"): [Case("owns")],
+    ("POST", "/jobs/{job_id}/resubmit"): [Case("owns"), Case("owns", lambda _: {"queue": SHOWN, "priority": 1})],
     ("POST", "/jobs/cancel"): by_filter(),
     ("POST", "/jobs/redrive"): by_filter(),
     ("POST", "/jobs/delete"): by_filter(),

@@ -115,6 +115,11 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("EditBody", "delay_ms"): {"minimum": 0, "maximum": fields.DELAY_MS_MAX},
     ("EditBody", "run_at"): {"format": "date-time"},
     ("EditBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("ResubmitBody", "priority"): {"minimum": commands.PRIORITY_MIN, "maximum": commands.PRIORITY_MAX},
+    ("ResubmitBody", "delay_ms"): {"minimum": 0, "maximum": fields.DELAY_MS_MAX},
+    ("ResubmitBody", "run_at"): {"format": "date-time"},
+    ("ResubmitBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    ("ResubmitBody", "max_retries"): {"minimum": 0, "maximum": commands.MAX_RETRIES_MAX},
     **{
         (body, "lease_token"): {"maxLength": fields.TOKEN_CHARACTERS_MAX}
         for body in ("ExtendBody", "ExtendOneBody", "LeaseHeldBody", "ProgressBody")
@@ -193,6 +198,7 @@ async def test_it_says_which_bodies_are_optional(document: dict[str, Any]) -> No
         "/jobs/{job_id}/ack": False,
         "/jobs/{job_id}/extend": True,
         "/jobs/{job_id}/cancel": False,
+        "/jobs/{job_id}/resubmit": False,
         "/jobs/{job_id}/progress": True,
         "/workers/heartbeat": True,
         "/transactions": True,

@@ -32,6 +32,7 @@ JOBS: list[tuple[str, str, Any]] = [
     ("DELETE", "/jobs/{job_id}", None),
     ("POST", "/jobs/{job_id}/cancel", {"force": True}),
     ("POST", "/jobs/{job_id}/redrive", None),
+    ("POST", "/jobs/{job_id}/resubmit", {"priority": 1}),
     ("POST", "/jobs/{job_id}/ack", None),
     ("POST", "/jobs/{job_id}/extend", TOKEN),
     ("POST", "/jobs/{job_id}/progress", TOKEN | {"percent": 1}),

@@ -39,7 +39,7 @@ async def fill(directory: Path) -> dict[str, str]:
     keys = LogKeyStore(AuditedDocuments(engine, Audit(engine)))
     made = {kind: (await keys.create(kind, "o", kind, engine.now_us()))[0] for kind in ("client", "worker")}
     for first in range(0, JOBS, TOGETHER):
-        while not log.tail.has_room(TOGETHER * 300, 0):  # noqa: ASYNC110 (a segment is being prepared: no event for it)
+        while not engine.commits.has_room(TOGETHER * 300):  # noqa: ASYNC110 (no event tells that a segment is ready)
             await asyncio.sleep(0.001)
         for number in range(first, first + TOGETHER):
             text = f'"{payload(number)}"'.encode()

@@ -61,6 +61,7 @@ PLACES = {"HOST", "PORT", "WAL_DIR", "TLS_CERT", "TLS_KEY", "ADMIN_KEY_FILE", "R
 
 OTHERWISE = {
     "TRUSTED_PROXIES": "10.0.0.0/8",
+    "ROOT_PATH": "/queue",
     "LOG_FORMAT": "json",
     "SEED_DEV_KEYS": "false",
     "REDIS_OUTAGE_GRACE": "1h",

@@ -45,12 +45,17 @@ from fastq.http.scope import GRANTED as _GRANTED
 from fastq.http.connection.limits import is_host
 from fastq.http.connection.protocol import Protocol
 from fastq.http.routes import may
+from fastq.log.protocol import RESERVE_SEGMENTS as _RESERVE_SEGMENTS
 from fastq.http.resources.ack import ack_refused, acks_answered
 from fastq.http.resources.extend import lease_extended, leases_answered
 from fastq.http.resources.lease import lease_command
 
 cdef extern from "<string.h>" nogil:
     void* memmem(const void* text, size_t n, const void* part, size_t part_bytes)
+
+cdef extern from "plain.h" nogil:
+    const unsigned char* past_plain(const unsigned char* at, const unsigned char* end)
+    const unsigned char* past_ascii(const unsigned char* at, const unsigned char* end)
 
 cdef enum:
     HOT_BODY_BYTES_MAX = 64 << 10   # larger bodies go to Falcon, which bounds their memory
@@ -74,6 +79,8 @@ cdef double BACKOFF_FACTOR = _queues.Backoff().factor
 cdef int64_t TOKEN_CHARS_MAX = _fields.TOKEN_CHARACTERS_MAX
 cdef uint64_t LEASED_BYTES_MAX = _commands.LEASED_BYTES_MAX
 cdef uint64_t ROOM_BYTES_SMALL = _commits.ROOM_BYTES_SMALL
+cdef uint32_t CLEANER_SEGMENTS = _commits.CLEANER_SEGMENTS
+cdef uint32_t RESERVE_SEGMENTS = _RESERVE_SEGMENTS
 cdef frozenset HARMLESS = frozenset((  # headers without an effect on the answer, or with a value in `HeadValues`
     b"user-agent", b"content-type", b"accept", b"accept-encoding",
     b"content-length", b"idempotency-key", b"traceparent",

@@ -83,15 +83,17 @@ cdef const char* past_hole(int hole, const char* p, const char* end, HeadValues*
         while at < stop and c'0' <= at[0] <= c'9' and values.body_bytes <= HOT_BODY_BYTES_MAX:
             values.body_bytes = values.body_bytes * 10 + (at[0] - c'0')
             at += 1
-        return NULL if at == <Text>p or values.body_bytes > HOT_BODY_BYTES_MAX else <const char*>at
+        if at == <Text>p or values.body_bytes > HOT_BODY_BYTES_MAX:
+            return NULL
+        return <const char*>at
     span = &values.key if hole == HOLE_KEY else &values.trace
     span.at = at
     while at < stop and 0x21 <= at[0] <= 0x7e:
         at += 1
     span.end = at
-    if hole == HOLE_KEY:
-        return <const char*>at if 1 <= at - span.at <= KEY_BYTES_MAX else NULL
-    return <const char*>at if is_traceparent(span[0]) else NULL
+    if not (1 <= at - span.at <= KEY_BYTES_MAX if hole == HOLE_KEY else is_traceparent(span[0])):
+        return NULL
+    return <const char*>at
 
 
 cdef bint is_traceparent(Span text) noexcept nogil:

@@ -80,26 +80,6 @@ cdef Text past_escape(Text at, Text end) noexcept nogil:
     return at + 6
 
 
-cdef enum:                  # eight bytes at a time
-    EACH = 0x0101010101010101
-
-cdef inline uint64_t zeros_of(uint64_t word) noexcept nogil:
-    """Return 0 if no byte of the word is 0."""
-    return (word - <uint64_t>EACH) & ~word & (<uint64_t>EACH << 7)
-
-
-cdef inline Text past_plain(Text at, Text end) noexcept nogil:
-    """Skip characters of a string, eight bytes at a time, up to a quote, a backslash or a control character."""
-    cdef uint64_t word
-    while end - at >= 8:
-        memcpy(&word, at, 8)
-        if zeros_of(word ^ <uint64_t>EACH * c'"') | zeros_of(word ^ <uint64_t>EACH * c'\\') \
-                | (word - <uint64_t>EACH * 0x20) & ~word & (<uint64_t>EACH << 7):
-            break
-        at += 8
-    return at
-
-
 cdef Text past_string(Text at, Text end) noexcept nogil:
     """Return the end of the string whose first quote is before `at`, in UTF-8. NULL if it is invalid."""
     at = past_plain(at, end)
@@ -190,7 +170,9 @@ cdef Text past_value(Text at, Text end, int depth) noexcept nogil:
     if at[0] == c'"':
         return past_string(at + 1, end)
     if at[0] == c'{' or at[0] == c'[':
-        return NULL if depth == 0 else past_members(at + 1, end, at[0] + 2, depth - 1)  # the closing bracket
+        if depth == 0:
+            return NULL
+        return past_members(at + 1, end, at[0] + 2, depth - 1)  # the closing bracket
     if at[0] == c't':
         return past_word(at, end, b"true", 4)
     if at[0] == c'f':
@@ -201,17 +183,7 @@ cdef Text past_value(Text at, Text end, int depth) noexcept nogil:
 
 
 cdef bint is_utf8(Text at, Py_ssize_t n) except *:
-    cdef Text end = at + n
-    cdef Text p = at
-    cdef uint64_t word
-    while end - p >= 8:
-        memcpy(&word, p, 8)
-        if word & <uint64_t>0x8080808080808080:
-            break
-        p += 8
-    while p < end and p[0] < 0x80:
-        p += 1
-    if p == end:
+    if past_ascii(at, at + n) == at + n:
         return True
     try:
         PyUnicode_DecodeUTF8(<const char*>at, n, NULL)

@@ -217,11 +217,11 @@ cdef class ShortWay:
                 head.may |= 1 << kind
         return 0
 
-    cdef bint has_room(self, uint64_t record_bytes) except *:
+    cdef bint has_room(self, uint64_t record_bytes, uint32_t segments_left) except *:
         """Whether records of this length can be appended now, and Falcon would not refuse them as too large."""
         if record_bytes > ROOM_BYTES_LARGE and record_bytes > <uint64_t>self.tail.record_bytes_max:
             return False
-        return has_room(self.tail, record_bytes, self.unsynced_bytes_max)
+        return has_room(self.tail, record_bytes, segments_left, self.unsynced_bytes_max)
 
     # --- new jobs -----------------------------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ cdef class ShortWay:
             job.fields.idempotency_key = name_of(values.key)
         if job.fields.idempotency_key.n:
             job.fields.body_digest = self.digest(spare, put_canonical(spare, &text, &job))
-        if not self.has_room(plain_bytes(&job) + ROOM_BYTES_SMALL):
+        if not self.has_room(plain_bytes(&job) + ROOM_BYTES_SMALL, RESERVE_SEGMENTS):
             return False
         start = answers.reserve(self.head_bytes_max + 11 + HOT_ID_CHARS + 19)
         try:
@@ -291,7 +291,7 @@ cdef class ShortWay:
             record_bytes += remember_bytes(count)
         for i in range(count):
             record_bytes += plain_bytes(&self.jobs[i])
-        if not self.has_room(record_bytes):
+        if not self.has_room(record_bytes, RESERVE_SEGMENTS):
             return False
         ids_bytes = count * (HOT_ID_CHARS + 3) - 1
         start = answers.reserve(self.head_bytes_max + 12 + ids_bytes + 3)
@@ -377,7 +377,7 @@ cdef class ShortWay:
         command = ask.command
         if self.core.watching and not self.serve_waiters(command):  # waiting lease requests come first
             return False
-        if not self.has_room(command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL):
+        if not self.has_room(command.limit * SMALL_RECORD_BYTES + ROOM_BYTES_SMALL, CLEANER_SEGMENTS):
             return False
         if request_id and was_leased(self.core, now_us, head.key_id, request_id):
             return False
@@ -488,7 +488,7 @@ cdef class ShortWay:
         if not read_plain_ack(body, &ack):
             return False
         result_bytes = ack.result.end - ack.result.at
-        if not self.has_room(result_bytes + CLOSE_RECORD_BYTES + ROOM_BYTES_SMALL):
+        if not self.has_room(result_bytes + CLOSE_RECORD_BYTES + ROOM_BYTES_SMALL, CLEANER_SEGMENTS):
             return False
         if ack.token.at != NULL:
             token = str_of(ack.token)
@@ -525,7 +525,7 @@ cdef class ShortWay:
                 None if ack.result.at == NULL else bytes_of(ack.result),
             ))
         n = len(acks) * CLOSE_RECORD_BYTES + (body.end - body.at) + ROOM_BYTES_SMALL
-        if found != LAST or not self.has_room(n):
+        if found != LAST or not self.has_room(n, CLEANER_SEGMENTS):
             return False
         try:
             refusals = self.core.ack_many(now_us, head.access, acks, key_id=head.principal.key_id)
@@ -591,7 +591,7 @@ cdef class ShortWay:
     cdef list extend_all(self, Access access, list leases, int64_t now_us):
         """As `Core.extend_many`; None without room."""
         cdef uint64_t record_bytes = len(leases) * EXTEND_RECORD_BYTES + ROOM_BYTES_SMALL
-        if not self.has_room(record_bytes):
+        if not self.has_room(record_bytes, CLEANER_SEGMENTS):
             return None
         try:
             return self.core.extend_many(now_us, access, leases)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,7 +31,7 @@ from fastq.errors import InvalidRequest, JobNotFound
 from fastq.http.errors import Wrapped
 from fastq.http.fields import Outcome, QueueName, State, Time, printable, queue_name, searched, text_of, time_us
 from fastq.http.long_answers import array_of, page_of
-from fastq.http.queries import read_query
+from fastq.http.queries import read_params, read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import ABSENT, Answer, Route
 from fastq.http.scope import CONNECTION
@@ -192,9 +192,9 @@ class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
     ) = UNSET
 
 
-def find_command(req: Request, database_id: bytes) -> Find:
+def find_command(params: Mapping[str, Any], database_id: bytes) -> Find:
     """Decode the query of GET /jobs. Raises InvalidRequest."""
-    fields = read_query(req, JobsQuery)
+    fields = read_params(params, JobsQuery)
     return Find(
         state=fields.state or "",
         queue="" if fields.queue is None else queue_name(fields.queue, "queue"),
@@ -348,7 +348,7 @@ class Jobs:
 
     async def list_jobs(self, req: Request, resp: Response) -> None:
         who, database_id = req.context.principal, self._engine.database_id
-        find = find_command(req, database_id)
+        find = find_command(req.params, database_id)
         before = unreadable = 0
 
         async def slices() -> AsyncIterator[list[Any]]:

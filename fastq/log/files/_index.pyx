@@ -6,7 +6,7 @@ A lease over a backlog looks a place up here and reads it from the page cache, s
 """
 
 cimport cython
-from cpython.array cimport array
+from cpython.array cimport array, extend_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -52,7 +52,7 @@ cdef class FrameIndex:
         if segment != self.segment:
             self.begin(frame, segment)
         assert frame == self.first + len(self.added), "no frame is left out"
-        self.added.append(offset)
+        extend_buffer(self.added, <char*>&offset, 1)
 
     cdef int begin(self, uint64_t frame, int64_t segment) except -1:
         assert segment > self.segment, "segments are filled in their order"

@@ -26,11 +26,11 @@ from fastq.log.files.segments import (
     fill_spare,
     name_segment,
 )
+from fastq.log.protocol import RESERVE_SEGMENTS
 
 if TYPE_CHECKING:
     from fastq._core import Tail
 
-RESERVE_SEGMENTS = 2  # for a full disk: one for acks and deletes, which free space, and one for the cleaner alone
 READY_SEGMENTS = RESERVE_SEGMENTS + 1  # beside the one that is being written
 RETRY_S = 1.0  # between attempts on a full disk
 FILL_PAUSE_S = 0.002  # between the steps of a fill while there is room, for a commit or two
@@ -146,11 +146,14 @@ class ReadySegments:
     def _rest(self) -> bool:
         """On the thread, before each step of a fill: pause for commits. Returns whether to interrupt the fill.
 
-        It does not pause when a segment is needed soon, since all commits then wait for the fill; nor while the reserve
+        It does not pause when a segment is needed soon, since new jobs then wait for the fill; nor while the reserve
         is incomplete, since the disk may become full first.
         """
         is_urgent = self._tail.segments_offered < RESERVE_SEGMENTS
-        is_urgent = is_urgent or not self._tail.has_room(self._next.file_bytes // 2, 0)
+        half_bytes = self._next.file_bytes // 2
+        is_urgent = is_urgent or not (
+            self._tail.goes_here(half_bytes) or self._tail.has_room(half_bytes, RESERVE_SEGMENTS)
+        )
         return self._stopping.wait(0 if is_urgent else FILL_PAUSE_S)
 
     def _made(self, head: SegmentHead, work: asyncio.Future[int | None]) -> None:

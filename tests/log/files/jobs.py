@@ -25,7 +25,7 @@ def log_of(directory: Path, segment_bytes: int = SEGMENT_BYTES) -> LocalLog:
 
 async def has_room(r: Running) -> bool:
     """Whether the next segment was made ready, and the cleaner keeps up."""
-    return bool(r.log.tail.has_room(24 << 10, 0)) and not r.engine.cleaner.is_behind
+    return r.engine.commits.has_room(24 << 10, spare_segments=1) and not r.engine.cleaner.is_behind
 
 
 async def work(r: Running, jobs: int, rng: random.Random) -> list[str]:

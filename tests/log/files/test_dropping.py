@@ -33,17 +33,22 @@ def segments(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.glob("segment-*"))
 
 
-def deleted_but_open(directory: Path) -> list[str]:
-    """Deleted files of `directory` that still take space because they are open."""
+def open_files(directory: Path) -> list[str]:
+    """The open files of `directory`, once for each descriptor; a deleted one ends in " (deleted)"."""
     found = []
     for entry in os.listdir("/proc/self/fd"):
         try:
             path = os.readlink(f"/proc/self/fd/{entry}")
-        except FileNotFoundError:  # the listing's own
+        except FileNotFoundError:  # the listing's own, or closed since
             continue
-        if path.startswith(str(directory)) and path.endswith(" (deleted)"):
+        if path.startswith(f"{directory}/"):
             found.append(path)
     return found
+
+
+def deleted_but_open(directory: Path) -> list[str]:
+    """Deleted files of `directory` that still take space because they are open."""
+    return [path for path in open_files(directory) if path.endswith(" (deleted)")]
 
 
 # --- reads in flight --------------------------------------------------------------------------------------------------
@@ -130,12 +135,11 @@ def test_a_bounded_number_of_files_stays_open(tmp_path: Path) -> None:
     for span in spans:
         segment_path(tmp_path, span.segment).write_bytes(b"0123456789")
     reader = SpanReader(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
         assert reader.read_many(spans) == [b"0123456789"] * len(spans)
-        assert len(os.listdir("/proc/self/fd")) == before + OPEN_FILES_MAX
+        assert len(open_files(tmp_path)) == OPEN_FILES_MAX
     reader.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files(tmp_path) == []
 
 
 # --- overwritten before they are deleted ------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ import os
 import threading
 from pathlib import Path
 
-from fastq._core import Tail
+import pytest
+
+from fastq._core import Core, CoreSettings, Tail
 from fastq.log.files.ready import FILL_PAUSE_S, READY_SEGMENTS, ReadySegments
 from fastq.log.files.segments import FILL_STEP, SegmentHead
 
@@ -26,8 +28,17 @@ class Noted(threading.Event):
         return self.is_set()
 
 
-async def test_a_fill_pauses_between_steps_unless_the_segment_is_needed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("used_share", "pause_s"), [(0.2, FILL_PAUSE_S), (0.7, 0)])
+async def test_a_fill_pauses_between_steps_unless_the_segment_is_needed(
+    tmp_path: Path, used_share: float, pause_s: float
+) -> None:
+    """Filling the reserve is urgent. The segment after it is when the one in use is more than half full."""
     tail, made, all_made = Tail(4096, 0, 64 << 10), [], asyncio.Event()
+    tail.offer_segment(1, 4096, SEGMENT_BYTES)
+    core = Core(tail, CoreSettings())
+    while tail.room_bytes > (1 - used_share) * SEGMENT_BYTES:
+        core.put_document(2, 7, "name", bytes(30_000))
+    assert tail.segments_offered == 0
 
     def on_made(head: SegmentHead, fd: int) -> None:
         made.append(head.number)
@@ -41,10 +52,10 @@ async def test_a_fill_pauses_between_steps_unless_the_segment_is_needed(tmp_path
     first = SegmentHead(b"d" * 16, 1, 1, 4096, SEGMENT_BYTES, 1, 0, 7)
     ready = ReadySegments(tmp_path, tail, first, 1, [], SEGMENT_BYTES, on_made, on_failed, os.urandom, False)
     noted = ready._stopping = Noted()
-    ready.start_due(None)  # the tail has no segment: filling the reserve is urgent, the segment after it is not
+    ready.start_due(None)
     await all_made.wait()
     await ready.close()
-    assert noted.waits_s == [0] * 8 + [FILL_PAUSE_S] * 4
+    assert noted.waits_s == [0] * 8 + [pause_s] * 4
     assert made == [2, 3, 4]
 
 

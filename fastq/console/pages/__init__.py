@@ -1,0 +1,1 @@
+"""The pages: one module a subject, each with its table of paths."""

@@ -1,0 +1,22 @@
+"""What the pages show and change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastq.engine import Engine
+from fastq.services.audit import Audit
+from fastq.services.bulk import Bulk
+from fastq.services.keys import KeyStore
+from fastq.services.queues import Queues
+from fastq.services.schedules import Schedules
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    engine: Engine
+    queues: Queues
+    schedules: Schedules
+    keys: KeyStore
+    audit: Audit
+    bulk: Bulk

@@ -1,0 +1,51 @@
+"""What the server knows, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastq.console.render import at_text, count_text, span_text
+
+if TYPE_CHECKING:
+    from fastq.engine.results import Why
+
+OUTCOMES = {
+    "ok": "done",
+    "error": "failed",
+    "lease_expired": "its lease expired: the worker did not answer in time",
+    "discarded": "failed for good: the worker said that no retry helps",
+    "snoozed": "put off by the worker",
+    "released": "given back by the worker",
+    "cancelled": "cancelled while it ran",
+    "poisoned": "given up: its lease expired too many times in a row",
+    "unreadable": "not delivered: its payload cannot be read",
+}
+EVENTS = {
+    "submitted": "submitted",
+    "attempt": "attempt",
+    "cancel_requested": "cancel requested; its worker learns of it at the next heartbeat",
+    "cancelled": "cancelled",
+    "expired": "expired: no worker leased it in time",
+    "redriven": "redriven: ready again with 0 attempts",
+    "edited": "edited",
+    "replaced": "replaced by a later job with the same unique key",
+}
+
+
+def why(found: Why, now_us: int) -> str:
+    """Why a job does not run now, as a sentence."""
+    queue = f"The queue {found.queue}"
+    asked = f"; a worker last asked {span_text(now_us - found.asked_us)} ago" if found.asked_us else ""
+    sentences = {
+        "running": "It runs.",
+        "finished": "It is finished.",
+        "not_due": f"It waits for its time, {at_text(found.run_at_us)} (in {span_text(found.run_at_us - now_us)}).",
+        "paused": f"{queue} is paused.",
+        "concurrency": f"{queue} has as many running jobs as it may have.",
+        "rate_limit": f"{queue} is at its rate limit; the next lease is allowed at {at_text(found.rate_due_us)}.",
+        "group_concurrency": f"Its group {found.group or '(default)'} has as many running jobs as a group may have.",
+        "no_worker": f"No worker asks for jobs of the queue {found.queue}{asked or '; none has since the start'}.",
+        "behind": f"{count_text(found.position)} jobs of its group come before it{asked}.",
+        "next": "It is the next one of its group: the next worker that asks gets it.",
+    }
+    return sentences[found.reason]
