@@ -59,6 +59,11 @@ class Caller(Client):
         length = answer.partition("content-length:")[2].partition("\r\n")[0]
         return int(answer.split(" ", 2)[1]), await self._reader.readexactly(int(length or 0))
 
+    async def must(self, method: str, path: str, status: int, body: bytes = b"") -> None:
+        """Send a request that is answered with this status."""
+        answered, content = await self.send(method, path, body)
+        assert answered == status, content
+
 
 Load = Callable[[Server, int], Any]
 """Gives a server so many of a thing; on exit they are gone."""
@@ -114,8 +119,7 @@ async def keys(server: Server, count: int) -> AsyncIterator[None]:
         ids.append(msgspec.json.decode(await post(client, "/admin/keys", body, 201))["key_id"])
 
     async def revoke(client: Caller, number: int) -> None:
-        status, _ = await client.send("DELETE", f"/keys/{ids[number]}", b"")
-        assert status == 200
+        await client.must("DELETE", f"/keys/{ids[number]}", 200)
 
     await shared(server, "admin", count, make)
     yield
@@ -128,12 +132,10 @@ async def schedules(server: Server, count: int) -> AsyncIterator[None]:
     body = msgspec.json.encode({"cron": "0 0 1 1 *", "timezone": "UTC", "job": {"payload": "x" * 100}})
 
     async def put(client: Caller, number: int) -> None:
-        status, content = await client.send("PUT", f"/schedules/schedule-{number}", body)
-        assert status == 200, content
+        await client.must("PUT", f"/schedules/schedule-{number}", 200, body)
 
     async def delete(client: Caller, number: int) -> None:
-        status, _ = await client.send("DELETE", f"/schedules/schedule-{number}", b"")
-        assert status == 204
+        await client.must("DELETE", f"/schedules/schedule-{number}", 204)
 
     await shared(server, "admin", count, put)
     yield

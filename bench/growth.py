@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from fastq._core import ALL, Ack, Core, CoreSettings, NewJob, SubmitOptions, Tail
+from bench.bare import START_US, Bare
+from fastq._core import ALL, Ack, NewJob, SubmitOptions
 
-START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 98 + b'"'
 KINDS = ("plain", "keyed", "scheduled")
 GROUPS = 1000  # of keyed jobs
@@ -28,22 +28,7 @@ def rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-class Bare:
-    """A core without a disk."""
-
-    def __init__(self) -> None:
-        self.tail, self.segment = Tail(4096, 0, 4 << 20), 0
-        self.core = Core(self.tail, CoreSettings())
-        self.core.identify(b"d" * 16)
-        self.settle()
-
-    def settle(self) -> None:
-        while (batch := self.tail.take()) is not None:
-            self.tail.durable(batch.seq)
-        while self.tail.segments_offered < 2:
-            self.segment += 1
-            self.tail.offer_segment(self.segment, 4096, 64 << 20)
-
+class Growing(Bare):
     def submit(self, kind: str, number: int) -> None:
         options = None
         if kind == "keyed":
@@ -54,7 +39,7 @@ class Bare:
 
 
 def grow(kind: str, jobs: int) -> None:
-    bare = Bare()
+    bare = Growing()
     before, slowest = rss_bytes(), [0.0] * 3
     began = time.process_time()
     for number in range(jobs):
@@ -76,7 +61,7 @@ def grow(kind: str, jobs: int) -> None:
         drain(bare, jobs, before)
 
 
-def come_due(bare: Bare, jobs: int) -> None:
+def come_due(bare: Growing, jobs: int) -> None:
     """Make all jobs ready in the slices of the engine's timer."""
     slices = []
     while True:
@@ -89,7 +74,7 @@ def come_due(bare: Bare, jobs: int) -> None:
     print(f"due at once: {sum(slices):.2f} s for all, the slowest of {len(slices)} slices {max(slices) * 1e3:.2f} ms")
 
 
-def drain(bare: Bare, jobs: int, before: int) -> None:
+def drain(bare: Growing, jobs: int, before: int) -> None:
     """Lease, ack and forget all jobs, and measure the memory that is left."""
     now_us, slowest = START_US + 10**12, 0.0
     bare.core.retain(0, 0, 0, 0)

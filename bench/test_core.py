@@ -13,9 +13,9 @@ import random
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastq._core import ALL, Ack, Core, CoreSettings, NewJob, QueueSettings, SubmitOptions, Tail
+from bench.bare import Bare
+from fastq._core import ALL, Ack, NewJob, QueueSettings, SubmitOptions
 
-START_US = 1_763_973_600_000_000
 PAYLOAD = b'"' + b"x" * 100 + b'"'
 BACKLOGS = [1_000, 100_000, 1_000_000]
 if os.environ.get("FASTQ_BENCH_LARGEST"):
@@ -29,16 +29,11 @@ ALL_LIMITS = QueueSettings(
 CLIENT, WORKER = "client_abcdefghijkl", "worker_abcdefghijkl"
 
 
-class Bare:
-    """A core whose frames are durable as soon as they are taken, with a backlog in queue `default`."""
+class Backlog(Bare):
+    """A core with a backlog in queue `default`."""
 
     def __init__(self, jobs: int, groups: int = 1, settings: QueueSettings | None = None) -> None:
-        self.tail = Tail(4096, 16 << 20, 4 << 20)
-        self.segment = 0
-        self.core = Core(self.tail, CoreSettings())
-        self.now_us = START_US
-        self.settle()
-        self.core.identify(b"d" * 16)
+        super().__init__(cache_bytes=16 << 20)
         self.core.configure_queue(self.now_us, "default", settings)
         self.now_us += 1_000_000
         rng = random.Random(1)
@@ -57,13 +52,6 @@ class Bare:
         self.now_us += 1
         self.core.submit(self.now_us, NewJob(PAYLOAD, 3, options=options), owner_id="dev-client", key_id=CLIENT)
 
-    def settle(self) -> None:
-        while (batch := self.tail.take()) is not None:
-            self.tail.durable(batch.seq)
-        while self.tail.segments_offered < 2:
-            self.segment += 1
-            self.tail.offer_segment(self.segment, 4096, 64 << 20)
-
     def lease(self, queues: list[str] | dict[str, int], limit: int) -> None:
         self.now_us += 1
         granted = self.core.lease(self.now_us, queues, limit, lease_ms=30_000, key_id=WORKER)
@@ -79,7 +67,7 @@ class Bare:
 
 @pytest.mark.parametrize("backlog", BACKLOGS)
 def test_submit(benchmark: BenchmarkFixture, backlog: int) -> None:
-    bare = Bare(backlog)
+    bare = Backlog(backlog)
 
     def submits() -> None:
         for _ in range(OPERATIONS):
@@ -92,7 +80,7 @@ def test_submit(benchmark: BenchmarkFixture, backlog: int) -> None:
 
 @pytest.mark.parametrize("backlog", BACKLOGS)
 def test_submit_lease_ack(benchmark: BenchmarkFixture, backlog: int) -> None:
-    bare = Bare(backlog)
+    bare = Backlog(backlog)
 
     def cycles() -> None:
         for _ in range(OPERATIONS):
@@ -112,7 +100,7 @@ def test_submit_lease_ack(benchmark: BenchmarkFixture, backlog: int) -> None:
 @pytest.mark.parametrize("backlog", BACKLOGS)
 def test_lease(benchmark: BenchmarkFixture, backlog: int, groups: int, limits: str) -> None:
     """Lease one job a call; the leases are released between rounds."""
-    bare = Bare(backlog, groups, ALL_LIMITS if limits == "all limits" else None)
+    bare = Backlog(backlog, groups, ALL_LIMITS if limits == "all limits" else None)
     operations = min(OPERATIONS, backlog // 2)
 
     def leases() -> None:
@@ -126,7 +114,7 @@ def test_lease(benchmark: BenchmarkFixture, backlog: int, groups: int, limits: s
 @pytest.mark.parametrize("groups", GROUPS)
 def test_lease_by_weight_in_batches(benchmark: BenchmarkFixture, groups: int) -> None:
     """Ask for 64 queues, the most allowed; all but one are empty or do not exist."""
-    bare = Bare(100_000, groups, ALL_LIMITS)
+    bare = Backlog(100_000, groups, ALL_LIMITS)
     queues = {"default": 3} | {f"q{k}": k for k in range(1, 64)}
 
     def leases() -> None:

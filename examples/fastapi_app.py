@@ -37,10 +37,7 @@ app = fastapi.FastAPI(lifespan=lifespan)
 @app.post("/mails", status_code=202)
 async def send_mail(mail: Mail, jobs: Jobs, idempotency_key: Annotated[str | None, fastapi.Header()] = None) -> Any:
     """The job is on stable storage when this answers. With an Idempotency-Key a second click submits no second job."""
-    if idempotency_key is None:
-        submitted = await jobs.submit(mail, queue="mail")
-    else:
-        submitted = await jobs.submit(mail, queue="mail", idempotency_key=idempotency_key)
+    submitted = await jobs.submit(mail, queue="mail", idempotency_key=idempotency_key)
     return {"job_id": submitted.job_id}
 
 

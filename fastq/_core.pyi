@@ -689,9 +689,9 @@ class Core:
         """
     def active_queues(self, limit: int) -> list[str]:
         """Up to `limit` queues in which something happened since they were last among these."""
-    def blocked_by(self, now_us: int, name: str, group: str) -> str:
+    def blocked_by(self, now_us: int, name: str, group: str | None) -> str:
         """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
-        `group_concurrency`; empty: none."""
+        `group_concurrency`; empty: none. Without a group: the limit that keeps all of the queue's."""
 
     # time
     def expire(self, now_us: int, jitter: Jitter, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""The types of `fastq._core` for queues and what happened. No module has this name: `_core.pyi` takes them from here."""
+"""The types of `fastq._core` for queues and what happened. `_core.pyi` takes them from here; no such module exists."""
 
 from typing import final
 

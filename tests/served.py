@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, AnyStr, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = (sys.executable, "-m", "fastq", "serve")
@@ -38,6 +38,16 @@ def run_to_its_end(directory: Path, **settings: str) -> subprocess.CompletedProc
     """A server that is expected not to start."""
     environ = os.environ | {"PORT": "0", "WAL_DIR": str(directory)} | settings
     return subprocess.run(SERVE, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=END_S, check=False)
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
+    """Nothing of the process is left afterwards, whatever happens: a leftover fails another test with its warning."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class Ended(Exception):

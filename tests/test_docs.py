@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 from fastq import errors
 from fastq.http.errors import STATUSES
-from fastq.log.files.ready import READY_SEGMENTS
+from fastq.log.files.ready import RESERVE_SEGMENTS
+from fastq.log.files.sizes import SMALL_SEGMENT_BYTES
 from fastq.server.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,8 +87,7 @@ def test_the_original_is_explained_where_it_first_stands() -> None:
 
 
 def test_what_an_empty_directory_takes_is_told() -> None:
-    (segment,) = (setting.default for setting in SETTINGS if setting.name == "WAL_SEGMENT_BYTES")
-    takes = f"{(1 + READY_SEGMENTS) * int(segment.removesuffix('MiB'))} MiB"
+    takes = f"{math.ceil((1 + RESERVE_SEGMENTS) * SMALL_SEGMENT_BYTES / (1 << 20))} MiB"
     for document in ("README.md", "docs/deployment.md"):
         assert f"takes {takes}" in " ".join((ROOT / document).read_text().split())
 

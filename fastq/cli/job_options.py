@@ -18,7 +18,7 @@ _OF_A_JOB = (
     click.option("--queue", help="Its queue. Default: default."),
     click.option("--group", help="Its group in the queue."),
     click.option("--priority", type=int, help="Higher runs first. Default: 0."),
-    click.option("--max-retries", type=int, help="Number of attempts."),
+    click.option("--max-retries", "--max-attempts", "max_retries", type=int, help="Number of attempts."),
     click.option("--lease", "lease_ms", type=DURATION, help="Length of its leases."),
     click.option("--backoff", type=BACKOFF, help="Waits between attempts, as base,factor,cap: 1s,2,1h."),
     click.option("--expires", "expires_ms", type=DURATION, help="A job that still waits after that time is EXPIRED."),

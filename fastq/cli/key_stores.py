@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import click
 
 from fastq.cli.log import viewed
+from fastq.cli.notices import notice
 from fastq.cli.remote import client_of
 from fastq.client import operator_calls
 from fastq.client.models import Page
@@ -36,7 +38,8 @@ class Keys(Protocol):
     def create(self, body: Key) -> Key: ...
     def list_all(self) -> list[Key]: ...
     def revoke(self, name: str) -> Key: ...
-    def rotate(self, name: str, body: Key) -> Key: ...
+    def rotate(self, name: str, body: Key, shown: Callable[[Key], None]) -> None:
+        """Rotate a key and pass it to `shown`, which prints it."""
 
 
 class Remote:
@@ -65,9 +68,8 @@ class Remote:
         answer: Key = self._ask(operator_calls.revoke_key(name))
         return answer
 
-    def rotate(self, name: str, body: Key) -> Key:
-        answer: Key = self._ask(operator_calls.rotate_key(name, body["overlap_ms"]))
-        return answer
+    def rotate(self, name: str, body: Key, shown: Callable[[Key], None]) -> None:
+        shown(self._ask(operator_calls.rotate_key(name, body["overlap_ms"])))
 
     def _ask(self, call: Call[Any]) -> Any:
         with client_of(self._url, self._key_file) as client:
@@ -86,13 +88,23 @@ class Offline:
         self._claim_store = claim_store
 
     def create(self, body: Key) -> Key:
+        unused: dict[str, None] = {}  # perhaps nobody has seen them
+
         async def work(engine: Engine, keys: KeyStore) -> bytes:
             now_us = engine.now_us()
             fields, grants = key_resource.create_key_fields(json.dumps(body).encode(), now_us)
+            alike = (fields.name, fields.owner_id, fields.type)
+            for record in await keys.list(None):
+                is_unused = record.revoked_us is None and record.last_used_us <= record.created_us
+                if is_unused and (record.name, record.owner_id, record.type) == alike:
+                    unused[record.key_id] = None
             made = await keys.create(fields.name, fields.owner_id, fields.type, now_us, OPERATOR.key_id, grants=grants)
             return key_resource.key_with_secret(*made)
 
         answer: Key = self._do(work)
+        for key_id in unused:
+            told = f"{key_id} has the same name, owner and type, and was never used"
+            notice(f"{told}. Revoke it if nobody has its secret: fastq keys revoke {key_id} --offline …")
         return answer
 
     def list_all(self) -> list[Key]:
@@ -112,20 +124,31 @@ class Offline:
         answer: Key = self._do(work)
         return answer
 
-    def rotate(self, name: str, body: Key) -> Key:
+    def rotate(self, name: str, body: Key, shown: Callable[[Key], None]) -> None:
+        """Rotate a key. A kill before it is printed leaves a secret that nobody has; a second rotation replaces it."""
+
         async def work(_engine: Engine, keys: KeyStore) -> bytes:
             overlap_ms = key_resource.rotate_key_fields(json.dumps(body).encode()).overlap_ms
-            return key_resource.key_with_secret(*await keys.rotate(name, OPERATOR, overlap_ms))
+            return key_resource.key_with_secret(*await keys.rotate(name, OPERATOR, overlap_ms, is_seen=False))
 
-        answer: Key = self._do(work)
-        return answer
+        async def show(rotated: bytes, keys: KeyStore) -> None:
+            key: Key = json.loads(rotated)
+            shown(key)
+            sys.stdout.flush()
+            await keys.note_seen(key["key_id"], OPERATOR)
 
-    def _do(self, work: Callable[[Engine, KeyStore], Awaitable[bytes]]) -> Any:
+        self._do(work, show)
+
+    def _do(
+        self,
+        work: Callable[[Engine, KeyStore], Awaitable[bytes]],
+        when_durable: Callable[[bytes, KeyStore], Awaitable[None]] | None = None,
+    ) -> Any:
         # Imported late: a bad setting is reported before the extensions load.
         from fastq.server.offline import change_keys  # noqa: PLC0415
 
         with exits_as_click():
-            return json.loads(change_keys(self._settings, work, self._claim_store))
+            return json.loads(change_keys(self._settings, work, self._claim_store, when_durable))
 
 
 @contextmanager

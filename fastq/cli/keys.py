@@ -125,7 +125,8 @@ def rotate(
 ) -> None:
     """Give the key KEY_ID a new secret. It is shown only once."""
     with exits_on_error():
-        _show_secret(_keys(url, key_file, directory).rotate(key_id, {"overlap_ms": overlap_ms}), as_json)
+        store = _keys(url, key_file, directory)
+        store.rotate(key_id, {"overlap_ms": overlap_ms}, lambda key: _show_secret(key, as_json))
 
 
 # --- output -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -14,6 +13,7 @@ from fastq.client import calls
 from fastq.client.async_client import AsyncClient
 from fastq.client.codec import Codec
 from fastq.client.errors import BadRequest, Forbidden, Refused, Unauthenticated
+from fastq.client.logs import WorkerLog
 from fastq.client.models import Ack, LeasedJob, NewJob
 from fastq.client.outcomes import cleaned, encoded, text_of, without_a_piece
 from fastq.client.protocol import Retries
@@ -28,10 +28,10 @@ OnAnswered = Callable[[LeasedJob, str], None]
 
 class AckSender:
     def __init__(
-        self, client: AsyncClient, codec: Codec, retries: Retries, on_answered: OnAnswered, logger: logging.Logger
+        self, client: AsyncClient, codec: Codec, retries: Retries, on_answered: OnAnswered, log: WorkerLog
     ) -> None:
         self._client, self._codec, self._retries, self._on_answered, self._log = (
-            client, codec, retries, on_answered, logger
+            client, codec, retries, on_answered, log
         )  # fmt: skip
         self._waiting: deque[Waiting] = deque()
         self._more = asyncio.Event()

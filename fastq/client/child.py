@@ -6,6 +6,7 @@ It imports the main script of the worker only if a handler, or a payload, is def
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import fcntl
 import importlib.util
@@ -20,6 +21,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 from collections.abc import Iterator
@@ -30,12 +32,14 @@ from typing import Any
 from fastq.client import forks
 from fastq.client.errors import ReachedRun
 from fastq.client.job import Job
+from fastq.client.loops import LIMITS
 from fastq.client.outcome_models import Failure
 from fastq.client.outcomes import Raised, code_of, ended, text_of
 
-LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)
+TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 PIPE_LOST = 74  # the exit code if a handler closed the pipe
+INTERRUPTED = 75  # and if an exception was thrown into the process while it ran no handler
 
 _importing: list[str] = []
 
@@ -85,7 +89,7 @@ def main(pipe_fd: int, life_fd: int) -> None:
     forks.take_signals(dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), forks.quiet))
     forks.keep_all_loops()
     pipe = _Pipe(Connection(pipe_fd))
-    preparation = pipe.receive()
+    preparation = pipe.loaded(pipe.receive_text())
     sys.argv = preparation.argv
     pipe.preparation = preparation
     _log_through(pipe, preparation.levels)
@@ -96,26 +100,28 @@ def main(pipe_fd: int, life_fd: int) -> None:
         pass
     except OSError:
         os._exit(PIPE_LOST)
+    except BaseException:  # noqa: BLE001 -- thrown by what a handler left behind
+        os._exit(INTERRUPTED)
 
 
 def _serve_one(pipe: _Pipe) -> bool:
     """Run one handler. Returns whether the process can run another one."""
+    text = pipe.receive_text()
     try:
-        function, leased, payload, logger_name = pipe.receive()
-    except EOFError:
-        raise
+        function, leased, payload, logger_name = pipe.loaded(text)
     except BaseException as error:  # noqa: BLE001 -- an import or the unpickling raises anything
         pipe.tell("failed", *_failure(Raised.of(error)), False)
         return True
     pipe.tell("started")
     logger = logging.getLogger(logger_name)
     job = Job(leased, payload, logger, lambda _, percent, note: pipe.tell("progress", percent, note))
-    before = _surroundings()
+    before, names = _surroundings(), _names()
     outcome = ended(function, job)
+    are_names_kept = _restore(names)
     if os.getpid() != pipe.process:  # a fork of the handler came back from it
         os._exit(0)
     _flush()
-    is_spoiled = before != _surroundings()
+    is_spoiled = not are_names_kept or before != _surroundings()
     if type(outcome) is not Raised:
         try:
             _tell_value(pipe, job, outcome, is_spoiled)
@@ -164,7 +170,28 @@ def _surroundings() -> tuple[Any, ...]:
     files = tuple(file is None or file.closed for file in (sys.stdin, sys.stdout, sys.stderr))
     limits = tuple(resource.getrlimit(which) for which in LIMITS)
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-    return directory, handlers, files, limits, mask
+    timers = tuple(signal.getitimer(which)[0] > 0 for which in TIMERS)
+    os.umask(umask := os.umask(0o077))
+    return directory, handlers, files, limits, mask, timers, umask, time.tzname
+
+
+def _names() -> list[tuple[Any, dict[Any, Any]]]:
+    """Dictionaries that everything here depends on, and their content."""
+    return [(names, dict(names)) for names in (vars(builtins), sys.modules, os.environ)]
+
+
+def _restore(names: list[tuple[Any, dict[Any, Any]]]) -> bool:
+    """Undo what a handler did to names that were there before. Returns whether it did nothing to them.
+
+    It may have replaced any builtin: this uses none before all are back.
+    """
+    are_kept = True
+    for now, before in names:
+        for name in before:
+            if now.get(name, now) is not before[name] and now.get(name, now) != before[name]:
+                are_kept = False
+                now[name] = before[name]
+    return are_kept
 
 
 def _flush() -> None:
@@ -204,9 +231,12 @@ class _Pipe:
         self.process = os.getpid()
         self.preparation: Preparation | None = None
 
-    def receive(self) -> Any:
-        """Raises EOFError: the worker closed the pipe; anything else: the message cannot be unpickled."""
-        text = self._connection.recv_bytes()
+    def receive_text(self) -> bytes:
+        """Raises EOFError: the worker closed the pipe."""
+        return self._connection.recv_bytes()
+
+    def loaded(self, text: bytes) -> Any:
+        """The message. Raises anything: it cannot be unpickled."""
         with importing("a handler"):
             return _Unpickler(io.BytesIO(text), self.preparation).load()
 

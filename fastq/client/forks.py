@@ -11,8 +11,9 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import threading
+from socket import SHUT_RDWR
+from socket import socket as _socket  # a handler may replace the module's
 from types import FrameType
 from typing import Any, Protocol, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
@@ -46,8 +47,8 @@ def keep_private(opened: Open) -> None:
 def shut(opened: Open) -> None:
     """Shut down a connection, which closes it for its peer although a child process may hold it too."""
     if opened in _private:
-        with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(opened.fileno())) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError, ValueError), _socket(fileno=os.dup(opened.fileno())) as copy:
+            copy.shutdown(SHUT_RDWR)
 
 
 def keep_loop(loop: asyncio.AbstractEventLoop) -> None:

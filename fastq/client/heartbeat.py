@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
 
 from fastq.client.errors import ClientError
+from fastq.client.logs import WorkerLog
 from fastq.client.models import LeasedJob
 from fastq.clock import monotonic_us
 
@@ -36,11 +36,11 @@ class Heartbeat:
     def __init__(
         self, lease_ms: int, extend: Extend, held: Callable[[], list[LeasedJob]],
         running: Callable[[], tuple[str, str]], blocked: Callable[[], None], alive: Callable[[], None],
-        logger: logging.Logger,
+        log: WorkerLog,
     ) -> None:  # fmt: skip
         self._beat_us = lease_ms * 1000 // BEATS_A_LEASE
         self._extend, self._held, self._running = extend, held, running
-        self._blocked, self._alive, self._log = blocked, alive, logger
+        self._blocked, self._alive, self._log = blocked, alive, log
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
@@ -48,7 +48,9 @@ class Heartbeat:
         self._asked_us = 0  # since when the event loop has not answered
         self._is_warned = False
 
-    def start(self) -> None:
+    def start(self, at_once: bool) -> None:
+        """at_once: send the first heartbeat now, so that its connection is there before a handler can bar it."""
+        self._is_due = at_once
         self._thread.start()
 
     def end(self) -> None:
@@ -58,7 +60,7 @@ class Heartbeat:
     # --- in the thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        due_us = monotonic_us() + self._beat_us
+        due_us = monotonic_us() + (0 if self._is_due else self._beat_us)
         while True:
             begun_us = monotonic_us()
             wait_s = max(0.0, min(TICK_S, (due_us - begun_us) / 1e6))

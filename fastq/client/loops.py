@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -16,9 +17,11 @@ import uvloop
 
 from fastq.client import forks
 from fastq.client.errors import Interrupted
+from fastq.client.logs import WorkerLog
 from fastq.client.threads import DaemonThreads
 from fastq.clock import monotonic_us
 
+LIMITS = tuple(number for name, number in vars(resource).items() if name.startswith("RLIMIT_"))
 END_S = 1.0  # how long tasks that ignore a cancel are waited for
 DEFAULT_THREADS = 32
 
@@ -26,7 +29,7 @@ HANDLING: contextvars.ContextVar[str] = contextvars.ContextVar("fastq_handling",
 """The id of the job whose async handler runs in this context, also in tasks that the handler starts."""
 
 
-def run_to_end(main: Coroutine[Any, Any, None], logger: logging.Logger) -> None:
+def run_to_end(main: Coroutine[Any, Any, None], log: WorkerLog) -> None:
     """Run `main` in a new event loop. Unlike `asyncio.run` it goes on if a handler stops the loop, and ends on time."""
     loop = uvloop.new_event_loop()
     loop.set_default_executor(DaemonThreads(DEFAULT_THREADS, "fastq-default"))
@@ -38,7 +41,7 @@ def run_to_end(main: Coroutine[Any, Any, None], logger: logging.Logger) -> None:
                 loop.run_until_complete(task)
             except BaseException as error:  # noqa: BLE001 -- also sys.exit in a task that a handler started
                 if not task.done():
-                    logger.error("a handler stopped the event loop, which goes on: %r", error)
+                    log.error("a handler stopped the event loop, which goes on: %r", error)
         task.result()
     finally:
         _end(loop)
@@ -69,6 +72,22 @@ def _keep(_: object) -> None:
     threading.Event().wait()
 
 
+class Limits:
+    """The limits of this process. One that a handler lowers would bar the worker itself from memory or connections."""
+
+    def __init__(self) -> None:
+        self._before = {which: resource.getrlimit(which) for which in LIMITS}
+
+    def keep(self, log: WorkerLog) -> None:
+        """Set limits back. A lower hard limit stays, unless this process may raise it."""
+        for which, before in self._before.items():
+            if resource.getrlimit(which) == before:
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(which, before)
+                log.warning("a handler changed a limit of the worker's process; it is set back to %d, %d", *before)
+
+
 class Signals:
     """SIGTERM, SIGINT and SIGHUP while a worker runs in the main thread; elsewhere Python delivers none.
 
@@ -82,6 +101,7 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._count, self._first_us = 0, 0
         self._before: dict[int, forks.SignalHandler] = {}
+        self._alarm_before: dict[int, forks.SignalHandler] = {}
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -91,18 +111,18 @@ class Signals:
             numbers.append(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # whoever started this process may have blocked them
         self._before = forks.take_signals(dict.fromkeys(numbers, self._arrived))
+        if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:  # a handler's alarm would end the process
+            self._alarm_before = forks.take_signals({signal.SIGALRM: forks.quiet})
 
     def __exit__(self, *_: object) -> None:
-        forks.give_back_signals(self._before)
+        forks.give_back_signals(self._before | self._alarm_before)
 
-    def keep(self, logger: logging.Logger) -> None:
+    def keep(self, log: WorkerLog) -> None:
         """Take the signals again if a handler took them. Called in the event loop."""
         for number in self._before:
             if signal.getsignal(number) != self._arrived:
                 signal.signal(number, self._arrived)
-                logger.warning(
-                    "a handler took %s, which stops the worker; it is taken back", signal.Signals(number).name
-                )
+                log.warning("a handler took %s, which stops the worker; it is taken back", signal.Signals(number).name)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._before)
 
     def insist(self, after_s: float) -> None:

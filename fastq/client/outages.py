@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from fastq.client import operator_calls
 from fastq.client.async_transport import AsyncTransport
 from fastq.client.errors import ServerUnreachable
+from fastq.client.logs import WorkerLog
 from fastq.client.protocol import Answer, Call
 from fastq.clock import monotonic_us
 
@@ -19,8 +18,8 @@ AWAY = frozenset({502, 503, 504})  # a proxy without its server, or a server tha
 class Outages:
     """A transport that watches the requests of another one."""
 
-    def __init__(self, transport: AsyncTransport, server: str, logger: logging.Logger) -> None:
-        self._transport, self.server, self._log = transport, server, logger
+    def __init__(self, transport: AsyncTransport, server: str, log: WorkerLog) -> None:
+        self._transport, self.server, self._log = transport, server, log
         self._since_us: int | None = None
         self._is_told = False
         self._was_there = False

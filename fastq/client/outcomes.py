@@ -41,9 +41,9 @@ class Raised:
 
     @classmethod
     def of(cls, error: BaseException) -> Raised:
-        if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration | StopAsyncIteration):
+        if type(error) is RuntimeError and isinstance(error.__cause__, StopIteration | StopAsyncIteration):
             error = error.__cause__  # a coroutine cannot raise it: Python raises a RuntimeError instead
-        if isinstance(error, ProcessFailed):
+        if type(error) is ProcessFailed:
             return cls(error.name, error.message, error)
         return cls(class_name(error), text_of(error), error)
 
@@ -54,7 +54,7 @@ class Raised:
     @property
     def is_cut(self) -> bool:
         """Whether the handler ended because the worker asked it to stop."""
-        return isinstance(self.error, asyncio.CancelledError | LeaseGone)
+        return issubclass(type(self.error), asyncio.CancelledError | LeaseGone)
 
 
 def ended(function: Callable[[Job[Any]], Any], job: Job[Any]) -> Ended:
@@ -68,11 +68,15 @@ def ended(function: Callable[[Job[Any]], Any], job: Job[Any]) -> Ended:
 def ended_by(error: BaseException) -> Ended:
     """How a handler ended that raised this. A group of one, as of an `asyncio.TaskGroup`, is what is in it."""
     found = error
-    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
-        found = found.exceptions[0]
-    if not isinstance(found, Outcome):
+    while (
+        issubclass(type(found), BaseExceptionGroup) and len(inner := BaseExceptionGroup.exceptions.__get__(found)) == 1
+    ):
+        found = inner[0]
+    if not issubclass(type(found), Outcome):  # `isinstance` calls what the class defines
         return Raised.of(error)
-    found.__traceback__ = found.__context__ = found.__cause__ = None  # their frames hold the handler's data
+    BaseException.with_traceback(found, None)  # its frames hold the handler's data, as those of the others do
+    for other in ("__context__", "__cause__"):
+        BaseException.__setattr__(found, other, None)  # a subclass may forbid it
     return found
 
 
@@ -121,7 +125,7 @@ def ack_of(job: Job[Any], outcome: Ended, time_limit_s: float | None) -> tuple[A
             return _of_value(leased, outcome)
         except BaseException as error:  # noqa: BLE001 -- a property of the value raises anything
             outcome = Raised.of(error)
-    if isinstance(outcome.error, Interrupted):
+    if issubclass(type(outcome.error), Interrupted):
         return Ack.release(leased), ()
     if outcome.is_cut:
         text = WHY["cancelled"] if job.cut == "cancelled" else "the handler was cancelled"

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from multiprocessing import Pipe, spawn
 from typing import Any
 
@@ -61,11 +62,24 @@ def check_importable(queue: str, function: Callable[..., Any]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Start:
+    """What processes start with, from before a handler could change it. path: of modules."""
+
+    directory: str
+    environ: dict[str, str]
+    path: list[str]
+
+    @classmethod
+    def of_now(cls) -> Start:
+        return cls(os.getcwd(), dict(os.environ), list(sys.path))
+
+
 class Child:
     """A process that runs one handler at a time. `run` blocks, so call it in a thread."""
 
-    def __init__(self, prepared: Preparation, directory: str) -> None:
-        self._prepared, self._directory = prepared, directory
+    def __init__(self, prepared: Preparation, start: Start) -> None:
+        self._prepared, self._start_of = prepared, start
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._is_killed = False
@@ -79,16 +93,13 @@ class Child:
             ProcessFailed: the handler raised an exception, or the process ended.
         """
         try:
-            if self._process is None:
-                self._start()
-            try:
-                self._pipe.send((function, leased, payload, logger_name))
-            except OSError:
-                raise self._end_of_process() from None
-            message = self._message(START_S)
+            message = self._begun((function, leased, payload, logger_name))
             while message[0] in ("started", "progress", "log"):
                 on(*message)
                 message = self._message(None)
+        except BaseException:
+            self.is_spoiled = True  # its next message may still be of this handler
+            raise
         finally:
             if self.is_spoiled:
                 self.end()
@@ -96,6 +107,31 @@ class Child:
         if what == "failed":
             raise ProcessFailed(*told)
         return told[0]
+
+    def _begun(self, job: tuple[Any, ...]) -> Any:
+        """Send a job. Returns the first message about it. A process that ended while it was idle is replaced.
+
+        Raises ProcessFailed, and what the pickling raises.
+        """
+        is_used = self._process is not None
+        if not is_used:
+            self._start()
+        try:
+            return self._answered(job)
+        except ProcessFailed:
+            if not is_used or self._is_killed:
+                raise
+        self.end()
+        self.is_spoiled = False
+        self._start()
+        return self._answered(job)
+
+    def _answered(self, job: tuple[Any, ...]) -> Any:
+        try:
+            self._pipe.send(job)
+        except OSError:
+            raise self._end_of_process() from None
+        return self._message(START_S)
 
     def _start(self) -> None:
         """Raises ProcessFailed."""
@@ -113,14 +149,18 @@ class Child:
             except OSError as error:
                 self.is_spoiled = True
                 raise ProcessFailed(NOT_STARTED, f"no process could be started: {error}", "") from error
-        self._pipe.send(self._prepared)
+        try:
+            self._pipe.send(self._prepared)
+        except OSError:  # it could not even begin, as under a limit of memory
+            raise self._end_of_process() from None
 
     def _popen(self, pipe: int, life: int) -> subprocess.Popen[bytes]:
-        program = f"import sys; sys.path[:] = {sys.path!r}; from fastq.client.child import main; main({pipe}, {life})"
+        start = self._start_of
+        program = f"import sys; sys.path[:] = {start.path!r}; from fastq.client.child import main; main({pipe}, {life})"
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         return subprocess.Popen(
             [os.fsdecode(spawn.get_executable()), *flags, "-c", program], pass_fds=(pipe, life),
-            stdin=subprocess.DEVNULL, start_new_session=True, cwd=self._directory,
+            stdin=subprocess.DEVNULL, start_new_session=True, cwd=start.directory, env=start.environ,
         )  # fmt: skip
 
     def _message(self, seconds: float | None) -> Any:
@@ -130,6 +170,7 @@ class Child:
             while not self._pipe.poll(LOOK_S):
                 if self._has_ended():  # one that it started holds the pipe
                     raise self._end_of_process()
+                self._continue()
                 if seconds is not None and monotonic_us() - begun_us > seconds * 1e6:
                     self.is_spoiled = True
                     raise ProcessFailed(NOT_STARTED, f"it could not import the handler within {seconds:g} s", "")
@@ -147,6 +188,13 @@ class Child:
         except ChildProcessError:  # a handler made the kernel reap all children
             return True
 
+    def _continue(self) -> None:
+        """Wake a process that has stopped itself: nobody else would."""
+        if self._process is not None and os.waitid(
+            os.P_PID, self._process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        ):  # fmt: skip
+            os.killpg(self._process.pid, signal.SIGCONT)
+
     def _end_of_process(self) -> ProcessFailed:
         """Why the process ended."""
         self.is_spoiled = True
@@ -155,7 +203,7 @@ class Child:
             if monotonic_us() > until_us:
                 return ProcessFailed(ENDED, CLOSED, "")
             threading.Event().wait(0.005)
-        self.kill()  # those that it started
+        self._kill()  # those that it started
         code = self._process.wait() if self._process is not None else 0
         if code == PIPE_LOST:
             return ProcessFailed(ENDED, CLOSED, "")
@@ -171,6 +219,10 @@ class Child:
         """Kill the process and those that it started, from any thread. A `run` in progress raises ProcessFailed."""
         with self._lock:
             self._is_killed = self.is_spoiled = True
+        self._kill()
+
+    def _kill(self) -> None:
+        with self._lock:
             process = self._process
             if process is not None and process.returncode is None:
                 with contextlib.suppress(OSError):
@@ -189,7 +241,7 @@ class Child:
         until_us = monotonic_us() + int(seconds * 1e6)
         while not self._has_ended() and monotonic_us() < until_us:
             threading.Event().wait(0.005)
-        self.kill()
+        self._kill()
         process.wait()
         self._pipe.close()
         self._life.close()
@@ -200,7 +252,7 @@ class Children:
     """At most `most` child processes. One that ended, or that a handler spoiled, is replaced."""
 
     def __init__(self, most: int, prepared: Preparation) -> None:
-        self._prepared, self._directory = prepared, os.getcwd()
+        self._prepared, self._start = prepared, Start.of_now()
         self._room = asyncio.Semaphore(most)
         self._idle: list[Child] = []
         self._all: set[Child] = set()
@@ -231,7 +283,7 @@ class Children:
                 return child
             self._all.discard(child)
             child.end()
-        child = Child(self._prepared, self._directory)
+        child = Child(self._prepared, self._start)
         self._all.add(child)
         return child
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from fastq.client.async_client import AsyncClient
 from fastq.client.errors import ClientError, LeaseLost, Refused
+from fastq.client.logs import WorkerLog
 from fastq.client.models import Held, LeasedJob
 from fastq.client.protocol import Retries
 
@@ -15,10 +15,10 @@ TIMEOUT_S = 5.0  # an outcome waits no longer for the report before it
 
 
 class Reports:
-    def __init__(self, client: AsyncClient, heard: Callable[[str, Held], None], logger: logging.Logger) -> None:
+    def __init__(self, client: AsyncClient, heard: Callable[[str, Held], None], log: WorkerLog) -> None:
         """heard: called with the lease token when the answer says that a cancel is requested."""
         self._client = client.trying(Retries(for_s=0, timeout_s=TIMEOUT_S))
-        self._heard, self._log = heard, logger
+        self._heard, self._log = heard, log
         self._loop = asyncio.get_running_loop()
         self._open: set[str] = set()  # lease tokens
         self._newest: dict[str, tuple[LeasedJob, int, str]] = {}

@@ -18,6 +18,7 @@ from fastq.client.async_client import AsyncClient
 from fastq.client.errors import LeaseGone, ProcessFailed
 from fastq.client.handlers import Function, Handler, wrapped
 from fastq.client.job import WHY, Cut, Job
+from fastq.client.logs import is_short
 from fastq.client.loops import HANDLING
 from fastq.client.models import Ack, Held, LeasedJob
 from fastq.client.outcome_models import Outcome
@@ -54,10 +55,10 @@ class Slots:
     def __init__(self, worker: Worker, acks: AckSender, client: AsyncClient, changed: Callable[[], None]) -> None:
         """changed: called when a slot becomes free."""
         self._worker, self._acks, self._changed = worker, acks, changed
-        self._log = worker.logger
+        self._log = worker.log
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
-        self.reports = Reports(client, self.heard, worker.logger)
+        self.reports = Reports(client, self.heard, worker.log)
         self._threads = DaemonThreads(THREADS_MAX, "fastq-handler")
         self._children = Children(worker.processes, preparation(worker.logger))
         self._prefetched: deque[LeasedJob] = deque()
@@ -136,7 +137,7 @@ class Slots:
             text = f"the payload does not match the handler's type: {text_of(error)}"
             self._acks.add(leased, Ack.error(leased, text, code="bad_payload"))
             return
-        job = Job(leased, payload, self._log, self.reports.report)
+        job = Job(leased, payload, worker.logger, self.reports.report)
         task: asyncio.Task[Ended] = self._loop.create_task(self._attempted(handler, job))
         attempt = self._busy[token] = Attempt(job, handler, monotonic_us(), task)
         self.reports.open(token)
@@ -201,23 +202,20 @@ class Slots:
                 job.progress(*told)
             elif what == "started":
                 self._loop.call_soon_threadsafe(self._limit, attempt)
-            elif self._log_of(record := logging.makeLogRecord(*told)).isEnabledFor(record.levelno):
-                self._log_of(record).handle(record)
+            else:
+                self._log.handle(logging.makeLogRecord(*told))
 
         attempt.kill = attempt.task.cancel  # while it waits for a process
         async with self._children.one() as child:
             attempt.kill = child.kill
             try:
                 return await self._loop.run_in_executor(
-                    self._threads, child.run, handler.function, job.leased, job.payload, self._log.name, on
+                    self._threads, child.run, handler.function, job.leased, job.payload, self._worker.logger.name, on
                 )
             except ProcessFailed:
                 if job.cut is not None:  # the worker killed it
                     raise LeaseGone(WHY[job.cut]) from None
                 raise
-
-    def _log_of(self, record: logging.LogRecord) -> logging.Logger:
-        return self._log if record.name == self._log.name else logging.getLogger(record.name)
 
     def _ended(self, attempt: Attempt, task: asyncio.Task[Ended]) -> None:
         """Free the slot and start the next job."""
@@ -237,7 +235,7 @@ class Slots:
                     outcome = task.result()
                 self._settle(attempt, outcome)
                 if type(outcome) is Raised:
-                    outcome.error.__traceback__ = None  # its frames hold the handler's data, and the outcome itself
+                    BaseException.with_traceback(outcome.error, None)  # its frames hold the handler's data
             except Exception as fault:  # noqa: BLE001 -- a bug of this package
                 self._log.error("bug in the worker: the lease will expire and the job run again", exc_info=fault)
                 self.held.pop(token, None)
@@ -262,8 +260,9 @@ class Slots:
     def _tell_failure(self, job: Job[Any], ack: Ack, outcome: Ended) -> None:
         error = outcome.error if type(outcome) is Raised and not outcome.is_cut else None
         try:
+            error = error if error is None or is_short(error) else None
             job.log.warning("attempt %d failed: %s", job.attempt, ack.result_error, exc_info=error)
-        except Exception:  # noqa: BLE001 -- an exception that cannot be shown, or a log handler of the program
+        except BaseException:  # noqa: BLE001 -- an exception that cannot be shown, or a log handler of the program
             self._log.warning("job %s: attempt %d failed: %s", job.job_id, job.attempt, ack.result_error)
 
     # --- heartbeat answers --------------------------------------------------------------------------------------------
@@ -274,7 +273,7 @@ class Slots:
         if attempt is None or attempt.settled:
             return
         attempt.job.end(why)
-        attempt.job.log.info("%s", WHY[why])
+        self._log.info("job %s: %s", attempt.job.job_id, WHY[why], extra={"job_id": attempt.job.job_id})
         if why != "cancelled":
             self._settle(attempt)
         if attempt.kill is not None:

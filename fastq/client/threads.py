@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
@@ -15,67 +16,119 @@ T = TypeVar("T")
 
 
 class DaemonThreads(ThreadPoolExecutor):
-    """An executor for an event loop. Python's own one is joined when the process ends, and a stuck thread keeps it."""
+    """An executor for an event loop. Python's own one is joined when the process ends, and a stuck thread keeps it.
+
+    A handler may leave something behind that throws an exception into its thread later. It costs no call and no thread:
+    a call stays with its thread until its future is done.
+    """
 
     def __init__(self, most: int, name: str) -> None:
         super().__init__(most, name)
         self._most, self._name = most, name
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._started: list[threading.Thread] = []
+        self._all: list[_Thread] = []
+        self._idle: dict[_Thread, None] = {}
+        self._waiting: deque[_Call] = deque()
+        self._is_ended = False
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call the function in a thread. Raises RuntimeError: no thread can be started."""
-        future: Future[T] = Future()
+        call = _Call(fn, args, kwargs)
         with self._lock:
-            if not self._idle.acquire(blocking=False) and len(self._started) < self._most:
-                self._start_thread()
-            self._calls.put(lambda: _call(future, fn, args, kwargs))
-        return future
+            if self._idle:
+                self._idle.popitem()[0].give(call)
+            elif len(self._all) < self._most:
+                thread = _Thread(call)
+                hook: object = threading.excepthook
+                if not callable(hook):  # a handler's doing: no thread could start
+                    threading.excepthook = threading.__excepthook__
+                threading.Thread(
+                    target=self._serve, args=(thread,), name=f"{self._name}_{len(self._all)}", daemon=True
+                ).start()
+                self._all.append(thread)
+            else:
+                self._waiting.append(call)
+        return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 -- the executor's
         """End the threads that are idle, and the others after their call. It does not wait for them."""
-        for _ in self._started:
-            self._calls.put(None)
+        self._is_ended = True
+        for thread in self._all:
+            thread.wake.put(None)
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._serve, name=f"{self._name}_{len(self._started)}", daemon=True)
-        thread.start()
-        self._started.append(thread)
-
-    def _serve(self) -> None:
+    def _serve(self, thread: _Thread) -> None:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         while True:
             try:
-                while (call := self._calls.get()) is not None:
-                    call()
-                    del call  # it holds the arguments and the result
-                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # the next call finds the thread as it was
-                    asyncio.set_event_loop(None)
-                    self._idle.release()
-                return
-            except BaseException:  # noqa: BLE001, S112 -- thrown into the thread by a watchdog of a handler, too late
+                if (call := thread.call) is None:
+                    if not self._take(thread):
+                        thread.wake.get()
+                    if self._is_ended and not thread.has_call():
+                        return
+                    continue
+                call.run()
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # the next call finds the thread as it was
+                asyncio.set_event_loop(None)
+                thread.call = call = None
+            except BaseException:  # noqa: BLE001, S112 -- thrown into the thread from outside
                 continue
 
+    def _take(self, thread: _Thread) -> bool:
+        """Give the thread the call that waits longest, or make it idle. Returns whether it has a call."""
+        with self._lock:
+            if thread.has_call():
+                return True
+            if not self._waiting:
+                self._idle[thread] = None
+                return False
+            thread.call = self._waiting[0]
+            self._waiting.popleft()
+            return True
 
-def _call(future: Future[Any], function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    """Set the future, also if exceptions are thrown into the thread from outside."""
-    if not future.set_running_or_notify_cancel():
-        return
-    error: BaseException | None = None
-    value = None
-    try:
-        value = function(*args, **kwargs)
-    except BaseException as raised:  # noqa: BLE001 -- the caller gets it
-        error = raised
-    if isinstance(error, StopIteration):  # a future of asyncio cannot hold it
-        error = RuntimeError("the function raised StopIteration")
-    while not future.done():
-        try:
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
-        except BaseException:  # noqa: BLE001, S112 -- as in `_serve`
-            continue
+
+class _Thread:
+    """call: what it runs, or is to run. wake: an item for each call that it is given while it is idle."""
+
+    def __init__(self, call: _Call) -> None:
+        self.call: _Call | None = call
+        self.wake: SimpleQueue[None] = SimpleQueue()
+
+    def has_call(self) -> bool:
+        return self.call is not None
+
+    def give(self, call: _Call) -> None:
+        self.call = call
+        self.wake.put(None)
+
+
+class _Call:
+    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        self.future: Future[Any] = Future()
+        self._function, self._args, self._kwargs = function, args, kwargs
+        self._is_begun = False
+
+    def run(self) -> None:
+        """Call the function once, and set the future. An exception from outside may end this: then call it again."""
+        future = self.future
+        if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
+            return
+        error: BaseException | None = None
+        value = None
+        if self._is_begun:
+            error = RuntimeError("an exception was thrown into the thread of the function")
+        else:
+            self._is_begun = True
+            try:
+                value = self._function(*self._args, **self._kwargs)
+            except BaseException as raised:  # noqa: BLE001 -- the caller gets it
+                error = raised
+        if isinstance(error, StopIteration):  # a future of asyncio cannot hold it
+            error = RuntimeError("the function raised StopIteration")
+        while not future.done():
+            try:
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(value)
+            except BaseException:  # noqa: BLE001, S112 -- as in `_serve`
+                continue

@@ -16,7 +16,8 @@ from fastq.client.child import is_importing
 from fastq.client.codec import CODEC, Codec
 from fastq.client.handlers import Function, Handler, Middleware
 from fastq.client.job import Job
-from fastq.client.loops import Signals, run_to_end
+from fastq.client.logs import WorkerLog
+from fastq.client.loops import Limits, Signals, run_to_end
 from fastq.client.outages import Outages
 from fastq.client.processes import check_importable
 from fastq.client.protocol import Retries
@@ -87,6 +88,7 @@ class Worker:
         self.worker_id = worker_id or f"{socket.gethostname()[:80]}-{os.getpid()}-{new_key()[:6]}"
         self.middleware, self.codec = list(middleware), codec
         self.logger = logger or logging.getLogger("fastq.worker")
+        self.log = WorkerLog(self.logger)
         self.retries = Retries(for_s=None)
         self.tls, self.transport = tls, transport
         self.left_behind = 0
@@ -96,6 +98,7 @@ class Worker:
         self._processes = processes
         self._run: WorkerRun | None = None
         self._signals: Signals | None = None
+        self._limits: Limits | None = None
         self._outages: Outages | None = None
 
     # --- handlers -----------------------------------------------------------------------------------------------------
@@ -180,7 +183,7 @@ class Worker:
             return
         shown = self._show_log()
         try:
-            run_to_end(self._until_signal(burst), self.logger)
+            run_to_end(self._until_signal(burst), self.log)
         finally:
             if shown is not None:
                 self.logger.removeHandler(shown)
@@ -203,7 +206,7 @@ class Worker:
             transport, server = LoopTransport(address, self.tls), f"{address.host}:{address.port}"
         else:
             server = type(transport).__name__
-        self._outages = Outages(transport, server, self.logger)
+        self._outages = Outages(transport, server, self.log)
         client = AsyncClient(retries=self.retries, codec=self.codec, transport=self._outages)
         try:
             self._run = WorkerRun(self, client, burst)
@@ -226,10 +229,11 @@ class Worker:
         if self._run is not None:
             self._run.changed()
 
-    def keep_signals(self) -> None:
-        """Take the signals again if a handler took them. Called by the worker."""
-        if self._signals is not None:
-            self._signals.keep(self.logger)
+    def keep_process(self) -> None:
+        """Take back signals and limits of the process that a handler changed. Called by the worker, in `run` only."""
+        if self._signals is not None and self._limits is not None:
+            self._signals.keep(self.log)
+            self._limits.keep(self.log)
 
     def insist(self) -> None:
         """Interrupt a handler that blocks the event loop and the stop of the worker. Called by the worker."""
@@ -241,7 +245,7 @@ class Worker:
         return self._outages is not None and self._outages.is_away
 
     async def _until_signal(self, burst: bool) -> None:
-        self._signals = Signals(self.stop)
+        self._signals, self._limits = Signals(self.stop), Limits()
         try:
             with self._signals:
                 await self.run_async(burst=burst)

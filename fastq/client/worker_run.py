@@ -33,21 +33,21 @@ FINAL = (BadRequest, Unauthenticated, Forbidden)  # a retry cannot succeed
 class WorkerRun:
     def __init__(self, worker: Worker, client: AsyncClient, burst: bool = False) -> None:
         """burst: stop when no job is ready and none runs. Raises ValueError: a queue has no handler."""
-        self._worker, self._client, self._log = worker, client, worker.logger
+        self._worker, self._client, self._log = worker, client, worker.log
         self._queues, self._queues_without_process = worker.asked_queues, worker.queues_without_process
         self._wait_ms = 0 if burst else worker.wait_ms
         self._burst = burst
         self._loop = asyncio.get_running_loop()
-        self._acks = AckSender(client, worker.codec, worker.retries, self._on_answered, worker.logger)
-        self._beating: Client | None = None  # used by the heartbeat's thread alone
+        self._acks = AckSender(client, worker.codec, worker.retries, self._on_answered, worker.log)
+        self._beating = self._client_for_heartbeats()
         self._fault: BaseException | None = None
         self._backlog = True  # the last answer had as many jobs as requested
         self._stopping, self._hurry, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._poll_over, self._is_narrow = asyncio.Event(), False
         self._slots = Slots(worker, self._acks, client, self._slot_is_free)
         self._heartbeat = Heartbeat(
-            worker.lease_ms, self._extend, self._held, self._slots.running, worker.insist, worker.keep_signals,
-            worker.logger,
+            worker.lease_ms, self._extend, self._held, self._slots.running, worker.insist, worker.keep_process,
+            worker.log,
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -73,7 +73,7 @@ class WorkerRun:
         sending = self._loop.create_task(self._acks.run())
         sending.add_done_callback(self._task_ended)
         forks.keep_loop(self._loop)
-        self._heartbeat.start()
+        self._heartbeat.start(at_once=self._beating is not None)
         try:
             await self._lease_until_stopped()
         finally:
@@ -208,16 +208,25 @@ class WorkerRun:
 
     # --- heartbeat ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _beat_retries(self) -> Retries:
+        beat_s = self._worker.lease_ms / 1000 / BEATS_A_LEASE
+        return Retries(for_s=beat_s, timeout_s=min(beat_s, 10.0))
+
+    def _client_for_heartbeats(self) -> Client | None:
+        """Made before a handler can change what it is made of: the environment, modules, limits."""
+        worker = self._worker
+        if worker.transport is not None:
+            return None
+        return Client(worker.url, worker.key, retries=self._beat_retries, tls=worker.tls)
+
     def _extend(self, jobs: Sequence[LeasedJob]) -> None:
         """Extend leases, in the thread of the heartbeat. Raises ClientError."""
-        worker, beat_s = self._worker, self._worker.lease_ms / 1000 / BEATS_A_LEASE
-        retries = Retries(for_s=beat_s, timeout_s=min(beat_s, 10.0))
-        if worker.transport is not None:
-            extending = self._extend_in_loop(jobs, self._client.trying(retries))
+        worker = self._worker
+        if self._beating is None:
+            extending = self._extend_in_loop(jobs, self._client.trying(self._beat_retries))
             asyncio.run_coroutine_threadsafe(extending, self._loop).result()
             return
-        if self._beating is None:
-            self._beating = Client(worker.url, worker.key, retries=retries, tls=worker.tls)
         answers = self._beating.heartbeat(worker.worker_id, jobs, worker.lease_ms)
         self._loop.call_soon_threadsafe(self._heard, jobs, answers)
 

@@ -11,7 +11,9 @@ from fastq import __version__
 from fastq.console import words
 from fastq.console.assets import Assets
 from fastq.console.guard import Guard, Page
+from fastq.console.pages.audit import AuditPages
 from fastq.console.pages.jobs import JobPages
+from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
 from fastq.console.parts import Parts
 from fastq.console.render import Renderer
@@ -52,6 +54,8 @@ class Site:
             *assets.pages(),
             *Logins(self.sessions).pages(),
             *JobPages(parts).pages(),
+            *KeyPages(parts).pages(),
+            *AuditPages(parts).pages(),
         ]
 
     async def principal(self, req: falcon.asgi.Request) -> Principal | None:

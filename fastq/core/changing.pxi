@@ -233,7 +233,7 @@ cdef int append_document(Core core, int64_t now_us, int kind, bytes name, bytes 
 cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings settings) except -1:
     cdef uint32_t index
     cdef Queue* queue
-    cdef bint reordered
+    cdef bint reordered, relimited
     if settings is None and find_queue(core, name) == NONE:
         return 0
     index = queue_of(core, name)
@@ -241,7 +241,8 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
     queue.configured = settings is not None
     if settings is None:
         settings = QueueSettings()
-    reordered = queue.fair != settings.fair or queue.group_concurrency != settings.group_concurrency
+    reordered = queue.fair != settings.fair
+    relimited = queue.group_concurrency != settings.group_concurrency
     queue.paused = settings.paused
     queue.fair = settings.fair
     queue.concurrency = settings.concurrency
@@ -258,8 +259,8 @@ cdef int configure_queue(Core core, int64_t now_us, bytes name, QueueSettings se
         queue.rate_per_us = settings.rate_per_ms * 1000
         queue.credit = 0
         queue.credit_us = now_us
-    if reordered:
-        settle_groups(core, index)
+    if reordered or relimited:
+        settle_groups(core, index, reordered)
     if core.watching and queue.ready:
         core.touched.add(queue_name(core, index))
     return drop_queue(core, index)

@@ -252,7 +252,7 @@ cdef class Core:
         return worst_queues(self, access, first, end, limit)
 
     def blocked_by(self, int64_t now_us, str name, str group):
-        return blocked_by(self, now_us, name.encode(), group.encode())
+        return blocked_by(self, now_us, name.encode(), None if group is None else group.encode())
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

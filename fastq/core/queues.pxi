@@ -302,20 +302,20 @@ cdef void drop_eligible(Core core, Queue* queue, uint32_t index) noexcept:
         group_down(core, queue, pos, last)
 
 
-cdef int settle_groups(Core core, uint32_t index) except -1:
-    """Rebuild a queue's heap of groups after its order or limits have changed."""
+cdef int settle_groups(Core core, uint32_t index, bint reordered) except -1:
+    """Make a queue's heap of groups right after its limits, or its order too, have changed."""
     cdef Queue* queue = queue_by(core, index)
+    cdef uint64_t turn = queue.turn
     cdef uint32_t i = queue.first_group
-    queue.group_count = 0
+    cdef Py_ssize_t pos
     while i != NONE:
-        group_by(core, i).pos = NONE
+        if (group_by(core, i).pos != NONE) != is_eligible(queue, group_by(core, i)):
+            settle_group(core, i)
         i = group_by(core, i).next
-    i = queue.first_group
-    while i != NONE:
-        settle_group(core, i)
-        i = group_by(core, i).next
-    if queue.group_count == 0:
-        queue.turn = queue.last_turn
+    queue.turn = turn if queue.group_count else queue.last_turn  # also if the heap was empty for a moment
+    if reordered and queue.group_count > 1:
+        for pos in range(queue.group_count // 4, -1, -1):
+            group_down(core, queue, <uint32_t>pos, queue.groups[pos])
     return 0
 
 

@@ -84,6 +84,8 @@ class Acks:
 def acks_bytes(commands: Sequence[Ack]) -> int:
     """An upper bound of the bytes that the records of acks take."""
     return sum(
-        len(ack.result or b"") + min(4 * len(ack.error), ERROR_BYTES_KEPT) + _core.CLOSE_RECORD_BYTES
+        len(ack.result or b"")
+        + min(len(ack.error.encode(errors="surrogatepass")), ERROR_BYTES_KEPT)
+        + _core.CLOSE_RECORD_BYTES
         for ack in commands
     )

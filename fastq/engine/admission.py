@@ -9,7 +9,7 @@ from fastq.engine.commits import ROOM_BYTES_SMALL, Commits
 from fastq.errors import ApiError, CleanerBehind, Draining
 from fastq.log.protocol import Log
 
-LAG_WAIT_S = 1.0  # a submit waits this long for a cleaner that is behind; then it is refused
+LAG_WAIT_S = 1.0  # a submit waits this long for a cleaner that is behind, or a segment; then it is refused
 
 
 class Admission:
@@ -44,7 +44,12 @@ class Admission:
             if not is_repeat():
                 raise
 
-    async def cleaner_caught_up(self) -> None:
-        """Return at once if the cleaner is not behind; else when it has freed a part, or after LAG_WAIT_S."""
+    async def caught_up(self) -> None:
+        """Return when a cleaner that is behind has freed a part and a segment that is due is ready, or after a while.
+
+        That while is LAG_WAIT_S for each. Returns at once if there is nothing to wait for.
+        """
         if self._cleaner.is_behind and not self.draining:
             await self._cleaner.progress(LAG_WAIT_S)
+        if not self.draining:
+            await self._log.more_room(LAG_WAIT_S)

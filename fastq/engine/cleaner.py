@@ -90,7 +90,7 @@ class Cleaner:
         if self._packed.over_bytes:
             bound_bytes += self._packed.over_bytes_of(live_bytes)
         over_bytes = self._log.used_bytes - bound_bytes
-        self.is_behind = over_bytes > bound_bytes // LAG_BYTES_SHARE
+        self.is_behind = over_bytes > 0 and over_bytes > bound_bytes // LAG_BYTES_SHARE
         if (over_bytes > 0 or self._log.disk_full) and self._is_due():
             self._wanted.set()
 

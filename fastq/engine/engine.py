@@ -94,9 +94,10 @@ class Engine:
         self.rising, self.running = self._reads.rising, self._reads.running
         self.matching = self._search.matching
         self.why, self.history = self._reads.why, self._history.history
+        self.held_back = self._reads.held_back
         commits = self.commits
         self.durable = commits.durable
-        self.cleaner_caught_up, self.log_caught_up = self.admission.cleaner_caught_up, commits.caught_up
+        self.caught_up, self.log_caught_up = self.admission.caught_up, commits.caught_up
         self.counts, self.queues_in = self._core.counts, self._core.queues_in
         self.traffic, self.latencies = self._core.traffic, self._core.latencies
         self.active_queues, self.worst_queues = self._core.active_queues, self._core.worst_queues

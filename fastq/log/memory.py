@@ -101,6 +101,9 @@ class MemoryLog:
     def may_answer(self) -> bool:
         return self._speaks
 
+    async def more_room(self, timeout_s: float) -> None:
+        pass
+
     def commit(self, batch: Batch) -> None:
         assert self.idle, "one batch at a time, between start and close"
         assert not self._frames or batch.seq == self._frames[-1].seq + 1, "the next in sequence"

@@ -103,6 +103,9 @@ class Log(Protocol):
     def disk_full(self) -> bool:
         """Whether there is no space for the next segment."""
 
+    async def more_room(self, timeout_s: float) -> None:
+        """Return when more segments than the reserve are ready, or none can be made, or after the timeout."""
+
     def may_answer(self) -> bool:
         """Whether this node may answer for the queue now. While it may not, no answer leaves; reads go on.
 

@@ -265,7 +265,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("BACKOFF_CAP", "backoff_cap_ms", "1h", _duration_ms(1, 30 * 24 * 3_600_000),
             "maximum of that bound; not below BACKOFF_BASE"),
     Setting("WAL_SEGMENT_BYTES", "segment_bytes", "64MiB", _size_bytes(4 * MIB, GIB),
-            "size of a log file; a multiple of WAL_ALIGN"),
+            "size of a log file in a log in use; a multiple of WAL_ALIGN"),
     Setting("WAL_ALIGN", "align_bytes", "4096", _align_bytes,
             "bytes that the device writes atomically; batches are aligned to it"),
     Setting("PAYLOAD_CACHE_BYTES", "cache_bytes", "16MiB", _size_bytes(0, 64 * GIB),

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.served import END_S, ROOT, Served
+from tests.served import END_S, ROOT, Served, ending
 
 pytestmark = pytest.mark.slow
 
@@ -131,30 +131,30 @@ def test_kill_9_during_a_backup_leaves_no_file(tmp_path: Path) -> None:
         keys = server.keys
         fill(server, 60 << 20)
         target = tmp_path / "backup.tar"
-        command = subprocess.Popen(
-            [*FASTQ, "backup", str(target)], cwd=ROOT, env=environ(server, keys["admin"]), text=True,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
-        wait_until_partial(tmp_path, 4 << 20)
-        command.kill()
-        command.communicate(timeout=END_S)
+        with ending(started(target, server, keys["admin"])) as command:
+            wait_until_partial(tmp_path, 4 << 20)
+            command.kill()
+            command.communicate(timeout=END_S)
         (partial,) = tmp_path.glob("backup.tar.partial-*")
         assert not target.exists()
         done = fastq("restore", partial, tmp_path / "restored")
         assert done.returncode == 65 and "this is no whole backup" in done.stderr
         partial.unlink()
-        command = subprocess.Popen(
-            [*FASTQ, "backup", str(target)], cwd=ROOT, env=environ(server, keys["admin"]), text=True,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
-        wait_until_partial(tmp_path, 4 << 20)
-        server.kill()
-        _, told = command.communicate(timeout=END_S)
+        with ending(started(target, server, keys["admin"])) as command:
+            wait_until_partial(tmp_path, 4 << 20)
+            server.kill()
+            _, told = command.communicate(timeout=END_S)
         assert command.returncode == 1 and "nothing was kept" in told
         assert not list(tmp_path.glob("backup.tar*"))
     with Served(tmp_path / "data", **SETTINGS) as server:
         done = fastq("backup", target, env=environ(server, keys["admin"]))
         assert done.returncode == 0, done.stderr
+
+
+def started(target: Path, server: Served, key: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*FASTQ, "backup", str(target)], cwd=ROOT, env=environ(server, key), text=True, stderr=subprocess.PIPE
+    )
 
 
 def wait_until_partial(directory: Path, size: int) -> None:

@@ -18,7 +18,7 @@ from fastq.cli.groups import ELSEWHERE, SAME
 from tests.cli.conftest import AtTerminal, Run
 from tests.cli.test_input import TREE, started
 from tests.client.served import Place
-from tests.served import ROOT
+from tests.served import END_S, ROOT, ending
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
@@ -202,12 +202,12 @@ def test_submit_and_wait_prints_the_id_at_once(
     """So that it is known after Ctrl-C, and after a kill."""
     env = {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys["admin"]}
     for end in (signal.SIGINT, signal.SIGKILL):
-        with started(env, "submit", "1", "--queue", queue, "--wait", *arguments) as process:
+        with ending(started(env, "submit", "1", "--queue", queue, "--wait", *arguments)) as process:
             stream = process.stderr if arguments else process.stdout
             assert stream is not None
             line = stream.readline().decode()
             process.send_signal(end)
-            _, said = process.communicate(timeout=15)
+            _, said = process.communicate(timeout=END_S)
         (job, *_) = client.list_jobs(queue=queue).items
         assert job.job_id in line
         assert process.returncode == (130 if end == signal.SIGINT else -end) and b"Traceback" not in said

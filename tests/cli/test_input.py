@@ -27,7 +27,7 @@ from click.testing import CliRunner
 from fastq import Client
 from fastq.cli import main
 from tests.client.served import Place
-from tests.served import ROOT
+from tests.served import END_S, ROOT, ending
 
 LATIN_1 = b'"caf\xe9"\n'
 NOT_TEXT = os.fsdecode(b"caf\xe9")
@@ -295,10 +295,14 @@ def asked(answer: bytes = b"") -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def interrupted(process: subprocess.Popen[bytes]) -> None:
-    with process:
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=15)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=END_S)
     assert (process.returncode, said) == (130, b"fastq: interrupted\n")
+
+
+def state(pid: int) -> str:
+    """A process's state as the kernel says it: S sleeps."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def started(env: dict[str, str], *command: str) -> subprocess.Popen[bytes]:
@@ -322,8 +326,7 @@ ASKS = (
 
 @pytest.mark.parametrize("command", ASKS)
 def test_an_interrupt_ends_a_request(command: str, env: dict[str, str]) -> None:
-    with asked() as (url, until_asked):
-        process = started(env | {"FASTQ_URL": url}, *command.split())
+    with asked() as (url, until_asked), ending(started(env | {"FASTQ_URL": url}, *command.split())) as process:
         until_asked()
         interrupted(process)
 
@@ -332,23 +335,27 @@ def test_an_interrupt_ends_an_export_at_once(env: dict[str, str]) -> None:
     """Its threads wait for answers."""
     job = {"job_id": "01a20cc7-8ec2-7154-8000-000000469c9a", "state": "READY", "attempts": 0, "max_retries": 3}
     page = json.dumps({"jobs": [job | {"created_at": "2030-01-01T00:00:00Z"}] * 20})
-    with asked(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(page)}\r\n\r\n{page}".encode()) as (
-        url,
-        until_asked,
+    with (
+        asked(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(page)}\r\n\r\n{page}".encode()) as (
+            url,
+            until_asked,
+        ),
+        ending(started(env | {"FASTQ_URL": url}, "export")) as process,
     ):
-        process = started(env | {"FASTQ_URL": url}, "export")
         until_asked()
         interrupted(process)
 
 
 @pytest.mark.parametrize("command", ["submit -", "submit --lines -", "import", "ack -"])
 def test_an_interrupt_ends_the_reading_of_input(command: str, env: dict[str, str]) -> None:
-    process = started(env, *command.split())
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    process.stdin.flush()
-    left = array("i", [1])
-    while left[0]:  # until it was read
-        fcntl.ioctl(process.stdin, termios.FIONREAD, left)
-        os.sched_yield()
-    interrupted(process)
+    with ending(started(env, *command.split())) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        left = array("i", [1])
+        while left[0]:  # until it was read
+            fcntl.ioctl(process.stdin, termios.FIONREAD, left)
+            os.sched_yield()
+        while state(process.pid) != "S":  # until it waits for more
+            os.sched_yield()
+        interrupted(process)

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 
 import pytest
 
-from fastq._core import ALL, Ack, Core, CoreSettings, NewJob, QueueSettings, SubmitOptions, Tail
+from bench.bare import Bare
+from fastq._core import ALL, Ack, CoreSettings, NewJob, QueueSettings, SubmitOptions
 from fastq.errors import QueueFull, QueuesFull
 
-START_US = 1_763_973_600_000_000
 MANY = 20_000
 SPARE_BYTES = 4 << 20  # a chunk of each pool, and small indexes
 
 
-class Bare:
-    """A core whose frames are durable as soon as they are taken."""
+class Many(Bare):
+    """A core with many queues."""
 
     def __init__(self, queues_max: int = 1_000_000) -> None:
-        self.tail, self.segment = Tail(4096, 1 << 20, 4 << 20), 0
-        self.core = Core(self.tail, CoreSettings(queues_max=queues_max))
-        self.core.identify(b"d" * 16)
-        self.now_us = START_US
-        self.settle()
-
-    def settle(self) -> None:
-        while (batch := self.tail.take()) is not None:
-            self.tail.durable(batch.seq)
-        while self.tail.segments_offered < 2:
-            self.segment += 1
-            self.tail.offer_segment(self.segment, 4096, 64 << 20)
+        super().__init__(1 << 20, CoreSettings(queues_max=queues_max))
 
     def submit(self, queue: str, group: str = "", owner_id: str = "ann") -> str:
         self.now_us += 1
@@ -72,7 +62,7 @@ def test_no_step_of_every_commit_grows_with_queues_that_have_finished_jobs() -> 
     """It took 5,000 times as long with so many queues; a factor of 20 is for the processor's cache."""
     took = []
     for queues in (1, MANY):
-        bare = Bare()
+        bare = Many()
         bare.core.retain(3_600_000, 3_600_000, 10**9, 1 << 50)
         for number in range(queues):
             bare.finish(f"q{number}")
@@ -86,12 +76,12 @@ def test_no_removal_above_the_servers_maximum_grows_with_queues() -> None:
     """A server at its maximum of finished jobs removes one for each one that ends."""
     took = []
     for queues in (10, MANY):
-        bare = Bare()
+        bare = Many()
         for number in range(queues):
             bare.finish(f"q{number}")
         bare.core.retain(3_600_000, 3_600_000, 0, 1 << 50)
 
-        def remove_one(bare: Bare = bare) -> None:
+        def remove_one(bare: Many = bare) -> None:
             assert bare.core.forget(bare.now_us, 1) == 1
             bare.settle()
 
@@ -106,7 +96,7 @@ def test_no_removal_above_the_servers_maximum_grows_with_queues() -> None:
 @pytest.mark.parametrize("of_queue", [False, True])
 def test_the_oldest_of_each_queue_goes_when_it_is_due_whatever_changed_its_time(of_queue: bool) -> None:
     """The server's time, a queue's own, a longer one, a shorter one, and none again: each moves the queue."""
-    bare = Bare()
+    bare = Many()
     bare.core.retain(1_000, 1_000, 10**9, 1 << 50)
     first = {name: bare.finish(name) for name in "abc"}
     if of_queue:
@@ -127,7 +117,7 @@ def test_the_oldest_of_each_queue_goes_when_it_is_due_whatever_changed_its_time(
 
 
 def test_queues_groups_and_names_give_their_memory_back() -> None:
-    bare = Bare()
+    bare = Many()
     empty = bare.core.table_bytes
     jobs = [bare.submit(f"queue-{number}", f"group-{number}", f"owner-{number}") for number in range(MANY)]
     full = bare.core.table_bytes
@@ -143,7 +133,7 @@ def test_queues_groups_and_names_give_their_memory_back() -> None:
 
 
 def test_settings_alone_keep_a_queue_and_it_goes_with_them() -> None:
-    bare = Bare()
+    bare = Many()
     for number in range(1000):
         bare.core.configure_queue(bare.now_us, f"q{number}", QueueSettings(paused=True))
     assert len(bare.core.queues(ALL)) == 1000
@@ -155,7 +145,7 @@ def test_settings_alone_keep_a_queue_and_it_goes_with_them() -> None:
 
 def test_empty_groups_go_though_no_other_job_is_removed() -> None:
     """Groups of a fair queue that were served stay until their turn is over, also if nothing follows."""
-    bare = Bare()
+    bare = Many()
     bare.core.retain(0, 0, 10**9, 1 << 50)
     bare.core.configure_queue(bare.now_us, "fair", QueueSettings(fair=True))
     for number in range(1000):
@@ -175,7 +165,7 @@ def test_empty_groups_go_though_no_other_job_is_removed() -> None:
 
 
 def test_places_of_queues_list_each_queue_once_while_others_come_and_go() -> None:
-    bare = Bare()
+    bare = Many()
     stay = {f"stay-{number}": bare.submit(f"stay-{number}") for number in range(500)}
     found: list[str] = []
     for first in range(0, 10_000, 50):
@@ -187,7 +177,7 @@ def test_places_of_queues_list_each_queue_once_while_others_come_and_go() -> Non
 
 
 def test_a_job_for_one_queue_too_many_is_refused_alone_in_a_batch_and_by_an_edit() -> None:
-    bare = Bare(queues_max=2)
+    bare = Many(queues_max=2)
     bare.submit("a")
     job_id = bare.submit("b")
     with pytest.raises(QueuesFull, match="at most 2 queues"):
@@ -206,3 +196,20 @@ def test_a_job_for_one_queue_too_many_is_refused_alone_in_a_batch_and_by_an_edit
     bare.core.configure_queue(bare.now_us, "a", QueueSettings(max_depth=1))
     with pytest.raises(QueueFull):
         bare.submit("a")
+
+
+def test_settings_of_a_queue_with_many_groups_put_the_same_groups_in_order() -> None:
+    """Changes of order and of limits, each way, while some groups run and some are done: `check` knows the order."""
+    bare, rng = Many(), random.Random(7)
+    for n in range(3000):
+        bare.submit("q", group=f"g{n % 1000}")
+    for _ in range(24):
+        limit = rng.choice([0, 1, 2])
+        bare.core.configure_queue(bare.now_us, "q", QueueSettings(fair=rng.random() < 0.5, group_concurrency=limit))
+        bare.core.check()
+        bare.now_us += 1
+        for leased in bare.core.lease(bare.now_us, ["q"], 100, lease_ms=30_000, key_id="k"):
+            if rng.random() < 0.5:
+                bare.core.ack(bare.now_us, ALL, Ack(leased.job_id, leased.token), key_id="k")
+        bare.settle()
+        bare.core.check()

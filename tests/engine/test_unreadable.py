@@ -18,9 +18,9 @@ from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, Edit, Find, JobOptions, Lease, Principal, Submit
 from fastq.errors import LogUnreadable, RecordUnreadable
 from fastq.log.files.log import LocalLog
-from tests.engines import CLIENT, WORKER, Hand, Running, running, until
+from tests.engines import CLIENT, WORKER, Hand, Running, running
 from tests.log.files.bad_disk import BadDisk, rot, span_of
-from tests.log.files.jobs import has_room
+from tests.log.files.jobs import clean_all
 
 SEGMENT_BYTES = 160 << 10
 KEPT = EngineOptions(lease_check_ms=10, log_slack_bytes=1 << 40)
@@ -219,20 +219,6 @@ async def test_an_unreadable_job_does_not_break_a_search(tmp_path: Path, break_p
 
 
 # --- the cleaner ------------------------------------------------------------------------------------------------------
-
-
-async def clean_all(r: Running) -> None:
-    end = r.log.tail.appended_seq
-
-    async def is_clean() -> bool:
-        await until(lambda: has_room(r))
-        if r.engine.cleaner.is_behind:
-            return False
-        await r.ask.delete(CLIENT, await r.submit(CLIENT, Submit(b'"' + b"x" * 12_000 + b'"', queue="ticks")))
-        return r.core.oldest_frame > end
-
-    await until(is_clean)
-    assert not r.failures
 
 
 async def one_of_each(r: Running) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def served(disk: Path, **settings: str) -> Served:
     short = {"RETENTION_ACKED": "100ms", "LEASE_CHECK_INTERVAL": "50ms", "LEASE_DURATION": "10m"}
-    return Served(disk / "data", WAL_SEGMENT_BYTES=str(SEGMENT_BYTES), **short, **settings)
+    return Served(disk / "data", **{"WAL_SEGMENT_BYTES": str(SEGMENT_BYTES)} | short | settings)
 
 
 class Client:
@@ -105,6 +106,22 @@ class Client:
         return {self.server.call(self._client, "GET", f"/jobs/{job_id}")[1]["state"] for job_id in self.waiting}
 
 
+def until_reserve_is_made(disk: Path, server: Served) -> None:
+    until = time.monotonic() + 30
+    while len(list((disk / "data").glob("segment-*"))) < 1 + RESERVE_SEGMENTS:
+        assert time.monotonic() < until, "the reserve is not made"
+        assert server.call(None, "GET", "/ready")[0] == 200
+
+
+def finish_jobs(client: Client) -> None:
+    """Lease and ack jobs until the server has room for others."""
+    until = time.monotonic() + 30
+    while client.server.call(None, "GET", "/ready")[0] != 200:
+        assert time.monotonic() < until, f"no room, though but {len(client.waiting)} jobs are left"
+        for leased in client.lease(BATCH) if client.waiting else []:
+            assert client.ack(leased) == 200
+
+
 def empty_segments(disk: Path) -> int:
     """How many segments hold no frame: the reserve."""
     return sum(not any(path.read_bytes()[4096:]) for path in (disk / "data").glob("segment-*"))
@@ -135,6 +152,59 @@ def test_a_full_disk_refuses_submits_until_the_cleaner_frees_room(small_disk: Pa
         server.start()
         assert client.states() == {"READY"}
         assert sum(path.stat().st_size for path in (small_disk / "data").iterdir()) <= DISK_BYTES
+
+
+@pytest.mark.parametrize("disk_mib", [70, 80, 100])
+def test_a_disk_gets_full_while_the_segments_are_small(tmp_path: Path, disk_mib: int) -> None:
+    """The reserve is whole, and the cleaner frees room."""
+    with mounted(tmp_path / "disk", disk_mib << 20) as disk, served(disk, WAL_SEGMENT_BYTES="64MiB") as server:
+        client = Client(server)
+        assert client.submit_until_refused()[0] == 507
+        assert empty_segments(disk) == RESERVE_SEGMENTS
+        finish_jobs(client)
+        assert client.states() <= {"READY"}
+
+
+def test_large_batches_that_come_at_once_leave_the_reserve_on_a_small_disk(tmp_path: Path) -> None:
+    """It has no room for the segment after the reserve, until another file goes."""
+    with mounted(tmp_path / "disk", 90 << 20) as disk, served(disk, WAL_SEGMENT_BYTES="64MiB") as server:
+        until_reserve_is_made(disk, server)
+        (disk / "other").write_bytes(bytes(36 << 20))
+        batch = {"jobs": [{"payload": "p" * 800_000}] * 10}
+        client = Client(server)
+        with ThreadPoolExecutor(4) as threads:
+            asked = [threads.submit(server.call, server.keys["client"], "POST", "/jobs/batch", batch) for _ in range(4)]
+            answers = [ask.result() for ask in asked]
+        for status, body in answers:
+            assert status in (201, 507), body
+            client.waiting += body.get("job_ids", [])
+        assert 10 <= len(client.waiting) < 40
+        assert empty_segments(disk) == RESERVE_SEGMENTS
+        for leased in client.lease(BATCH):
+            assert client.ack(leased) == 200
+        (disk / "other").unlink()
+        finish_jobs(client)
+        assert client.submit()[0] == 201
+        assert client.states() == {"READY"}
+
+
+@pytest.mark.parametrize("disk_mib", [70, 100])
+def test_a_server_starts_again_on_a_disk_that_is_full_while_the_segments_are_small(
+    tmp_path: Path, disk_mib: int
+) -> None:
+    with mounted(tmp_path / "disk", disk_mib << 20) as disk, served(disk, WAL_SEGMENT_BYTES="64MiB") as server:
+        client = Client(server)
+        assert client.submit_until_refused()[0] == 507
+        for _ in range(6):
+            server.kill()
+            server.start()
+            (leased,) = client.lease_when_there_is_room()
+            assert client.ack(leased) == 200
+        assert client.states() == {"READY"}
+        if disk_mib >= 100:  # a disk with room for five segments does not stay full
+            finish_jobs(client)
+            assert client.states() <= {"READY"}
+        assert server.stop() == 0
 
 
 def test_a_server_starts_again_on_the_disk_that_it_filled(small_disk: Path) -> None:

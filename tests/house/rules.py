@@ -58,8 +58,8 @@ RANDOM_IN_CYTHON = re.compile(r"\b(getrandom|arc4random|urandom|s?rand(om)?)\s*\
 # Places where the process itself must know that a frame is durable, because it informs others than HTTP clients.
 WAITS_FOR_THE_LOG = {
     "durable": (
-        "fastq/engine/", "fastq/server/first_start.py", "fastq/server/run.py", "fastq/testing.py",
-        "fastq/services/audit.py", "fastq/services/keys/redis_store.py", "fastq/log/",
+        "fastq/engine/", "fastq/server/first_start.py", "fastq/server/offline.py", "fastq/server/run.py",
+        "fastq/testing.py", "fastq/services/audit.py", "fastq/services/keys/redis_store.py", "fastq/log/",
     ),
     "visible": ("fastq/engine/commits.py", "fastq/http/output_commit.py"),
     "call_at": ("fastq/engine/commits.py", "fastq/http/lane/"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from fastq.engine.commands import BATCH_BYTES_MAX, BATCH_JOBS_MAX, TAG_BYTES_MAX
+from fastq.engine.commands import BATCH_BYTES_MAX, BATCH_JOBS_MAX, OPS_MAX, TAG_BYTES_MAX
+from fastq.log.files.sizes import SMALL_SEGMENT_BYTES
 from fastq.log.memory import MemoryLog
 from tests.http.world import World, running
 
@@ -37,6 +39,41 @@ async def test_every_job_of_the_largest_batch_may_replace_another(world: World) 
     ).error == f"jobs must be of length <= {BATCH_JOBS_MAX}"
     assert (await world.call("client", "POST", "/jobs/batch", b" " * (BATCH_BYTES_MAX + 1))).status == 413
     world.core.check()
+
+
+LONG = {  # every option, as long as it may be
+    "queue": "q" * 64, "group": "g" * 64, "tags": TAGS[:3], "lease_ms": 600_000, "max_retries": 7, "priority": -7,
+    "backoff": {"base_ms": 1000, "factor": 2, "cap_ms": 3_600_000}, "expires_ms": 1_000_000_000, "delay_ms": 1000,
+    "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("align", [512, 65536])
+@pytest.mark.parametrize("route", ["/jobs/batch", "/transactions"])
+async def test_the_largest_request_fits_the_smallest_segment_of_a_growing_log(route: str, align: int) -> None:
+    """As many jobs as it may have, with every option or none, in 8 MiB."""
+    is_batch = route == "/jobs/batch"
+    count = BATCH_JOBS_MAX if is_batch else OPS_MAX
+    async with running(log=MemoryLog(segment_bytes=SMALL_SEGMENT_BYTES, align=align)) as world:
+        for number, options in enumerate([LONG, {}]):
+            jobs = [{"payload": "", **options} for _ in range(count)]
+            for i, job in enumerate(jobs if options else []):
+                job |= {"unique_key": f"{number}-{i:05}", "idempotency_key": f"{i:05}-{number}"}
+            body = {"jobs": jobs} if is_batch else {"ops": [{"submit": job} for job in jobs]}
+            payload = "p" * ((BATCH_BYTES_MAX - len(compact(body))) // count)
+            for job in jobs:
+                job["payload"] = payload
+            data = compact(body)
+            assert BATCH_BYTES_MAX - count <= len(data) <= BATCH_BYTES_MAX
+            key = () if options else (("Idempotency-Key", "all"),)
+            reply = await world.call("admin", "POST", route, data, key)
+            assert reply.status in (200, 201), reply.body[:300]
+        world.core.check()
+
+
+def compact(body: Any) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 @pytest.mark.parametrize("segment_bytes", [64 << 10, 128 << 10, 1 << 20, 4 << 20])

@@ -196,7 +196,7 @@ async def test_what_waits_for_room_is_not_stored_when_its_key_ends(
     with monkeypatch.context() as patched:
         for name in ("submit", "submit_many", "transact"):
             patched.setattr(world.engine, name, behind)
-        patched.setattr(world.engine, "cleaner_caught_up", caught_up)
+        patched.setattr(world.engine, "caught_up", caught_up)
         wire = await world.connect()
         headers = (world.bearer("ending"), ("X-Not-Plain", "1"))  # for Falcon
         await wire.send(request_bytes("POST", path, headers, body))

@@ -23,7 +23,7 @@ from tests.kills.operator import Operator
 SETTINGS: dict[str, list[str]] = {
     "IDEMPOTENCY_WINDOW": ["1h", "24h", "720h"],
     "IDEMPOTENCY_KEYS_MAX": ["1000000", "8000000", "9000000"],
-    "WAL_SEGMENT_BYTES": ["4MiB", "4MiB", "6MiB", "16MiB"],
+    "WAL_SEGMENT_BYTES": ["4MiB", "4MiB", "6MiB", "16MiB", "64MiB"],
     "WAL_ALIGN": ["512", "4096", "4096", "32768"],
     "WAL_SLACK_BYTES": ["1MiB", "1MiB", "256MiB"],
     "WAL_ZERO_CLEANED": ["true", "false"],

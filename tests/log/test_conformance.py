@@ -60,7 +60,7 @@ class InFiles:
     def break_commits(self, log: Log) -> None:
         """Open the file for reading only: writes to it fail."""
         assert isinstance(log, LocalLog)
-        for number, (fd, _) in log._files.items():
+        for number, (fd, *_) in log._files.items():
             read_only = os.open(segment_path(self._directory, number), os.O_RDONLY)
             os.dup2(read_only, fd)
             os.close(read_only)

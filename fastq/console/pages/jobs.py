@@ -15,7 +15,7 @@ from fastq.console.guard import Page, Visit, need
 from fastq.console.parts import Parts
 from fastq.engine.commands import Find
 from fastq.engine.results import End
-from fastq.errors import CleanerBehind
+from fastq.errors import CleanerBehind, Overloaded
 from fastq.http.resources.changes import edit_command
 from fastq.http.resources.jobs import JobsQuery, cursor_of, find_command
 from fastq.http.resources.submit import submit_command
@@ -153,8 +153,8 @@ class JobPages:
         command = submit_command(body, engine.now_us())
         try:
             stored = engine.submit(visit.who, command)
-        except CleanerBehind:
-            await engine.cleaner_caught_up()
+        except (CleanerBehind, Overloaded):
+            await engine.caught_up()
             stored = engine.submit(visit.who, command)
         visit.go(f"/console/jobs/{stored[0]}", "Submitted.")
 

@@ -23,6 +23,7 @@ from fastq.errors import ApiError, InvalidRequest, JobNotFound, LeaseLost, NotAc
 from fastq.http.decoding import decode, members, null_as_empty, read_body
 from fastq.http.errors import Wrapped, members_of
 from fastq.http.fields import BODY_BYTES_MAX, Delay, Token, at_most, printable, readable_numbers
+from fastq.http.long_bodies import commands_of
 from fastq.http.reply import JSON, encode
 from fastq.http.routes import CHANGES, LOST, Answer, Route
 
@@ -97,16 +98,17 @@ def ack_command(job_id: str, body: bytes) -> Ack:
     return ack_of(job_id, decode(null_as_empty(body), _ACK))
 
 
-def ack_many_commands(body: bytes) -> list[Ack]:
+def ack_many_fields(body: bytes) -> list[AckOneBody]:
     """Decode POST /jobs/ack. Raises InvalidRequest; the message names the ack by its index."""
-    fields = members(body, _ACK_MANY, _RAW_ACKS, "acks", _ACK_ONE)
-    commands = []
-    for i, ack in enumerate(fields.acks):
-        try:
-            commands.append(ack_of(ack.job_id, ack))
-        except InvalidRequest as error:
-            raise InvalidRequest(f"acks[{i}]: {error}") from None
-    return commands
+    return members(body, _ACK_MANY, _RAW_ACKS, "acks", _ACK_ONE).acks
+
+
+def ack_member(index: int, ack: AckOneBody) -> Ack:
+    """Make the command of one of several acks. Raises InvalidRequest; the message names it by its index."""
+    try:
+        return ack_of(ack.job_id, ack)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"acks[{index}]: {error}") from None
 
 
 def ack_of(job_id: str, fields: AckBody) -> Ack:
@@ -172,7 +174,8 @@ class Acks:
             raise ack_refused(error) from None
 
     async def ack_many(self, req: Request, resp: Response) -> None:
-        commands = ack_many_commands(await read_body(req, self._batch_bytes_max))
+        acks = ack_many_fields(await read_body(req, self._batch_bytes_max))
+        commands = await commands_of(self._engine, req, acks, ack_member)
         refusals = self._engine.ack_many(req.context.principal, commands) if commands else []
         resp.content_type = JSON
         resp.data = acks_answered(

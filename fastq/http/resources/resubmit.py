@@ -12,7 +12,7 @@ from msgspec import Meta
 from fastq._core import CREATED
 from fastq.engine import Engine
 from fastq.engine.commands import MAX_RETRIES_MAX, PRIORITY_MAX, PRIORITY_MIN, Resubmit
-from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.errors import CleanerBehind, InvalidRequest, Overloaded
 from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, null_as_empty, read_body
 from fastq.http.fields import (
@@ -78,8 +78,8 @@ class Resubmits:
         who = await confirmed(req)
         try:
             stored = self._engine.submit(who, submit, owner_id)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
+        except (CleanerBehind, Overloaded):
+            await self._engine.caught_up()
             stored = self._engine.submit(await confirmed(req), submit, owner_id)
         resp.status = 201 if stored[1] == CREATED else 200
         resp.content_type = JSON

@@ -26,7 +26,7 @@ from fastq.engine.commands import (
     JobOptions,
     Submit,
 )
-from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.errors import CleanerBehind, InvalidRequest, Overloaded
 from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, members, null_as_empty, read_body
 from fastq.http.fields import (
@@ -48,10 +48,13 @@ from fastq.http.fields import (
     text_of,
     traceparent_of,
 )
+from fastq.http.long_bodies import commands_of
 from fastq.http.reply import JSON, encode
 from fastq.http.routes import BEHIND_OR_FULL, CHANGES, KEY_USED, Answer, Route
 
 if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
     from fastq._core import Submitted
 
 
@@ -183,40 +186,44 @@ def _tags(tags: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
-def digest_of(*jobs: SubmitBody) -> int:
-    """Return a 64-bit digest of the jobs. A repeated request with the same idempotency key has the same digest.
+def digest_of(job: SubmitBody) -> int:
+    """Return a 64-bit digest of a job. A repeated request with the same idempotency key has the same digest.
 
     The key itself and `traceparent` are not part of it.
     """
-    digest = sha256()
-    for job in jobs:
-        same = msgspec.structs.replace(job, idempotency_key=None, traceparent=None)
-        digest.update(msgspec.json.encode(same))
+    return number_of(sha256(digested(job)))
+
+
+def digested(job: SubmitBody) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(job, idempotency_key=None, traceparent=None))
+
+
+def number_of(digest: Hash) -> int:
     return int.from_bytes(digest.digest()[:8], "little")
 
 
-def submit_many_commands(
-    body: bytes, now_us: int, idempotency_key: str = "", traceparent: str = ""
-) -> tuple[list[Submit], int]:
-    """Decode POST /jobs/batch.
+def submit_many_fields(body: bytes) -> list[SubmitBody]:
+    """Decode POST /jobs/batch. Raises InvalidRequest; the message names the job by its index."""
+    return members(body, _SUBMIT_MANY, _RAW_JOBS, "jobs", _SUBMIT).jobs
+
+
+def submit_member(index: int, job: SubmitBody, now_us: int, traceparent: str, digest: Hash | None) -> Submit:
+    """Make the command of a job of a batch.
 
     Args:
-        idempotency_key: of the whole batch, from the header.
-    Returns:
-        The jobs, and their digest, 0 without an idempotency key.
+        digest: of the whole batch, which has an idempotency key then; the job is added to it.
     Raises:
         InvalidRequest: the message names the job by its index.
     """
-    fields = members(body, _SUBMIT_MANY, _RAW_JOBS, "jobs", _SUBMIT)
-    commands = []
-    for i, job in enumerate(fields.jobs):
-        try:
-            if idempotency_key and job.idempotency_key is not None:
-                raise InvalidRequest("idempotency_key must be left out when the header Idempotency-Key is given")
-            commands.append(submit_of(job, now_us, traceparent))
-        except InvalidRequest as error:
-            raise InvalidRequest(f"jobs[{i}]: {error}") from None
-    return commands, digest_of(*fields.jobs) if idempotency_key else 0
+    try:
+        if digest is not None and job.idempotency_key is not None:
+            raise InvalidRequest("idempotency_key must be left out when the header Idempotency-Key is given")
+        command = submit_of(job, now_us, traceparent)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"jobs[{index}]: {error}") from None
+    if digest is not None:
+        digest.update(digested(job))
+    return command
 
 
 def job_created(stored: Submitted) -> bytes:
@@ -253,8 +260,8 @@ class Submits:
         who = req.context.principal
         try:
             stored = self._engine.submit(who, command)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
+        except (CleanerBehind, Overloaded):
+            await self._engine.caught_up()
             stored = self._engine.submit(await confirmed(req), command)
         resp.status = 201 if stored[1] == CREATED else 200
         resp.content_type = JSON
@@ -264,17 +271,22 @@ class Submits:
         body = await read_body(req, self._batch_bytes_max)
         traceparent = traceparent_of(req.get_header("traceparent"))
         key = idempotency_key_of(req)
-        commands, digest = submit_many_commands(body, self._engine.now_us(), key, traceparent)
-        who = req.context.principal
+        now_us, digest = self._engine.now_us(), sha256() if key else None
+
+        def command(index: int, job: SubmitBody) -> Submit:
+            return submit_member(index, job, now_us, traceparent, digest)
+
+        commands = await commands_of(self._engine, req, submit_many_fields(body), command)
+        number = 0 if digest is None else number_of(digest)
         resp.content_type = JSON
         if not commands:
             resp.data = jobs_created([])
             return
         try:
-            stored, repeated = self._engine.submit_many(who, commands, key, digest)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
-            stored, repeated = self._engine.submit_many(await confirmed(req), commands, key, digest)
+            stored, repeated = self._engine.submit_many(req.context.principal, commands, key, number)
+        except (CleanerBehind, Overloaded):
+            await self._engine.caught_up()
+            stored, repeated = self._engine.submit_many(await confirmed(req), commands, key, number)
         resp.status = 201 if not repeated and any(how == CREATED for _, how in stored) else 200
         resp.data = jobs_created(stored)
 

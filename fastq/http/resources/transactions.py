@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from fastq.engine import Engine
 from fastq.engine.commands import BATCH_BYTES_MAX, OPS_MAX, Ack, Extend, Submit, Transaction
-from fastq.errors import CleanerBehind, InvalidRequest
+from fastq.errors import CleanerBehind, InvalidRequest, Overloaded
 from fastq.http.authentication import confirmed
 from fastq.http.decoding import DEPTH_MAX, members, read_body
 from fastq.http.errors import Failure
@@ -147,8 +147,8 @@ class Transactions:
             return
         try:
             answered, _ = self._engine.transact(who, transaction)
-        except CleanerBehind:
-            await self._engine.cleaner_caught_up()
+        except (CleanerBehind, Overloaded):
+            await self._engine.caught_up()
             answered, _ = self._engine.transact(await confirmed(req), transaction)
         resp.data = transaction_done(transaction.ops, answered)
 

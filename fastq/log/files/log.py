@@ -29,6 +29,7 @@ from fastq.log.files.recovery import (
     records_of,
 )
 from fastq.log.files.segments import SegmentHead, lock_directory, make_directory
+from fastq.log.files.sizes import SMALL_SEGMENT_BYTES, segment_sizes, size_in_use
 from fastq.log.files.tools.backup import LiveBackup, LogCopy
 from fastq.log.protocol import Opened, Part, Replay, Replayer
 
@@ -53,26 +54,29 @@ class LocalLog:
         directory: str | os.PathLike[str],
         *,
         segment_bytes: int = SEGMENT_BYTES,
+        small_segment_bytes: int = SMALL_SEGMENT_BYTES,
         align: int = ALIGN,
         cache_bytes: int = CACHE_BYTES,
         zero_cleaned: bool = False,
     ) -> None:
         """
         Args:
-            segment_bytes: size of new segments; a multiple of `align` from 16 KiB to 2 GiB.
+            segment_bytes: size of new segments in a log in use; a multiple of `align` from 16 KiB to 2 GiB.
+            small_segment_bytes: the same in a new log; segments grow with use. Not used above `segment_bytes`.
             align: bytes; frames begin and end at multiples of it. A power of two from 512 to 65,536.
             cache_bytes: size of the cache of newly written batches.
             zero_cleaned: overwrite segments with zeros before they are deleted.
         """
-        if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % align:
-            raise ValueError(f"segment_bytes must be a multiple of {align} from 16 KiB to 2 GiB, not {segment_bytes}")
-        self.tail = Tail(align, cache_bytes, min(BATCH_BYTES_MAX, segment_bytes // 2))
+        self._segment_sizes = segment_sizes(small_segment_bytes, segment_bytes)
+        for size in self._segment_sizes:
+            if not SEGMENT_BYTES_MIN <= size <= SEGMENT_BYTES_MAX or size % align:
+                raise ValueError(f"segment_bytes must be a multiple of {align} from 16 KiB to 2 GiB, not {size}")
+        self.tail = Tail(align, cache_bytes, min(BATCH_BYTES_MAX, self._segment_sizes[0] // 2))
         self._directory = Path(directory).absolute()
-        self._segment_bytes = segment_bytes
         self._align = align
         self._zero_cleaned = zero_cleaned
         self._lock_fd = -1
-        self._files: dict[int, tuple[int, int]] = {}  # number -> descriptor, salt: of writable segments
+        self._files: dict[int, tuple[int, int, int]] = {}  # number -> descriptor, salt, bytes: of writable segments
         self._index = FrameIndex()
         self._spans = SpanReader(self._directory)
         self._reading: dict[asyncio.Future[Read], int] = {}  # reads in flight: the oldest segment of each
@@ -82,6 +86,7 @@ class LocalLog:
         self._opened_seq = self._durable_seq = 0  # the last durable frame at the opening, and now
         self._segment = 0  # the last batch's segment
         self._sizes: dict[int, int] = {}  # of segments with frames, and of empty ones between them
+        self._largest_bytes = 0  # of a segment that the opening found
         self.used_bytes = 0  # in all
         self._has_left = False  # a batch went to another segment: earlier files may be closed
         self._loop: asyncio.AbstractEventLoop
@@ -102,10 +107,12 @@ class LocalLog:
         self._lock_fd = lock_directory(self._directory)
         try:
             found = read_log(self._directory, replayer.replay, replayer.identify)
+            self._largest_bytes, self.used_bytes = found.largest_bytes, sum(found.sizes.values())
             begun = begin(
-                self._directory, found, segment_bytes=self._segment_bytes, align=self._align, draw=secrets.token_bytes
-            )
-            self._files[begun.head.number] = (begun.fd, begun.head.salt)
+                self._directory, found, sizes=self._segment_sizes, segment_bytes=self._next_bytes(), align=self._align,
+                draw=secrets.token_bytes,
+            )  # fmt: skip
+            self._files[begun.head.number] = (begun.fd, begun.head.salt, begun.head.file_bytes)
             if found.database_id is None:
                 replayer.identify(begun.head.database_id)
             opened = self._opened(found, begun, replayer.replay)
@@ -155,15 +162,19 @@ class LocalLog:
         )  # fmt: skip
         self._ready = ReadySegments(
             self._directory, self.tail, begun.head, min(self._sizes), self._unsealed,
-            self._segment_bytes, self._made, self._fail, secrets.token_bytes, self._zero_cleaned,
+            self._segment_sizes, self._made, self._fail, secrets.token_bytes, self._zero_cleaned,
         )  # fmt: skip
         self._loop.add_reader(self._flusher.fileno(), self._finished)
         self._spans.open_now(self._sizes)
         self.idle = True
-        self._ready.start_due(None)
+        self._ready.start_due(None, self._next_bytes())
+
+    def _next_bytes(self) -> int:
+        """The size that the next segment should have."""
+        return size_in_use(self._segment_sizes, self.used_bytes, self._largest_bytes)
 
     def _made(self, head: SegmentHead, fd: int) -> None:
-        self._files[head.number] = (fd, head.salt)
+        self._files[head.number] = (fd, head.salt, head.file_bytes)
 
     # --- commits ------------------------------------------------------------------------------------------------------
 
@@ -171,19 +182,23 @@ class LocalLog:
     def disk_full(self) -> bool:
         return self._ready is not None and self._ready.disk_full
 
+    async def more_room(self, timeout_s: float) -> None:
+        if self._ready is not None:
+            await self._ready.more(timeout_s)
+
     def may_answer(self) -> bool:
         return True
 
     def commit(self, batch: Batch) -> None:
         assert self._flusher is not None and self.idle, "one batch at a time, between start and close"
+        fd, salt, file_bytes = self._files[batch.segment]
         if batch.segment != self._segment:
             self._segment = batch.segment
-            self._sizes[batch.segment] = self._segment_bytes
-            self.used_bytes += self._segment_bytes
+            self._sizes[batch.segment] = file_bytes
+            self.used_bytes += file_bytes
             self._has_left = True
             self._spans.share(batch.segment, self._files[batch.segment][0])
         self._index.add(batch.seq, batch.segment, batch.offset)
-        fd, salt = self._files[batch.segment]
         self._busy, self.idle = True, False
         self._flusher.commit(
             batch, fd=fd, salt=salt, segment=batch.segment, offset=batch.offset, seq=batch.seq,
@@ -210,7 +225,8 @@ class LocalLog:
         if seq > self._durable_seq and self._failed is None:
             self._durable_seq = seq
             self._on_durable(seq)
-        self._ready.start_due(self._durable_seq if self._durable_seq > self._opened_seq else None)
+        durable_seq = self._durable_seq if self._durable_seq > self._opened_seq else None
+        self._ready.start_due(durable_seq, self._next_bytes())
 
     def _fail(self, error: OSError) -> None:
         """Write and answer nothing from here on: a failed sync may have lost data."""
@@ -349,7 +365,7 @@ class LocalLog:
         if self._flusher is not None:
             self._loop.remove_reader(self._flusher.fileno())
             self._flusher.stop()
-        for fd, _ in self._files.values():
+        for fd, _, _ in self._files.values():
             os.close(fd)
         self._files.clear()
         self._spans.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,10 +40,14 @@ class Begun:
     notes: list[str] = field(default_factory=list)
 
 
-def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw: Callable[[int], bytes]) -> Begun:
+def begin(
+    directory: Path, found: Found, *, sizes: Sequence[int], segment_bytes: int, align: int, draw: Callable[[int], bytes]
+) -> Begun:
     """Make the opening's first segment, with the frames that are not proven durable.
 
     Args:
+        sizes: that segments may have, ascending.
+        segment_bytes: the one that it should have.
         draw: returns that many random bytes.
     Raises:
         OSError.
@@ -53,20 +57,18 @@ def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw
         recycle_segment(directory, number)
     database_id = found.database_id or draw(16)
     frames_bytes = sum(_padded(len(frame.records), align) for frame in found.pending)
+    spare = _first_spare(directory, sizes, segment_bytes, frames_bytes)
     head = SegmentHead(
         database_id=database_id,
         epoch=found.epoch + 1,
         number=found.last_segment + 1,
         align=align,
-        # Frames written under larger segments may need a larger file.
-        file_bytes=segment_bytes + (frames_bytes if frames_bytes > segment_bytes // 4 else 0),
+        file_bytes=spare.stat().st_size,
         first_seq=found.pending[0].seq if found.pending else found.next_seq,
         synced_seq=found.next_seq - 1,
         salt=int.from_bytes(draw(8), "little"),
     )
     frames, prev_crc, offsets = _rewrite(found.pending, head)
-    spare = take_spare(directory, head.file_bytes) or fill_spare(directory, head.file_bytes)
-    assert spare is not None
     fd = name_segment(spare, head, frames)
     if not found.has_identity:
         # The identity comes last: a directory that names a database must have a segment.
@@ -77,6 +79,22 @@ def begin(directory: Path, found: Found, *, segment_bytes: int, align: int, draw
     return Begun(
         head, fd, head.first_offset + len(frames), prev_crc, list(zip(found.pending, offsets, strict=True)), notes
     )
+
+
+def _first_spare(directory: Path, sizes: Sequence[int], segment_bytes: int, frames_bytes: int) -> Path:
+    """A file for the first segment. On a full disk it may be smaller: the server then starts in what there is."""
+    # Frames written under larger segments may need a larger file.
+    wanted_bytes = segment_bytes + (frames_bytes if frames_bytes > segment_bytes // 4 else 0)
+    small_bytes = sizes[0] if frames_bytes <= sizes[0] // 4 else max(sizes[0], sizes[0] // 2 + frames_bytes)
+    spare = take_spare(directory, [size for size in sizes if small_bytes <= size <= segment_bytes])
+    try:
+        spare = spare or fill_spare(directory, wanted_bytes)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or small_bytes >= wanted_bytes:
+            raise
+        spare = fill_spare(directory, small_bytes)
+    assert spare is not None, "nobody breaks the fill off"
+    return spare
 
 
 def _padded(record_bytes: int, align: int) -> int:
@@ -121,15 +139,15 @@ def _keep_torn(directory: Path, found: Found) -> list[str]:
     return [f"{cut}; a copy is in {name}"]
 
 
-def take_spare(directory: Path, size: int) -> Path | None:
-    """A spare of `size` bytes, if there is one. Removes spares of other sizes: they cannot be used."""
-    fitting = None
+def take_spare(directory: Path, sizes: Collection[int]) -> Path | None:
+    """The largest spare that has one of `sizes`, if there is one. Removes spares of other sizes."""
+    fitting: list[tuple[int, Path]] = []
     for path in spare_paths(directory):
-        if path.stat().st_size == size:
-            fitting = path
+        if (size := path.stat().st_size) in sizes:
+            fitting.append((size, path))
         else:
             path.unlink()
-    return fitting
+    return max(fitting)[1] if fitting else None
 
 
 def seal_and_shorten(directory: Path, ending: Ending, durable_seq: int) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastq._core import Tail
 
 READY_SEGMENTS = RESERVE_SEGMENTS + 1  # beside the one that is being written
+UNUSED_SHARE = 128  # until an opening wrote this share of a small segment, the reserve is enough
 RETRY_S = 1.0  # between attempts on a full disk
 FILL_PAUSE_S = 0.002  # between the steps of a fill while there is room, for a commit or two
 
@@ -46,7 +47,7 @@ class ReadySegments:
         first: SegmentHead,
         first_segment: int,
         unsealed: list[Ending],
-        segment_bytes: int,
+        sizes: Sequence[int],
         on_made: Callable[[SegmentHead, int], None],
         on_failed: Callable[[OSError], None],
         draw: Callable[[int], bytes],
@@ -57,6 +58,7 @@ class ReadySegments:
             first: the head of the opening's first segment; later segments get the same values.
             first_segment: the oldest segment.
             unsealed: segments of earlier openings, to be shortened once this one has a durable frame.
+            sizes: that segments may have, ascending.
             on_made: called with a segment's head and a descriptor, before the tail is offered it.
             on_failed: called once, with an error other than a full disk.
             draw: returns that many random bytes.
@@ -64,7 +66,10 @@ class ReadySegments:
         """
         self.disk_full = False
         self._directory, self._tail, self._unsealed = directory, tail, list(unsealed)
-        self._next = replace(first, number=first.number + 1, file_bytes=segment_bytes, first_seq=0, synced_seq=0)
+        self._sizes = sizes
+        file_bytes = max(size for size in sizes if size <= first.file_bytes)
+        self._next = replace(first, number=first.number + 1, file_bytes=file_bytes, first_seq=0, synced_seq=0)
+        self._is_used = False  # more than the reserve is needed
         self._on_made, self._on_failed, self._draw = on_made, on_failed, draw
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-segments")
@@ -73,18 +78,31 @@ class ReadySegments:
         self._held: int | None = None  # a backup still reads this segment and later ones
         self._zero_cleaned = zero_cleaned
         self._has_cleaned = bool(cleaned_paths(directory))  # an earlier server left segments to overwrite
-        self._work: asyncio.Future[int | None] | None = None
+        self._work: asyncio.Future[Any] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
 
-    def start_due(self, durable_seq: int | None) -> None:
+    def start_due(self, durable_seq: int | None, next_bytes: int) -> None:
         """Start the next piece of work, if there is any.
 
         Args:
             durable_seq: the last durable frame of this opening; None: none yet.
+            next_bytes: the size that the next segment should have. Sizes do not shrink again.
         """
+        if next_bytes > self._next.file_bytes and self._has_space(READY_SEGMENTS * next_bytes):
+            self._next = replace(self._next, file_bytes=next_bytes)
         self._durable_seq = durable_seq
         self._go_on()
+
+    async def more(self, timeout_s: float) -> None:
+        """Return when more than the reserve is ready, or nothing is being done about it, or after the timeout."""
+        self._is_used = True
+        self._go_on()
+        late: asyncio.Future[None] = self._loop.create_future()
+        timer = self._loop.call_later(timeout_s, late.set_result, None)
+        while self._work is not None and self._tail.segments_offered <= RESERVE_SEGMENTS and not late.done():
+            await asyncio.wait([self._work, late], return_when=asyncio.FIRST_COMPLETED)
+        timer.cancel()
 
     def drop_before(self, segment: int) -> None:
         """Delete every segment before this one, after the work in progress."""
@@ -107,7 +125,7 @@ class ReadySegments:
     def _go_on(self) -> None:
         if self._work is not None or self._stopping.is_set():
             return
-        is_short = self._tail.segments_offered < READY_SEGMENTS
+        is_short = self._tail.segments_offered < self._wanted()
         if self._unsealed and self._durable_seq is not None:
             # Seal first, then drop: the oldest segment must show where the log begins, even without a frame.
             self._begin(self._shortened, seal_and_shorten, self._directory, self._unsealed[0], self._durable_seq)
@@ -121,9 +139,22 @@ class ReadySegments:
             self._begin(self._dropped, erase_cleaned, self._directory, self._rest)
         elif self._retry is None and is_short:
             head = replace(self._next, salt=int.from_bytes(self._draw(8), "little"))
-            self._begin(partial(self._made, head), self._make, head)
+            self._begin(self._made, self._make, head)
 
-    def _begin(self, then: Callable[[asyncio.Future[int | None]], None], do: Callable[..., Any], *about: Any) -> None:
+    def _wanted(self) -> int:
+        """How many segments to keep ready: an opening that wrote hardly anything has the reserve only."""
+        size = self._next.file_bytes
+        if not self._is_used:
+            written_bytes = self._tail.closed_bytes + self._tail.unsynced_bytes
+            self._is_used = size == self._sizes[-1] or written_bytes > size // UNUSED_SHARE
+        return READY_SEGMENTS if self._is_used else RESERVE_SEGMENTS
+
+    def _has_space(self, needed_bytes: int) -> bool:
+        """Whether the disk has room. Larger segments on a small disk would leave none that the cleaner can free."""
+        space = os.statvfs(self._directory)
+        return space.f_bavail * space.f_frsize >= needed_bytes
+
+    def _begin(self, then: Callable[[asyncio.Future[Any]], None], do: Callable[..., Any], *about: Any) -> None:
         """Run `do` on the thread, then `then` on the loop."""
         self._work = self._loop.run_in_executor(self._thread, do, *about)
         self._work.add_done_callback(then)
@@ -137,11 +168,17 @@ class ReadySegments:
             await asyncio.wait([self._work])
         self._thread.shutdown()
 
-    def _make(self, head: SegmentHead) -> int | None:
-        """On the thread: prepare a segment. Returns its descriptor; None if the log is being closed."""
-        spare = take_spare(self._directory, head.file_bytes)
+    def _make(self, head: SegmentHead) -> tuple[SegmentHead, int] | None:
+        """On the thread: prepare a segment. Returns its head and descriptor; None if the log is being closed.
+
+        It has the size of a spare, if there is one that can be used.
+        """
+        spare = take_spare(self._directory, self._sizes)
         spare = spare or fill_spare(self._directory, head.file_bytes, self._rest)
-        return None if spare is None else name_segment(spare, head)
+        if spare is None:
+            return None
+        head = replace(head, file_bytes=spare.stat().st_size)
+        return head, name_segment(spare, head)
 
     def _rest(self) -> bool:
         """On the thread, before each step of a fill: pause for commits. Returns whether to interrupt the fill.
@@ -156,7 +193,7 @@ class ReadySegments:
         )
         return self._stopping.wait(0 if is_urgent else FILL_PAUSE_S)
 
-    def _made(self, head: SegmentHead, work: asyncio.Future[int | None]) -> None:
+    def _made(self, work: asyncio.Future[tuple[SegmentHead, int] | None]) -> None:
         self._work = None
         error = work.exception()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -168,10 +205,11 @@ class ReadySegments:
         if error is not None:
             self._fail(error)
             return
-        fd = work.result()
-        if fd is None or self._stopping.is_set():
-            if fd is not None:
-                os.close(fd)
+        if (made := work.result()) is None:
+            return
+        head, fd = made
+        if self._stopping.is_set():
+            os.close(fd)
             return
         self.disk_full = False
         self._next = replace(self._next, number=head.number + 1)
@@ -186,14 +224,14 @@ class ReadySegments:
             self._retry = None
         self._go_on()
 
-    def _dropped(self, work: asyncio.Future[int | None]) -> None:
+    def _dropped(self, work: asyncio.Future[None]) -> None:
         self._work = None
         if (error := work.exception()) is not None:
             self._fail(error)
         else:
             self._try_now()
 
-    def _shortened(self, work: asyncio.Future[int | None]) -> None:
+    def _shortened(self, work: asyncio.Future[None]) -> None:
         self._work = None
         self._unsealed.pop(0)
         error = work.exception()

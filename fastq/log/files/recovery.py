@@ -80,6 +80,7 @@ class Found:
     first_frame: int = 1  # the oldest frame, or the number that it would have
     last_segment: int = 0  # the last segment that stays
     sizes: dict[int, int] = field(default_factory=dict)  # of segments with frames, after shortening
+    largest_bytes: int = 0  # of all segments, before shortening
     empty_segments: list[int] = field(default_factory=list)  # later ones, to be made spares in this order
     unsealed: list[Ending] = field(default_factory=list)  # to be sealed and shortened once a later one is in use
     pending: list[Pending] = field(default_factory=list)
@@ -184,6 +185,7 @@ class _Reader:
             self._check_head(number, identity or self._heads[numbers[0]].database_id)
         self._found.database_id = self._heads[numbers[0]].database_id
         self._found.epoch = max(head.epoch for head in self._heads.values())
+        self._found.largest_bytes = max(head.file_bytes for head in self._heads.values())
 
     def _check_head(self, number: int, database_id: bytes) -> None:
         head = self._heads[number]

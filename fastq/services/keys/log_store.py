@@ -55,6 +55,7 @@ class StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_limit: int | None = None
     old_digest: str = ""  # of the secret before the last rotation
     old_until_us: int = 0  # when that secret expires
+    is_unseen: bool = False  # the secret was made by a command that has not shown it
 
     @property
     def ended_us(self) -> int | None:
@@ -176,20 +177,29 @@ class LogKeyStore:
         self._remove_ended(2)
         return record
 
-    async def rotate(self, key_id: str, who: Principal, overlap_ms: int) -> tuple[str, KeyRecord]:
+    async def rotate(
+        self, key_id: str, who: Principal, overlap_ms: int, *, is_seen: bool = True
+    ) -> tuple[str, KeyRecord]:
         key_id, stored = self._named(key_id, who)
         if stored.revoked_us is not None:
             raise KeyIsRevoked
-        secret = new_secret(stored.type)
+        secret, now_us = new_secret(stored.type), self._documents.now_us()
+        old_digest, old_until_us = stored.digest, now_us + overlap_ms * 1000
+        if stored.is_unseen:  # the secret in use is the one before it, if it has not expired
+            old_digest, old_until_us = stored.old_digest, old_until_us if stored.old_until_us > now_us else 0
         rotated = msgspec.structs.replace(
             stored,
             digest=digest_of(secret),
             masked=masked(secret),
-            old_digest=stored.digest,
-            old_until_us=self._documents.now_us() + overlap_ms * 1000,
+            old_digest=old_digest,
+            old_until_us=old_until_us,
+            is_unseen=not is_seen,
         )
         self._change(key_id, rotated, who)
         return secret, self._record(key_id)
+
+    async def note_seen(self, key_id: str, who: Principal) -> None:
+        self._change(key_id, msgspec.structs.replace(self._keys[key_id], is_unseen=False), who)
 
     def touch(self, record: KeyRecord, now_us: int) -> None:
         self._used_us[record.key_id] = now_us

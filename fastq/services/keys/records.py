@@ -134,12 +134,20 @@ class KeyStore(Protocol):
             NotKeyOwner: the key belongs to another owner and `who` is no admin.
         """
 
-    async def rotate(self, key_id: str, who: Principal, overlap_ms: int) -> tuple[str, KeyRecord]:
+    async def rotate(
+        self, key_id: str, who: Principal, overlap_ms: int, *, is_seen: bool = True
+    ) -> tuple[str, KeyRecord]:
         """Give a key a new secret. The old secret works for `overlap_ms`; an older one stops at once.
 
+        Args:
+            is_seen: False: until `note_seen` nobody has the new secret, and the next rotation replaces it and keeps
+                the old one. A Redis key store takes every secret for seen.
         Raises:
             KeyNotFound, NotKeyOwner, KeyIsRevoked.
         """
+
+    async def note_seen(self, key_id: str, who: Principal) -> None:
+        """Note that somebody has the secret of the last rotation."""
 
     def touch(self, record: KeyRecord, now_us: int) -> None:
         """Record the use of a key in memory. `save_used` writes it."""

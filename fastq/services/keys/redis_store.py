@@ -342,7 +342,7 @@ class RedisKeyStore:
         self._forget([key_id])
         return revoked_us
 
-    async def rotate(self, key_id: str, who: Principal, overlap_ms: int) -> tuple[str, KeyRecord]:
+    async def rotate(self, key_id: str, who: Principal, overlap_ms: int, **_: bool) -> tuple[str, KeyRecord]:
         """Rotate a key. An original key becomes one of fastq's with the same key_id."""
         key = await self._named(key_id, who)
         secret = new_secret(key.record.type)
@@ -363,6 +363,9 @@ class RedisKeyStore:
         self._found.pop(record.key_id, None)
         self._forget([record.key_id])
         return secret, self._as_known(record)
+
+    async def note_seen(self, key_id: str, who: Principal) -> None:
+        """Do nothing: every secret is taken for seen."""
 
     # --- last uses ----------------------------------------------------------------------------------------------------
 

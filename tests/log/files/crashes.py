@@ -24,6 +24,7 @@ from typing import Protocol
 
 from fastq.errors import LogDamaged
 from fastq.log.files.recovery import read_log
+from fastq.log.files.segments import SEGMENT_MAGIC, unpack_head
 from tests.log.files.accounts import Accounts
 from tests.log.files.disk import NOTE, Disk, Op, build_shim, read_trace
 from tests.log.files.life import log_of
@@ -247,9 +248,11 @@ class Search:
         scratch.mkdir()
         told = new_told(self.how)
         enumerator = Enumerator(scratch, rng, on_deep=lambda state, told: self._crash_again(scratch, rng, state, told))
-        enumerator.run(trace_lives(self.shim, scratch, seed, LIVES, self.how), told=told)
+        ops = trace_lives(self.shim, scratch, seed, LIVES, self.how)
+        enumerator.run(ops, told=told)
         assert not enumerator.failures, f"seed {seed}: {enumerator.failures[:5]}"
         self.counts.update(enumerator.counts)
+        self.counts["lives whose segments grew"] += lives_that_grew(ops)
         if not isinstance(told, Ledger):
             self.counts.update({f"{name} records": count for name, count in told.records.items()})
         shutil.rmtree(scratch)
@@ -270,6 +273,12 @@ class Search:
             self.counts.update({f"second-crash {what}": count for what, count in inner.counts.items()})
             assert not inner.failures, inner.failures[:5]
         shutil.rmtree(second)
+
+
+def lives_that_grew(ops: list[Op]) -> int:
+    """How many lives made segments of several sizes."""
+    heads = [unpack_head(op.data, Path()) for op in ops if op.data[: len(SEGMENT_MAGIC)] == SEGMENT_MAGIC]
+    return len({(head.epoch, head.file_bytes) for head in heads}) - len({head.epoch for head in heads})
 
 
 def new_told(how: str) -> Ledger | Oracle | Accounts:

@@ -28,6 +28,21 @@ async def has_room(r: Running) -> bool:
     return r.engine.commits.has_room(24 << 10, spare_segments=1) and not r.engine.cleaner.is_behind
 
 
+async def clean_all(r: Running) -> None:
+    """Let the cleaner move everything that is live."""
+    end = r.log.tail.appended_seq
+
+    async def is_clean() -> bool:
+        await until(lambda: has_room(r))
+        if r.engine.cleaner.is_behind:
+            return False
+        await r.ask.delete(CLIENT, await r.submit(CLIENT, Submit(b'"' + b"x" * 12_000 + b'"', queue="ticks")))
+        return r.core.oldest_frame > end
+
+    await until(is_clean)
+    assert not r.failures
+
+
 async def work(r: Running, jobs: int, rng: random.Random) -> list[str]:
     """Submit, lease, ack, fail and extend. Returns the submitted ids."""
     ids = [await r.submit(CLIENT, Submit(PAYLOAD, max_retries=2, queue=rng.choice(["a", "b"])))]

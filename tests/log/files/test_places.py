@@ -13,9 +13,9 @@ from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, JobOptions, Lease, Submit
 from fastq.log.files.log import LocalLog
 from fastq.log.memory import MemoryLog
-from tests.engines import CLIENT, WORKER, Hand, Running, running, until
+from tests.engines import CLIENT, WORKER, Hand, Running, running
 from tests.log.files.frames import checked
-from tests.log.files.jobs import has_room
+from tests.log.files.jobs import clean_all
 from tests.log.files.writer import quiet
 
 SEGMENT_BYTES = 128 << 10
@@ -29,21 +29,6 @@ def log_of(directory: Path) -> LocalLog:
 
 async def events(r: Running, job_id: str) -> list[str]:
     return [event.what for event in (await r.ask.history(CLIENT, job_id)).events]
-
-
-async def clean_all(r: Running) -> None:
-    """Let the cleaner move everything."""
-    end = r.log.tail.appended_seq
-
-    async def is_clean() -> bool:
-        await until(lambda: has_room(r))
-        if r.engine.cleaner.is_behind:
-            return False
-        await r.ask.delete(CLIENT, await r.submit(CLIENT, Submit(b'"' + b"x" * 12_000 + b'"', queue="ticks")))
-        return r.core.oldest_frame > end
-
-    await until(is_clean)
-    assert not r.failures
 
 
 async def test_links_in_a_rewritten_frame_stay_true(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ async def test_a_fill_pauses_between_steps_unless_the_segment_is_needed(
         raise error
 
     first = SegmentHead(b"d" * 16, 1, 1, 4096, SEGMENT_BYTES, 1, 0, 7)
-    ready = ReadySegments(tmp_path, tail, first, 1, [], SEGMENT_BYTES, on_made, on_failed, os.urandom, False)
+    ready = ReadySegments(tmp_path, tail, first, 1, [], [SEGMENT_BYTES], on_made, on_failed, os.urandom, False)
     noted = ready._stopping = Noted()
-    ready.start_due(None)
+    ready.start_due(None, SEGMENT_BYTES)
     await all_made.wait()
     await ready.close()
     assert noted.waits_s == [0] * 8 + [pause_s] * 4
@@ -66,7 +66,7 @@ async def test_a_paused_fill_can_be_interrupted(tmp_path: Path) -> None:
         raise AssertionError("it was broken off")
 
     tail = Tail(4096, 0, 64 << 10)
-    ready = ReadySegments(tmp_path, tail, first, 1, [], SEGMENT_BYTES, never, never, os.urandom, False)
+    ready = ReadySegments(tmp_path, tail, first, 1, [], [SEGMENT_BYTES], never, never, os.urandom, False)
     noted = ready._stopping = Noted()
     noted.set()
     assert ready._make(first) is None

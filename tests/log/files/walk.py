@@ -37,7 +37,11 @@ from tests.core.model_order import Settings
 from tests.core.world import START_US, World
 from tests.log.files.life import TracedLog, note
 
-SHAPES = [(512, 48 << 10), (512, 64 << 10), (4096, 64 << 10)]  # align and segment_bytes, which lives may change
+# align, small_segment_bytes and segment_bytes, which lives may change: segments of the last two grow during a life
+SHAPES = [
+    (512, 48 << 10, 48 << 10), (4096, 64 << 10, 64 << 10),
+    (512, 24 << 10, 96 << 10), (4096, 40 << 10, 80 << 10),
+]  # fmt: skip
 CACHES_BYTES = [0, 8 << 10]
 STEPS = 60  # of a life, at most
 ROOM_BYTES = 16 << 10  # an upper bound of what one step appends
@@ -246,10 +250,10 @@ class FiledWorld(World):
 
 
 def drawn_log(directory: Path, rng: random.Random, kind: type[LocalLog] = LocalLog) -> LocalLog:
-    align, segment_bytes = rng.choice(SHAPES)
+    align, small_segment_bytes, segment_bytes = rng.choice(SHAPES)
     return kind(
-        directory, segment_bytes=segment_bytes, align=align, cache_bytes=rng.choice(CACHES_BYTES),
-        zero_cleaned=rng.random() < 0.5,
+        directory, segment_bytes=segment_bytes, small_segment_bytes=small_segment_bytes, align=align,
+        cache_bytes=rng.choice(CACHES_BYTES), zero_cleaned=rng.random() < 0.5,
     )  # fmt: skip
 
 

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from fastq.console.charts import Series, chart, scale, spark
+
+
+@pytest.mark.parametrize(
+    ("highest", "axis"),
+    [(0, (1, 1)), (0.4, (0.4, 0.2)), (3, (3, 1)), (7, (10, 5)), (99, (100, 50)),
+     (4112, (6000, 2000)), (50_000, (60_000, 20_000))],
+)  # fmt: skip
+def test_an_axis_has_few_round_labels(highest: float, axis: tuple[float, float]) -> None:
+    assert scale(highest) == pytest.approx(axis)
+
+
+def test_a_chart_is_valid_xml_and_breaks_where_nothing_is_known() -> None:
+    drawn = chart([0, 1, 2, 3], [Series('a"<b>', [1, None, 3, 2]), Series("b", [0, 0, 0, 0])], str, str)
+    root = ElementTree.fromstring(drawn)
+    lines = [path for path in root.iter("path") if "line" in path.attrib["class"]]
+    assert [path.attrib["class"] for path in lines] == ["line", "line", "line second"]
+    assert 'a"<b>: now 2, at most 3' in root.attrib["aria-label"]
+
+
+def test_empty_charts() -> None:
+    assert "nothing is known yet" in chart([], [Series("a", [])], str, str)
+    ElementTree.fromstring(spark([], "nothing"))
+    ElementTree.fromstring(spark([1, 2], "rates"))
