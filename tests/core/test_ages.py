@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from bench.bare import START_US, Bare
 from fastq._core import ALL, Ack, Filter, NewJob
-from tests.core.test_counts import START_US, Bare
 
 FILTER = Filter()
 DAY_US = 86_400_000_000
