@@ -692,9 +692,9 @@ class Core:
         """All queues are in places below it."""
     def queue(self, access: Access, name: str) -> QueueView:
         """A queue with the counts of the jobs that exist for the caller; to an owner without groups and next job."""
-    def blocked_by(self, now_us: int, name: str, group: str) -> str:
+    def blocked_by(self, now_us: int, name: str, group: str | None) -> str:
         """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
-        `group_concurrency`; empty: none."""
+        `group_concurrency`; empty: none. Without a group: the limit that keeps all of the queue's."""
 
     # time
     def expire(self, now_us: int, jitter: Jitter, limit: int) -> int:

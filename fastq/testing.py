@@ -135,6 +135,7 @@ class Server:
 
     async def _run_due(self) -> None:
         self._node.engine.run_due()
+        self._node.queues.resume_due()
         await self._node.schedules.fire_due()
         await self._node.engine.durable()
 

@@ -88,19 +88,23 @@ class Offline:
         self._claim_store = claim_store
 
     def create(self, body: Key) -> Key:
+        unused: dict[str, None] = {}  # perhaps nobody has seen them
+
         async def work(engine: Engine, keys: KeyStore) -> bytes:
             now_us = engine.now_us()
             fields, grants = key_resource.create_key_fields(json.dumps(body).encode(), now_us)
             alike = (fields.name, fields.owner_id, fields.type)
             for record in await keys.list(None):
                 is_unused = record.revoked_us is None and record.last_used_us <= record.created_us
-                if is_unused and (record.name, record.owner_id, record.type) == alike:  # perhaps nobody has seen it
-                    told = f"{record.key_id} has the same name, owner and type, and was never used"
-                    notice(f"{told}. Revoke it if nobody has its secret: fastq keys revoke {record.key_id} --offline …")
+                if is_unused and (record.name, record.owner_id, record.type) == alike:
+                    unused[record.key_id] = None
             made = await keys.create(fields.name, fields.owner_id, fields.type, now_us, OPERATOR.key_id, grants=grants)
             return key_resource.key_with_secret(*made)
 
         answer: Key = self._do(work)
+        for key_id in unused:
+            told = f"{key_id} has the same name, owner and type, and was never used"
+            notice(f"{told}. Revoke it if nobody has its secret: fastq keys revoke {key_id} --offline …")
         return answer
 
     def list_all(self) -> list[Key]:

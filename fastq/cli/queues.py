@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import click
@@ -16,10 +16,10 @@ from fastq.cli.groups import Group
 from fastq.cli.job_options import given
 from fastq.cli.nothing_found import no_such_queue
 from fastq.cli.notices import confirm
-from fastq.cli.param_types import BACKOFF, DURATION
+from fastq.cli.param_types import BACKOFF, DURATION, TIME
 from fastq.cli.remote import with_client
 from fastq.cli.streams import say, say_json
-from fastq.cli.tables import Column, Table, ago, as_json, duration, json_option, lines_option, record, show
+from fastq.cli.tables import Column, Table, ago, as_json, cell, duration, json_option, lines_option, record, show
 from fastq.client.errors import NotFound
 from fastq.client.models import TERMINAL, ChangedMany, State
 from fastq.client.operator_models import Queue, QueueSettings, RateLimit, Retention
@@ -33,7 +33,7 @@ FINISHED = [state for state in get_args(State) if state in TERMINAL]
 COLUMNS = (
     Column("queue", is_whole=True), *(Column(name, is_whole=True) for name in COUNTS),
     Column("acked", 4, True), Column("dead", 2, True), Column("expired", 5, True), Column("cancelled", 6, True),
-    Column("oldest", 3, True), Column("served", 1, least=11),
+    Column("oldest", 2, True), Column("why", 1, least=20), Column("served", 3, least=11),
 )  # fmt: skip
 LIMITS = (
     "rate", "concurrency", "group-concurrency", "lease", "backoff", "keep-acked", "keep-dead", "keep-max", "max-depth",
@@ -69,7 +69,7 @@ def _print_all(found: Iterable[Queue]) -> None:
 
 def _row(queue: Queue, now: datetime) -> list[Any]:
     counts = [getattr(queue, name) for name in COUNTS] + [queue.finished.get(state, 0) for state in FINISHED]
-    return [queue.name, *counts, ago(queue.oldest_ready_at, now), _served(queue)]
+    return [queue.name, *counts, ago(queue.oldest_ready_at, now), queue.why.words, _served(queue)]
 
 
 def _served(queue: Queue) -> str:
@@ -81,6 +81,8 @@ def _limits(settings: QueueSettings) -> dict[str, str]:
     rate, backoff, kept = settings.rate_limit, settings.backoff, settings.retention or Retention()
     said = {
         "paused": "yes" if settings.paused else "",
+        "pause-reason": settings.pause_reason or "",
+        "pause-until": cell(settings.pause_until),
         "fair": "yes" if settings.fair else "",
         "rate": f"{rate.n}/{duration(rate.per_ms)}" if rate else "",
         "concurrency": _count(settings.concurrency),
@@ -114,7 +116,7 @@ def _show(queue: Queue, in_json: bool) -> None:
         return
     finished = {state.lower(): queue.finished.get(state, 0) for state in FINISHED}
     counts = {name: getattr(queue, name) for name in COUNTS}
-    rest = {"groups": queue.groups, "oldest_ready_at": queue.oldest_ready_at}
+    rest = {"groups": queue.groups, "oldest_ready_at": queue.oldest_ready_at, "why": queue.why.words}
     show(record({"queue": queue.name} | counts | finished | rest))
     if limits := _limits(queue.settings):
         say("")
@@ -212,16 +214,25 @@ def changed(settings: QueueSettings, changes: dict[str, Any], unset: tuple[str, 
 
 @queues.command()
 @click.argument("name")
+@click.option("--reason", default="", help="Shown to whoever asks why its jobs wait.")
+@click.option("--until", type=TIME, help="The time at which the server resumes it.")
+@click.option("--for", "for_ms", type=DURATION, help="As --until, but a time from now, such as 30m.")
 @click.option("--create", is_flag=True, help="Also pause a queue that has neither jobs nor settings.")
 @json_option
 @with_client()
-def pause(client: Client, name: str, create: bool, as_json: bool) -> None:
+def pause(
+    client: Client, name: str, reason: str, until: datetime | None, for_ms: int | None, create: bool, as_json: bool
+) -> None:
     """Stop leasing jobs of the queue NAME. Running jobs continue."""
+    if for_ms is not None:
+        if until is not None:
+            raise click.UsageError("give either --until or --for")
+        until = datetime.fromtimestamp(wall_us() / 1e6, UTC) + timedelta(milliseconds=for_ms)
     try:
-        queue = client.pause_queue(name, create=create)
+        queue = client.pause_queue(name, create=create, reason=reason, until=until)
     except NotFound:
         raise Failed(f"{no_such_queue(client, name)}; --create pauses it before its first job") from None
-    _say(queue, "paused", as_json)
+    _say(queue, queue.why.words or "paused", as_json)
 
 
 @queues.command()

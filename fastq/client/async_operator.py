@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Any, TypeVar, Unpack
 
 from fastq.client import operator_calls
@@ -57,15 +58,19 @@ class AsyncOperatorMethods(ABC):
         """Replace all settings of a queue. Returns the queue."""
         return await self.call(operator_calls.put_queue(name, settings))
 
-    async def pause_queue(self, name: str, *, create: bool = False) -> Queue:
+    async def pause_queue(
+        self, name: str, *, create: bool = False, reason: str = "", until: datetime | None = None
+    ) -> Queue:
         """Stop leasing jobs of the queue. Running jobs continue.
 
         Args:
             create: also if it has neither jobs nor settings yet.
+            reason: shown to whoever asks why its jobs wait.
+            until: when the server resumes it; None: never.
         Raises:
             NotFound: it has neither.
         """
-        return await self.call(operator_calls.pause_queue(name, create))
+        return await self.call(operator_calls.pause_queue(name, create, reason, until))
 
     async def resume_queue(self, name: str) -> Queue:
         """Lease jobs of a paused queue again. Raises NotFound."""

@@ -354,6 +354,8 @@ class Why(AnswerStruct, frozen=True, kw_only=True):
     waiting_workers: int
     group: str = ""
     run_at: datetime | None = None
+    pause_reason: str = ""
+    pause_until: datetime | None = None
     last_asked_at: datetime | None = None
 
 

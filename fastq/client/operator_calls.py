@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -51,8 +52,10 @@ def put_queue(name: str, settings: QueueSettings) -> Call[Queue]:
     return Call("PUT", _below("queues", name), _QUEUE.decode, encoded_body(settings))
 
 
-def pause_queue(name: str, create: bool) -> Call[Queue]:
-    return Call("POST", _below("queues", name, "/pause" + ("?create=true" if create else "")), _QUEUE.decode)
+def pause_queue(name: str, create: bool, reason: str, until: datetime | None) -> Call[Queue]:
+    said = {"reason": reason, "until": until}
+    body = encoded_body({member: value for member, value in said.items() if value}) if reason or until else b""
+    return Call("POST", _below("queues", name, "/pause" + ("?create=true" if create else "")), _QUEUE.decode, body)
 
 
 def resume_queue(name: str) -> Call[Queue]:

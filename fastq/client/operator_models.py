@@ -35,11 +35,14 @@ class Retention(AnswerStruct, frozen=True):
 class QueueSettings(AnswerStruct, frozen=True):
     """The settings of a queue, described in docs/queues.md. None means no limit, or the server's default.
 
-    fair: groups take turns. concurrency: running jobs. group_concurrency: running jobs of each group. lease_ms:
-    milliseconds. max_depth: unfinished jobs; further submits are refused.
+    pause_reason: why it is paused. pause_until: when the server resumes it. fair: groups take turns. concurrency:
+    running jobs. group_concurrency: running jobs of each group. lease_ms: milliseconds. max_depth: unfinished jobs;
+    further submits are refused.
     """
 
     paused: bool = False
+    pause_reason: str | None = None
+    pause_until: datetime | None = None
     fair: bool = False
     rate_limit: RateLimit | None = None
     concurrency: int | None = None
@@ -48,6 +51,13 @@ class QueueSettings(AnswerStruct, frozen=True):
     backoff: Backoff | None = None
     retention: Retention | None = None
     max_depth: int | None = None
+
+
+class QueueWhy(AnswerStruct, frozen=True):
+    """Why the ready jobs of a queue are not leased now. code: see docs/queues.md. words: the same for a person."""
+
+    code: str = ""
+    words: str = ""
 
 
 class Queue(AnswerStruct, frozen=True, kw_only=True):
@@ -65,6 +75,7 @@ class Queue(AnswerStruct, frozen=True, kw_only=True):
     finished: dict[str, int]
     groups: int = 0
     oldest_ready_at: datetime | None = None
+    why: QueueWhy = QueueWhy()
 
 
 class KeyOptions(TypedDict, total=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, TypeVar, Unpack
 
 from fastq.client import operator_calls
@@ -56,15 +57,17 @@ class OperatorMethods(ABC):
         """Replace all settings of a queue. Returns the queue."""
         return self.call(operator_calls.put_queue(name, settings))
 
-    def pause_queue(self, name: str, *, create: bool = False) -> Queue:
+    def pause_queue(self, name: str, *, create: bool = False, reason: str = "", until: datetime | None = None) -> Queue:
         """Stop leasing jobs of the queue. Running jobs continue.
 
         Args:
             create: also if it has neither jobs nor settings yet.
+            reason: shown to whoever asks why its jobs wait.
+            until: when the server resumes it; None: never.
         Raises:
             NotFound: it has neither.
         """
-        return self.call(operator_calls.pause_queue(name, create))
+        return self.call(operator_calls.pause_queue(name, create, reason, until))
 
     def resume_queue(self, name: str) -> Queue:
         """Lease jobs of a paused queue again. Raises NotFound."""

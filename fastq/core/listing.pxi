@@ -171,6 +171,8 @@ cdef str blocked_by(Core core, int64_t now_us, bytes name, bytes group):
         refill(queue, now_us)
         if queue.credit < queue.rate_per_us:
             return "rate_limit"
+    if group is None:
+        return "group_concurrency" if queue.ready and queue.group_count == 0 else ""
     at = find_group(core, index, group)
     if at != NONE and queue.group_concurrency:
         if group_by(core, at).running >= queue.group_concurrency:

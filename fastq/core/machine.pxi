@@ -245,7 +245,7 @@ cdef class Core:
         return queue_view(self, access, name)
 
     def blocked_by(self, int64_t now_us, str name, str group):
-        return blocked_by(self, now_us, name.encode(), group.encode())
+        return blocked_by(self, now_us, name.encode(), None if group is None else group.encode())
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

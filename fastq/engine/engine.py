@@ -94,6 +94,7 @@ class Engine:
         self.rising, self.running = self._reads.rising, self._reads.running
         self.matching = self._search.matching
         self.why, self.history = self._reads.why, self._history.history
+        self.held_back = self._reads.held_back
         commits = self.commits
         self.durable = commits.durable
         self.caught_up, self.log_caught_up = self.admission.caught_up, commits.caught_up

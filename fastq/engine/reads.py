@@ -10,7 +10,7 @@ from fastq.engine.admission import Admission
 from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.commits import Commits
 from fastq.engine.leases import Leases
-from fastq.engine.results import End, JobsPage, JobStatus, Why
+from fastq.engine.results import End, HeldBack, JobsPage, JobStatus, Why
 from fastq.engine.search import AS_ERROR, Search, pieces, read_bytes
 from fastq.engine.waiting import EndWaiters
 from fastq.errors import JobNotFound
@@ -85,15 +85,12 @@ class Reads:
         job, now_us = self.view(who.sees, job_id), self._now_us()
         due = job.state not in FINISHED and job.state != "RUNNING" and job.run_at_us <= now_us
         is_behind, position = self._core.position(who.sees, job_id, POSITION_MAX) if due else (False, 0)
-        workers = self._leases.waiters.waiting_for(job.queue)
-        asked_us = self._leases.asked_us(job.queue)
+        held = self.held_back(job.queue, job.group)
         reason = "next"
         if not due:
             reason = "finished" if job.state in FINISHED else "running" if job.state == "RUNNING" else "not_due"
-        elif blocked := self._core.blocked_by(now_us, job.queue, job.group):
-            reason = blocked
-        elif not workers and asked_us < now_us - NO_WORKER_AFTER_US:
-            reason = "no_worker"
+        elif held.reason:
+            reason = held.reason
         elif is_behind:
             reason = "behind"
         return Why(
@@ -103,11 +100,21 @@ class Reads:
             queue=job.queue,
             group=job.group,
             run_at_us=job.run_at_us if reason == "not_due" else 0,
-            rate_due_us=self._core.rate_due_us(job.queue) if reason == "rate_limit" else 0,
+            rate_due_us=held.rate_due_us if reason == "rate_limit" else 0,
             position=position,
-            waiting_workers=workers,
-            asked_us=asked_us,
+            waiting_workers=held.waiting_workers,
+            asked_us=held.asked_us,
         )
+
+    def held_back(self, queue: str, group: str | None = None) -> HeldBack:
+        """Say what keeps the ready jobs of a group, or of the whole queue, from being leased."""
+        now_us = self._now_us()
+        workers, asked_us = self._leases.waiters.waiting_for(queue), self._leases.asked_us(queue)
+        reason = self._core.blocked_by(now_us, queue, group)
+        if not reason and not workers and asked_us < now_us - NO_WORKER_AFTER_US:
+            reason = "no_worker"
+        rate_due_us = self._core.rate_due_us(queue) if reason == "rate_limit" else 0
+        return HeldBack(reason, rate_due_us, workers, asked_us)
 
     # --- many jobs ----------------------------------------------------------------------------------------------------
 

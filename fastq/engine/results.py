@@ -90,6 +90,20 @@ class JobHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldBack:
+    """What keeps the ready jobs of a queue, or of one group, from being leased.
+
+    reason: `paused`, `concurrency`, `rate_limit`, `group_concurrency`: a limit; `no_worker`: no worker asks for jobs of
+    the queue; empty: nothing does.
+    """
+
+    reason: str
+    rate_due_us: int  # when the rate limit allows the next lease; 0 unless the reason is `rate_limit`
+    waiting_workers: int  # lease requests that wait for jobs of the queue
+    asked_us: int  # when a worker last asked for jobs of the queue; 0: not since the start
+
+
+@dataclass(frozen=True, slots=True)
 class Why:
     """Why a job does not run now.
 

@@ -172,7 +172,7 @@ def create_app(
     routes = [
         *status.routes(),
         *Submits(engine).routes(),
-        *Jobs(engine).routes(),
+        *Jobs(engine, options.queues).routes(),
         *Histories(engine).routes(),
         *Leases(engine).routes(),
         *Acks(engine).routes(),

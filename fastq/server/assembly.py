@@ -79,7 +79,7 @@ class Node:
 
     @asynccontextmanager
     async def serving(self, instance: str, root_path: str = "") -> AsyncIterator[Api]:
-        """Create the API and the console, and fire schedules.
+        """Create the API and the console, fire schedules and resume queues.
 
         Args:
             instance: prefix of the request ids that this node makes.
@@ -93,7 +93,9 @@ class Node:
         parts = Parts(engine, self.queues, self.schedules, keys, self.audit, Bulk(engine, self.audit))
         self.app = create_app(engine, self.core, auth, options, Site(parts, auth, root_path))
         self.schedules.start()
+        self.queues.start()
         try:
             yield self.app
         finally:
+            self.queues.stop()
             self.schedules.stop()

@@ -5,6 +5,7 @@ schedules. Reading writes nothing. A change appends its own record, and its entr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import uvloop
 from fastq._core import Core
 from fastq.clock import wall_us
 from fastq.engine import Engine
+from fastq.errors import Overloaded
 from fastq.log.files.tools.check import empty_core, read_whole
 from fastq.server.run import clock_of, die, open_node
 from fastq.server.settings import Settings
@@ -20,6 +22,7 @@ from fastq.services.keys import KeyStore
 from fastq.services.keys.opening import opened_keys
 
 T = TypeVar("T")
+TRIES, RETRY_S = 1_000, 0.02
 
 
 class DocumentsRead:
@@ -57,6 +60,15 @@ def read_keys(settings: Settings, work: Callable[[KeyStore], Awaitable[T]]) -> T
     return asyncio.run(on_keys())
 
 
+async def _when_there_is_room(change: Callable[[], Awaitable[T]]) -> T:
+    """Make a change. Repeat it while the log's next segment is being made: a refused change appends nothing."""
+    for _ in range(TRIES):
+        with contextlib.suppress(Overloaded):
+            return await change()
+        await asyncio.sleep(RETRY_S)
+    return await change()
+
+
 def change_keys(
     settings: Settings,
     work: Callable[[Engine, KeyStore], Awaitable[T]],
@@ -77,7 +89,7 @@ def change_keys(
         clock = clock_of(settings, node.engine)
         async with node.running(clock, die, settings.redis_url, settings.redis_grace_ms, is_idle=True) as keys:
             await keys.claim(anew=claim_store)
-            done = await work(node.engine, keys)
+            done = await _when_there_is_room(lambda: work(node.engine, keys))
             if when_durable is not None:
                 await node.engine.durable()
                 await when_durable(done, keys)

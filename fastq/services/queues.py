@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from heapq import heapify, heappop, heappush
 from typing import Annotated
 
 import msgspec
@@ -14,8 +17,11 @@ from fastq._core import QueueSettings as CoreSettings
 from fastq.engine import Engine
 from fastq.engine.commands import LEASE_MS_MAX, LEASE_MS_MIN, Principal
 from fastq.engine.documents import DocumentKind
-from fastq.errors import QueueForbidden, QueueHasJobs, QueueNotFound, TooMany
+from fastq.errors import ApiError, QueueForbidden, QueueHasJobs, QueueNotFound, TooMany
+from fastq.services.alarm import Alarm
 from fastq.services.audit import ENTRY_BYTES, Audit
+
+LOG = logging.getLogger("fastq.queues")
 
 SLICE_PLACES, SLICE_QUEUES = 2_000, 50  # that a piece of a page looks at, and has
 CONFIGURED_MAX = 10_000  # queues with settings
@@ -25,6 +31,13 @@ RATE_MAX = 1_000_000
 DAY_MS = 86_400_000
 BACKOFF_BASE_MS_MAX, BACKOFF_CAP_MS_MAX = DAY_MS, 30 * DAY_MS
 YEAR_MS = 365 * DAY_MS
+
+PAUSE_REASON_BYTES_MAX = 200
+STALE_MAX = 100  # entries of the heap
+RESUMED_MAX = 50  # queues, before the loop does other work
+RETRY_US = 5_000_000  # after a resume that was refused: a full disk
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SERVER = Principal("system", "", "admin", frozenset())  # resumes queues
 
 Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 KeptMs = Annotated[int, Meta(ge=0, le=10 * YEAR_MS)]
@@ -66,6 +79,7 @@ class QueueSettings(msgspec.Struct, frozen=True):
 
     Args:
         paused: no job is leased.
+        pause_reason, pause_until: why, and the time (RFC 3339, UTC) at which the server resumes it; only while paused.
         fair: groups take turns; otherwise the first job of all groups is leased.
         concurrency, group_concurrency: running jobs of the queue, and of each group.
         lease_ms: the lease time if neither the request nor the job has one.
@@ -73,6 +87,8 @@ class QueueSettings(msgspec.Struct, frozen=True):
     """
 
     paused: bool = False
+    pause_reason: str | None = None
+    pause_until: str | None = None
     fair: bool = False
     rate_limit: RateLimit | None = None
     concurrency: Count | None = None
@@ -81,6 +97,13 @@ class QueueSettings(msgspec.Struct, frozen=True):
     backoff: Backoff | None = None
     retention: Retention | None = None
     max_depth: Count | None = None
+
+    @property
+    def resume_us(self) -> int | None:
+        """When the server resumes the queue, Unix microseconds."""
+        if not self.paused or self.pause_until is None:
+            return None
+        return (datetime.fromisoformat(self.pause_until) - EPOCH) // timedelta(microseconds=1)
 
     def for_core(self) -> CoreSettings:
         rate, backoff, kept = self.rate_limit, self.backoff, self.retention or Retention()
@@ -122,11 +145,54 @@ class Queues:
             name: msgspec.json.decode(body, type=QueueSettings)
             for name, body in engine.documents(DocumentKind.QUEUE).items()
         }
+        self._resumes: list[tuple[int, str]] = []  # a heap of paused queues; an entry that differs from them is stale
+        self._alarm: Alarm | None = None
 
     def configure(self, now_us: int) -> None:
         """Give the settings to the core: at a start, before a job is leased or removed."""
         for name, settings in self._settings.items():
             self._engine.configure_queue(name, settings.for_core(), now_us)
+
+    # --- pauses that end by themselves --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start to resume queues whose pause is over. What is due is resumed when the loop goes on."""
+        self._alarm = Alarm(self._engine.now_us, self.resume_due)
+        self._order()
+        self._arm()
+
+    def stop(self) -> None:
+        if self._alarm is not None:
+            self._alarm.stop()
+
+    def resume_due(self) -> None:
+        """Resume the queues whose pause is over, a slice of them. Tests call it after they move the clock."""
+        now_us, left = self._engine.now_us(), RESUMED_MAX
+        while self._resumes and self._resumes[0][0] <= now_us and left and not self._engine.draining:
+            due_us, name = heappop(self._resumes)
+            settings = self._settings.get(name, DEFAULT)
+            if settings.resume_us != due_us:
+                continue
+            left -= 1
+            try:
+                self._put(SERVER, name, _resumed(settings), "queue.resume")
+            except ApiError as error:
+                LOG.warning("queue %s stays paused for now: %s", name, error)
+                heappush(self._resumes, (due_us, name))
+                self._arm(now_us + RETRY_US)
+                return
+        self._arm()
+
+    def _order(self) -> None:
+        due = ((settings.resume_us, name) for name, settings in self._settings.items())
+        self._resumes = [(due_us, name) for due_us, name in due if due_us is not None]
+        heapify(self._resumes)
+
+    def _arm(self, earliest_us: int = 0) -> None:
+        if self._alarm is not None and not self._engine.draining:
+            self._alarm.set(max(self._resumes[0][0], earliest_us) if self._resumes else None)
+
+    # --- reads --------------------------------------------------------------------------------------------------------
 
     async def pages(self, who: Principal, after: str, limit: int) -> AsyncIterator[Page]:
         """Yield pieces of at most `limit` queues that exist for `who`, by name. Each takes about a millisecond.
@@ -153,6 +219,13 @@ class Queues:
             raise QueueNotFound(name)
         return self._shown(who, name)
 
+    def pause_of(self, name: str) -> tuple[str | None, str | None]:
+        """Why the queue is paused, and until when, RFC 3339."""
+        settings = self._settings.get(name, DEFAULT)
+        return settings.pause_reason, settings.pause_until
+
+    # --- changes ------------------------------------------------------------------------------------------------------
+
     def need(self, who: Principal, name: str) -> None:
         """Check that `who` may change the queue. Raises QueueForbidden, QueueNotFound."""
         _need(who, name)
@@ -163,18 +236,23 @@ class Queues:
         _need(who, name)
         return self._put(who, name, settings, "queue.put")
 
-    def pause(self, who: Principal, name: str, create: bool = False) -> Shown:
-        """Lease none of the queue's jobs; running jobs go on.
+    def pause(
+        self, who: Principal, name: str, create: bool = False, reason: str | None = None, until: str | None = None
+    ) -> Shown:
+        """Lease none of the queue's jobs; running jobs go on. Replaces the reason and the end of an earlier pause.
 
         Args:
             create: pause a queue before its first job.
+            until: when the server resumes it, RFC 3339 in UTC; None: never.
         Raises:
             QueueNotFound, QueueForbidden, TooMany, DiskFull, Overloaded.
         """
         _need(who, name)
         if not create and not self._exists(who, name):
             raise QueueNotFound(name, "; create=true pauses a queue before its first job")
-        settings = msgspec.structs.replace(self._settings.get(name, DEFAULT), paused=True)
+        settings = msgspec.structs.replace(
+            self._settings.get(name, DEFAULT), paused=True, pause_reason=reason, pause_until=until
+        )
         return self._put(who, name, settings, "queue.pause")
 
     def resume(self, who: Principal, name: str) -> Shown:
@@ -182,8 +260,7 @@ class Queues:
         _need(who, name)
         if name not in self._settings:
             return self.show(who, name)
-        settings = msgspec.structs.replace(self._settings[name], paused=False)
-        return self._put(who, name, settings, "queue.resume")
+        return self._put(who, name, _resumed(self._settings[name]), "queue.resume")
 
     def _put(self, who: Principal, name: str, settings: QueueSettings, action: str) -> Shown:
         known = self._settings.get(name)
@@ -196,6 +273,11 @@ class Queues:
                 self._audit.write(group, who, action, name, settings=msgspec.to_builtins(settings))
             self._settings[name] = settings
             self._engine.configure_queue(name, settings.for_core(), group.now_us)
+            if (due_us := settings.resume_us) is not None:
+                heappush(self._resumes, (due_us, name))
+                if len(self._resumes) > 2 * len(self._settings) + STALE_MAX:
+                    self._order()
+                self._arm()
         return self._shown(who, name)
 
     def delete(self, who: Principal, name: str) -> None:
@@ -225,6 +307,10 @@ class Queues:
 
     def _shown(self, who: Principal, name: str) -> Shown:
         return self._engine.queue(who.oversees, name), self._settings.get(name, DEFAULT)
+
+
+def _resumed(settings: QueueSettings) -> QueueSettings:
+    return msgspec.structs.replace(settings, paused=False, pause_reason=None, pause_until=None)
 
 
 def _need(who: Principal, name: str) -> None:

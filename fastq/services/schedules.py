@@ -31,6 +31,7 @@ from fastq.errors import (
     ScheduleNotFound,
     TooMany,
 )
+from fastq.services.alarm import Alarm
 from fastq.services.audit import ENTRY_BYTES, Audit
 from fastq.services.catch_up import Search
 from fastq.services.cron import Cron
@@ -46,8 +47,6 @@ SLICE_STEPS = 200  # before the loop does other work: times that are looked at; 
 FIRE_STEPS = 10
 STALE_MAX = 100  # entries of the heap
 DOCUMENT_BYTES = 4096  # of a schedule without its job, and of its state
-CLOCK_PULL = 1.1  # the clock runs at most this much faster than the timer: see fastq.clock
-NEAR_US = 1_000_000  # below it the difference does not matter
 
 
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -135,7 +134,7 @@ class Schedules:
         self._names = sorted(self._kept)
         self._job_bytes = sum(len(kept.schedule.job) for kept in self._kept.values())
         self._due: list[tuple[int, str]] = []  # a heap; an entry that differs from `due_us` is stale
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(engine.now_us, self._tick)
         self._catching_up: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -152,14 +151,9 @@ class Schedules:
         self._arm()
 
     def stop(self) -> None:
-        self._disarm()
+        self._alarm.stop()
         if self._catching_up is not None:
             self._catching_up.cancel()
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -297,17 +291,9 @@ class Schedules:
         heapify(self._due)
 
     def _arm(self) -> None:
-        """Set the timer for the earliest schedule.
-
-        The clock may run faster than the timer, so the timer for a later time ends early and is set again.
-        """
-        self._disarm()
-        if not self._due or self._engine.draining or self._catching_up is not None:
-            return
-        wait_us = float(self._due[0][0] - self._engine.now_us())
-        if wait_us > NEAR_US:
-            wait_us /= CLOCK_PULL
-        self._timer = self._loop.call_later(max(0.0, wait_us / 1e6), self._tick)
+        """Set the alarm for the earliest schedule."""
+        is_off = not self._due or self._engine.draining or self._catching_up is not None
+        self._alarm.set(None if is_off else self._due[0][0])
 
     def _tick(self) -> None:
         """Fire what is due, a slice of it. A task does the rest."""

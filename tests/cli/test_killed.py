@@ -61,7 +61,7 @@ def has_failed(done: Ended, fault: str) -> bool:
         assert done.code in (0, KILLED), done
     else:
         assert done.code in (0, 1, 70, 74) and "Traceback" not in done.err, done
-        assert done.code == 0 or (done.err.count("\n") == 1 and "No space left" in done.err), done
+        assert done.code == 0 or (done.err.count("\n") == 1 and "no space left" in done.err.lower()), done
     return done.code != 0
 
 

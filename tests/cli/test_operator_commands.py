@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,21 @@ def test_bash_completes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_completion_scripts_of_other_shells(run: Run, shell: str) -> None:
     assert f"_FASTQ_COMPLETE={shell}_complete" in run("completion", shell).out
+
+
+def test_a_pause_has_a_reason_and_an_end(run: Run, client: Client, queue: str) -> None:
+    client.submit(1, queue=queue)
+    paused = run("queues", "pause", queue, "--reason", "SMTP moves", "--for", "1h").out
+    until = client.get_queue(queue).settings.pause_until
+    assert until is not None and 3500 < (until - datetime.now(UTC)).total_seconds() < 3700
+    assert paused.startswith(f"{queue}: paused: SMTP moves, until ")
+    line = next(line for line in run("queues", "list").lines if line.startswith(f"{queue}\t"))
+    assert "paused: SMTP moves" in line
+    assert run("queues", "set", queue, "--fair").code == 0
+    assert client.get_queue(queue).settings.pause_reason == "SMTP moves", "a set leaves the pause as it is"
+    (job,) = client.jobs(queue=queue)
+    assert client.why(job.job_id).pause_reason == "SMTP moves"
+    run("queues", "resume", queue)
+    assert client.get_queue(queue).why.code == "no_worker"
+    both = run("queues", "pause", queue, "--for", "1h", "--until", "2030-01-01T00:00:00Z")
+    assert both.code == 2

@@ -35,7 +35,7 @@ def test_what_a_handler_changes_of_its_process_harms_no_other(
     with Program(place, tmp_path, script) as program:
         expected = f"22 {time.tzname[0]}"
         for name in [*MORE[kind], *tampering.DEEDS]:
-            delay_ms = 300 if name == "later" else 0  # it is thrown into an idle thread
+            delay_ms = 2000 if name == "later" else 0  # it is thrown into an idle thread
             beside = client.submit(0.5, queue=f"n.{kind}", delay_ms=delay_ms)
             done = client.submit_and_wait(name, queue=f"t.{kind}", max_retries=1, timeout_s=WAIT_S)
             assert done.state == ("DEAD" if name in tampering.FAILS else "ACKED"), (name, done)

@@ -109,7 +109,7 @@ QUEUES: dict[tuple[str, str], tuple[Any, set[str]]] = {  # a body; and for whom 
     ("GET", "/queues/{queue}"): (None, {"client", "bound"}),
     ("PUT", "/queues/{queue}"): ({"max_depth": 9}, {"bound"}),
     ("DELETE", "/queues/{queue}"): (None, {"bound"}),
-    ("POST", "/queues/{queue}/pause"): (None, {"bound"}),
+    ("POST", "/queues/{queue}/pause"): ({"reason": "hidden"}, {"bound"}),
     ("POST", "/queues/{queue}/resume"): (None, {"bound"}),
     ("POST", "/queues/{queue}/purge"): (None, {"bound"}),
 }
@@ -355,6 +355,7 @@ async def test_queues_show_a_client_its_owners_jobs_only(world: World) -> None:
     finished = {"ACKED": 1, "DEAD": 0, "EXPIRED": 0, "CANCELLED": 0}
     mine = {"name": "both", "ready": 0, "waiting": 1, "running": 1, "finished": finished}
     (shown,) = (await world.call("mine", "GET", "/queues")).json["queues"]
+    mine["why"] = {"code": "empty", "words": "no job is ready"}
     assert {**shown, "settings": None} == {**mine, "settings": None}
     assert (await world.call("mine", "GET", "/queues/both")).json == shown
     (theirs, _) = (await world.call(THEIRS, "GET", "/queues")).json["queues"]

@@ -138,6 +138,10 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("CreateKeyBody", "type"): {"enum": ["client", "worker", "admin"]},
     **{("QueueBody", name): COUNT for name in ("concurrency", "group_concurrency", "max_depth")},
     ("QueueBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
+    ("QueueBody", "pause_reason"): {"minLength": 1, "maxLength": queues.PAUSE_REASON_BYTES_MAX},
+    ("QueueBody", "pause_until"): {"format": "date-time"},
+    ("PauseBody", "reason"): {"minLength": 1, "maxLength": queues.PAUSE_REASON_BYTES_MAX},
+    ("PauseBody", "until"): {"format": "date-time"},
     ("RateLimitBody", "n"): {"minimum": 1, "maximum": queues.RATE_MAX},
     ("RateLimitBody", "per_ms"): {"minimum": 1, "maximum": queues.DAY_MS},
     **{("RetentionBody", name): {"minimum": 0, "maximum": 10 * queues.YEAR_MS} for name in ("acked_ms", "dead_ms")},
@@ -205,6 +209,7 @@ async def test_it_says_which_bodies_are_optional(document: dict[str, Any]) -> No
         "/jobs/cancel": True,
         "/jobs/redrive": True,
         "/jobs/delete": True,
+        "/queues/{queue}/pause": False,
         "/admin/keys": True,
         "/admin/keys/{key_id}/rotate": False,
     }

@@ -35,6 +35,7 @@ from fastq.http.queries import read_params, read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.routes import ABSENT, Answer, Route
 from fastq.http.scope import CONNECTION
+from fastq.services.queues import Queues
 
 if TYPE_CHECKING:
     from fastq._core import JobView
@@ -171,9 +172,10 @@ class JobsListed(msgspec.Struct, forbid_unknown_fields=True):
 class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
     """Why a job does not run now.
 
-    `reason` is one of: `running` and `finished`; `not_due`: the job waits for `run_at`; `paused`, `concurrency`,
-    `rate_limit` (until `run_at`) and `group_concurrency`: limits of its queue or group; `no_worker`: no worker asked
-    for jobs of its queue in the last minute; `behind`: `position` jobs come first; `next`: the job is the next one.
+    `reason` is one of: `running` and `finished`; `not_due`: the job waits for `run_at`; `paused` (with the reason and
+    the end of the pause, if they were given), `concurrency`, `rate_limit` (until `run_at`) and `group_concurrency`:
+    limits of its queue or group; `no_worker`: no worker asked for jobs of its queue in the last minute; `behind`:
+    `position` jobs come first; `next`: the job is the next one.
     """
 
     job_id: str
@@ -187,6 +189,8 @@ class WhyShown(msgspec.Struct, forbid_unknown_fields=True):
     waiting_workers: Annotated[int, Meta(description="The number of lease requests that wait for its queue.")]
     group: str | UnsetType = UNSET
     run_at: Time | UnsetType = UNSET
+    pause_reason: str | UnsetType = UNSET
+    pause_until: Time | UnsetType = UNSET
     last_asked_at: (
         Annotated[Time, Meta(description="The last time that a worker asked for jobs of its queue.")] | UnsetType
     ) = UNSET
@@ -308,7 +312,11 @@ def job_shown(job: JobStatus, result_as_text: bool = False) -> bytes:
     return encode(answer)
 
 
-def why_shown(why: Why) -> bytes:
+def why_shown(why: Why, pause: tuple[str | None, str | None]) -> bytes:
+    """
+    Args:
+        pause: why its queue is paused, and until when.
+    """
     answer: dict[str, Any] = {
         "job_id": why.job_id,
         "state": why.state,
@@ -321,6 +329,8 @@ def why_shown(why: Why) -> bytes:
         answer["group"] = why.group
     if due_us := why.run_at_us or why.rate_due_us:
         answer["run_at"] = time_of(due_us)
+    if why.reason == "paused":
+        answer |= {name: text for name, text in zip(("pause_reason", "pause_until"), pause, strict=True) if text}
     if why.asked_us:
         answer["last_asked_at"] = time_of(why.asked_us)
     return encode(answer)
@@ -329,8 +339,8 @@ def why_shown(why: Why) -> bytes:
 class Jobs:
     """The responders of GET /jobs, GET /jobs/{job_id} and GET /jobs/{job_id}/why."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, queues: Queues) -> None:
+        self._engine, self._queues = engine, queues
 
     async def show(self, req: Request, resp: Response, job_id: str) -> None:
         query = read_query(req, JobQuery)
@@ -368,7 +378,8 @@ class Jobs:
         resp.data = page_of("jobs", jobs, **more)
 
     async def why(self, req: Request, resp: Response, job_id: str) -> None:
-        resp.data = why_shown(self._engine.why(req.context.principal, job_id))
+        why = self._engine.why(req.context.principal, job_id)
+        resp.data = why_shown(why, self._queues.pause_of(why.queue))
         resp.content_type = JSON
 
     def routes(self) -> list[Route]:

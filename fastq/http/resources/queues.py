@@ -12,20 +12,35 @@ from msgspec import Meta
 
 from fastq.engine import Engine
 from fastq.engine.commands import MANAGE, Principal
+from fastq.errors import InvalidRequest
 from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure
-from fastq.http.fields import SMALL_BODY_BYTES_MAX, BackoffBody, Time, backoff_of, queue_name
+from fastq.http.fields import (
+    SMALL_BODY_BYTES_MAX,
+    BackoffBody,
+    Time,
+    ahead_us,
+    backoff_of,
+    printable,
+    queue_name,
+    text_of,
+    time_us,
+)
 from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.resources.bulk import BulkDone
 from fastq.http.routes import CHANGES, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.services.bulk import WAITING, Bulk, Filter, Order
-from fastq.services.queues import Queues, QueueSettings, RateLimit, Retention, Shown
+from fastq.services.queue_reasons import reason_of
+from fastq.services.queues import PAUSE_REASON_BYTES_MAX, Queues, QueueSettings, RateLimit, Retention, Shown
 
 PAGE_MAX = 1_000
 NO_SUCH = Answer(404, "the queue has neither jobs nor settings", Failure)
+
+
+Reason = Annotated[str, text_of(PAUSE_REASON_BYTES_MAX)]
 
 
 class RateLimitBody(RateLimit, frozen=True, forbid_unknown_fields=True):
@@ -37,11 +52,34 @@ class RetentionBody(Retention, frozen=True, forbid_unknown_fields=True):
 
 
 class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
-    """All settings of a queue. A member that is left out means no limit, or the server's setting."""
+    """All settings of a queue. A member that is left out means no limit, or the server's setting.
 
+    `pause_reason` and `pause_until` are dropped unless it is paused.
+    """
+
+    pause_reason: Reason | None = None
+    pause_until: Annotated[Time, Meta(description="The server resumes the queue then.")] | None = None
     rate_limit: RateLimitBody | None = None
     backoff: BackoffBody | None = None
     retention: RetentionBody | None = None
+
+
+class PauseBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Why the queue is paused, and when the server resumes it. Both replace those of an earlier pause."""
+
+    reason: Reason | None = None
+    until: Annotated[Time, Meta(description="Later than now, at most 10 years.")] | None = None
+
+
+class QueueWhy(msgspec.Struct, forbid_unknown_fields=True):
+    """Why its ready jobs are not leased now, in `words` for a person.
+
+    `code`: `paused`; `empty`: no job is ready; `concurrency`, `rate_limit`, `group_concurrency`: the limit that is
+    reached; `no_worker`: no worker asked for its jobs in the last minute; `moving`: nothing holds them back.
+    """
+
+    code: Literal["paused", "empty", "concurrency", "rate_limit", "group_concurrency", "no_worker", "moving"]
+    words: str
 
 
 class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,6 +95,7 @@ class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
     waiting: int
     running: int
     finished: dict[str, int]
+    why: QueueWhy
     groups: int | msgspec.UnsetType = msgspec.UNSET
     oldest_ready_at: Time | msgspec.UnsetType = msgspec.UNSET
 
@@ -79,6 +118,7 @@ class PauseQuery(msgspec.Struct, forbid_unknown_fields=True):
     ] = "false"
 
 
+_PAUSE = msgspec.json.Decoder(PauseBody)
 _SETTINGS = msgspec.json.Decoder(QueueBody)
 _EXAMPLE = {
     "rate_limit": {"n": 100, "per_ms": 1_000},
@@ -91,21 +131,33 @@ _EXAMPLE = {
 }
 
 
-def shown(queue: Shown, who: Principal) -> dict[str, Any]:
-    view, settings = queue
-    answer = {
-        "name": view.name,
-        "settings": msgspec.to_builtins(settings),
-        "ready": view.ready,
-        "waiting": view.waiting,
-        "running": view.running,
-        "finished": view.finished,
-    }
-    if who.oversees.owner_id is None:
-        answer["groups"] = view.groups
-    if view.oldest_ready_us:
-        answer["oldest_ready_at"] = time_of(view.oldest_ready_us)
-    return answer
+def settings_of(body: bytes, now_us: int) -> QueueSettings:
+    """Decode PUT /queues/{queue}. Raises InvalidRequest."""
+    fields = decode(body, _SETTINGS)
+    if fields.backoff is not None:
+        backoff_of(fields.backoff)
+    reason, until = _pause(fields.pause_reason, fields.pause_until, "pause_", now_us)
+    settings = msgspec.convert(msgspec.to_builtins(fields), QueueSettings)
+    if not settings.paused:
+        reason = until = None
+    return msgspec.structs.replace(settings, pause_reason=reason, pause_until=until)
+
+
+def pause_of(body: bytes, now_us: int) -> tuple[str | None, str | None]:
+    """Decode POST /queues/{queue}/pause, which may be empty: the reason, and the end in UTC. Raises InvalidRequest."""
+    fields = decode(body, _PAUSE) if body else PauseBody()
+    reason, until = _pause(fields.reason, fields.until, "", now_us)
+    if fields.until is not None and time_us(fields.until, "until") <= now_us:
+        raise InvalidRequest("until must be later than now")
+    return reason, until
+
+
+def _pause(reason: str | None, until: str | None, prefix: str, now_us: int) -> tuple[str | None, str | None]:
+    if reason is not None:
+        reason = printable(reason, f"{prefix}reason", PAUSE_REASON_BYTES_MAX)
+    if until is not None:
+        until = time_of(ahead_us(until, f"{prefix}until", now_us)).isoformat() + "Z"
+    return reason, until
 
 
 class QueueRoutes:
@@ -113,6 +165,24 @@ class QueueRoutes:
 
     def __init__(self, engine: Engine, queues: Queues, bulk: Bulk) -> None:
         self._engine, self._queues, self._bulk = engine, queues, bulk
+
+    def _shown(self, queue: Shown, who: Principal) -> dict[str, Any]:
+        view, settings = queue
+        reason = reason_of(self._engine, view, settings)
+        answer = {
+            "name": view.name,
+            "settings": msgspec.to_builtins(settings),
+            "ready": view.ready,
+            "waiting": view.waiting,
+            "running": view.running,
+            "finished": view.finished,
+            "why": {"code": reason.code, "words": reason.words},
+        }
+        if who.oversees.owner_id is None:
+            answer["groups"] = view.groups
+        if view.oldest_ready_us:
+            answer["oldest_ready_at"] = time_of(view.oldest_ready_us)
+        return answer
 
     async def page(self, req: Request, resp: Response) -> None:
         query = read_query(req, QueuesQuery)
@@ -122,7 +192,7 @@ class QueueRoutes:
             nonlocal after
             async for page in self._queues.pages(who, query.cursor, query.limit):
                 after = page.after
-                yield [shown(queue, who) for queue in page.queues]
+                yield [self._shown(queue, who) for queue in page.queues]
 
         queues = await array_of(self._engine, req, slices())
         resp.content_type = JSON
@@ -130,29 +200,27 @@ class QueueRoutes:
 
     async def show(self, req: Request, resp: Response, queue: str) -> None:
         who = req.context.principal
-        _answer(resp, shown(self._queues.show(who, queue), who))
+        _answer(resp, self._shown(self._queues.show(who, queue), who))
 
     async def put(self, req: Request, resp: Response, queue: str) -> None:
         name = queue_name(queue, "queue")
-        body = decode(await read_body(req, SMALL_BODY_BYTES_MAX), _SETTINGS)
-        if body.backoff is not None:
-            backoff_of(body.backoff)
-        settings = msgspec.convert(msgspec.to_builtins(body), QueueSettings)
+        settings = settings_of(await read_body(req, SMALL_BODY_BYTES_MAX), self._engine.now_us())
         who = req.context.principal
-        _answer(resp, shown(self._queues.put(who, name, settings), who))
+        _answer(resp, self._shown(self._queues.put(who, name, settings), who))
 
     async def delete(self, req: Request, resp: Response, queue: str) -> None:
         self._queues.delete(req.context.principal, queue)
         resp.status = 204
 
     async def pause(self, req: Request, resp: Response, queue: str) -> None:
-        name, who = queue_name(queue, "queue"), req.context.principal
-        create = read_query(req, PauseQuery).create == "true"
-        _answer(resp, shown(self._queues.pause(who, name, create), who))
+        name, create = queue_name(queue, "queue"), read_query(req, PauseQuery).create == "true"
+        reason, until = pause_of(await read_body(req, SMALL_BODY_BYTES_MAX), self._engine.now_us())
+        who = req.context.principal
+        _answer(resp, self._shown(self._queues.pause(who, name, create, reason, until), who))
 
     async def resume(self, req: Request, resp: Response, queue: str) -> None:
         who = req.context.principal
-        _answer(resp, shown(self._queues.resume(who, queue), who))
+        _answer(resp, self._shown(self._queues.resume(who, queue), who))
 
     async def purge(self, req: Request, resp: Response, queue: str) -> None:
         who = req.context.principal
@@ -218,8 +286,10 @@ class QueueRoutes:
                 MANAGE,
                 self.pause,
                 "Pause a queue: lease none of its jobs; running jobs go on",
-                (served, NO_SUCH, full, *TOO_MUCH, DISK_FULL),
+                (served, NO_SUCH, full, *CHANGES),
+                PauseBody,
                 query=PauseQuery,
+                body_optional=True,
             ),
             Route(
                 "POST",

@@ -17,6 +17,8 @@ from tests.http.world import World, running
 CLIENT = Principal("client_1", "client-owner", "client", frozenset())
 ALL: dict[str, Any] = {
     "paused": False,
+    "pause_reason": None,
+    "pause_until": None,
     "fair": True,
     "rate_limit": {"n": 1000, "per_ms": 1000},
     "concurrency": 5,
@@ -47,6 +49,7 @@ async def test_settings_are_put_shown_replaced_and_deleted(world: World) -> None
         "waiting": 0,
         "running": 0,
         "finished": {"ACKED": 0, "DEAD": 0, "EXPIRED": 0, "CANCELLED": 0},
+        "why": {"code": "empty", "words": "no job is ready"},
         "groups": 0,
     }
     assert (await world.call("worker", "GET", "/queues/mail")).json == shown
