@@ -17,6 +17,7 @@ from fastq.console.pages.jobs import JobPages
 from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
 from fastq.console.pages.schedules import SchedulePages
+from fastq.console.pages.server import ServerPages
 from fastq.console.pages.workers import WorkerPages
 from fastq.console.parts import Parts
 from fastq.console.render import Renderer
@@ -63,6 +64,7 @@ class Site:
             *SchedulePages(parts).pages(),
             *KeyPages(parts).pages(),
             *AuditPages(parts).pages(),
+            *ServerPages(parts).pages(),
         ]
 
     async def principal(self, req: falcon.asgi.Request) -> Principal | None:

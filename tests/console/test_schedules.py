@@ -23,7 +23,7 @@ async def test_a_schedule_by_form(world: World, admin: Browser) -> None:
     assert "at 02:30 from Monday to Friday, Europe/Vienna" in page
     assert len(re.findall(r"<li>(?:Mon|Tue|Wed|Thu|Fri) \d{4}-\d\d-\d\d 02:30 CES?T", page)) == 5
     assert "9223372036854775808" in page
-    assert "Put <small>" in page, "the audit entry stands beside it"
+    assert "Changed <small>" in page, "the audit entry stands beside it"
     kept = (await world.call("admin", "GET", "/schedules/nightly")).json
     assert (kept["cron"], kept["job"]["queue"]) == ("30 2 * * MON-FRI", "reports")
     assert 'href="/console/schedules/nightly"' in await admin.page("/console/schedules")
