@@ -98,7 +98,9 @@ class Engine:
         commits = self.commits
         self.durable = commits.durable
         self.caught_up, self.log_caught_up = self.admission.caught_up, commits.caught_up
-        self.counts, self.queue, self.queues_in = self._core.counts, self._core.queue, self._core.queues_in
+        self.counts, self.queues_in = self._core.counts, self._core.queues_in
+        self.traffic, self.latencies = self._core.traffic, self._core.latencies
+        self.active_queues, self.worst_queues = self._core.active_queues, self._core.worst_queues
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -243,6 +245,10 @@ class Engine:
     def skipped_records(self) -> int:
         """How many records the replay skipped because their job does not exist."""
         return self._core.skipped()
+
+    def queue(self, access: _core.Access, name: str) -> _core.QueueView:
+        """A queue as it is now: see `Core.queue`."""
+        return self._core.queue(self.now_us(), access, name)
 
     def configure_queue(self, name: str, settings: _core.QueueSettings | None, now_us: int) -> None:
         """Apply settings to a queue from now on; None restores the defaults. Logs nothing."""

@@ -83,8 +83,8 @@ class QueueWhy(msgspec.Struct, forbid_unknown_fields=True):
 class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
     """A queue as it is now. To a client key it shows the jobs of its owner, and neither `groups` nor `oldest_ready_at`.
 
-    `ready` counts jobs that are due, `waiting` those with a later run_at, retries included. `oldest_ready_at` is the
-    run_at of the next job.
+    `ready` counts jobs that are due, `waiting` those with a later run_at, retries included. `oldest_ready_at`
+    says since when the oldest ready job has been due, within 3% of its age.
     """
 
     name: str
