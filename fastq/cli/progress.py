@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from fastq.cli.errors import Failed
 from fastq.cli.notices import is_watched, notice, progress_bar
@@ -24,7 +25,7 @@ class Watched:
 
 @contextmanager
 def watched(expected: int | None) -> Iterator[Callable[[ChangedMany], object]]:
-    """The function that shows the progress on standard error, if that is a terminal.
+    """The function that shows the progress on standard error, if that is a terminal and it takes a while.
 
     Args:
         expected: how many jobs matched before; None: not counted.
@@ -33,13 +34,15 @@ def watched(expected: int | None) -> Iterator[Callable[[ChangedMany], object]]:
     """
     seen = Watched()
     try:
-        if not is_watched():
-            yield seen.note
-            return
-        with progress_bar("jobs", expected) as bar:
+        with ExitStack() as stack:
+            bar: Any = None
 
             def note(done: ChangedMany) -> None:
-                bar.update(done.matched - seen.done.matched)
+                nonlocal bar
+                if bar is None and not done.complete and is_watched():
+                    bar = stack.enter_context(progress_bar("jobs", expected))
+                if bar is not None:
+                    bar.update(done.matched - (seen.done.matched if bar.pos else 0))
                 seen.note(done)
 
             yield note

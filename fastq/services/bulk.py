@@ -310,7 +310,8 @@ class Work:
         if self._slices is None:
             self._slices = self._bulk.slices(who, self._order, self.progress.after, self.progress.until)
         if not self._views:
-            self._views, self._slice_after = await anext(self._slices, ([], 0))
+            found = await anext(self._slices, None)
+            self._views, self._slice_after = found or ([], 0)
         chunk, rest = self._views[: self._chunk_jobs], self._views[self._chunk_jobs :]
         who = await self._caller()  # the slice may have waited for the disk
         chunk = [view for view in chunk if self._order.applies(view)]
