@@ -73,6 +73,11 @@ class Audit:
             self._entries.popitem(last=False)
         return self._last
 
+    def is_of(self, number: int, who: Principal, action: str, target: str) -> bool:
+        """Whether an entry still exists and is of this key's change."""
+        entry = self._entries.get(number)
+        return entry is not None and (entry.key_id, entry.action, entry.target) == (who.key_id, action, target)
+
     def amend(self, group: Group, number: int, **details: Any) -> None:
         """Add details to an entry, if it still exists."""
         entry = self._entries.get(number)
