@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastq.clock import Clock
-from fastq.console.parts import Parts
+from fastq.console.parts import Parts, Start
 from fastq.console.site import Site
 from fastq.engine import EngineOptions, assemble
 from fastq.http.app import Api, HttpOptions, create_app
@@ -26,6 +26,7 @@ from fastq.services.schedules import Schedules
 from fastq.services.statistics import Statistics
 
 REDIS_GRACE_MS = 60_000
+NO_START = Start()
 
 
 class Node:
@@ -80,12 +81,13 @@ class Node:
             await self.engine.stop()
 
     @asynccontextmanager
-    async def serving(self, instance: str, root_path: str = "") -> AsyncIterator[Api]:
+    async def serving(self, instance: str, root_path: str = "", start: Start = NO_START) -> AsyncIterator[Api]:
         """Create the API and the console, fire schedules and resume queues.
 
         Args:
             instance: prefix of the request ids that this node makes.
             root_path: see `Site`.
+            start: for the console.
         """
         engine, keys = self.engine, self.keys
         self.schedules = Schedules(engine, self.audit, read_job)
@@ -94,7 +96,7 @@ class Node:
         auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
         keys.watch(engine.end_waits)
         bulk = Bulk(engine, self.audit)
-        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, bulk, self.statistics)
+        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, bulk, self.statistics, start)
         self.app = create_app(engine, self.core, auth, options, Site(parts, auth, root_path))
         self.schedules.start()
         self.statistics.start()
