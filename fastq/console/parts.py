@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastq.engine import Engine
@@ -14,6 +15,19 @@ from fastq.services.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """What the server knows about its start.
+
+    Args:
+        settings: of each its name, its value as text, whether that is the default, and its meaning. None is secret.
+        notes: the findings of the recovery, a line each.
+    """
+
+    settings: Sequence[tuple[str, str, bool, str]] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     engine: Engine
     queues: Queues
@@ -22,3 +36,4 @@ class Parts:
     audit: Audit
     bulk: Bulk
     statistics: Statistics
+    start: Start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,7 +12,6 @@ from msgspec import Meta
 from fastq.engine import Engine
 from fastq.engine.commands import MANAGE, Principal
 from fastq.errors import InvalidRequest
-from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import (
@@ -30,7 +28,8 @@ from fastq.http.fields import (
 from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
-from fastq.http.resources.bulk import BulkDone
+from fastq.http.resources.bulk import BulkDone, PaceBody, bulk_answer
+from fastq.http.resources.stats import movement
 from fastq.http.routes import CHANGES, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.services.bulk import WAITING, Bulk, Filter, Order
 from fastq.services.queue_reasons import reason_of
@@ -83,10 +82,11 @@ class QueueWhy(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
-    """A queue as it is now. To a client key it shows the jobs of its owner, and neither `groups` nor `oldest_ready_at`.
+    """A queue as it is now. To a client key it shows the jobs of its owner, without `groups`, ages and rates.
 
     `ready` counts jobs that are due, `waiting` those with a later run_at, retries included. `oldest_ready_at`
-    says since when the oldest ready job has been due, within 3% of its age.
+    says since when the oldest ready job has been due, within 3% of its age; `oldest_ready_s` for how long, 0: none is.
+    The rates are of the last 10 seconds: jobs submitted and redriven, jobs acked, attempts that failed.
     """
 
     name: str
@@ -98,6 +98,10 @@ class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
     why: QueueWhy
     groups: int | msgspec.UnsetType = msgspec.UNSET
     oldest_ready_at: Time | msgspec.UnsetType = msgspec.UNSET
+    oldest_ready_s: float | msgspec.UnsetType = msgspec.UNSET
+    in_per_s: float | msgspec.UnsetType = msgspec.UNSET
+    out_per_s: float | msgspec.UnsetType = msgspec.UNSET
+    failed_per_s: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class QueuesShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,6 +122,7 @@ class PauseQuery(msgspec.Struct, forbid_unknown_fields=True):
     ] = "false"
 
 
+_PACE = msgspec.json.Decoder(PaceBody)
 _PAUSE = msgspec.json.Decoder(PauseBody)
 _SETTINGS = msgspec.json.Decoder(QueueBody)
 _EXAMPLE = {
@@ -180,6 +185,7 @@ class QueueRoutes:
         }
         if who.oversees.owner_id is None:
             answer["groups"] = view.groups
+            answer |= movement(view, self._engine.now_us())
         if view.oldest_ready_us:
             answer["oldest_ready_at"] = time_of(view.oldest_ready_us)
         return answer
@@ -223,10 +229,11 @@ class QueueRoutes:
         _answer(resp, self._shown(self._queues.resume(who, queue), who))
 
     async def purge(self, req: Request, resp: Response, queue: str) -> None:
-        who = req.context.principal
-        self._queues.need(who, queue)
+        body = await read_body(req, SMALL_BODY_BYTES_MAX)
+        pace = decode(body, _PACE) if body else PaceBody()
+        self._queues.need(req.context.principal, queue, is_known=pace.cursor is not None)
         order = Order("delete", Filter(states=WAITING, queue=queue), "queue.purge", queue)
-        _answer(resp, await self._bulk.run(partial(confirmed, req), order))
+        _answer(resp, await bulk_answer(req, self._bulk, order, pace))
 
     def routes(self) -> list[Route]:
         return [*self._looking(), *self._changing()]
@@ -305,7 +312,9 @@ class QueueRoutes:
                 MANAGE,
                 self.purge,
                 "Delete the waiting jobs of a queue, in slices",
-                (Answer(200, "the numbers of jobs", BulkDone), NO_SUCH, *TOO_MUCH, DISK_FULL),
+                (Answer(200, "the numbers of jobs", BulkDone), NO_SUCH, *CHANGES),
+                PaceBody,
+                body_optional=True,
             ),
         ]
 
