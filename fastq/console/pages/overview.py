@@ -65,8 +65,8 @@ class Overview:
             "submits": spark([one["submitted"] for one in by_second], "submits in each of the last 60 seconds"),
             "acks": spark([one["acked"] for one in by_second], "acks in each of the last 60 seconds"),
             "wait_us": statistics.durations_us("wait"),
-            "durable_us": statistics.durations_us("durable"),
-            "log": statistics.log(),
+            "run_us": statistics.durations_us("run"),
+            "log_bytes": engine.log_bytes,
             "disk_full": engine.disk_full,
             "draining": engine.draining,
         }
