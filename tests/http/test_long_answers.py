@@ -15,7 +15,7 @@ import fastq.http.resources.workers
 from fastq.engine.commands import Principal
 from fastq.http.long_answers import page_of
 from fastq.services.queues import QueueSettings
-from fastq.services.schedules import Schedule
+from fastq.services.schedule import Schedule
 from tests.http.wire import request_bytes
 from tests.http.world import World
 
