@@ -12,6 +12,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 include "core/places.pxd"
 include "core/jobs.pxd"
 include "core/queues.pxd"
+include "core/traffic.pxd"
 include "core/keys.pxd"
 include "core/settings.pxd"
 include "core/commands.pxd"

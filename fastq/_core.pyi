@@ -9,6 +9,12 @@ from typing import Any, final
 
 from typing_extensions import Buffer
 
+from fastq._core_traffic import LATENCY_BOUNDS_US as LATENCY_BOUNDS_US
+from fastq._core_traffic import WHAT_HAPPENED as WHAT_HAPPENED
+from fastq._core_traffic import Latencies as Latencies
+from fastq._core_traffic import QueueView as QueueView
+from fastq._core_traffic import Traffic as Traffic
+from fastq._core_traffic import latency_bucket as latency_bucket
 from fastq.errors import ApiError
 
 @final
@@ -483,29 +489,6 @@ class LiveKey:
         """The bytes that moving it appends."""
 
 @final
-class QueueView:
-    """The present state of a queue."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def ready(self) -> int:
-        """Jobs that are due, RETRY included."""
-    @property
-    def waiting(self) -> int:
-        """Jobs whose run_at is in the future."""
-    @property
-    def running(self) -> int: ...
-    @property
-    def finished(self) -> dict[str, int]:
-        """The number of finished jobs by terminal state."""
-    @property
-    def groups(self) -> int: ...
-    @property
-    def oldest_ready_us(self) -> int:
-        """run_at of the next job in order, which is the oldest only among its priority; 0 if none is ready."""
-
-@final
 class Core:
     """The state machine. Methods that change state append records to `tail`, then apply them.
 
@@ -690,8 +673,35 @@ class Core:
     @property
     def queue_places(self) -> int:
         """All queues are in places below it."""
-    def queue(self, access: Access, name: str) -> QueueView:
-        """A queue with the counts of the jobs that exist for the caller; to an owner without groups and next job."""
+    @property
+    def queue_count(self) -> int:
+        """How many queues exist: those with jobs or settings."""
+    def holdings(self, owner_id: str, first: int, end: int, names_max: int) -> tuple[dict[str, int], list[str]]:
+        """Count an owner's jobs, in places `first` to `end` - 1 of all that count jobs by owner and queue.
+
+        Returns:
+            The number of jobs by stored state, of those that are `due` (in READY and RETRY), and of `queues`; and the
+            names of up to `names_max` of these queues. Each queue of the owner is in one place, and keeps it.
+        """
+    @property
+    def holding_places(self) -> int:
+        """All places of `holdings` are below it."""
+    def queue(self, now_us: int, access: Access, name: str) -> QueueView:
+        """A queue with the counts of the jobs that exist for the caller; to an owner without groups, ages and rates."""
+    def worst_queues(self, access: Access, first: int, end: int, limit: int) -> list[str]:
+        """Queues in places `first` to `end` - 1 that have ready jobs, the one with the oldest first.
+
+        To an owner the queues with its ready jobs, the one with the most first.
+        """
+    def traffic(self, queue: str | None = None) -> Traffic:
+        """What happened, in all queues or in one."""
+    def latencies(self, queue: str | None = None) -> Latencies | None:
+        """Durations of all jobs or of one queue's.
+
+        None: nothing was leased from that queue, or 1,000 other queues have theirs: the first ones, while they exist.
+        """
+    def active_queues(self, limit: int) -> list[str]:
+        """Up to `limit` queues in which something happened since they were last among these."""
     def blocked_by(self, now_us: int, name: str, group: str | None) -> str:
         """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
         `group_concurrency`; empty: none. Without a group: the limit that keeps all of the queue's."""

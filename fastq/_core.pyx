@@ -7,8 +7,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.math cimport pow
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from collections import deque
 from heapq import heappop, heappush
@@ -72,6 +72,8 @@ include "core/commands.pxi"
 include "core/ids.pxi"
 include "core/views.pxi"
 include "core/names.pxi"
+include "core/ages.pxi"
+include "core/traffic.pxi"
 include "core/queues.pxi"
 include "core/holdings.pxi"
 include "core/finished.pxi"

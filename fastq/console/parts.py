@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastq.engine import Engine
@@ -10,6 +11,20 @@ from fastq.services.bulk import Bulk
 from fastq.services.keys import KeyStore
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
+from fastq.services.statistics import Statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the server knows about its start.
+
+    Args:
+        settings: of each its name, its value as text, whether that is the default, and its meaning. None is secret.
+        notes: the findings of the recovery, a line each.
+    """
+
+    settings: Sequence[tuple[str, str, bool, str]] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +35,5 @@ class Parts:
     keys: KeyStore
     audit: Audit
     bulk: Bulk
+    statistics: Statistics
+    start: Start

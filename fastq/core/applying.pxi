@@ -155,6 +155,8 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
             begin_keyed(core, job)
     core.next_seq = max(core.next_seq, seq + 1)
     note_time(core, f.created_us)
+    if core.serves:
+        count(core, core.last_queue, WAS_SUBMITTED, f.created_us, WINDOW_IN)
     return 0
 
 
@@ -230,9 +232,10 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
     recount_job(core, job, before)
     queue_at(core, job.group).counts[job.state] += 1
     leave_group(core, group)
+    if core.serves:
+        count_change(core, job, core.edited_as, core.last_us)
     if job.state == DEAD:
-        add_finished(core, slot)
-        return 0
+        return add_finished(core, slot)
     hold_unique(core, slot)
     return wait(core, slot, core.last_us)
 
@@ -252,6 +255,8 @@ cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except 
     if job.state != READY and job.state != RETRY:
         raise LogDamaged(f"job {job.seq} is leased in state {STATE_NAMES[job.state]}")
     stop_waiting(core, slot)
+    if core.serves:
+        count_lease(core, job, f.at_us)
     before = kept_bytes(&core.t, job)
     run = run_of(core, job)
     run.lease_place = place[0]
@@ -346,6 +351,8 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
         drop_name(core, run.worker)
         run.worker = NONE
     set_state(core, job, f.state)
+    if core.serves:
+        count_close(core, job, f.outcome, f.at_us)
     if f.outcome != OUTCOME_UNDELIVERED:  # an undelivered lease is no attempt: the result of the one before stays
         run.ended_us = f.at_us
         run.outcome = f.outcome
@@ -431,6 +438,10 @@ cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except
     elif f.what == CHANGE_REDRIVEN:
         redrive(core, slot, &f)
     note_time(core, f.at_us)
+    if f.what == CHANGE_EDITED or f.what == CHANGE_REPLACED:
+        core.edited_as = f.what  # its new values come with the next record
+    elif core.serves:
+        count_change(core, job, f.what, f.at_us)
     return 0
 
 
@@ -466,10 +477,13 @@ cdef int redrive(Core core, uint32_t slot, ChangeFields* f) except -1:
 
 cdef int apply_forget(Core core, Reader* r) except -1:
     cdef uint32_t slot
-    note_time(core, <int64_t>get_int(r, 8))
+    cdef int64_t at_us = <int64_t>get_int(r, 8)
+    note_time(core, at_us)
     while r.p < r.end and not r.short:
         slot = known_slot(core, get_int(r, 8))
         if slot != NONE:
+            if core.serves:
+                count(core, group_by(core, job_at(&core.t, slot).group).queue, WAS_DELETED, at_us)
             forget_job(core, slot)
     return 0
 

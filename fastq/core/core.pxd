@@ -37,5 +37,14 @@ cdef class Core:
     cdef readonly bytes database_id
     cdef SipKey key
     cdef uint64_t tag
+    cdef bint serves                # `resume` was called: what happens is counted
+    cdef uint8_t edited_as             # of the last edit: CHANGE_EDITED or CHANGE_REPLACED
+    cdef uint64_t counted[COUNTED]  # of all queues
+    cdef QueueTraffic* last_traffic # that was counted in, or NULL
+    cdef Durations durations
+    cdef uint32_t durations_count   # queues with Durations of their own
+    cdef uint32_t first_active, last_active # of the list of queues with traffic since it was read; NONE
+    cdef int64_t second, second_end_us      # the latest second in which something was counted
+    cdef uint32_t cell                      # of the windows, that counts this second
     cdef uint32_t lease_fence       # new leases have higher numbers
     cdef uint32_t depth_limits      # how many limits on unfinished jobs are set: of queues, and of owners

@@ -32,6 +32,7 @@ cdef class Core:
         self.touched, self.ended, self.forgotten = set(), [], []
         self.oldest_key = self.newest_key = self.last_key = NONE
         self.last_owner = self.last_queue = self.last_holding = NONE
+        self.first_active = self.last_active = NONE
         self.next_seq = 1
         self.oldest_frame = 1
         self.database_id = b""
@@ -41,9 +42,11 @@ cdef class Core:
         cdef uint32_t i
         cdef int state
         free_answers(self)
+        free_traffic(self)
         for i in range(pool_end(&self.t.queues)):
             if queue_exists(self, i):
                 free(queue_by(self, i).groups)
+                free(queue_by(self, i).ages.spans)
         for i in range(pool_end(&self.t.groups)):
             if group_exists(self, i):
                 free(group_by(self, i).ready.slots)
@@ -83,6 +86,7 @@ cdef class Core:
             put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq), self.settings.grace_ms
         )
         commit(self, p, n, &place)
+        self.serves = True
 
     def replay(self, records, uint64_t frame):
         cdef Py_buffer buffer
@@ -241,8 +245,22 @@ cdef class Core:
     def queue_places(self):
         return pool_end(&self.t.queues)
 
-    def queue(self, Access access not None, str name):
-        return queue_view(self, access, name)
+    @property
+    def queue_count(self):
+        return self.t.queues.live
+
+    def holdings(self, str owner_id not None, uint32_t first, uint32_t end, uint32_t names_max):
+        return holdings_counted(self, owner_id.encode(), first, end, names_max)
+
+    @property
+    def holding_places(self):
+        return pool_end(&self.t.holdings)
+
+    def queue(self, int64_t now_us, Access access not None, str name):
+        return queue_view(self, now_us, access, name)
+
+    def worst_queues(self, Access access not None, uint32_t first, uint32_t end, uint32_t limit):
+        return worst_queues(self, access, first, end, limit)
 
     def blocked_by(self, int64_t now_us, str name, str group):
         return blocked_by(self, now_us, name.encode(), None if group is None else group.encode())
@@ -400,6 +418,17 @@ cdef class Core:
 
     def skipped(self):
         return self.skipped_count
+
+    # --- what happened since `resume` -------------------------------------------------------------------------------
+
+    def traffic(self, str queue=None):
+        return traffic_view(self, queue)
+
+    def latencies(self, str queue=None):
+        return latencies_view(self, queue)
+
+    def active_queues(self, int limit):
+        return take_active(self, limit)
 
     # --- proof --------------------------------------------------------------------------------------------------------
 

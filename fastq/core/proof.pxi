@@ -196,6 +196,7 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
     cdef uint32_t end = pool_end(&core.t.queues)
     count_by, bytes_by = [0] * FINAL_COUNT, [0] * FINAL_COUNT
     ready, groups, eligible = [0] * end, [0] * end, [0] * end
+    since = [[] for _ in range(end)]
     for i in range(pool_end(&core.t.groups)):
         if not group_exists(core, i):
             continue
@@ -209,6 +210,7 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
         if one.name != NONE:
             bump(uses, one.name)
         ready[one.queue] += one.ready.count
+        since[one.queue] += [job_at(&core.t, one.ready.slots[group]).run_at_us for group in range(one.ready.count)]
         groups[one.queue] += 1
         eligible[one.queue] += one.pos != NONE
         assert find_group(core, one.queue, b"" if one.name == NONE else name_at(core, one.name)) == i
@@ -221,6 +223,7 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
         assert named(core, queue.name).queue == i and queue_name(core, i) == name_text(core, queue.name)
         assert queue.ready == ready[i] and queue.all_groups == groups[i] and queue.group_count == eligible[i]
         assert queue.all_groups or queue.configured, "an empty queue stays"
+        check_ages(&queue.ages, sorted(since[i]))
         depth_limits += queue.max_depth != 0
         listed, group = 0, queue.first_group
         while group != NONE and listed <= queue.all_groups:
@@ -234,6 +237,21 @@ cdef int check_queues(Core core, dict members, dict running, dict uses) except -
     assert there == core.t.queues.live, "queues do not add up"
     check_lines(core, count_by, bytes_by)
     assert core.depth_limits == depth_limits, "limits on depths are counted wrongly"
+    return 0
+
+
+cdef int check_ages(Ages* ages, list since) except -1:
+    """Check the spans against the times since when the queue's jobs are ready."""
+    cdef uint32_t i, n, at = 0
+    cdef Span* span
+    assert ages.first == ages.end or ages.spans[ages.first].count, "the oldest span is empty"
+    for i in range(ages.first, ages.end):
+        span = &ages.spans[i]
+        assert span.first_us <= span.last_us and (i == ages.first or span.first_us > ages.spans[i - 1].last_us)
+        for n in range(at, at + span.count):
+            assert span.first_us <= since[n] <= span.last_us, "a ready job is in another span"
+        at += span.count
+    assert at == len(since), "ready jobs are counted wrongly by age"
     return 0
 
 
@@ -369,15 +387,15 @@ cdef int check_line(Core core, Line* line) except -1:
 
 cdef uint64_t table_bytes(Core core) noexcept:
     """The bytes of the tables: of pools, indexes, and the heaps that are not in a group or queue."""
-    cdef Pool* pools[10]
+    cdef Pool* pools[11]
     cdef uint64_t n = 0
     cdef uint32_t chunk
     cdef int i, j
     pools[0], pools[1], pools[2] = &core.t.jobs, &core.t.runs, &core.t.extras
     pools[3], pools[4] = &core.t.closings, &core.t.remembered
     pools[5], pools[6], pools[7] = &core.t.names, &core.t.queues, &core.t.groups
-    pools[8], pools[9] = &core.t.sizes, &core.t.holdings
-    for i in range(10):
+    pools[8], pools[9], pools[10] = &core.t.sizes, &core.t.holdings, &core.t.traffic
+    for i in range(11):
         for chunk in range(pools[i].chunk_count):
             if pools[i].chunks[chunk].items != NULL:
                 n += chunk_bytes(pools[i])

@@ -53,6 +53,17 @@ cdef struct Line:           # heap of lists of finished jobs: the earliest first
     uint32_t capacity
     uint8_t kind            # an OldestKind
 
+cdef struct Span:           # of the ages of ready jobs: see ages.pxi
+    int64_t first_us        # of the jobs in it
+    int64_t last_us
+    uint32_t count          # 0: it is empty, but not the oldest span
+
+cdef struct Ages:           # spans, oldest first
+    Span* spans
+    uint16_t first          # of the spans that are in use
+    uint16_t end
+    uint16_t capacity
+
 cdef struct Queue:          # there while it has jobs or settings
     uint32_t* groups        # heap of eligible groups: the next to serve is first
     uint32_t group_count    # in that heap
@@ -62,6 +73,8 @@ cdef struct Queue:          # there while it has jobs or settings
     uint32_t name           # index in the names
     uint32_t all_groups     # how many there are
     uint32_t ready          # jobs in its groups' heaps
+    uint32_t traffic        # [memory] index of its QueueTraffic; NONE: it had none
+    Ages ages               # [memory] of those ready jobs
     uint64_t counts[STATE_COUNT] # of jobs by state
     Finished finished[FINAL_COUNT]   # of the terminal states
     # from its settings; 0 (-1 for retention) where they do not say

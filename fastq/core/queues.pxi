@@ -56,7 +56,7 @@ cdef uint32_t queue_of(Core core, bytes name) except <uint32_t>NONE:
         return at
     at = pool_take(&core.t.queues)
     queue = queue_by(core, at)
-    queue.default_group = queue.first_group = NONE
+    queue.default_group = queue.first_group = queue.traffic = NONE
     queue.retention_acked_ms = queue.retention_dead_ms = -1
     queue.finished_max = -1
     for i in range(FINAL_COUNT):
@@ -82,6 +82,8 @@ cdef int drop_queue(Core core, uint32_t index) except -1:
     named(core, queue.name).queue = NONE
     drop_name(core, queue.name)
     free(queue.groups)
+    ages_free(&queue.ages)
+    end_traffic(core, queue)
     pool_give(&core.t.queues, index)
     return 0
 
@@ -336,6 +338,7 @@ cdef int make_ready(Core core, uint32_t slot) except -1:
     cdef Queue* queue = queue_by(core, group.queue)
     heap_push(&core.t, &group.ready, slot)
     queue.ready += 1
+    age_add(&queue.ages, job.run_at_us, core.last_us)
     holding_by(core, find_holding(core, group.queue, job.owner)).ready += 1
     if group.ready.count == 1 and group.turn < queue.turn:
         group.turn = queue.turn  # an idle group gains no turns
@@ -358,6 +361,7 @@ cdef int stop_waiting(Core core, uint32_t slot) except -1:
         group = group_by(core, job.group)
         heap_remove(&core.t, &group.ready, slot)
         queue_by(core, group.queue).ready -= 1
+        age_drop(&queue_by(core, group.queue).ages, job.run_at_us)
         holding_at(core, job).ready -= 1
         settle_group(core, job.group)
     return 0

@@ -55,4 +55,5 @@ cdef struct Tables:
     Pool queues
     Pool groups
     Pool holdings
+    Pool traffic
     Index by[INDEX_KINDS]   # an IndexKind each

@@ -173,6 +173,7 @@ cdef void tables_init(Tables* t) noexcept:
     pool_init(&t.queues, sizeof(Queue))
     pool_init(&t.groups, sizeof(Group))
     pool_init(&t.holdings, sizeof(Holding))
+    pool_init(&t.traffic, sizeof(QueueTraffic))
 
 
 cdef void tables_clear(Tables* t) noexcept:
@@ -187,6 +188,7 @@ cdef void tables_clear(Tables* t) noexcept:
     pool_clear(&t.queues)
     pool_clear(&t.groups)
     pool_clear(&t.holdings)
+    pool_clear(&t.traffic)
     for kind in range(INDEX_KINDS):
         for i in range(SHARDS):
             free(t.by[kind].shards[i].slots)

@@ -63,6 +63,7 @@ cdef class QueueView:
     cdef readonly uint64_t running
     cdef readonly uint64_t groups
     cdef readonly int64_t oldest_ready_us
+    cdef readonly double in_per_s, out_per_s, failed_per_s
     cdef readonly dict finished
 
 
@@ -167,8 +168,8 @@ cdef QueueView count_holding(Core core, bytes owner, uint32_t queue, QueueView v
     return view
 
 
-cdef QueueView queue_view(Core core, Access access, str name):
-    """A queue with the jobs that exist for a caller. To one owner it shows neither groups nor the next job."""
+cdef QueueView queue_view(Core core, int64_t now_us, Access access, str name):
+    """A queue with the jobs that exist for a caller. To one owner it shows neither groups, ages nor rates."""
     cdef QueueView view = QueueView.__new__(QueueView)
     cdef Queue* queue
     cdef uint32_t at
@@ -185,8 +186,12 @@ cdef QueueView queue_view(Core core, Access access, str name):
     view.running = queue.counts[RUNNING]
     view.groups = queue.all_groups
     view.finished = {STATE_NAMES[i]: queue.counts[i] for i in range(TERMINAL, STATE_COUNT)}
-    if queue.group_count:
-        view.oldest_ready_us = job_at(&core.t, group_by(core, queue.groups[0]).ready.slots[0]).run_at_us
+    view.oldest_ready_us = oldest_us(&queue.ages)
+    if queue.traffic != NONE:
+        now_us = max(now_us, core.second * SECOND_US)
+        view.in_per_s = rate_of(traffic_by(core, queue.traffic), WINDOW_IN, now_us)
+        view.out_per_s = rate_of(traffic_by(core, queue.traffic), WINDOW_OUT, now_us)
+        view.failed_per_s = rate_of(traffic_by(core, queue.traffic), WINDOW_FAILED, now_us)
     return view
 
 

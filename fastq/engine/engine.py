@@ -24,6 +24,7 @@ from fastq.engine.leases import Leases
 from fastq.engine.options import EngineOptions
 from fastq.engine.reads import Reads
 from fastq.engine.records import Records
+from fastq.engine.results import LogUse
 from fastq.engine.retention import Retention
 from fastq.engine.search import Search
 from fastq.engine.submits import Submits
@@ -51,6 +52,7 @@ class Engine:
         self._cleaning: asyncio.Task[None] | None = None
         self.turns = Turns()
         self._is_idle = False
+        self._other_waits: list[Callable[[Collection[str] | None], None]] = []
         self._build_parts(jitter)
         self._bind_operations()
 
@@ -98,7 +100,10 @@ class Engine:
         commits = self.commits
         self.durable = commits.durable
         self.caught_up, self.log_caught_up = self.admission.caught_up, commits.caught_up
-        self.counts, self.queue, self.queues_in = self._core.counts, self._core.queue, self._core.queues_in
+        self.counts, self.queues_in = self._core.counts, self._core.queues_in
+        self.traffic, self.latencies = self._core.traffic, self._core.latencies
+        self.active_queues, self.worst_queues = self._core.active_queues, self._core.worst_queues
+        self.holdings = self._core.holdings
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -147,6 +152,12 @@ class Engine:
         """Answer the requests of these keys that wait for a job or a job's end now; None: those of all keys."""
         self._leases.waiters.end_of(key_ids)
         self._reads.end_waiters.end_of(key_ids)
+        for end_of in self._other_waits:
+            end_of(key_ids)
+
+    def watch_waits(self, end_of: Callable[[Collection[str] | None], None]) -> None:
+        """Call `end_of` whenever waits end, for requests that wait elsewhere."""
+        self._other_waits.append(end_of)
 
     def _failed(self, error: BaseException) -> None:
         self._on_failed(error)
@@ -209,6 +220,21 @@ class Engine:
         return self._core.queue_places
 
     @property
+    def queue_count(self) -> int:
+        """How many queues there are: those with jobs or settings."""
+        return self._core.queue_count
+
+    @property
+    def holding_places(self) -> int:
+        """The jobs of owners are counted in places below it: see `Core.holdings`."""
+        return self._core.holding_places
+
+    @property
+    def log_bytes(self) -> int:
+        """The space that the log's frames take."""
+        return self._log.used_bytes
+
+    @property
     def draining(self) -> bool:
         return self.admission.draining
 
@@ -219,6 +245,12 @@ class Engine:
     @property
     def disk_full(self) -> bool:
         return self._log.disk_full
+
+    @property
+    def log_use(self) -> LogUse:
+        log, cleaner = self._log, self.cleaner
+        live_bytes = self._core.live_bytes
+        return LogUse(log.used_bytes, live_bytes, cleaner.bound_bytes, log.parts + 1, cleaner.freed_parts)
 
     @property
     def record_bytes_max(self) -> int:
@@ -243,6 +275,10 @@ class Engine:
     def skipped_records(self) -> int:
         """How many records the replay skipped because their job does not exist."""
         return self._core.skipped()
+
+    def queue(self, access: _core.Access, name: str) -> _core.QueueView:
+        """A queue as it is now: see `Core.queue`."""
+        return self._core.queue(self.now_us(), access, name)
 
     def configure_queue(self, name: str, settings: _core.QueueSettings | None, now_us: int) -> None:
         """Apply settings to a queue from now on; None restores the defaults. Logs nothing."""

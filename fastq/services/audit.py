@@ -113,6 +113,19 @@ class Audit:
         more = bool(found) and found[-1].number > next(iter(self._entries))
         return found, found[-1].number if more else 0
 
+    def about(self, kind: str, target: str, limit: int) -> list[Entry]:
+        """Return the last `limit` entries about an object, the newest first.
+
+        Args:
+            kind: as in their actions, such as `queue`.
+        """
+        found = (
+            entry
+            for entry in reversed(self._entries.values())
+            if entry.target == target and entry.action.startswith(f"{kind}.")
+        )
+        return list(islice(found, limit))
+
     def _put(self, group: Group, entry: Entry) -> None:
         self._entries[entry.number] = entry
         name = str(entry.number % ENTRIES_KEPT)

@@ -10,6 +10,7 @@ from fastq.errors import JobNotFound
 from tests.core import model_views
 from tests.core.model_jobs import Event, Job
 from tests.core.model_views import Filter
+from tests.core.traffic_agreement import agree_on_traffic
 from tests.core.world import World
 
 
@@ -33,6 +34,7 @@ def agree(world: World, step: int) -> None:
     assert world.core.dropped_early == world.model.keys.dropped_early
     agree_on_queues(world)
     agree_on_owned_queues(world)
+    agree_on_traffic(world)
 
 
 def agree_on(world: World, job: Job) -> None:
@@ -94,7 +96,7 @@ def agree_on_queues(world: World) -> None:
     assert names <= set(world.core.queues(ALL))
     assert all(order.last_turn.get(name) for name in set(world.core.queues(ALL)) - names), "an empty queue stays"
     for name in names:
-        view = world.core.queue(ALL, name)
+        view = world.core.queue(world.now_us, ALL, name)
         expected = model_views.queue(world.model, name)
         assert {field: getattr(view, field) for field in expected} == expected
         groups = {job.group for job in world.model.jobs.values() if job.queue == name}
@@ -113,7 +115,7 @@ def agree_on_owned_queues(world: World) -> None:
         places = world.core.queue_places
         assert world.core.queues(access) == sorted(names) == sorted(world.core.queues_in(access, 0, places, ""))
         for name in {job.queue for job in world.model.jobs.values()}:
-            view = world.core.queue(access, name)
+            view = world.core.queue(world.now_us, access, name)
             expected = model_views.owned_queue(world.model, owner_id, name)
             assert {field: getattr(view, field) for field in expected} == expected
 
@@ -162,5 +164,5 @@ def agree_on_positions(world: World, access: _core.Access, count_max: int) -> No
 def agree_on_the_timer(world: World) -> None:
     """The core's next deadline is not later than the model's."""
     world.core.advance(world.now_us, 1_000_000)
-    expected = world.model.next_due_us(world.now_us)
+    expected = model_views.next_due_us(world.model, world.now_us)
     assert world.core.next_due_us() == (1 << 62 if expected is None else expected)

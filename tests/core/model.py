@@ -22,12 +22,12 @@ from tests.core.model_jobs import (
     Refused,
     backoff_us,
     number_of,
+    refusal_of,
     state_after,
 )
 from tests.core.model_keys import Keys
 from tests.core.model_order import Order
-
-REQUEST_US = 60_000_000
+from tests.core.model_traffic import ENDS, Traffic, ready_us
 
 Submitted = tuple[str, int]
 
@@ -54,12 +54,13 @@ class Model:
         self.order = Order(self.jobs)
         self.watched: set[str] = set()
         self.ended: set[str] = set()  # watched jobs that ended
+        self.traffic = Traffic()
 
     def copy(self) -> Self:
         other = type(self)(self.server)
         other.jobs = {job_id: copy.copy(job) for job_id, job in self.jobs.items()}
         other.documents, other.keys = dict(self.documents), self.keys.copy()
-        other.order = self.order.copy(other.jobs)
+        other.order, other.traffic = self.order.copy(other.jobs), self.traffic.copy()
         return other
 
     def restart(self, now_us: int, server: Server) -> None:
@@ -71,7 +72,7 @@ class Model:
                 grace_ms = min(job.granted_ms, server.grace_ms)
                 job.lease_until_us = max(job.lease_until_us or 0, now_us + grace_ms * 1000)
         self.order.restart()
-        self.watched, self.ended = set(), set()
+        self.watched, self.ended, self.traffic = set(), set(), Traffic()
         self.advance(now_us)
 
     def find(self, job_id: str) -> Job:
@@ -155,6 +156,7 @@ class Model:
             run_at_us = max(now_us, new.run_at_us)
             self.jobs[new_id] = Job(new_id, number_of(new_id), owner_id, key_id, now_us, run_at_us, new)
             self.wait(now_us, self.jobs[new_id])
+            self.traffic.tell(now_us, self.jobs[new_id], "submitted")
         elif new.replace and found.state != "RUNNING":
             self.replace(now_us, found, new, key_id)
             answer = (found.job_id, REPLACED)
@@ -170,6 +172,7 @@ class Model:
         job.key_id, job.run_at_us = key_id, max(now_us, new.run_at_us)
         job.note("replaced", now_us, key_id)
         self.wait(now_us, job)
+        self.traffic.tell(now_us, job, "replaced")
 
     def wait(self, now_us: int, job: Job) -> None:
         if job.run_at_us <= now_us:
@@ -210,16 +213,9 @@ class Model:
             job.leased_us, job.lease_until_us = now_us, now_us + job.granted_ms * 1000
             job.legacy, job.worker_id, job.request, job.progress = legacy, worker_id, (key_id, request_id), None
             self.order.leave(job)
+            self.traffic.tell(now_us, job, "leased", now_us - ready_us(job))
             leased.append(job)
         return leased
-
-    def leased_before(self, now_us: int, key_id: str, request_id: str) -> list[str | None]:
-        """The tokens of the request's leases that are still held."""
-        return [
-            job.token
-            for job in self.jobs.values()
-            if job.request == (key_id, request_id) and job.leased_us + REQUEST_US > now_us and job.state == "RUNNING"
-        ]
 
     # --- an attempt ends --------------------------------------------------------------------------------------------
 
@@ -274,6 +270,7 @@ class Model:
             self.finish(now_us, job)
         else:
             self.wait(now_us, job)
+        self.traffic.tell(now_us, job, ENDS.get(outcome, outcome), now_us - job.leased_us)
 
     def finish(self, now_us: int, job: Job) -> None:
         job.ended_us, job.cancel_requested = now_us, False
@@ -323,11 +320,13 @@ class Model:
             job.note("cancelled", now_us, key_id)
             job.state = "CANCELLED"
             self.finish(now_us, job)
+            self.traffic.tell(now_us, job, "cancelled")
         elif force:
             self.close(now_us, job, "cancelled", lambda: 0.0, key_id=key_id)
         elif not job.cancel_requested:
             job.cancel_requested = True
             job.note("cancel_requested", now_us, key_id)
+            self.traffic.tell(now_us, job, "cancel_requested")
         return job.state
 
     def redrive(self, now_us: int, job_id: str, key_id: str) -> None:
@@ -340,6 +339,7 @@ class Model:
         job.spec = replace(job.spec, expires_us=0)
         job.note("redriven", now_us, key_id)
         self.wait(now_us, job)
+        self.traffic.tell(now_us, job, "redriven")
 
     def edit(self, now_us: int, job_id: str, key_id: str, **changes: Any) -> None:
         """`changes`: any of payload, priority, run_at_us, queue."""
@@ -348,7 +348,7 @@ class Model:
             raise Refused("JobRunning")
         if job.finished and job.state != "DEAD":
             raise Refused("JobFinished")
-        queue = changes.get("queue", job.queue)
+        before, queue = job.queue, changes.get("queue", job.queue)
         if job.waits and queue != job.queue:
             if self.holder(job.owner_id, queue, job.spec.unique_key):
                 raise Refused("JobDuplicate")
@@ -360,18 +360,27 @@ class Model:
         job.note("edited", now_us, key_id)
         if job.waits:
             self.wait(now_us, job)
+        self.traffic.tell(now_us, job, "edited")
+        self.left(before)
 
-    def delete(self, job_ids: list[str]) -> None:
+    def delete(self, now_us: int, job_ids: list[str]) -> None:
         for job_id in job_ids:
             if self.find(job_id).state == "RUNNING":
                 raise Refused("JobRunning")
         for job_id in dict.fromkeys(job_ids):
-            self.remove(job_id)
+            self.remove(now_us, job_id)
 
-    def remove(self, job_id: str) -> None:
+    def remove(self, now_us: int, job_id: str) -> None:
         job = self.jobs.pop(job_id)
+        self.traffic.tell(now_us, job, "deleted")
         self.order.leave(job)
         self.end_watch(job_id)
+        self.left(job.queue)
+
+    def left(self, queue: str) -> None:
+        """A queue without jobs and settings ends, and what was counted of it."""
+        if queue not in self.order.settings and not any(job.queue == queue for job in self.jobs.values()):
+            self.traffic.emptied.setdefault(queue, []).append(len(self.traffic.told))
 
     def transact(
         self,
@@ -431,20 +440,5 @@ class Model:
             job.note("expired", now_us)
             job.state = "EXPIRED"
             self.finish(now_us, job)
+            self.traffic.tell(now_us, job, "expired")
         return len(late)
-
-    def next_due_us(self, now_us: int) -> int | None:
-        """The earliest of all lease deadlines, run_at of delayed jobs, and expires_at of waiting jobs."""
-        times = [job.lease_until_us or 0 for job in self.jobs.values() if job.state == "RUNNING"]
-        times += [job.run_at_us for job in self.jobs.values() if job.waits and job.run_at_us > now_us]
-        times += [job.spec.expires_us for job in self.jobs.values() if job.waits and job.spec.expires_us]
-        return min(times, default=None)
-
-
-def refusal_of(command: Callable[..., object], *args: Any) -> str:
-    """The name of the error that refuses a command; empty if it is allowed."""
-    try:
-        command(*args)
-    except Refused as refusal:
-        return refusal.why
-    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,3 +188,12 @@ def backoff_us(backoff: Backoff, attempts: int, jitter: float) -> int:
     except OverflowError:
         bound_ms = float(cap_ms)
     return int(bound_ms * 1000 * jitter)
+
+
+def refusal_of(command: Callable[..., object], *args: Any) -> str:
+    """The name of the error that refuses a command; empty if it is allowed."""
+    try:
+        command(*args)
+    except Refused as refusal:
+        return refusal.why
+    return ""

@@ -10,6 +10,8 @@ from tests.core.model_jobs import TERMINAL, Job
 
 FAILURES = ("error", "lease_expired", "discarded", "poisoned", "unreadable")
 
+REQUEST_US = 60_000_000
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -62,16 +64,14 @@ def position(model: Model, access: Access, job_id: str) -> tuple[bool, int]:
 
 
 def queue(model: Model, name: str) -> dict[str, object]:
-    """The fields of `QueueView`, without groups."""
+    """The fields of `QueueView`, without groups, ages and rates."""
     jobs = [job for job in model.jobs.values() if job.queue == name]
-    head = model.order.head(name)
     return {
         "name": name,
         "ready": sum(job.due for job in jobs),
         "waiting": sum(job.waits and not job.due for job in jobs),
         "running": sum(job.state == "RUNNING" for job in jobs),
         "finished": {state: sum(job.state == state for job in jobs) for state in TERMINAL},
-        "oldest_ready_us": head.run_at_us if head else 0,
     }
 
 
@@ -85,8 +85,28 @@ def owned_queue(model: Model, owner_id: str, name: str) -> dict[str, object]:
         "running": sum(job.state == "RUNNING" for job in jobs),
         "finished": {state: sum(job.state == state for job in jobs) for state in TERMINAL},
         "oldest_ready_us": 0,
+        "in_per_s": 0,
+        "out_per_s": 0,
+        "failed_per_s": 0,
         "groups": 0,
     }
+
+
+def leased_before(model: Model, now_us: int, key_id: str, request_id: str) -> list[str | None]:
+    """The tokens of the request's leases that are still held."""
+    return [
+        job.token
+        for job in model.jobs.values()
+        if job.request == (key_id, request_id) and job.leased_us + REQUEST_US > now_us and job.state == "RUNNING"
+    ]
+
+
+def next_due_us(model: Model, now_us: int) -> int | None:
+    """The earliest of all lease deadlines, run_at of delayed jobs, and expires_at of waiting jobs."""
+    times = [job.lease_until_us or 0 for job in model.jobs.values() if job.state == "RUNNING"]
+    times += [job.run_at_us for job in model.jobs.values() if job.waits and job.run_at_us > now_us]
+    times += [job.spec.expires_us for job in model.jobs.values() if job.waits and job.spec.expires_us]
+    return min(times, default=None)
 
 
 def forget(model: Model, now_us: int, kept_ms: int, count_max: int, gone: set[str]) -> None:
@@ -118,4 +138,4 @@ def forget_state(model: Model, now_us: int, state: str, kept_ms: int, count_max:
     expected += [job.ended_us for job in rest[: max(0, len(rest) - count_max)]]
     assert sorted(model.jobs[job_id].ended_us for job_id in gone) == sorted(expected)
     for job_id in gone:
-        model.remove(job_id)
+        model.remove(now_us, job_id)

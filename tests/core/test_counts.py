@@ -112,7 +112,7 @@ def test_the_oldest_of_each_queue_goes_when_it_is_due_whatever_changed_its_time(
         assert not bare.core.tidy(bare.now_us) and bare.forget() == 0
         bare.now_us += 1
         assert bare.core.tidy(bare.now_us) and bare.forget() == 1
-        assert bare.core.queue(ALL, name).finished["ACKED"] == 0
+        assert bare.core.queue(bare.now_us, ALL, name).finished["ACKED"] == 0
         bare.core.check()
 
 
@@ -161,7 +161,7 @@ def test_empty_groups_go_though_no_other_job_is_removed() -> None:
     for _ in range(100):
         bare.core.tidy(bare.now_us)
     bare.core.check()
-    assert bare.core.queue(ALL, "fair").groups == 0
+    assert bare.core.queue(bare.now_us, ALL, "fair").groups == 0
 
 
 def test_places_of_queues_list_each_queue_once_while_others_come_and_go() -> None:

@@ -27,7 +27,7 @@ def forget(world: World, bytes_max: int, limit: int = 100) -> list[str]:
     world.core.forget(world.now_us, limit)
     gone = [job_id for job_id in world.model.jobs if not world.exists(job_id)]
     for job_id in gone:
-        world.model.remove(job_id)
+        world.model.remove(world.now_us, job_id)
     agree(world, 0)
     return gone
 

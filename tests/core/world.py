@@ -125,6 +125,7 @@ class World(Disk):
             lambda: self.core.configure_queue(self.now_us, name, given),
             lambda _: self.model.order.configure(self.now_us, name, settings),
         )
+        self.model.left(name)
 
     # --- submit, lease ----------------------------------------------------------------------------------------------
 
@@ -159,7 +160,7 @@ class World(Disk):
     ) -> list[str]:
         """Lease jobs. Returns their tokens."""
         held = self.core.leased_before(self.now_us, "k2", request_id)
-        expected_held = self.model.leased_before(self.now_us, "k2", request_id) if request_id else []
+        expected_held = model_views.leased_before(self.model, self.now_us, "k2", request_id) if request_id else []
         assert sorted(lease.token for lease in held) == sorted(token or "" for token in expected_held)
         if held:
             return [lease.token for lease in held]
@@ -288,7 +289,9 @@ class World(Disk):
         return self.both(of_core, lambda _: self.model.edit(self.now_us, job_id, "k1", **changes))
 
     def delete(self, job_ids: list[str]) -> Any:
-        return self.both(lambda: self.core.delete(self.now_us, ALL, job_ids), lambda _: self.model.delete(job_ids))
+        return self.both(
+            lambda: self.core.delete(self.now_us, ALL, job_ids), lambda _: self.model.delete(self.now_us, job_ids)
+        )
 
     def in_group(self, commands: list[Callable[[], object]]) -> None:
         """Several commands as one record."""

@@ -21,7 +21,10 @@ def test_jobs_due_at_once_become_ready_in_slices_between_other_work() -> None:
             r.hand.us = due_us
             r.engine.run_due()
             counts = r.core.counts()
-            assert (r.core.queue(ALL, "default").ready, counts["delayed"]) == (SLICE, (SLICES - 1) * SLICE)
+            assert (r.core.queue(r.hand.us, ALL, "default").ready, counts["delayed"]) == (
+                SLICE,
+                (SLICES - 1) * SLICE,
+            )
             leased = await r.lease_one(Lease())
             assert r.core.counts()["delayed"] > 0, "the lease did not wait for all of them"
 
@@ -29,7 +32,7 @@ def test_jobs_due_at_once_become_ready_in_slices_between_other_work() -> None:
                 return r.core.counts()["delayed"] == 0
 
             await until(all_in)
-            assert r.core.queue(ALL, "default").ready == SLICES * SLICE - 1
+            assert r.core.queue(r.hand.us, ALL, "default").ready == SLICES * SLICE - 1
             assert leased.job_id
 
     asyncio.run(run())
