@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
@@ -18,6 +19,9 @@ CATCH_UP_MAX = 1_000  # missed times of one schedule
 CATCH_UP_DEFAULT = 100
 RUNS_SHOWN = 5
 MISSED_COUNTED = 100
+EVERY = "@every "
+UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
+INTERVAL = re.compile(r"@every (\d{1,11})(ms|s|m|h)", re.ASCII)
 
 
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +49,14 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     overlap: str = "skip"
     paused: bool = False
     every_ms: int = 0
+
+    @property
+    def expression(self) -> str:
+        """Its times as a person writes them: the cron expression, or `@every 5m`."""
+        if not self.every_ms:
+            return self.cron
+        unit = next(unit for unit in ("h", "m", "s", "ms") if self.every_ms % UNITS_MS[unit] == 0)
+        return f"{EVERY}{self.every_ms // UNITS_MS[unit]}{unit}"
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,6 +118,16 @@ class Kept:
     @property
     def next_us(self) -> int | None:
         return None if self.times is None or self.schedule.paused else self.times.after(self.since_us)
+
+
+def interval_ms(expression: str) -> int:
+    """The interval in `@every 5m`; 0 for a cron expression. Raises InvalidRequest."""
+    if not expression.startswith(EVERY):
+        return 0
+    match = INTERVAL.fullmatch(expression)
+    if match is None:
+        raise InvalidRequest("an interval is a number and ms, s, m or h, such as @every 5m")
+    return int(match[1]) * UNITS_MS[match[2]]
 
 
 def missed_times(times: Times, since_us: int, until_us: int) -> int:

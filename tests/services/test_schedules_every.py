@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fastq.errors import InvalidRequest
 from fastq.services.cron import Every
-from fastq.services.schedule import MISSED_COUNTED, RUNS_SHOWN
-from tests.timed import ADMIN, ANN, at, in_hand, running, shown
+from fastq.services.schedule import MISSED_COUNTED, RUNS_SHOWN, interval_ms
+from tests.timed import ADMIN, ANN, at, in_hand, running, schedule, shown
 
 FIVE_MINUTES_MS = 300_000
 
@@ -82,3 +83,18 @@ async def test_of_a_long_gap_a_bounded_number_is_counted() -> None:
     async with running(log) as world:
         await world.until(at("2026-02-05T00:01"))
         assert world.schedules.show(ANN, "s").state.missed >= MISSED_COUNTED
+
+
+@pytest.mark.parametrize(
+    ("expression", "ms"), [("@every 5m", 300_000), ("@every 90s", 90_000), ("@every 2h", 7_200_000), ("0 * * * *", 0)]
+)
+def test_an_interval_as_a_person_writes_it(expression: str, ms: int) -> None:
+    assert interval_ms(expression) == ms
+    cron = "" if ms else expression
+    assert schedule(cron=cron, every_ms=ms).expression == expression
+
+
+def test_a_bad_interval() -> None:
+    for expression in ("@every day", "@every 5", "@every -5m", "@every 1.5h"):
+        with pytest.raises(InvalidRequest, match="an interval is a number"):
+            interval_ms(expression)
