@@ -11,10 +11,11 @@ import msgspec
 
 from fastq.cli.errors import Failed
 from fastq.cli.groups import Group
-from fastq.cli.job_options import given, where_options
+from fastq.cli.job_options import given, pace_options, where_options
 from fastq.cli.nothing_found import no_job_matches
 from fastq.cli.notices import confirm, notice
 from fastq.cli.param_types import DURATION, TIME, read_value
+from fastq.cli.progress import need_complete, watched
 from fastq.cli.remote import with_client
 from fastq.cli.streams import say, say_json
 from fastq.cli.tables import Column, Table, as_json, cell, json_option, lines_option, members, record, show
@@ -217,6 +218,7 @@ def _which(command: Callable[..., None]) -> Callable[..., None]:
     """Add the arguments that select jobs: ids, or a filter."""
     command = click.option("--yes", is_flag=True, help="With a filter: do not ask.")(command)
     command = click.option("--dry-run", is_flag=True, help="With a filter: only count the jobs.")(command)
+    command = pace_options(command)
     return click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1)(where_options(lines_option(command)))
 
 
@@ -281,13 +283,13 @@ def _change(
     client: Client, action: Action, one: Callable[[str], str], job_ids: tuple[str, ...], where: dict[str, Any],
     yes: bool, dry_run: bool, in_json: bool,
 ) -> None:  # fmt: skip
-    if bool(job_ids) == bool(where):
+    if bool(job_ids) == bool(where.keys() - {"pace_per_s", "cursor"}):
         raise click.UsageError("give either JOB_ID or a filter, such as --queue or --state")
-    if where:
+    if not job_ids:
         _change_many(client, action, where, yes, dry_run, in_json)
         return
-    if dry_run:
-        raise click.UsageError("--dry-run needs a filter")
+    if dry_run or where:
+        raise click.UsageError("--dry-run, --pace and --cursor need a filter")
     _each(job_ids, lambda job_id: _show_changed(job_id, one(job_id), in_json))
 
 
@@ -295,12 +297,14 @@ def _change_many(
     client: Client, action: Action, where: dict[str, Any], yes: bool, dry_run: bool, in_json: bool
 ) -> None:
     many = {"cancel": client.cancel_many, "redrive": client.redrive_many, "delete": client.delete_many}[action]
+    pace = {name: where.pop(name) for name in ("pace_per_s", "cursor") if name in where}
+    matched = None
     if not (yes or dry_run):
         matched = many(dry_run=True, **where).matched
         confirm(f"{action} {counted(matched, 'job')}?", instead="give --yes or --dry-run")
-    done = many(dry_run=dry_run, **where)
+    with watched(matched) as progress:
+        done = many(dry_run=dry_run, **where, **pace, on_progress=progress)
     say_json(as_json(done)) if in_json else say(f"{done.matched:,} matched, {done.changed:,} changed")
     if not done.matched:
         notice(no_job_matches(client, where.get("queue")))
-    if not done.complete:
-        raise Failed("the server stopped before the last job: repeat the command")
+    need_complete(done)

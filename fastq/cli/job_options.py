@@ -47,6 +47,10 @@ _WHERE = (
     click.option("--worker", metavar="WORKER_ID", help="Jobs that this worker holds, or ended last."),
     click.option("--since", type=PAST, help="Jobs submitted since a time, or since a duration ago, such as 2h."),
 )
+_PACE = (
+    click.option("--pace", "pace_per_s", type=click.IntRange(1), help="Jobs changed in a second, at most."),
+    click.option("--cursor", help="Go on where a command with the same filter ended."),
+)
 
 
 def _with(options: tuple[Callable[[Function], Function], ...], command: Function) -> Function:
@@ -68,6 +72,11 @@ def submit_options(command: Function) -> Function:
 def where_options(command: Function) -> Function:
     """Add the options of a filter."""
     return _with(_WHERE, command)
+
+
+def pace_options(command: Function) -> Function:
+    """Add the options of a change of many jobs."""
+    return _with(_PACE, command)
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import textwrap
+from typing import Any
 
 import click
 
@@ -69,3 +70,13 @@ def _answer(prompt: str) -> str:
     if not line:
         raise click.Abort
     return line.strip().lower()
+
+
+def is_watched() -> bool:
+    """Whether standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
+def progress_bar(label: str, length: int | None) -> Any:
+    """A context manager that draws a bar on standard error; its `update(n)` adds to it. None: the length is unknown."""
+    return click.progressbar(length=length or 0, file=sys.stderr, show_pos=True, label=label, width=24)

@@ -13,10 +13,11 @@ import msgspec
 
 from fastq.cli.errors import Failed
 from fastq.cli.groups import Group
-from fastq.cli.job_options import given
+from fastq.cli.job_options import given, pace_options
 from fastq.cli.nothing_found import no_such_queue
 from fastq.cli.notices import confirm
 from fastq.cli.param_types import BACKOFF, DURATION, TIME
+from fastq.cli.progress import need_complete, watched
 from fastq.cli.remote import with_client
 from fastq.cli.streams import say, say_json
 from fastq.cli.tables import Column, Table, ago, as_json, cell, duration, json_option, lines_option, record, show
@@ -247,20 +248,24 @@ def resume(client: Client, name: str, as_json: bool) -> None:
 @queues.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@pace_options
 @json_option
 @with_client("30s")
-def purge(client: Client, name: str, yes: bool, as_json: bool) -> None:
+def purge(client: Client, name: str, yes: bool, as_json: bool, **pace: Any) -> None:
     """Delete the waiting jobs of the queue NAME. Running and finished jobs stay."""
+    expected = None
     if not yes:
         queue = client.get_queue(name)
-        confirm(f"delete {counted(queue.ready + queue.waiting, 'waiting job')} of {name}?")
-    _purged(name, client.purge_queue(name), as_json)
+        expected = queue.ready + queue.waiting
+        confirm(f"delete {counted(expected, 'waiting job')} of {name}?")
+    with watched(expected) as progress:
+        done = client.purge_queue(name, **given(pace), on_progress=progress)
+    _purged(name, done, as_json)
 
 
 def _purged(name: str, done: ChangedMany, in_json: bool) -> None:
     say_json(as_json(done)) if in_json else say(f"{name}: {counted(done.changed, 'job')} deleted")
-    if not done.complete:
-        raise Failed("the server stopped before the last job: repeat the command")
+    need_complete(done)
 
 
 @queues.command()

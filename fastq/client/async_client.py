@@ -214,15 +214,17 @@ class AsyncClient(AsyncOperatorMethods):
             dry_run: only count the jobs.
             where: see `ManyFilter`.
         """
-        return await self.call(calls.change_many("cancel", where, dry_run))
+        return await self.run(calls.changed_in_parts(calls.change_many("cancel", where, dry_run), where, self._retries))
 
     async def redrive_many(self, *, dry_run: bool = False, **where: Unpack[ManyFilter]) -> ChangedMany:
         """Make all DEAD jobs that match READY again. Arguments as for `cancel_many`."""
-        return await self.call(calls.change_many("redrive", where, dry_run))
+        return await self.run(
+            calls.changed_in_parts(calls.change_many("redrive", where, dry_run), where, self._retries)
+        )
 
     async def delete_many(self, *, dry_run: bool = False, **where: Unpack[ManyFilter]) -> ChangedMany:
         """Delete all jobs that match and are not running. Arguments as for `cancel_many`."""
-        return await self.call(calls.change_many("delete", where, dry_run))
+        return await self.run(calls.changed_in_parts(calls.change_many("delete", where, dry_run), where, self._retries))
 
     # --- work ---------------------------------------------------------------------------------------------------------
 

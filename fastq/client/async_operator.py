@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar, Unpack
 
 from fastq.client import operator_calls
+from fastq.client.calls import changed_in_parts
 from fastq.client.codec import Codec
-from fastq.client.models import ChangedMany, JobOptions, NewJob, Page
+from fastq.client.models import BulkOptions, ChangedMany, JobOptions, NewJob, Page
 from fastq.client.operator_models import (
     AuditEntry,
     Key,
@@ -20,7 +22,7 @@ from fastq.client.operator_models import (
     RevokedKey,
     SeenWorkers,
 )
-from fastq.client.protocol import Call
+from fastq.client.protocol import Call, Plan, Retries
 from fastq.client.schedule_models import Cron, Schedule
 
 T = TypeVar("T")
@@ -30,6 +32,10 @@ class AsyncOperatorMethods(ABC):
     """A part of `AsyncClient`."""
 
     _codec: Codec
+    _retries: Retries
+
+    @abstractmethod
+    async def run(self, plan: Plan[T]) -> T: ...
 
     @abstractmethod
     async def call(self, call: Call[T], timeout_s: float | None = None) -> T: ...
@@ -76,9 +82,15 @@ class AsyncOperatorMethods(ABC):
         """Lease jobs of a paused queue again. Raises NotFound."""
         return await self.call(operator_calls.resume_queue(name))
 
-    async def purge_queue(self, name: str) -> ChangedMany:
-        """Delete the waiting jobs of the queue. Raises NotFound."""
-        return await self.call(operator_calls.purge_queue(name))
+    async def purge_queue(self, name: str, **options: Unpack[BulkOptions]) -> ChangedMany:
+        """Delete the waiting jobs of the queue.
+
+        Args:
+            options: see `BulkOptions`.
+        Raises:
+            NotFound.
+        """
+        return await self.run(changed_in_parts(partial(operator_calls.purge_queue, name), options, self._retries))
 
     async def delete_queue(self, name: str) -> None:
         """Delete the settings of the queue. Raises Conflict while it has unfinished jobs, NotFound."""

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from fastq.client.codec import Codec, encoded, encoded_body
-from fastq.client.errors import NotFinished, Refused
+from fastq.client.errors import ClientError, NotFinished, Refused
 from fastq.client.models import (
     Ack,
     Acked,
@@ -67,6 +67,9 @@ def paged(name: str, kind: type[T]) -> Callable[[bytes], Page[T]]:
 
     return read
 
+
+PROGRESS_MS = 1_000  # how long one request works if somebody watches
+BULK_OPTIONS = frozenset({"pace_per_s", "cursor", "on_progress"})
 
 _SUBMITTED = reader(Submitted)
 _STORED = reader(_Stored)
@@ -233,10 +236,44 @@ def edit(job_id: str, changes: Mapping[str, Any], codec: Codec) -> Call[str]:
 
 def change_many(
     action: Literal["cancel", "redrive", "delete"], where: Mapping[str, Any], dry_run: bool
-) -> Call[ChangedMany]:
+) -> Callable[[Mapping[str, Any]], Call[ChangedMany]]:
     """A redrive is not repeated after a lost answer: jobs that died again since would run again."""
-    body = encoded_body({"filter": where, "dry_run": dry_run})
-    return Call("POST", f"/jobs/{action}", changed_many, body, is_slow=True, repeatable=dry_run or action != "redrive")
+    chosen = {name: value for name, value in where.items() if name not in BULK_OPTIONS}
+    repeatable = dry_run or action != "redrive"
+
+    def part(pace: Mapping[str, Any]) -> Call[ChangedMany]:
+        body = encoded_body({"filter": chosen, "dry_run": dry_run, **pace})
+        return Call("POST", f"/jobs/{action}", changed_many, body, is_slow=True, repeatable=repeatable)
+
+    return part
+
+
+def changed_in_parts(
+    part: Callable[[Mapping[str, Any]], Call[ChangedMany]], options: Mapping[str, Any], retries: Retries
+) -> Plan[ChangedMany]:
+    """Send a change of many jobs, and continue it until all were looked at.
+
+    Args:
+        part: the call of one request, made from the members that say its pace and where it goes on.
+        options: see `BulkOptions`.
+    """
+    on_progress = options.get("on_progress")
+    pace: dict[str, Any] = {"pace_per_s": options["pace_per_s"]} if "pace_per_s" in options else {}
+    if on_progress is not None:
+        pace["work_ms"] = PROGRESS_MS
+    done = ChangedMany(0, 0, False, options.get("cursor", ""))
+    is_first = True
+    while is_first or (done.cursor and not done.complete):
+        try:
+            more = yield from carried_out(part(pace | ({"cursor": done.cursor} if done.cursor else {})), retries)
+        except ClientError:  # what was done until now is not lost
+            if is_first:
+                raise
+            return done
+        done, is_first = done.plus(more), False
+        if on_progress is not None:
+            on_progress(done)
+    return done
 
 
 def _state_of(if_repeated: str) -> Callable[[bytes], str]:

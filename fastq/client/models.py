@@ -5,6 +5,7 @@ A member of a request that is UNSET is not sent. Unknown members of an answer ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypedDict, TypeVar
@@ -76,8 +77,20 @@ class JobFilter(TypedDict, total=False):
     since: datetime
 
 
-class ManyFilter(JobFilter, total=False):
-    """A `JobFilter`, or `ids`: at most 10,000 job ids."""
+class BulkOptions(TypedDict, total=False):
+    """How a change of many jobs is made.
+
+    pace_per_s: jobs changed in a second, at most. cursor: where an earlier change with the same filter ended.
+    on_progress: called about once a second with what was done until then.
+    """
+
+    pace_per_s: int
+    cursor: str
+    on_progress: Callable[[ChangedMany], object]
+
+
+class ManyFilter(JobFilter, BulkOptions, total=False):
+    """A `JobFilter`, or `ids`: at most 10,000 job ids; and how the change is made, as in `BulkOptions`."""
 
     ids: list[str]
 
@@ -362,12 +375,18 @@ class Why(AnswerStruct, frozen=True, kw_only=True):
 class ChangedMany(AnswerStruct, frozen=True):
     """How many jobs matched, and how many were changed.
 
-    complete: false if the server stopped, or its disk was full, before it reached the last job. Repeat the request.
+    complete: false if it ended before the last job: the server stopped, its disk was full, or the key ended. Then
+    `cursor` continues it, with the same filter.
     """
 
     matched: int
     changed: int
     complete: bool
+    cursor: str = ""
+
+    def plus(self, more: ChangedMany) -> ChangedMany:
+        """This and what was changed after it."""
+        return ChangedMany(self.matched + more.matched, self.changed + more.changed, more.complete, more.cursor)
 
 
 class Acked(AnswerStruct, frozen=True):

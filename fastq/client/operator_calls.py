@@ -62,8 +62,9 @@ def resume_queue(name: str) -> Call[Queue]:
     return Call("POST", _below("queues", name, "/resume"), _QUEUE.decode)
 
 
-def purge_queue(name: str) -> Call[ChangedMany]:
-    return Call("POST", _below("queues", name, "/purge"), changed_many, is_slow=True)
+def purge_queue(name: str, pace: Mapping[str, Any]) -> Call[ChangedMany]:
+    body = encoded_body(pace) if pace else b""
+    return Call("POST", _below("queues", name, "/purge"), changed_many, body, is_slow=True)
 
 
 def delete_queue(name: str) -> Call[None]:

@@ -231,15 +231,15 @@ class Client(OperatorMethods):
             dry_run: only count the jobs.
             where: see `ManyFilter`.
         """
-        return self.call(calls.change_many("cancel", where, dry_run))
+        return self.run(calls.changed_in_parts(calls.change_many("cancel", where, dry_run), where, self._retries))
 
     def redrive_many(self, *, dry_run: bool = False, **where: Unpack[ManyFilter]) -> ChangedMany:
         """Make all DEAD jobs that match READY again. Arguments as for `cancel_many`."""
-        return self.call(calls.change_many("redrive", where, dry_run))
+        return self.run(calls.changed_in_parts(calls.change_many("redrive", where, dry_run), where, self._retries))
 
     def delete_many(self, *, dry_run: bool = False, **where: Unpack[ManyFilter]) -> ChangedMany:
         """Delete all jobs that match and are not running. Arguments as for `cancel_many`."""
-        return self.call(calls.change_many("delete", where, dry_run))
+        return self.run(calls.changed_in_parts(calls.change_many("delete", where, dry_run), where, self._retries))
 
     # --- work ---------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastq.engine import Engine
@@ -13,6 +14,19 @@ from fastq.services.schedules import Schedules
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """What the server knows about its start.
+
+    Args:
+        settings: of each its name, its value as text, whether that is the default, and its meaning. None is secret.
+        notes: the findings of the recovery, a line each.
+    """
+
+    settings: Sequence[tuple[str, str, bool, str]] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     engine: Engine
     queues: Queues
@@ -20,3 +34,4 @@ class Parts:
     keys: KeyStore
     audit: Audit
     bulk: Bulk
+    start: Start

@@ -10,11 +10,15 @@ import falcon.asgi
 from fastq import __version__
 from fastq.console import words
 from fastq.console.assets import Assets
+from fastq.console.cron_words import cron_words
 from fastq.console.guard import Guard, Page
 from fastq.console.pages.audit import AuditPages
 from fastq.console.pages.jobs import JobPages
 from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
+from fastq.console.pages.schedules import SchedulePages
+from fastq.console.pages.server import ServerPages
+from fastq.console.pages.workers import WorkerPages
 from fastq.console.parts import Parts
 from fastq.console.render import Renderer
 from fastq.console.sessions import Sessions
@@ -47,15 +51,20 @@ class Site:
         engine = parts.engine
         self.sessions = Sessions(auth, engine.now_us, engine.database_id.hex()[:8])
         assets = Assets()
-        self._renderer = Renderer(engine.now_us, asset=assets.link, nav=NAV, version=__version__, words=words)
+        self._renderer = Renderer(
+            engine.now_us, asset=assets.link, nav=NAV, version=__version__, words=words, cron_words=cron_words
+        )
         self._guard = Guard(self.sessions, self._renderer, root_path)
         self._loading: asyncio.Future[None] | None = None
         self.pages: list[Page] = [
             *assets.pages(),
             *Logins(self.sessions).pages(),
             *JobPages(parts).pages(),
+            *WorkerPages(parts).pages(),
+            *SchedulePages(parts).pages(),
             *KeyPages(parts).pages(),
             *AuditPages(parts).pages(),
+            *ServerPages(parts).pages(),
         ]
 
     async def principal(self, req: falcon.asgi.Request) -> Principal | None:

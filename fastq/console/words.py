@@ -31,6 +31,15 @@ EVENTS = {
     "replaced": "replaced by a later job with the same unique key",
 }
 
+CHANGES = {"put": "changed", "create": "created", "delete": "deleted", "pause": "paused", "resume": "resumed",
+           "run": "run by hand", "purge": "purged", "rotate": "rotated", "revoke": "revoked"}  # fmt: skip
+
+
+def change(action: str) -> str:
+    """What an entry of the audit log says about its object: of `queue.pause`, paused."""
+    verb = action.rpartition(".")[2]
+    return CHANGES.get(verb, verb)
+
 
 def why(found: Why, now_us: int) -> str:
     """Why a job does not run now, as a sentence."""

@@ -25,6 +25,7 @@ from fastq.engine.leases import Leases
 from fastq.engine.options import EngineOptions
 from fastq.engine.reads import Reads
 from fastq.engine.records import Records
+from fastq.engine.results import LogUse
 from fastq.engine.retention import Retention
 from fastq.engine.search import Search
 from fastq.engine.submits import Submits
@@ -235,6 +236,12 @@ class Engine:
     @property
     def disk_full(self) -> bool:
         return self._log.disk_full
+
+    @property
+    def log_use(self) -> LogUse:
+        log, cleaner = self._log, self.cleaner
+        live_bytes = self._core.live_bytes
+        return LogUse(log.used_bytes, live_bytes, cleaner.bound_bytes, log.parts + 1, cleaner.freed_parts)
 
     @property
     def record_bytes_max(self) -> int:

@@ -122,3 +122,22 @@ class Why:
     position: int  # how many jobs that the caller sees come before it in its group, counted up to a bound
     waiting_workers: int  # lease requests that wait for jobs of its queue
     asked_us: int  # when a worker last asked for jobs of its queue; 0: not since the start
+
+
+@dataclass(frozen=True, slots=True)
+class LogUse:
+    """The space of the log.
+
+    Args:
+        used_bytes: its segments with frames take so much.
+        live_bytes: a rewrite of everything that is still needed would take so much.
+        bound_bytes: above it the log is cleaned.
+        segments: files with frames, the one that is written included.
+        cleaned_segments: removed since the start.
+    """
+
+    used_bytes: int
+    live_bytes: int
+    bound_bytes: int
+    segments: int
+    cleaned_segments: int

@@ -150,6 +150,15 @@ class ScheduleNotFound(ApiError):
         super().__init__(f"schedule not found: {name}")
 
 
+class OperationNotFound(ApiError):
+    """No such bulk change that runs in the server, or one of another owner."""
+
+    code = "operation_not_found"
+
+    def __init__(self, operation_id: str) -> None:
+        super().__init__(f"operation not found: {operation_id}")
+
+
 class NameTaken(ApiError):
     code = "name_taken"
 

@@ -120,6 +120,7 @@ STATUSES: dict[type[ApiError], int] = {
     errors.JobNotFound: 404,
     errors.KeyNotFound: 404,
     errors.QueueNotFound: 404,
+    errors.OperationNotFound: 404,
     errors.ScheduleNotFound: 404,
     MethodNotAllowed: 405,
     TooSlow: 408,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastq.clock import Clock
-from fastq.console.parts import Parts
+from fastq.console.parts import Parts, Start
 from fastq.console.site import Site
 from fastq.engine import EngineOptions, assemble
 from fastq.http.app import Api, HttpOptions, create_app
@@ -25,6 +25,7 @@ from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 
 REDIS_GRACE_MS = 60_000
+NO_START = Start()
 
 
 class Node:
@@ -78,19 +79,20 @@ class Node:
             await self.engine.stop()
 
     @asynccontextmanager
-    async def serving(self, instance: str, root_path: str = "") -> AsyncIterator[Api]:
+    async def serving(self, instance: str, root_path: str = "", start: Start = NO_START) -> AsyncIterator[Api]:
         """Create the API and the console, fire schedules and resume queues.
 
         Args:
             instance: prefix of the request ids that this node makes.
             root_path: see `Site`.
+            start: for the console.
         """
         engine, keys = self.engine, self.keys
         self.schedules = Schedules(engine, self.audit, read_job)
         options = HttpOptions(keys, self.queues, self.schedules, self.audit, instance)
         auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
         keys.watch(engine.end_waits)
-        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, Bulk(engine, self.audit))
+        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, Bulk(engine, self.audit), start)
         self.app = create_app(engine, self.core, auth, options, Site(parts, auth, root_path))
         self.schedules.start()
         self.queues.start()

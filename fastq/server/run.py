@@ -23,6 +23,7 @@ import uvloop
 
 from fastq import __version__
 from fastq.clock import Clock, start_us, wall_us
+from fastq.console.parts import Start
 from fastq.engine import Engine, EngineOptions
 from fastq.errors import ApiError, BadSetting, DirectoryFailed, LogFailed, StartError
 from fastq.http.connection.accept import Acceptor, connections_max, raise_file_limit
@@ -32,7 +33,7 @@ from fastq.log.protocol import Opened
 from fastq.server.assembly import Node
 from fastq.server.first_start import FirstKeys, make_first_keys, note_seen
 from fastq.server.logs import configure_logs, counted, jobs_counted, notice
-from fastq.server.settings import Settings, near_misses
+from fastq.server.settings import Settings, near_misses, settings_shown
 from fastq.server.tls import tls_of
 from fastq.services.keys import KeyStore
 
@@ -194,7 +195,8 @@ async def _answer_requests(
         gc.freeze()  # objects of the start live on: exclude them from collections
         started.set()
 
-    async with node.serving(secrets.token_hex(4), settings.root_path) as app:
+    start = Start(settings_shown(settings), recovered)
+    async with node.serving(secrets.token_hex(4), settings.root_path, start) as app:
         server = HttpServer(_http_config(settings, app), tls_of(settings.tls_cert, settings.tls_key), listening)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -315,6 +315,37 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
+def settings_shown(settings: Settings) -> list[tuple[str, str, bool, str]]:
+    """Return each setting's name, its value as it may be written, whether it is the default, and its meaning.
+
+    A password in a URL is left out.
+    """
+    shown = []
+    for setting in SETTINGS:
+        value = getattr(settings, setting.field)
+        is_default = (value or None) == (setting.parse(setting.default) or None if setting.default else None)
+        shown.append((setting.name, _text(setting, value), is_default, setting.meaning))
+    return shown
+
+
+def _text(setting: Setting, value: Any) -> str:
+    """The value as text that `load_settings` takes."""
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if setting.name in _NOT_SHOWN:
+        url = urlsplit(str(value))
+        return url._replace(netloc=url.netloc.rpartition("@")[2], query="").geturl()
+    if setting.field.endswith("_ms"):
+        return duration_text(value)
+    if setting.field.endswith("_bytes"):
+        return str(value) if value % MIB else size_text(value).replace(" ", "")
+    return str(value)
+
+
 def _is_prefixed(environ: Mapping[str, str], name: str) -> bool:
     """Whether the variable with the prefix is given. Kubernetes sets FASTQ_PORT=tcp://… for a service named fastq."""
     text = environ.get(PREFIX + name, "")

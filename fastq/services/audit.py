@@ -73,6 +73,11 @@ class Audit:
             self._entries.popitem(last=False)
         return self._last
 
+    def is_of(self, number: int, who: Principal, action: str, target: str) -> bool:
+        """Whether an entry still exists and is of this key's change."""
+        entry = self._entries.get(number)
+        return entry is not None and (entry.key_id, entry.action, entry.target) == (who.key_id, action, target)
+
     def amend(self, group: Group, number: int, **details: Any) -> None:
         """Add details to an entry, if it still exists."""
         entry = self._entries.get(number)
@@ -107,6 +112,19 @@ class Audit:
         found = [self._entries[number] for number in islice(numbers, limit)]
         more = bool(found) and found[-1].number > next(iter(self._entries))
         return found, found[-1].number if more else 0
+
+    def about(self, kind: str, target: str, limit: int) -> list[Entry]:
+        """Return the last `limit` entries about an object, the newest first.
+
+        Args:
+            kind: as in their actions, such as `queue`.
+        """
+        found = (
+            entry
+            for entry in reversed(self._entries.values())
+            if entry.target == target and entry.action.startswith(f"{kind}.")
+        )
+        return list(islice(found, limit))
 
     def _put(self, group: Group, entry: Entry) -> None:
         self._entries[entry.number] = entry

@@ -226,10 +226,17 @@ class Queues:
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
-    def need(self, who: Principal, name: str) -> None:
-        """Check that `who` may change the queue. Raises QueueForbidden, QueueNotFound."""
+    def need(self, who: Principal, name: str, *, is_known: bool = False) -> None:
+        """Check that `who` may change the queue.
+
+        Args:
+            is_known: it existed when the change began; it may be gone by now.
+        Raises:
+            QueueForbidden, QueueNotFound.
+        """
         _need(who, name)
-        self.show(who, name)
+        if not is_known:
+            self.show(who, name)
 
     def put(self, who: Principal, name: str, settings: QueueSettings) -> Shown:
         """Set a queue's settings. Raises QueueForbidden, TooMany, DiskFull, Overloaded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastq import Client, QueueSettings, RateLimit, Retention
+from fastq import Client, NewJob, QueueSettings, RateLimit, Retention
 from fastq.cli import COMMANDS
 from fastq.cli.queues import changed
 from tests.cli.conftest import AtTerminal, Run
@@ -169,7 +170,7 @@ def test_bash_completes(tmp_path: Path) -> None:
     )
     env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "LD_PRELOAD": ""}
     done = subprocess.run(["bash", "--norc", "-c", script], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["redrive"], done.stderr
+    assert done.stdout.split() == ["redrive", "resubmit"], done.stderr
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
@@ -193,3 +194,36 @@ def test_a_pause_has_a_reason_and_an_end(run: Run, client: Client, queue: str) -
     assert client.get_queue(queue).why.code == "no_worker"
     both = run("queues", "pause", queue, "--for", "1h", "--until", "2030-01-01T00:00:00Z")
     assert both.code == 2
+
+
+def test_a_change_of_many_jobs_shows_its_progress_on_a_terminal(
+    at_terminal: AtTerminal, client: Client, queue: str
+) -> None:
+    client.submit_many([NewJob(payload=n, queue=queue) for n in range(30)])
+    shown = at_terminal("job", "cancel", "--queue", queue, "--yes", "--pace", "15").out
+    assert "30/" in shown or "30 " in shown, shown
+    assert "30 matched, 30 changed" in shown
+    purged = at_terminal("queues", "purge", queue, "--yes").out
+    assert "0 jobs deleted" in purged
+
+
+def test_ctrl_c_stops_a_change_and_says_how_to_go_on(place: Place, client: Client, queue: str) -> None:
+    client.submit_many([NewJob(payload=n, queue=queue) for n in range(60)])
+    env = os.environ | {"FASTQ_URL": place.url, "FASTQ_KEY": place.keys["admin"]}
+    command = [sys.executable, "-m", "fastq", "job", "delete", "--queue", queue]
+    process = subprocess.Popen(
+        [*command, "--yes", "--pace", "10"], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True
+    )
+    while client.get_queue(queue).ready > 45:
+        pass
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130 and "stopped: " in said
+    left = sum(1 for _ in client.jobs(queue=queue))
+    assert 0 < left <= 45
+    cursor = said.split("--cursor ")[1].split()[0]
+    done = subprocess.run(
+        [*command, "--yes", "--cursor", cursor], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout.endswith("changed\n"), done.stderr
+    assert list(client.jobs(queue=queue)) == []

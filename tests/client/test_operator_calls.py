@@ -221,7 +221,8 @@ def test_unrepeatable_calls_are_not_retried(made: Made, place: Place, both: Any,
         assert told.value.sent
     assert lost and len(both.all_keys()) == made_before + 1
     (key,) = [key for key in both.all_keys() if key.owner_id == queue]
-    for call in (operator_calls.rotate_key(key.key_id, None), calls.change_many("redrive", {"queue": queue}, False)):
+    redrive = calls.change_many("redrive", {"queue": queue}, False)({})
+    for call in (operator_calls.rotate_key(key.key_id, None), redrive):
         with lossy(place.server.port, lambda number: number == 0) as (url, lost):
             with pytest.raises(ServerUnreachable):
                 made(url).call(call)

@@ -12,6 +12,7 @@ import pytest
 
 import fastq.http.long_answers
 import fastq.http.resources.workers
+import fastq.services.workers
 from fastq.engine.commands import Principal
 from fastq.http.long_answers import page_of
 from fastq.services.queues import QueueSettings
@@ -170,7 +171,8 @@ async def test_keys_are_an_array_whose_next_page_is_in_a_header(world: World) ->
 
 
 async def test_one_worker_with_all_leases(world: World, slices: Slices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fastq.http.resources.workers, "SLICE_LEASES", 20)
+    for module in (fastq.services.workers, fastq.http.resources.workers):
+        monkeypatch.setattr(module, "SLICE_LEASES", 20)
     for _ in range(90):
         await world.submit()
     await world.lease({"max": 90, "worker_id": "w"})

@@ -161,6 +161,9 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("JobFilterBody", "error_code"): {"minLength": 1, "maxLength": commands.ERROR_CODE_BYTES_MAX},
     ("JobFilterBody", "worker"): {"minLength": 1, "maxLength": commands.WORKER_ID_BYTES_MAX},
     ("JobFilterBody", "since"): {"format": "date-time"},
+    **{(body, "pace_per_s"): {"minimum": 1, "maximum": bulk.PACE_MAX} for body in ("BulkBody", "PaceBody")},
+    **{(body, "work_ms"): {"minimum": 1, "maximum": 20_000} for body in ("BulkBody", "PaceBody")},
+    **{(body, "cursor"): {"maxLength": bulk.CURSOR_CHARACTERS_MAX} for body in ("BulkBody", "PaceBody")},
     ("JobFilterBody", "ids"): {"maxItems": bulk.IDS_MAX},
     ("CreateKeyBody", "scopes"): {"minItems": 1, "maxItems": len(SCOPES)},
     ("CreateKeyBody", "queues"): {"minItems": 1, "maxItems": commands.KEY_QUEUES_MAX},
@@ -210,6 +213,7 @@ async def test_it_says_which_bodies_are_optional(document: dict[str, Any]) -> No
         "/jobs/redrive": True,
         "/jobs/delete": True,
         "/queues/{queue}/pause": False,
+        "/queues/{queue}/purge": False,
         "/admin/keys": True,
         "/admin/keys/{key_id}/rotate": False,
     }

@@ -168,7 +168,8 @@ async def running(
                 try:
                     yield world
                 finally:
-                    world.log.release()
+                    if isinstance(node.log, MemoryLog):
+                        node.log.release()
                     await world.hang_up()
     assert not failures
 

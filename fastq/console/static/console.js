@@ -89,5 +89,6 @@
   document.addEventListener("DOMContentLoaded", () => {
     for (const button of document.querySelectorAll("[data-pause], [data-copy]")) button.hidden = false;
     showPaused();
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   });
 })();

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,7 +12,6 @@ from msgspec import Meta
 from fastq.engine import Engine
 from fastq.engine.commands import MANAGE, Principal
 from fastq.errors import InvalidRequest
-from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure
 from fastq.http.fields import (
@@ -30,7 +28,7 @@ from fastq.http.fields import (
 from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
-from fastq.http.resources.bulk import BulkDone
+from fastq.http.resources.bulk import BulkDone, PaceBody, bulk_answer
 from fastq.http.routes import CHANGES, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.services.bulk import WAITING, Bulk, Filter, Order
 from fastq.services.queue_reasons import reason_of
@@ -118,6 +116,7 @@ class PauseQuery(msgspec.Struct, forbid_unknown_fields=True):
     ] = "false"
 
 
+_PACE = msgspec.json.Decoder(PaceBody)
 _PAUSE = msgspec.json.Decoder(PauseBody)
 _SETTINGS = msgspec.json.Decoder(QueueBody)
 _EXAMPLE = {
@@ -223,10 +222,11 @@ class QueueRoutes:
         _answer(resp, self._shown(self._queues.resume(who, queue), who))
 
     async def purge(self, req: Request, resp: Response, queue: str) -> None:
-        who = req.context.principal
-        self._queues.need(who, queue)
+        body = await read_body(req, SMALL_BODY_BYTES_MAX)
+        pace = decode(body, _PACE) if body else PaceBody()
+        self._queues.need(req.context.principal, queue, is_known=pace.cursor is not None)
         order = Order("delete", Filter(states=WAITING, queue=queue), "queue.purge", queue)
-        _answer(resp, await self._bulk.run(partial(confirmed, req), order))
+        _answer(resp, await bulk_answer(req, self._bulk, order, pace))
 
     def routes(self) -> list[Route]:
         return [*self._looking(), *self._changing()]
@@ -305,7 +305,9 @@ class QueueRoutes:
                 MANAGE,
                 self.purge,
                 "Delete the waiting jobs of a queue, in slices",
-                (Answer(200, "the numbers of jobs", BulkDone), NO_SUCH, *TOO_MUCH, DISK_FULL),
+                (Answer(200, "the numbers of jobs", BulkDone), NO_SUCH, *CHANGES),
+                PaceBody,
+                body_optional=True,
             ),
         ]
 

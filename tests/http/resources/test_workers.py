@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import fastq.http.resources.workers
+import fastq.services.workers
 from tests.http.world import World
 
 
@@ -62,8 +62,8 @@ async def test_the_queues_that_a_worker_asked_last_are_shown_to_who_sees_every_j
 
 
 async def test_it_is_bounded_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fastq.http.resources.workers, "LEASES_SHOWN", 2)
-    monkeypatch.setattr(fastq.http.resources.workers, "IDLE_SHOWN", 1)
+    monkeypatch.setattr(fastq.services.workers, "LEASES_SHOWN", 2)
+    monkeypatch.setattr(fastq.services.workers, "IDLE_SHOWN", 1)
     for _ in range(3):
         await world.submit()
     await world.call("worker", "POST", "/jobs/lease", {"worker_id": "w", "max": 2})
