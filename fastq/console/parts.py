@@ -11,6 +11,7 @@ from fastq.services.bulk import Bulk
 from fastq.services.keys import KeyStore
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
+from fastq.services.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +35,5 @@ class Parts:
     keys: KeyStore
     audit: Audit
     bulk: Bulk
+    statistics: Statistics
     start: Start
