@@ -21,6 +21,7 @@ from fastq.services.auth import Authenticator
 from fastq.services.bulk import Bulk
 from fastq.services.keys import KeyStore
 from fastq.services.keys.opening import opened_keys
+from fastq.services.operations import Operations
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 
@@ -92,12 +93,15 @@ class Node:
         options = HttpOptions(keys, self.queues, self.schedules, self.audit, instance)
         auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
         keys.watch(engine.end_waits)
-        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, Bulk(engine, self.audit), start)
+        bulk = Bulk(engine, self.audit)
+        operations = Operations(engine, bulk)
+        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, bulk, operations, start)
         self.app = create_app(engine, self.core, auth, options, Site(parts, auth, root_path))
         self.schedules.start()
         self.queues.start()
         try:
             yield self.app
         finally:
+            await operations.close()
             self.queues.stop()
             self.schedules.stop()
