@@ -673,6 +673,19 @@ class Core:
     @property
     def queue_places(self) -> int:
         """All queues are in places below it."""
+    @property
+    def queue_count(self) -> int:
+        """How many queues exist: those with jobs or settings."""
+    def holdings(self, owner_id: str, first: int, end: int, names_max: int) -> tuple[dict[str, int], list[str]]:
+        """Count an owner's jobs, in places `first` to `end` - 1 of all that count jobs by owner and queue.
+
+        Returns:
+            The number of jobs by stored state, of those that are `due` (in READY and RETRY), and of `queues`; and the
+            names of up to `names_max` of these queues. Each queue of the owner is in one place, and keeps it.
+        """
+    @property
+    def holding_places(self) -> int:
+        """All places of `holdings` are below it."""
     def queue(self, now_us: int, access: Access, name: str) -> QueueView:
         """A queue with the counts of the jobs that exist for the caller; to an owner without groups, ages and rates."""
     def worst_queues(self, access: Access, first: int, end: int, limit: int) -> list[str]:

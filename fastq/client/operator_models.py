@@ -64,7 +64,8 @@ class Queue(AnswerStruct, frozen=True, kw_only=True):
     """A queue at the time of the request. A client key sees the jobs of its owner counted, and 0 groups.
 
     ready: jobs that are due. waiting: jobs whose run_at is in the future. finished: counts by state. groups: the number
-    of groups. oldest_ready_at: since when the oldest ready job has been due.
+    of groups. oldest_ready_at: since when the oldest ready job has been due, oldest_ready_s: for how long; 0: none is.
+    in_per_s, out_per_s, failed_per_s: jobs submitted or redriven, jobs acked, attempts that failed, in the last 10 s.
     """
 
     name: str
@@ -75,6 +76,10 @@ class Queue(AnswerStruct, frozen=True, kw_only=True):
     finished: dict[str, int]
     groups: int = 0
     oldest_ready_at: datetime | None = None
+    oldest_ready_s: float = 0.0
+    in_per_s: float = 0.0
+    out_per_s: float = 0.0
+    failed_per_s: float = 0.0
     why: QueueWhy = QueueWhy()
 
 

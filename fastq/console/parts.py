@@ -12,6 +12,7 @@ from fastq.services.keys import KeyStore
 from fastq.services.operations import Operations
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
+from fastq.services.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +37,5 @@ class Parts:
     audit: Audit
     bulk: Bulk
     operations: Operations
+    statistics: Statistics
     start: Start

@@ -101,3 +101,32 @@ cdef list holding_names(Core core, bytes owner):
         names.append(queue_name(core, holding_by(core, at).queue))
         at = holding_by(core, at).next
     return names
+
+
+cdef tuple holdings_counted(Core core, bytes owner, uint32_t first, uint32_t end, uint32_t names_max):
+    """An owner's jobs in the holdings of these places, counted by stored state; and the names of some of these queues.
+
+    `due` counts those of READY and RETRY that are due, `queues` the holdings.
+    """
+    cdef uint64_t counts[STATE_COUNT]
+    cdef uint64_t due = 0, holdings = 0
+    cdef uint32_t i, state, at = find_name(core, owner)
+    cdef Holding* one
+    cdef list names = []
+    memset(counts, 0, sizeof(counts))
+    if at != NONE:
+        for i in range(first, min(end, pool_end(&core.t.holdings))):
+            if not pool_has(&core.t.holdings, i):
+                continue
+            one = holding_by(core, i)
+            if one.owner != at:
+                continue
+            due += one.ready
+            holdings += 1
+            for state in range(STATE_COUNT):
+                counts[state] += one.counts[state]
+            if <uint32_t>len(names) < names_max:
+                names.append(queue_name(core, one.queue))
+    found = {STATE_NAMES[i]: counts[i] for i in range(1, STATE_COUNT)}
+    found["due"], found["queues"] = due, holdings
+    return found, names

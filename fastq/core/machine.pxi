@@ -245,6 +245,17 @@ cdef class Core:
     def queue_places(self):
         return pool_end(&self.t.queues)
 
+    @property
+    def queue_count(self):
+        return self.t.queues.live
+
+    def holdings(self, str owner_id not None, uint32_t first, uint32_t end, uint32_t names_max):
+        return holdings_counted(self, owner_id.encode(), first, end, names_max)
+
+    @property
+    def holding_places(self):
+        return pool_end(&self.t.holdings)
+
     def queue(self, int64_t now_us, Access access not None, str name):
         return queue_view(self, now_us, access, name)
 

@@ -52,6 +52,7 @@ class Engine:
         self._cleaning: asyncio.Task[None] | None = None
         self.turns = Turns()
         self._is_idle = False
+        self._other_waits: list[Callable[[Collection[str] | None], None]] = []
         self._build_parts(jitter)
         self._bind_operations()
 
@@ -102,6 +103,7 @@ class Engine:
         self.counts, self.queues_in = self._core.counts, self._core.queues_in
         self.traffic, self.latencies = self._core.traffic, self._core.latencies
         self.active_queues, self.worst_queues = self._core.active_queues, self._core.worst_queues
+        self.holdings = self._core.holdings
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -150,6 +152,12 @@ class Engine:
         """Answer the requests of these keys that wait for a job or a job's end now; None: those of all keys."""
         self._leases.waiters.end_of(key_ids)
         self._reads.end_waiters.end_of(key_ids)
+        for end_of in self._other_waits:
+            end_of(key_ids)
+
+    def watch_waits(self, end_of: Callable[[Collection[str] | None], None]) -> None:
+        """Call `end_of` whenever waits end, for requests that wait elsewhere."""
+        self._other_waits.append(end_of)
 
     def _failed(self, error: BaseException) -> None:
         self._on_failed(error)
@@ -210,6 +218,21 @@ class Engine:
     def queue_places(self) -> int:
         """All queues are in places below it: see `Core.queues_in`."""
         return self._core.queue_places
+
+    @property
+    def queue_count(self) -> int:
+        """How many queues there are: those with jobs or settings."""
+        return self._core.queue_count
+
+    @property
+    def holding_places(self) -> int:
+        """The jobs of owners are counted in places below it: see `Core.holdings`."""
+        return self._core.holding_places
+
+    @property
+    def log_bytes(self) -> int:
+        """The space that the log's frames take."""
+        return self._log.used_bytes
 
     @property
     def draining(self) -> bool:

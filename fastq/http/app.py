@@ -36,6 +36,7 @@ from fastq.http.resources.progress import ProgressReports
 from fastq.http.resources.queues import QueueRoutes
 from fastq.http.resources.resubmit import Resubmits
 from fastq.http.resources.schedules import ScheduleRoutes
+from fastq.http.resources.stats import Stats
 from fastq.http.resources.status import Status
 from fastq.http.resources.submit import Submits
 from fastq.http.resources.transactions import Transactions
@@ -47,6 +48,7 @@ from fastq.services.bulk import Bulk
 from fastq.services.keys import KeyStore
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
+from fastq.services.statistics import Statistics
 
 _METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}
 
@@ -63,6 +65,7 @@ class HttpOptions:
     queues: Queues
     schedules: Schedules
     audit: Audit
+    statistics: Statistics
     instance: str = "local"
 
 
@@ -185,6 +188,7 @@ def create_app(
         *QueueRoutes(engine, options.queues, bulk).routes(),
         *ScheduleRoutes(engine, options.schedules).routes(),
         *WorkerRoutes(engine).routes(),
+        *Stats(engine, options.statistics).routes(),
         *ApiKeys(engine, options.keys, options.audit).routes(),
         *AuditRoutes(engine, options.audit).routes(),
         *Backups(engine).routes(),

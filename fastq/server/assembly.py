@@ -24,6 +24,7 @@ from fastq.services.keys.opening import opened_keys
 from fastq.services.operations import Operations
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
+from fastq.services.statistics import Statistics
 
 REDIS_GRACE_MS = 60_000
 NO_START = Start()
@@ -36,6 +37,7 @@ class Node:
     queues: Queues
     keys: KeyStore
     schedules: Schedules
+    statistics: Statistics
     app: Api
 
     def __init__(self, log: Log, options: EngineOptions, jitter: Callable[[], float]) -> None:
@@ -90,18 +92,21 @@ class Node:
         """
         engine, keys = self.engine, self.keys
         self.schedules = Schedules(engine, self.audit, read_job)
-        options = HttpOptions(keys, self.queues, self.schedules, self.audit, instance)
+        self.statistics = Statistics(engine)
+        options = HttpOptions(keys, self.queues, self.schedules, self.audit, self.statistics, instance)
         auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
         keys.watch(engine.end_waits)
         bulk = Bulk(engine, self.audit)
         operations = Operations(engine, bulk)
-        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, bulk, operations, start)
+        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, bulk, operations, self.statistics, start)
         self.app = create_app(engine, self.core, auth, options, Site(parts, auth, root_path))
         self.schedules.start()
+        self.statistics.start()
         self.queues.start()
         try:
             yield self.app
         finally:
             await operations.close()
             self.queues.stop()
+            self.statistics.stop()
             self.schedules.stop()

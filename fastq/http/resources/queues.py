@@ -29,6 +29,7 @@ from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.resources.bulk import BulkDone, PaceBody, bulk_answer
+from fastq.http.resources.stats import movement
 from fastq.http.routes import CHANGES, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.services.bulk import WAITING, Bulk, Filter, Order
 from fastq.services.queue_reasons import reason_of
@@ -81,10 +82,11 @@ class QueueWhy(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
-    """A queue as it is now. To a client key it shows the jobs of its owner, and neither `groups` nor `oldest_ready_at`.
+    """A queue as it is now. To a client key it shows the jobs of its owner, without `groups`, ages and rates.
 
     `ready` counts jobs that are due, `waiting` those with a later run_at, retries included. `oldest_ready_at`
-    says since when the oldest ready job has been due, within 3% of its age.
+    says since when the oldest ready job has been due, within 3% of its age; `oldest_ready_s` for how long, 0: none is.
+    The rates are of the last 10 seconds: jobs submitted and redriven, jobs acked, attempts that failed.
     """
 
     name: str
@@ -96,6 +98,10 @@ class QueueShown(msgspec.Struct, forbid_unknown_fields=True):
     why: QueueWhy
     groups: int | msgspec.UnsetType = msgspec.UNSET
     oldest_ready_at: Time | msgspec.UnsetType = msgspec.UNSET
+    oldest_ready_s: float | msgspec.UnsetType = msgspec.UNSET
+    in_per_s: float | msgspec.UnsetType = msgspec.UNSET
+    out_per_s: float | msgspec.UnsetType = msgspec.UNSET
+    failed_per_s: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class QueuesShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -179,6 +185,7 @@ class QueueRoutes:
         }
         if who.oversees.owner_id is None:
             answer["groups"] = view.groups
+            answer |= movement(view, self._engine.now_us())
         if view.oldest_ready_us:
             answer["oldest_ready_at"] = time_of(view.oldest_ready_us)
         return answer

@@ -51,6 +51,7 @@ async def test_settings_are_put_shown_replaced_and_deleted(world: World) -> None
         "finished": {"ACKED": 0, "DEAD": 0, "EXPIRED": 0, "CANCELLED": 0},
         "why": {"code": "empty", "words": "no job is ready"},
         "groups": 0,
+        **dict.fromkeys(("oldest_ready_s", "in_per_s", "out_per_s", "failed_per_s"), 0.0),
     }
     assert (await world.call("worker", "GET", "/queues/mail")).json == shown
     again = await put(world, "mail", **shown["settings"])  # what is shown may be put
