@@ -16,6 +16,7 @@ from fastq.console.pages.audit import AuditPages
 from fastq.console.pages.jobs import JobPages
 from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
+from fastq.console.pages.operations import OperationPages
 from fastq.console.pages.overview import Overview
 from fastq.console.pages.queues import QueuePages
 from fastq.console.pages.schedules import SchedulePages
@@ -64,6 +65,7 @@ class Site:
             *Overview(parts).pages(),
             *JobPages(parts).pages(),
             *QueuePages(parts).pages(),
+            *OperationPages(parts).pages(),
             *WorkerPages(parts).pages(),
             *SchedulePages(parts).pages(),
             *KeyPages(parts).pages(),

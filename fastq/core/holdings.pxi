@@ -104,7 +104,7 @@ cdef list holding_names(Core core, bytes owner):
 
 
 cdef tuple holdings_counted(Core core, bytes owner, uint32_t first, uint32_t end, uint32_t names_max):
-    """An owner's jobs in the holdings of these places, counted by stored state, and the names of up to that many queues.
+    """An owner's jobs in the holdings of these places, counted by stored state; and the names of some of these queues.
 
     `due` counts those of READY and RETRY that are due, `queues` the holdings.
     """
