@@ -13,6 +13,7 @@ from fastq.console.assets import Assets
 from fastq.console.cron_words import cron_words
 from fastq.console.guard import Guard, Page
 from fastq.console.pages.audit import AuditPages
+from fastq.console.pages.failures import Failures
 from fastq.console.pages.jobs import JobPages
 from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
@@ -64,6 +65,7 @@ class Site:
             *Logins(self.sessions).pages(),
             *Overview(parts).pages(),
             *JobPages(parts).pages(),
+            *Failures(parts).pages(),
             *QueuePages(parts).pages(),
             *OperationPages(parts).pages(),
             *WorkerPages(parts).pages(),
