@@ -11,6 +11,8 @@ from typing_extensions import Buffer
 
 from fastq._core_traffic import LATENCY_BOUNDS_US as LATENCY_BOUNDS_US
 from fastq._core_traffic import WHAT_HAPPENED as WHAT_HAPPENED
+from fastq._core_traffic import FailureGroup as FailureGroup
+from fastq._core_traffic import JobChange as JobChange
 from fastq._core_traffic import Latencies as Latencies
 from fastq._core_traffic import QueueView as QueueView
 from fastq._core_traffic import Traffic as Traffic
@@ -148,6 +150,11 @@ class Tail:
     @property
     def closed_bytes(self) -> int:
         """Bytes of all closed batches since the start, with their heads and padding."""
+    @property
+    def closed_batches(self) -> int: ...
+    @property
+    def closed_records(self) -> int:
+        """Of all closed batches; a group counts as one."""
     @property
     def room_bytes(self) -> int:
         """How many bytes fit into the segments at hand, at most."""
@@ -702,6 +709,24 @@ class Core:
         """
     def active_queues(self, limit: int) -> list[str]:
         """Up to `limit` queues in which something happened since they were last among these."""
+    def changes(self, after_seq: int, until_frame: int, limit: int) -> tuple[list[JobChange], int, int]:
+        """Changes after a number, none above a frame of the log: at most `limit`, oldest first.
+
+        The newest 1,024 are kept, of at most 200 a second.
+
+        Returns:
+            the changes; how many were left out from the start to the end of these; the oldest number that is kept.
+        """
+    @property
+    def last_change(self) -> int:
+        """The number of the newest change that is kept."""
+    def failures(self, access: Access, queue: str | None, since_us: int, limit: int) -> list[FailureGroup]:
+        """Groups of failed attempts that were seen since a time, the one seen last first. At most 10,000 are kept."""
+    def add_failures(self, groups: list[FailureGroup]) -> None:
+        """Add groups that were remembered by an earlier process."""
+    @property
+    def failures_dropped(self) -> int:
+        """Groups that are no longer kept, since they were seen longest ago."""
     def blocked_by(self, now_us: int, name: str, group: str | None) -> str:
         """The limit that keeps this group's ready jobs from being leased: `paused`, `rate_limit`, `concurrency`,
         `group_concurrency`; empty: none. Without a group: the limit that keeps all of the queue's."""

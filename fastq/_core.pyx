@@ -10,7 +10,7 @@ from libc.math cimport pow
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
-from collections import deque
+from collections import OrderedDict, deque
 from heapq import heappop, heappush
 
 from fastq.errors import (
@@ -74,6 +74,8 @@ include "core/views.pxi"
 include "core/names.pxi"
 include "core/ages.pxi"
 include "core/traffic.pxi"
+include "core/feed.pxi"
+include "core/failures.pxi"
 include "core/queues.pxi"
 include "core/holdings.pxi"
 include "core/finished.pxi"

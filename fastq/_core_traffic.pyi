@@ -102,3 +102,66 @@ class Latencies:
     def wait_sum_us(self) -> int: ...
     @property
     def run_sum_us(self) -> int: ...
+
+@final
+class JobChange:
+    """Something that happened to a job, and what the job was after it."""
+
+    @property
+    def seq(self) -> int:
+        """Of the change. Numbers rise, over restarts too; a server's own have no gaps."""
+    @property
+    def frame(self) -> int:
+        """The frame of the log that holds it."""
+    @property
+    def at_us(self) -> int: ...
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def owner_id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def what(self) -> str:
+        """One of `WHAT_HAPPENED`."""
+
+@final
+class FailureGroup:
+    """Failed attempts of one owner in one queue, with the same error code and first line of the error."""
+
+    def __init__(
+        self,
+        *,
+        queue: str,
+        owner_id: str,
+        error_code: str,
+        error: str,
+        count: int,
+        first_us: int,
+        last_us: int,
+        job_id: str,
+    ) -> None: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def owner_id(self) -> str: ...
+    @property
+    def error_code(self) -> str: ...
+    @property
+    def error(self) -> str:
+        """The first line, at most 200 bytes of UTF-8. Of an end without a text its outcome, unless that is `error`."""
+    @property
+    def count(self) -> int: ...
+    @property
+    def first_us(self) -> int: ...
+    @property
+    def last_us(self) -> int: ...
+    @property
+    def job_id(self) -> str:
+        """The job of the last one."""

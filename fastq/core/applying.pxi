@@ -43,7 +43,7 @@ cdef int apply(Core core, const char* record, uint32_t n, Place* place) except -
     elif type == JOB:
         apply_job(core, &r, flags, place)
     elif type == FORGET:
-        apply_forget(core, &r)
+        apply_forget(core, &r, place)
     elif type == CHANGE:
         apply_change(core, &r, flags, place)
     elif type == PROGRESS:
@@ -157,6 +157,7 @@ cdef int apply_submit(Core core, Reader* r, uint16_t flags, Place* place, bint w
     note_time(core, f.created_us)
     if core.serves:
         count(core, core.last_queue, WAS_SUBMITTED, f.created_us, WINDOW_IN)
+        tell(core, job, WAS_SUBMITTED, f.created_us, place)
     return 0
 
 
@@ -234,6 +235,7 @@ cdef int apply_edit(Core core, uint64_t seq, SubmitFields* f, Place* place) exce
     leave_group(core, group)
     if core.serves:
         count_change(core, job, core.edited_as, core.last_us)
+        tell(core, job, WAS_CHANGED + core.edited_as, core.last_us, place)
     if job.state == DEAD:
         return add_finished(core, slot)
     hold_unique(core, slot)
@@ -276,6 +278,8 @@ cdef int apply_lease(Core core, Reader* r, uint16_t flags, Place* place) except 
     if flags & LEASE_REQUEST_ID:
         remember_request(core, f.at_us, name_bytes(f.key_id), name_bytes(f.request_id), job.seq, f.lease_no)
     note_time(core, f.at_us)
+    if core.serves:
+        tell(core, job, WAS_LEASED, f.at_us, place)
     return 0
 
 
@@ -373,6 +377,10 @@ cdef int apply_close(Core core, Reader* r, uint16_t flags, Place* place) except 
             job.run_at_us = f.run_at_us
         wait(core, slot, f.at_us)
     note_time(core, f.at_us)
+    if core.serves:
+        tell(core, job, WAS_CLOSED + f.outcome, f.at_us, place)
+        if is_failure(f.outcome):
+            note_failure(core, job, &f)
     return 0
 
 
@@ -442,6 +450,7 @@ cdef int apply_change(Core core, Reader* r, uint16_t flags, Place* place) except
         core.edited_as = f.what  # its new values come with the next record
     elif core.serves:
         count_change(core, job, f.what, f.at_us)
+        tell(core, job, WAS_CHANGED + f.what, f.at_us, place)
     return 0
 
 
@@ -475,15 +484,18 @@ cdef int redrive(Core core, uint32_t slot, ChangeFields* f) except -1:
 
 # --- forget -----------------------------------------------------------------------------------------------------------
 
-cdef int apply_forget(Core core, Reader* r) except -1:
+cdef int apply_forget(Core core, Reader* r, Place* place) except -1:
     cdef uint32_t slot
+    cdef Job* job
     cdef int64_t at_us = <int64_t>get_int(r, 8)
     note_time(core, at_us)
     while r.p < r.end and not r.short:
         slot = known_slot(core, get_int(r, 8))
         if slot != NONE:
+            job = job_at(&core.t, slot)
             if core.serves:
-                count(core, group_by(core, job_at(&core.t, slot).group).queue, WAS_DELETED, at_us)
+                count(core, group_by(core, job.group).queue, WAS_DELETED, at_us)
+                tell(core, job, WAS_DELETED, at_us, place)
             forget_job(core, slot)
     return 0
 

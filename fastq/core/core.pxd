@@ -41,6 +41,9 @@ cdef class Core:
     cdef uint8_t edited_as             # of the last edit: CHANGE_EDITED or CHANGE_REPLACED
     cdef uint64_t counted[COUNTED]  # of all queues
     cdef QueueTraffic* last_traffic # that was counted in, or NULL
+    cdef Feed feed
+    cdef object failure_groups      # (owner_id, queue, error code, line) -> FailureGroup, the one seen last at the end
+    cdef uint64_t dropped_failures
     cdef Durations durations
     cdef uint32_t durations_count   # queues with Durations of their own
     cdef uint32_t first_active, last_active # of the list of queues with traffic since it was read; NONE

@@ -30,6 +30,7 @@ cdef class Core:
         self.documents_by_kind, self.requests, self.progress, self.blocks = {}, {}, {}, {}
         self.request_of = {}
         self.touched, self.ended, self.forgotten = set(), [], []
+        self.failure_groups = OrderedDict()
         self.oldest_key = self.newest_key = self.last_key = NONE
         self.last_owner = self.last_queue = self.last_holding = NONE
         self.first_active = self.last_active = NONE
@@ -43,6 +44,7 @@ cdef class Core:
         cdef int state
         free_answers(self)
         free_traffic(self)
+        free(self.feed.ring)
         for i in range(pool_end(&self.t.queues)):
             if queue_exists(self, i):
                 free(queue_by(self, i).groups)
@@ -86,6 +88,7 @@ cdef class Core:
             put_u64(put_u64(put_i64(put_head(p, RESUME, 0, n), now_us), epoch), self.next_seq), self.settings.grace_ms
         )
         commit(self, p, n, &place)
+        begin_feed(self, now_us)
         self.serves = True
 
     def replay(self, records, uint64_t frame):
@@ -429,6 +432,23 @@ cdef class Core:
 
     def active_queues(self, int limit):
         return take_active(self, limit)
+
+    def changes(self, uint64_t after_seq, uint64_t until_frame, int limit):
+        return changes_after(self, after_seq, until_frame, limit)
+
+    @property
+    def last_change(self):
+        return self.feed.next - 1 if self.feed.next else 0
+
+    def failures(self, Access access not None, str queue, int64_t since_us, int limit):
+        return find_failures(self, access, queue, since_us, limit)
+
+    def add_failures(self, list groups not None):
+        add_failures(self, groups)
+
+    @property
+    def failures_dropped(self):
+        return self.dropped_failures
 
     # --- proof --------------------------------------------------------------------------------------------------------
 

@@ -99,6 +99,7 @@ cdef int check_core(Core core) except -1:
     assert uniques == used_in(&core.t.by[BY_UNIQUE]), "unique keys do not add up"
     check_queues(core, members, running, uses)
     check_holdings(core)
+    check_feed(core, uses)
     check_names(core, uses, unfinished)
     check_keys(core)
     assert sizes == core.t.sizes.live, "sizes of histories do not add up"
@@ -281,6 +282,19 @@ cdef int check_holdings(Core core) except -1:
             total += 1
             at = holding_by(core, at).next
     assert total == len(counts) == core.t.holdings.live == used_in(&core.t.by[BY_HOLDING]), "holdings do not add up"
+    return 0
+
+
+cdef int check_feed(Core core, dict uses) except -1:
+    cdef uint64_t number
+    cdef JobChanged* change
+    assert core.feed.next - core.feed.first <= CHANGES_KEPT and core.feed.room <= CHANGES_A_SECOND
+    for number in range(core.feed.first, core.feed.next):
+        change = change_at(&core.feed, number)
+        bump(uses, change.queue)
+        bump(uses, change.owner)
+        if change.group != NONE:
+            bump(uses, change.group)
     return 0
 
 

@@ -39,6 +39,7 @@ cdef class Tail:
     cdef size_t cache_bytes_max, batch_bytes_max, chunk_bytes_total, cached_bytes
     cdef readonly uint64_t unsynced_bytes, durable_seq
     cdef readonly uint64_t closed_bytes     # of all closed batches since the start, as they lie on the disk
+    cdef readonly uint64_t closed_batches, closed_records   # since the start
     cdef uint64_t next_seq          # of the open batch, or of the next one
     # the segment that fills, and the offered ones: (number, first_offset, bytes)
     cdef uint32_t segment

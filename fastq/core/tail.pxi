@@ -286,6 +286,8 @@ cdef class Tail:
         extent.record_bytes = self.open_bytes - FRAME_HEAD_BYTES
         extent.count = self.open_count
         self.closed_bytes += frame_bytes
+        self.closed_batches += 1
+        self.closed_records += self.open_count
         self.ring_count += 1
         self.chunk.extents += 1
         self.chunk_used += frame_bytes

@@ -37,6 +37,7 @@ cdef inline int count(Core core, uint32_t queue, int what, int64_t at_us, int wi
         core.second = at_us // SECOND_US
         core.second_end_us = (core.second + 1) * SECOND_US
         core.cell = core.second % WINDOW_CELLS
+        core.feed.room = CHANGES_A_SECOND
     if traffic == NULL or traffic.queue != queue:
         traffic = traffic_of(core, queue)
     if not traffic.active:

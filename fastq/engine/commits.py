@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastq.clock import monotonic_us
+from fastq.engine.durations import Durations
 from fastq.errors import CommandTooLarge, CoreFailed, DiskFull, LogUnreadable, Overloaded, RecordUnreadable
 from fastq.log.protocol import Log
 
@@ -70,6 +72,9 @@ class Commits:
         self._loop: asyncio.AbstractEventLoop
         self.change = Change(self)
         self.failed: BaseException | None = None
+        self.on_durable: Callable[[], None] | None = None  # called when more may be shown, while somebody watches
+        self.durations = Durations()  # from the first change of a frame to when the frame is durable
+        self._began_us = self._sent_us = 0  # the first change of the next frame, and of the one that is being synced
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -120,6 +125,11 @@ class Commits:
     def shown_seq(self) -> int:
         """The last frame that an answer made now may show."""
         return self._tail.appended_seq
+
+    @property
+    def durable_seq(self) -> int:
+        seq: int = self._tail.durable_seq
+        return seq
 
     def may_leave(self, seq: int) -> bool:
         """Whether an answer that shows frames up to `seq` may leave now."""
@@ -201,6 +211,7 @@ class Commits:
         """Commit at the end of this turn of the loop: requests that arrived together share a frame."""
         if not self._kick_due:
             self._kick_due = True
+            self._began_us = self._began_us or monotonic_us()
             self._loop.call_soon(self._kick)
 
     def _kick(self) -> None:
@@ -219,11 +230,16 @@ class Commits:
         finally:
             self.is_closing = False
         if (batch := self._tail.take()) is not None:
+            self._sent_us = self._began_us
             self._log.commit(batch)
+        self._began_us = 0
 
     def _durable(self, seq: int) -> None:
         """Commit the next frame first, then wake the waiters of this one."""
         self._tail.durable(seq)
+        if self._sent_us:
+            self.durations.add(monotonic_us() - self._sent_us)
+            self._sent_us = 0
         if self._is_late or self._tail.appended_seq > seq:
             self._kick()
         if self.failed is None:
@@ -231,6 +247,8 @@ class Commits:
                 _call(self._until_durable, seq)
             if self._until_visible and self._log.may_answer():
                 _call(self._until_visible, seq)
+            if self.on_durable is not None:
+                self.on_durable()
 
 
 def _found(read: bytes | OSError) -> bytes | RecordUnreadable | FileNotFoundError:

@@ -19,6 +19,7 @@ from fastq.engine.cleaner import Cleaner
 from fastq.engine.commits import Commits
 from fastq.engine.documents import Documents
 from fastq.engine.expiry import Expiry
+from fastq.engine.feed import Feed
 from fastq.engine.history import History
 from fastq.engine.leases import Leases
 from fastq.engine.options import EngineOptions
@@ -75,6 +76,7 @@ class Engine:
         self._documents = Documents(core, commits, self._submits, now_us)
         self._reads = Reads(core, commits, self._search, admission, self._leases, now_us)
         self._history = History(core, commits, now_us)
+        self.feed = Feed(core, commits)
 
     def _bind_operations(self) -> None:
         """Expose each part's operations as the engine's own."""
@@ -104,6 +106,7 @@ class Engine:
         self.traffic, self.latencies = self._core.traffic, self._core.latencies
         self.active_queues, self.worst_queues = self._core.active_queues, self._core.worst_queues
         self.holdings = self._core.holdings
+        self.failures, self.add_failures = self._core.failures, self._core.add_failures
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -147,6 +150,7 @@ class Engine:
         """Refuse new work, and answer requests that wait for a job or a job's end at once."""
         self.admission.draining = True
         self.end_waits(None)
+        self.feed.end()
 
     def end_waits(self, key_ids: Collection[str] | None) -> None:
         """Answer the requests of these keys that wait for a job or a job's end now; None: those of all keys."""
@@ -213,6 +217,16 @@ class Engine:
     @property
     def clock(self) -> Clock:
         return self._clock
+
+    @property
+    def failures_dropped(self) -> int:
+        """Groups of failures that are no longer kept."""
+        return self._core.failures_dropped
+
+    @property
+    def sync_durations(self) -> tuple[tuple[int, ...], int] | None:
+        """How long the log's syncs took: see `Log.sync_durations`."""
+        return self._log.sync_durations
 
     @property
     def queue_places(self) -> int:

@@ -151,6 +151,10 @@ class MemoryLog:
         return self._frames[0].seq if self._frames else 1
 
     @property
+    def sync_durations(self) -> tuple[tuple[int, ...], int] | None:
+        return None
+
+    @property
     def parts(self) -> int:
         return self._frames[-1].segment - self._frames[0].segment if self._frames else 0
 

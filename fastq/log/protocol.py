@@ -103,6 +103,13 @@ class Log(Protocol):
     def disk_full(self) -> bool:
         """Whether there is no space for the next segment."""
 
+    @property
+    def sync_durations(self) -> tuple[tuple[int, ...], int] | None:
+        """How long syncs took: counts by the buckets of `_core.LATENCY_BOUNDS_US`, and their sum in microseconds.
+
+        None: this log syncs nothing.
+        """
+
     async def more_room(self, timeout_s: float) -> None:
         """Return when more segments than the reserve are ready, or none can be made, or after the timeout."""
 

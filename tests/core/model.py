@@ -270,7 +270,8 @@ class Model:
             self.finish(now_us, job)
         else:
             self.wait(now_us, job)
-        self.traffic.tell(now_us, job, ENDS.get(outcome, outcome), now_us - job.leased_us)
+        what, took_us = ENDS.get(outcome, outcome), now_us - job.leased_us
+        self.traffic.tell(now_us, job, what, took_us, ack.error_kept, ack.error_code)
 
     def finish(self, now_us: int, job: Job) -> None:
         job.ended_us, job.cancel_requested = now_us, False

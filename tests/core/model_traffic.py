@@ -11,6 +11,7 @@ from tests.core.model_jobs import Job
 
 SECOND_US = 1_000_000
 WINDOW_SECONDS = 10
+CHANGES_A_SECOND, CHANGES_KEPT = 200, 1024
 ENDS = {"ok": "acked", "error": "failed"}
 """An outcome -> what happened to the job; any other outcome has the same name."""
 FAILURES = ("failed", "lease_expired", "discarded", "poisoned", "unreadable")
@@ -30,6 +31,8 @@ class Told:
     owner_id: str
     attempt: int
     took_us: int = 0  # of a lease: since the job was ready; of an ack: since its lease
+    error: str = ""
+    error_code: str = ""
 
 
 class Traffic:
@@ -44,10 +47,10 @@ class Traffic:
         other.told, other.latest_us = list(self.told), self.latest_us
         return other
 
-    def tell(self, now_us: int, job: Job, what: str, took_us: int = 0) -> None:
+    def tell(self, now_us: int, job: Job, what: str, took_us: int = 0, error: str = "", code: str = "") -> None:
         self.latest_us = max(self.latest_us, now_us)
         shown = (job.job_id, job.shown_state(now_us), job.queue, job.group, job.owner_id, job.attempts)
-        self.told.append(Told(self.latest_us, what, *shown, max(0, took_us)))
+        self.told.append(Told(self.latest_us, what, *shown, max(0, took_us), error, code))
 
     def counts(self, queue: str | None, since: int) -> dict[str, int]:
         """The fields of the core's `Traffic`. since: how much of the list came before the queue did."""
@@ -88,6 +91,31 @@ class Traffic:
         found = [one.took_us for one in self.told[since:] if queue in (None, one.queue) and one.what == what]
         counts = Counter(bisect_left(LATENCY_BOUNDS_US, took_us) for took_us in found)
         return tuple(counts[i] for i in range(len(LATENCY_BOUNDS_US) + 1)), sum(found)
+
+    def kept(self) -> tuple[list[Told], int]:
+        """What the feed keeps: so many of each second, the newest of these; and how many were left out."""
+        in_second = Counter[int]()
+        kept = []
+        for one in self.told:
+            in_second[one.at_us // SECOND_US] += 1
+            if in_second[one.at_us // SECOND_US] <= CHANGES_A_SECOND:
+                kept.append(one)
+        return kept, len(self.told) - len(kept)
+
+    def failures(self) -> list[dict[str, object]]:
+        """The fields of each `FailureGroup`, the one seen last first."""
+        groups: dict[tuple[str, ...], list[Told]] = {}
+        for one in self.told:
+            if one.what in FAILURES:
+                line = one.error.strip().split("\n")[0].rstrip().encode()[:200].decode("utf-8", "ignore")
+                key = (one.queue, one.owner_id, one.error_code, line or (one.what if one.what != "failed" else ""))
+                groups[key] = [*groups.pop(key, []), one]
+        names = ("queue", "owner_id", "error_code", "error")
+        return [
+            dict(zip(names, key, strict=True))
+            | {"count": len(seen), "first_us": seen[0].at_us, "last_us": seen[-1].at_us, "job_id": seen[-1].job_id}
+            for key, seen in reversed(groups.items())
+        ]
 
 
 def ready_us(job: Job) -> int:

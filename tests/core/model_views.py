@@ -109,16 +109,17 @@ def next_due_us(model: Model, now_us: int) -> int | None:
     return min(times, default=None)
 
 
-def forget(model: Model, now_us: int, kept_ms: int, count_max: int, gone: set[str]) -> None:
-    """Remove the jobs that the core removed. Assert that they are the oldest; of jobs with equal ends any may go."""
+def forget(model: Model, now_us: int, kept_ms: int, count_max: int, gone: list[str]) -> None:
+    """Remove the jobs that the core removed, in its order. Assert that they are the oldest; among equal ends any may go."""
     for state in TERMINAL:
         of_state = {job_id for job_id in gone if model.jobs[job_id].state == state}
-        forget_state(model, now_us, state, kept_ms, count_max, of_state)
-        gone -= of_state
-    assert not gone
+        check_forgotten(model, now_us, state, kept_ms, count_max, of_state)
+    assert all(model.jobs[job_id].state in TERMINAL for job_id in gone)
+    for job_id in gone:
+        model.remove(now_us, job_id)
 
 
-def forget_state(model: Model, now_us: int, state: str, kept_ms: int, count_max: int, gone: set[str]) -> None:
+def check_forgotten(model: Model, now_us: int, state: str, kept_ms: int, count_max: int, gone: set[str]) -> None:
     rest: list[Job] = []
     expected: list[int] = []
     for name in {job.queue for job in model.jobs.values()}:
@@ -137,5 +138,3 @@ def forget_state(model: Model, now_us: int, state: str, kept_ms: int, count_max:
     rest.sort(key=lambda job: job.ended_us)
     expected += [job.ended_us for job in rest[: max(0, len(rest) - count_max)]]
     assert sorted(model.jobs[job_id].ended_us for job_id in gone) == sorted(expected)
-    for job_id in gone:
-        model.remove(now_us, job_id)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from fastq import _core
 from fastq._core import ALL
-from tests.core.model_traffic import Traffic
+from tests.core.model_traffic import CHANGES_KEPT, Told, Traffic
 from tests.core.world import World
 
 AGE_OFF_US, AGE_SHARE = 100_000, 0.03  # how far from the truth the age of the oldest ready job may be
@@ -15,6 +18,8 @@ AGE_OFF_US, AGE_SHARE = 100_000, 0.03  # how far from the truth the age of the o
 def agree_on_traffic(world: World) -> None:
     traffic = world.model.traffic
     agree_on_counts(world, None, 0)
+    agree_on_changes(world)
+    agree_on_failures(world)
     names = world.core.queues(ALL)
     for name in names:
         agree_on_age(world, name)
@@ -80,3 +85,45 @@ def agree_on_the_worst(world: World, names: list[str]) -> None:
         worst = world.core.worst_queues(_core.Access(owner_id), 0, world.core.queue_places, 100)
         assert set(worst) == {name for name in names if ready[name]}
         assert [ready[name] for name in worst] == sorted((ready[name] for name in worst), reverse=True)
+
+
+CHANGE = ("at_us", "what", "job_id", "state", "queue", "group", "owner_id", "attempt")
+
+
+def agree_on_changes(world: World) -> None:
+    """The feed has the newest changes, and shows none that is not durable when it is asked not to."""
+    kept, left_out = world.model.traffic.kept()
+    changes, core_left_out, first = world.core.changes(0, 1 << 62, CHANGES_KEPT)
+    assert shown(changes) == shown(kept[-CHANGES_KEPT:]) and core_left_out == left_out
+    numbers = [change.seq for change in changes]
+    assert numbers == list(range(first, first + len(changes))) and world.core.last_change == first + len(changes) - 1
+    durable, _, _ = world.core.changes(0, world.tail.durable_seq, CHANGES_KEPT)
+    durable_kept, _ = world.durable_model.traffic.kept()
+    if len(kept) <= CHANGES_KEPT and durable_kept == kept[: len(durable_kept)]:
+        assert shown(durable) == shown(durable_kept)
+    after, read = 0, []
+    while page := world.core.changes(after, world.tail.durable_seq, 7)[0]:
+        after, read = page[-1].seq, read + page
+    assert shown(read) == shown(durable) == shown(changes[: len(durable)])
+    assert all(change.frame <= world.tail.durable_seq for change in durable)
+    assert all(change.frame > world.tail.durable_seq for change in changes[len(durable) :])
+
+
+def shown(changes: Sequence[_core.JobChange | Told]) -> list[list[object]]:
+    return [[getattr(change, name) for name in CHANGE] for change in changes]
+
+
+def agree_on_failures(world: World) -> None:
+    expected = world.model.traffic.failures()
+    names = ("queue", "owner_id", "error_code", "error", "count", "first_us", "last_us", "job_id")
+
+    def found(*asked: Any) -> list[dict[str, object]]:
+        return [{name: getattr(group, name) for name in names} for group in world.core.failures(*asked)]
+
+    assert found(ALL, None, 0, 10_000) == expected
+    assert found(ALL, "mail", 0, 1) == [group for group in expected if group["queue"] == "mail"][:1]
+    owned = [group for group in expected if group["owner_id"] == "o1"]
+    assert found(_core.Access("o1"), None, 0, 10_000) == owned
+    mail = _core.Access("o1", frozenset(["mail"]))
+    assert found(mail, None, 0, 10_000) == [group for group in owned if group["queue"] == "mail"]
+    assert found(ALL, None, world.now_us, 10_000) == [group for group in expected if group["last_us"] == world.now_us]

@@ -342,12 +342,13 @@ class World(Disk):
 
     def forget(self, kept_ms: int, count_max: int, limit: int = 1_000_000) -> None:
         """Run retention; then keep everything, so that the next change is the next call's."""
-        n = 0
+        n, before = 0, self.core.last_change
         self.core.retain(kept_ms, kept_ms, count_max, 1 << 40)
         while removed := self.core.forget(self.now_us, limit):
             assert removed <= limit
             n += removed
-        gone = {job_id for job_id in self.model.jobs if not self.exists(job_id)}
+        told = [change.job_id for change in self.core.changes(before, 1 << 62, 10_000)[0]]
+        gone = list(dict.fromkeys(told + [job_id for job_id in self.model.jobs if not self.exists(job_id)]))
         assert len(gone) == n
         model_views.forget(self.model, self.now_us, kept_ms, count_max, gone)
         self.both(lambda: None, lambda _: None)

@@ -147,6 +147,8 @@ class Flusher:
         Args:
             fd: of the batch's segment file; `salt`: of its head.
         """
+    def sync_durations(self) -> tuple[tuple[int, ...], int]:
+        """How long syncs took: counts by the buckets of `fastq._core.LATENCY_BOUNDS_US`, and the sum in us."""
     def mark_closed(self) -> None:
         """Write the closing frame: the server stopped in order. Call `finish` after it, as after `commit`."""
     def finish(self) -> int:

@@ -10,6 +10,7 @@ from libc.errno cimport EINTR, EINVAL, EIO, ENOSYS, ESPIPE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import os
 
@@ -383,6 +384,9 @@ cdef extern from "<signal.h>" nogil:
     int sigfillset(sigset_t*)
     int pthread_sigmask(int, const sigset_t*, sigset_t*)
 
+cdef extern from *:
+    int clz "__builtin_clzll"(unsigned long long value) nogil
+
 cdef extern from "<unistd.h>" nogil:
     ssize_t pwrite(int, const void*, size_t, long)
     int fdatasync(int)
@@ -399,6 +403,9 @@ cdef enum Work:
     WORK_NONE = 0
     WORK_COMMIT = 1
     WORK_CLOSED = 2         # write the closing frame
+
+cdef enum:
+    SYNC_BUCKETS = 135
 
 cdef struct Shared:
     pthread_mutex_t lock    # held to change the next two; the thread owns everything else while work is not NONE
@@ -428,11 +435,28 @@ cdef struct Shared:
     # statistics
     uint64_t written_bytes
     uint64_t syncs
+    uint64_t sync_counts[SYNC_BUCKETS]  # how long they took: the buckets of `fastq._core.LATENCY_BOUNDS_US`
+    uint64_t sync_us
+
+
+cdef uint64_t _now_us() noexcept nogil:
+    cdef timespec at
+    clock_gettime(CLOCK_MONOTONIC, &at)
+    return <uint64_t>at.tv_sec * 1_000_000 + at.tv_nsec // 1000
+
+
+cdef void _count_sync(Shared* s, uint64_t us) noexcept nogil:
+    cdef int octave, bucket = 0
+    if us > 64:
+        octave = 63 - clz(us - 1)
+        bucket = min(SYNC_BUCKETS - 1, (octave - 6) * 4 + <int>(us - 1 >> (octave - 2) & 3) + 1)
+    s.sync_counts[bucket] += 1
+    s.sync_us += us
 
 
 cdef int _write_and_sync(Shared* s, int fd, const uint8_t* bytes, uint64_t length, uint64_t offset) noexcept nogil:
     """Write bytes and sync them. Returns 0, or -1 with the error in `s`."""
-    cdef uint64_t done = 0
+    cdef uint64_t done = 0, begun_us
     cdef ssize_t n
     while done < length:
         n = pwrite(fd, bytes + done, length - done, offset + done)
@@ -443,10 +467,12 @@ cdef int _write_and_sync(Shared* s, int fd, const uint8_t* bytes, uint64_t lengt
             return -1
     s.written_bytes += length
     s.syncs += 1
+    begun_us = _now_us()
     if fdatasync(fd) != 0:
         s.error = errno
         s.failed_sync = 1
         return -1
+    _count_sync(s, _now_us() - begun_us)
     return 0
 
 
@@ -576,6 +602,10 @@ cdef class Flusher:
         s.head.seq, s.head.durable_seq, s.head.segment = seq, durable_seq, segment
         s.head.record_bytes, s.head.count = record_bytes, count
         self._begin(WORK_COMMIT)
+
+    def sync_durations(self):
+        cdef int i
+        return tuple([self.s.sync_counts[i] for i in range(SYNC_BUCKETS)]), self.s.sync_us
 
     def mark_closed(self):
         """Write the closing frame: the server stopped in order. Call `finish` after it, as after `commit`."""

@@ -182,6 +182,10 @@ class LocalLog:
     def disk_full(self) -> bool:
         return self._ready is not None and self._ready.disk_full
 
+    @property
+    def sync_durations(self) -> tuple[tuple[int, ...], int] | None:
+        return None if self._flusher is None else self._flusher.sync_durations()
+
     async def more_room(self, timeout_s: float) -> None:
         if self._ready is not None:
             await self._ready.more(timeout_s)
