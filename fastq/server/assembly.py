@@ -105,5 +105,6 @@ class Node:
             yield self.app
         finally:
             self.queues.stop()
+            self.app.streams.stop()
             self.statistics.stop()
             self.schedules.stop()
