@@ -6,3 +6,6 @@ cdef class Clock:
     cdef int64_t now, read_us
 
     cpdef int64_t now_us(self) except? -1
+
+
+cdef int64_t steady_us() noexcept nogil

@@ -31,3 +31,8 @@ cdef class Clock:
         self.read_us = read_us
         self.now += elapsed_us + max(-pull_us_max, min(pull_us_max, pull_us))
         return self.now
+
+
+cdef int64_t steady_us() noexcept nogil:
+    """Microseconds of the machine's monotonic clock, for code without the GIL."""
+    return machine_us(CLOCK_MONOTONIC)

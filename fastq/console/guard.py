@@ -59,12 +59,13 @@ class Visit:
         req: Request,
         resp: Response,
         renderer: Renderer,
+        sessions: Sessions,
         prefix: str,
-        session: Session | None,
-        who: Principal | None,
+        session: Session | None = None,
+        who: Principal | None = None,
     ) -> None:
         self.req, self.resp = req, resp
-        self._renderer, self._session, self._who = renderer, session, who
+        self._renderer, self._sessions, self._session, self._who = renderer, sessions, session, who
         self.prefix = prefix
 
     @property
@@ -79,6 +80,21 @@ class Visit:
 
     def may(self, scope: str) -> bool:
         return self._who is not None and may(self._who, scope)
+
+    def caller(self, scope: str) -> Callable[[], Awaitable[Principal]]:
+        """Return what says who made the visit, also when it is long over.
+
+        It raises Unauthenticated when the key has ended, and Forbidden when it has lost the scope.
+        """
+        session = self._session
+        assert session is not None, "an open page has no session"
+
+        async def confirmed() -> Principal:
+            who = await self._sessions.principal_again(session)
+            enforce(who, scope)
+            return who
+
+        return confirmed
 
     def query(self, name: str) -> str:
         """Return a parameter of the URL, an empty string if it is not there."""
@@ -139,7 +155,7 @@ class Guard:
         """Answer a request of a page."""
         for name, value in HEADERS.items():
             resp.set_header(name, value)
-        visit = Visit(req, resp, self._renderer, self._prefix(req), None, None)
+        visit = Visit(req, resp, self._renderer, self._sessions, self._prefix(req))
         try:
             found = await self._sessions.of(req)
             if found is not None and page.method != "GET":
@@ -148,7 +164,7 @@ class Guard:
             elif page.method != "GET" and page.scope == OPEN:
                 await _check_form(req, None)
             if found is not None:
-                visit = Visit(req, resp, self._renderer, visit.prefix, *found)
+                visit = Visit(req, resp, self._renderer, self._sessions, visit.prefix, *found)
             elif page.scope != OPEN:
                 _ask_to_log_in(visit)
                 return

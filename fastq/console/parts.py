@@ -9,6 +9,7 @@ from fastq.engine import Engine
 from fastq.services.audit import Audit
 from fastq.services.bulk import Bulk
 from fastq.services.keys import KeyStore
+from fastq.services.operations import Operations
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 from fastq.services.statistics import Statistics
@@ -35,5 +36,6 @@ class Parts:
     keys: KeyStore
     audit: Audit
     bulk: Bulk
+    operations: Operations
     statistics: Statistics
     start: Start

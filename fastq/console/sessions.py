@@ -98,6 +98,14 @@ class Sessions:
         found = await self.of(req)
         return None if found is None else found[1]
 
+    async def principal_again(self, session: Session) -> Principal:
+        """Return the principal of a session's key for work that goes on after a request. It is not counted as one.
+
+        Raises:
+            Unauthenticated, KeyStoreUnavailable.
+        """
+        return await self._auth.principal_again(f"Bearer {session.secret}")
+
     def close(self, req: Request) -> None:
         """End the session of a request's cookie."""
         for token in req.get_cookie_values(self.cookie) or ():

@@ -16,6 +16,7 @@ from fastq.console.pages.audit import AuditPages
 from fastq.console.pages.jobs import JobPages
 from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
+from fastq.console.pages.operations import OperationPages
 from fastq.console.pages.schedules import SchedulePages
 from fastq.console.pages.server import ServerPages
 from fastq.console.pages.workers import WorkerPages
@@ -60,6 +61,7 @@ class Site:
             *assets.pages(),
             *Logins(self.sessions).pages(),
             *JobPages(parts).pages(),
+            *OperationPages(parts).pages(),
             *WorkerPages(parts).pages(),
             *SchedulePages(parts).pages(),
             *KeyPages(parts).pages(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from fastq._core import FINISHED
 from fastq.console.render import at_text, count_text, span_text
 
 if TYPE_CHECKING:
@@ -33,6 +34,45 @@ EVENTS = {
 
 CHANGES = {"put": "changed", "create": "created", "delete": "deleted", "pause": "paused", "resume": "resumed",
            "run": "run by hand", "purge": "purged", "rotate": "rotated", "revoke": "revoked"}  # fmt: skip
+
+
+class Bulk(NamedTuple):
+    """What a change of many jobs is called, what it does, what came of a job, and which jobs allow it."""
+
+    title: str
+    does: str
+    done: str
+    allows: str
+
+
+BULK = {
+    "redrive": Bulk("Redrive", "Dead jobs become ready again, with 0 attempts.", "redriven", "is dead"),
+    "cancel": Bulk(
+        "Cancel",
+        "Jobs that wait are cancelled now. Workers of running ones learn of it at their next heartbeat.",
+        "cancelled",
+        "is unfinished",
+    ),
+    "delete": Bulk("Delete", "Jobs that do not run are deleted. It cannot be undone.", "deleted", "does not run"),
+}
+FILTERS = {
+    "state": "the state",
+    "queue": "the queue",
+    "group": "the group",
+    "tag": "the tag",
+    "q": "the payload text",
+    "error": "the error text",
+    "error_code": "the error code",
+    "worker": "the worker",
+    "since": "a submit since",
+}
+
+
+def allows(action: str, state: str) -> bool:
+    """Whether a change of many jobs may change some in a state; of any state if it is empty."""
+    if action == "redrive":
+        return state in ("", "DEAD")
+    return state not in FINISHED if action == "cancel" else state != "RUNNING"
 
 
 def change(action: str) -> str:

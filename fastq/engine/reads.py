@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from fastq import _core
-from fastq._core import FINISHED, Access, JobView
+from fastq._core import FINISHED, Access, JobView, SubmitFacts
 from fastq.engine.admission import Admission
 from fastq.engine.commands import PAGE_EXAMINED_MAX, Connection, Find, Principal
 from fastq.engine.commits import Commits
@@ -49,13 +49,13 @@ class Reads:
         if with_payload:
             places.append(view.place)
         records = await self._commits.records(places) if places else []
-        payload = _core.submit_payload(records.pop(), job_id) if with_payload else None
+        facts = _core.submit_facts(records.pop(), job_id) if with_payload else None
         result, end = None, End()
         if records:
             result, _ = _core.close_result(records[0], job_id)
             end = End(*_core.close_error(records[0], job_id))
         error = end.error or (view.outcome if view.outcome in AS_ERROR else "")
-        return _status(view, result, error, end.error_code, payload)
+        return _status(view, result, error, end.error_code, facts)
 
     async def job_at_end(
         self, who: Principal, job_id: str, wait_ms: int, connection: Connection | None, *, with_payload: bool = False
@@ -201,7 +201,7 @@ class Reads:
         return self._core.running(who.sees, first, end)
 
 
-def _status(view: JobView, result: bytes | None, error: str, error_code: str, payload: bytes | None) -> JobStatus:
+def _status(view: JobView, result: bytes | None, error: str, error_code: str, facts: SubmitFacts | None) -> JobStatus:
     return JobStatus(
         job_id=view.job_id,
         state=view.state,
@@ -223,5 +223,6 @@ def _status(view: JobView, result: bytes | None, error: str, error_code: str, pa
         error=error,
         error_code=error_code,
         ended_us=view.ended_us,
-        payload=payload,
+        payload=None if facts is None else facts.payload,
+        traceparent="" if facts is None else facts.traceparent,
     )

@@ -29,8 +29,8 @@ class LeasedJob:
 class JobStatus:
     """A job as a reader sees it.
 
-    `result` and `payload` are JSON text; `payload` is set only on request. `error` is the last attempt's; it may be
-    empty.
+    `result` and `payload` are JSON text; `payload` and `traceparent` are set only on request. `error` is the last
+    attempt's; it may be empty.
     """
 
     job_id: str
@@ -54,6 +54,7 @@ class JobStatus:
     error_code: str
     ended_us: int
     payload: bytes | None = None
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

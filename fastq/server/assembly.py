@@ -21,6 +21,7 @@ from fastq.services.auth import Authenticator
 from fastq.services.bulk import Bulk
 from fastq.services.keys import KeyStore
 from fastq.services.keys.opening import opened_keys
+from fastq.services.operations import Operations
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 from fastq.services.statistics import Statistics
@@ -96,7 +97,8 @@ class Node:
         auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
         keys.watch(engine.end_waits)
         bulk = Bulk(engine, self.audit)
-        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, bulk, self.statistics, start)
+        operations = Operations(engine, bulk)
+        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, bulk, operations, self.statistics, start)
         self.app = create_app(engine, self.core, auth, options, Site(parts, auth, root_path))
         self.schedules.start()
         self.statistics.start()
@@ -104,6 +106,7 @@ class Node:
         try:
             yield self.app
         finally:
+            await operations.close()
             self.queues.stop()
             self.app.streams.stop()
             self.statistics.stop()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from fastq.engine import Engine
 from fastq.engine.commands import Principal
-from fastq.errors import ApiError, OperationNotFound, TooMany
+from fastq.errors import ApiError, Forbidden, OperationNotFound, TooMany
 from fastq.services.bulk import BEGIN, Bulk, Caller, Order, Work
 
 LOG = logging.getLogger("fastq.operations")
@@ -100,8 +100,15 @@ class Operations:
         return operation
 
     def go_on(self, who: Principal, caller: Caller, operation_id: str, pace_per_s: int | None = None) -> Operation:
-        """Continue one that was stopped or has failed. Raises OperationNotFound, TooMany."""
+        """Continue one that was stopped or has failed.
+
+        Raises:
+            OperationNotFound, TooMany.
+            Forbidden: another key started it, which may own other jobs.
+        """
         operation = self.show(who, operation_id)
+        if operation.key_id != who.key_id:
+            raise Forbidden(f"the key {operation.key_id} started it, and only that key continues it")
         if operation.state not in ("stopped", "failed"):
             return operation
         if operation.task is not None:  # it was stopped just now, and may still change some jobs

@@ -40,9 +40,16 @@ class Browser:
         return reply.body.decode()
 
     async def post(self, path: str, *headers: tuple[str, str], **fields: str) -> Reply:
+        return await self.post_all(path, list(fields.items()), headers)
+
+    async def post_all(
+        self, path: str, fields: list[tuple[str, str]], headers: tuple[tuple[str, str], ...] = ()
+    ) -> Reply:
+        """Send a form whose fields may have several values."""
         if not self.csrf:
             await self.get("/console/jobs")
-        body = _form(**{"csrf": self.csrf, **fields})
+        token = [] if any(name == "csrf" for name, _ in fields) else [("csrf", self.csrf)]
+        body = urlencode([*token, *fields]).encode()
         return await self.world.call(None, "POST", path, body, (FORM, *self._cookie(), *headers))
 
     async def follow(self, reply: Reply) -> str:

@@ -110,7 +110,7 @@ def next_due_us(model: Model, now_us: int) -> int | None:
 
 
 def forget(model: Model, now_us: int, kept_ms: int, count_max: int, gone: list[str]) -> None:
-    """Remove the jobs that the core removed, in its order. Assert that they are the oldest; among equal ends any may go."""
+    """Remove what the core removed, in its order. Assert that they are the oldest; of equal ends any may be."""
     for state in TERMINAL:
         of_state = {job_id for job_id in gone if model.jobs[job_id].state == state}
         check_forgotten(model, now_us, state, kept_ms, count_max, of_state)

@@ -13,9 +13,10 @@ from fastq._core import STATES, JobView
 from fastq.console.forms import Form
 from fastq.console.guard import Page, Visit, need
 from fastq.console.parts import Parts
+from fastq.console.render import PRETTY_BYTES_MAX, iso, plain
 from fastq.engine.commands import Find
-from fastq.engine.results import End
-from fastq.errors import CleanerBehind, Overloaded
+from fastq.engine.results import End, JobStatus
+from fastq.errors import CleanerBehind, InvalidRequest, Overloaded
 from fastq.http.resources.changes import edit_command
 from fastq.http.resources.jobs import JobsQuery, cursor_of, find_command
 from fastq.http.resources.submit import submit_command
@@ -23,6 +24,7 @@ from fastq.http.resources.submit import submit_command
 READ, SUBMIT = "jobs:read", "jobs:submit"
 PAGE_JOBS = 50
 FILTERS = tuple(field.name for field in msgspec.structs.fields(JobsQuery) if field.name not in ("limit", "cursor"))
+SUBMITTED = ("payload", "queue", "priority", "delay_s", "max_retries", "group", "unique_key", "tags", "again")
 EDITABLE = frozenset({"READY", "SCHEDULED", "RETRY", "DEAD"})
 
 
@@ -43,6 +45,7 @@ class JobPages:
             errors={job_id: end.error for job_id, end in ends.items() if end.error},
             given=dict.fromkeys((*FILTERS, "cursor"), "") | given,
             filters=FILTERS,
+            filter={name: text for name, text in given.items() if name != "cursor"},
             states=STATES,
             is_filtered=any(name != "cursor" for name in given),
             cursor=cursor_of(before, engine.database_id) if before else "",
@@ -63,12 +66,25 @@ class JobPages:
                 await turn.pause()
         return jobs, ends, before, unreadable
 
+    async def find(self, visit: Visit) -> None:
+        """Go to the job with an id."""
+        job_id = visit.query("job_id")
+        self._engine.view(visit.who.sees, job_id)
+        visit.go(f"/console/jobs/{job_id}")
+
     async def job(self, visit: Visit, job_id: str) -> None:
-        engine, who = self._engine, visit.who
-        job = await engine.job(who, job_id, with_payload=True)
+        job = await self._engine.job(visit.who, job_id, with_payload=True)
+        await self._show(visit, job, _values_of(job))
+
+    async def _show(self, visit: Visit, job: JobStatus, values: dict[str, str], error: str = "") -> None:
+        """Show a job, and the form that edits it with the values."""
+        engine, who, job_id = self._engine, visit.who, job.job_id
         history = await engine.history(who, job_id)
         visit.show(
             "job.html",
+            400 if error else 200,
+            values=values,
+            error=error,
             job=job,
             history=history,
             view=engine.view(who.sees, job_id),
@@ -109,48 +125,50 @@ class JobPages:
         visit.go("/console/jobs", f"The job {job_id} is deleted.")
 
     async def edit(self, visit: Visit, job_id: str) -> None:
-        form = await visit.form()
-        body = _body({"priority": form.number("priority"), "queue": form.text("queue"), "run_at": form.text("run_at"),
-                      "delay_ms": form.number("delay_ms")}, form.exact("payload"))  # fmt: skip
-        state = await self._engine.edit(visit.who, job_id, edit_command(body, self._engine.now_us()))
+        """Change what differs from the job as it is."""
+        form, engine = await visit.form(), self._engine
+        job = await engine.job(visit.who, job_id, with_payload=True)
+        values = {name: form.text(name) for name in ("queue", "priority", "run_at")}
+        values["payload"] = form.exact("payload").strip()
+        before = _values_of(job)
+        changed: dict[str, Any] = {name: text for name, text in values.items() if text and text != before[name]}
+        if not changed:
+            visit.go(f"/console/jobs/{job_id}", "Nothing was changed.")
+            return
+        try:
+            if "priority" in changed:
+                changed["priority"] = form.number("priority")
+            body = _body(changed, changed.pop("payload", ""))
+            state = await engine.edit(visit.who, job_id, edit_command(body, engine.now_us()))
+        except InvalidRequest as error:
+            await self._show(visit, job, values, str(error))
+            return
         visit.go(f"/console/jobs/{job_id}", f"Saved: the job is {state.lower()}.")
 
     async def ask(self, visit: Visit) -> None:
         """The form of a new job, filled with another one's values if it is to be submitted again."""
-        values: dict[str, Any] = {
-            "queue": visit.query("queue"),
-            "payload": "",
-            "priority": "",
-            "max_retries": "",
-            "again": "",
-        }
+        values = dict.fromkeys(SUBMITTED, "") | {"queue": visit.query("queue")}
         if again := visit.query("again"):
             job = await self._engine.job(visit.who, again, with_payload=True)
-            values = {
+            values |= {
                 "queue": job.queue,
-                "payload": (job.payload or b"").decode(),
-                "priority": job.priority,
-                "max_retries": job.max_retries,
+                "group": job.group,
+                "payload": _in_field(job.payload or b""),
+                "priority": str(job.priority),
+                "max_retries": str(job.max_retries),
+                "tags": ", ".join(job.tags),
                 "again": again,
             }
-        visit.show("submit.html", values=values, origin=_origin(visit))
+        visit.show("submit.html", values=values, error="")
 
     async def submit(self, visit: Visit) -> None:
         form, engine = await visit.form(), self._engine
-        body = _body(
-            {
-                "queue": form.text("queue"),
-                "group": form.text("group"),
-                "priority": form.number("priority"),
-                "max_retries": form.number("max_retries"),
-                "delay_ms": _delay_ms(form),
-                "run_at": form.text("run_at"),
-                "unique_key": form.text("unique_key"),
-                "tags": [tag.strip() for tag in form.text("tags").split(",") if tag.strip()],
-            },
-            form.exact("payload"),
-        )
-        command = submit_command(body, engine.now_us())
+        try:
+            command = submit_command(_submit_body(form), engine.now_us())
+        except InvalidRequest as error:
+            values = {name: form.text(name) for name in SUBMITTED} | {"payload": form.exact("payload")}
+            visit.show("submit.html", 400, values=values, error=str(error))
+            return
         try:
             stored = engine.submit(visit.who, command)
         except (CleanerBehind, Overloaded):
@@ -163,6 +181,7 @@ class JobPages:
         return [
             Page("GET", "/console/jobs", READ, self.jobs),
             Page("GET", one, READ, self.job),
+            Page("GET", "/console/find", READ, self.find),
             Page("GET", f"{one}/payload", READ, self.payload),
             Page("GET", f"{one}/result", READ, self.result),
             Page("POST", f"{one}/redrive", SUBMIT, self.redrive),
@@ -174,10 +193,39 @@ class JobPages:
         ]
 
 
+def _values_of(job: JobStatus) -> dict[str, str]:
+    """The fields of the form that edits a job. A payload that is too long for it is left out."""
+    payload = job.payload or b""
+    return {
+        "queue": job.queue,
+        "priority": str(job.priority),
+        "run_at": iso(job.run_at_us) if job.state in ("SCHEDULED", "RETRY") else "",
+        "payload": _in_field(payload) if len(payload) <= PRETTY_BYTES_MAX else "",
+    }
+
+
+def _in_field(payload: bytes) -> str:
+    """JSON text for a field of a form: it means the same. What turns the direction of text is an escape of a string."""
+    return plain(payload.decode().replace("\r", " ").strip())
+
+
 def _send(visit: Visit, body: bytes, name: str) -> None:
     visit.resp.content_type = "application/json"
     visit.resp.set_header("Content-Disposition", f'attachment; filename="{quote(name)}"')
     visit.resp.data = body
+
+
+def _submit_body(form: Form) -> bytes:
+    fields = {
+        "queue": form.text("queue"),
+        "group": form.text("group"),
+        "priority": form.number("priority"),
+        "max_retries": form.number("max_retries"),
+        "delay_ms": _delay_ms(form),
+        "unique_key": form.text("unique_key"),
+        "tags": [tag.strip() for tag in form.text("tags").split(",") if tag.strip()],
+    }
+    return _body(fields, form.exact("payload"))
 
 
 def _delay_ms(form: Form) -> int | None:

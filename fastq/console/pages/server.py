@@ -10,7 +10,7 @@ from fastq.console.parts import Parts
 from fastq.http.resources.backups import ARCHIVE, Body
 from fastq.http.routes import ADMIN
 from fastq.http.scope import CONNECTION
-from fastq.services.memory import memory_bytes
+from fastq.services.statistics import memory_bytes
 
 SERVER = "/console/server"
 

@@ -89,6 +89,10 @@
   document.addEventListener("DOMContentLoaded", () => {
     for (const button of document.querySelectorAll("[data-pause], [data-copy]")) button.hidden = false;
     showPaused();
+    for (const box of document.querySelectorAll("[data-all]")) box.closest("label").hidden = false;
+    if (matchMedia("(max-width: 720px)").matches) {
+      for (const filter of document.querySelectorAll("details[data-wide]")) filter.open = false;
+    }
     document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   });
 })();

@@ -10,7 +10,8 @@ from libc.errno cimport EINTR, EINVAL, EIO, ENOSYS, ESPIPE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from fastq._clock cimport steady_us
 
 import os
 
@@ -439,12 +440,6 @@ cdef struct Shared:
     uint64_t sync_us
 
 
-cdef uint64_t _now_us() noexcept nogil:
-    cdef timespec at
-    clock_gettime(CLOCK_MONOTONIC, &at)
-    return <uint64_t>at.tv_sec * 1_000_000 + at.tv_nsec // 1000
-
-
 cdef void _count_sync(Shared* s, uint64_t us) noexcept nogil:
     cdef int octave, bucket = 0
     if us > 64:
@@ -467,12 +462,12 @@ cdef int _write_and_sync(Shared* s, int fd, const uint8_t* bytes, uint64_t lengt
             return -1
     s.written_bytes += length
     s.syncs += 1
-    begun_us = _now_us()
+    begun_us = steady_us()
     if fdatasync(fd) != 0:
         s.error = errno
         s.failed_sync = 1
         return -1
-    _count_sync(s, _now_us() - begun_us)
+    _count_sync(s, steady_us() - begun_us)
     return 0
 
 
