@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Cron,
         Done,
         Event,
+        Every,
         Extend,
         Failure,
         Forbidden,
@@ -67,11 +68,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
-    "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobChanges",
-    "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished",
-    "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention",
-    "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success",
-    "Unauthenticated", "Why", "Worker", "__version__",
+    "ClientError", "Conflict", "Cron", "Done", "Event", "Every", "Extend", "Failure", "Forbidden", "Held", "Job",
+    "JobChanges", "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
+    "NotFinished", "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit",
+    "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze",
+    "Submitted", "Success", "Unauthenticated", "Why", "Worker", "__version__",
 ]  # fmt: skip
 
 

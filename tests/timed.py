@@ -17,7 +17,7 @@ from fastq.engine import EngineOptions
 from fastq.engine.commands import Ack, Lease, Principal
 from fastq.log.memory import MemoryLog
 from fastq.server.assembly import Node
-from fastq.services.schedules import Schedule
+from fastq.services.schedule import Schedule
 from tests.engines import WORKER, Asking
 
 ANN = Principal("client_1", "ann", "client", frozenset({"jobs:submit", "jobs:read", "schedules:manage"}))

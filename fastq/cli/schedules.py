@@ -9,17 +9,20 @@ import msgspec
 
 from fastq.cli.groups import Group
 from fastq.cli.job_options import given, job_options
-from fastq.cli.param_types import read_value
+from fastq.cli.param_types import DURATION, read_value
 from fastq.cli.remote import with_client
 from fastq.cli.streams import say, say_json
-from fastq.cli.tables import Column, Table, as_json, cell, json_option, lines_option, members, record, show
-from fastq.client.schedule_models import Cron, Schedule
+from fastq.cli.tables import Column, Table, as_json, cell, duration, json_option, lines_option, members, record, show
+from fastq.client.schedule_models import Cron, Every, Schedule
 from fastq.client.sync_client import Client
 
+EVERY = "@every "
 COLUMNS = (
     Column("name", is_whole=True), Column("cron", least=20), Column("timezone", 4, least=16),
     Column("next_at", 1, True),
-    Column("last_fired_at", 5, True), Column("last_job_id", 6, True), Column("passed", 3, True), Column("refusal", 2),
+    Column("last_fired_at", 5, True), Column("last_job_id", 6, True), Column("last_state", 3, True),
+    Column("passed", 3, True), Column("missed", 3, True),
+    Column("refusal", 2),
     Column("paused", 0, True),
 )  # fmt: skip
 
@@ -43,8 +46,23 @@ def list_command(client: Client, as_json: bool) -> None:
             _show(one, in_json=True)
         return
     table = Table(COLUMNS)
-    table.add([getattr(one, column.name) for column in COLUMNS] for one in found)
+    table.add([_cell(one, column.name) for column in COLUMNS] for one in found)
     table.end()
+
+
+def _cell(one: Schedule, column: str) -> Any:
+    if column == "cron":
+        return _times(one)
+    if column == "last_state":
+        return one.last_run.state if one.last_run else ""
+    if column == "missed":
+        return one.missed or ""
+    return getattr(one, column)
+
+
+def _times(one: Schedule) -> str:
+    """The cron expression, or `@every 90s`."""
+    return one.cron if one.every_ms is None else f"@every {duration(one.every_ms)}"
 
 
 def _show(one: Schedule, in_json: bool) -> None:
@@ -84,11 +102,15 @@ def set_command(
 ) -> None:  # fmt: skip
     """Submit a job with the JSON text PAYLOAD (- for standard input) at each time of CRON.
 
-    CRON is minute, hour, day of month, month, day of week, as "30 2 * * MON-FRI". An existing schedule NAME is
-    replaced.
+    CRON is minute, hour, day of month, month, day of week, as "30 2 * * MON-FRI"; or "@every 90s". An existing
+    schedule NAME is replaced.
     """
     most = msgspec.UNSET if catch_up_max is None else catch_up_max
-    when = Cron(cron, timezone, catch_up, overlap, most)
+    when: Cron | Every = Cron(cron, timezone, catch_up, overlap, most)
+    if cron.startswith(EVERY):
+        if timezone != "UTC":
+            raise click.UsageError("--timezone needs a cron expression")
+        when = Every(DURATION.convert(cron.removeprefix(EVERY), None, None), catch_up, overlap, most)
     _say(client.put_schedule(name, when, read_value(payload, as_text, "PAYLOAD"), **given(options)), as_json)
 
 
@@ -97,7 +119,7 @@ def _say(one: Schedule, in_json: bool) -> None:
         say_json(as_json(one))
     else:
         after = f", next at {cell(one.next_at)}" if one.next_at else ", paused" if one.paused else ", never due"
-        say(f"{one.name}: {one.cron} {one.timezone}{after}")
+        say(f"{one.name}: {_times(one)}{' ' if one.timezone else ''}{one.timezone}{after}")
 
 
 @schedules.command()

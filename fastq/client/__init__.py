@@ -51,15 +51,15 @@ from fastq.client.operator_models import (
 )
 from fastq.client.outcome_models import Failure, Outcome, Snooze, Success
 from fastq.client.protocol import Retries
-from fastq.client.schedule_models import Cron, Schedule
+from fastq.client.schedule_models import Cron, Every, Schedule
 from fastq.client.sync_client import Client
 from fastq.client.worker import Job, Worker
 
 __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
-    "ClientError", "Conflict", "Cron", "Done", "Event", "Extend", "Failure", "Forbidden", "Held", "Job", "JobChanges",
-    "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob", "NotFinished",
-    "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit", "Refused", "Retention",
-    "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Submitted", "Success",
-    "Unauthenticated", "Why", "Worker",
+    "ClientError", "Conflict", "Cron", "Done", "Event", "Every", "Extend", "Failure", "Forbidden", "Held", "Job",
+    "JobChanges", "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
+    "NotFinished", "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit",
+    "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze",
+    "Submitted", "Success", "Unauthenticated", "Why", "Worker",
 ]  # fmt: skip

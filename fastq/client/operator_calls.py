@@ -16,7 +16,7 @@ from fastq.client.codec import Codec, encoded_body
 from fastq.client.models import ChangedMany, NewJob, Page, Submitted
 from fastq.client.operator_models import AuditEntry, Key, Queue, QueueSettings, RevokedKey, SeenWorkers
 from fastq.client.protocol import Call
-from fastq.client.schedule_models import Cron, Schedule
+from fastq.client.schedule_models import Cron, Every, Schedule
 
 T = TypeVar("T")
 PAGE = 1000  # items in a page when a whole list is read
@@ -78,8 +78,8 @@ def list_schedules(cursor: str = "", limit: int = PAGE) -> Call[Page[Schedule]]:
     return Call("GET", f"/schedules{query(limit=limit, cursor=cursor)}", _SCHEDULES)
 
 
-def put_schedule(name: str, cron: Cron, job: NewJob, codec: Codec) -> Call[Schedule]:
-    if not isinstance(cron, Cron):
+def put_schedule(name: str, cron: Cron | Every, job: NewJob, codec: Codec) -> Call[Schedule]:
+    if not isinstance(cron, Cron | Every):
         raise TypeError(f'cron must be a fastq.Cron, as in Cron("30 2 * * *"), not {cron!r}')
     fields = {name: value for name, value in msgspec.structs.asdict(cron).items() if value is not UNSET}
     body = encoded_body({**fields, "job": job_json(job, codec)})

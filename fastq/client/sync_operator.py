@@ -23,7 +23,7 @@ from fastq.client.operator_models import (
     SeenWorkers,
 )
 from fastq.client.protocol import Call, Plan, Retries
-from fastq.client.schedule_models import Cron, Schedule
+from fastq.client.schedule_models import Cron, Every, Schedule
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class OperatorMethods(ABC):
         """All schedules, ordered by name, without their jobs."""
         return self._all(operator_calls.list_schedules)
 
-    def put_schedule(self, name: str, cron: Cron, payload: Any, **options: Unpack[JobOptions]) -> Schedule:
+    def put_schedule(self, name: str, cron: Cron | Every, payload: Any, **options: Unpack[JobOptions]) -> Schedule:
         """Create or replace a schedule: it submits the job at each time of `cron`.
 
         Args:

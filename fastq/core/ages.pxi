@@ -132,19 +132,21 @@ cdef void ages_free(Ages* ages) noexcept nogil:
 
 cdef list worst_queues(Core core, Access access, uint32_t first, uint32_t end, uint32_t limit):
     """The names of queues in these places that have ready jobs, the oldest first; to an owner: the most jobs first."""
-    cdef uint32_t i, k, n = 0
+    cdef uint32_t i, k, n = 0, owner = NONE if access.owner is None else find_name(core, access.owner)
     cdef int64_t rank
+    cdef Queue* queue
     cdef Dated* worst
-    if limit == 0:
+    if limit == 0 or (access.owner is not None and owner == NONE):
         return []
     worst = <Dated*>malloc(<size_t>limit * sizeof(Dated))
     if worst == NULL:
         raise MemoryError
     try:
         for i in range(first, min(end, pool_end(&core.t.queues))):
-            if not pool_has(&core.t.queues, i) or queue_by(core, i).ready == 0:
+            queue = queue_by(core, i) if pool_has(&core.t.queues, i) else NULL
+            if queue == NULL or queue.ready == 0:
                 continue
-            rank = oldest_us(&queue_by(core, i).ages) if access.owner is None else -owned_ready(core, access, i)
+            rank = oldest_us(&queue.ages) if owner == NONE else -owned_ready(core, owner, i)
             if rank == 0 or (n == limit and rank >= worst[n - 1].us):
                 continue
             if access.queues is not None and queue_name(core, i) not in access.queues:
@@ -161,9 +163,7 @@ cdef list worst_queues(Core core, Access access, uint32_t first, uint32_t end, u
         free(worst)
 
 
-cdef int64_t owned_ready(Core core, Access access, uint32_t queue) except -1:
+cdef int64_t owned_ready(Core core, uint32_t owner, uint32_t queue) noexcept:
     """How many of an owner's jobs in a queue are ready."""
-    cdef uint32_t at = find_name(core, access.owner)
-    if at != NONE:
-        at = find_holding(core, queue, at)
+    cdef uint32_t at = find_holding(core, queue, owner)
     return 0 if at == NONE else holding_by(core, at).ready

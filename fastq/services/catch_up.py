@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastq.services.cron import Cron
+from fastq.services.cron import Times
 
 MISSED_US = 60_000_000  # a time that is late by this much was missed; a quick restart misses none
 
@@ -10,13 +10,14 @@ MISSED_US = 60_000_000  # a time that is late by this much was missed; a quick r
 class Search:
     """Goes back from now to the first due time that fires. A time that is late by less than MISSED_US is not missed."""
 
-    def __init__(self, cron: Cron, since_us: int, now_us: int, catch_up: str, catch_up_max: int) -> None:
+    def __init__(self, times: Times, since_us: int, now_us: int, catch_up: str, catch_up_max: int) -> None:
         """
         Args:
+            times: of the schedule.
             since_us: times up to this one have fired or were skipped.
             catch_up, catch_up_max: see `fastq.services.schedules.Schedule`.
         """
-        self._times = cron.until(now_us)
+        self._times = times.until(now_us)
         self._since_us = since_us
         self._left = catch_up_max if catch_up == "all" else 1
         self._missed_us = now_us - MISSED_US if catch_up == "skip" else since_us

@@ -94,6 +94,24 @@ class Cron:
         return late_us
 
 
+class Every:
+    """The multiples of a time since 1970: every five minutes is at :00, :05 and so on. Immutable."""
+
+    def __init__(self, every_ms: int) -> None:
+        self._every_us = every_ms * 1000
+
+    def after(self, us: int) -> int | None:
+        """As `Cron.after`."""
+        return (us // self._every_us + 1) * self._every_us
+
+    def until(self, us: int) -> Iterator[int]:
+        """As `Cron.until`."""
+        yield from range(us // self._every_us * self._every_us, 0, -self._every_us)
+
+
+Times = Cron | Every
+
+
 def _zone(name: str) -> ZoneInfo:
     if 0 < len(name) <= ZONE_CHARACTERS_MAX:
         try:

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from bisect import bisect_right, insort
 from collections.abc import Callable
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 import msgspec
@@ -24,7 +23,6 @@ from fastq.engine.documents import DocumentKind, Group
 from fastq.errors import (
     ApiError,
     CleanerBehind,
-    InvalidRequest,
     JobNotFound,
     NameTaken,
     QueueForbidden,
@@ -34,86 +32,18 @@ from fastq.errors import (
 from fastq.services.alarm import Alarm
 from fastq.services.audit import ENTRY_BYTES, Audit
 from fastq.services.catch_up import Search
-from fastq.services.cron import Cron
+from fastq.services.cron import Times
+from fastq.services.schedule import Kept, Schedule, State, are_equal, kept_of, missed_times, times_of
 
 logger = logging.getLogger("fastq.schedules")
 
 SCHEDULES_MAX = 10_000
 JOB_BYTES_MAX = 64 << 20  # of the jobs of all schedules, which are in memory
-CATCH_UP_MAX = 1_000  # missed times of one schedule
-CATCH_UP_DEFAULT = 100
 RETRY_US = 5_000_000  # after a refused fire: a full queue, a full disk
 SLICE_STEPS = 200  # before the loop does other work: times that are looked at; a fire is worth FIRE_STEPS of them
 FIRE_STEPS = 10
 STALE_MAX = 100  # entries of the heap
 DOCUMENT_BYTES = 4096  # of a schedule without its job, and of its state
-
-
-class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A schedule. Its document is JSON under its name. A later version may add members with defaults.
-
-    Args:
-        job: the unchanged JSON of a job for POST /jobs.
-        owner_id, key_id: the owner of the jobs, and the key that put the schedule.
-        put_us: when it was put; it does not fire for earlier times.
-        catch_up: what happens to missed times: `skip`, `one` (one job for all of them), `all` (a job for each of the
-            last `catch_up_max`).
-        overlap: what happens while the last job is unfinished: `skip` skips the time, `allow` submits another job.
-        paused: it is not due. A resume sets put_us, so the times before it never fire.
-    """
-
-    cron: str
-    timezone: str
-    job: msgspec.Raw
-    owner_id: str
-    key_id: str
-    put_us: int
-    catch_up: str = "one"
-    catch_up_max: int = CATCH_UP_DEFAULT
-    overlap: str = "skip"
-    paused: bool = False
-
-
-class State(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The state of a schedule; JSON under its name.
-
-    Args:
-        seen_us: times up to this one have fired or were skipped.
-        fired_us, job_id: the last submit and its job; 0 and empty before the first one.
-        passed: the number of skipped times.
-    """
-
-    seen_us: int = 0
-    fired_us: int = 0
-    job_id: str = ""
-    passed: int = 0
-
-
-@dataclass
-class Kept:
-    """A schedule in memory.
-
-    Args:
-        cron: None if this version or its time zones cannot parse it; `refusal` has the error.
-        since_us: times up to this one have fired or were skipped.
-        due_us: None if it is never due again.
-        refusal: the error of the last fire, empty if it succeeded.
-        search: goes on to the first of the times that fire now; None: it has not begun, or it is over.
-        fire_us: the time that fires when `due_us` is reached; None: search it first.
-    """
-
-    schedule: Schedule
-    cron: Cron | None
-    state: State
-    since_us: int
-    due_us: int | None = None
-    refusal: str = ""
-    search: Search | None = None
-    fire_us: int | None = None
-
-    @property
-    def next_us(self) -> int | None:
-        return None if self.cron is None or self.schedule.paused else self.cron.after(self.since_us)
 
 
 ReadJob = Callable[[bytes, int], Submit]
@@ -130,7 +60,7 @@ class Schedules:
         self._kept: dict[str, Kept] = {}
         for name, body in engine.documents(DocumentKind.SCHEDULE).items():
             state = msgspec.json.decode(states[name], type=State) if name in states else State()
-            self._kept[name] = _kept(name, msgspec.json.decode(body, type=Schedule), state)
+            self._kept[name] = kept_of(name, msgspec.json.decode(body, type=Schedule), state)
         self._names = sorted(self._kept)
         self._job_bytes = sum(len(kept.schedule.job) for kept in self._kept.values())
         self._due: list[tuple[int, str]] = []  # a heap; an entry that differs from `due_us` is stale
@@ -169,7 +99,7 @@ class Schedules:
         """
         if who.queues is not None and not who.owns.has_queue(queue := _queue_of(schedule)):
             raise QueueForbidden(queue, "schedule jobs in")
-        cron = Cron(schedule.cron, schedule.timezone)
+        times = times_of(schedule)
         known = self._kept.get(name)
         if known is None and len(self._kept) >= SCHEDULES_MAX:
             raise TooMany("schedules", SCHEDULES_MAX)
@@ -180,10 +110,12 @@ class Schedules:
             raise TooMany("bytes of jobs in all schedules", JOB_BYTES_MAX)
         if known is not None:
             schedule = msgspec.structs.replace(schedule, paused=known.schedule.paused)
-            if _are_equal(known.schedule, schedule):
+            if are_equal(known.schedule, schedule):
                 return known
         details = {field: getattr(schedule, field) for field in ("cron", "timezone", "catch_up", "overlap")}
-        return self._put(who, name, schedule, cron, "schedule.put", details)
+        if schedule.every_ms:
+            details = {"every_ms": str(schedule.every_ms)} | {name: details[name] for name in ("catch_up", "overlap")}
+        return self._put(who, name, schedule, times, "schedule.put", details)
 
     def pause(self, who: Principal, name: str) -> Kept:
         """Submit no job at the schedule's times. Raises ScheduleNotFound, DiskFull, Overloaded."""
@@ -197,10 +129,10 @@ class Schedules:
         kept = self._find(who, name)
         if kept.schedule.paused == paused:
             return kept
-        return self._put(who, name, msgspec.structs.replace(kept.schedule, paused=paused), kept.cron, action, {})
+        return self._put(who, name, msgspec.structs.replace(kept.schedule, paused=paused), kept.times, action, {})
 
     def _put(
-        self, who: Principal, name: str, schedule: Schedule, cron: Cron | None, action: str, details: dict[str, str]
+        self, who: Principal, name: str, schedule: Schedule, times: Times | None, action: str, details: dict[str, str]
     ) -> Kept:
         """Write the schedule, with effect from now on."""
         known = self._kept.get(name)
@@ -208,8 +140,8 @@ class Schedules:
             schedule = msgspec.structs.replace(schedule, put_us=group.now_us)
             group.put_document(DocumentKind.SCHEDULE, name, msgspec.json.encode(schedule), who.key_id)
             self._audit.write(group, who, action, name, **details)
-        kept = Kept(schedule, cron, State() if known is None else known.state, group.now_us)
-        if known is not None and cron is None:
+        kept = Kept(schedule, times, State() if known is None else known.state, group.now_us)
+        if known is not None and times is None:
             kept.refusal = known.refusal  # it cannot be parsed: it never fires
         if known is None:
             insort(self._names, name)
@@ -322,19 +254,19 @@ class Schedules:
             due_us, name = heappop(self._due)
             kept = self._kept.get(name)
             left -= 1
-            if kept is not None and kept.cron is not None and kept.due_us == due_us:
-                left -= self._go_on(name, kept, kept.cron, now_us, left)
+            if kept is not None and kept.times is not None and kept.due_us == due_us:
+                left -= self._go_on(name, kept, kept.times, now_us, left)
         return False
 
-    def _go_on(self, name: str, kept: Kept, cron: Cron, now_us: int, steps: int) -> int:
+    def _go_on(self, name: str, kept: Kept, times: Times, now_us: int, steps: int) -> int:
         """Fire the schedule's next time, or search it. Returns how many steps that took; the heap has its next one."""
         refusal = ""
         try:
             if kept.fire_us is None:
-                taken = self._search(name, kept, cron, now_us, max(1, steps))
+                taken = self._search(name, kept, times, now_us, max(1, steps))
             else:
                 taken = FIRE_STEPS
-                self._fire(name, kept, cron, kept.fire_us, now_us)
+                self._fire(name, kept, times, kept.fire_us, now_us)
         except ApiError as error:
             refusal, taken = str(error), FIRE_STEPS
             kept.search = kept.fire_us = None
@@ -344,26 +276,31 @@ class Schedules:
         kept.refusal = refusal
         return taken
 
-    def _search(self, name: str, kept: Kept, cron: Cron, now_us: int, steps: int) -> int:
+    def _search(self, name: str, kept: Kept, times: Times, now_us: int, steps: int) -> int:
         """Search the first time that fires. Returns how many steps that took."""
         if kept.search is None:
-            kept.search = Search(cron, kept.since_us, now_us, kept.schedule.catch_up, kept.schedule.catch_up_max)
+            kept.search = Search(times, kept.since_us, now_us, kept.schedule.catch_up, kept.schedule.catch_up_max)
         search = kept.search
         taken = search.go(steps)
         if not search.is_over:
             assert kept.due_us is not None
             self._push_due(name, kept, kept.due_us)
             return taken
+        kept.missed = 0
+        if search.last_us > kept.since_us and kept.due_us != search.first_us:
+            until_us = search.last_us if search.first_us is None else search.first_us - 1
+            kept.missed = missed_times(times, kept.since_us, until_us)
+            taken += kept.missed
         kept.search, kept.fire_us = None, search.first_us
         if search.first_us is None and search.last_us > kept.since_us:
             self._skip(name, kept, search.last_us)
         self._push_due(name, kept, kept.next_us if search.first_us is None else search.first_us)
         return taken
 
-    def _fire(self, name: str, kept: Kept, cron: Cron, fire_us: int, now_us: int) -> None:
+    def _fire(self, name: str, kept: Kept, times: Times, fire_us: int, now_us: int) -> None:
         """Fire one time. If it may not overlap, skip all that is due now."""
         if kept.schedule.overlap == "skip" and self._is_unfinished(kept.state.job_id):
-            self._skip(name, kept, max(fire_us, next(cron.until(now_us), fire_us)))
+            self._skip(name, kept, max(fire_us, next(times.until(now_us), fire_us)))
         else:
             self._submit(name, kept, fire_us)
         next_us = kept.next_us
@@ -389,31 +326,22 @@ class Schedules:
         with self._engine.group(record_bytes, spare_segments=1) as group:
             command = self._read_job(bytes(schedule.job), group.now_us)
             job_id, _ = group.submit(command, schedule.owner_id, schedule.key_id)
-            state = State(seen_us, group.now_us, job_id, kept.state.passed)
+            state = State(seen_us, group.now_us, job_id, kept.state.passed, kept.state.missed + kept.missed)
             _put_state(group, name, state)
             if by is not None:
                 self._audit.write(group, by, "schedule.run", name, job_id=job_id)
-        kept.state, kept.since_us = state, seen_us
+        kept.state, kept.since_us, kept.missed = state, seen_us, 0
 
     def _skip(self, name: str, kept: Kept, seen_us: int) -> None:
         with self._engine.group(DOCUMENT_BYTES) as group:
             state = msgspec.structs.replace(kept.state, seen_us=seen_us, passed=kept.state.passed + 1)
+            state = msgspec.structs.replace(state, missed=state.missed + kept.missed)
             _put_state(group, name, state)
-        kept.state, kept.since_us = state, seen_us
+        kept.state, kept.since_us, kept.missed = state, seen_us, 0
 
 
 def _put_state(group: Group, name: str, state: State) -> None:
     group.put_document(DocumentKind.SCHEDULE_STATE, name, msgspec.json.encode(state))
-
-
-def _kept(name: str, schedule: Schedule, state: State) -> Kept:
-    """Make a schedule from its documents. Its time zone may have been removed since it was put."""
-    since_us = max(schedule.put_us, state.seen_us)
-    try:
-        return Kept(schedule, Cron(schedule.cron, schedule.timezone), state, since_us)
-    except InvalidRequest as error:
-        logger.warning("schedule %s never fires: %s", name, error)
-        return Kept(schedule, None, state, since_us, refusal=str(error))
 
 
 def _may_see(who: Principal, schedule: Schedule) -> bool:
@@ -427,8 +355,3 @@ class _Into(msgspec.Struct):
 
 def _queue_of(schedule: Schedule) -> str:
     return msgspec.json.decode(schedule.job, type=_Into).queue or DEFAULT_QUEUE
-
-
-def _are_equal(one: Schedule, other: Schedule) -> bool:
-    """Whether two schedules are equal except for the key and the time of the put."""
-    return msgspec.structs.replace(one, put_us=0, key_id="") == msgspec.structs.replace(other, put_us=0, key_id="")

@@ -227,3 +227,14 @@ def test_ctrl_c_stops_a_change_and_says_how_to_go_on(place: Place, client: Clien
     )
     assert done.returncode == 0 and done.stdout.endswith("changed\n"), done.stderr
     assert list(client.jobs(queue=queue)) == []
+
+
+def test_an_interval_in_place_of_a_cron_expression(run: Run, client: Client, queue: str) -> None:
+    said = run("schedules", "set", queue, "@every 5m", "1", "--queue", queue).out
+    assert said.startswith(f"{queue}: @every 5m, next at ")
+    assert client.get_schedule(queue).every_ms == 300_000 and len(client.get_schedule(queue).next_runs) == 5
+    job_id = run("schedules", "run", queue).out.strip()
+    row = next(line for line in run("schedules", "list").lines if line.startswith(f"{queue}\t")).split("\t")
+    assert row[1] == "@every 5m" and job_id in row and "READY" in row
+    assert run("schedules", "set", queue, "@every 5m", "1", "--timezone", "Europe/Vienna").code == 2
+    client.delete_schedule(queue)

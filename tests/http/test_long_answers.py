@@ -16,7 +16,7 @@ import fastq.services.workers
 from fastq.engine.commands import Principal
 from fastq.http.long_answers import page_of
 from fastq.services.queues import QueueSettings
-from fastq.services.schedules import Schedule
+from fastq.services.schedule import Schedule
 from tests.http.wire import request_bytes
 from tests.http.world import World
 

@@ -11,7 +11,7 @@ from fastq.engine import commands
 from fastq.http import fields
 from fastq.http.resources import bulk
 from fastq.http.routes import ADMIN, OPEN, SCOPES
-from fastq.services import cron, queues, schedules
+from fastq.services import cron, queues, schedule
 from tests.http.world import World
 
 
@@ -147,10 +147,11 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     **{("RetentionBody", name): {"minimum": 0, "maximum": 10 * queues.YEAR_MS} for name in ("acked_ms", "dead_ms")},
     ("RetentionBody", "max"): {"minimum": 0, "maximum": queues.COUNT_MAX},
     ("ScheduleBody", "cron"): {"minLength": 1, "maxLength": cron.CRON_CHARACTERS_MAX},
+    ("ScheduleBody", "every_ms"): {"minimum": 1_000, "maximum": 366 * 86_400_000},
     ("ScheduleBody", "timezone"): {"maxLength": cron.ZONE_CHARACTERS_MAX},
     ("ScheduleBody", "job"): {"type": "object", "required": ["payload"]},
     ("ScheduleBody", "catch_up"): {"enum": ["all", "one", "skip"]},
-    ("ScheduleBody", "catch_up_max"): {"minimum": 1, "maximum": schedules.CATCH_UP_MAX},
+    ("ScheduleBody", "catch_up_max"): {"minimum": 1, "maximum": schedule.CATCH_UP_MAX},
     ("ScheduleBody", "overlap"): {"enum": ["allow", "skip"]},
     ("JobFilterBody", "state"): {"enum": sorted(["SCHEDULED", "READY", "RUNNING", "RETRY", *FINISHED])},
     ("JobFilterBody", "queue"): {"pattern": "^[A-Za-z0-9._-]{1,64}$"},

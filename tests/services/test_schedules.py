@@ -19,7 +19,8 @@ from fastq.errors import InvalidRequest, NameTaken, QueueFull, ScheduleNotFound,
 from fastq.services.catch_up import MISSED_US, Search
 from fastq.services.cron import Cron
 from fastq.services.queues import QueueSettings
-from fastq.services.schedules import FIRE_STEPS, RETRY_US, SLICE_STEPS, State
+from fastq.services.schedule import State
+from fastq.services.schedules import FIRE_STEPS, RETRY_US, SLICE_STEPS
 from tests.timed import (
     ADMIN,
     ANN,

@@ -14,7 +14,7 @@ from fastq.clock import Clock
 from fastq.engine import EngineOptions
 from fastq.log.files.log import LocalLog
 from fastq.server.assembly import Node
-from fastq.services.schedules import CATCH_UP_MAX, Schedule
+from fastq.services.schedule import CATCH_UP_MAX, Schedule
 from tests.served import Served
 from tests.timed import ADMIN
 

@@ -16,7 +16,7 @@ from fastq.console.parts import Parts
 from fastq.errors import InvalidRequest, JobNotFound, ScheduleNotFound
 from fastq.http.fields import queue_name
 from fastq.http.resources.schedules import MANAGE, schedule_of
-from fastq.services.schedules import CATCH_UP_DEFAULT, Kept
+from fastq.services.schedule import CATCH_UP_DEFAULT, Kept, interval_ms
 
 SCHEDULES = "/console/schedules"
 PAGE_SCHEDULES = 100
@@ -147,12 +147,15 @@ def _values(form: Form) -> dict[str, str]:
 def _values_of(name: str, kept: Kept) -> dict[str, str]:
     """The fields of the form that changes it. Its job stays byte for byte what it is."""
     given = {field: str(getattr(kept.schedule, field)) for field in FIELDS if field not in ("name", "job")}
-    return given | {"name": name, "job": bytes(kept.schedule.job).decode()}
+    return given | {"name": name, "cron": kept.schedule.expression, "job": bytes(kept.schedule.job).decode()}
 
 
 def _body(values: dict[str, str]) -> bytes:
     """The JSON body that the API takes: its own checks say what is wrong. Raises InvalidRequest."""
     body: dict[str, Any] = {field: values[field] for field in ("cron", "timezone", "catch_up", "overlap")}
+    if every_ms := interval_ms(body["cron"]):
+        del body["cron"]
+        body["every_ms"] = every_ms
     if text := values["catch_up_max"]:
         need(text.isdecimal() and len(text) < 10, "catch_up_max must be a whole number")
         body["catch_up_max"] = int(text)
@@ -168,12 +171,12 @@ def _body(values: dict[str, str]) -> bytes:
 
 def _next_times(kept: Kept, now_us: int) -> list[tuple[int, str]]:
     """The next times, each with the text of the zone's clock."""
-    cron = kept.cron
+    times = kept.times
     found: list[tuple[int, str]] = []
-    if cron is None:
+    if times is None:
         return []
     zone, at_us = ZoneInfo(kept.schedule.timezone), now_us
-    while len(found) < NEXT_TIMES and (next_us := cron.after(at_us)) is not None:
+    while len(found) < NEXT_TIMES and (next_us := times.after(at_us)) is not None:
         local = datetime.fromtimestamp(next_us / 1_000_000, zone)
         found.append((next_us, local.strftime("%a %Y-%m-%d %H:%M %Z")))
         at_us = next_us

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,20 +12,22 @@ from falcon.asgi import Request, Response
 from msgspec import Meta
 
 from fastq.engine import Engine
-from fastq.engine.commands import JobOptions, Submit
-from fastq.errors import InvalidRequest
+from fastq.engine.commands import JobOptions, Principal, Submit
+from fastq.errors import InvalidRequest, JobNotFound
 from fastq.http.decoding import decode, read_body
 from fastq.http.errors import Failure
-from fastq.http.fields import BODY_BYTES_MAX, Time, queue_name
+from fastq.http.fields import BODY_BYTES_MAX, State, Time, queue_name
 from fastq.http.long_answers import array_of, page_of
 from fastq.http.queries import read_query
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.resources.submit import JobCreated, submit_command
 from fastq.http.routes import BEHIND, CHANGES, DISK_FULL, TOO_MUCH, Answer, Route
 from fastq.services.cron import CRON_CHARACTERS_MAX, ZONE_CHARACTERS_MAX
-from fastq.services.schedules import CATCH_UP_DEFAULT, CATCH_UP_MAX, Kept, Schedule, Schedules
+from fastq.services.schedule import CATCH_UP_DEFAULT, CATCH_UP_MAX, Kept, Schedule
+from fastq.services.schedules import Schedules
 
 MANAGE = "schedules:manage"
+EVERY_MS_MIN, EVERY_MS_MAX = 1_000, 366 * 86_400_000
 PAGE_MAX = 1_000
 SLICE_SCHEDULES = 50  # of a piece of a page
 NO_SUCH = Answer(404, "the schedule does not exist or belongs to another owner", Failure)
@@ -32,16 +35,8 @@ ONCE_ONLY = ("run_at", "expires_at", "idempotency_key")  # members of a job that
 
 
 class ScheduleBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A schedule: the job to submit, and its times."""
+    """A schedule: the job to submit, and its times: `cron` or `every_ms`."""
 
-    cron: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=CRON_CHARACTERS_MAX,
-            description="Minute, hour, day of month, month and day of week in the time zone.",
-        ),
-    ]
     job: Annotated[
         msgspec.Raw,
         Meta(
@@ -49,7 +44,24 @@ class ScheduleBody(msgspec.Struct, forbid_unknown_fields=True):
             extra_json_schema={"type": "object", "required": ["payload"]},
         ),
     ]
-    timezone: Annotated[str, Meta(max_length=ZONE_CHARACTERS_MAX, description="An IANA time zone.")] = "UTC"
+    cron: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=CRON_CHARACTERS_MAX,
+                description="Minute, hour, day of month, month and day of week in the time zone.",
+            ),
+        ]
+        | None
+    ) = None
+    every_ms: (
+        Annotated[
+            int, Meta(ge=EVERY_MS_MIN, le=EVERY_MS_MAX, description="Due at the multiples of it since 1970, in UTC.")
+        ]
+        | None
+    ) = None
+    timezone: Annotated[str, Meta(max_length=ZONE_CHARACTERS_MAX, description="Of `cron`: an IANA time zone.")] = "UTC"
     catch_up: Annotated[
         Literal["skip", "one", "all"],
         Meta(description="Missed times: skip them, submit one job for all of them, or one for each."),
@@ -63,24 +75,38 @@ class ScheduleBody(msgspec.Struct, forbid_unknown_fields=True):
     ] = "skip"
 
 
+class LastRun(msgspec.Struct, forbid_unknown_fields=True):
+    """The last submit. `state`: of its job, if that still exists."""
+
+    at: Time
+    job_id: str
+    state: State | msgspec.UnsetType = msgspec.UNSET
+
+
 class ScheduleShown(msgspec.Struct, forbid_unknown_fields=True):
     """A schedule as it is now.
 
-    A list leaves out `job`. `passed` counts the times that were skipped: the last job was unfinished, or the time was
-    missed. `refusal`: the error of the last submit; the server tries again. `paused`: it is not due.
+    A list leaves out `job` and `next_runs`, the next five times. `passed` counts how often times were skipped: the last
+    job was unfinished, or they were missed. `missed` counts the times that were passed over, since the server was down
+    or the submit was refused: of one gap at most 100. `refusal`: the error of the last submit; the server tries again.
+    `paused`: it is not due.
     """
 
     name: str
-    cron: str
-    timezone: str
     catch_up: Literal["skip", "one", "all"]
     catch_up_max: int
     overlap: Literal["skip", "allow"]
     owner_id: str
     passed: int
+    missed: int
+    cron: str | msgspec.UnsetType = msgspec.UNSET
+    timezone: str | msgspec.UnsetType = msgspec.UNSET
+    every_ms: int | msgspec.UnsetType = msgspec.UNSET
     paused: bool | msgspec.UnsetType = msgspec.UNSET
     job: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     next_at: Time | msgspec.UnsetType = msgspec.UNSET
+    next_runs: list[Time] | msgspec.UnsetType = msgspec.UNSET
+    last_run: LastRun | msgspec.UnsetType = msgspec.UNSET
     last_fired_at: Time | msgspec.UnsetType = msgspec.UNSET
     last_job_id: str | msgspec.UnsetType = msgspec.UNSET
     refusal: str | msgspec.UnsetType = msgspec.UNSET
@@ -131,8 +157,12 @@ def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedul
             raise InvalidRequest(f"job.{name} must be left out: a schedule submits more than once")
     if fields.catch_up == "all" and fields.overlap == "skip":
         raise InvalidRequest("overlap must be allow when catch_up is all")
+    if (fields.cron is None) == (fields.every_ms is None):
+        raise InvalidRequest("one of cron and every_ms is required, and not both")
+    if fields.every_ms is not None and fields.timezone != "UTC":
+        raise InvalidRequest("timezone must be left out when every_ms is given")
     return Schedule(
-        fields.cron,
+        fields.cron or "",
         fields.timezone,
         msgspec.Raw(job),
         owner_id,
@@ -141,32 +171,35 @@ def schedule_of(body: bytes, owner_id: str, key_id: str, now_us: int) -> Schedul
         catch_up=fields.catch_up,
         catch_up_max=fields.catch_up_max,
         overlap=fields.overlap,
+        every_ms=fields.every_ms or 0,
     )
 
 
-def shown(name: str, kept: Kept) -> dict[str, Any]:
-    """Return the schedule with its job."""
-    return listed(name, kept) | {"job": orjson.Fragment(bytes(kept.schedule.job))}
-
-
-def listed(name: str, kept: Kept) -> dict[str, Any]:
+def listed(name: str, kept: Kept, engine: Engine, who: Principal) -> dict[str, Any]:
     schedule, state = kept.schedule, kept.state
     answer: dict[str, Any] = {
         "name": name,
-        "cron": schedule.cron,
-        "timezone": schedule.timezone,
         "catch_up": schedule.catch_up,
         "catch_up_max": schedule.catch_up_max,
         "overlap": schedule.overlap,
         "owner_id": schedule.owner_id,
         "passed": state.passed,
+        "missed": state.missed,
     }
+    if schedule.every_ms:
+        answer["every_ms"] = schedule.every_ms
+    else:
+        answer |= {"cron": schedule.cron, "timezone": schedule.timezone}
     if schedule.paused:
         answer["paused"] = True
     if kept.due_us is not None:
         answer["next_at"] = time_of(kept.due_us)
     if state.job_id:
         answer |= {"last_fired_at": time_of(state.fired_us), "last_job_id": state.job_id}
+        last: dict[str, Any] = {"at": time_of(state.fired_us), "job_id": state.job_id}
+        with suppress(JobNotFound):
+            last["state"] = engine.view(who.sees, state.job_id).state
+        answer["last_run"] = last
     if kept.refusal:
         answer["refusal"] = kept.refusal
     return answer
@@ -178,33 +211,44 @@ class ScheduleRoutes:
     def __init__(self, engine: Engine, schedules: Schedules) -> None:
         self._engine, self._schedules, self._now_us = engine, schedules, engine.now_us
 
+    def _show(self, resp: Response, who: Principal, name: str, kept: Kept) -> None:
+        """Answer with the schedule, its job, and its next times."""
+        answer = listed(name, kept, self._engine, who) | {"job": orjson.Fragment(bytes(kept.schedule.job))}
+        if runs := kept.next_runs():
+            answer["next_runs"] = [time_of(us) for us in runs]
+        _answer(resp, answer)
+
     async def list_all(self, req: Request, resp: Response) -> None:
         query = read_query(req, SchedulesQuery)
-        found, cursor = self._schedules.list(req.context.principal, query.cursor, query.limit)
+        who = req.context.principal
+        found, cursor = self._schedules.list(who, query.cursor, query.limit)
 
         async def slices() -> AsyncIterator[list[Any]]:
             for at in range(0, len(found), SLICE_SCHEDULES):
-                yield [listed(name, kept) for name, kept in found[at : at + SLICE_SCHEDULES]]
+                yield [listed(name, kept, self._engine, who) for name, kept in found[at : at + SLICE_SCHEDULES]]
 
         schedules = await array_of(self._engine, req, slices())
         resp.content_type = JSON
         resp.data = page_of("schedules", schedules, cursor=cursor)
 
     async def show(self, req: Request, resp: Response, schedule: str) -> None:
-        _answer(resp, shown(schedule, self._schedules.show(req.context.principal, schedule)))
+        who = req.context.principal
+        self._show(resp, who, schedule, self._schedules.show(who, schedule))
 
     async def put(self, req: Request, resp: Response, schedule: str) -> None:
         name = queue_name(schedule, "schedule")
         body = await read_body(req, BODY_BYTES_MAX)
         who = req.context.principal
         kept = self._schedules.put(who, name, schedule_of(body, who.owner_id, who.key_id, self._now_us()))
-        _answer(resp, shown(name, kept))
+        self._show(resp, who, name, kept)
 
     async def pause(self, req: Request, resp: Response, schedule: str) -> None:
-        _answer(resp, shown(schedule, self._schedules.pause(req.context.principal, schedule)))
+        who = req.context.principal
+        self._show(resp, who, schedule, self._schedules.pause(who, schedule))
 
     async def resume(self, req: Request, resp: Response, schedule: str) -> None:
-        _answer(resp, shown(schedule, self._schedules.resume(req.context.principal, schedule)))
+        who = req.context.principal
+        self._show(resp, who, schedule, self._schedules.resume(who, schedule))
 
     async def delete(self, req: Request, resp: Response, schedule: str) -> None:
         self._schedules.delete(req.context.principal, schedule)

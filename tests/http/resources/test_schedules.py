@@ -30,6 +30,8 @@ async def put(world: World, name: str = "nightly", who: str = "admin", **fields:
 async def test_put_show_list_delete(world: World) -> None:
     assert (await world.call("admin", "GET", "/schedules")).json == {"schedules": []}
     shown = await put(world)
+    runs = shown.pop("next_runs")
+    assert len(runs) == 5 and runs == sorted(runs) and runs[0] == shown["next_at"]
     assert shown.pop("next_at").endswith(("T00:30:00Z", "T01:30:00Z"))
     assert shown == NIGHTLY | {
         "name": "nightly",
@@ -38,12 +40,13 @@ async def test_put_show_list_delete(world: World) -> None:
         "overlap": "skip",
         "owner_id": "admin-owner",
         "passed": 0,
+        "missed": 0,
     }
     assert (await world.call("admin", "GET", "/schedules/nightly")).json["cron"] == "30 2 * * *"
     await put(world, "another", timezone="UTC", overlap="allow", catch_up="all", catch_up_max=7)
     listed = (await world.call("admin", "GET", "/schedules")).json["schedules"]
     assert [schedule["name"] for schedule in listed] == ["another", "nightly"]
-    assert not any("job" in schedule for schedule in listed)
+    assert not any("job" in schedule or "next_runs" in schedule for schedule in listed)
     page = (await world.call("admin", "GET", "/schedules?limit=1")).json
     assert page["cursor"] == "another"
     page = (await world.call("admin", "GET", "/schedules?limit=1&cursor=another")).json
@@ -58,7 +61,7 @@ async def test_put_show_list_delete(world: World) -> None:
 async def test_pause_and_resume(world: World) -> None:
     shown = await put(world)
     paused = (await world.call("admin", "POST", "/schedules/nightly/pause")).json
-    assert shown.pop("next_at") and paused == shown | {"paused": True}
+    assert shown.pop("next_at") and shown.pop("next_runs") and paused == shown | {"paused": True}
     again = await put(world, cron="0 3 * * *")
     assert again["paused"] is True and "next_at" not in again
     assert (await world.call("admin", "GET", "/schedules")).json["schedules"][0]["paused"] is True
@@ -123,6 +126,9 @@ async def test_it_fires_and_the_payload_is_kept_byte_for_byte(world: World) -> N
         ({"job": {"payload": 1, "expires_at": "2030-01-01T00:00:00Z"}}, "job.expires_at must be left out"),
         ({"job": {"payload": 1, "idempotency_key": "k"}}, "job.idempotency_key must be left out"),
         ({"paused": True}, "unknown field: paused"),
+        ({"every_ms": 60_000}, "one of cron and every_ms is required, and not both"),
+        ({"every_ms": 60_000, "cron": None}, "timezone must be left out when every_ms is given"),
+        ({"every_ms": 999}, "every_ms must be >= 1000"),
     ],
 )
 async def test_bad_fields_are_named(world: World, fields: dict[str, Any], message: str) -> None:
@@ -133,9 +139,9 @@ async def test_bad_fields_are_named(world: World, fields: dict[str, Any], messag
 
 
 async def test_a_missing_field_is_named(world: World) -> None:
-    for name in ("cron", "job"):
+    for name, message in (("cron", "one of cron and every_ms is required, and not both"), ("job", "job is required")):
         body = {key: value for key, value in NIGHTLY.items() if key != name}
-        assert (await world.call("admin", "PUT", "/schedules/bad", body)).error == f"{name} is required"
+        assert (await world.call("admin", "PUT", "/schedules/bad", body)).error == message
     assert (await world.call("admin", "PUT", "/schedules/a%20b", NIGHTLY)).error.startswith("schedule must be 1 to 64")
 
 
@@ -158,5 +164,21 @@ async def test_schedules_survive_a_restart() -> None:
         log = world.log.crash()
     async with running(log=log) as world:
         again = (await world.call("admin", "GET", "/schedules/nightly")).json
-        assert again.pop("last_job_id") and again.pop("last_fired_at")
+        assert again.pop("last_job_id") and again.pop("last_fired_at") and again.pop("last_run")["state"] == "READY"
         assert again == shown
+
+
+async def test_an_interval_and_the_last_run(world: World) -> None:
+    body = {"every_ms": 300_000, "job": {"payload": 1}}
+    shown = (await world.call("admin", "PUT", "/schedules/often", body)).json
+    assert shown["every_ms"] == 300_000 and {"cron", "timezone", "last_run"}.isdisjoint(shown)
+    assert shown["next_at"][-4:] == ":00Z" and int(shown["next_at"][14:16]) % 5 == 0
+    job_id = (await world.call("admin", "POST", "/schedules/often/run")).json["job_id"]
+    for path in ("/schedules/often", "/schedules"):
+        answer = (await world.call("admin", "GET", path)).json
+        last = (answer["schedules"][0] if path == "/schedules" else answer)["last_run"]
+        assert (last["job_id"], last["state"]) == (job_id, "READY") and last["at"].endswith("Z")
+    await world.call("admin", "DELETE", f"/jobs/{job_id}")
+    assert "state" not in (await world.call("admin", "GET", "/schedules/often")).json["last_run"]
+    entries = (await world.call("admin", "GET", "/admin/audit")).json["entries"]
+    assert entries[-1]["details"]["every_ms"] == "300000"

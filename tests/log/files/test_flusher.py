@@ -12,6 +12,7 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
+from fastq._core import LATENCY_BOUNDS_US
 from fastq.log.files._flusher import (
     CLOSED,
     FRAME_HEAD_BYTES,
@@ -306,6 +307,19 @@ def test_the_thread_takes_no_signals(file: int) -> None:
     status = Path(f"/proc/self/task/{thread}/status").read_text()
     blocked = int(next(line for line in status.splitlines() if line.startswith("SigBlk")).split()[1], 16)
     assert blocked & 1 << 14  # SIGTERM is number 15
+    flush.stop()
+
+
+def test_each_sync_is_timed(file: int) -> None:
+    flush = flusher(file)
+    assert flush.sync_durations() == ((0,) * (len(LATENCY_BOUNDS_US) + 1), 0)
+    for seq, offset in ((1, 0), (2, ALIGN)):
+        give(flush, seq, fd=file, offset=offset)
+        wait(flush)
+    counts, sum_us = flush.sync_durations()
+    assert len(counts) == len(LATENCY_BOUNDS_US) + 1 and sum(counts) == 2
+    slowest = max(at for at, count in enumerate(counts) if count)
+    assert (LATENCY_BOUNDS_US[slowest - 1] if slowest else 0) <= sum_us <= 2 * LATENCY_BOUNDS_US[slowest]
     flush.stop()
 
 
