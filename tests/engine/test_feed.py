@@ -32,7 +32,7 @@ async def test_a_subscriber_sees_each_change_once_in_order() -> None:
         await r.submit(CLIENT, Submit(PAYLOAD))
         with r.engine.feed.subscribe() as changes:
             job_id = await r.submit(CLIENT, Submit(PAYLOAD, queue="mail"))
-            leased = await r.lease_one(Lease(queues=["mail"]))
+            leased = await r.lease_one(Lease(queues=("mail",)))
             await r.ask.ack(WORKER, Ack(job_id, leased.token))
             found = await read(changes, 3)
             assert [change.what for change in found] == ["submitted", "leased", "acked"]
