@@ -109,3 +109,12 @@ async def test_schedules_of_others_do_not_exist(world: World, admin: Browser) ->
         assert reply.status == 404, act
     assert (await planner.post("/console/schedules", **NEW)).status == 409
     assert (await admin.get("/console/schedules/nightly")).status == 200
+
+
+async def test_an_interval(world: World, admin: Browser) -> None:
+    await create(admin, cron="@every 90s")
+    page = await admin.page("/console/schedules/nightly")
+    assert "every 90 seconds</dd>" in page and 'value="@every 90s"' in page
+    assert (await world.call("admin", "GET", "/schedules/nightly")).json["every_ms"] == 90_000
+    reply = await admin.post("/console/schedules/nightly", **{**NEW, "cron": "@every year"})
+    assert reply.status == 400 and b"an interval is" in reply.body

@@ -154,7 +154,7 @@ def _body(values: dict[str, str]) -> bytes:
     """The JSON body that the API takes: its own checks say what is wrong. Raises InvalidRequest."""
     body: dict[str, Any] = {field: values[field] for field in ("cron", "timezone", "catch_up", "overlap")}
     if every_ms := interval_ms(body["cron"]):
-        del body["cron"]
+        del body["cron"], body["timezone"]  # an interval has none
         body["every_ms"] = every_ms
     if text := values["catch_up_max"]:
         need(text.isdecimal() and len(text) < 10, "catch_up_max must be a whole number")
@@ -178,6 +178,6 @@ def _next_times(kept: Kept, now_us: int) -> list[tuple[int, str]]:
     zone, at_us = ZoneInfo(kept.schedule.timezone), now_us
     while len(found) < NEXT_TIMES and (next_us := times.after(at_us)) is not None:
         local = datetime.fromtimestamp(next_us / 1_000_000, zone)
-        found.append((next_us, local.strftime("%a %Y-%m-%d %H:%M %Z")))
+        found.append((next_us, local.strftime("%a %Y-%m-%d %H:%M:%S %Z" if local.second else "%a %Y-%m-%d %H:%M %Z")))
         at_us = next_us
     return found
