@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         SeenWorkers,
         ServerUnreachable,
         Snooze,
+        Stats,
         Submitted,
         Success,
         Unauthenticated,
@@ -71,7 +72,7 @@ __all__ = [
     "ClientError", "Conflict", "Cron", "Done", "Event", "Every", "Extend", "Failure", "Forbidden", "Held", "Job",
     "JobChanges", "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
     "NotFinished", "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit",
-    "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze",
+    "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Stats",
     "Submitted", "Success", "Unauthenticated", "Why", "Worker", "__version__",
 ]  # fmt: skip
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "workers": "status",
     "audit": "status",
     "status": "status",
+    "top": "top",
     "keys": "keys",
     "export": "transfer:export_jobs",
     "import": "transfer:import_jobs",
