@@ -23,10 +23,11 @@ from fastq.server.logs import counted
 
 WORKER_COLUMNS = (
     Column("worker_id", is_whole=True), Column("last_seen_at", 2, True), Column("queues"),
+    Column("version", 6), Column("host", 7),
     Column("job_id", 1, True), Column("leased_at", 4, True), Column("lease_until", 3, True),
     Column("cancel_requested", 5),
 )  # fmt: skip
-OF_A_LEASE = [column.name for column in WORKER_COLUMNS[3:]]
+OF_A_LEASE = [column.name for column in WORKER_COLUMNS[5:]]
 LIVE = timedelta(seconds=90)  # a worker asks at least every minute: the longest wait for a job
 ENTRY_COLUMNS = (
     Column("number", is_whole=True), Column("at", 1, True), Column("action", 0, True), Column("target", least=20),
@@ -66,7 +67,7 @@ def _print_each(found: Iterable[Any]) -> None:
 def _rows(worker: SeenWorker) -> list[list[Any]]:
     """A row for each lease; one without a lease if there is none."""
     queues = dict.fromkeys([*worker.queues, *(lease.queue for lease in worker.leases)])
-    who = [worker.worker_id or "(no id)", worker.last_seen_at, " ".join(queues)]
+    who = [worker.worker_id or "(no id)", worker.last_seen_at, " ".join(queues), worker.version, worker.host]
     if not worker.leases:
         return [[*who, *[None] * len(OF_A_LEASE)]]
     return [[*who, *(getattr(lease, name) for name in OF_A_LEASE)] for lease in worker.leases]

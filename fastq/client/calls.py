@@ -331,11 +331,12 @@ def extend(one: Extend) -> Call[Held]:
     return Call("POST", _path(one.job_id, "/extend"), _HELD.decode, encoded_body(body))
 
 
-def heartbeat(worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None) -> Call[list[Held]]:
+def heartbeat(
+    worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None, host: str = "", version: str = ""
+) -> Call[list[Held]]:
     leases = [{"job_id": job.job_id, "lease_token": job.lease_token} for job in jobs]
     body: dict[str, Any] = {"worker_id": worker_id, "leases": leases}
-    if lease_ms is not None:
-        body["lease_ms"] = lease_ms
+    body |= {name: value for name, value in (("lease_ms", lease_ms), ("host", host), ("version", version)) if value}
     return Call("POST", "/workers/heartbeat", _HELD_ALL, encoded_body(body))
 
 

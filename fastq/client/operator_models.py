@@ -138,13 +138,15 @@ class HeldLease(AnswerStruct, frozen=True, kw_only=True):
 class SeenWorker(AnswerStruct, frozen=True):
     """A worker. All workers without a `worker_id` are shown as one with an empty id.
 
-    queues: those that it last asked for a job.
+    queues: those that it last asked for a job. host, version: what it says about itself.
     """
 
     worker_id: str
     last_seen_at: datetime
     leases: list[HeldLease]
     queues: tuple[str, ...] = ()
+    host: str = ""
+    version: str = ""
 
 
 class SeenWorkers(AnswerStruct, frozen=True):

@@ -289,9 +289,16 @@ class Client(OperatorMethods):
         """Move a deadline to `lease_ms` from now, never earlier. Default: the granted length. Raises LeaseLost."""
         return self.call(calls.extend(Extend.of(job, lease_ms)))
 
-    def heartbeat(self, worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None = None) -> list[Held]:
-        """Extend up to 10,000 leases in one request. Each has its own result. Arguments as for `extend`."""
-        return self.call(calls.heartbeat(worker_id, jobs, lease_ms))
+    def heartbeat(
+        self, worker_id: str, jobs: Sequence[LeasedJob], lease_ms: int | None = None, *, host: str = "",
+        version: str = "",
+    ) -> list[Held]:  # fmt: skip
+        """Extend up to 10,000 leases in one request. Each has its own result. Arguments as for `extend`.
+
+        Args:
+            host, version: of the worker, shown in the list of workers.
+        """
+        return self.call(calls.heartbeat(worker_id, jobs, lease_ms, host, version))
 
     def progress(self, job: LeasedJob, percent: int, note: str = "") -> bool:
         """Report progress. Returns whether a cancel was requested.

@@ -51,6 +51,7 @@ class Worker:
         self, handler: Function | None = None, *, url: str | None = None, key: str | None = None,
         queues: Sequence[str] | Mapping[str, int] | None = None, concurrency: int = 10, lease_ms: int = 30_000,
         wait_ms: int = 20_000, time_limit_s: float | None = None, stop_s: float = 30.0, worker_id: str | None = None,
+        version: str = "",
         processes: int | None = None, middleware: Sequence[Middleware] = (), logger: logging.Logger | None = None,
         codec: Codec = CODEC, tls: ssl.SSLContext | None = None, transport: AsyncTransport | None = None,
     ) -> None:  # fmt: skip
@@ -69,6 +70,7 @@ class Worker:
                 number of cores that the worker may use, at most `concurrency`.
             stop_s: seconds that a stop waits for handlers before it releases their jobs.
             worker_id: default: host name, process id and a random part.
+            version: of the program, shown in the list of workers; at most 64 bytes.
             middleware: called around each attempt; the first one is the outermost.
             codec, tls, transport: as for `AsyncClient`.
         Raises:
@@ -85,7 +87,8 @@ class Worker:
         self.url, self.key, self.queues = url, key, queues
         self.concurrency, self.lease_ms, self.wait_ms = concurrency, lease_ms, wait_ms
         self.time_limit_s, self.stop_s = time_limit_s, stop_s
-        self.worker_id = worker_id or f"{socket.gethostname()[:80]}-{os.getpid()}-{new_key()[:6]}"
+        self.host, self.version = socket.gethostname()[:80], version
+        self.worker_id = worker_id or f"{self.host}-{os.getpid()}-{new_key()[:6]}"
         self.middleware, self.codec = list(middleware), codec
         self.logger = logger or logging.getLogger("fastq.worker")
         self.log = WorkerLog(self.logger)

@@ -227,12 +227,18 @@ class WorkerRun:
             extending = self._extend_in_loop(jobs, self._client.trying(self._beat_retries))
             asyncio.run_coroutine_threadsafe(extending, self._loop).result()
             return
-        answers = self._beating.heartbeat(worker.worker_id, jobs, worker.lease_ms)
+        answers = self._beating.heartbeat(
+            worker.worker_id, jobs, worker.lease_ms, host=worker.host, version=worker.version
+        )
         self._loop.call_soon_threadsafe(self._heard, jobs, answers)
 
     async def _extend_in_loop(self, jobs: Sequence[LeasedJob], client: AsyncClient) -> None:
         """As `_extend`, with a transport of the program, which belongs to this loop."""
-        self._heard(jobs, await client.heartbeat(self._worker.worker_id, jobs, self._worker.lease_ms))
+        worker = self._worker
+        answers = await client.heartbeat(
+            worker.worker_id, jobs, worker.lease_ms, host=worker.host, version=worker.version
+        )
+        self._heard(jobs, answers)
 
     def _held(self) -> list[LeasedJob]:
         return list(self._slots.held.copy().values())

@@ -14,6 +14,7 @@ class LastSeen:
     def __init__(self) -> None:
         self._seen_us: OrderedDict[str, int] = OrderedDict()
         self._queues: dict[str, tuple[str, ...]] = {}
+        self._about: dict[str, tuple[str, str]] = {}
 
     def note(self, worker_id: str, now_us: int, queues: tuple[str, ...] = ()) -> None:
         """Note a request of a worker. An empty id is ignored.
@@ -29,6 +30,16 @@ class LastSeen:
             if len(self._seen_us) > WORKERS_KEPT:
                 gone, _ = self._seen_us.popitem(last=False)
                 self._queues.pop(gone, None)
+                self._about.pop(gone, None)
+
+    def tell(self, worker_id: str, host: str, version: str) -> None:
+        """Note what a worker says about itself, after `note`. Empty: it says nothing."""
+        if (host or version) and worker_id in self._seen_us:
+            self._about[worker_id] = host, version
+
+    def about(self, worker_id: str) -> tuple[str, str]:
+        """The host and the version that the worker last said; empty: none."""
+        return self._about.get(worker_id, ("", ""))
 
     def queues_of(self, worker_id: str) -> tuple[str, ...]:
         """The queues that the worker last asked for a job, the first QUEUES_KEPT."""

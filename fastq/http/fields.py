@@ -29,7 +29,17 @@ DELAY_MS_MAX = RUN_AT_AHEAD_US_MAX // 1000
 NUMBER_CHARACTERS_MAX = 400
 QUEUE_PATTERN = "[A-Za-z0-9._-]{1,64}"
 TOKEN_CHARACTERS_MAX = 200
+HOST_BYTES_MAX, VERSION_BYTES_MAX = 255, 64  # of a worker
 TRACEPARENT_PATTERN = "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+
+
+def text_of(bytes_max: int) -> Meta:
+    """Return the schema of a text of 1 to `bytes_max` bytes."""
+    return Meta(
+        description=f"At most {bytes_max} bytes of UTF-8, printable characters only.",
+        extra_json_schema={"minLength": 1, "maxLength": bytes_max},
+    )
+
 
 Delay = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
 LeaseMs = Annotated[int, Meta(ge=LEASE_MS_MIN, le=LEASE_MS_MAX)]
@@ -43,6 +53,8 @@ WorkerId = Annotated[
         extra_json_schema={"maxLength": WORKER_ID_BYTES_MAX},
     ),
 ]
+Host = Annotated[str, text_of(HOST_BYTES_MAX)]
+Version = Annotated[str, text_of(VERSION_BYTES_MAX)]
 if TYPE_CHECKING:
     State = str
     Outcome = str
@@ -56,14 +68,6 @@ _QUEUE = re.compile(QUEUE_PATTERN, re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _TRACEPARENT = re.compile(TRACEPARENT_PATTERN, re.ASCII)
-
-
-def text_of(bytes_max: int) -> Meta:
-    """Return the schema of a text of 1 to `bytes_max` bytes."""
-    return Meta(
-        description=f"At most {bytes_max} bytes of UTF-8, printable characters only.",
-        extra_json_schema={"minLength": 1, "maxLength": bytes_max},
-    )
 
 
 class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True):
@@ -130,6 +134,12 @@ def searched(field: str, text: str | None, bytes_max: int) -> str:
         raise InvalidRequest(f"{field} must be of length >= 1")
     at_most(field, len(text.encode("utf-8", "surrogatepass")), bytes_max)
     return text
+
+
+def about_worker(host: str | None, version: str | None) -> tuple[str, str]:
+    """What a worker says about itself, "" for None. Raises InvalidRequest."""
+    host = "" if host is None else printable(host, "host", HOST_BYTES_MAX)
+    return host, "" if version is None else printable(version, "version", VERSION_BYTES_MAX)
 
 
 def payload_of(raw: msgspec.Raw) -> bytes:

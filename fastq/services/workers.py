@@ -27,13 +27,16 @@ class Worker:
     Args:
         leases: the jobs that it holds, the one that it leased first is the first.
         seen_us: its last lease or heartbeat, Unix microseconds. Heartbeats before the server's start are not known.
-        queues: the first of those that it last asked for a job; empty for keys that do not see every job.
+        queues: the first of those that it last asked for a job.
+        host, version: what it says about itself; these three are empty for keys that do not see every job.
     """
 
     worker_id: str
     leases: list[JobView]
     seen_us: int
     queues: tuple[str, ...]
+    host: str = ""
+    version: str = ""
 
     @property
     def held_since_us(self) -> int:
@@ -58,17 +61,21 @@ class Survey:
                 held.setdefault(job.worker_id, {})[job.job_id] = job
             yield []
         seen_us = engine.last_seen.since(0)
+        yield []
         if sees_all:
             idle = engine.last_seen.since(engine.now_us() - IDLE_US).keys() - held.keys()
             self.is_complete = self.is_complete and len(idle) <= IDLE_SHOWN
             held |= {worker_id: {} for worker_id in sorted(idle)[:IDLE_SHOWN]}
+            yield []
+        worker_ids = sorted(held)
         yield []
         found: list[Worker] = []
         leases_found = 0
-        for worker_id, of_worker in sorted(held.items()):
-            leases = sorted(of_worker.values(), key=lambda job: (job.leased_us, job.job_id))
+        for worker_id in worker_ids:
+            leases = sorted(held[worker_id].values(), key=lambda job: (job.leased_us, job.job_id))
             last_us = max([seen_us.get(worker_id, 0), *(job.leased_us for job in leases[-1:])])
-            found.append(Worker(worker_id, leases, last_us, engine.last_seen.queues_of(worker_id) if sees_all else ()))
+            said = (engine.last_seen.queues_of(worker_id), *engine.last_seen.about(worker_id)) if sees_all else ((),)
+            found.append(Worker(worker_id, leases, last_us, *said))
             leases_found += len(leases)
             if leases_found >= SLICE_LEASES or len(found) >= SLICE_WORKERS:
                 yield found

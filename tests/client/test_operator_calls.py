@@ -238,3 +238,11 @@ def test_repeatable_calls_are_retried(made: Made, place: Place, both: Any, queue
         other.delete_queue(queue)
         assert len(lost) >= 2
     assert [job.state for job in both.jobs(queue=queue)] == ["CANCELLED"]
+
+
+def test_a_worker_says_where_it_runs(both: Any, queue: str) -> None:
+    both.submit("x", queue=queue)
+    (job,) = both.lease([queue], worker_id=f"w-{queue}"[:60])
+    both.heartbeat(f"w-{queue}"[:60], [job], host="web-1", version="4.2")
+    (seen,) = [one for one in both.workers().workers if one.worker_id == f"w-{queue}"[:60]]
+    assert (seen.host, seen.version, seen.leases[0].job_id) == ("web-1", "4.2", job.job_id)

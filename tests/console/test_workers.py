@@ -71,6 +71,6 @@ async def test_a_client_sees_only_workers_with_its_jobs(world: World, client: Br
 
 
 def test_the_order_of_idle_workers() -> None:
-    place = fastq.console.pages.workers._place
-    idle = [Worker(name, [], seen, ()) for name, seen in (("old", 1), ("new", 2))]
-    assert [worker.worker_id for worker in sorted(idle, key=place)] == ["new", "old"]
+    placed = fastq.console.pages.workers._placed
+    idle = [placed(Worker(name, [], seen_us, ())) for name, seen_us in (("old", 1), ("new", 2))]
+    assert [worker.worker_id for *_, worker in sorted(idle)] == ["new", "old"]

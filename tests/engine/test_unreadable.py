@@ -218,6 +218,38 @@ async def test_an_unreadable_job_does_not_break_a_search(tmp_path: Path, break_p
         assert sum(page.unreadable for page in pages) == 1
 
 
+async def test_an_end_that_cannot_be_read_does_not_break_a_list(tmp_path: Path) -> None:
+    """The job is listed without its error. A search by error counts it."""
+    async with running(log_of(tmp_path), options=KEPT) as r:
+        ids = await submit(r, 3)
+        for leased in await r.ask.lease(WORKER, MANY):
+            await r.ask.ack(WORKER, Ack(leased.job_id, leased.token, error="boom", outcome="discard"))
+        rot(r.log, r.core.job(r.hand.us, ALL, ids[1]).close_place)
+        pages = [page async for page in r.engine.pages(ADMIN, Find())]
+        assert [job.job_id for page in pages for job in page.jobs] == ids[::-1]
+        ends = {job_id: end.error for page in pages for job_id, end in page.ends.items()}
+        assert ends == {ids[0]: "boom", ids[2]: "boom"} and sum(page.unreadable for page in pages) == 0
+        pages = [page async for page in r.engine.pages(ADMIN, Find(error="boom"))]
+        assert [job.job_id for page in pages for job in page.jobs] == [ids[2], ids[0]]
+        assert sum(page.unreadable for page in pages) == 1
+
+
+async def test_a_list_is_shown_while_the_log_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(log_of(tmp_path), options=KEPT) as r:
+        ids = await submit(r, 2)
+        for leased in await r.ask.lease(WORKER, MANY):
+            await r.ask.ack(WORKER, Ack(leased.job_id, leased.token, error="boom", outcome="discard"))
+
+        async def unreadable(_places: object) -> list[bytes]:
+            raise LogUnreadable("too many open files")
+
+        monkeypatch.setattr(r.engine.commits, "read", unreadable)
+        pages = [page async for page in r.engine.pages(ADMIN, Find())]
+        assert [job.job_id for page in pages for job in page.jobs] == ids[::-1]
+        with pytest.raises(LogUnreadable):
+            _ = [page async for page in r.engine.pages(ADMIN, Find(error="boom"))]
+
+
 # --- the cleaner ------------------------------------------------------------------------------------------------------
 
 

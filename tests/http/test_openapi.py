@@ -106,6 +106,8 @@ LIMITS: dict[tuple[str, str], dict[str, Any]] = {
     ("SubmitBody", "traceparent"): {"pattern": f"^{fields.TRACEPARENT_PATTERN}$"},
     ("HeartbeatBody", "worker_id"): {"maxLength": commands.WORKER_ID_BYTES_MAX},
     ("HeartbeatBody", "leases"): {"maxItems": commands.LEASES_EXTENDED_MAX},
+    ("HeartbeatBody", "host"): {"minLength": 1, "maxLength": fields.HOST_BYTES_MAX},
+    ("HeartbeatBody", "version"): {"minLength": 1, "maxLength": fields.VERSION_BYTES_MAX},
     ("HeartbeatBody", "lease_ms"): {"minimum": commands.LEASE_MS_MIN, "maximum": commands.LEASE_MS_MAX},
     ("ProgressBody", "percent"): {"minimum": 0, "maximum": 100},
     ("ProgressBody", "note"): {"maxLength": commands.NOTE_BYTES_MAX},

@@ -6,7 +6,7 @@ from fastq.console.guard import Page, Visit, need
 from fastq.console.parts import Parts
 from fastq.services.workers import Survey, Worker
 
-PAGE_WORKERS = 100
+PAGE_WORKERS = 50
 PAGE_DIGITS = 4
 LEASES_SHOWN = 3  # of a worker in the list
 LEASES_OF_ONE = 200  # of the only worker on the page
@@ -22,24 +22,29 @@ class WorkerPages:
         part, number = visit.query("worker"), visit.query("page") or "1"
         need(number.isdecimal() and len(number) <= PAGE_DIGITS and int(number) > 0, "page must be a number from 1")
         survey = Survey(self._engine, visit.who)
-        found: list[Worker] = []
+        found: list[tuple[bool, int, str, Worker]] = []
+        holding = held = long = 0
+        before_us = self._engine.now_us() - LONG_US
         async with self._engine.turns.of(visit.who.key_id) as turn:
             async for workers in survey.slices():
-                found += [worker for worker in workers if part in worker.worker_id]
+                matching = [worker for worker in workers if part in worker.worker_id]
+                found += [_placed(worker) for worker in matching]
+                holding += sum(bool(worker.leases) for worker in matching)
+                held += sum(len(worker.leases) for worker in matching)
+                long += sum(0 < worker.held_since_us < before_us for worker in matching)
                 await turn.pause()
-        found.sort(key=_place)
+            found.sort()
+            await turn.pause()
         first = (int(number) - 1) * PAGE_WORKERS
-        shown = found[first : first + PAGE_WORKERS]
-        now_us = self._engine.now_us()
         visit.show(
             "workers.html",
-            workers=shown,
+            workers=[worker for *_, worker in found[first : first + PAGE_WORKERS]],
             leases_shown=LEASES_OF_ONE if len(found) == 1 else LEASES_SHOWN,
             part=part,
             count=len(found),
-            holding=sum(bool(worker.leases) for worker in found),
-            held=sum(len(worker.leases) for worker in found),
-            long=sum(0 < worker.held_since_us < now_us - LONG_US for worker in found),
+            holding=holding,
+            held=held,
+            long=long,
             is_complete=survey.is_complete,
             sees_all=visit.who.sees.is_all,
             long_us=LONG_US,
@@ -52,6 +57,7 @@ class WorkerPages:
         return [Page("GET", "/console/workers", "jobs:read", self.workers)]
 
 
-def _place(worker: Worker) -> tuple[bool, int]:
-    """Workers with jobs come first, the longest held job first; then idle ones, the latest seen first."""
-    return (False, worker.held_since_us) if worker.leases else (True, -worker.seen_us)
+def _placed(worker: Worker) -> tuple[bool, int, str, Worker]:
+    """Sorts workers: those with jobs first, the longest held job first; then idle ones, the latest seen first."""
+    order_us = worker.held_since_us if worker.leases else -worker.seen_us
+    return not worker.leases, order_us, worker.worker_id, worker

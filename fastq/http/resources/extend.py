@@ -13,7 +13,17 @@ from fastq.engine import Engine
 from fastq.engine.commands import LEASES_EXTENDED_MAX, WORKER_ID_BYTES_MAX
 from fastq.errors import ApiError
 from fastq.http.decoding import decode, read_body
-from fastq.http.fields import SMALL_BODY_BYTES_MAX, LeaseMs, Time, Token, WorkerId, printable
+from fastq.http.fields import (
+    SMALL_BODY_BYTES_MAX,
+    Host,
+    LeaseMs,
+    Time,
+    Token,
+    Version,
+    WorkerId,
+    about_worker,
+    printable,
+)
 from fastq.http.reply import JSON, encode, time_of
 from fastq.http.resources.ack import refusal_of
 from fastq.http.routes import ABSENT, CHANGES, LOST, Answer, Route
@@ -39,6 +49,8 @@ class HeartbeatBody(msgspec.Struct, forbid_unknown_fields=True):
     worker_id: WorkerId
     leases: Annotated[list[LeaseHeldBody], Meta(max_length=LEASES_EXTENDED_MAX)] = []
     lease_ms: LeaseMs | None = None
+    host: Host | None = None
+    version: Version | None = None
 
 
 class LeaseExtended(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,7 +130,9 @@ class Extensions:
 
     async def heartbeat(self, req: Request, resp: Response) -> None:
         fields = heartbeat_fields(await read_body(req, HEARTBEAT_BYTES_MAX))
+        about = about_worker(fields.host, fields.version)
         self._engine.last_seen.note(fields.worker_id, self._engine.now_us())
+        self._engine.last_seen.tell(fields.worker_id, *about)
         leases = [(lease.job_id, lease.lease_token) for lease in fields.leases]
         answered = self._engine.extend(req.context.principal, leases, fields.lease_ms or 0)
         resp.content_type = JSON

@@ -32,13 +32,16 @@ class WorkerShown(msgspec.Struct, forbid_unknown_fields=True):
     """A worker. Workers that send no `worker_id` are shown as one with an empty id.
 
     `last_seen_at`: its last lease or heartbeat. Heartbeats before the server's start are not known. `queues`: the first
-    8 of those that it last asked for a job; only for keys that see every job.
+    8 of those that it last asked for a job. `host`, `version`: what it says about itself with its heartbeats. These
+    three are only for keys that see every job.
     """
 
     worker_id: str
     last_seen_at: Time
     leases: list[LeaseHeld]
     queues: list[str] | msgspec.UnsetType = msgspec.UNSET
+    host: str | msgspec.UnsetType = msgspec.UNSET
+    version: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class WorkersShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,4 +107,5 @@ async def _shown(worker: Worker) -> AsyncIterator[list[Any]]:
         "last_seen_at": time_of(worker.seen_us),
         "leases": shown,
     }
-    yield [answer | ({"queues": list(worker.queues)} if worker.queues else {})]
+    said = {"queues": list(worker.queues), "host": worker.host, "version": worker.version}
+    yield [answer | {name: value for name, value in said.items() if value}]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import fastq.engine.workers
 import fastq.services.workers
 from tests.http.world import World
 
@@ -75,3 +76,28 @@ async def test_it_is_bounded_and_says_so(world: World, monkeypatch: pytest.Monke
     for name in ("x", "y"):
         await world.call("worker", "POST", "/jobs/lease", {"worker_id": name, "max": 1})
     assert [worker["worker_id"] for worker in (await workers(world, "admin"))["workers"]] == ["w", "x"]
+
+
+async def test_what_a_worker_says_about_itself_is_shown_to_who_sees_every_job(world: World) -> None:
+    await world.submit()
+    await world.lease({"worker_id": "w"})
+    for said in ({"host": "web-1", "version": "4.2"}, {}, {"host": "Zoë"}):
+        reply = await world.call("worker", "POST", "/workers/heartbeat", {"worker_id": "w", "leases": []} | said)
+        assert reply.status == 200
+        (shown,) = (await workers(world, "admin"))["workers"]
+        expected = {"host": "web-1", "version": "4.2"} if said != {"host": "Zoë"} else said
+        assert {name: shown[name] for name in ("host", "version") if name in shown} == expected
+        (of_client,) = (await workers(world))["workers"]
+        assert {"host", "version"}.isdisjoint(of_client)
+    for said, message in (({"host": "x" * 256}, "host must be 1 to 255 bytes"), ({"version": ""}, "version must be 1"),
+                          ({"version": "a\nb"}, "version must have printable characters only")):  # fmt: skip
+        reply = await world.call("worker", "POST", "/workers/heartbeat", {"worker_id": "w", "leases": []} | said)
+        assert (reply.status, reply.error.startswith(message)) == (400, True)
+
+
+async def test_what_workers_say_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastq.engine.workers, "WORKERS_KEPT", 3)
+    for n in range(10):
+        body = {"worker_id": f"w{n}", "leases": [], "host": f"h{n}"}
+        await world.call("worker", "POST", "/workers/heartbeat", body)
+    assert len(world.engine.last_seen._about) == 3
