@@ -1,4 +1,4 @@
-"""In the background of a shell, and below nohup, signals are ignored: the programs that tests start must not inherit it."""
+"""The tests may run below nohup or in the background, where signals are ignored: programs do not inherit that."""
 
 from __future__ import annotations
 
