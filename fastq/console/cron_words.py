@@ -14,7 +14,9 @@ MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augus
           "December")  # fmt: skip
 _NAMES = {name[:3].upper(): number for number, name in enumerate(DAYS[:7])}
 _MONTHS = {name[:3].upper(): number for number, name in enumerate(MONTHS, 1)}
+_INTERVAL = re.compile(r"@every ([0-9]{1,12})(ms|s|m|h)")
 _NUMBER = re.compile(r"[0-9]{1,2}")
+UNITS = {"ms": "millisecond", "s": "second", "m": "minute", "h": "hour"}
 TIMES_MAX = 4  # of a day that are listed
 
 
@@ -22,8 +24,11 @@ def cron_words(expression: str) -> str:
     """Return the expression in words, or the expression itself.
 
     Args:
-        expression: a valid one of five fields.
+        expression: a valid one of five fields, or an interval such as `@every 5m`.
     """
+    if interval := _INTERVAL.fullmatch(expression):
+        number, unit = int(interval[1]), UNITS[interval[2]]
+        return f"every {unit}" if number == 1 else f"every {number} {unit}s"
     fields = expression.upper().split()
     if len(fields) != 5:
         return expression

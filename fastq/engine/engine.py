@@ -105,8 +105,8 @@ class Engine:
         self.counts, self.queues_in = self._core.counts, self._core.queues_in
         self.traffic, self.latencies = self._core.traffic, self._core.latencies
         self.active_queues, self.worst_queues = self._core.active_queues, self._core.worst_queues
-        self.failures, self.add_failures = self._core.failures, self._core.add_failures
         self.holdings = self._core.holdings
+        self.failures, self.add_failures = self._core.failures, self._core.add_failures
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 

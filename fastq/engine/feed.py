@@ -14,6 +14,7 @@ from fastq._core import JobChange
 from fastq.engine.commits import Commits
 
 BATCH_CHANGES = 256
+CHANGES_KEPT = 1_024  # by the core
 PAUSE_S = 0.05  # between two times that subscribers are woken
 ANY_FRAME = 1 << 62
 
@@ -44,6 +45,21 @@ class Feed:
         self._subscribers.add(subscription)
         self._commits.on_durable = self._durable
         return subscription
+
+    def newest(self) -> int:
+        """The number of the newest change that is durable."""
+        changes, _, first = self._core.changes(0, self._commits.durable_seq, CHANGES_KEPT)
+        return changes[-1].seq if changes else max(0, first - 1)
+
+    def since(self, after_seq: int, until_seq: int) -> Changed:
+        """The changes after a number up to another one that is durable, as far as they are kept."""
+        foreign = after_seq > self._core.last_change
+        after_seq = 0 if foreign else after_seq
+        _, left_out_before, first = self._core.changes(after_seq, 0, 0)
+        changes, left_out, _ = self._core.changes(after_seq, self._commits.durable_seq, CHANGES_KEPT)
+        told = [change for change in changes if change.seq <= until_seq]
+        lost = foreign or after_seq + 1 < first
+        return Changed(told, max(0, left_out - left_out_before) if len(told) == len(changes) else 0, lost)
 
     @property
     def subscribers(self) -> int:

@@ -17,6 +17,7 @@ from fastq.errors.capacity import (
     QueueFull,
     QueuesFull,
     RecordUnreadable,
+    TooManyStreams,
 )
 from fastq.errors.domain import (
     BackupRefused,
@@ -116,6 +117,7 @@ __all__ = [
     "StartError",
     "TooMany",
     "TooManyFailures",
+    "TooManyStreams",
     "Unauthenticated",
     "UnsupportedFormat",
     "WorkersOnly",

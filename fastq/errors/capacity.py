@@ -52,6 +52,16 @@ class OwnerFull(ApiError):
         super().__init__(f"an owner may have at most {depth_max} unfinished jobs; submit again when some ended")
 
 
+class TooManyStreams(ApiError):
+    """There is the maximum of event streams."""
+
+    code = "too_many_streams"
+    retry_after_s = 10
+
+    def __init__(self, streams_max: int) -> None:
+        super().__init__(f"at most {streams_max} event streams may be open: try again later")
+
+
 class QueuesFull(ApiError):
     """There is the maximum of queues."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import falcon
@@ -17,6 +18,7 @@ from fastq.errors import ApiError, InvalidRequest
 from fastq.http.authentication import Authentication, Pages
 from fastq.http.connection.memory import MemoryLimit
 from fastq.http.errors import MethodNotAllowed, on_api_error, on_defect, on_falcon_error
+from fastq.http.event_streams import EventStreams
 from fastq.http.lane._lane import ShortWay
 from fastq.http.openapi import document
 from fastq.http.output_commit import OutputCommit
@@ -27,6 +29,7 @@ from fastq.http.resources.audit import AuditRoutes
 from fastq.http.resources.backups import Backups
 from fastq.http.resources.bulk import BulkRoutes
 from fastq.http.resources.changes import Changes
+from fastq.http.resources.events import Events
 from fastq.http.resources.extend import Extensions
 from fastq.http.resources.history import Histories
 from fastq.http.resources.jobs import Jobs
@@ -50,6 +53,7 @@ from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 from fastq.services.statistics import Statistics
 
+STREAMED_QUEUES_MAX = 10  # in the figures of GET /events
 _METHODS = frozenset(falcon.constants.COMBINED_METHODS) - {"WEBSOCKET"}
 
 
@@ -115,6 +119,7 @@ class Api(falcon.asgi.App[Request, Response]):
         request_ids: RequestIds,
         short_way: ShortWay,
         commits: Commits,
+        streams: EventStreams,
         pages: Pages | None = None,
     ) -> None:
         check_routes(routes)
@@ -127,6 +132,7 @@ class Api(falcon.asgi.App[Request, Response]):
         self.route_table = routes
         self.request_ids = request_ids
         self.short_way = short_way
+        self.streams = streams
         self.requests, self.answers = MemoryLimit(), MemoryLimit()
         self.auth = auth
         self.pages = pages
@@ -172,6 +178,8 @@ def create_app(
     """
     status = Status(engine)
     bulk = Bulk(engine, options.audit)
+    stats = Stats(engine, options.statistics)
+    streams = EventStreams(engine, auth, partial(stats.shown, queues_max=STREAMED_QUEUES_MAX))
     routes = [
         *status.routes(),
         *Submits(engine).routes(),
@@ -188,11 +196,13 @@ def create_app(
         *QueueRoutes(engine, options.queues, bulk).routes(),
         *ScheduleRoutes(engine, options.schedules).routes(),
         *WorkerRoutes(engine).routes(),
-        *Stats(engine, options.statistics).routes(),
+        *stats.routes(),
+        *Events(streams).routes(),
         *ApiKeys(engine, options.keys, options.audit).routes(),
         *AuditRoutes(engine, options.audit).routes(),
         *Backups(engine).routes(),
     ]
     status.document = document(routes)
     request_ids = RequestIds(options.instance)
-    return Api(routes, auth, request_ids, ShortWay(engine, core, auth, request_ids), engine.commits, pages)
+    short_way = ShortWay(engine, core, auth, request_ids)
+    return Api(routes, auth, request_ids, short_way, engine.commits, streams, pages)

@@ -52,9 +52,10 @@ class Authentication:
             return
         context.auth = self._auth
         authorization = req.get_header("Authorization")
-        who = None
+        who, context.by_cookie = None, None
         if authorization is None and pages is not None and path in BY_COOKIE and req.method == "GET":
             who = await pages.principal(req)
+            context.by_cookie = pages if who is not None else None
         context.principal = who or await self._auth.principal(authorization, req.remote_addr)
         context.generation = self._auth.generation
 
@@ -79,7 +80,10 @@ async def confirmed(req: Request) -> Principal:
     auth: Authenticator = context.auth
     who: Principal = context.principal
     if not auth.is_current(who, context.generation):
-        who = context.principal = await auth.principal_again(req.get_header("Authorization"), req.remote_addr)
+        by_session = await context.by_cookie.principal(req) if context.by_cookie is not None else None
+        who = context.principal = by_session or await auth.principal_again(
+            req.get_header("Authorization"), req.remote_addr
+        )
         context.generation = auth.generation
         enforce(who, context.scope)
     return who

@@ -152,6 +152,7 @@ STATUSES: dict[type[ApiError], int] = {
     errors.KeyStoreUnavailable: 503,
     errors.LogUnreadable: 503,
     errors.Overloaded: 503,
+    errors.TooManyStreams: 503,
     VersionNotSupported: 505,
     errors.DiskFull: 507,
 }

@@ -51,6 +51,10 @@ HEADERS = {
         "description": "W3C Trace Context, stored with the job and given to its worker. In the body: `traceparent`.",
         "schema": {"type": "string"},
     },
+    "Last-Event-ID": {
+        "description": "The id of the last event that the client has. It gets the changes since, of the last 1,000.",
+        "schema": {"type": "string"},
+    },
 }
 
 

@@ -44,7 +44,8 @@ class OutputCommit:
                 undo()
         if resp.stream is not None:
             assert isinstance(resp.stream, AsyncIterator), "a streamed answer is an async iterator"
-            resp.stream = Pieces(self._commits, resp.stream)
+            if not getattr(resp.stream, "is_durable", False):  # else it shows only what is durable
+                resp.stream = Pieces(self._commits, resp.stream)
         if resp.sse is not None:
             resp.sse = Pieces(self._commits, resp.sse)
 

@@ -108,5 +108,6 @@ class Node:
         finally:
             await operations.close()
             self.queues.stop()
+            self.app.streams.stop()
             self.statistics.stop()
             self.schedules.stop()

@@ -75,6 +75,17 @@ class Sample:
     at_us: int
     counted: tuple[int, ...]
     histograms: dict[str, array[int]]
+    batches: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogFigures:
+    """The log over the last minute. A batch is what one sync makes durable."""
+
+    bytes: int
+    batches_per_s: float
+    records_per_batch: float
 
 
 @dataclass(slots=True)
@@ -111,7 +122,7 @@ class Statistics:
 
     def sample(self) -> None:
         """Take a sample. The timer does it once a second."""
-        durations = self._engine.latencies()
+        durations, syncs = self._engine.latencies(), self._engine.sync_durations
         assert durations is not None, "those of all queues are always kept"
         traffic = self._engine.traffic()
         self._samples.append(
@@ -121,7 +132,11 @@ class Statistics:
                 {
                     "wait": array("Q", durations.wait),
                     "run": array("Q", durations.run),
+                    "durable": array("Q", self._engine.commits.durations.counts),
+                    "sync": array("Q", syncs[0] if syncs else [0] * (len(LATENCY_BOUNDS_US) + 1)),
                 },
+                self._engine.tail.closed_batches,
+                self._engine.tail.closed_records,
             )
         )
 
@@ -141,11 +156,21 @@ class Statistics:
         """QUANTILES of a duration over the last minute, microseconds. None: there was none.
 
         Args:
-            name: `wait`: ready until leased; `run`: leased until acked.
+            name: `wait`: ready until leased; `run`: leased until acked; `durable`: submitted until durable; `sync`: of
+                the log.
         """
         first, last = self._since(SAMPLES)
         counts = [now - before for before, now in zip(first.histograms[name], last.histograms[name], strict=True)]
         return tuple(quantile(counts, share) for share in QUANTILES)
+
+    def log(self) -> LogFigures:
+        first, last = self._since(SAMPLES)
+        batches, elapsed_s = last.batches - first.batches, (last.at_us - first.at_us) / 1e6
+        return LogFigures(
+            self._engine.log_bytes,
+            batches / elapsed_s if elapsed_s > 0 else 0.0,
+            (last.records - first.records) / batches if batches else 0.0,
+        )
 
     def traffic(self) -> Traffic:
         """What happened since the start."""

@@ -45,10 +45,14 @@ TIMES = 40
         ("0 0 LW * *", "0 0 LW * *"),
         ("0 0 * * MON#1", "0 0 * * MON#1"),
         ("5-10 2 * * *", "5-10 2 * * *"),
+        ("@every 5m", "every 5 minutes"),
+        ("@every 1h", "every hour"),
+        ("@every 1500ms", "every 1500 milliseconds"),
     ],
 )
 def test_words(expression: str, words: str) -> None:
-    Cron(expression, "UTC")
+    if not expression.startswith("@"):
+        Cron(expression, "UTC")
     assert cron_words(expression) == words
 
 

@@ -74,3 +74,10 @@ def test_the_order_of_idle_workers() -> None:
     placed = fastq.console.pages.workers._placed
     idle = [placed(Worker(name, [], seen_us, ())) for name, seen_us in (("old", 1), ("new", 2))]
     assert [worker.worker_id for *_, worker in sorted(idle)] == ["new", "old"]
+
+
+async def test_what_a_worker_says_about_itself(world: World, admin: Browser) -> None:
+    body = {"worker_id": "w", "host": "web-3<b>", "version": "1.4.2"}
+    assert (await world.call("worker", "POST", "/workers/heartbeat", body)).status == 200
+    page = await admin.page("/console/workers")
+    assert "on <bdi>web-3&lt;b&gt;</bdi>, version <bdi>1.4.2</bdi>" in page

@@ -61,7 +61,7 @@ WAITS_FOR_THE_LOG = {
         "fastq/engine/", "fastq/server/first_start.py", "fastq/server/offline.py", "fastq/server/run.py",
         "fastq/testing.py", "fastq/services/audit.py", "fastq/services/keys/redis_store.py", "fastq/log/",
     ),
-    "visible": ("fastq/engine/commits.py", "fastq/http/output_commit.py"),
+    "visible": ("fastq/engine/commits.py", "fastq/http/output_commit.py", "fastq/http/event_streams.py"),
     "call_at": ("fastq/engine/commits.py", "fastq/http/lane/"),
     "log_caught_up": (  # work in slices, no faster than the disk
         "fastq/engine/", "fastq/services/audit.py", "fastq/services/bulk.py", "fastq/services/schedules.py",

@@ -142,6 +142,8 @@ OTHERS = {
     ("POST", "/schedules/{schedule}/pause"),
     ("POST", "/schedules/{schedule}/resume"),
     ("DELETE", "/keys/{key}"),
+    ("GET", "/stats"),  # these two in resources/
+    ("GET", "/events"),
 }
 
 

@@ -18,8 +18,9 @@ def test_every_answer_is_one_that_the_document_allows(
 ) -> None:
     done = fuzz(tmp_path, examples=3, seed=1)
     assert done.returncode == 0, done.stdout
-    tested = re.search(r"Selected: (\d+)/\1\s+Tested: \1\n", done.stdout)
+    tested = re.search(r"Selected: (\d+)/(\d+)\s+Tested: \1\n", done.stdout)
     assert tested is not None, done.stdout
+    assert int(tested[2]) == int(tested[1]) + 1  # all but the stream of events
     generated = re.search(r"(\d+) generated", done.stdout)
     assert generated is not None, done.stdout
     record_property("cases", generated[1])

@@ -54,13 +54,14 @@ class Wire:
         await self._writer.drain()
 
     async def reply(self, head_only: bool = False) -> Reply:
-        """The next answer. `head_only`: it answers a HEAD."""
+        """The next answer. `head_only`: it answers a HEAD. Of a stream of events only the head is read."""
         async with asyncio.timeout(PATIENCE_S):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             status_line, *lines = head.rstrip("\r\n").split("\r\n")
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
             status = int(status_line.split(" ")[1])
-            length = 0 if head_only or status in (100, 204) else int(headers["content-length"])
+            no_body = head_only or status in (100, 204) or headers.get("content-type") == "text/event-stream"
+            length = 0 if no_body else int(headers["content-length"])
             return Reply(status, headers, await self._reader.readexactly(length))
 
     async def rest(self) -> bytes:

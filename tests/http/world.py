@@ -89,7 +89,10 @@ class World:
             self._wire = await self.connect()
         await self._wire.send(request_bytes(method, path, headers, content))
         reply = await self._wire.reply(head_only=method == "HEAD")
-        if reply.headers.get("connection") == "close":
+        if reply.headers.get("content-type") == "text/event-stream":
+            await self._wire.close()
+            self._wire = None
+        elif reply.headers.get("connection") == "close":
             self._wire = None
         return reply
 

@@ -80,7 +80,7 @@ class SchedulePages:
         try:
             name = queue_name(values["name"], "name")
             need(not self._exists(visit, name), f"there is a schedule {name}: change it on its own page")
-            self._put(visit, name, values)
+            self._put(visit, name, values, visit.who.owner_id)
         except InvalidRequest as error:
             self._show_all(visit, values, str(error))
             return
@@ -97,16 +97,16 @@ class SchedulePages:
         kept = self._schedules.show(visit.who, name)
         values = _values(await visit.form()) | {"name": name}
         try:
-            self._put(visit, name, values)
+            self._put(visit, name, values, kept.schedule.owner_id)
         except InvalidRequest as error:
             self._show_one(visit, name, kept, values, str(error))
             return
         visit.go(f"{SCHEDULES}/{name}", "Saved.")
 
-    def _put(self, visit: Visit, name: str, values: dict[str, str]) -> None:
-        who = visit.who
-        schedule = schedule_of(_body(values), who.owner_id, who.key_id, self._engine.now_us())
-        self._schedules.put(who, name, schedule)
+    def _put(self, visit: Visit, name: str, values: dict[str, str], owner_id: str) -> None:
+        """A schedule that an admin changes stays its owner's."""
+        schedule = schedule_of(_body(values), owner_id, visit.who.key_id, self._engine.now_us())
+        self._schedules.put(visit.who, name, schedule)
 
     async def pause(self, visit: Visit, name: str) -> None:
         self._schedules.pause(visit.who, name)
@@ -154,7 +154,7 @@ def _body(values: dict[str, str]) -> bytes:
     """The JSON body that the API takes: its own checks say what is wrong. Raises InvalidRequest."""
     body: dict[str, Any] = {field: values[field] for field in ("cron", "timezone", "catch_up", "overlap")}
     if every_ms := interval_ms(body["cron"]):
-        del body["cron"]
+        del body["cron"], body["timezone"]  # an interval has none
         body["every_ms"] = every_ms
     if text := values["catch_up_max"]:
         need(text.isdecimal() and len(text) < 10, "catch_up_max must be a whole number")
@@ -178,6 +178,6 @@ def _next_times(kept: Kept, now_us: int) -> list[tuple[int, str]]:
     zone, at_us = ZoneInfo(kept.schedule.timezone), now_us
     while len(found) < NEXT_TIMES and (next_us := times.after(at_us)) is not None:
         local = datetime.fromtimestamp(next_us / 1_000_000, zone)
-        found.append((next_us, local.strftime("%a %Y-%m-%d %H:%M %Z")))
+        found.append((next_us, local.strftime("%a %Y-%m-%d %H:%M:%S %Z" if local.second else "%a %Y-%m-%d %H:%M %Z")))
         at_us = next_us
     return found

@@ -75,8 +75,9 @@ class Unread:
 class ConnectionState:
     """Whether a connection is open: a `fastq.engine.commands.Connection`."""
 
-    def __init__(self) -> None:
+    def __init__(self, abort: Callable[[], None]) -> None:
         self.is_closed = False
+        self.abort = abort  # closes it at once, with what is not read
         self._callbacks: dict[Callable[[], None], None] = {}
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -85,5 +86,10 @@ class ConnectionState:
 
     def close(self) -> None:
         self.is_closed = True
+        self.abort = _nothing
         for callback in list(self._callbacks):
             callback()
+
+
+def _nothing() -> None:
+    """There is no connection any more."""

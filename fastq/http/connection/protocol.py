@@ -65,7 +65,7 @@ class Protocol(HttpToolsProtocol):
         app = self.config.app
         self._requests_held = app.requests  # type: ignore[union-attr]
         self._unread = Unread(self.loop, transport, app.answers, self._unread_bytes)  # type: ignore[union-attr]
-        self._state = ConnectionState()
+        self._state = ConnectionState(transport.abort)
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -43,14 +43,18 @@ class Quantiles(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LatencyShown(msgspec.Struct, forbid_unknown_fields=True):
+    submit_to_durable: Annotated[Quantiles, Meta(description="From the first change of a batch until it is durable.")]
     submit_to_lease: Annotated[Quantiles, Meta(description="From when a job is due, again after a retry.")]
     lease_to_ack: Quantiles
 
 
 class WalShown(msgspec.Struct, forbid_unknown_fields=True):
-    """The write-ahead log."""
+    """The write-ahead log, over the last minute. A batch is what one sync makes durable, an op a record in it."""
 
     bytes: int
+    batches_per_s: float
+    ops_per_batch: float
+    fsync_ms: Quantiles
 
 
 class MemoryShown(msgspec.Struct, forbid_unknown_fields=True):
@@ -131,6 +135,7 @@ class Stats:
     def _of_server(self) -> dict[str, Any]:
         """What is about the whole server."""
         statistics = self._statistics
+        log = statistics.log()
         by_period = {f"{seconds}s": statistics.rates(seconds) for seconds in PERIODS_S}
         return {
             "rates": {
@@ -138,11 +143,15 @@ class Stats:
                 for name in Rates.__struct_fields__
             },
             "latency_ms": {
+                "submit_to_durable": _quantiles(statistics.durations_us("durable")),
                 "submit_to_lease": _quantiles(statistics.durations_us("wait")),
                 "lease_to_ack": _quantiles(statistics.durations_us("run")),
             },
             "wal": {
-                "bytes": self._engine.log_bytes,
+                "bytes": log.bytes,
+                "batches_per_s": round(log.batches_per_s, 3),
+                "ops_per_batch": round(log.records_per_batch, 3),
+                "fsync_ms": _quantiles(statistics.durations_us("sync")),
             },
             "memory": {"rss_bytes": memory_bytes()},
         }
