@@ -13,10 +13,13 @@ from fastq.console.assets import Assets
 from fastq.console.cron_words import cron_words
 from fastq.console.guard import Guard, Page
 from fastq.console.pages.audit import AuditPages
+from fastq.console.pages.failures import Failures
 from fastq.console.pages.jobs import JobPages
 from fastq.console.pages.keys import KeyPages
 from fastq.console.pages.login import Logins
 from fastq.console.pages.operations import OperationPages
+from fastq.console.pages.overview import Overview
+from fastq.console.pages.queues import QueuePages
 from fastq.console.pages.schedules import SchedulePages
 from fastq.console.pages.server import ServerPages
 from fastq.console.pages.workers import WorkerPages
@@ -60,7 +63,10 @@ class Site:
         self.pages: list[Page] = [
             *assets.pages(),
             *Logins(self.sessions).pages(),
+            *Overview(parts).pages(),
             *JobPages(parts).pages(),
+            *Failures(parts).pages(),
+            *QueuePages(parts).pages(),
             *OperationPages(parts).pages(),
             *WorkerPages(parts).pages(),
             *SchedulePages(parts).pages(),

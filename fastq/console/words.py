@@ -8,7 +8,9 @@ from fastq._core import FINISHED
 from fastq.console.render import at_text, count_text, span_text
 
 if TYPE_CHECKING:
+    from fastq._core import QueueView
     from fastq.engine.results import Why
+    from fastq.services.queue_reasons import Reason
 
 OUTCOMES = {
     "ok": "done",
@@ -98,3 +100,11 @@ def why(found: Why, now_us: int) -> str:
         "next": "It is the next one of its group: the next worker that asks gets it.",
     }
     return sentences[found.reason]
+
+
+def queue(view: QueueView, reason: Reason, now_us: int) -> str:
+    """How a queue stands, as a sentence: `4,112 wait, the oldest for 3 min: no worker has asked for 2 min.`"""
+    if not view.ready:
+        return f"{reason.words[:1].upper()}{reason.words[1:]}." if reason.code == "paused" else "No job is ready."
+    oldest = f", the oldest for {span_text(now_us - view.oldest_ready_us)}" if view.oldest_ready_us else ""
+    return f"{count_text(view.ready)} {'waits' if view.ready == 1 else 'wait'}{oldest}: {reason.words}."

@@ -219,6 +219,10 @@ class Queues:
             raise QueueNotFound(name)
         return self._shown(who, name)
 
+    def settings_of(self, name: str) -> QueueSettings:
+        """The settings of a queue, the defaults without any. Ask `show` whether the queue exists for a caller."""
+        return self._settings.get(name, DEFAULT)
+
     def pause_of(self, name: str) -> tuple[str | None, str | None]:
         """Why the queue is paused, and until when, RFC 3339."""
         settings = self._settings.get(name, DEFAULT)
