@@ -182,7 +182,10 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
         at_s = now_s + day * 86_400
         points = [("", Point(at_s + n * step_s, 1.0, 1.0, 0.0, 1, 0.0, None, None)) for n in range(3)]
         first = day * 500
-        failures = [FailureGroup(**group, error=f"e{n}", last_us=n + 1) for n in range(first, first + 500)]  # type: ignore[arg-type]
+        failures = [
+            FailureGroup(**group, error=f"e{n}", last_us=n + 1)  # type: ignore[arg-type]
+            for n in range(first, first + 500)
+        ]
         file.write(points, failures, at_s)
     file.close()
     db = sqlite3.connect(tmp_path / "t.db")
