@@ -34,6 +34,7 @@ KEYS = "q quit   p pause"
 KEYS_PAUSED = "q quit   p go on"
 QUIT, PAUSE = "qQ\x03\x04\x1b", "pP "
 WHY_MAX = 10  # queues that are asked why their jobs wait
+FAILURES_MAX = 3
 INTERVAL_MS_MIN = 100
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
@@ -43,7 +44,7 @@ ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 @click.option("--interval", "interval_ms", type=DURATION, default="1s", show_default=True, help="Time between updates.")
 @server_options
 def top(url: str, key_file: Path | None, once: bool, interval_ms: int) -> None:
-    """Show whether work moves: totals, rates, latencies, and the worst queues with why their jobs wait.
+    """Show whether work moves: totals, rates, latencies, the worst queues with why their jobs wait, failures.
 
     Keys: q quits, p pauses. A client key sees its owner's jobs. Needs jobs:read.
     """
@@ -75,14 +76,14 @@ def _print(lines: list[Text]) -> None:
 
 
 def ask(client: Client) -> Seen:
-    """The figures, and why the jobs of the worst queues wait. Raises ClientError."""
+    """The figures, why the jobs of the worst queues wait, and the last failures. Raises ClientError."""
     stats = client.stats()
     found: dict[str, Queue] = {}
     for queue in stats.queues[:WHY_MAX]:
         if queue.runnable:
             with contextlib.suppress(NotFound):  # it is gone since
                 found[queue.name] = client.get_queue(queue.name)
-    return Seen(stats, client.is_ready(), found)
+    return Seen(stats, client.is_ready(), found, client.failures(limit=FAILURES_MAX).groups)
 
 
 class Asking:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from fastq.cli.tables import Column, aligned, cell, cut, fitted
-from fastq.client.operator_models import Queue
+from fastq.client.operator_models import FailureGroup, Queue
 from fastq.client.stats_models import Quantiles, QueueStats, Stats
 from fastq.console.render import bytes_text, rate_text, span_text
 
@@ -31,11 +31,12 @@ NUMBERS = range(1, len(COLUMNS) - 1)  # aligned to the right
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the server answered at one time. queues: those of the first ones with ready jobs, with why they wait."""
+    """What the server answered at one time. queues: the first ones with ready jobs. failures: the last seen first."""
 
     stats: Stats
     is_ready: bool
     queues: dict[str, Queue] = field(default_factory=dict)
+    failures: Sequence[FailureGroup] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,16 @@ def screen(view: View, width: int, height: int | None = None) -> list[Text]:
     stats = view.seen.stats
     totals = [Text(), _totals(stats, width)]
     figures = [Text(), *_figures(stats, width)] if stats.rates is not None else []
-    room = len(stats.queues) if height is None else height - len(head) - len(totals) - len(foot) - 2
-    if height is not None and room - len(figures) >= min(ROWS_MIN, len(stats.queues)):
-        room -= len(figures)
-    elif height is not None:
-        figures = []
+    failures = _failures(view.seen, width)
+    room = len(stats.queues)
+    if height is not None:
+        room = height - len(head) - len(totals) - len(foot) - 2
+        for part in (figures, failures):
+            if room - len(part) < min(ROWS_MIN, len(stats.queues)):
+                part.clear()
+            room -= len(part)
     queues = _queues(view.seen, width, max(0, room))
-    return _filled([*head, *totals, *figures, *queues], foot, height)
+    return _filled([*head, *totals, *figures, *queues, *failures], foot, height)
 
 
 def _filled(lines: list[Text], foot: list[Text], height: int | None) -> list[Text]:
@@ -241,3 +245,20 @@ def _row(queue: QueueStats, seen: Seen, width: int) -> list[str]:
         f"{queue.dead:,}",
         cell(found.why.words) if found else "",
     ]
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def _failures(seen: Seen, width: int) -> list[Text]:
+    """The failures that were seen last, a line each."""
+    if not seen.failures:
+        return []
+    lines = ["FAILED      LAST  WHERE AND WHY"]
+    for group in seen.failures:
+        ago = span_text((seen.stats.at - group.last_at).total_seconds() * 1e6)
+        code = (
+            f"{cell(group.error_code)}: " if group.error_code and not group.error.startswith(group.error_code) else ""
+        )
+        lines.append(f"{group.count:>6,}  {ago:>8}  {cell(group.queue)}: {code}{cell(group.error)}")
+    return [Text(), *(Text(cut(line, width), "" if number else "dim") for number, line in enumerate(lines))]
