@@ -107,6 +107,9 @@ def _data(place: Place) -> None:
     with Client(place.url, place.keys["admin"]) as client:
         client.submit_many([NewJob(payload=1, queue="mail")] * 41)
         client.submit_many([NewJob(payload=1, queue="n" * 64)] * 3)
+        client.submit("x", queue="fails", max_retries=1)
+        (job,) = client.lease(["fails"])
+        client.fail(job, "KeyError: \x1b[2J 'to'", discard=True, code="KeyError")
         client.pause_queue("mail", reason="the provider is down")
 
 
@@ -137,7 +140,8 @@ def test_an_80_by_24_terminal_shows_whether_work_moves_and_why_not(top: Callable
         for expected in (
             "44 runnable",
             "0 running",
-            "2 queues",
+            "3 queues",
+            "fails: KeyError: \\x1b[2J 'to'",
             "submitted",
             "p99",
             "paused: the provider is",
