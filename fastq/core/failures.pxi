@@ -62,7 +62,7 @@ cdef str first_line(bytes error):
 
 
 cdef bytes last_exception(bytes traceback):
-    """The line that names the exception; of a chain, the last that is there. All of the text if it was cut before one."""
+    """The line that names the exception; of a chain, the last one. The whole text if it was cut before any."""
     cdef bytes found = traceback, line
     cdef bint is_awaited = False
     for line in traceback.split(b"\n"):
