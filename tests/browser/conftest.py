@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,14 +26,20 @@ SERIOUS = {"serious", "critical"}
 expect.set_options(timeout=PATIENCE_MS)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium")
+@contextmanager
+def launched() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +105,3 @@ def visiting(chromium: Browser, server: Served, **options: Any) -> Iterator[Visi
 def visitor(chromium: Browser, server: Served) -> Iterator[Visitor]:
     with visiting(chromium, server) as made:
         yield made
-
-
-def picture(visitor: Visitor, directory: Path, name: str) -> None:
-    """Take a picture of the whole page."""
-    visitor.page.screenshot(path=directory / f"{name}.png", full_page=True, animations="disabled")
