@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ KEPT_PREFIXES = ("ASAN_", "COVERAGE_", "FASTQ_", "LD_", "PYTEST_", "UBSAN_")
 for name in list(os.environ):
     if name not in KEPT and not name.startswith(KEPT_PREFIXES):
         del os.environ[name]
+
+# A shell that runs the tests in its background, or nohup, makes them ignore signals, and a program inherits that.
+# One with a handler is set to its default in a program that is started.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 # Speed differs too much between machines, and under sanitizers, for a deadline an example.
 hypothesis.settings.register_profile("fastq", deadline=None, print_blob=True)

@@ -108,8 +108,10 @@ class _Line(NewJob, kw_only=True, forbid_unknown_fields=True):
     cancel_requested: Any = None
     progress: Any = None
     outcome: Any = None
+    finished_at: Any = None
     result: Any = None
     result_error: Any = None
+    error_code: Any = None
 
 
 _LINE = msgspec.json.Decoder(_Line)

@@ -89,5 +89,5 @@ cdef int add_failures(Core core, list groups) except -1:
     return bound_failures(core)
 
 
-def last_seen(tuple item):
+cdef int64_t last_seen(tuple item) except -1:
     return (<FailureGroup>item[1]).last_us

@@ -185,4 +185,6 @@ class Operations:
 
 
 def _may_see(who: Principal, operation: Operation) -> bool:
-    return who.is_admin or who.owner_id == operation.owner_id
+    """Whether it exists for `who`. For a key that is bound to queues, only what the key itself began does."""
+    is_owner = who.owner_id == operation.owner_id and who.queues is None
+    return who.is_admin or is_owner or who.key_id == operation.key_id

@@ -80,7 +80,7 @@ def keep(visitor: Visitor, directory: Path, name: str) -> Path:
     image = Image.open(io.BytesIO(shown)).convert("RGB")
     image = image.crop((0, 0, image.width, min(image.height, HEIGHT_MAX)))
     path = directory / f"{name}.png"
-    image.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     return path
 
 

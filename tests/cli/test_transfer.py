@@ -6,9 +6,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from fastq import Client, NewJob
+from fastq import Client, JobStatus, NewJob
 from tests.cli.conftest import Run
 from tests.client.served import Place
 from tests.served import Served
@@ -48,6 +49,14 @@ def test_a_changed_job_is_not_doubled(run: Run, client: Client, queue: str) -> N
     assert run("import", stdin=json.dumps(line)).out == "1 submitted, 0 already there\n"
     assert run("import", stdin=json.dumps(line | {"priority": 5})).out == "0 submitted, 1 already there\n"
     assert len(list(client.jobs(queue=queue))) == 1
+
+
+def test_every_member_of_an_exported_job_is_known(run: Run, client: Client, queue: str) -> None:
+    """Those of a failed attempt, too: a waiting job has them while it is retried."""
+    members = dict.fromkeys(field.encode_name for field in msgspec.structs.fields(JobStatus))
+    line = members | {"job_id": "01a20cc7-8ec2-7154-8000-000000469c9b", "state": "RETRY", "payload": 1, "queue": queue}
+    assert run("import", stdin=json.dumps(line)).out == "1 submitted, 0 already there\n"
+    assert [job.state for job in client.jobs(queue=queue)] == ["READY"]
 
 
 def test_import_handwritten_lines(run: Run, client: Client, queue: str) -> None:

@@ -64,7 +64,23 @@ async def test_assets_are_kept_by_browsers_only_under_their_digest(world: World,
 
 async def test_every_link_has_the_prefix_of_the_proxy(world: World, admin: Browser) -> None:
     job_id = await world.submit(queue="mail")
-    for path in ("/console/jobs", f"/console/jobs/{job_id}", "/console/submit", "/console/nothing"):
+    body = {"cron": "0 3 * * *", "job": {"payload": 1}}
+    assert (await world.call("admin", "PUT", "/schedules/nightly", body)).status == 200
+    await world.lease({"queues": ["mail"], "max": 1, "worker_id": "w"})
+    for path in (
+        "/console/jobs?queue=mail",
+        f"/console/jobs/{job_id}",
+        "/console/submit",
+        "/console/nothing",
+        "/console/workers",
+        "/console/schedules",
+        "/console/schedules/nightly",
+        "/console/server",
+        "/console/operations",
+        "/console/bulk?action=cancel&queue=mail",
+        "/console/bulk?action=redrive&queue=mail",
+        "/console/queues/mail/purge",
+    ):
         text = (await admin.get(path, ("X-Forwarded-Prefix", "/a/b"))).body.decode()
         links = re.findall(r'(?:src|href|action|hx-get|hx-post|sse-connect)="([^"#]*)"', text)
         assert [link for link in links if not link.startswith("/a/b/")] == [], path

@@ -166,3 +166,15 @@ async def test_a_change_goes_on_after_the_log_out(world: World, client: Browser,
     assert (await client.post("/console/logout")).status == 303
     await until(admin, path, "done")
     assert ready(world) == 30
+
+
+async def test_a_key_bound_to_queues_sees_only_its_own_changes(world: World, client: Browser) -> None:
+    await dead_jobs(world, 30)
+    fields = {"action": "redrive", "queue": "mail", "expected": "30", "confirm": "30", "pace": "1"}
+    path = (await client.post("/console/operations", **fields)).headers["location"]
+    grants = Grants(scopes=("jobs:read", "jobs:submit"), queues=("other",))
+    await world.make_key("bound", "worker", "client-owner", grants=grants)
+    bound = await Browser(world).log_in("bound")
+    assert path not in await bound.page("/console/operations")
+    assert (await bound.get(path)).status == (await bound.post(f"{path}/stop")).status == 404
+    assert (await client.post(f"{path}/stop")).status == 303

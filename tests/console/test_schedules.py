@@ -118,3 +118,13 @@ async def test_an_interval(world: World, admin: Browser) -> None:
     assert (await world.call("admin", "GET", "/schedules/nightly")).json["every_ms"] == 90_000
     reply = await admin.post("/console/schedules/nightly", **{**NEW, "cron": "@every year"})
     assert reply.status == 400 and b"an interval is" in reply.body
+
+
+async def test_a_schedule_that_an_admin_changes_stays_its_owners(world: World, admin: Browser) -> None:
+    grants = Grants(scopes=("jobs:read", "schedules:manage"))
+    await world.make_key("planner", "client", grants=grants)
+    planner = await Browser(world).log_in("planner")
+    await create(planner)
+    assert (await admin.post("/console/schedules/nightly", **{**NEW, "cron": "0 4 * * *"})).status == 303
+    assert "at 04:00 every day" in await planner.page("/console/schedules/nightly")
+    assert (await world.call("admin", "GET", "/schedules/nightly")).json["owner_id"] == "planner-owner"

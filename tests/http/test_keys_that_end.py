@@ -40,7 +40,10 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/jobs/cancel"): {"filter": {"state": "READY"}},
     ("POST", "/jobs/redrive"): {"filter": {"state": "DEAD"}},
     ("POST", "/jobs/delete"): {"filter": {"state": "READY"}},
+    ("POST", "/jobs/{job_id}/resubmit"): {"priority": 1},
     ("PUT", "/queues/{queue}"): {"max_depth": 9},
+    ("POST", "/queues/{queue}/pause"): {"reason": "r"},
+    ("POST", "/queues/{queue}/purge"): {"work_ms": 100},
     ("PUT", "/schedules/{schedule}"): {"cron": "0 0 1 1 *", "job": {"payload": 1}},
     ("POST", "/admin/keys"): {"name": "n", "owner_id": "o", "type": "client"},
     ("POST", "/admin/keys/{key_id}/rotate"): {"overlap_ms": 0},
@@ -133,8 +136,7 @@ async def test_a_body_that_arrives_after_its_key_ended_changes_nothing(
     await ending_key(world)
     job_id = await world.submit()
     known = path.replace("{job_id}", job_id).replace("{key_id}", world.key_ids["client"])
-    for name in ("queue", "schedule"):
-        known = known.replace(f"{{{name}}}", "new-one")
+    known = known.replace("{queue}", "default").replace("{schedule}", "new-one")
     body = orjson.dumps(BODIES[method, path])
     wire = await begun(world, charged, method, known, body)
     await change(world)

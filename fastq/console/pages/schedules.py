@@ -80,7 +80,7 @@ class SchedulePages:
         try:
             name = queue_name(values["name"], "name")
             need(not self._exists(visit, name), f"there is a schedule {name}: change it on its own page")
-            self._put(visit, name, values)
+            self._put(visit, name, values, visit.who.owner_id)
         except InvalidRequest as error:
             self._show_all(visit, values, str(error))
             return
@@ -97,16 +97,16 @@ class SchedulePages:
         kept = self._schedules.show(visit.who, name)
         values = _values(await visit.form()) | {"name": name}
         try:
-            self._put(visit, name, values)
+            self._put(visit, name, values, kept.schedule.owner_id)
         except InvalidRequest as error:
             self._show_one(visit, name, kept, values, str(error))
             return
         visit.go(f"{SCHEDULES}/{name}", "Saved.")
 
-    def _put(self, visit: Visit, name: str, values: dict[str, str]) -> None:
-        who = visit.who
-        schedule = schedule_of(_body(values), who.owner_id, who.key_id, self._engine.now_us())
-        self._schedules.put(who, name, schedule)
+    def _put(self, visit: Visit, name: str, values: dict[str, str], owner_id: str) -> None:
+        """A schedule that an admin changes stays its owner's."""
+        schedule = schedule_of(_body(values), owner_id, visit.who.key_id, self._engine.now_us())
+        self._schedules.put(visit.who, name, schedule)
 
     async def pause(self, visit: Visit, name: str) -> None:
         self._schedules.pause(visit.who, name)

@@ -17,7 +17,7 @@ SERVER = "/console/server"
 
 class ServerPages:
     def __init__(self, parts: Parts) -> None:
-        self._engine, self._start = parts.engine, parts.start
+        self._engine, self._start, self._statistics = parts.engine, parts.start, parts.statistics
         self._started_us = parts.engine.now_us()
 
     async def server(self, visit: Visit) -> None:
@@ -28,6 +28,8 @@ class ServerPages:
             python=platform.python_version(),
             database_id=engine.database_id.hex(),
             log=engine.log_use,
+            writes=self._statistics.log(),
+            sync_us=self._statistics.durations_us("sync"),
             is_full=engine.disk_full,
             is_draining=engine.draining,
             is_behind=engine.cleaner.is_behind,

@@ -67,7 +67,7 @@ class PauseBody(msgspec.Struct, forbid_unknown_fields=True):
     """Why the queue is paused, and when the server resumes it. Both replace those of an earlier pause."""
 
     reason: Reason | None = None
-    until: Annotated[Time, Meta(description="Later than now, at most 10 years.")] | None = None
+    until: Annotated[Time, Meta(description="In the future, at most 10 years.")] | None = None
 
 
 class QueueWhy(msgspec.Struct, forbid_unknown_fields=True):
@@ -153,7 +153,7 @@ def pause_of(body: bytes, now_us: int) -> tuple[str | None, str | None]:
     fields = decode(body, _PAUSE) if body else PauseBody()
     reason, until = _pause(fields.reason, fields.until, "", now_us)
     if fields.until is not None and time_us(fields.until, "until") <= now_us:
-        raise InvalidRequest("until must be later than now")
+        raise InvalidRequest("until must be in the future")
     return reason, until
 
 
