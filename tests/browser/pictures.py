@@ -16,8 +16,8 @@ from tests.browser.demo import fill
 from tests.served import ROOT, Served
 
 KEPT = ROOT / "docs" / "console"
-SCHEMES = ("light", "dark")
 WINDOWS = {"wide": WIDE, "phone": PHONE}
+FORMS = [(window, scheme) for window in WINDOWS for scheme in ("light", "dark")]
 COLORS = 64
 HEIGHT_MAX = 1600  # pixels of a page that a picture shows
 
@@ -59,19 +59,19 @@ def fill_by_hand(visitor: Visitor, ids: dict[str, str]) -> None:
     ids["operation"] = page.url.rpartition("/")[2]
 
 
-def taken(chromium: Browser, server: Served, ids: dict[str, str]) -> Iterator[tuple[str, Visitor]]:
-    """Go to each page in each form. The page is shown while the caller has its name."""
-    for scheme in SCHEMES:
-        for window, size in WINDOWS.items():
-            with visiting(chromium, server, color_scheme=scheme, viewport=size) as visitor:
-                visitor.go("/console/login")
-                yield f"login-{window}-{scheme}", visitor
-                visitor.log_in("admin")
-                if "operation" not in ids:
-                    fill_by_hand(visitor, ids)
-                for name, path in pages(ids).items():
-                    visitor.go(path)
-                    yield f"{name}-{window}-{scheme}", visitor
+def taken(
+    chromium: Browser, server: Served, ids: dict[str, str], window: str, scheme: str
+) -> Iterator[tuple[str, Visitor]]:
+    """Go to each page in one form. The page is shown while the caller has its name."""
+    with visiting(chromium, server, color_scheme=scheme, viewport=WINDOWS[window]) as visitor:
+        visitor.go("/console/login")
+        yield f"login-{window}-{scheme}", visitor
+        visitor.log_in("admin")
+        if "operation" not in ids:
+            fill_by_hand(visitor, ids)
+        for name, path in pages(ids).items():
+            visitor.go(path)
+            yield f"{name}-{window}-{scheme}", visitor
 
 
 def keep(visitor: Visitor, directory: Path, name: str) -> Path:
@@ -87,8 +87,10 @@ def keep(visitor: Visitor, directory: Path, name: str) -> Path:
 def main(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, launched() as chromium, Served(Path(scratch) / "data") as server:
-        for name, visitor in taken(chromium, server, fill(server)):
-            print(keep(visitor, directory, name))
+        ids = fill(server)
+        for window, scheme in FORMS:
+            for name, visitor in taken(chromium, server, ids, window, scheme):
+                print(keep(visitor, directory, name))
 
 
 if __name__ == "__main__":
