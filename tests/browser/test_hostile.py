@@ -26,7 +26,7 @@ def fail(server: Served, queue: str, error: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_of_others_is_only_text(server: Served, visitor: Visitor, text: str) -> None:
     job_id = server.submit(
-        server.keys["client"], {text: text, **BIG}, queue="hostile", group=text.replace("\0", ""), tags=[text.replace("\0", "")], max_retries=0
+        server.keys["client"], {text: text, **BIG}, queue="hostile", max_retries=0
     )
     fail(server, "hostile", f"{text}\n{text}")
     page = visitor.log_in("admin")
