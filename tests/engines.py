@@ -11,7 +11,7 @@ from fastq.clock import Clock
 from fastq.engine import Engine, EngineOptions, assemble
 from fastq.engine.commands import Lease, Principal, Submit
 from fastq.engine.results import LeasedJob
-from fastq.errors import ApiError
+from fastq.errors import ApiError, Overloaded
 from fastq.log.memory import MemoryLog
 
 START_US = 1_700_000_000_000_000
@@ -75,11 +75,15 @@ class Running:
             await self.engine.stop()
 
     async def submit(self, who: Principal, command: Submit) -> str:
-        job_id, _ = await self.ask.submit(who, command)
-        return job_id
+        return (await self.submit_many(who, [command]))[0]
 
     async def submit_many(self, who: Principal, commands: Sequence[Submit]) -> list[str]:
-        stored, _ = await self.ask.submit_many(who, commands)
+        """Submit as POST /jobs/batch does: if the next segment of the log is not ready, wait for it once."""
+        try:
+            stored, _ = await self.ask.submit_many(who, commands)
+        except Overloaded:
+            await self.engine.caught_up()
+            stored, _ = await self.ask.submit_many(who, commands)
         return [job_id for job_id, _ in stored]
 
     async def lease_one(self, command: Lease) -> LeasedJob:

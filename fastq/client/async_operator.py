@@ -14,6 +14,7 @@ from fastq.client.codec import Codec
 from fastq.client.models import BulkOptions, ChangedMany, JobOptions, NewJob, Page
 from fastq.client.operator_models import (
     AuditEntry,
+    Failures,
     Key,
     KeyKind,
     KeyOptions,
@@ -24,6 +25,7 @@ from fastq.client.operator_models import (
 )
 from fastq.client.protocol import Call, Plan, Retries
 from fastq.client.schedule_models import Cron, Every, Schedule
+from fastq.client.stats_models import Stats
 
 T = TypeVar("T")
 
@@ -164,9 +166,17 @@ class AsyncOperatorMethods(ABC):
         """
         return await self.call(operator_calls.rotate_key(key_id, overlap_ms))
 
+    async def failures(self, queue: str = "", *, since: datetime | None = None, limit: int = 100) -> Failures:
+        """Failed attempts, grouped by queue and error: those that were seen last, since a time, in one queue or all."""
+        return await self.call(operator_calls.list_failures(queue, since, limit))
+
     async def workers(self) -> SeenWorkers:
         """The workers, their leases, and when each last sent a request."""
         return await self.call(operator_calls.list_workers())
+
+    async def stats(self) -> Stats:
+        """How many jobs there are and how fast they move, at most two seconds old. Needs jobs:read."""
+        return await self.call(operator_calls.stats())
 
     def audit(self) -> AsyncIterator[AuditEntry]:
         """The audit log, newest first: changes of keys, queues, schedules and many jobs. Needs an admin key."""

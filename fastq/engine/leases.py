@@ -14,7 +14,7 @@ from fastq.engine.records import Records, sound
 from fastq.engine.results import LeasedJob
 from fastq.engine.waiting import LeaseWaiters
 from fastq.engine.workers import LastSeen
-from fastq.errors import JobNotFound, QueueForbidden, RecordUnreadable, WorkersOnly
+from fastq.errors import JobNotFound, Overloaded, QueueForbidden, RecordUnreadable, WorkersOnly
 
 LOG = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Leases:
                 raise QueueForbidden(queue)
         while True:
             may_grant = self.serve_waiters(command)
-            granted = self._grant(who, command) if may_grant else []
+            granted = await self._granted(who, command) if may_grant else []
             if not granted and command.wait_ms:
                 granted = await self.waiters.wait(who, command, connection)
             delivered = await self.deliver(granted, connection, log_id)
@@ -115,6 +115,15 @@ class Leases:
         """
         self.waiters.serve()
         return not (command.wait_ms and self.waiters.are_before(command.queues))
+
+    async def _granted(self, who: Principal, command: Lease) -> list[_core.Leased]:
+        """As `_grant`, but wait once for a segment that is being made."""
+        try:
+            return self._grant(who, command)
+        except Overloaded:
+            await self._admission.caught_up()
+            self._admission.need_serving()
+            return self._grant(who, command)
 
     def _grant(self, who: Principal, command: Lease) -> list[_core.Leased]:
         """Lease jobs that are ready now. Raises DiskFull, Overloaded."""

@@ -19,7 +19,8 @@ from fastq.engine.commands import (
     RESULT_BYTES_MAX,
     Ack,
 )
-from fastq.errors import ApiError, InvalidRequest, JobNotFound, LeaseLost, NotAckable
+from fastq.errors import ApiError, InvalidRequest, JobNotFound, LeaseLost, NotAckable, Overloaded
+from fastq.http.authentication import confirmed
 from fastq.http.decoding import decode, members, null_as_empty, read_body
 from fastq.http.errors import Wrapped, members_of
 from fastq.http.fields import BODY_BYTES_MAX, Delay, Token, at_most, printable, readable_numbers
@@ -169,19 +170,29 @@ class Acks:
     async def ack(self, req: Request, _resp: Response, job_id: str) -> None:
         command = ack_command(job_id, await read_body(req, BODY_BYTES_MAX))
         try:
-            self._engine.ack(req.context.principal, command)
+            (refusal,) = await self._acked(req, [command])
+            if refusal is not None:
+                raise refusal
         except (JobNotFound, NotAckable, LeaseLost) as error:
             raise ack_refused(error) from None
 
     async def ack_many(self, req: Request, resp: Response) -> None:
         acks = ack_many_fields(await read_body(req, self._batch_bytes_max))
         commands = await commands_of(self._engine, req, acks, ack_member)
-        refusals = self._engine.ack_many(req.context.principal, commands) if commands else []
+        refusals = await self._acked(req, commands) if commands else []
         resp.content_type = JSON
         resp.data = acks_answered(
             [command.job_id for command in commands],
             [refusal and ack_refused(refusal) for refusal in refusals],
         )
+
+    async def _acked(self, req: Request, commands: Sequence[Ack]) -> list[ApiError | None]:
+        """End attempts; if the next segment of the log is not ready, wait for it once."""
+        try:
+            return self._engine.ack_many(req.context.principal, commands)
+        except Overloaded:
+            await self._engine.caught_up()
+            return self._engine.ack_many(await confirmed(req), commands)
 
     def routes(self) -> list[Route]:
         return [
