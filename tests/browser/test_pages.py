@@ -1,4 +1,4 @@
-"""Every page, in every form: sound for a screen reader, no wider than the window, and a picture that shows something."""
+"""Every page in every form: sound for a screen reader, no wider than the window; its picture shows something."""
 
 from __future__ import annotations
 
