@@ -15,6 +15,8 @@ from tests.browser.demo import fill
 from tests.browser.pictures import FORMS, KEPT, keep, pages, taken
 from tests.served import Served
 
+pytestmark = pytest.mark.slow
+
 PICTURE_BYTES_MAX = 120_000
 ALL_PICTURES_BYTES_MAX = 4_000_000
 CHECKED = {("wide", "light"), ("phone", "dark")}  # both forms and both schemes: a whole check takes a second
@@ -57,7 +59,7 @@ def test_every_page_of_an_empty_server_says_what_comes_next(
         for path, name, _scope in NAV:
             visitor.go(path)
             expect(page.get_by_role("heading", level=1, name=name)).to_be_visible()
-            visitor.check()
+            visitor.check_width() if window_size else visitor.check()
         for path in ("/", "/console/jobs", "/console/queues", "/console/schedules", "/console/workers"):
             visitor.go(path)
             expect(page.locator(".empty pre")).to_contain_text("fastq ")
