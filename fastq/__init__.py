@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         Every,
         Extend,
         Failure,
+        FailureGroup,
+        Failures,
         Forbidden,
         Held,
         Job,
@@ -68,7 +70,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
-    "ClientError", "Conflict", "Cron", "Done", "Event", "Every", "Extend", "Failure", "Forbidden", "Held", "Job",
+    "ClientError", "Conflict", "Cron", "Done", "Event", "Every", "Extend", "Failure", "FailureGroup", "Failures",
+    "Forbidden", "Held", "Job",
     "JobChanges", "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
     "NotFinished", "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit",
     "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze",

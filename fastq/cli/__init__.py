@@ -28,6 +28,7 @@ COMMANDS = {
     "queues": "queues",
     "schedules": "schedules",
     "workers": "status",
+    "failures": "failures",
     "audit": "status",
     "status": "status",
     "keys": "keys",

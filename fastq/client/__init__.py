@@ -41,6 +41,8 @@ from fastq.client.models import (
 )
 from fastq.client.operator_models import (
     AuditEntry,
+    FailureGroup,
+    Failures,
     Key,
     Queue,
     QueueSettings,
@@ -57,7 +59,8 @@ from fastq.client.worker import Job, Worker
 
 __all__ = [
     "Ack", "Acked", "AsyncClient", "Attempt", "AuditEntry", "Backoff", "BadRequest", "Busy", "ChangedMany", "Client",
-    "ClientError", "Conflict", "Cron", "Done", "Event", "Every", "Extend", "Failure", "Forbidden", "Held", "Job",
+    "ClientError", "Conflict", "Cron", "Done", "Event", "Every", "Extend", "Failure", "FailureGroup", "Failures",
+    "Forbidden", "Held", "Job",
     "JobChanges", "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
     "NotFinished", "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit",
     "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze",

@@ -14,6 +14,7 @@ from fastq.client.codec import Codec
 from fastq.client.models import BulkOptions, ChangedMany, JobOptions, NewJob, Page
 from fastq.client.operator_models import (
     AuditEntry,
+    Failures,
     Key,
     KeyKind,
     KeyOptions,
@@ -163,6 +164,10 @@ class AsyncOperatorMethods(ABC):
             NotFound: there is no such key. Conflict: it is revoked.
         """
         return await self.call(operator_calls.rotate_key(key_id, overlap_ms))
+
+    async def failures(self, queue: str = "", *, since: datetime | None = None, limit: int = 100) -> Failures:
+        """Failed attempts, grouped by queue and error: those that were seen last, since a time, in one queue or all."""
+        return await self.call(operator_calls.list_failures(queue, since, limit))
 
     async def workers(self) -> SeenWorkers:
         """The workers, their leases, and when each last sent a request."""

@@ -14,7 +14,7 @@ from fastq.client.calls import changed_many, nothing, paged, query, reader
 from fastq.client.calls import job_body as job_json
 from fastq.client.codec import Codec, encoded_body
 from fastq.client.models import ChangedMany, NewJob, Page, Submitted
-from fastq.client.operator_models import AuditEntry, Key, Queue, QueueSettings, RevokedKey, SeenWorkers
+from fastq.client.operator_models import AuditEntry, Failures, Key, Queue, QueueSettings, RevokedKey, SeenWorkers
 from fastq.client.protocol import Call
 from fastq.client.schedule_models import Cron, Every, Schedule
 
@@ -28,6 +28,7 @@ _KEY = reader(Key)
 _KEYS = reader(list[Key])
 _REVOKED = reader(RevokedKey)
 _WORKERS = reader(SeenWorkers)
+_FAILURES = reader(Failures)
 _QUEUES = paged("queues", Queue)
 _SCHEDULES = paged("schedules", Schedule)
 _AUDIT = paged("entries", AuditEntry)
@@ -142,6 +143,11 @@ def rotate_key(key_id: str, overlap_ms: int | None) -> Call[Key]:
 
 
 # --- the server -------------------------------------------------------------------------------------------------------
+
+
+def list_failures(queue: str, since: datetime | None, limit: int) -> Call[Failures]:
+    asked = query(queue=queue, since=since, limit=limit)
+    return Call("GET", f"/failures{asked}", _FAILURES.decode)
 
 
 def list_workers() -> Call[SeenWorkers]:

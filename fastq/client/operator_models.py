@@ -156,6 +156,29 @@ class SeenWorkers(AnswerStruct, frozen=True):
     complete: bool
 
 
+class FailureGroup(AnswerStruct, frozen=True, kw_only=True):
+    """Attempts of one owner that failed in one queue with the same error. `job_id`: of the last one.
+
+    error: the first line, at most 200 bytes; of an end without a text what happened, such as `lease_expired`.
+    """
+
+    queue: str
+    owner_id: str
+    error_code: str
+    error: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    job_id: str
+
+
+class Failures(AnswerStruct, frozen=True):
+    """Groups of failed attempts, the one that was seen last first. They are counted since `since`."""
+
+    groups: list[FailureGroup]
+    since: datetime
+
+
 class AuditEntry(AnswerStruct, frozen=True, kw_only=True):
     """One change and the key that made it. `number` counts all entries, from 1."""
 

@@ -13,6 +13,7 @@ from fastq.services.operations import Operations
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 from fastq.services.statistics import Statistics
+from fastq.services.trends import Trends
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,4 @@ class Parts:
     operations: Operations
     statistics: Statistics
     start: Start
+    trends: Trends

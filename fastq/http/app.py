@@ -31,6 +31,7 @@ from fastq.http.resources.bulk import BulkRoutes
 from fastq.http.resources.changes import Changes
 from fastq.http.resources.events import Events
 from fastq.http.resources.extend import Extensions
+from fastq.http.resources.failures import Failures
 from fastq.http.resources.history import Histories
 from fastq.http.resources.jobs import Jobs
 from fastq.http.resources.keys import ApiKeys
@@ -198,6 +199,7 @@ def create_app(
         *WorkerRoutes(engine).routes(),
         *stats.routes(),
         *Events(streams).routes(),
+        *Failures(engine, options.statistics).routes(),
         *ApiKeys(engine, options.keys, options.audit).routes(),
         *AuditRoutes(engine, options.audit).routes(),
         *Backups(engine).routes(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastq.clock import Clock
 from fastq.console.parts import Parts, Start
@@ -25,6 +26,7 @@ from fastq.services.operations import Operations
 from fastq.services.queues import Queues
 from fastq.services.schedules import Schedules
 from fastq.services.statistics import Statistics
+from fastq.services.trends import Trends
 
 REDIS_GRACE_MS = 60_000
 NO_START = Start()
@@ -38,6 +40,7 @@ class Node:
     keys: KeyStore
     schedules: Schedules
     statistics: Statistics
+    trends: Trends
     app: Api
 
     def __init__(self, log: Log, options: EngineOptions, jitter: Callable[[], float]) -> None:
@@ -82,30 +85,38 @@ class Node:
             await self.engine.stop()
 
     @asynccontextmanager
-    async def serving(self, instance: str, root_path: str = "", start: Start = NO_START) -> AsyncIterator[Api]:
+    async def serving(
+        self, instance: str, root_path: str = "", start: Start = NO_START, trends_path: Path | None = None
+    ) -> AsyncIterator[Api]:
         """Create the API and the console, fire schedules and resume queues.
 
         Args:
             instance: prefix of the request ids that this node makes.
             root_path: see `Site`.
             start: for the console.
+            trends_path: see `Trends`.
         """
         engine, keys = self.engine, self.keys
         self.schedules = Schedules(engine, self.audit, read_job)
         self.statistics = Statistics(engine)
+        self.trends = Trends(engine, self.statistics, trends_path)
         options = HttpOptions(keys, self.queues, self.schedules, self.audit, self.statistics, instance)
         auth = Authenticator(keys, engine.now_us, engine.options.owner_isolation)
         keys.watch(engine.end_waits)
         bulk = Bulk(engine, self.audit)
         operations = Operations(engine, bulk)
-        parts = Parts(engine, self.queues, self.schedules, keys, self.audit, bulk, operations, self.statistics, start)
+        parts = Parts(
+            engine, self.queues, self.schedules, keys, self.audit, bulk, operations, self.statistics, start, self.trends
+        )
         self.app = create_app(engine, self.core, auth, options, Site(parts, auth, root_path))
         self.schedules.start()
         self.statistics.start()
+        await self.trends.start()
         self.queues.start()
         try:
             yield self.app
         finally:
+            await self.trends.stop()
             await operations.close()
             self.queues.stop()
             self.app.streams.stop()

@@ -44,6 +44,7 @@ FINISH_S = 5  # then requests in flight have that long
 STOP_S = 9.5  # the whole stop takes at most that long
 SAVE_USED_S = 600.0
 BACKLOG = 2048
+TRENDS = "trends.db"
 ORIGINAL_LOG = "jobs.wal"
 SLACK_SEGMENTS_MIN = 2  # with less, the active segment alone exceeds the slack and the cleaner cannot make room
 
@@ -196,7 +197,8 @@ async def _answer_requests(
         started.set()
 
     start = Start(settings_shown(settings), recovered)
-    async with node.serving(secrets.token_hex(4), settings.root_path, start) as app:
+    trends_path = settings.directory / TRENDS
+    async with node.serving(secrets.token_hex(4), settings.root_path, start, trends_path) as app:
         server = HttpServer(_http_config(settings, app), tls_of(settings.tls_cert, settings.tls_key), listening)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

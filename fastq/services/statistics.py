@@ -103,9 +103,10 @@ class Statistics:
         self._timer: asyncio.TimerHandle | None = None
         self._sweeps: OrderedDict[tuple[str | None, frozenset[str] | None], _Sweep] = OrderedDict()
         self._began_us = 0
+        self.failures_since_us = 0  # failures are counted since then
 
     def start(self) -> None:
-        self._began_us = self._engine.now_us()
+        self._began_us = self.failures_since_us = self._engine.now_us()
         self._tick()
 
     def stop(self) -> None:

@@ -238,3 +238,20 @@ def test_an_interval_in_place_of_a_cron_expression(run: Run, client: Client, que
     assert row[1] == "@every 5m" and job_id in row and "READY" in row
     assert run("schedules", "set", queue, "@every 5m", "1", "--timezone", "Europe/Vienna").code == 2
     client.delete_schedule(queue)
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_failures_are_listed_with_their_counts(run: Run, client: Client, queue: str) -> None:
+    for _ in range(2):
+        client.submit(1, queue=queue, max_retries=0)
+        (leased,) = client.lease([queue])
+        client.fail(leased, "no such host\nand more", code="E7")
+    (group,) = client.failures(queue).groups
+    assert (group.error, group.error_code, group.count) == ("no such host", "E7", 2)
+    done = run("failures", "--queue", queue, "--since", "1h")
+    (row,) = [line for line in done.lines if line.startswith(queue)]
+    assert row.split("\t")[1] == "2" and "no such host" in row
+    assert run("failures", "--queue", queue, "--json").answers[0]["count"] == 2
+    assert run("failures", "--queue", "absent").lines == []

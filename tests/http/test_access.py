@@ -127,6 +127,8 @@ LISTS = {
     ],
     ("GET", "/queues"): ["", "?limit=1"],
     ("GET", "/workers"): [""],
+    ("GET", "/stats"): [""],
+    ("GET", "/failures"): ["", f"?queue={HIDDEN}", "?limit=1"],
     ("GET", "/schedules"): [""],
     ("GET", "/keys"): [""],
 }
@@ -142,8 +144,7 @@ OTHERS = {
     ("POST", "/schedules/{schedule}/pause"),
     ("POST", "/schedules/{schedule}/resume"),
     ("DELETE", "/keys/{key}"),
-    ("GET", "/stats"),  # these two in resources/
-    ("GET", "/events"),
+    ("GET", "/events"),  # in resources/
 }
 
 
