@@ -42,7 +42,7 @@ async def test_a_saved_form_changes_only_what_was_touched(world: World, admin: B
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("concurrency", "0", "concurrency"), ("concurrency", "x", "whole number"), ("rate_n", "5", "rate_limit needs both"),
+    [("concurrency", "0", "concurrency"), ("concurrency", "x", "whole number"), ("rate_n", "5", "needs both"),
      ("max_depth", "99999999999999999999", "max_depth"), ("kept_max", "-1", "retention.max")],
 )  # fmt: skip
 async def test_a_bad_limit_is_named(world: World, admin: Browser, field: str, value: str, said: str) -> None:

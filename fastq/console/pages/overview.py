@@ -68,7 +68,7 @@ class Overview:
             "recent": recent,
             "is_all": who.oversees.is_all,
             "rates": statistics.rates(10),
-            "dead_per_min": statistics.rates(60)["dead"] * 60,
+            "dead_per_min": round(sum(one["dead"] for one in by_second)),
             "submits": spark([one["submitted"] for one in by_second], "submits in each of the last 60 seconds"),
             "acks": spark([one["acked"] for one in by_second], "acks in each of the last 60 seconds"),
             "wait_us": statistics.durations_us("wait"),
