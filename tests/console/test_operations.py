@@ -91,9 +91,10 @@ async def test_chosen_jobs(world: World, client: Browser) -> None:
     page = await client.page("/console/jobs?state=DEAD")
     assert all(f'name="ids" value="{job_id}"' in page for job_id in ids)
     assert (await client.post("/console/bulk", action="delete")).status == 400
-    page = (await client.post_all("/console/bulk", [("action", "delete"), *(("ids", one) for one in ids[:2])])).body
-    assert b"<h1>Delete 2 jobs</h1>" in page and b"2 chosen jobs." in page
-    found = re.findall(r'name="ids" value="([^"]+)"', page.decode())
+    reply = await client.post_all("/console/bulk", [("action", "delete"), *(("ids", one) for one in ids[:2])])
+    page = reply.body.decode()
+    assert "<h1>Delete 2 jobs</h1>" in page and "2 chosen jobs." in page
+    found = re.findall(r'name="ids" value="([^"]+)"', page)
     assert found == ids[:2]
     form = [("action", "delete"), ("expected", "2"), ("confirm", "2"), *(("ids", one) for one in found)]
     path = (await client.post_all("/console/operations", form)).headers["location"]
@@ -172,7 +173,7 @@ async def test_a_key_bound_to_queues_sees_only_its_own_changes(world: World, cli
     await dead_jobs(world, 30)
     fields = {"action": "redrive", "queue": "mail", "expected": "30", "confirm": "30", "pace": "1"}
     path = (await client.post("/console/operations", **fields)).headers["location"]
-    grants = Grants(scopes=("jobs:read", "jobs:submit"), queues=("other",))
+    grants = Grants(scopes=("jobs:read", "jobs:submit"), queues=frozenset({"other"}))
     await world.make_key("bound", "worker", "client-owner", grants=grants)
     bound = await Browser(world).log_in("bound")
     assert path not in await bound.page("/console/operations")
