@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         SeenWorkers,
         ServerUnreachable,
         Snooze,
+        Stats,
         Submitted,
         Success,
         Unauthenticated,
@@ -74,7 +75,7 @@ __all__ = [
     "Forbidden", "Held", "Job",
     "JobChanges", "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
     "NotFinished", "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit",
-    "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze",
+    "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Stats",
     "Submitted", "Success", "Unauthenticated", "Why", "Worker", "__version__",
 ]  # fmt: skip
 

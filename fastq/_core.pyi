@@ -16,6 +16,7 @@ from fastq._core_traffic import JobChange as JobChange
 from fastq._core_traffic import Latencies as Latencies
 from fastq._core_traffic import QueueView as QueueView
 from fastq._core_traffic import Traffic as Traffic
+from fastq._core_traffic import error_line as error_line
 from fastq._core_traffic import latency_bucket as latency_bucket
 from fastq.errors import ApiError
 

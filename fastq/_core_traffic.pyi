@@ -42,6 +42,7 @@ LATENCY_BOUNDS_US: tuple[int, ...]
 WHAT_HAPPENED: tuple[str, ...]
 """What can happen to a job."""
 
+def error_line(error: str) -> str: ...
 def latency_bucket(us: int) -> int:
     """The bucket of a duration."""
 

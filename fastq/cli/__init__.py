@@ -31,6 +31,7 @@ COMMANDS = {
     "failures": "failures",
     "audit": "status",
     "status": "status",
+    "top": "top",
     "keys": "keys",
     "export": "transfer:export_jobs",
     "import": "transfer:import_jobs",

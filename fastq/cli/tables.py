@@ -146,15 +146,15 @@ class Table:
 
     def _lines(self, rows: list[list[str]], width: int) -> list[str]:
         filled = [i for i in range(len(self.columns)) if not i or not rows or any(row[i] for row in rows)]
-        kept, widths = _fitted([self.columns[i] for i in filled], [[row[i] for i in filled] for row in rows], width)
+        kept, widths = fitted([self.columns[i] for i in filled], [[row[i] for i in filled] for row in rows], width)
         shown = [filled[i] for i in kept]
         if rows:
             self._left_out |= dict.fromkeys(self.columns[i].name for i in filled if i not in shown)
         head = [self.columns[i].name for i in shown]
-        return [line for row in [head, *([row[i] for i in shown] for row in rows)] for line in _aligned(row, widths)]
+        return [line for row in [head, *([row[i] for i in shown] for row in rows)] for line in aligned(row, widths)]
 
 
-def _fitted(columns: Sequence[Column], rows: list[list[str]], width: int) -> tuple[list[int], list[int]]:
+def fitted(columns: Sequence[Column], rows: list[list[str]], width: int) -> tuple[list[int], list[int]]:
     """The columns that are shown, and the width of each. The first may be too narrow for some of its cells."""
     most = [max(columns_of(text) for text in [column.name, *(row[i] for row in rows)])
             for i, column in enumerate(columns)]  # fmt: skip
@@ -192,7 +192,7 @@ def _widened(widths: list[int], most: list[int], room: int) -> list[int]:
     return widths
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+def aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     """The line of a row, or two if the first cell is too long."""
     above = [row[0]] if columns_of(row[0]) > widths[0] and len(row) > 1 else []
     cells = ["" if above else row[0], *(cut(text, wide) for text, wide in zip(row[1:], widths[1:], strict=True))]

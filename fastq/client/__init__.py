@@ -54,6 +54,7 @@ from fastq.client.operator_models import (
 from fastq.client.outcome_models import Failure, Outcome, Snooze, Success
 from fastq.client.protocol import Retries
 from fastq.client.schedule_models import Cron, Every, Schedule
+from fastq.client.stats_models import Stats
 from fastq.client.sync_client import Client
 from fastq.client.worker import Job, Worker
 
@@ -63,6 +64,6 @@ __all__ = [
     "Forbidden", "Held", "Job",
     "JobChanges", "JobFilter", "JobOptions", "JobStatus", "Key", "LeaseGone", "LeaseLost", "LeasedJob", "NewJob",
     "NotFinished", "NotFound", "NotJSON", "Outcome", "Page", "Progress", "Queue", "QueueSettings", "RateLimit",
-    "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze",
+    "Refused", "Retention", "Retries", "RevokedKey", "Schedule", "SeenWorkers", "ServerUnreachable", "Snooze", "Stats",
     "Submitted", "Success", "Unauthenticated", "Why", "Worker",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from fastq.client.models import ChangedMany, NewJob, Page, Submitted
 from fastq.client.operator_models import AuditEntry, Failures, Key, Queue, QueueSettings, RevokedKey, SeenWorkers
 from fastq.client.protocol import Call
 from fastq.client.schedule_models import Cron, Every, Schedule
+from fastq.client.stats_models import Stats, read_stats
 
 T = TypeVar("T")
 PAGE = 1000  # items in a page when a whole list is read
@@ -156,6 +157,10 @@ def list_workers() -> Call[SeenWorkers]:
 
 def list_audit(cursor: str = "", limit: int = PAGE) -> Call[Page[AuditEntry]]:
     return Call("GET", f"/admin/audit{query(limit=limit, cursor=cursor)}", _AUDIT)
+
+
+def stats() -> Call[Stats]:
+    return Call("GET", "/stats", read_stats)
 
 
 def ready() -> Call[None]:

@@ -25,6 +25,7 @@ from fastq.client.operator_models import (
 )
 from fastq.client.protocol import Call, Plan, Retries
 from fastq.client.schedule_models import Cron, Every, Schedule
+from fastq.client.stats_models import Stats
 
 T = TypeVar("T")
 
@@ -167,6 +168,10 @@ class OperatorMethods(ABC):
     def workers(self) -> SeenWorkers:
         """The workers, their leases, and when each last sent a request."""
         return self.call(operator_calls.list_workers())
+
+    def stats(self) -> Stats:
+        """How many jobs there are and how fast they move, at most two seconds old. Needs jobs:read."""
+        return self.call(operator_calls.stats())
 
     def audit(self) -> Iterator[AuditEntry]:
         """The audit log, newest first: changes of keys, queues, schedules and many jobs. Needs an admin key."""

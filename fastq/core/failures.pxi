@@ -4,6 +4,8 @@ cdef enum:
     FAILURE_GROUPS_MAX = 10_000     # the one that was seen longest ago leaves
     FAILURE_LINE_BYTES = 200
 
+cdef bytes TRACEBACK = b"Traceback (most recent call last):"
+
 
 @cython.final
 cdef class FailureGroup:
@@ -46,8 +48,30 @@ cdef int note_failure(Core core, Job* job, CloseFields* f) except -1:
     return 0
 
 
+def error_line(str error not None):
+    """What stands for an error in lists and groups: see `first_line`."""
+    return first_line(error.encode())
+
+
 cdef str first_line(bytes error):
-    return cut_text(error.strip().split(b"\n", 1)[0].rstrip(), FAILURE_LINE_BYTES).decode("utf-8", "replace")
+    """The first line of an error, at most 200 bytes of it. Of a Python traceback, the first line of its exception."""
+    cdef bytes text = error.strip()
+    if text.startswith(TRACEBACK):
+        text = last_exception(text)
+    return cut_text(text.split(b"\n", 1)[0].rstrip(), FAILURE_LINE_BYTES).decode("utf-8", "replace")
+
+
+cdef bytes last_exception(bytes traceback):
+    """The line that names the exception; of a chain, the last one. The whole text if it was cut before any."""
+    cdef bytes found = traceback, line
+    cdef bint is_awaited = False
+    for line in traceback.split(b"\n"):
+        if line.startswith(TRACEBACK):
+            is_awaited = True
+        elif is_awaited and line.strip() and not line[:1].isspace():
+            found = line
+            is_awaited = False
+    return found
 
 
 cdef int bound_failures(Core core) except -1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from bench.bare import Bare
-from fastq._core import ALL, Ack, FailureGroup, NewJob
+from fastq._core import ALL, Ack, FailureGroup, NewJob, error_line
 
 
 class Failing(Bare):
@@ -55,6 +57,39 @@ def test_a_group_has_the_first_line_of_at_most_200_bytes(error: str, line: str) 
     (group,) = core.groups()
     assert (group.error, group.error_code, group.job_id, group.count) == (line, "E1", job_id, 1)
     assert group.first_us == group.last_us == core.now_us
+
+
+def raised(chained: bool = False, message: str = "no such host") -> str:
+    """The traceback of an error, as programs send it."""
+    try:
+        try:
+            raise ConnectionError("refused")
+        except ConnectionError as error:
+            raise KeyError(message) from (error if chained else None)
+    except KeyError:
+        return traceback.format_exc()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (raised(), "KeyError: 'no such host'"),
+        ("\n" + raised(), "KeyError: 'no such host'"),
+        (raised(chained=True), "KeyError: 'no such host'"),
+        (raised().replace("\n", "\r\n"), "KeyError: 'no such host'"),
+        (raised() + "the second line of its message\n  and more\n", "KeyError: 'no such host'"),
+        (raised(chained=True).rpartition("raise KeyError")[0], "ConnectionError: refused"),
+        (raised().rpartition("KeyError")[0].rpartition("raise")[0], "Traceback (most recent call last):"),
+        ("Traceback (most recent call last):", "Traceback (most recent call last):"),
+        ("ValueError: bad\n" + raised(), "ValueError: bad"),
+    ],
+    ids=["plain", "blank", "chain", "crlf", "lines", "cut chain", "cut", "head", "message first"],
+)
+def test_a_traceback_is_grouped_by_its_exception(error: str, line: str) -> None:
+    core = Failing()
+    core.fail(error)
+    (group,) = core.groups()
+    assert group.error == line == error_line(error)
 
 
 def test_equal_failures_are_one_group_and_others_are_not() -> None:

@@ -13,7 +13,7 @@ import orjson
 from falcon.asgi import Request, Response
 from msgspec import UNSET, Meta, UnsetType
 
-from fastq._core import FINISHED
+from fastq._core import FINISHED, error_line
 from fastq.engine import Engine
 from fastq.engine.commands import (
     ERROR_CODE_BYTES_MAX,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 WAITING = ("SCHEDULED", "RETRY")
 CHECK_BYTES = 4
 CURSOR_CHARACTERS_MAX = 64
-ERROR_LINE_BYTES_MAX = 200  # of an error in a list
 ORIGINAL_AGENT = "Go-http-client/"  # what Go sends for a program that sets none
 
 
@@ -121,7 +120,7 @@ class JobListed(msgspec.Struct, forbid_unknown_fields=True):
     """A job as it is now. Members without a value are left out.
 
     `run_at` is shown while the job waits for that time. `outcome`, `result_error` and `error_code` are the last
-    attempt's. In a list `result_error` is the first line of the error, at most 200 bytes of it.
+    attempt's. In a list `result_error` is the first line of the error, or of a traceback's exception.
     """
 
     job_id: str
@@ -275,17 +274,11 @@ def job_listed(job: JobView, end: End | None) -> dict[str, Any]:
     """
     answer = _job(job)
     if end is not None:
-        if line := first_line(end.error):
+        if line := error_line(end.error):
             answer["result_error"] = line
         if end.error_code:
             answer["error_code"] = end.error_code
     return answer
-
-
-def first_line(text: str) -> str:
-    """The first line of a text that is not empty, cut at ERROR_LINE_BYTES_MAX."""
-    line = text.lstrip().split("\n", 1)[0].rstrip()
-    return line.encode()[:ERROR_LINE_BYTES_MAX].decode(errors="ignore")
 
 
 def reads_text_only(req: Request) -> bool:
