@@ -133,9 +133,9 @@ class Api(falcon.asgi.App[Request, Response]):
         self.route_table = routes
         self.request_ids = request_ids
         self.short_way = short_way
-        self.streams = streams
         self.requests, self.answers = MemoryLimit(), MemoryLimit()
         self.auth = auth
+        self.streams = streams
         self.pages = pages
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
         for template, path in paths.items():
