@@ -73,6 +73,7 @@ class Overview:
             "acks": spark([one["acked"] for one in by_second], "acks in each of the last 60 seconds"),
             "wait_us": statistics.durations_us("wait"),
             "run_us": statistics.durations_us("run"),
+            "sync_us": statistics.durations_us("sync"),
             "log_bytes": engine.log_bytes,
             "disk_full": engine.disk_full,
             "draining": engine.draining,
