@@ -11,7 +11,12 @@ from fastq.client.schedule_models import Every
 from tests.served import Served
 
 FAILURES = (
-    ("mail", "smtp_451", "SMTP 451 4.7.1 Greylisted, try again in 300 seconds\nTraceback (most recent call last): …", 14),
+    (
+        "mail",
+        "smtp_451",
+        "SMTP 451 4.7.1 Greylisted, try again in 300 seconds\nTraceback (most recent call last): …",
+        14,
+    ),
     ("mail", "bad_address", "no MX record for exmaple.com", 5),
     ("thumbnails", "decode", "cannot identify image file 'IMG_20261104.HEIC'", 9),
     ("webhooks", "timeout", "POST https://hooks.example.net/v2/orders: no answer in 10 s", 23),
@@ -50,13 +55,18 @@ def _done_and_failed(admin: Client, worker: Client) -> dict[str, str]:
     """Jobs at their end, so that the newest of the list are not all of one kind."""
     ids = {}
     for queue, code, error, count in FAILURES:
-        failing = [NewJob(payload={"order": 48_211 + n, "to": f"customer{n}@example.com"}, queue=queue, max_retries=0) for n in range(count)]
+        failing = [
+            NewJob(payload={"order": 48_211 + n, "to": f"customer{n}@example.com"}, queue=queue, max_retries=0)
+            for n in range(count)
+        ]
         admin.submit_many(failing)
         for job in worker.lease([queue], limit=count, worker_id=f"{queue}-1"):
             worker.fail(job, error, code=code or None)
             ids.setdefault("dead", job.job_id)
     for queue, count in (("mail", 240), ("thumbnails", 120), ("webhooks", 310), ("exports", 12)):
-        admin.submit_many([NewJob(payload={"order": 51_000 + n}, queue=queue, tags=["eu" if n % 3 else "us"]) for n in range(count)])
+        admin.submit_many(
+            [NewJob(payload={"order": 51_000 + n}, queue=queue, tags=["eu" if n % 3 else "us"]) for n in range(count)]
+        )
         for n, job in enumerate(worker.lease([queue], limit=1000, worker_id=f"{queue}-{count % 3 + 1}")):
             worker.ack(job, {"bytes": 9_007_199_254_740_993 + n, "ok": True})
             ids["done"] = job.job_id
@@ -68,7 +78,12 @@ def _waiting(admin: Client) -> dict[str, str]:
         return {"to": f"customer{n}@example.com", "template": "order-confirmed", "order": 52_000 + n, "total": 129.90}
 
     admin.submit_many([NewJob(payload=mail(n), queue="mail", group=f"shop-{n % 5}") for n in range(4112)])
-    admin.submit_many([NewJob(payload={"url": f"/media/{n}.jpg"}, queue="thumbnails", delay_ms=3_600_000 + n * 60_000) for n in range(64)])
+    admin.submit_many(
+        [
+            NewJob(payload={"url": f"/media/{n}.jpg"}, queue="thumbnails", delay_ms=3_600_000 + n * 60_000)
+            for n in range(64)
+        ]
+    )
     admin.submit_many([NewJob(payload={"month": f"2026-{n + 1:02}"}, queue="reports") for n in range(9)])
     admin.submit_many([NewJob(payload={"invoice": n}, queue="billing") for n in range(37)])
     admin.pause_queue("billing", reason="the provider is down until noon, ask Ann")
@@ -91,7 +106,9 @@ def _running(admin: Client, worker: Client) -> str:
 
 
 def _schedules(admin: Client) -> None:
-    admin.put_schedule("nightly-report", Cron("30 2 * * *", timezone="Europe/Berlin"), {"report": "daily"}, queue="reports")
+    admin.put_schedule(
+        "nightly-report", Cron("30 2 * * *", timezone="Europe/Berlin"), {"report": "daily"}, queue="reports"
+    )
     admin.put_schedule("invoices", Cron("0 6 1 * *"), {"run": "invoices"}, queue="billing")
     admin.put_schedule("clean-uploads", Every(900_000), {"older_than_days": 30}, queue="exports")
     admin.put_schedule("newsletter", Cron("0 9 * * 1", timezone="Europe/Berlin"), {"list": "weekly"}, queue="mail")

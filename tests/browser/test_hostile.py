@@ -12,7 +12,15 @@ from tests.served import Served
 
 RUN = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
 RTL = "invoice\u202egnp.exe\u202c"
-HOSTILE = [RUN, RTL, "{{7*7}}{% raw %}", "javascript:window.ran=1", "\"'><svg onload=window.ran=1>", "a\u0000\u001b[31mb", "\ufeff\u2066x\u2069"]
+HOSTILE = [
+    RUN,
+    RTL,
+    "{{7*7}}{% raw %}",
+    "javascript:window.ran=1",
+    "\"'><svg onload=window.ran=1>",
+    "a\u0000\u001b[31mb",
+    "\ufeff\u2066x\u2069",
+]
 BIG = {"n": 2**63, "low": -(2**63), "float": 0.1, "deep": [[[2**53 + 1]]]}
 
 
@@ -25,12 +33,17 @@ def fail(server: Served, queue: str, error: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_of_others_is_only_text(server: Served, visitor: Visitor, text: str) -> None:
-    job_id = server.submit(
-        server.keys["client"], {text: text, **BIG}, queue="hostile", max_retries=0
-    )
+    job_id = server.submit(server.keys["client"], {text: text, **BIG}, queue="hostile", max_retries=0)
     fail(server, "hostile", f"{text}\n{text}")
     page = visitor.log_in("admin")
-    for path in (f"/console/jobs/{job_id}", "/console/jobs?queue=hostile", "/console/failures", "/console/workers", "/", f"/console/submit?again={job_id}"):
+    for path in (
+        f"/console/jobs/{job_id}",
+        "/console/jobs?queue=hostile",
+        "/console/failures",
+        "/console/workers",
+        "/",
+        f"/console/submit?again={job_id}",
+    ):
         visitor.go(path)
         assert page.evaluate("window.ran") is None, path
         assert not any(sign in page.locator("main").inner_text() for sign in "\u202e\u2066\0\x1b"), path

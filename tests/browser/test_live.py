@@ -96,7 +96,9 @@ def test_a_page_says_when_the_server_is_gone_and_goes_on_after_its_start(chromiu
             page = overview(visitor)
             assert own.stop() == 0
             expect(page.locator(".live")).to_have_text("no connection")
-            expect(page.get_by_role("heading", name="Queues, the worst first").or_(page.get_by_text("No jobs yet"))).to_be_visible()
+            expect(
+                page.get_by_role("heading", name="Queues, the worst first").or_(page.get_by_text("No jobs yet"))
+            ).to_be_visible()
             with Served(tmp_path / "data", PORT=str(port)):
                 expect(page.get_by_text("The session has ended")).to_be_visible()
                 page.fill("#key", keys["admin"])

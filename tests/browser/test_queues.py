@@ -15,7 +15,11 @@ def test_a_queue_is_paused_and_its_jobs_say_why(server: Served, visitor: Visitor
     page.get_by_role("link", name="mail").click()
     page.get_by_label("Reason").fill("the provider is down, ask Ann")
     page.get_by_role("button", name="Pause the queue").click()
-    expect(page.get_by_text("Paused: the provider is down, ask Ann").or_(page.get_by_text("paused: the provider is down, ask Ann")).first).to_be_visible()
+    expect(
+        page.get_by_text("Paused: the provider is down, ask Ann")
+        .or_(page.get_by_text("paused: the provider is down, ask Ann"))
+        .first
+    ).to_be_visible()
     visitor.check()
     visitor.go(f"/console/jobs/{job_id}")
     expect(page.get_by_text("The queue mail is paused: the provider is down, ask Ann.")).to_be_visible()
