@@ -39,6 +39,7 @@ async def test_every_metric_that_is_named_exists() -> None:
     """In the rules, the dashboard, the KEDA example and the documents."""
     async with running() as world:
         await world.submit()
+        assert (await world.call("admin", "POST", "/queues/default/pause")).status == 200
         assert (await world.call("admin", "GET", "/jobs")).status == 200
         text = (await world.call("admin", "GET", "/metrics")).body.decode()
     there = {name for line in text.splitlines() if not line.startswith("#") for name in METRIC.findall(line)[:1]}

@@ -182,7 +182,7 @@ def create_app(
     stats = Stats(engine, options.statistics)
     request_ids = RequestIds(options.instance)
     short_way = ShortWay(engine, core, auth, request_ids)
-    metrics = Metrics(engine, options.statistics, options.keys, short_way)
+    metrics = Metrics(engine, options.statistics, options.keys, options.queues, short_way)
     streams = EventStreams(engine, auth, partial(stats.shown, queues_max=STREAMED_QUEUES_MAX))
     metrics.streams = streams
     routes = [

@@ -56,6 +56,7 @@ class Sources:
         short_requests: how many requests the lane answered by the short way.
         streams: how many event streams are open.
         key_store_up: whether keys can be checked.
+        paused: the names of the paused queues.
     """
 
     engine: Engine
@@ -64,6 +65,7 @@ class Sources:
     short_requests: Callable[[], int]
     streams: Callable[[], int]
     key_store_up: Callable[[], bool]
+    paused: Callable[[], list[str]]
 
 
 async def exposed(sources: Sources, accept: str, pause: Callable[[], Any]) -> tuple[bytes, str]:
@@ -146,6 +148,10 @@ def _of_server(sources: Sources) -> Iterator[Metric]:
     yield gauge("fastq_key_store_up", "Whether keys can be checked.", float(sources.key_store_up()))
     yield gauge("fastq_event_streams", "Open streams of GET /events.", sources.streams())
     yield gauge("fastq_queues", "Queues with jobs or settings.", engine.queue_count)
+    paused = gauge("fastq_queue_paused", "Queues that are paused.", labels=("queue",))
+    for name in sources.paused()[:QUEUES_MAX]:
+        paused.add_metric((name,), 1)
+    yield paused
     yield gauge("fastq_wal_bytes", "The space that the log takes.", engine.log_bytes)
     tail = engine.tail
     yield counter("fastq_wal_written_bytes", "Written to the log.", tail.closed_bytes)

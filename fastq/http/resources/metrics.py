@@ -13,6 +13,7 @@ from fastq.http.event_streams import EventStreams
 from fastq.http.lane._lane import ShortWay
 from fastq.http.routes import Answer, Route
 from fastq.services.keys import KeyStore
+from fastq.services.queues import Queues
 from fastq.services.statistics import Statistics
 
 TEXT = "text/plain"
@@ -25,8 +26,11 @@ class Metrics:
     answers: dict[tuple[str, int], int]
     """by route and status class"""
 
-    def __init__(self, engine: Engine, statistics: Statistics, keys: KeyStore, short_way: ShortWay) -> None:
-        self._engine, self._statistics, self._keys, self._short_way = engine, statistics, keys, short_way
+    def __init__(
+        self, engine: Engine, statistics: Statistics, keys: KeyStore, queues: Queues, short_way: ShortWay
+    ) -> None:
+        self._engine, self._statistics, self._keys, self._queues = engine, statistics, keys, queues
+        self._short_way = short_way
 
     async def metrics(self, req: Request, resp: Response) -> None:
         """prometheus-client is imported with the first request: a server without one needs no memory for it."""
@@ -38,6 +42,7 @@ class Metrics:
             short_requests=lambda: self._short_way.answered_count,
             streams=lambda: self.streams.count,
             key_store_up=lambda: self._keys.trusted_until_us > self._engine.now_us(),
+            paused=self._queues.paused,
         )
         async with self._engine.turns.of(req.context.principal.key_id) as turn:
 

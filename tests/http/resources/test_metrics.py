@@ -66,6 +66,14 @@ async def test_queues_have_depths_ages_counts_and_durations(world: World) -> Non
     assert value("fastq_run_seconds_count", queue="(other)") == 0
 
 
+async def test_only_paused_queues_are_said_to_be(world: World) -> None:
+    await work(world)
+    assert (await world.call("admin", "POST", "/queues/mail/pause")).status == 200
+    value = await samples(world)
+    assert value("fastq_queue_paused", queue="mail") == 1
+    assert value("fastq_queue_paused", queue="web") is None
+
+
 async def test_the_server_has_its_log_and_its_requests(world: World) -> None:
     await work(world)
     assert (await world.call("admin", "GET", "/jobs/absent")).status == 404
