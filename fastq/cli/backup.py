@@ -21,6 +21,7 @@ from fastq.clock import wall_us
 from fastq.log.files.tools.backup import LogCopy, Manifest, archive, write_archive
 from fastq.log.files.tools.check import empty_core, read_whole
 from fastq.log.files.tools.restore import restore as restore_archive
+from fastq.log.files.tools.rotation import next_path, remove_old
 from fastq.server.logs import counted, jobs_counted
 
 READ_BYTES = 1 << 20
@@ -28,15 +29,23 @@ SILENCE_S = 60.0  # socket timeout
 
 
 @click.command()
-@click.argument("destination", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
 @click.option("--offline", "directory", type=DIRECTORY, help="The data directory of a stopped server.")
+@click.option("--keep", type=click.IntRange(1), help="Remove older backups of this server until so many are left.")
 @server_options
-def backup(destination: Path, directory: Path | None, url: str, key_file: Path | None) -> None:
-    """Write a backup of a running server to the file DESTINATION.
+def backup(destination: Path, directory: Path | None, keep: int | None, url: str, key_file: Path | None) -> None:
+    """Write a backup of a running server to the file DESTINATION, or into the directory DESTINATION.
+
+    In a directory the file is named by the time: fastq-20261128T023000Z.tar.
 
     The backup contains everything that was answered before it began. The server continues to work. DESTINATION appears
     when the file is complete, read back and on stable storage. Needs an admin key.
     """
+    into = destination.is_dir()
+    if keep is not None and not into:
+        raise click.UsageError(f"--keep: {destination} is no directory")
+    if into:
+        destination = next_path(destination, wall_us())
     with exits_on_error():
         if directory is not None:
             manifest = _offline(directory, destination)
@@ -44,6 +53,9 @@ def backup(destination: Path, directory: Path | None, url: str, key_file: Path |
             manifest = _from_server(url, api_key(key_file), destination)
     files = f"{counted(len(manifest.segments), 'segment')}, {counted(manifest.segment_bytes, 'byte')}"
     say(f"{destination}: everything up to frame {manifest.last_seq:,}, {files}")
+    if keep is not None:
+        for old in remove_old(destination, keep):
+            say(f"{old}: removed")
 
 
 def _offline(directory: Path, destination: Path) -> Manifest:

@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 640, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 20  # margins
 TICKS = 3
 TIMES = 5  # labels below
+TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400)
+DAY_US = 86_400e6
 CLASSES = ("", " second", " third")
 
 Label = Callable[[float], str]
@@ -27,7 +29,11 @@ class Series:
 
 
 def chart(
-    times_us: Sequence[int], series: Sequence[Series], value_text: Label, time_text: Callable[[int], str]
+    times_us: Sequence[int],
+    series: Sequence[Series],
+    value_text: Label,
+    time_text: Callable[[int], str],
+    axis: Callable[[float], tuple[float, float]] | None = None,
 ) -> Markup:
     """Draw lines over time.
 
@@ -35,9 +41,10 @@ def chart(
         times_us: of the points, rising, Unix microseconds.
         value_text: of the labels at the left.
         time_text: of the labels below.
+        axis: the top of the axis and the step between its labels, for the highest value; None: `scale`.
     """
     known = [value for one in series for value in one.values if value is not None]
-    top, step = scale(max(known, default=0))
+    top, step = (axis or scale)(max(known, default=0))
     first, last = (times_us[0], times_us[-1]) if times_us else (0, 1)
     span = max(last - first, 1)
 
@@ -92,6 +99,18 @@ def scale(highest: float) -> tuple[float, float]:
     power = 10.0 ** floor(log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999999)
     return step * max(ceil(highest / step - 1e-9), 1), step
+
+
+def time_scale(highest_us: float) -> tuple[float, float]:
+    """As `scale`, for microseconds: the steps are whole seconds, minutes, hours or days from 1 s on."""
+    if highest_us <= 2e6:
+        return scale(highest_us)
+    rough = highest_us / TICKS
+    step = next((unit * 1e6 for unit in TIME_STEPS_S if unit * 1e6 >= rough), 0.0)
+    if not step:
+        days, day_step = scale(highest_us / DAY_US)
+        return days * DAY_US, max(day_step, 1) * DAY_US
+    return step * max(ceil(highest_us / step - 1e-9), 1), step
 
 
 def _runs(points: Sequence[tuple[float, float] | None]) -> list[list[tuple[float, float]]]:

@@ -10,6 +10,7 @@ from fastq.engine.commands import PAYLOAD_BYTES_MAX
 from fastq.errors import InvalidRequest
 from fastq.http.decoding import read_bytes
 
+DIGITS_MAX = 18  # of a number: below 2^63
 FIELDS_MAX = 1_100  # a page of 1,000 chosen jobs, and the rest of its form
 FORM_BYTES_MAX = 3 * PAYLOAD_BYTES_MAX + (64 << 10)  # a payload percent-encoded, and the rest of its form
 
@@ -41,13 +42,13 @@ class Form:
         if not text:
             return None
         try:
-            return int(text) if len(text) <= 20 else _refuse(name)
+            return int(text) if len(text) <= DIGITS_MAX else _refuse(name)
         except ValueError:
             return _refuse(name)
 
 
 def _refuse(name: str) -> int:
-    raise InvalidRequest(f"{name} must be a whole number")
+    raise InvalidRequest(f"{name} must be a whole number of at most {DIGITS_MAX} digits")
 
 
 async def read_form(req: Request) -> Form:

@@ -93,6 +93,10 @@ class Sessions:
         self._sessions.move_to_end(digest)
         return session, who
 
+    def had(self, req: Request) -> bool:
+        """Whether the browser had a session, valid or not."""
+        return bool(req.get_cookie_values(self.cookie))
+
     async def principal(self, req: Request) -> Principal | None:
         """Return the principal of a request's cookie, None without a valid session."""
         found = await self.of(req)

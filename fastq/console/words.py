@@ -83,15 +83,20 @@ def change(action: str) -> str:
     return CHANGES.get(verb, verb)
 
 
-def why(found: Why, now_us: int) -> str:
-    """Why a job does not run now, as a sentence."""
+def why(found: Why, pause: tuple[str | None, str | None], now_us: int) -> str:
+    """Why a job does not run now, as a sentence.
+
+    Args:
+        pause: why its queue is paused, and until when.
+    """
+    because, until = pause
     queue = f"The queue {found.queue}"
     asked = f"; a worker last asked {span_text(now_us - found.asked_us)} ago" if found.asked_us else ""
     sentences = {
         "running": "It runs.",
         "finished": "It is finished.",
         "not_due": f"It waits for its time, {at_text(found.run_at_us)} (in {span_text(found.run_at_us - now_us)}).",
-        "paused": f"{queue} is paused.",
+        "paused": f"{queue} is paused{f': {because}' if because else ''}{f', until {until}' if until else ''}.",
         "concurrency": f"{queue} has as many running jobs as it may have.",
         "rate_limit": f"{queue} is at its rate limit; the next lease is allowed at {at_text(found.rate_due_us)}.",
         "group_concurrency": f"Its group {found.group or '(default)'} has as many running jobs as a group may have.",

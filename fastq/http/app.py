@@ -36,6 +36,7 @@ from fastq.http.resources.history import Histories
 from fastq.http.resources.jobs import Jobs
 from fastq.http.resources.keys import ApiKeys
 from fastq.http.resources.lease import Leases
+from fastq.http.resources.metrics import Metrics
 from fastq.http.resources.progress import ProgressReports
 from fastq.http.resources.queues import QueueRoutes
 from fastq.http.resources.resubmit import Resubmits
@@ -125,17 +126,16 @@ class Api(falcon.asgi.App[Request, Response]):
     ) -> None:
         check_routes(routes)
         open_paths = frozenset(route.path for route in routes if route.scope == OPEN)
-        super().__init__(
-            middleware=[OutputCommit(commits, open_paths), Authentication(auth, request_ids, open_paths, pages)],
-            router=ExactRouter(),
-        )
+        authentication = Authentication(auth, request_ids, open_paths, pages)
+        super().__init__(middleware=[OutputCommit(commits, open_paths), authentication], router=ExactRouter())
+        self.answers_counted = authentication.answers
         self.resp_options.default_media_type = None  # type: ignore[assignment]  # empty answers have none
         self.route_table = routes
         self.request_ids = request_ids
         self.short_way = short_way
-        self.streams = streams
         self.requests, self.answers = MemoryLimit(), MemoryLimit()
         self.auth = auth
+        self.streams = streams
         self.pages = pages
         paths = {route.path: Path([one for one in routes if one.path == route.path]) for route in routes}
         for template, path in paths.items():
@@ -180,7 +180,11 @@ def create_app(
     status = Status(engine)
     bulk = Bulk(engine, options.audit)
     stats = Stats(engine, options.statistics)
+    request_ids = RequestIds(options.instance)
+    short_way = ShortWay(engine, core, auth, request_ids)
+    metrics = Metrics(engine, options.statistics, options.keys, options.queues, short_way)
     streams = EventStreams(engine, auth, partial(stats.shown, queues_max=STREAMED_QUEUES_MAX))
+    metrics.streams = streams
     routes = [
         *status.routes(),
         *Submits(engine).routes(),
@@ -199,12 +203,13 @@ def create_app(
         *WorkerRoutes(engine).routes(),
         *stats.routes(),
         *Events(streams).routes(),
+        *metrics.routes(),
         *Failures(engine, options.statistics).routes(),
         *ApiKeys(engine, options.keys, options.audit).routes(),
         *AuditRoutes(engine, options.audit).routes(),
         *Backups(engine).routes(),
     ]
     status.document = document(routes)
-    request_ids = RequestIds(options.instance)
-    short_way = ShortWay(engine, core, auth, request_ids)
-    return Api(routes, auth, request_ids, short_way, engine.commits, streams, pages)
+    api = Api(routes, auth, request_ids, short_way, engine.commits, streams, pages)
+    metrics.answers = api.answers_counted
+    return api

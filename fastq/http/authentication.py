@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Any, Protocol
 
 import falcon.asgi
@@ -43,6 +44,7 @@ class Authentication:
         self._ids = ids
         self._open_paths = open_paths
         self._pages = pages
+        self.answers: Counter[tuple[str, int]] = Counter()  # by route and status class
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         context = req.context
@@ -61,6 +63,7 @@ class Authentication:
 
     async def process_response(self, req: Request, resp: Response, _resource: Any, _ok: bool) -> None:
         resp.set_header("X-Request-Id", req.context.request_id)
+        self.answers[req.uri_template or "(no route)", resp.status_code // 100] += 1
         if _log.isEnabledFor(logging.DEBUG):  # the template: a path may hold a key
             extra = {"request_id": req.context.request_id, "status": resp.status_code}
             _log.debug("%s %s", req.method, req.uri_template or "(no route)", extra=extra)

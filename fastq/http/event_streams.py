@@ -10,6 +10,7 @@ when all that they may show is durable.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
@@ -23,6 +24,8 @@ from fastq.engine.feed import Changed
 from fastq.errors import ApiError, Draining, TooManyStreams
 from fastq.http.reply import encode, time_of
 from fastq.services.auth import Authenticator
+
+_log = logging.getLogger("fastq.http.events")
 
 STREAMS_MAX = 1_000
 UNREAD_BYTES_MAX = 256 << 10  # of one stream, beside what the kernel holds
@@ -184,6 +187,8 @@ class EventStreams:
         if not self._tasks:
             self._seq = self._engine.feed.newest()
             self._tasks = [asyncio.create_task(work()) for work in (self._tell_changes, self._tell_figures, self._care)]
+            for task in self._tasks:
+                task.add_done_callback(self._ended)
         stream.add(b"retry: %d\n\n" % RETRY_MS)
         if missed := self._missed(who, last_event_id):
             stream.add(missed)
@@ -213,6 +218,13 @@ class EventStreams:
             del self._readers[sight]
         if not self._readers:
             self.stop()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End all streams if their work has failed: their clients come back, and it begins again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the event streams end: %s", error, exc_info=error)
+            for stream in self._streams():
+                stream.end()
 
     def stop(self) -> None:
         for task in self._tasks:

@@ -213,6 +213,10 @@ class Queues:
             shown = [self._shown(who, name) for name in piece if self._exists(who, name)]
             yield Page(shown, piece[-1] if more and at + SLICE_QUEUES >= len(names) else "")
 
+    def paused(self) -> list[str]:
+        """The names of all paused queues."""
+        return [name for name, settings in self._settings.items() if settings.paused]
+
     def show(self, who: Principal, name: str) -> Shown:
         """Return a queue. Raises QueueNotFound, also for a queue that does not exist for `who`."""
         if not self._exists(who, name):

@@ -137,7 +137,9 @@ class Trends:
         depth = counts["READY"] + counts["RETRY"] + counts["RUNNING"]
         points = [("", self._point(None, self._all, at_s, depth, 0))]
         for queue in self._engine.active_queues(QUEUES_MAX):
-            self._queues[queue] = self._queues.pop(queue, None) or self._first_seen(queue)
+            if queue not in self._queues:
+                self._queues[queue] = self._first_seen(queue)
+            self._queues.move_to_end(queue)
         while len(self._queues) > QUEUES_MAX:
             self._queues.popitem(last=False)
             self._has_evicted = True

@@ -12,6 +12,7 @@ from fastq import (
     AsyncClient,
     Backoff,
     BadRequest,
+    Client,
     Conflict,
     Cron,
     Forbidden,
@@ -26,6 +27,7 @@ from fastq import (
     Unauthenticated,
 )
 from fastq.client import calls, operator_calls
+from fastq.clock import monotonic_us
 from tests.client.served import WAIT_S, Made, Place, lossy
 from tests.served import free_port
 
@@ -246,3 +248,17 @@ def test_a_worker_says_where_it_runs(both: Any, queue: str) -> None:
     both.heartbeat(f"w-{queue}"[:60], [job], host="web-1", version="4.2")
     (seen,) = [one for one in both.workers().workers if one.worker_id == f"w-{queue}"[:60]]
     assert (seen.host, seen.version, seen.leases[0].job_id) == ("web-1", "4.2", job.job_id)
+
+
+def test_stats_count_what_the_key_sees(both: Any, queue: str, place: Place) -> None:
+    both.submit_many([NewJob(payload=1, queue=queue)] * 3)
+    begun_us, found = monotonic_us(), []
+    while not found and monotonic_us() - begun_us < WAIT_S * 1_000_000:  # an answer may be two seconds old
+        stats = both.stats()
+        found = [one for one in stats.queues if one.name == queue]
+    assert (found[0].runnable, found[0].running) == (3, 0) and found[0].oldest_ready_s is not None
+    assert stats.runnable >= 3 and stats.wal is not None and stats.wal.bytes > 0
+    assert stats.rates is not None and set(stats.rates["acked"]) == {"1s", "10s", "60s"}
+    with Client(place.url, place.keys["client"]) as client:
+        mine = client.stats()
+    assert (mine.rates, mine.memory, mine.oldest_ready_s) == (None, None, None)

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fastq.console.charts import Series, chart, scale, spark
+from fastq.console.charts import Series, chart, scale, spark, time_scale
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,22 @@ from fastq.console.charts import Series, chart, scale, spark
 )  # fmt: skip
 def test_an_axis_has_few_round_labels(highest: float, axis: tuple[float, float]) -> None:
     assert scale(highest) == pytest.approx(axis)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "axis_s"),
+    [
+        (0.5, (0.6, 0.2)),
+        (3, (3, 1)),
+        (100, (120, 60)),
+        (150, (180, 60)),
+        (5_000, (5_400, 1_800)),
+        (500_000, (518_400, 172_800)),
+    ],
+)
+def test_an_axis_of_time_has_whole_units(seconds: float, axis_s: tuple[float, float]) -> None:
+    top_us, step_us = time_scale(seconds * 1e6)
+    assert (top_us / 1e6, step_us / 1e6) == pytest.approx(axis_s)
 
 
 def test_a_chart_is_valid_xml_and_breaks_where_nothing_is_known() -> None:

@@ -109,6 +109,23 @@ def test_the_systemd_unit_is_valid_and_exposes_little(tmp_path: Path) -> None:
     assert float(exposure[1]) <= EXPOSURE_MAX
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_the_systemd_timer_starts_a_backup(tmp_path: Path) -> None:
+    for name in ("fastq-backup.service", "fastq-backup.timer"):
+        text = (ROOT / "deploy" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/opt/fastq/bin/fastq", "/bin/true"))
+        verified = run("systemd-analyze", "verify", tmp_path / name)
+        assert name not in verified.stderr, verified.stderr
+    service = (ROOT / "deploy/fastq-backup.service").read_text()
+    (command,) = re.findall(r"^ExecStart=/opt/fastq/bin/fastq (.*)$", service, re.MULTILINE)
+    words = command.replace("/var/lib/fastq-backup", str(tmp_path)).split()
+    refused = run(sys.executable, "-m", "fastq", *words, FASTQ_URL="http://127.0.0.1:1", FASTQ_KEY="admin_x")
+    assert refused.returncode == 3, "the command and its options are right; no server is there"
+    security = run("systemd-analyze", "security", "--offline=yes", ROOT / "deploy/fastq-backup.service").stdout
+    exposure = re.search(r"Overall exposure level for fastq-backup.service: ([0-9.]+)", security)
+    assert exposure is not None and float(exposure[1]) <= EXPOSURE_MAX, security
+
+
 HEALTHCHECK = (sys.executable, ROOT / "deploy/healthcheck.py")
 
 

@@ -144,7 +144,8 @@ OTHERS = {
     ("POST", "/schedules/{schedule}/pause"),
     ("POST", "/schedules/{schedule}/resume"),
     ("DELETE", "/keys/{key}"),
-    ("GET", "/events"),  # in resources/
+    ("GET", "/events"),  # these two in resources/
+    ("GET", "/metrics"),
 }
 
 

@@ -30,7 +30,7 @@ EDITABLE = frozenset({"READY", "SCHEDULED", "RETRY", "DEAD"})
 
 class JobPages:
     def __init__(self, parts: Parts) -> None:
-        self._engine = parts.engine
+        self._engine, self._queues = parts.engine, parts.queues
 
     async def jobs(self, visit: Visit) -> None:
         """A page of jobs by filter. With a filter that reads the log it says how far back it looked."""
@@ -79,7 +79,7 @@ class JobPages:
     async def _show(self, visit: Visit, job: JobStatus, values: dict[str, str], error: str = "") -> None:
         """Show a job, and the form that edits it with the values."""
         engine, who, job_id = self._engine, visit.who, job.job_id
-        history = await engine.history(who, job_id)
+        history, why = await engine.history(who, job_id), engine.why(who, job_id)
         visit.show(
             "job.html",
             400 if error else 200,
@@ -88,7 +88,8 @@ class JobPages:
             job=job,
             history=history,
             view=engine.view(who.sees, job_id),
-            why=engine.why(who, job_id),
+            why=why,
+            pause=self._queues.pause_of(why.queue),
             is_owned=who.owns.has(engine.view(who.sees, job_id).owner_id, job.queue),
             editable=EDITABLE,
             origin=_origin(visit),

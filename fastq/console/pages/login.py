@@ -24,7 +24,8 @@ class Logins:
         if await self._sessions.of(visit.req) is not None:
             _go_on(visit, visit.query("next"))
             return
-        visit.show("login.html", next=visit.query("next"), message="")
+        message = "The session has ended. Log in again." if self._sessions.had(visit.req) else ""
+        visit.show("login.html", next=visit.query("next"), message=message)
 
     async def log_in(self, visit: Visit) -> None:
         form = await visit.form()

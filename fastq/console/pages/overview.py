@@ -9,6 +9,7 @@ from fastq._core import Filter, QueueView
 from fastq.console.charts import spark
 from fastq.console.guard import Page, Visit
 from fastq.console.parts import Parts
+from fastq.console.trends import DEFAULT, SPANS_H, charts_of
 from fastq.services.queue_reasons import Reason, reason_of
 
 READ = "jobs:read"
@@ -24,11 +25,17 @@ HELD = frozenset({"paused", "no_worker", "concurrency", "rate_limit", "group_con
 class Overview:
     def __init__(self, parts: Parts) -> None:
         self._engine, self._queues, self._statistics = parts.engine, parts.queues, parts.statistics
+        self._trends = parts.trends
         self._shared: OrderedDict[tuple[Any, ...], tuple[int, dict[str, Any]]] = OrderedDict()
 
     async def show(self, visit: Visit) -> None:
-        template = "overview_live.html" if visit.query("part") == "live" else "overview.html"
-        visit.show(template, **await self._values(visit))
+        values = await self._values(visit)
+        if visit.query("part") == "live":
+            visit.show("overview_live.html", **values)
+            return
+        span = visit.query("span")
+        charts = await charts_of(self._trends, None, span) if visit.who.oversees.is_all else None
+        visit.show("overview.html", charts=charts, span=span or DEFAULT, spans=list(SPANS_H), **values)
 
     async def _values(self, visit: Visit) -> dict[str, Any]:
         """What the page shows, made once for all visitors that see the same jobs at the same time."""
@@ -61,11 +68,12 @@ class Overview:
             "recent": recent,
             "is_all": who.oversees.is_all,
             "rates": statistics.rates(10),
-            "dead_per_min": statistics.rates(60)["dead"] * 60,
+            "dead_per_min": round(sum(one["dead"] for one in by_second)),
             "submits": spark([one["submitted"] for one in by_second], "submits in each of the last 60 seconds"),
             "acks": spark([one["acked"] for one in by_second], "acks in each of the last 60 seconds"),
             "wait_us": statistics.durations_us("wait"),
             "run_us": statistics.durations_us("run"),
+            "sync_us": statistics.durations_us("sync"),
             "log_bytes": engine.log_bytes,
             "disk_full": engine.disk_full,
             "draining": engine.draining,

@@ -8,6 +8,7 @@ import orjson
 from fastq.console.forms import Form
 from fastq.console.guard import Page, Visit
 from fastq.console.parts import Parts
+from fastq.console.trends import DEFAULT, SPANS_H, charts_of
 from fastq.engine.commands import MANAGE
 from fastq.errors import InvalidRequest
 from fastq.http.fields import queue_name
@@ -26,6 +27,7 @@ LIMITS = ("concurrency", "group_concurrency", "max_depth", "lease_ms")
 class QueuePages:
     def __init__(self, parts: Parts) -> None:
         self._engine, self._queues, self._audit = parts.engine, parts.queues, parts.audit
+        self._trends = parts.trends
 
     async def queues(self, visit: Visit) -> None:
         """All queues by name."""
@@ -43,13 +45,15 @@ class QueuePages:
         view, settings = self._queues.show(visit.who, queue)
         entries = []
         if visit.may("admin"):
-            entries = [entry for entry in self._audit.page(0, 10_000)[0] if entry.target == queue][:ENTRIES_SHOWN]
+            entries = self._audit.about("queue", queue, ENTRIES_SHOWN)
         visit.show(
             "queue.html",
             view=view,
             settings=settings,
             reason=reason_of(self._engine, view, settings),
-            is_all=visit.who.oversees.owner_id is None,
+            charts=await charts_of(self._trends, queue, visit.query("span")) if visit.who.oversees.is_all else None,
+            span=visit.query("span") or DEFAULT,
+            spans=list(SPANS_H),
             entries=entries,
             manage=MANAGE,
         )

@@ -81,6 +81,8 @@
       sign.classList.add("lost");
       sign.textContent = "no connection";
     }
+    // Where the session has ended, the answer leads to the login.
+    for (const region of document.querySelectorAll("[sse-connect] [data-live]")) htmx.trigger(region, "catch-up");
   });
   document.addEventListener("htmx:sseOpen", () => {
     for (const sign of document.querySelectorAll(".live")) sign.classList.remove("lost");

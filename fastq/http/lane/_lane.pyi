@@ -31,3 +31,6 @@ class ShortWay:
 
     def end_turn(self) -> None:
         """End a turn of the loop. The next request looks up the server's state again."""
+    @property
+    def answered_count(self) -> int:
+        """How many requests were answered."""

@@ -46,7 +46,7 @@ cdef class ShortWay:
     cdef object headers_of
     cdef bytes created, found, leased, acked, absent
     cdef size_t head_bytes_max
-    cdef uint64_t unsynced_bytes_max, sent_count
+    cdef uint64_t unsynced_bytes_max, sent_count, counted
     cdef Py_ssize_t batch_bytes_max     # of a body
     cdef uint64_t next_id, ids_end
 
@@ -79,6 +79,7 @@ cdef class ShortWay:
             self.call_soon = get_running_loop().call_soon
         self.call_soon(self.next_turn)
         state.total_requests += self.sent_count  # uvicorn's count
+        self.counted += self.sent_count
         self.sent_count = 0
         self.is_open = self.admission.takes_everything
         if state.default_headers is not self.headers_of:
@@ -88,6 +89,10 @@ cdef class ShortWay:
 
     def end_turn(self):
         self.in_turn = False
+
+    @property
+    def answered_count(self):
+        return self.counted + self.sent_count
 
     cdef int begin_answers(self) except -1:
         cdef bytes always = b"".join([name + b": " + value + b"\r\n" for name, value in self.headers_of])

@@ -251,6 +251,23 @@ async def test_a_slow_reader_is_dropped_and_the_others_go_on(world: World, monke
     assert (await quick.event("job"))[2]["job_id"] == job_id
 
 
+async def test_streams_end_and_can_begin_again_after_a_defect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(_who: object) -> None:
+        raise ZeroDivisionError
+
+    async with none_left(world):
+        reader = await read(world)
+        await reader.event("stats")
+        figures = streams(world)._figures
+        monkeypatch.setattr(streams(world), "_figures", fails)
+        assert await reader.ended()
+        monkeypatch.setattr(streams(world), "_figures", figures)
+        back = await read(world)
+        await back.event("stats")
+        assert (await back.event("stats"))[0] == "stats"
+        await back.wire.close()
+
+
 async def test_a_quiet_stream_has_a_comment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "COMMENT_S", 1)
     reader = await read(world)
