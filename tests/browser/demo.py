@@ -97,7 +97,7 @@ def _running(admin: Client, worker: Client) -> str:
     for queue, limit in (("mail", 12), ("webhooks", 0), ("reports", 2), ("thumbnails", 0)):
         for number in range(1, 3):
             worker_id = f"{queue}-{number}"
-            jobs = worker.lease([queue], limit=max(limit // number, 1), worker_id=worker_id)
+            jobs = worker.lease([queue], limit=max(limit // number, 1), worker_id=worker_id, lease_ms=600_000)
             worker.heartbeat(worker_id, jobs, host=f"app-{number}.example.com", version="shop 4.18.2")
             held += jobs
     report = next(job for job in held if job.queue == "reports")

@@ -10,6 +10,8 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Visitor
 from tests.served import Served
 
+pytestmark = pytest.mark.slow
+
 RUN = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
 RTL = "invoice\u202egnp.exe\u202c"
 HOSTILE = [
@@ -21,6 +23,7 @@ HOSTILE = [
     "a\u0000\u001b[31mb",
     "\ufeff\u2066x\u2069",
 ]
+ACTING = ("\u202e", "\u2066", "\0", "\x1b")  # signs that a page would not show as they are
 BIG = {"n": 2**63, "low": -(2**63), "float": 0.1, "deep": [[[2**53 + 1]]]}
 
 
@@ -31,27 +34,27 @@ def fail(server: Served, queue: str, error: str) -> None:
     assert server.call(worker, "POST", f"/jobs/{lease['job_id']}/ack", body)[0] == 200
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_text_of_others_is_only_text(server: Served, visitor: Visitor, text: str) -> None:
-    job_id = server.submit(server.keys["client"], {text: text, **BIG}, queue="hostile", max_retries=0)
-    fail(server, "hostile", f"{text}\n{text}")
+def test_text_of_others_is_only_text(server: Served, visitor: Visitor) -> None:
+    ids = []
+    for text in HOSTILE:
+        ids.append(server.submit(server.keys["client"], {text: text, **BIG}, queue="hostile", max_retries=0))
+        fail(server, "hostile", f"{text}\n{text}")
     page = visitor.log_in("admin")
     for path in (
-        f"/console/jobs/{job_id}",
+        *(f"/console/jobs/{job_id}" for job_id in ids),
         "/console/jobs?queue=hostile",
         "/console/failures",
         "/console/workers",
         "/",
-        f"/console/submit?again={job_id}",
+        f"/console/submit?again={ids[0]}",
     ):
         visitor.go(path)
         assert page.evaluate("window.ran") is None, path
-        assert not any(sign in page.locator("main").inner_text() for sign in "\u202e\u2066\0\x1b"), path
-    visitor.go(f"/console/jobs/{job_id}")
+        assert not any(sign in page.locator("main").inner_text() for sign in ACTING), path
+    for number in ("9223372036854775808", "-9223372036854775808", "9007199254740993"):
+        visitor.go(f"/console/jobs/{ids[0]}")
+        expect(page.locator("#payload")).to_contain_text(number)
     visitor.check()
-    expect(page.locator("#payload")).to_contain_text('"n": 9223372036854775808')
-    expect(page.locator("#payload")).to_contain_text('"low": -9223372036854775808')
-    expect(page.locator("#payload")).to_contain_text("9007199254740993")
 
 
 def test_a_payload_of_a_megabyte_is_shown_in_part_and_kept_whole(server: Served, visitor: Visitor) -> None:

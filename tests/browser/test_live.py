@@ -5,10 +5,13 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Visitor, visiting
 from tests.served import Served
+
+pytestmark = pytest.mark.slow
 
 TRIES = 5
 STREAM_FAILED = "[object Event]"  # what htmx says on the console

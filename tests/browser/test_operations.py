@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import PHONE, Visitor, visiting
 from tests.served import Served
+
+pytestmark = pytest.mark.slow
 
 DEAD = 5_000
 

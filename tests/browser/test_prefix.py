@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from fastq.console.site import NAV
 from tests.browser.conftest import visiting
 from tests.browser.proxy import below
 from tests.served import Served
+
+pytestmark = pytest.mark.slow
 
 PREFIX = "/tools/queue"
 LINKS = """() => [...document.querySelectorAll("[href], [src], [action], [hx-get], [sse-connect]")].flatMap((one) =>

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visitor
 from tests.served import Served
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_queue_is_paused_and_its_jobs_say_why(server: Served, visitor: Visitor) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from fastq.console.site import NAV
 from tests.browser.conftest import visiting
 from tests.faults.test_full_disk import DISK_BYTES, Client, mounted, served
+
+pytestmark = pytest.mark.slow
 
 
 def test_on_a_full_disk_the_pages_answer_and_jobs_are_deleted(chromium: Browser, tmp_path: Path) -> None:
