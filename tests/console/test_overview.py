@@ -28,6 +28,17 @@ async def test_a_stuck_queue_is_the_headline_in_words(world: World, admin: Brows
     assert "mail</bdi></a></b>: 1 waits, the oldest for 3 min: paused: ask Ann." in page
 
 
+async def test_work_moves_only_if_jobs_are_leased(world: World, admin: Browser) -> None:
+    await world.submit(queue="mail")
+    world.node.statistics.sample()
+    assert "1 job waits" in await admin.page("/") and "none was leased" in await admin.page("/")
+    await world.submit(queue="mail")
+    await world.lease({"queues": ["mail"]})
+    world.hands.ahead_us += 1_000_000
+    world.node.statistics.sample()
+    assert "Work is moving:" in await admin.page("/")
+
+
 async def test_nobody_asks_is_said(world: World, admin: Browser) -> None:
     await world.submit(queue="mail")
     world.hands.ahead_us += 200_000_000
