@@ -252,7 +252,8 @@ def test_a_worker_says_where_it_runs(both: Any, queue: str) -> None:
 
 def test_stats_count_what_the_key_sees(both: Any, queue: str, place: Place) -> None:
     both.submit_many([NewJob(payload=1, queue=queue)] * 3)
-    begun_us, found = monotonic_us(), []
+    begun_us = monotonic_us()
+    found: list[Any] = []
     while not found and monotonic_us() - begun_us < WAIT_S * 1_000_000:  # an answer may be two seconds old
         stats = both.stats()
         found = [one for one in stats.queues if one.name == queue]
