@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qs
 
 from falcon.asgi import Request
@@ -10,7 +11,9 @@ from fastq.engine.commands import PAYLOAD_BYTES_MAX
 from fastq.errors import InvalidRequest
 from fastq.http.decoding import read_bytes
 
-DIGITS_MAX = 18  # of a number: below 2^63
+DIGITS_MAX = 18  # of a number
+NUMBER_MAX = 2**63 - 1
+_WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 FIELDS_MAX = 1_100  # a page of 1,000 chosen jobs, and the rest of its form
 FORM_BYTES_MAX = 3 * PAYLOAD_BYTES_MAX + (64 << 10)  # a payload percent-encoded, and the rest of its form
 
@@ -36,19 +39,26 @@ class Form:
         """Whether a box is ticked."""
         return bool(self.text(name))
 
-    def number(self, name: str) -> int | None:
-        """Return a whole number, None if the field is empty. Raises InvalidRequest."""
+    def number(self, name: str, unit: int = 1) -> int | None:
+        """Return a whole number of units, None if the field is empty. Raises InvalidRequest.
+
+        Args:
+            unit: what one is in the unit of the result: 1000 for a field in seconds and a result in milliseconds.
+        """
         text = self.text(name).replace(",", "")
         if not text:
             return None
-        try:
-            return int(text) if len(text) <= DIGITS_MAX else _refuse(name)
-        except ValueError:
-            return _refuse(name)
+        number = whole_number(text, name) * unit
+        if abs(number) > NUMBER_MAX:
+            raise InvalidRequest(f"{name} is too large")
+        return number
 
 
-def _refuse(name: str) -> int:
-    raise InvalidRequest(f"{name} must be a whole number of at most {DIGITS_MAX} digits")
+def whole_number(text: str, name: str) -> int:
+    """Read a whole number as people write it. Raises InvalidRequest, with the name of what it is."""
+    if len(text) > DIGITS_MAX or _WHOLE.fullmatch(text) is None:
+        raise InvalidRequest(f"{name} must be a whole number of at most {DIGITS_MAX} digits")
+    return int(text)
 
 
 async def read_form(req: Request) -> Form:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -19,7 +19,7 @@ from fastq.engine.commands import Principal
 from fastq.errors import Unauthenticated
 from fastq.services.auth import Authenticator
 
-SESSIONS_MAX = 10_000  # above it the one that was used least recently ends
+SESSIONS_MAX = 10_000
 IDLE_US = 12 * 3_600_000_000
 TOKEN_BYTES = 32
 NOTICES_MAX = 20  # that wait to be shown
@@ -65,8 +65,16 @@ class Sessions:
         token = secrets.token_urlsafe(TOKEN_BYTES)
         self._sessions[_digest(token)] = Session(secret, self._now_us())
         if len(self._sessions) > SESSIONS_MAX:
-            self._sessions.popitem(last=False)
+            self._make_room()
         return token, who
+
+    def _make_room(self) -> None:
+        """End a session of the key with most of them, the one that was used least recently.
+
+        A key that logs in over and over ends its own sessions, not those of others.
+        """
+        [(greediest, _)] = Counter(session.secret for session in self._sessions.values()).most_common(1)
+        del self._sessions[next(digest for digest, one in self._sessions.items() if one.secret == greediest)]
 
     async def of(self, req: Request) -> tuple[Session, Principal] | None:
         """Return the session of a request's cookie and its principal; None without a valid one.

@@ -53,13 +53,21 @@ cdef int redrive_job(Core core, int64_t now_us, Access access, str job_id, bytes
     if job.extra != NONE and extra_at(&core.t, job.extra).unique[1]:
         other = index_find_key(&core.t, BY_UNIQUE, extra_at(&core.t, job.extra).unique)
         if other != NONE:
-            raise JobDuplicate(job_id_of(core, job_at(&core.t, other)))
+            need_way(core, other, now_us)
+            append_expired(core, other, now_us)
     return append_change(core, slot, now_us, CHANGE_REDRIVEN, READY, name_in(key))
+
+
+cdef int need_way(Core core, uint32_t holder, int64_t now_us) except -1:
+    """Check that the holder of a unique key gives way. Raises JobDuplicate."""
+    if not gives_way(core, holder, now_us):
+        raise JobDuplicate(job_id_of(core, job_at(&core.t, holder)))
+    return 0
 
 
 cdef bint edit_job(Core core, int64_t now_us, Access access, str job_id, RecordPlace place, bytes submit, bytes key,
                    bytes payload, priority, run_at_us, queue) except *:
-    cdef uint32_t slot = slot_of(core, access, job_id), n
+    cdef uint32_t slot = slot_of(core, access, job_id), holder = NONE, n
     cdef Job* job = job_at(&core.t, slot)
     cdef SubmitFields f
     cdef Reader r
@@ -80,13 +88,15 @@ cdef bint edit_job(Core core, int64_t now_us, Access access, str job_id, RecordP
         f.expires_us = 0
     if queue is not None and queue != queue_name(core, group_by(core, job.group).queue):
         queue_bytes = (<str>queue).encode()
-        check_move(core, job, &f, queue, queue_bytes)
+        holder = check_move(core, now_us, job, &f, queue, queue_bytes)
         f.queue = no_name() if queue == "default" else name_in(queue_bytes)
     if payload is None:
         payload = PyBytes_FromStringAndSize(r.p, r.end - r.p)
     n = submit_bytes(&f, submit_flags(&f)) + <uint32_t>len(payload)
     ours = begin_own_group(core, n + SMALL_RECORD_BYTES)
     try:
+        if holder != NONE:
+            append_expired(core, holder, now_us)
         append_change(core, slot, now_us, CHANGE_EDITED, job.state, name_in(key))  # first: it sets the time
         append_submit(core, &f, payload, SUBMIT_EDITED)
     finally:
@@ -95,21 +105,26 @@ cdef bint edit_job(Core core, int64_t now_us, Access access, str job_id, RecordP
     return True
 
 
-cdef int check_move(Core core, Job* job, SubmitFields* f, str queue, bytes name) except -1:
-    """Check that a job may move to a queue. Raises QueuesFull; if it is unfinished: JobDuplicate, QueueFull."""
+cdef uint32_t check_move(Core core, int64_t now_us, Job* job, SubmitFields* f, str queue,
+                         bytes name) except? <uint32_t>NONE:
+    """Check that a job may move to a queue. Returns the holder of its unique key there, which gives way, or NONE.
+
+    Raises QueuesFull; if the job is unfinished: JobDuplicate, QueueFull.
+    """
     cdef uint32_t holder, at = find_queue(core, name)
     if at == NONE and queues_are_full(core, 1):
         raise QueuesFull(core.settings.queues_max)
     if job.state >= TERMINAL:
-        return 0
+        return NONE
     if f.unique_key.n:
         holder = unique_holder(core, f.owner, name_in(name), f.unique_key)
         if holder != NONE:
-            raise JobDuplicate(job_id_of(core, job_at(&core.t, holder)))
+            need_way(core, holder, now_us)
+            return holder  # the job takes its place: the depth stays
     if at != NONE and queue_by(core, at).max_depth:
         if unfinished_in(queue_by(core, at)) >= queue_by(core, at).max_depth:
             raise QueueFull(queue, queue_by(core, at).max_depth)
-    return 0
+    return NONE
 
 
 # --- several at once --------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ cdef class SubmitOptions:
         assert len(self.tags) <= TAGS_BYTES_MAX
         self.record_bytes = OPTIONS_RECORD_BYTES + len(self.group) + len(self.unique_key) + len(self.tags)
         self.record_bytes += len(self.trace) + len(self.idempotency_key)
+        if unique_key:  # its holder may have to expire first
+            self.record_bytes += EXPIRED_RECORD_BYTES
         if unique_key and replace:  # it may become a replaced job's record with that job's group and tags, and a CHANGE
             self.record_bytes += CHANGE_RECORD_BYTES + 65 + TAGS_BYTES_MAX
 

@@ -62,7 +62,7 @@ cdef int check_new(Core core, int64_t now_us, list jobs, bytes owner, bytes call
                 continue
             uniques.add((name, options.unique_key))
             if unique_holder(core, name_in(owner), name_in(name), name_in(options.unique_key)) != NONE:
-                continue
+                continue  # also if the holder gives way: the new job takes its place
         fresh += 1
         if bounded:
             depths[job.queue] = depths.get(job.queue, 0) + 1
@@ -168,6 +168,9 @@ cdef tuple known_answer(Core core, int64_t now_us, SubmitFields* f, NewJob new, 
     name = new.queue.encode()
     i = unique_holder(core, f.owner, name_in(name), name_in(options.unique_key))
     if i == NONE:
+        return None
+    if gives_way(core, i, now_us):
+        append_expired(core, i, now_us)
         return None
     job = job_at(&core.t, i)
     ours = begin_own_group(core, options.record_bytes + SUBMIT_RECORD_BYTES + len(new.payload))
@@ -551,9 +554,14 @@ cdef int expire_waiting(Core core, int64_t now_us, int limit) except -1:
         slot = core.expiring.slots[0]
         if extra_at(&core.t, job_at(&core.t, slot).extra).expires_us > now_us:
             break
-        append_change(core, slot, now_us, CHANGE_EXPIRED, EXPIRED, no_name())
+        append_expired(core, slot, now_us)
         n += 1
     return n
+
+
+cdef int append_expired(Core core, uint32_t slot, int64_t now_us) except -1:
+    """Make a waiting job EXPIRED."""
+    return append_change(core, slot, now_us, CHANGE_EXPIRED, EXPIRED, no_name())
 
 
 cdef int admit_due(Core core, int64_t now_us, int limit) except -1:

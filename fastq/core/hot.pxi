@@ -50,7 +50,7 @@ cdef int found_plain(Core core, int64_t now_us, PlainJob* new, char* job_id) exc
             queue = name_in(b"default")
         i = unique_holder(core, f.owner, queue, f.unique_key)
         if i != NONE:
-            if new.replace or f.idempotency_key.n:
+            if new.replace or f.idempotency_key.n or gives_way(core, i, now_us):
                 return ELSEWHERE
             put_id(job_id, job_at(&core.t, i).created_us, job_at(&core.t, i).seq, core.tag)
             return DUPLICATE
@@ -115,10 +115,10 @@ cdef int submit_plain_many(Core core, int64_t now_us, PlainJob* new, int count, 
 
 
 cdef uint64_t plain_bytes(PlainJob* new) noexcept nogil:
-    """An upper bound of the length of a job's SUBMIT record."""
+    """An upper bound of the bytes that a new job's records take, as Falcon counts them."""
     cdef SubmitFields* f = &new.fields
     return (SUBMIT_RECORD_BYTES + new.payload_bytes + f.group.n + f.unique_key.n + f.idempotency_key.n + f.trace.n
-            + f.tags_bytes + OPTIONS_RECORD_BYTES)
+            + f.tags_bytes + OPTIONS_RECORD_BYTES + (EXPIRED_RECORD_BYTES if f.unique_key.n else 0))
 
 
 cdef int free_keys(Core core, int64_t now_us, PlainJob* new, int count, uint64_t* whole) except -2:

@@ -34,6 +34,11 @@ cdef uint32_t unique_holder(Core core, Name owner, Name queue, Name key) except?
     return index_find_key(&core.t, BY_UNIQUE, hash)
 
 
+cdef bint gives_way(Core core, uint32_t holder, int64_t now_us) noexcept:
+    """Whether a unique key's holder waits past its expires_at. Log its expiry before another job takes the key."""
+    return job_at(&core.t, holder).state != RUNNING and has_expired(core, holder, now_us)
+
+
 cdef int hold_unique(Core core, uint32_t slot) except -1:
     """Enter the unique key of an unfinished job, if it has one. Raises LogDamaged if the key is taken."""
     cdef Job* job = job_at(&core.t, slot)

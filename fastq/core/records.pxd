@@ -27,6 +27,7 @@ cdef enum:
     CLOSE_RECORD_BYTES = 480   # an upper bound of a CLOSE record without result and error text
     OPTIONS_RECORD_BYTES = 128 # what options of fixed length add to a SUBMIT record, and a REMEMBER of one job
     CHANGE_RECORD_BYTES = 320  # an upper bound of a CHANGE record
+    EXPIRED_RECORD_BYTES = 64  # an upper bound of one that makes a job EXPIRED
     TAGS_BYTES_MAX = 1024      # of a job's tags with a byte between them
     SMALL_RECORD_BYTES = 1200  # an upper bound of any other record about one job
     ERROR_BYTES_MAX = 2048     # of an error's text; the rest is cut

@@ -299,7 +299,7 @@ class Schedules:
 
     def _fire(self, name: str, kept: Kept, times: Times, fire_us: int, now_us: int) -> None:
         """Fire one time. If it may not overlap, skip all that is due now."""
-        if kept.schedule.overlap == "skip" and self._is_unfinished(kept.state.job_id):
+        if kept.schedule.overlap == "skip" and self._is_unfinished(kept.state.job_id, now_us):
             self._skip(name, kept, max(fire_us, next(times.until(now_us), fire_us)))
         else:
             self._submit(name, kept, fire_us)
@@ -307,13 +307,15 @@ class Schedules:
         kept.fire_us = next_us if next_us is not None and next_us <= now_us else None
         self._push_due(name, kept, next_us)
 
-    def _is_unfinished(self, job_id: str) -> bool:
+    def _is_unfinished(self, job_id: str, now_us: int) -> bool:
+        """Whether a job runs or will run: one that waits past its expires_at will not."""
         if not job_id:
             return False
         try:
-            return self._engine.view(ALL, job_id).state not in FINISHED
+            view = self._engine.view(ALL, job_id)
         except JobNotFound:
             return False
+        return view.state == "RUNNING" or (view.state not in FINISHED and not 0 < view.expires_us <= now_us)
 
     # --- records ------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fastq.trends")
 
 VERSION = 1  # of the tables
+TIME_MAX_US = 253_402_300_800_000_000  # the year 10000: what no answer can show
 PAGE_BYTES, BYTES_MAX = 4_096, 256 << 20
 RESOLUTIONS = ((30, 3_600), (300, 86_400), (3_600, 32 * 86_400))  # a step, and how long its points are kept; seconds
 FAILURES_KEPT = 10_000
@@ -97,7 +98,9 @@ class TrendsFile:
         db.execute("INSERT OR IGNORE INTO facts VALUES ('failures_since_us', ?)", (now_us,))
         ((self._since_us,),) = db.execute("SELECT value FROM facts WHERE name = 'failures_since_us'").fetchall()
         rows = db.execute(_FAILURES, (FAILURES_KEPT,))
-        return self._since_us, [FailureGroup(**dict(zip(_FAILURE, row, strict=True))) for row in rows]
+        groups = [FailureGroup(**dict(zip(_FAILURE, row, strict=True))) for row in rows]
+        _check_times([self._since_us, *(at_us for group in groups for at_us in (group.first_us, group.last_us))])
+        return self._since_us, groups
 
     def _remove(self) -> None:
         self.close()
@@ -177,3 +180,10 @@ class TrendsFile:
         if str(error) != self._complaint:
             self._complaint = str(error)
             _log.warning("charts are not up to date: %s: %s", self._path, error)
+
+
+def _check_times(times_us: Iterable[object]) -> None:
+    """Raise ValueError for what is no time. SQLite stores any value in any column."""
+    for at_us in times_us:
+        if not isinstance(at_us, int) or not 0 <= at_us < TIME_MAX_US:
+            raise ValueError(f"{at_us!r} is no time")

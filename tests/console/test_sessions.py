@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from fastq.console.sessions import IDLE_US, SESSIONS_MAX, Sessions
@@ -19,6 +21,12 @@ async def test_a_page_without_a_session_leads_to_the_login_and_back(world: World
     await browser.log_in("client")
     reply = await browser.get(target)
     assert (reply.status, reply.headers["location"]) == (303, "/console/jobs?state=DEAD")
+
+
+@pytest.mark.parametrize("target", ["/console/\u2603", "/console/a\x00b", "/console/x?tag=\u00e9&q=\x7f"])
+async def test_the_login_leads_to_any_page_with_an_address_that_fits_a_header(world: World, target: str) -> None:
+    reply = await Browser(world).post("/console/login", key=world.secrets["client"], next=target)
+    assert (reply.status, reply.headers["location"]) == (303, quote(target, safe="/?=&"))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,15 @@ async def test_sessions_end_unused_and_are_bounded(world: World) -> None:
     for _ in range(SESSIONS_MAX + 5):
         await sessions.open(world.secrets["client"], "")
     assert len(sessions._sessions) == SESSIONS_MAX
+
+
+async def test_a_key_that_logs_in_over_and_over_ends_only_its_own_sessions(world: World) -> None:
+    sessions = Sessions(Authenticator(world.keys, world.engine.now_us), world.engine.now_us, "x")
+    await sessions.open(world.secrets["admin"], "")
+    for _ in range(SESSIONS_MAX + 5):
+        await sessions.open(world.secrets["client"], "")
+    held = [session.secret for session in sessions._sessions.values()]
+    assert (held.count(world.secrets["admin"]), len(held)) == (1, SESSIONS_MAX)
 
 
 async def test_a_form_of_another_site_or_session_changes_nothing(world: World, client: Browser) -> None:

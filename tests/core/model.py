@@ -21,6 +21,7 @@ from tests.core.model_jobs import (
     New,
     Refused,
     backoff_us,
+    holder_of,
     number_of,
     refusal_of,
     state_after,
@@ -92,16 +93,13 @@ class Model:
         self.check_new(now_us, jobs, owner_id, owner_id)
         return [self.submit_one(now_us, new, owner_id, owner_id, key_id, ids[at]) for at, new in enumerate(jobs)]
 
-    def holder(self, owner_id: str, queue: str, unique_key: str) -> Job | None:
-        """The unfinished job that has a unique key."""
-        scope = (owner_id, queue, unique_key)
-        holders = [
-            job
-            for job in self.jobs.values()
-            if unique_key and not job.finished and (job.owner_id, job.queue, job.spec.unique_key) == scope
-        ]
-        assert len(holders) <= 1
-        return holders[0] if holders else None
+    def holding(self, now_us: int, owner_id: str, queue: str, unique_key: str) -> Job | None:
+        """The holder of a unique key. One that waits past its expires_at expires, and the key is free."""
+        found = holder_of(self.jobs, owner_id, queue, unique_key)
+        if found and found.waits and 0 < found.spec.expires_us <= now_us:
+            self.expire_job(now_us, found)
+            return None
+        return found
 
     def check_new(
         self, now_us: int, jobs: list[New], owner_id: str, caller_id: str, of_transaction: str = "", answers: int = 0
@@ -126,7 +124,7 @@ class Model:
                 if (new.queue, new.unique_key) in uniques:
                     continue
                 uniques.add((new.queue, new.unique_key))
-                if self.holder(owner_id, new.queue, new.unique_key):
+                if holder_of(self.jobs, owner_id, new.queue, new.unique_key):
                     continue
             fresh[new.queue] += 1
         more = len(said) + (max(1, answers) - 1 if of_transaction else 0)
@@ -149,7 +147,7 @@ class Model:
         key = new.idempotency_key
         if key and (entry := self.keys.find(now_us, caller_id, key)):
             return (entry.answer, REPEATED)
-        found = self.holder(owner_id, new.queue, new.unique_key)
+        found = self.holding(now_us, owner_id, new.queue, new.unique_key)
         answer = (new_id, CREATED)
         if found is None:
             assert new_id not in self.jobs
@@ -334,7 +332,7 @@ class Model:
         job = self.find(job_id)
         if job.state != "DEAD":
             raise Refused("NotDead")
-        if self.holder(job.owner_id, job.queue, job.spec.unique_key):
+        if self.holding(now_us, job.owner_id, job.queue, job.spec.unique_key):
             raise Refused("JobDuplicate")
         job.state, job.attempts, job.expiries, job.failed, job.run_at_us = "READY", 0, 0, False, now_us
         job.spec = replace(job.spec, expires_us=0)
@@ -351,9 +349,11 @@ class Model:
             raise Refused("JobFinished")
         before, queue = job.queue, changes.get("queue", job.queue)
         if job.waits and queue != job.queue:
-            if self.holder(job.owner_id, queue, job.spec.unique_key):
+            held = holder_of(self.jobs, job.owner_id, queue, job.spec.unique_key)
+            if self.holding(now_us, job.owner_id, queue, job.spec.unique_key):
                 raise Refused("JobDuplicate")
-            self.check_depth(queue, 1)
+            if not held:  # else the job takes the place of one that expired
+                self.check_depth(queue, 1)
         self.order.leave(job)
         if "run_at_us" in changes:
             job.run_at_us = max(now_us, changes.pop("run_at_us"))
@@ -437,9 +437,12 @@ class Model:
         late = [job for job in self.jobs.values() if job.waits and 0 < job.spec.expires_us <= now_us]
         late = sorted(late, key=lambda job: (job.spec.expires_us, job.number))[:limit]
         for job in late:
-            self.order.leave(job)
-            job.note("expired", now_us)
-            job.state = "EXPIRED"
-            self.finish(now_us, job)
-            self.traffic.tell(now_us, job, "expired")
+            self.expire_job(now_us, job)
         return len(late)
+
+    def expire_job(self, now_us: int, job: Job) -> None:
+        self.order.leave(job)
+        job.note("expired", now_us)
+        job.state = "EXPIRED"
+        self.finish(now_us, job)
+        self.traffic.tell(now_us, job, "expired")

@@ -197,3 +197,15 @@ def refusal_of(command: Callable[..., object], *args: Any) -> str:
     except Refused as refusal:
         return refusal.why
     return ""
+
+
+def holder_of(jobs: dict[str, Job], owner_id: str, queue: str, unique_key: str) -> Job | None:
+    """The unfinished job that has a unique key."""
+    scope = (owner_id, queue, unique_key)
+    holders = [
+        job
+        for job in jobs.values()
+        if unique_key and not job.finished and (job.owner_id, job.queue, job.spec.unique_key) == scope
+    ]
+    assert len(holders) <= 1
+    return holders[0] if holders else None

@@ -154,6 +154,18 @@ async def test_overlap_skip_skips_the_time_and_does_not_catch_up() -> None:
 
 
 @in_hand
+async def test_overlap_skip_does_not_skip_for_a_job_past_its_expiry() -> None:
+    """Also while the expiry is not logged: the job never runs, so the next time must."""
+    async with running() as world:
+        await world.put(job=b'{"payload":1,"expires_ms":60000}')
+        await world.until(at("2026-01-05T01:00"))
+        (job,) = world.jobs()
+        assert job.state == "READY"
+        assert world.schedules._is_unfinished(job.job_id, job.expires_us - 1)
+        assert not world.schedules._is_unfinished(job.job_id, job.expires_us)
+
+
+@in_hand
 async def test_overlap_allow() -> None:
     async with running() as world:
         await world.put(overlap="allow")

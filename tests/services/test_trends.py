@@ -149,6 +149,26 @@ async def test_a_file_with_other_tables_or_values_is_made_anew(one: Running, tmp
     await found.stop()
 
 
+@pytest.mark.parametrize("wrong", ["'x'", -(2**62), 2**62, "NULL"])
+async def test_times_in_the_file_that_no_answer_can_show_make_it_anew(
+    one: Running, tmp_path: Path, wrong: int | str
+) -> None:
+    path = tmp_path / "t.db"
+    for change in (
+        f"UPDATE facts SET value = {wrong}",
+        f"INSERT INTO failures VALUES ('q', 'o', '', 'e', 5, {wrong}, {wrong}, 'j')",
+    ):
+        await (await opened(one, path)).stop()
+        with sqlite3.connect(path) as db:
+            db.execute(change)
+        db.close()
+        before_us = one.engine.now_us()
+        found = await opened(one, path)
+        assert found._statistics.failures_since_us >= before_us
+        assert one.engine.failures(ALL, None, 0, 10) == []
+        await found.stop()
+
+
 async def test_damage_while_it_runs_is_mended_with_the_next_step(one: Running, tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     found = await opened(one, path)

@@ -222,16 +222,11 @@ def _submit_body(form: Form) -> bytes:
         "group": form.text("group"),
         "priority": form.number("priority"),
         "max_retries": form.number("max_retries"),
-        "delay_ms": _delay_ms(form),
+        "delay_ms": form.number("delay_s", 1000),
         "unique_key": form.text("unique_key"),
         "tags": [tag.strip() for tag in form.text("tags").split(",") if tag.strip()],
     }
     return _body(fields, form.exact("payload"))
-
-
-def _delay_ms(form: Form) -> int | None:
-    seconds = form.number("delay_s")
-    return None if seconds is None else seconds * 1000
 
 
 def _body(fields: dict[str, Any], payload: str) -> bytes:

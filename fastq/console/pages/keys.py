@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from fastq.console.forms import whole_number
 from fastq.console.guard import Page, Visit, need
 from fastq.console.parts import Parts
 from fastq.http.resources.keys import create_key_fields, rotate_key_fields
@@ -25,9 +26,8 @@ class KeyPages:
     async def _show(self, visit: Visit, secret: str = "", made: KeyRecord | None = None) -> None:
         owner_id = None if visit.who.is_admin else visit.who.owner_id
         after_us, _, after_id = visit.query("after").partition(".")
-        need(after_us.isdigit() or not after_us, "after must be of a page of keys")
         found: list[KeyRecord] = []
-        async for page in self._keys.pages(owner_id, (int(after_us or 0), after_id)):
+        async for page in self._keys.pages(owner_id, (whole_number(after_us or "0", "after"), after_id)):
             found += page
             if len(found) > PAGE_KEYS:
                 break
@@ -68,8 +68,8 @@ class KeyPages:
 
     async def rotate(self, visit: Visit, key_id: str) -> None:
         form = await visit.form()
-        hours = form.number("overlap_h")
-        fields = rotate_key_fields(b"" if hours is None else orjson.dumps({"overlap_ms": hours * 3_600_000}))
+        overlap_ms = form.number("overlap_h", 3_600_000)
+        fields = rotate_key_fields(b"" if overlap_ms is None else orjson.dumps({"overlap_ms": overlap_ms}))
         with self._audit.of_change(visit.who, "key.rotate", overlap_ms=fields.overlap_ms) as audited:
             audited.target = key_id
             secret, made = await self._keys.rotate(key_id, visit.who, fields.overlap_ms)

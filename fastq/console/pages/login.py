@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from string import punctuation
+from urllib.parse import quote
 
 from fastq.console.guard import Page, Visit
 from fastq.console.sessions import Sessions
@@ -71,4 +73,4 @@ def _go_on(visit: Visit, asked: str) -> None:
     """Go to the page that asked for the login, if it is one of ours."""
     path = asked if len(asked) <= NEXT_CHARACTERS_MAX and _NEXT.fullmatch(asked) else "/"
     visit.resp.status = 303
-    visit.resp.set_header("Location", visit.prefix + path)
+    visit.resp.set_header("Location", visit.prefix + quote(path, safe=punctuation))  # a header is ASCII

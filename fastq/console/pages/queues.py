@@ -116,7 +116,7 @@ def _settings_of(form: Form, known: QueueSettings) -> dict[str, object]:
 
 def _ms(form: Form, name: str, known_ms: int | None) -> int | None:
     """A field in hours. One that was not touched keeps what the hours do not show."""
-    hours = form.number(name)
-    if hours is None:
+    given_ms = form.number(name, HOUR_MS)
+    if given_ms is None:
         return None
-    return known_ms if known_ms is not None and known_ms // HOUR_MS == hours else hours * HOUR_MS
+    return known_ms if known_ms is not None and known_ms - known_ms % HOUR_MS == given_ms else given_ms
