@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.browser.conftest import PHONE, WIDE, Visitor, launched, visiting
-from tests.browser.demo import fill
+from tests.browser.demo import fill, remember
 from tests.served import ROOT, Served
 
 KEPT = ROOT / "docs" / "console"
@@ -89,11 +89,14 @@ def keep(visitor: Visitor, directory: Path, name: str) -> Path:
 
 def main(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, launched() as chromium, Served(Path(scratch) / "data") as server:
-        ids = fill(server)
-        for window, scheme in FORMS:
-            for name, visitor in taken(chromium, server, ids, window, scheme):
-                print(keep(visitor, directory, name))
+    with tempfile.TemporaryDirectory() as scratch, launched() as chromium:
+        data = Path(scratch) / "data"
+        remember(data)
+        with Served(data) as server:
+            ids = fill(server)
+            for window, scheme in FORMS:
+                for name, visitor in taken(chromium, server, ids, window, scheme):
+                    print(keep(visitor, directory, name))
 
 
 if __name__ == "__main__":

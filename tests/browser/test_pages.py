@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from fastq.console.site import NAV
 from tests.browser.conftest import PHONE, Visitor, visiting
-from tests.browser.demo import fill
+from tests.browser.demo import fill, remember
 from tests.browser.pictures import FORMS, KEPT, keep, pages, taken
 from tests.served import Served
 
@@ -26,7 +26,9 @@ COLORS_MIN = 4  # of a picture that is not blank
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, dict[str, str]]]:
     """A server in use, and ids of what it has."""
-    with Served(tmp_path_factory.mktemp("used") / "data") as served:
+    data = tmp_path_factory.mktemp("used") / "data"
+    remember(data)
+    with Served(data) as served:
         yield served, fill(served)
 
 
