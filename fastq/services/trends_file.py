@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fastq.trends")
 
 VERSION = 1  # of the tables
+LOCK_S = 1.0  # how long another process may hold the file
+WHOLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
+"""SQLite's errors of a file that is not damaged."""
 TIME_MAX_US = 253_402_300_800_000_000  # the year 10000: what no answer can show
 PAGE_BYTES, BYTES_MAX = 4_096, 256 << 20
 RESOLUTIONS = ((30, 3_600), (300, 86_400), (3_600, 32 * 86_400))  # a step, and how long its points are kept; seconds
@@ -68,6 +71,10 @@ class TrendsFile:
         try:
             return self._opened(now_us)
         except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in WHOLE:
+                _log.warning("there are no charts over a restart: %s: %s", self._path, error)
+                self.close()
+                return now_us, []
             if self._path.exists():
                 _log.warning("%s is damaged and is made anew: earlier charts are lost: %s", self._path, error)
         except OSError as error:
@@ -83,7 +90,7 @@ class TrendsFile:
 
     def _opened(self, now_us: int) -> tuple[int, list[FailureGroup]]:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        db = self._db = sqlite3.connect(self._path, LOCK_S, check_same_thread=False, isolation_level=None)
         db.execute("PRAGMA journal_mode = TRUNCATE")
         db.execute("PRAGMA synchronous = OFF")  # the disk belongs to the log
         (version,) = db.execute("PRAGMA user_version").fetchone()

@@ -169,6 +169,22 @@ async def test_times_in_the_file_that_no_answer_can_show_make_it_anew(
         await found.stop()
 
 
+async def test_a_file_that_another_process_holds_is_left_as_it_is(one: Running, tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    found = await opened(one, path)
+    await step(one, found)
+    await found.stop()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    found = await opened(one, path)
+    assert await found.points(None, 1) == []
+    await found.stop()
+    holder.close()
+    found = await opened(one, path)
+    assert len(await found.points(None, 1)) == 1
+    await found.stop()
+
+
 async def test_damage_while_it_runs_is_mended_with_the_next_step(one: Running, tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     found = await opened(one, path)
