@@ -71,7 +71,7 @@ class World(Disk):
         self.server = server or Server()
         self.settings: dict[str, Settings] = {}  # of queues
         self.model = Model(self.server)
-        self.durable_model = self.model.copy()
+        self.durable_model, self.durable_model_seq = self.model.copy(), 0  # as of a frame, and that frame
         self.start(self.server)
 
     # --- around the core --------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ class World(Disk):
 
     def sync(self) -> None:
         super().sync()
-        self.durable_model = self.model.copy()
+        self.durable_model, self.durable_model_seq = self.model.copy(), self.seq
 
     def clean_oldest(self, stop_after: str) -> None:
         self.sync()

@@ -128,6 +128,7 @@ class FiledWorld(World):
         self._turn = asyncio.Event()
         self._failure: BaseException | None = None
         self.kept_seq = 0  # the last frame with a kept state
+        self._kept_model = Model(server)  # as of that frame
         super().__init__(server)
 
     # --- opening and closing ----------------------------------------------------------------------------------------
@@ -140,6 +141,7 @@ class FiledWorld(World):
         saved = self._load(self.seq)
         self.now_us, self.settings = saved.now_us, dict(saved.settings)
         self.model = saved.model.copy()
+        self.durable_model, self.durable_model_seq = saved.model, self.seq
         if self.seq:
             assert self.core.state_hash() == saved.state_hash, "an opening does not find what the last life left"
         self._loop.run_until_complete(self._begin())
@@ -176,6 +178,8 @@ class FiledWorld(World):
     def _durable(self, seq: int) -> None:
         self.tail.durable(seq)
         self.seq = seq
+        if seq == self.kept_seq:
+            self.durable_model, self.durable_model_seq = self._kept_model, seq
         self.kick()
         self._turn.set()
 
@@ -189,7 +193,7 @@ class FiledWorld(World):
             if batch.seq == self.tail.appended_seq:
                 held = Saved(self.model, self.settings, self.now_us, self.core.state_hash())
                 self._keep(batch.seq, held)
-                self.kept_seq = batch.seq
+                self.kept_seq, self._kept_model = batch.seq, self.model.copy()
             self.log.commit(batch)
 
     def sync(self) -> None:
