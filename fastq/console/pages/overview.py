@@ -34,7 +34,7 @@ class Overview:
             visit.show("overview_live.html", **values)
             return
         span = visit.query("span")
-        charts = await charts_of(self._trends, None, span) if visit.who.oversees.is_all else None
+        charts = await charts_of(self._trends, None, span, self._engine.now_us()) if visit.who.oversees.is_all else None
         visit.show("overview.html", charts=charts, span=span or DEFAULT, spans=list(SPANS_H), **values)
 
     async def _values(self, visit: Visit) -> dict[str, Any]:
