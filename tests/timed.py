@@ -73,6 +73,7 @@ class World:
         clock = Clock(loop.us, lambda: loop.us, lambda: loop.us + self._wall_ahead_us)
         await self._running.enter_async_context(node.running(clock, fail))
         await self._running.enter_async_context(node.serving("timed"))
+        node.statistics.stop()  # its samples, one a second, would be most of what happens in a day
         self.audit, self.queues, self.schedules = node.audit, node.queues, node.schedules
         await rest()
 

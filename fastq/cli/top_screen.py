@@ -160,7 +160,7 @@ def _counted(number: int, one: str, many: str) -> str:
 
 def _totals(stats: Stats, width: int) -> Text:
     """The counts, as many as fit."""
-    dead = f" ({rate_text(stats.rates['dead']['60s'] * 60)} a minute)" if stats.rates else ""
+    dead = f" ({stats.rates['dead']['60s'] * min(60, stats.uptime_s):,.0f} in the last minute)" if stats.rates else ""
     pieces = [
         (f"{stats.runnable:,} runnable", ""),
         (f"{stats.running:,} running", ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 
 from markupsafe import Markup
 
@@ -18,6 +18,7 @@ DAY_US = 86_400e6
 CLASSES = ("", " second", " third")
 
 Label = Callable[[float], str]
+Axis = Callable[[float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ def chart(
     series: Sequence[Series],
     value_text: Label,
     time_text: Callable[[int], str],
-    axis: Callable[[float], tuple[float, float]] | None = None,
+    axis: Axis | None = None,
+    until_us: int = 0,
+    gap_us: float = inf,
 ) -> Markup:
     """Draw lines over time.
 
@@ -42,10 +45,12 @@ def chart(
         value_text: of the labels at the left.
         time_text: of the labels below.
         axis: the top of the axis and the step between its labels, for the highest value; None: `scale`.
+        until_us: the end of the axis below; 0: the last point.
+        gap_us: a line breaks between points that are further apart.
     """
     known = [value for one in series for value in one.values if value is not None]
     top, step = (axis or scale)(max(known, default=0))
-    first, last = (times_us[0], times_us[-1]) if times_us else (0, 1)
+    first, last = (times_us[0], max(times_us[-1], until_us)) if times_us else (0, 1)
     span = max(last - first, 1)
 
     def x(at_us: int) -> float:
@@ -67,9 +72,15 @@ def chart(
             f'<text x="{x(at_us):.1f}" y="{HEIGHT - 4}" text-anchor="{anchor}">{escape(time_text(at_us))}</text>'
         )
     for number, one in enumerate(series):
-        runs = _runs([(x(at_us), y(value)) if value is not None else None
-                      for at_us, value in zip(times_us, one.values, strict=True)])  # fmt: skip
-        for run in runs:
+        points: list[tuple[float, float] | None] = []
+        before_us = first
+        for at_us, value in zip(times_us, one.values, strict=True):
+            if value is None or at_us - before_us > gap_us:
+                points.append(None)
+            if value is not None:
+                points.append((x(at_us), y(value)))
+            before_us = at_us
+        for run in _runs(points):
             path = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in run)
             if number == 0 and len(series) == 1:
                 parts.append(

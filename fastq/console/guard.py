@@ -112,10 +112,18 @@ class Visit:
 
     def show(self, template: str, status: int = 200, **values: Any) -> None:
         """Answer with a page."""
-        session = self._session
+        self.send(self.render(template, **values), status)
+
+    def send(self, text: str, status: int = 200) -> None:
+        """Answer with HTML."""
         self.resp.status = status
         self.resp.content_type = HTML
-        self.resp.text = self._renderer.render(
+        self.resp.text = text
+
+    def render(self, template: str, **values: Any) -> str:
+        """Make a page, or a piece of one."""
+        session = self._session
+        return self._renderer.render(
             template,
             visit=self,
             url=self.url,

@@ -11,7 +11,7 @@ from fastq import __version__
 from fastq.console import words
 from fastq.console.assets import Assets
 from fastq.console.cron_words import cron_words
-from fastq.console.guard import Guard, Page
+from fastq.console.guard import Guard, Page, Visit
 from fastq.console.pages.audit import AuditPages
 from fastq.console.pages.failures import Failures
 from fastq.console.pages.jobs import JobPages
@@ -27,8 +27,8 @@ from fastq.console.parts import Parts
 from fastq.console.render import Renderer
 from fastq.console.sessions import Sessions
 from fastq.engine.commands import Principal
-from fastq.http.errors import MethodNotAllowed
-from fastq.http.routes import ADMIN
+from fastq.http.errors import MethodNotAllowed, PathNotFound
+from fastq.http.routes import ADMIN, OPEN
 from fastq.services.auth import Authenticator
 
 NAV = (
@@ -87,6 +87,7 @@ class Site:
         """Add the pages to the application."""
         for path in dict.fromkeys(page.path for page in self.pages):
             app.add_route(path, Resource([page for page in self.pages if page.path == path], self))
+        app.add_sink(_responder(self, Page("GET", "", OPEN, _nothing_here)), "/console/")
 
     async def respond(
         self, page: Page, req: falcon.asgi.Request, resp: falcon.asgi.Response, fields: dict[str, str]
@@ -110,6 +111,11 @@ class Resource:
 
     async def _refuse(self, _req: Any, _resp: Any, **_fields: str) -> None:
         raise MethodNotAllowed(self.allowed)
+
+
+async def _nothing_here(_visit: Visit, **_fields: str) -> None:
+    """Answer a path that is below /console/ and no page."""
+    raise PathNotFound
 
 
 def _responder(site: Site, page: Page) -> Any:

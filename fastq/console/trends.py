@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
-from fastq.console.charts import Series, chart, time_scale
+from fastq.console.charts import Axis, Label, Series, chart, scale, time_scale
 from fastq.console.render import count_text, rate_text, span_text
-from fastq.services.trends import Trends
+from fastq.services.trends import HOUR_S, Trends, step_of
 
 SPANS_H = {"1h": 1, "6h": 6, "24h": 24, "7d": 168}
 DEFAULT = "1h"
@@ -25,12 +25,17 @@ class Drawn:
     svg: Markup
 
 
-async def charts_of(trends: Trends, queue: str | None, span: str) -> list[Drawn]:
-    """Draw what the ring file has of a queue, None for all queues. Empty before the first points."""
-    points = await trends.points(queue, SPANS_H.get(span, SPANS_H[DEFAULT]))
+async def charts_of(trends: Trends, queue: str | None, span: str, now_us: int) -> list[Drawn]:
+    """Draw what the ring file has of a queue, None for all queues. Empty before the first points.
+
+    The lines break where the server was idle or did not run: then there are no points.
+    """
+    hours = SPANS_H.get(span, SPANS_H[DEFAULT])
+    points = await trends.points(queue, hours)
     if not points:
         return []
-    is_long = SPANS_H.get(span, 1) > 24
+    is_long = hours > 24
+    gap_us = 2.5e6 * step_of(hours * HOUR_S)
 
     def time_text(at_us: int) -> str:
         return f"{datetime.fromtimestamp(at_us / 1e6, UTC):{'%a %H:%M' if is_long else '%H:%M'}}"
@@ -47,15 +52,15 @@ async def charts_of(trends: Trends, queue: str | None, span: str) -> list[Drawn]
     ]
     depth = [Series("unfinished jobs", [point.depth for point in points])]
     oldest = [Series("the oldest ready job", [point.oldest_s * 1e6 for point in points])]
+
+    def drawn(lines: list[Series], text: Label, axis: Axis = scale) -> Markup:
+        return chart(times_us, lines, text, time_text, axis, now_us, gap_us)
+
     return [
-        Drawn("Jobs a second", ("in", "done", "failed"), chart(times_us, rates, rate_text, time_text)),
-        Drawn("Unfinished jobs", (), chart(times_us, depth, lambda value: count_text(round(value)), time_text)),
-        Drawn(
-            "Wait from ready to leased",
-            ("half of the jobs", "95 of 100"),
-            chart(times_us, waits, _span, time_text, time_scale),
-        ),
-        Drawn("Age of the oldest ready job", (), chart(times_us, oldest, _span, time_text, time_scale)),
+        Drawn("Jobs a second", ("in", "done", "failed"), drawn(rates, rate_text)),
+        Drawn("Unfinished jobs", (), drawn(depth, lambda value: count_text(round(value)))),
+        Drawn("Wait from ready to leased", ("half of the jobs", "95 of 100"), drawn(waits, _span, time_scale)),
+        Drawn("Age of the oldest ready job", (), drawn(oldest, _span, time_scale)),
     ]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fastq.trends")
 
 STEP_S = 30
+RESOLUTIONS = ((STEP_S, 3_600), (300, 86_400), (3_600, 32 * 86_400))  # a step, how long its points are kept; seconds
 QUEUES_MAX = 1_000  # those with the latest traffic
 SLICE_QUEUES = 50
 FAILURES_MAX = 10_000
@@ -39,7 +40,8 @@ class Point:
     """A queue, or all queues, from `at_s` (Unix seconds) on for one step of its resolution.
 
     Args:
-        depth: ready, waiting and running jobs at its end. In coarser points the mean, as the rates.
+        depth: ready, waiting and running jobs at its end. In coarser points the mean, as the rates, of those that
+            there are: none is written while the server is idle.
         oldest_s: how long the oldest ready job was due; the highest.
         wait_p50_ms, wait_p95_ms: from ready to leased; the highest. None: no job was leased.
     """
@@ -52,6 +54,11 @@ class Point:
     oldest_s: float
     wait_p50_ms: float | None
     wait_p95_ms: float | None
+
+
+def step_of(span_s: int) -> int:
+    """The seconds between the points of a span: the finest that are kept for so long."""
+    return next((step_s for step_s, kept_s in RESOLUTIONS if span_s <= kept_s), RESOLUTIONS[-1][0])
 
 
 @dataclass(slots=True)
@@ -77,6 +84,7 @@ class Trends:
         self._all = _Seen()
         self._queues: OrderedDict[str, _Seen] = OrderedDict()  # the one with the latest traffic last
         self._has_evicted = False
+        self._is_idle = False  # the last point says so
         self._failures_until_us = 0  # those seen before are in the file
 
     async def start(self) -> None:
@@ -130,7 +138,7 @@ class Trends:
                 _log.exception("a step of the trends failed")
 
     async def step(self) -> None:
-        """Write the points of now, and the failures since the last step."""
+        """Write the points of now, and the failures since the last step. An idle server writes only its first point."""
         now_s = self._engine.now_us() // 1_000_000
         at_s = now_s - now_s % STEP_S
         counts = self._engine.counts()
@@ -154,6 +162,11 @@ class Trends:
         oldest_s = max([point.oldest_s for _, point in points])
         points[0] = "", _with_oldest(points[0][1], oldest_s)
         failures = self._new_failures()
+        whole = points[0][1]
+        is_idle = not (whole.depth or whole.in_per_s or whole.out_per_s or whole.failed_per_s or failures)
+        was_idle, self._is_idle = self._is_idle, is_idle
+        if is_idle and was_idle:
+            return
         await self._in_thread(lambda: self._file.write(points, failures, now_s))
 
     def _first_seen(self, queue: str) -> _Seen:

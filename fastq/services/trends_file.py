@@ -9,12 +9,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastq._core import FailureGroup
-
-if TYPE_CHECKING:
-    from fastq.services.trends import Point
+from fastq.services.trends import RESOLUTIONS, Point, step_of
 
 _log = logging.getLogger("fastq.trends")
 
@@ -24,7 +22,6 @@ WHOLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite
 """SQLite's errors of a file that is not damaged."""
 TIME_MAX_US = 253_402_300_800_000_000  # the year 10000: what no answer can show
 PAGE_BYTES, BYTES_MAX = 4_096, 256 << 20
-RESOLUTIONS = ((30, 3_600), (300, 86_400), (3_600, 32 * 86_400))  # a step, and how long its points are kept; seconds
 FAILURES_KEPT = 10_000
 TABLES = """
 CREATE TABLE points (
@@ -125,9 +122,8 @@ class TrendsFile:
         """The points of a queue since a time, of the finest resolution that is kept for so long; the oldest first."""
         if self._db is None:
             return []
-        step_s = next((step_s for step_s, kept_s in RESOLUTIONS if span_s <= kept_s), RESOLUTIONS[-1][0])
         try:
-            return self._db.execute(_POINTS, (step_s, queue, since_s)).fetchall()
+            return self._db.execute(_POINTS, (step_of(span_s), queue, since_s)).fetchall()
         except sqlite3.Error as error:
             self._complain(error)
             return []

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 STEP = int(os.environ.get("FASTQ_KILL_STEP", "7"))
 FAULTS = ["KILLED_AT", "FULL_AT"]
 SMALL = {"FASTQ_WAL_SEGMENT_BYTES": "4MiB"}
-OF_A_DIRECTORY = re.compile(r"database|fence|LOCK|segment-\d+|spare-\d+")
+OF_A_DIRECTORY = re.compile(r"database|fence|LOCK|segment-\d+|spare-\d+|trends\.db(-\w+)?")
 
 
 @pytest.fixture(scope="module")

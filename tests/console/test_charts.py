@@ -40,6 +40,13 @@ def test_a_chart_is_valid_xml_and_breaks_where_nothing_is_known() -> None:
     assert 'a"<b>: now 2, at most 3' in root.attrib["aria-label"]
 
 
+def test_a_line_breaks_where_there_are_no_points_and_the_axis_goes_on_to_now() -> None:
+    drawn = chart([0, 30, 300, 330], [Series("in", [1, 1, 1, 1])], str, str, until_us=660, gap_us=75)
+    paths = [path.attrib for path in ElementTree.fromstring(drawn).iter("path") if path.attrib["class"] == "line"]
+    assert len(paths) == 2
+    assert float(paths[1]["d"].rpartition("L")[2].split()[0]) == pytest.approx(46 + (640 - 46 - 8) / 2)
+
+
 def test_empty_charts() -> None:
     assert "nothing is known yet" in chart([], [Series("a", [])], str, str)
     ElementTree.fromstring(spark([], "nothing"))

@@ -31,6 +31,20 @@ async def test_every_page_has_the_headers(world: World, admin: Browser) -> None:
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
 
 
+async def test_a_path_that_is_no_page_is_answered_by_a_page(world: World, admin: Browser) -> None:
+    for path in ("/console/nothing", "/console/jobs/x/y/z", "/console/"):
+        reply = await admin.get(path)
+        assert (reply.status, b"There is nothing here" in reply.body) == (404, True), path
+        assert {name: reply.headers.get(name.lower()) for name in HEADERS} == HEADERS, path
+    assert (await world.call("admin", "GET", "/nothing")).json["code"] == "path_not_found"
+
+
+async def test_a_line_to_copy_has_no_host_that_a_shell_would_run(world: World, admin: Browser) -> None:
+    job_id = await world.submit()
+    page = (await admin.get(f"/console/jobs/{job_id}", ("X-Forwarded-Host", "x;rm$(a)"))).body.decode()
+    assert "rm$(a)" not in page and "http://HOST/jobs/" in page
+
+
 async def test_every_page_needs_its_scope(world: World) -> None:
     """The scope matrix of the console: each page with a key of each kind, and without one."""
     pages = [page for page in site_of(world).pages if page.scope != OPEN]

@@ -55,7 +55,7 @@ class Broken:
     [
         ("engine.submit", "client", "POST", "/jobs", {"payload": SECRET}),
         ("engine.lease", "worker", "POST", "/jobs/lease", None),
-        ("engine.ack", "worker", "POST", f"/jobs/{SECRET}/ack", None),
+        ("engine.ack_many", "worker", "POST", f"/jobs/{SECRET}/ack", None),
         ("engine.job", "client", "GET", f"/jobs/{SECRET}", None),
         ("keys.revoke", "client", "DELETE", f"/keys/{SECRET}", None),
         ("app.auth.principal", "client", "GET", f"/{SECRET}", None),

@@ -48,7 +48,9 @@ async def edit(actor: Actor) -> None:
 async def delete(actor: Actor) -> None:
     if job := actor.one(lambda job: job.finished or actor.rng.random() < 0.1):
         actor.deleted.add(job.job_id)
-        await actor.change("DELETE", f"/jobs/{job.job_id}", None, job.job_id, lambda known: known.delete([job.job_id]))
+        await actor.change(
+            "DELETE", f"/jobs/{job.job_id}", None, job.job_id, lambda known: known.delete(now_us(), [job.job_id])
+        )
         if job.job_id in actor.known.jobs:
             actor.deleted.discard(job.job_id)
 
@@ -79,7 +81,7 @@ async def delete_many(actor: Actor) -> None:
     jobs = actor.some(lambda job: job.finished, 10)
     body = {"filter": {"ids": [job.job_id for job in jobs]}}
     if jobs:
-        await change_many(actor, "/jobs/delete", body, jobs, lambda known, job: known.delete([job.job_id]))
+        await change_many(actor, "/jobs/delete", body, jobs, lambda known, job: known.delete(now_us(), [job.job_id]))
 
 
 async def cancel_many(actor: Actor) -> None:
@@ -117,7 +119,7 @@ async def purge(actor: Actor) -> None:
         f"/queues/{queue}/purge",
         None,
         jobs,
-        lambda known, job: known.delete([job.job_id]) if job.waits else None,
+        lambda known, job: known.delete(now_us(), [job.job_id]) if job.waits else None,
     )
 
 

@@ -12,8 +12,8 @@ from fastq._core import ALL, FailureGroup
 from fastq.engine.commands import Ack, Lease, Submit
 from fastq.services import trends
 from fastq.services.statistics import Statistics
-from fastq.services.trends import Point, Trends
-from fastq.services.trends_file import RESOLUTIONS, TrendsFile
+from fastq.services.trends import RESOLUTIONS, Point, Trends
+from fastq.services.trends_file import TrendsFile
 from tests.engines import CLIENT, WORKER, Running, running
 from tests.served import Served
 
@@ -67,6 +67,27 @@ async def test_points_have_rates_depths_and_waits(one: Running, tmp_path: Path) 
         assert (second.in_per_s, second.wait_p50_ms) == (0.0, None)
         assert second.at_s == first.at_s + 30
     assert await found.points("absent", 1) == []
+    await found.stop()
+
+
+async def test_an_idle_server_writes_its_first_point_only(one: Running, tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    found = await opened(one, path)
+    await one.submit(CLIENT, Submit(b"1", queue="mail"))
+    leased = await one.lease_one(lease_of("mail"))
+    await one.ask.ack(WORKER, Ack(leased.job_id, leased.token))
+    for _ in range(2):  # of the work, and the first one without
+        await step(one, found)
+    before = path.stat().st_mtime_ns, path.read_bytes(), len(await found.points(None, 1))
+    for _ in range(5):
+        await step(one, found)
+    assert (path.stat().st_mtime_ns, path.read_bytes(), len(await found.points(None, 1))) == before
+    await one.submit(CLIENT, Submit(b"1", queue="mail"))
+    for _ in range(3):  # a job waits: its age goes on
+        await step(one, found)
+    points = await found.points(None, 1)
+    assert [point.depth for point in points] == [0, 0, 1, 1, 1]
+    assert points[2].at_s - points[1].at_s == 6 * 30
     await found.stop()
 
 
@@ -188,6 +209,7 @@ async def test_a_file_that_another_process_holds_is_left_as_it_is(one: Running, 
 async def test_damage_while_it_runs_is_mended_with_the_next_step(one: Running, tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     found = await opened(one, path)
+    await one.submit(CLIENT, Submit(b"1"))  # an idle server writes nothing
     await step(one, found)
     with path.open("r+b") as file:
         file.write(b"\xff" * path.stat().st_size)

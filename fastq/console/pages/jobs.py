@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from fastq.http.resources.changes import edit_command
 from fastq.http.resources.jobs import JobsQuery, cursor_of, find_command
 from fastq.http.resources.submit import submit_command
 
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]+")
 READ, SUBMIT = "jobs:read", "jobs:submit"
 PAGE_JOBS = 50
 FILTERS = tuple(field.name for field in msgspec.structs.fields(JobsQuery) if field.name not in ("limit", "cursor"))
@@ -238,8 +240,10 @@ def _body(fields: dict[str, Any], payload: str) -> bytes:
 
 
 def _origin(visit: Visit) -> str:
-    """The address of this server, as the browser sees it, for lines to copy."""
-    return f"{visit.req.forwarded_scheme}://{visit.req.forwarded_host}{visit.prefix}"
+    """The address of this server, as the browser sees it, for lines to copy: a shell reads it as it is."""
+    scheme = "https" if visit.req.forwarded_scheme == "https" else "http"
+    host = visit.req.forwarded_host
+    return f"{scheme}://{host if _HOST.fullmatch(host) else 'HOST'}{visit.prefix}"
 
 
 def _curl_of(visit: Visit, given: dict[str, str]) -> str:

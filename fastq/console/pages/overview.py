@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastq._core import Filter, QueueView
@@ -10,6 +12,8 @@ from fastq.console.charts import spark
 from fastq.console.guard import Page, Visit
 from fastq.console.parts import Parts
 from fastq.console.trends import DEFAULT, SPANS_H, charts_of
+from fastq.engine.commands import Principal
+from fastq.http.event_streams import Sight, sight_of
 from fastq.services.queue_reasons import Reason, reason_of
 
 READ = "jobs:read"
@@ -18,40 +22,54 @@ RECENT_SHOWN = 10
 STALE_US = 60_000_000  # a ready job that waits longer makes its queue the headline
 SHARED_US = 900_000  # visitors that see the same get the same piece for so long
 SHARED_MAX = 100
+PREFIXES_MAX = 10
 _ANY = Filter()
 HELD = frozenset({"paused", "no_worker", "concurrency", "rate_limit", "group_concurrency"})
+
+
+@dataclass(slots=True)
+class Screen:
+    """What a first screen shows. `pieces`: its live part as HTML, by the prefix of its links."""
+
+    begun_us: int
+    values: asyncio.Task[dict[str, Any]]
+    pieces: dict[str, str] = field(default_factory=dict)
 
 
 class Overview:
     def __init__(self, parts: Parts) -> None:
         self._engine, self._queues, self._statistics = parts.engine, parts.queues, parts.statistics
         self._trends = parts.trends
-        self._shared: OrderedDict[tuple[Any, ...], tuple[int, dict[str, Any]]] = OrderedDict()
+        self._shared: OrderedDict[Sight, Screen] = OrderedDict()
 
     async def show(self, visit: Visit) -> None:
-        values = await self._values(visit)
+        screen = self._screen(visit.who)
+        values = await asyncio.shield(screen.values)
         if visit.query("part") == "live":
-            visit.show("overview_live.html", **values)
+            piece = screen.pieces.get(visit.prefix)
+            if piece is None:
+                piece = visit.render("overview_live.html", **values)
+                if len(screen.pieces) < PREFIXES_MAX:
+                    screen.pieces[visit.prefix] = piece
+            visit.send(piece)
             return
         span = visit.query("span")
-        charts = await charts_of(self._trends, None, span) if visit.who.oversees.is_all else None
+        charts = await charts_of(self._trends, None, span, self._engine.now_us()) if visit.who.oversees.is_all else None
         visit.show("overview.html", charts=charts, span=span or DEFAULT, spans=list(SPANS_H), **values)
 
-    async def _values(self, visit: Visit) -> dict[str, Any]:
+    def _screen(self, who: Principal) -> Screen:
         """What the page shows, made once for all visitors that see the same jobs at the same time."""
-        who, now_us = visit.who, self._engine.now_us()
-        key = (who.sees.owner_id, who.sees.queues, who.oversees.owner_id, who.oversees.queues)
-        made_us, values = self._shared.get(key, (0, {}))
-        if now_us - made_us > SHARED_US:
-            values = await self._made(visit)
-            self._shared[key] = self._engine.now_us(), values
+        key, now_us = sight_of(who), self._engine.now_us()
+        screen = self._shared.get(key)
+        if screen is None or now_us - screen.begun_us > SHARED_US:
+            screen = self._shared[key] = Screen(now_us, asyncio.create_task(self._made(who)))
             self._shared.move_to_end(key)
             if len(self._shared) > SHARED_MAX:
                 self._shared.popitem(last=False)
-        return values
+        return screen
 
-    async def _made(self, visit: Visit) -> dict[str, Any]:
-        who, engine, statistics = visit.who, self._engine, self._statistics
+    async def _made(self, who: Principal) -> dict[str, Any]:
+        engine, statistics = self._engine, self._statistics
         found = await statistics.overview(who)
         queues = []
         for view in found.queues[:QUEUES_SHOWN]:

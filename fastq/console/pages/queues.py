@@ -46,12 +46,15 @@ class QueuePages:
         entries = []
         if visit.may("admin"):
             entries = self._audit.about("queue", queue, ENTRIES_SHOWN)
+        charts = None
+        if visit.who.oversees.is_all:
+            charts = await charts_of(self._trends, queue, visit.query("span"), self._engine.now_us())
         visit.show(
             "queue.html",
             view=view,
             settings=settings,
             reason=reason_of(self._engine, view, settings),
-            charts=await charts_of(self._trends, queue, visit.query("span")) if visit.who.oversees.is_all else None,
+            charts=charts,
             span=visit.query("span") or DEFAULT,
             spans=list(SPANS_H),
             entries=entries,

@@ -8,7 +8,6 @@ from urllib.parse import quote
 import pytest
 
 from fastq.engine import reads
-from fastq.http.resources.jobs import first_line
 from fastq.log.memory import MemoryLog
 from tests.http.resources.requests import get
 from tests.http.world import World, running
@@ -211,11 +210,3 @@ async def test_bad_parameters(world: World, query: str, message: str) -> None:
     name, value = query.split("=")
     reply = await world.call("client", "POST", "/jobs/delete", {"filter": {name: value}})
     assert (reply.status, reply.error) == (400, f"filter.{message}")
-
-
-def test_the_first_line() -> None:
-    assert first_line("") == ""
-    assert first_line("one\ntwo") == "one"
-    assert first_line("\n\n  one \r\ntwo") == "one"
-    assert first_line("é" * 101) == "é" * 100
-    assert first_line("x" + "é" * 101) == "x" + "é" * 99
