@@ -30,6 +30,7 @@ class DaemonThreads(ThreadPoolExecutor):
         self._waiting: deque[_Call] = deque()
         self._is_ended = False
         self._lock = threading.Lock()
+        self._signals_blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call the function in a thread. Raises RuntimeError: no thread can be started."""
@@ -57,7 +58,6 @@ class DaemonThreads(ThreadPoolExecutor):
             thread.wake.put(None)
 
     def _serve(self, thread: _Thread) -> None:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         while True:
             try:
                 if (call := thread.call) is None:
@@ -66,8 +66,10 @@ class DaemonThreads(ThreadPoolExecutor):
                     if self._is_ended and not thread.has_call():
                         return
                     continue
+                # An earlier call, or a handler on the loop that started this thread, may have blocked signals: a
+                # process that is forked from here would have them blocked too, and nothing could end it.
+                signal.pthread_sigmask(signal.SIG_SETMASK, self._signals_blocked)
                 call.run()
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # the next call finds the thread as it was
                 asyncio.set_event_loop(None)
                 thread.call = call = None
             except BaseException:  # noqa: BLE001, S112 -- thrown into the thread from outside
